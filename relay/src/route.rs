@@ -1,0 +1,289 @@
+//! Where a public name leads: the table of tunnels, and what the ingress needs from whoever carries one.
+//!
+//! The table promises the ingress one answer per name, taken under a read lock that is never held across an
+//! `.await`: a live tunnel, a name whose node is away (worth waiting for), or nothing. Whoever registers tunnels
+//! promises that [`Routes::insert`] and [`Routes::remove`] follow the node's connection, and that a tunnel whose
+//! rights ended is [closed](Tunnel::close), which cuts everything in flight.
+//!
+//! A [`Pipe`] is an ordered byte stream to the tunnel's local server. What carries it (a libp2p stream, a TLS lane,
+//! a duplex in a test) is hidden behind [`PipeSource`].
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use mytunnel_keys::id::{ProjectId, TunnelId, TunnelKind, TunnelName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What a pipe must be able to do.
+pub trait PipeIo: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> PipeIo for T {}
+
+/// An ordered byte stream to a tunnel's local server.
+///
+/// The preface (tunnel id) is already sent; the node's one status byte is still to be read, so that a fresh pipe
+/// costs no round trip. May be driven from any thread.
+pub type Pipe = Box<dyn PipeIo>;
+
+/// Why no pipe could be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipeError {
+    /// The node's connection is gone; the name may come back.
+    #[error("the node is not connected")]
+    Gone,
+    /// The carrier's own bound on streams is reached.
+    #[error("too many pipes are open")]
+    Busy,
+    /// The stream could not be opened.
+    #[error("the pipe could not be opened")]
+    Open(#[source] io::Error),
+}
+
+/// Opens pipes to one tunnel.
+pub trait PipeSource: Send + Sync + fmt::Debug {
+    /// Opens a fresh pipe with its preface sent (it may still sit in a buffer: the first flush takes it along).
+    fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>>;
+}
+
+/// A registered tunnel: a name, the project it belongs to, and the way to its node.
+#[derive(Debug)]
+pub struct Tunnel {
+    id: TunnelId,
+    name: TunnelName,
+    project: ProjectId,
+    kind: TunnelKind,
+    source: Arc<dyn PipeSource>,
+    closed: CancellationToken,
+    traffic: Traffic,
+}
+
+impl Tunnel {
+    /// A tunnel that is not in any table yet.
+    pub fn new(
+        id: TunnelId,
+        name: TunnelName,
+        project: ProjectId,
+        kind: TunnelKind,
+        source: Arc<dyn PipeSource>,
+    ) -> Self {
+        let (closed, traffic) = (CancellationToken::new(), Traffic::default());
+        Self { id, name, project, kind, source, closed, traffic }
+    }
+
+    /// The tunnel's id, the same after every reconnect.
+    pub fn id(&self) -> &TunnelId {
+        &self.id
+    }
+
+    /// The public name.
+    pub fn name(&self) -> &TunnelName {
+        &self.name
+    }
+
+    /// The project that owns the name.
+    pub fn project(&self) -> &ProjectId {
+        &self.project
+    }
+
+    /// What kind of traffic it takes.
+    pub fn kind(&self) -> TunnelKind {
+        self.kind
+    }
+
+    /// The way to the node.
+    pub fn source(&self) -> &dyn PipeSource {
+        &*self.source
+    }
+
+    /// Cancelled once the tunnel has ended. Everything in flight watches it.
+    pub fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    /// Cuts every request, upgrade and pooled pipe of this tunnel, now. The table keeps its entry until
+    /// [`Routes::remove`].
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// What went through so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+}
+
+/// Counts of one tunnel since it was registered. Only ever growing, apart from what is in flight.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    requests: AtomicU64,
+    in_flight: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl Traffic {
+    /// Requests that were given to the node.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests and upgraded connections that have not ended.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Body and upgrade bytes from visitors to the node.
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Body and upgrade bytes from the node to visitors.
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    /// Takes one of `limit` places for a request; `false` when all are taken. Each `true` needs one
+    /// [`leave`](Self::leave).
+    pub(crate) fn enter(&self, limit: u64) -> bool {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.leave();
+            return false;
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    pub(crate) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_in(&self, bytes: u64) {
+        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_out(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a name leads to at this moment.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// A node serves it.
+    Live(Arc<Tunnel>),
+    /// The name exists, and no node serves it now: [`Routes::wait_live`].
+    Away,
+    /// No such name.
+    Unknown,
+}
+
+/// The table of names. A cheap handle: clones share the table.
+#[derive(Clone, Debug, Default)]
+pub struct Routes(Arc<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    names: RwLock<HashMap<Box<str>, Lookup>>,
+    /// Notified whenever a name becomes live or is forgotten. One for all names: waiting is rare, and each waiter
+    /// looks at its own name again.
+    changed: Notify,
+}
+
+impl Routes {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts a tunnel under its name and wakes who waits for it. A tunnel that held the name before is closed: its
+    /// node has come back on another connection.
+    pub fn insert(&self, tunnel: Tunnel) -> Arc<Tunnel> {
+        let tunnel = Arc::new(tunnel);
+        let before =
+            self.write().insert(tunnel.name.to_string().into_boxed_str(), Lookup::Live(Arc::clone(&tunnel)));
+        if let Some(Lookup::Live(before)) = before {
+            before.close();
+        }
+        self.0.changed.notify_waiters();
+        tunnel
+    }
+
+    /// Takes this very registration out of the table, closes it, and leaves its name as one whose node is away.
+    /// `false` if the name is held by a later registration, which stays (ids outlive a reconnect, so an id could
+    /// not tell the two apart).
+    pub fn remove(&self, tunnel: &Arc<Tunnel>) -> bool {
+        tunnel.close();
+        let mut names = self.write();
+        match names.get_mut(tunnel.name.to_string().as_str()) {
+            Some(entry @ Lookup::Live(_)) if matches!(entry, Lookup::Live(held) if Arc::ptr_eq(held, tunnel)) => {
+                *entry = Lookup::Away;
+                true
+            },
+            _ => false,
+        }
+    }
+
+    /// Notes that a name exists, so that its visitors wait for the node instead of being told 404.
+    pub fn note_known(&self, name: &TunnelName) {
+        self.write().entry(name.to_string().into_boxed_str()).or_insert(Lookup::Away);
+    }
+
+    /// Drops a name that exists no longer; a live tunnel under it is closed.
+    pub fn forget(&self, name: &TunnelName) {
+        let before = self.write().remove(name.to_string().as_str());
+        if let Some(Lookup::Live(tunnel)) = before {
+            tunnel.close();
+        }
+        self.0.changed.notify_waiters();
+    }
+
+    /// What `label` (the leftmost label of the host, lower case) leads to.
+    pub fn find(&self, label: &str) -> Lookup {
+        self.read().get(label).cloned().unwrap_or(Lookup::Unknown)
+    }
+
+    /// As [`find`](Self::find), but waits up to `patience` while the node is away.
+    pub async fn wait_live(&self, label: &str, patience: Duration) -> Lookup {
+        let found = tokio::time::timeout(patience, async {
+            loop {
+                // Made before looking: a change between the two is not missed.
+                let changed = self.0.changed.notified();
+                match self.find(label) {
+                    Lookup::Away => changed.await,
+                    found @ (Lookup::Live(_) | Lookup::Unknown) => return found,
+                }
+            }
+        });
+        found.await.unwrap_or(Lookup::Away)
+    }
+
+    /// Every live tunnel, in no order.
+    pub fn live(&self) -> Vec<Arc<Tunnel>> {
+        let live = |entry: &Lookup| match entry {
+            Lookup::Live(tunnel) => Some(Arc::clone(tunnel)),
+            Lookup::Away | Lookup::Unknown => None,
+        };
+        self.read().values().filter_map(live).collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Lookup>> {
+        self.0.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Box<str>, Lookup>> {
+        self.0.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
