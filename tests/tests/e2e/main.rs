@@ -1,0 +1,18 @@
+//! The product as a user meets it: the real binary in real processes, driven through its command line and its sockets.
+
+mod credentials;
+mod faults;
+mod names;
+mod revocation;
+mod streams;
+mod visitors;
+
+use std::path::Path;
+
+use anyhow::Result;
+use mytunnel_tests::lab::Lab;
+
+/// A running deployment of the binary that was just built.
+async fn lab() -> Result<Lab> {
+    Lab::start(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"))).await
+}
