@@ -1,0 +1,158 @@
+//! Yamux over a secured TCP connection, with windows and limits set on purpose.
+//!
+//! A stream may hold 256 KiB (the protocol's fixed start) for a reader who stalls. Streams that are read grow their
+//! window with the path's bandwidth and round trip, but all streams of a connection together by no more than
+//! [`Windows::growth`], so that one connection holds at most `streams × 256 KiB + growth`.
+//! Closing gives up after [`CLOSE_GRACE`]: an unresponsive end must not keep the connection's task alive.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::{Ready, ready},
+    iter,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready as try_ready},
+    time::Duration,
+};
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::core::{
+    muxing::{StreamMuxer, StreamMuxerEvent},
+    upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
+};
+use tokio::time::{Sleep, sleep};
+
+/// Time in which a closing connection may still send what it holds.
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// How much one connection may have in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Streams open at once on a connection, both directions together. Default 512.
+    pub streams: usize,
+    /// Bytes by which the receive windows of all streams of a connection may grow together beyond 256 KiB each.
+    /// Default 16 MiB: 100 ms at 1.3 Gbit/s.
+    pub growth: usize,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { streams: 512, growth: 16 << 20 }
+    }
+}
+
+/// Upgrades a secured connection to yamux.
+#[derive(Debug, Clone)]
+pub(crate) struct Upgrade(yamux::Config);
+
+impl Upgrade {
+    pub(crate) fn new(windows: Windows) -> Self {
+        let total = windows.streams * yamux::DEFAULT_CREDIT as usize + windows.growth;
+        let mut config = yamux::Config::default();
+        // Each setter checks against the other value: lift the one before lowering or raising the other.
+        config.set_max_connection_receive_window(None);
+        config.set_max_num_streams(windows.streams);
+        config.set_max_connection_receive_window(Some(total));
+        Self(config)
+    }
+}
+
+impl UpgradeInfo for Upgrade {
+    type Info = &'static str;
+    type InfoIter = iter::Once<&'static str>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        iter::once("/yamux/1.0.0")
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> InboundConnectionUpgrade<C> for Upgrade {
+    type Output = Muxer<C>;
+    type Error = Infallible;
+    type Future = Ready<Result<Muxer<C>, Infallible>>;
+
+    fn upgrade_inbound(self, io: C, _: Self::Info) -> Self::Future {
+        ready(Ok(Muxer::new(yamux::Connection::new(io, self.0, yamux::Mode::Server))))
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Upgrade {
+    type Output = Muxer<C>;
+    type Error = Infallible;
+    type Future = Ready<Result<Muxer<C>, Infallible>>;
+
+    fn upgrade_outbound(self, io: C, _: Self::Info) -> Self::Future {
+        ready(Ok(Muxer::new(yamux::Connection::new(io, self.0, yamux::Mode::Client))))
+    }
+}
+
+/// Inbound streams that yamux produced while the connection was polled for progress only. The other end stops at
+/// 256 streams that were not acknowledged; whoever goes on is reset.
+const MAX_WAITING: usize = 256;
+
+/// A yamux connection as libp2p wants it.
+#[derive(Debug)]
+pub(crate) struct Muxer<C> {
+    connection: yamux::Connection<C>,
+    waiting: VecDeque<yamux::Stream>,
+    fetcher: Option<Waker>,
+    closing: Option<Pin<Box<Sleep>>>,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
+    fn new(connection: yamux::Connection<C>) -> Self {
+        Self { connection, waiting: VecDeque::new(), fetcher: None, closing: None }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<yamux::Stream, yamux::ConnectionError>> {
+        let next = try_ready!(self.connection.poll_next_inbound(cx));
+        Poll::Ready(next.unwrap_or(Err(yamux::ConnectionError::Closed)))
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
+    type Substream = yamux::Stream;
+    type Error = yamux::ConnectionError;
+
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<yamux::Stream, Self::Error>> {
+        if let Some(stream) = self.waiting.pop_front() {
+            return Poll::Ready(Ok(stream));
+        }
+        let next = self.poll_next(cx);
+        if next.is_pending() {
+            self.fetcher = Some(cx.waker().clone());
+        }
+        next
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<yamux::Stream, Self::Error>> {
+        self.connection.poll_new_outbound(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if let Poll::Ready(result) = self.connection.poll_close(cx) {
+            return Poll::Ready(result);
+        }
+        let grace = self.closing.get_or_insert_with(|| Box::pin(sleep(CLOSE_GRACE)));
+        grace.as_mut().poll(cx).map(Ok)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        let stream = try_ready!(self.poll_next(cx))?;
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back(stream);
+            if let Some(fetcher) = self.fetcher.take() {
+                fetcher.wake();
+            }
+        }
+        // Yamux stopped at this stream: come again for the rest, after others had their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,118 @@
+//! How bytes get from one peer to another: QUIC, and TCP secured by Noise or TLS under yamux, with every window,
+//! limit and time-out set on purpose.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use futures::{AsyncRead, AsyncWrite, future::Either};
+use libp2p::{
+    PeerId, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, OrTransport},
+        upgrade::Version,
+    },
+    identity::Keypair,
+    quic, swarm, tcp,
+};
+
+use crate::{mux, security};
+pub use crate::{
+    mux::Windows,
+    security::{SecurityError, Suite},
+};
+
+/// Settings of [`transport`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// What a dialler proposes first for TCP. Default Noise.
+    pub suite: Suite,
+    /// Windows of a TCP connection.
+    pub windows: Windows,
+    /// Streams that the other end may have open on a QUIC connection. Default 256.
+    pub quic_streams: u32,
+    /// Bytes of one QUIC stream that may wait for a reader who stalls. Default 1 MiB.
+    pub quic_stream_window: u32,
+    /// Bytes of all streams of a QUIC connection that may wait. Default 64 MiB, so that 60 stalled readers leave
+    /// room for others.
+    pub quic_window: u32,
+    /// Interval at which a silent QUIC connection proves that it lives. Default 5 s.
+    pub quic_keep_alive: Duration,
+    /// Silence after which a QUIC connection is dead. Default 10 s.
+    pub quic_idle: Duration,
+    /// Time from the first byte to a secured, multiplexed connection. Default 5 s.
+    pub handshake: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            suite: Suite::Noise,
+            windows: Windows::default(),
+            quic_streams: 256,
+            quic_stream_window: 1 << 20,
+            quic_window: 64 << 20,
+            quic_keep_alive: Duration::from_secs(5),
+            quic_idle: Duration::from_secs(10),
+            handshake: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What libp2p's swarm takes as its transport.
+pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// QUIC and TCP for the holder of `keypair`.
+///
+/// # Errors
+/// [`SecurityError`] when the key cannot sign what the handshakes need.
+pub fn transport(keypair: &Keypair, config: &Config) -> Result<PeerTransport, SecurityError> {
+    let tcp = secured(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)), keypair, config)?;
+    let quic = quic::tokio::Transport::new(quic_config(keypair, config))
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    let both = OrTransport::new(quic, tcp).map(|either, _| match either {
+        Either::Left(output) | Either::Right(output) => output,
+    });
+    Ok(both.boxed())
+}
+
+/// Secures and multiplexes an ordered byte transport: TCP, a relayed circuit, or memory in tests.
+///
+/// # Errors
+/// As [`transport`].
+pub fn secured<T>(inner: T, keypair: &Keypair, config: &Config) -> Result<PeerTransport, SecurityError>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    Ok(inner
+        .upgrade(Version::V1Lazy)
+        .authenticate(security::Upgrade::new(keypair, config.suite)?)
+        .multiplex(mux::Upgrade::new(config.windows))
+        .timeout(config.handshake)
+        .boxed())
+}
+
+fn quic_config(keypair: &Keypair, config: &Config) -> quic::Config {
+    let mut quic = quic::Config::new(keypair);
+    quic.handshake_timeout = config.handshake;
+    quic.max_idle_timeout = u32::try_from(config.quic_idle.as_millis()).unwrap_or(u32::MAX);
+    quic.keep_alive_interval = config.quic_keep_alive;
+    quic.max_concurrent_stream_limit = config.quic_streams;
+    quic.max_stream_data = config.quic_stream_window;
+    quic.max_connection_data = config.quic_window;
+    quic
+}
+
+/// Settings of a swarm: its tasks on tokio, lazy negotiation of streams (no round trip before the first byte), and
+/// at most `negotiating` inbound streams of a connection in negotiation, further ones being reset. A connection
+/// without streams ends after `idle`.
+pub fn swarm_config(negotiating: NonZeroUsize, idle: Duration) -> swarm::Config {
+    swarm::Config::with_tokio_executor()
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        .with_max_negotiating_inbound_streams(negotiating.get())
+        .with_idle_connection_timeout(idle)
+}
