@@ -1,0 +1,56 @@
+//! Bodies of the coordinator's HTTP API, for the coordinator that answers and the programs that ask.
+//!
+//! JSON; times are Unix seconds, lengths of time seconds, bytes base64url without padding. A reader passes over fields
+//! that it does not know; an answer may grow fields.
+
+mod account;
+mod key;
+mod relay;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    account::{Device, Login, LoginAnswer, NewDevice, Setup},
+    key::{
+        Mint, MintAnswer, NewProject, Project, ProjectCreated, Projects, RelayApplied, RevokeAnswer,
+        TokenKind, TokenRow, Tokens,
+    },
+    relay::{
+        AuditEntry, AuditLog, Bootstrap, JoinToken, RelayAddress, RelayJoin, RelayJoined, RelayRow, Relays,
+        TunnelRow, Tunnels,
+    },
+};
+use crate::error::Code;
+
+/// The body of every failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The one member.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// The code; `name_taken` in JSON.
+    #[serde(serialize_with = "lower_case")]
+    pub code: Code,
+    /// What went wrong, in words, with nothing internal in it.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+impl ErrorBody {
+    /// The body for a code, with the code's own remedy.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { error: ErrorDetail { code, message: message.into(), help: code.help().to_owned() } }
+    }
+}
+
+fn lower_case<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(code.api_name())
+}
+
+#[cfg(test)]
+mod tests;

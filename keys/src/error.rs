@@ -1,0 +1,205 @@
+//! The one list of failure codes that the command line, the HTTP API and the wire share.
+//!
+//! A [`Code`] has a stable name, a name for JSON over HTTP, a process exit code, an HTTP status and a remedy of one
+//! line. Names are never reused and never change meaning.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal $api:literal $exit:literal $status:literal $help:literal;)+) => {
+        /// Why something was refused or failed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The stable name, `KEY_EXPIRED`: on the command line, on the wire and as the title of its page.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// The name in JSON over HTTP, `key_expired`.
+            pub const fn api_name(self) -> &'static str {
+                match self { $(Self::$variant => $api),+ }
+            }
+
+            /// The exit code of a process that ends for this reason.
+            pub const fn exit_code(self) -> u8 {
+                match self { $(Self::$variant => $exit),+ }
+            }
+
+            /// The status of an HTTP answer that carries this code.
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$variant => $status),+ }
+            }
+
+            /// What the reader can do about it, in one line.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The credential is malformed, unknown, or not signed by this cluster's issuer.
+    InvalidKey "INVALID_KEY" "invalid_key" 3 401
+        "Check that the whole token was copied and that it belongs to this server; mint a new one with `mytunnel eval mint`.";
+    /// The credential is past its life, or not valid yet.
+    KeyExpired "KEY_EXPIRED" "key_expired" 3 401
+        "Mint a new key with `mytunnel eval mint`; if this one is new, check this machine's clock.";
+    /// The credential, its parent or its project was revoked.
+    KeyRevoked "KEY_REVOKED" "key_revoked" 3 401
+        "Ask the owner of the project for a new key; `mytunnel keys tree` shows what was revoked.";
+    /// A master key was used for something other than minting and revoking.
+    MasterCannotAct "MASTER_CANNOT_ACT" "master_cannot_act" 4 403
+        "A master key only mints and revokes: run `eval \"$(mytunnel eval mint --ttl 1h --output-env)\"` and use the child key.";
+    /// The credential's scopes or host patterns do not cover this.
+    ScopeDenied "SCOPE_DENIED" "scope_denied" 4 403
+        "Mint a key with the needed `--scope` or `--subdomain`; `mytunnel keys show` lists what this one may do.";
+    /// The credential belongs to another project.
+    ProjectMismatch "PROJECT_MISMATCH" "project_mismatch" 4 403
+        "Use a key of the project that owns this, or set MYTUNNEL_PROJECT to the key's own project.";
+    /// The tunnel name belongs to another project.
+    NameTaken "NAME_TAKEN" "name_taken" 4 409
+        "Choose another name with `--name`, or leave it out to get a free one.";
+    /// The tunnel name is not one lower-case label, or is reserved.
+    NameInvalid "NAME_INVALID" "name_invalid" 2 400
+        "Use 1 to 63 of a-z, 0-9 and '-', not at the ends; some names such as www and admin are reserved.";
+    /// The credential has as many tunnels as it may have at one time.
+    TunnelLimit "TUNNEL_LIMIT" "tunnel_limit" 4 403
+        "Close a tunnel of this key first (`mytunnel tunnels list`), or mint one key for each tunnel.";
+    /// The key's or its parent's budget for the month is spent, or frozen.
+    BudgetExceeded "BUDGET_EXCEEDED" "budget_exceeded" 5 402
+        "Ask the owner to raise it with `mytunnel keys budget KEY --cents N`, or wait for the next month (UTC).";
+    /// The tenant's plan does not contain this.
+    UpgradeRequired "UPGRADE_REQUIRED" "upgrade_required" 4 402
+        "Ask the operator of this server for a plan that contains it.";
+    /// The sign-in provider is not one that the server knows.
+    UnsupportedProvider "UNSUPPORTED_PROVIDER" "unsupported_provider" 2 400
+        "Use `google`, or `--oidc ISSUER` with an issuer that the operator has set up.";
+    /// Too many attempts in too short a time.
+    RateLimited "RATE_LIMITED" "rate_limited" 4 429
+        "Wait a minute, then try again.";
+    /// The relay does not answer.
+    RelayUnreachable "RELAY_UNREACHABLE" "relay_unreachable" 6 502
+        "Run `mytunnel doctor`: it checks DNS, UDP, TCP and the relay's address.";
+    /// The relay has been cut off from its coordinator for too long to vouch for anybody.
+    RelayStale "RELAY_STALE" "relay_stale" 6 503
+        "Wait for the relay to reach its coordinator again, or use another relay; the operator sees why in `mytunnel status`.";
+    /// The coordinator does not answer.
+    CoordinatorUnreachable "COORDINATOR_UNREACHABLE" "coordinator_unreachable" 6 503
+        "Check MYTUNNEL_SERVER and the network with `mytunnel doctor`, then try again.";
+    /// The local service behind the tunnel does not answer.
+    TargetUnreachable "TARGET_UNREACHABLE" "target_unreachable" 7 502
+        "Start the local service, or correct the port or address given to `mytunnel share`.";
+    /// The account has a second factor, and none was given.
+    MfaRequired "MFA_REQUIRED" "mfa_required" 3 401
+        "Give the six digits of the authenticator: `mytunnel login` asks for them, MYTUNNEL_TOTP sets them.";
+    /// The second factor is wrong or was used before.
+    MfaInvalid "MFA_INVALID" "mfa_invalid" 3 401
+        "Wait for the next six digits, check the clock of the authenticator, or use a recovery code.";
+    /// The act needs a sign-in that is only minutes old.
+    StepUpRequired "STEP_UP_REQUIRED" "step_up_required" 3 401
+        "Sign in again with the second factor, then repeat this within ten minutes.";
+    /// The message is larger than this route takes.
+    PayloadTooLarge "PAYLOAD_TOO_LARGE" "payload_too_large" 1 413
+        "Send less at once; the documentation lists the limits.";
+    /// The request cannot be understood.
+    BadRequest "BAD_REQUEST" "bad_request" 2 400
+        "Correct the field that the message names; `/api/v1/openapi.json` describes every route.";
+    /// There is no such thing, or it is not yours to see.
+    NotFound "NOT_FOUND" "not_found" 1 404
+        "Check the name or id with `mytunnel tunnels list`, `mytunnel keys list` or `mytunnel projects list`.";
+    /// Something failed inside; the log of the server has the cause.
+    Internal "INTERNAL" "internal" 1 500
+        "Try again; if it stays, the server's log has the cause.";
+}
+
+/// The text is no code's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("no such error code")]
+pub struct UnknownCode;
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    /// Reads either name, `KEY_EXPIRED` or `key_expired`.
+    fn from_str(text: &str) -> Result<Self, UnknownCode> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| code.name() == text || code.api_name() == text)
+            .ok_or(UnknownCode)
+    }
+}
+
+/// As [`Code::name`].
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// Reads either name. A name that this version does not know becomes [`Code::Internal`], so that the words which come
+/// with a newer peer's code still reach the reader.
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Ok(name.parse().unwrap_or(Self::Internal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_api_names_are_their_lower_case() {
+        let names: BTreeSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(code.api_name(), code.name().to_ascii_lowercase());
+            assert_eq!(code.name().parse(), Ok(*code));
+            assert_eq!(code.api_name().parse(), Ok(*code));
+        }
+    }
+
+    #[test]
+    fn every_code_has_a_remedy_of_one_line_and_a_fitting_exit_and_status() {
+        for code in Code::ALL {
+            assert!(code.help().ends_with('.') && !code.help().contains('\n'), "{code}");
+            assert!((1..=7).contains(&code.exit_code()), "{code}");
+            assert!((400..=599).contains(&code.http_status()), "{code}");
+        }
+        assert_eq!(Code::KeyRevoked.exit_code(), 3);
+        assert_eq!(Code::BudgetExceeded.exit_code(), 5);
+        assert_eq!(Code::TargetUnreachable.exit_code(), 7);
+        assert_eq!(Code::UpgradeRequired.http_status(), 402);
+    }
+
+    #[test]
+    fn a_newer_peers_code_reads_as_internal() {
+        let read = |text| serde_json::from_str::<Code>(text).unwrap();
+        assert_eq!(read("\"NAME_TAKEN\""), Code::NameTaken);
+        assert_eq!(read("\"name_taken\""), Code::NameTaken);
+        assert_eq!(read("\"FROM_THE_FUTURE\""), Code::Internal);
+        assert_eq!(serde_json::to_string(&Code::NameTaken).unwrap(), "\"NAME_TAKEN\"");
+    }
+}

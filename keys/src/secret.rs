@@ -1,0 +1,66 @@
+//! The one secret a credential has: an Ed25519 seed (RFC 8032), wiped from memory when it is dropped and never printed.
+
+use std::fmt;
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::id::PublicKey;
+
+/// An Ed25519 seed: the private half of a [`PublicKey`], and of the libp2p identity made from it.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Seed([u8; 32]);
+
+impl Seed {
+    /// Takes 32 bytes that must come from a cryptographic random source.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The public key of this seed.
+    pub fn public(&self) -> PublicKey {
+        PublicKey::of_seed(&SigningKey::from_bytes(&self.0))
+    }
+
+    /// Signs a message. Callers sign structures that name their own type (COSE `typ`), never bytes chosen by others.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        SigningKey::from_bytes(&self.0).sign(message).to_bytes()
+    }
+
+    /// The bytes themselves, to store in a file of mode 0600 or to make a libp2p key pair.
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_nothing_of_the_seed() {
+        assert_eq!(format!("{:?}", Seed::from_bytes([0x41; 32])), "Seed(…)");
+    }
+
+    #[test]
+    fn signs_as_rfc_8032_test_1() {
+        let seed = data_encoding::HEXLOWER
+            .decode(b"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+            .unwrap();
+        let seed = Seed::from_bytes(seed.try_into().unwrap());
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(seed.public().as_bytes()),
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+        );
+        let signature = seed.sign(b"");
+        assert_eq!(signature[..4], [0xe5, 0x56, 0x43, 0x00]);
+        assert!(seed.public().verify(b"", &signature).is_ok());
+        assert!(seed.public().verify(b"x", &signature).is_err());
+    }
+}
