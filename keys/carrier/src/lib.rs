@@ -1,12 +1,15 @@
 //! What both ends of a libp2p connection share: the transport, streams on a chosen connection, frames of control
 //! messages and the preface of a pipe. Relay and node stand on it and know nothing of each other.
 
+pub mod address;
 pub mod frame;
+mod identity;
 mod mux;
 pub mod pipe;
 mod security;
 pub mod stream;
 pub mod transport;
 
+pub use identity::{keypair, peer_id, public_key};
 /// The version of libp2p that this crate's types belong to.
 pub use libp2p;

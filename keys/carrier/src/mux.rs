@@ -28,7 +28,7 @@ pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// How much one connection may have in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
-    /// Streams open at once on a connection, both directions together. Default 512.
+    /// Streams open at once on a connection, both directions together. Default 1,024.
     pub streams: usize,
     /// Bytes by which the receive windows of all streams of a connection may grow together beyond 256 KiB each.
     /// Default 16 MiB: 100 ms at 1.3 Gbit/s.
@@ -37,7 +37,7 @@ pub struct Windows {
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { streams: 512, growth: 16 << 20 }
+        Self { streams: 1024, growth: 16 << 20 }
     }
 }
 

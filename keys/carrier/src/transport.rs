@@ -29,7 +29,7 @@ pub struct Config {
     pub suite: Suite,
     /// Windows of a TCP connection.
     pub windows: Windows,
-    /// Streams that the other end may have open on a QUIC connection. Default 256.
+    /// Streams that the other end may have open on a QUIC connection. Default 1,024.
     pub quic_streams: u32,
     /// Bytes of one QUIC stream that may wait for a reader who stalls. Default 1 MiB.
     pub quic_stream_window: u32,
@@ -49,7 +49,7 @@ impl Default for Config {
         Self {
             suite: Suite::Noise,
             windows: Windows::default(),
-            quic_streams: 256,
+            quic_streams: 1024,
             quic_stream_window: 1 << 20,
             quic_window: 64 << 20,
             quic_keep_alive: Duration::from_secs(5),
