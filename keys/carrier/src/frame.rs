@@ -1,31 +1,26 @@
 //! Control messages on a stream: a big-endian `u32` length, then that many bytes of CBOR (RFC 8949).
 //!
-//! A frame is at most [`MAX`] bytes; a longer claim ends the reading before anything is allocated for it. One frame
-//! holds exactly one value: bytes after it are an error.
+//! A frame is at most [`MAX_MESSAGE`] bytes; a longer claim ends the reading before anything is allocated for it. One
+//! frame holds exactly one value: bytes after it are an error.
 
 use std::io;
 
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use mytunnel_keys::wire::{self, MAX_MESSAGE, WireError};
 use serde::{Serialize, de::DeserializeOwned};
-
-/// The longest body of a frame in bytes, either way.
-pub const MAX: usize = 64 * 1024;
 
 const LENGTH: usize = size_of::<u32>();
 
 /// Encodes `message` as a whole frame, ready to be written.
 ///
 /// # Errors
-/// [`FrameError::TooLong`] when the body exceeds [`MAX`]; [`FrameError::Encode`] when the value has no CBOR form.
+/// [`FrameError::Message`] when the value has no CBOR form or exceeds [`MAX_MESSAGE`].
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
-    let mut frame = vec![0; LENGTH];
-    ciborium::into_writer(message, &mut frame).map_err(FrameError::Encode)?;
-    let body = frame.len() - LENGTH;
-    let length = match u32::try_from(body) {
-        Ok(length) if body <= MAX => length,
-        _ => return Err(FrameError::TooLong { claimed: body }),
-    };
-    frame[..LENGTH].copy_from_slice(&length.to_be_bytes());
+    let body = wire::encode(message)?;
+    let length = u32::try_from(body.len()).map_err(|_| WireError::TooLarge(body.len()))?;
+    let mut frame = Vec::with_capacity(LENGTH + body.len());
+    frame.extend(length.to_be_bytes());
+    frame.extend(body);
     Ok(frame)
 }
 
@@ -47,20 +42,20 @@ pub async fn write<T: Serialize, S: AsyncWrite + Unpin>(
 /// Not safe to cancel: a part of a frame may have been read.
 ///
 /// # Errors
-/// [`FrameError::TooLong`] for a claim above [`MAX`], [`FrameError::Decode`] when the body is not the CBOR of one
-/// `T`, [`FrameError::Io`] when the stream fails or ends inside a frame.
+/// [`FrameError::Message`] for a claim above [`MAX_MESSAGE`] or a body that is not the CBOR of one `T`,
+/// [`FrameError::Io`] when the stream fails or ends inside a frame.
 pub async fn read<T: DeserializeOwned, S: AsyncRead + Unpin>(
     stream: &mut S,
 ) -> Result<Option<T>, FrameError> {
     let Some(claimed) = read_length(stream).await? else {
         return Ok(None);
     };
-    if claimed > MAX {
-        return Err(FrameError::TooLong { claimed });
+    if claimed > MAX_MESSAGE {
+        return Err(WireError::TooLarge(claimed).into());
     }
     let mut body = vec![0; claimed];
     stream.read_exact(&mut body).await?;
-    decode(&body).map(Some)
+    Ok(Some(wire::decode(&body)?))
 }
 
 async fn read_length<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<usize>, FrameError> {
@@ -77,34 +72,13 @@ async fn read_length<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<usiz
     Ok(Some(usize::try_from(length).unwrap_or(usize::MAX)))
 }
 
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
-    let mut rest = body;
-    let message = ciborium::from_reader(&mut rest).map_err(FrameError::Decode)?;
-    if rest.is_empty() { Ok(message) } else { Err(FrameError::Trailing { bytes: rest.len() }) }
-}
-
 /// Why a frame was not written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The frame is longer than [`MAX`].
-    #[error("frame of {claimed} bytes exceeds {MAX}")]
-    TooLong {
-        /// Length of the body in bytes.
-        claimed: usize,
-    },
-    /// The frame holds more than one value.
-    #[error("{bytes} bytes follow the message in its frame")]
-    Trailing {
-        /// Number of bytes left.
-        bytes: usize,
-    },
-    /// The value has no CBOR form.
-    #[error("message cannot be encoded")]
-    Encode(#[source] ciborium::ser::Error<io::Error>),
-    /// The body is not the CBOR of the expected message.
-    #[error("frame does not hold the expected message")]
-    Decode(#[source] ciborium::de::Error<io::Error>),
+    /// The frame is too long, or does not hold the expected message.
+    #[error("frame does not hold a message")]
+    Message(#[from] WireError),
     /// The stream failed, or ended inside a frame.
     #[error("stream failed")]
     Io(#[from] io::Error),
@@ -148,11 +122,13 @@ mod tests {
 
     #[test]
     fn too_long_is_refused_on_both_sides() {
-        assert!(matches!(encode(&message(MAX)), Err(FrameError::TooLong { .. })));
+        assert!(matches!(encode(&message(MAX_MESSAGE)), Err(FrameError::Message(WireError::TooLarge(_)))));
 
-        let mut wire = Cursor::new((MAX as u32 + 1).to_be_bytes());
+        let mut wire = Cursor::new((MAX_MESSAGE as u32 + 1).to_be_bytes());
         let error = block_on(read::<Message, _>(&mut wire)).unwrap_err();
-        assert!(matches!(error, FrameError::TooLong { claimed } if claimed == MAX + 1));
+        assert!(
+            matches!(error, FrameError::Message(WireError::TooLarge(claimed)) if claimed == MAX_MESSAGE + 1)
+        );
     }
 
     #[test]
@@ -174,7 +150,7 @@ mod tests {
         let claimed = u32::try_from(frame.len() - 4).unwrap();
         frame[..4].copy_from_slice(&claimed.to_be_bytes());
         let error = block_on(read::<Message, _>(&mut Cursor::new(frame))).unwrap_err();
-        assert!(matches!(error, FrameError::Trailing { bytes: 1 }));
+        assert!(matches!(error, FrameError::Message(WireError::Trailing)));
     }
 
     #[test]
@@ -183,7 +159,7 @@ mod tests {
             let mut frame = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
             frame.extend(body);
             let error = block_on(read::<Message, _>(&mut Cursor::new(frame))).unwrap_err();
-            assert!(matches!(error, FrameError::Decode(_)), "{error:?}");
+            assert!(matches!(error, FrameError::Message(WireError::Malformed(_))), "{error:?}");
         }
     }
 }

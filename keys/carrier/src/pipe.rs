@@ -1,45 +1,17 @@
 //! The preface of a pipe: what stands on a [`PIPE_PROTOCOL`](mytunnel_keys::wire::PIPE_PROTOCOL) stream before the
 //! raw bytes.
 //!
-//! The relay opens the stream and sends the 16 bytes of the tunnel's id, once. The node answers one [`Status`] byte
+//! The relay opens the stream and sends the 16 bytes of the tunnel's id, once. The node answers one [`PipeStatus`] byte
 //! before its first byte of payload; it may wait for the relay's first payload byte before it connects to the
 //! target, so that a pooled pipe in reserve costs the target no connection.
 
 use std::io;
 
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use mytunnel_keys::wire::PipeStatus;
 
 /// Length of the preface in bytes.
 pub const PREFACE: usize = 16;
-
-/// The node's answer to the preface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Status {
-    /// The target is connected; everything that follows is payload.
-    Connected = 0,
-    /// The target refused or did not answer; the node closes the stream.
-    Unreachable = 1,
-    /// The node does not serve this tunnel; it closes the stream.
-    UnknownTunnel = 2,
-}
-
-impl Status {
-    /// The byte on the wire.
-    pub fn byte(self) -> u8 {
-        self as u8
-    }
-
-    /// The meaning of a byte from the wire; `None` for a byte that no version sends.
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        match byte {
-            0 => Some(Self::Connected),
-            1 => Some(Self::Unreachable),
-            2 => Some(Self::UnknownTunnel),
-            _ => None,
-        }
-    }
-}
 
 /// Sends the preface and flushes.
 ///
@@ -64,8 +36,8 @@ pub async fn read_preface<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<[u
 ///
 /// # Errors
 /// Those of the stream.
-pub async fn write_status<S: AsyncWrite + Unpin>(stream: &mut S, status: Status) -> io::Result<()> {
-    stream.write_all(&[status.byte()]).await?;
+pub async fn write_status<S: AsyncWrite + Unpin>(stream: &mut S, status: PipeStatus) -> io::Result<()> {
+    stream.write_all(&[status as u8]).await?;
     stream.flush().await
 }
 
@@ -73,17 +45,11 @@ pub async fn write_status<S: AsyncWrite + Unpin>(stream: &mut S, status: Status)
 ///
 /// # Errors
 /// Those of the stream; `UnexpectedEof` when it ends early; `InvalidData` for an unknown status.
-pub async fn read_status<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Status> {
+pub async fn read_status<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<PipeStatus> {
     let mut byte = [0];
     stream.read_exact(&mut byte).await?;
-    Status::from_byte(byte[0])
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, UnknownStatus(byte[0])))
+    PipeStatus::try_from(byte[0]).map_err(|unknown| io::Error::new(io::ErrorKind::InvalidData, unknown))
 }
-
-/// A status byte that no version sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("unknown pipe status {0}")]
-pub struct UnknownStatus(pub u8);
 
 #[cfg(test)]
 mod tests {
@@ -95,29 +61,21 @@ mod tests {
     fn preface_and_status_travel_and_leave_the_payload_alone() {
         let mut wire = Cursor::new(Vec::new());
         block_on(write_preface(&mut wire, &[7; PREFACE])).unwrap();
-        block_on(write_status(&mut wire, Status::Unreachable)).unwrap();
+        block_on(write_status(&mut wire, PipeStatus::TargetUnreachable)).unwrap();
         block_on(wire.write_all(b"payload")).unwrap();
         wire.set_position(0);
 
         assert_eq!(block_on(read_preface(&mut wire)).unwrap(), [7; PREFACE]);
-        assert_eq!(block_on(read_status(&mut wire)).unwrap(), Status::Unreachable);
+        assert_eq!(block_on(read_status(&mut wire)).unwrap(), PipeStatus::TargetUnreachable);
         let mut rest = Vec::new();
         block_on(wire.read_to_end(&mut rest)).unwrap();
         assert_eq!(rest, b"payload");
     }
 
     #[test]
-    fn every_byte_has_one_meaning() {
-        for byte in 0..=u8::MAX {
-            let read = block_on(read_status(&mut Cursor::new([byte])));
-            match Status::from_byte(byte) {
-                Some(status) => {
-                    assert_eq!(status.byte(), byte);
-                    assert_eq!(read.unwrap(), status);
-                }
-                None => assert_eq!(read.unwrap_err().kind(), io::ErrorKind::InvalidData),
-            }
-        }
+    fn an_unknown_status_is_an_error() {
+        let error = block_on(read_status(&mut Cursor::new([3]))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
