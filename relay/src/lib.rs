@@ -1,1 +1,3 @@
 //! (mytunnel-relay)
+
+pub mod route;

@@ -108,15 +108,20 @@ impl Tunnel {
         &*self.source
     }
 
-    /// Cancelled once the tunnel has ended. Everything in flight watches it.
-    pub fn closed(&self) -> &CancellationToken {
-        &self.closed
-    }
-
-    /// Cuts every request, upgrade and pooled pipe of this tunnel, now. The table keeps its entry until
-    /// [`Routes::remove`].
+    /// Cuts every request, upgrade and pooled pipe of this tunnel, now, and for good. Visitors are treated as those
+    /// of a node that is away. The table keeps the entry until [`Routes::remove`] or [`Routes::forget`].
     pub fn close(&self) {
         self.closed.cancel();
+    }
+
+    /// Whether the tunnel was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// Completes when the tunnel is closed.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
     /// What went through so far.
@@ -212,8 +217,7 @@ impl Routes {
     /// node has come back on another connection.
     pub fn insert(&self, tunnel: Tunnel) -> Arc<Tunnel> {
         let tunnel = Arc::new(tunnel);
-        let before =
-            self.write().insert(tunnel.name.to_string().into_boxed_str(), Lookup::Live(Arc::clone(&tunnel)));
+        let before = self.write().insert(tunnel.name.as_str().into(), Lookup::Live(Arc::clone(&tunnel)));
         if let Some(Lookup::Live(before)) = before {
             before.close();
         }
@@ -227,23 +231,24 @@ impl Routes {
     pub fn remove(&self, tunnel: &Arc<Tunnel>) -> bool {
         tunnel.close();
         let mut names = self.write();
-        match names.get_mut(tunnel.name.to_string().as_str()) {
-            Some(entry @ Lookup::Live(_)) if matches!(entry, Lookup::Live(held) if Arc::ptr_eq(held, tunnel)) => {
-                *entry = Lookup::Away;
-                true
-            },
-            _ => false,
-        }
+        let held = names.get_mut(tunnel.name.as_str());
+        let Some(entry) =
+            held.filter(|entry| matches!(entry, Lookup::Live(held) if Arc::ptr_eq(held, tunnel)))
+        else {
+            return false;
+        };
+        *entry = Lookup::Away;
+        true
     }
 
     /// Notes that a name exists, so that its visitors wait for the node instead of being told 404.
     pub fn note_known(&self, name: &TunnelName) {
-        self.write().entry(name.to_string().into_boxed_str()).or_insert(Lookup::Away);
+        self.write().entry(name.as_str().into()).or_insert(Lookup::Away);
     }
 
     /// Drops a name that exists no longer; a live tunnel under it is closed.
     pub fn forget(&self, name: &TunnelName) {
-        let before = self.write().remove(name.to_string().as_str());
+        let before = self.write().remove(name.as_str());
         if let Some(Lookup::Live(tunnel)) = before {
             tunnel.close();
         }
@@ -255,15 +260,17 @@ impl Routes {
         self.read().get(label).cloned().unwrap_or(Lookup::Unknown)
     }
 
-    /// As [`find`](Self::find), but waits up to `patience` while the node is away.
+    /// As [`find`](Self::find), but waits up to `patience` while the node is away. A tunnel that is closed and still
+    /// in the table counts as away.
     pub async fn wait_live(&self, label: &str, patience: Duration) -> Lookup {
         let found = tokio::time::timeout(patience, async {
             loop {
                 // Made before looking: a change between the two is not missed.
                 let changed = self.0.changed.notified();
                 match self.find(label) {
-                    Lookup::Away => changed.await,
-                    found @ (Lookup::Live(_) | Lookup::Unknown) => return found,
+                    Lookup::Live(tunnel) if !tunnel.is_closed() => return Lookup::Live(tunnel),
+                    Lookup::Unknown => return Lookup::Unknown,
+                    Lookup::Live(_) | Lookup::Away => changed.await,
                 }
             }
         });
