@@ -7,10 +7,11 @@ mod key;
 mod name;
 mod opaque;
 mod scope;
-mod text;
+pub(crate) mod text;
 
 use thiserror::Error;
 
+pub(crate) use self::text::bytes_serde;
 pub use self::{
     key::{Kid, PublicKey, SignatureError},
     name::{Cluster, NameError, NamePattern, TunnelName},

@@ -5,7 +5,21 @@
 
 pub mod api;
 mod bytes;
+mod cbor;
+pub mod certificate;
+mod cose;
 pub mod error;
 pub mod id;
 pub mod secret;
+#[cfg(test)]
+#[cfg(feature = "issue")]
+mod testing;
+pub mod trust;
+mod verified;
 pub mod wire;
+
+pub use self::{
+    cbor::FieldError,
+    cose::EnvelopeError,
+    verified::{Unverified, Verified},
+};
