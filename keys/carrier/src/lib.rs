@@ -4,6 +4,7 @@
 pub mod address;
 pub mod frame;
 mod identity;
+pub mod lane;
 mod mux;
 pub mod pipe;
 mod security;
