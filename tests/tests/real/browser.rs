@@ -1,0 +1,98 @@
+//! A real browser: a shared folder's page, and a Vite dev server whose edits arrive over its WebSocket.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use mytunnel_tests::process::Running;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use crate::{free_port, lab, listening, output};
+
+/// npm packages of these tests, installed once per build directory.
+async fn packages() -> Result<&'static Path> {
+    static PACKAGES: OnceCell<PathBuf> = OnceCell::const_new();
+    let install = || async {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("package.json"), r#"{"private":true,"type":"module"}"#)?;
+        let packages = ["install", "--silent", "--no-audit", "--no-fund", "vite@7", "playwright-core@1"];
+        output(Command::new("npm").args(packages).current_dir(&folder)).await?;
+        anyhow::Ok(folder)
+    };
+    Ok(PACKAGES.get_or_try_init(install).await?)
+}
+
+/// Runs a script with `page` open in Chromium; what it prints is returned line by line.
+async fn browse(script: &str, arguments: &[&str]) -> Result<Running> {
+    let folder = packages().await?;
+    let program = format!(
+        "import {{ chromium }} from 'playwright-core';
+         const browser = await chromium.launch({{ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+           args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+             '--disable-background-networking', '--disable-component-update', '--disable-sync'] }});
+         const page = await browser.newPage();
+         const [url, ...rest] = process.argv.slice(2);
+         try {{ {script} }} finally {{ await browser.close(); }}"
+    );
+    let file = folder.join(format!("{:x}.mjs", script.len() + arguments.iter().map(|a| a.len()).sum::<usize>() * 31));
+    std::fs::write(&file, program)?;
+    let mut all = vec![file.to_str().context("a path in UTF-8")?];
+    all.extend(arguments);
+    Running::start(Path::new("node"), all, &[], folder)
+}
+
+#[tokio::test]
+async fn a_browser_opens_a_shared_folder() -> Result<()> {
+    let lab = lab().await?;
+    let folder = lab.path("site");
+    std::fs::create_dir(&folder)?;
+    std::fs::write(folder.join("<b>odd & name.txt"), "text")?;
+    let (_node, ready) = lab.node(folder.to_str().context("a path in UTF-8")?, "listing").await?;
+    let script = "await page.goto(url); console.log(JSON.stringify(await page.innerText('body')));
+                  await page.click('text=odd & name.txt'); console.log(JSON.stringify(await page.innerText('body')));";
+    let mut browser = browse(script, &[ready["url"].as_str().context("url")?]).await?;
+    let listing = browser.line().await?;
+    assert!(listing.contains("<b>odd & name.txt"), "{listing}");
+    assert_eq!(browser.line().await?, "\"text\"");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_edit_reaches_the_browser_through_vite() -> Result<()> {
+    let lab = lab().await?;
+    let app = lab.path("app");
+    std::fs::create_dir(&app)?;
+    std::os::unix::fs::symlink(packages().await?.join("node_modules"), app.join("node_modules"))?;
+    std::fs::write(app.join("index.html"), r#"<div id="app"></div><script type="module" src="/main.js"></script>"#)?;
+    let main = |text: &str| {
+        format!(
+            "export const text = '{text}';
+             export const show = (value) => {{ document.querySelector('#app').textContent = value; }};
+             window.loads = (window.loads ?? 0); show(text);
+             if (import.meta.hot) import.meta.hot.accept((next) => next.show(next.text));"
+        )
+    };
+    std::fs::write(app.join("main.js"), main("before"))?;
+    std::fs::write(app.join("package.json"), r#"{"private":true,"type":"module"}"#)?;
+    let port = free_port()?;
+    let _vite = Command::new("node")
+        .args(["node_modules/vite/bin/vite.js", "--port", &port.to_string(), "--strictPort", "--host", "127.0.0.1"])
+        .current_dir(&app)
+        .kill_on_drop(true)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .context("node is not installed")?;
+    listening(port).await?;
+    let (_node, ready) = lab.node(&port.to_string(), "vite").await?;
+    let script = "await page.goto(url); await page.waitForFunction(() => document.querySelector('#app').textContent === 'before');
+                  await page.evaluate(() => { window.marked = true; }); console.log('loaded');
+                  await page.waitForFunction(() => document.querySelector('#app').textContent === 'after');
+                  console.log(await page.evaluate(() => window.marked === true));";
+    let mut browser = browse(script, &[ready["url"].as_str().context("url")?]).await?;
+    assert_eq!(browser.line().await?, "loaded");
+    std::fs::write(app.join("main.js"), main("after"))?;
+    assert_eq!(browser.line().await?, "true", "the edit came without a reload");
+    Ok(())
+}

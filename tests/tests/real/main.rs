@@ -1,0 +1,40 @@
+//! The product among programs that are not ours: curl, Chromium, Python, Vite, git. `.ci/run` installs them; a program
+//! that is missing fails its test and says which.
+
+mod browser;
+mod curl;
+mod git;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use mytunnel_tests::lab::Lab;
+use tokio::process::Command;
+
+async fn lab() -> Result<Lab> {
+    Lab::start(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"))).await
+}
+
+/// Runs a program to its end and returns its standard output; a failure shows both outputs.
+async fn output(command: &mut Command) -> Result<String> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let output = command.output().await.with_context(|| format!("{program} is not installed"))?;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{program}: {}\n{stdout}\n{stderr}", output.status);
+    Ok(stdout.into_owned())
+}
+
+/// A port that was free a moment ago, for programs that cannot take port 0.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until something listens.
+async fn listening(port: u16) -> Result<()> {
+    let started = tokio::time::Instant::now();
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        ensure!(started.elapsed().as_secs() < 30, "nothing listens on port {port}");
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
