@@ -13,7 +13,7 @@ pub use self::{
     account::{Device, Login, LoginAnswer, NewDevice, Setup},
     key::{
         Mint, MintAnswer, NewProject, Project, ProjectCreated, Projects, RelayApplied, RevokeAnswer,
-        TokenKind, TokenRow, Tokens,
+        TokenRow, Tokens,
     },
     relay::{
         AuditEntry, AuditLog, Bootstrap, JoinToken, RelayAddress, RelayJoin, RelayJoined, RelayRow, Relays,
@@ -21,6 +21,7 @@ pub use self::{
     },
 };
 use crate::error::Code;
+pub use crate::token::TokenKind;
 
 /// The body of every failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

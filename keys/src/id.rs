@@ -11,7 +11,7 @@ pub(crate) mod text;
 
 use thiserror::Error;
 
-pub(crate) use self::text::bytes_serde;
+pub(crate) use self::text::{bytes_serde, text_serde};
 pub use self::{
     key::{Kid, PublicKey, SignatureError},
     name::{Cluster, NameError, NamePattern, TunnelName},

@@ -10,10 +10,12 @@ pub mod certificate;
 mod cose;
 pub mod error;
 pub mod id;
+pub mod proof;
 pub mod secret;
 #[cfg(test)]
 #[cfg(feature = "issue")]
 mod testing;
+pub mod token;
 pub mod trust;
 mod verified;
 pub mod wire;

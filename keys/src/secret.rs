@@ -1,8 +1,10 @@
-//! The one secret a credential has: an Ed25519 seed (RFC 8032), wiped from memory when it is dropped and never printed.
+//! Secrets, wiped from memory when they are dropped and never printed: the Ed25519 seed (RFC 8032) that is all of a
+//! credential's secret, and the one-time secret with which a relay joins.
 
 use std::fmt;
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::id::PublicKey;
@@ -39,6 +41,33 @@ impl fmt::Debug for Seed {
     }
 }
 
+/// The one-time secret of a relay's join token: no key, only something that the coordinator recognises once.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct JoinSecret([u8; 32]);
+
+impl JoinSecret {
+    /// Takes 32 bytes that must come from a cryptographic random source.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, to send to the coordinator.
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// What the coordinator keeps of it.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::new().chain_update(b"mytunnel join secret 1\0").chain_update(self.0).finalize().into()
+    }
+}
+
+impl fmt::Debug for JoinSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinSecret(…)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +75,14 @@ mod tests {
     #[test]
     fn debug_shows_nothing_of_the_seed() {
         assert_eq!(format!("{:?}", Seed::from_bytes([0x41; 32])), "Seed(…)");
+        assert_eq!(format!("{:?}", JoinSecret::from_bytes([0x41; 32])), "JoinSecret(…)");
+    }
+
+    #[test]
+    fn a_join_secrets_digest_is_not_the_secret() {
+        let secret = JoinSecret::from_bytes([0x41; 32]);
+        assert_ne!(secret.digest(), *secret.expose());
+        assert_ne!(secret.digest(), JoinSecret::from_bytes([0x42; 32]).digest());
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NamePattern, ProjectId, PublicKey, Scopes, Serial};
+use crate::{
+    id::{NamePattern, ProjectId, PublicKey, Scopes, Serial},
+    token::TokenKind,
+};
 
 /// `POST /projects`. The master key's pair is made by the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,18 +84,6 @@ pub struct MintAnswer {
     pub certificate: Vec<u8>,
     /// When it ends.
     pub expires_at: u64,
-}
-
-/// What kind of key a [`TokenRow`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenKind {
-    /// A project's master key.
-    Master,
-    /// A child of a master key or of a device.
-    Child,
-    /// A person's key on one device.
-    User,
 }
 
 /// One key. Never a secret.

@@ -39,7 +39,7 @@ pub struct RelayJoin {
     pub public_key: PublicKey,
     /// The one-time secret of the join token.
     #[serde(with = "crate::bytes")]
-    pub secret: Vec<u8>,
+    pub secret: [u8; 32],
 }
 
 impl fmt::Debug for RelayJoin {
