@@ -1,1 +1,4 @@
-//! (mytunnel-node)
+//! The private side: shares something local through a relay.
+
+mod serve;
+pub mod target;

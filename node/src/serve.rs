@@ -1,0 +1,165 @@
+//! What happens at the node's end of a pipe.
+//!
+//! A pipe is an ordered byte stream that the relay opened: a libp2p stream, later a TLS lane, a duplex in a test. It
+//! begins with 16 bytes that name the tunnel. Then nothing happens until the first byte of payload, so that a relay
+//! may keep pipes in reserve: a waiting pipe holds no buffer and no connection to the target. With the first byte the
+//! target is dialled and one status byte answered ([`PipeStatus`]); from there on bytes are copied unread, or, for files
+//! and with a rewritten `Host`, spoken HTTP/1.1 with.
+
+mod chunk;
+pub(crate) mod files;
+mod http_pipe;
+mod pipe_end;
+mod rewrite;
+mod splice;
+pub(crate) mod table;
+
+use std::{future::poll_fn, io, task::Poll, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use mytunnel_carrier::pipe::PREFACE;
+use mytunnel_keys::wire::PipeStatus;
+
+use crate::target::dial::{DialError, Origin};
+use chunk::Chunk;
+use splice::{Ended, splice};
+use table::{Answer, Service, Table};
+
+/// A pipe of whatever carries it.
+pub(crate) trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
+
+/// How long a pipe may wait for what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For the 16 bytes that name the tunnel.
+    pub(crate) preface: Duration,
+    /// For the first byte of payload. Longer than a relay keeps a pipe in reserve, so that it is the relay that
+    /// closes.
+    pub(crate) first_use: Duration,
+    /// For a tunnel whose registration is still on its way to us.
+    pub(crate) registration: Duration,
+    /// For the relay to close a pipe that was answered with an error.
+    pub(crate) refused: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            preface: Duration::from_secs(10),
+            first_use: Duration::from_secs(90),
+            registration: Duration::from_secs(1),
+            refused: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Serves one pipe to its end. Returning drops the pipe, which resets it unless both ends closed it.
+pub(crate) async fn serve(
+    mut pipe: impl Pipe + 'static,
+    mut table: Table,
+    patience: Patience,
+) -> Result<(), PipeError> {
+    let mut tunnel = [0; PREFACE];
+    timeout(patience.preface, pipe.read_exact(&mut tunnel)).await.map_err(|_| PipeError::Idle)??;
+    let Some(first) =
+        timeout(patience.first_use, first_bytes(&mut pipe)).await.map_err(|_| PipeError::Idle)??
+    else {
+        return Ok(());
+    };
+    let Some(service) = table.find(&tunnel, patience.registration).await else {
+        return refuse(pipe, PipeStatus::UnknownTunnel, patience).await;
+    };
+    // Boxed, so that a pipe that waits is small.
+    let served = Box::pin(answer(pipe, first, &service, patience));
+    service.unless_closed(served).await.unwrap_or(Err(PipeError::TunnelClosed))
+}
+
+async fn answer(
+    mut pipe: impl Pipe + 'static,
+    first: Chunk,
+    service: &Service,
+    patience: Patience,
+) -> Result<(), PipeError> {
+    match service.answer() {
+        Answer::Origin(dialer) => match dialer.dial().await {
+            Ok(origin) => copy(&mut pipe, origin, first).await,
+            Err(error) => {
+                refuse(pipe, PipeStatus::TargetUnreachable, patience).await?;
+                Err(PipeError::Target(error))
+            }
+        },
+        Answer::Files(files) => http_pipe::serve(pipe, first, files).await,
+        Answer::Rewritten(rewrite) => rewrite.serve(pipe, first, patience).await,
+    }
+}
+
+async fn copy(pipe: &mut impl Pipe, origin: Origin, first: Chunk) -> Result<(), PipeError> {
+    let mut down = Chunk::take();
+    down.push(&[PipeStatus::Connected as u8]);
+    match origin {
+        Origin::Tcp(mut stream) => splice(pipe, &mut stream, first, down).await,
+        Origin::Tls(mut stream) => splice(pipe, &mut *stream, first, down).await,
+        #[cfg(unix)]
+        Origin::Unix(mut stream) => splice(pipe, &mut stream, first, down).await,
+    }
+    .into()
+}
+
+/// Answers an error status, and waits a little for the relay to have read it: dropping the pipe first could make
+/// its carrier throw the status away.
+async fn refuse(mut pipe: impl Pipe, status: PipeStatus, patience: Patience) -> Result<(), PipeError> {
+    pipe.write_all(&[status as u8]).await?;
+    // Late or broken, there is nothing more to tell.
+    let _ = timeout(patience.refused, pipe_end::close(&mut pipe)).await;
+    Ok(())
+}
+
+/// The first payload; `None` when the relay closed the pipe unused. Holds no buffer while it waits.
+async fn first_bytes(pipe: &mut impl Pipe) -> io::Result<Option<Chunk>> {
+    poll_fn(|cx| {
+        let mut chunk = Chunk::take();
+        match chunk.poll_fill(cx, pipe) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Ok(None)),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(Some(chunk))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Why a pipe did not end properly. None of them is the tunnel's end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PipeError {
+    #[error("the pipe was not used in time")]
+    Idle,
+    #[error("the pipe failed")]
+    Pipe(#[from] io::Error),
+    #[error("the target could not be reached")]
+    Target(#[source] DialError),
+    #[error("the target failed before its answer was complete")]
+    Origin(#[source] io::Error),
+    #[error("speaking HTTP on the pipe failed")]
+    Http(#[source] hyper::Error),
+    #[error("the tunnel was closed")]
+    TunnelClosed,
+}
+
+impl From<Ended> for Result<(), PipeError> {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Properly => Ok(()),
+            Ended::OriginFailed(error) => Err(PipeError::Origin(error)),
+            Ended::PipeLost(error) => Err(PipeError::Pipe(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! The tunnels that this node serves, as pipes look them up.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{files::Files, rewrite::Rewrite};
+use crate::target::{
+    Target,
+    dial::{DialError, Dialer},
+};
+
+/// What answers a tunnel's pipes, until the tunnel is closed.
+#[derive(Debug)]
+pub(crate) struct Service {
+    answer: Answer,
+    closed: CancellationToken,
+}
+
+/// The ways to answer.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Bytes go to a server as they are.
+    Origin(Dialer),
+    /// Files are served from here.
+    Files(Files),
+    /// Requests go to a server with another `Host`.
+    Rewritten(Rewrite),
+}
+
+impl Service {
+    /// # Errors
+    /// When the target cannot be dialled at all, as [`Dialer::new`].
+    pub(crate) fn new(target: &Target, host: Option<http::HeaderValue>) -> Result<Self, DialError> {
+        let answer = match (target, host) {
+            (Target::Folder(path), _) => Answer::Files(Files::folder(path)),
+            (Target::File(path), _) => Answer::Files(Files::file(path)),
+            (server, Some(host)) => Answer::Rewritten(Rewrite::new(Dialer::new(server)?, host)),
+            (server, None) => Answer::Origin(Dialer::new(server)?),
+        };
+        Ok(Self { answer, closed: CancellationToken::new() })
+    }
+
+    pub(crate) fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// Cuts everything in flight.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Runs `work` until the tunnel is closed; `None` if that came first.
+    pub(crate) async fn unless_closed<F: Future>(&self, work: F) -> Option<F::Output> {
+        self.closed.run_until_cancelled(work).await
+    }
+}
+
+type Services = HashMap<[u8; 16], Arc<Service>>;
+
+/// Looks tunnels up by id.
+#[derive(Debug, Clone)]
+pub(crate) struct Table(watch::Receiver<Services>);
+
+impl Table {
+    /// The service of `tunnel`. Waits up to `patience` for it to be put in: a relay may open a pipe before we have
+    /// read that the tunnel is registered.
+    pub(crate) async fn find(&mut self, tunnel: &[u8; 16], patience: Duration) -> Option<Arc<Service>> {
+        let found = |services: &Services| services.get(tunnel).cloned();
+        let now = found(&self.0.borrow());
+        if now.is_some() {
+            return now;
+        }
+        let later = self.0.wait_for(|services| services.contains_key(tunnel));
+        let services = tokio::time::timeout(patience, later).await.ok()?.ok()?;
+        found(&services)
+    }
+}
+
+/// The writing side of a [`Table`].
+#[derive(Debug)]
+pub(crate) struct TableWriter(watch::Sender<Services>);
+
+impl TableWriter {
+    pub(crate) fn new() -> (Self, Table) {
+        let (sender, receiver) = watch::channel(Services::new());
+        (Self(sender), Table(receiver))
+    }
+
+    pub(crate) fn insert(&self, tunnel: [u8; 16], service: Arc<Service>) {
+        self.0.send_modify(|services| drop(services.insert(tunnel, service)));
+    }
+
+    pub(crate) fn remove(&self, tunnel: &[u8; 16]) {
+        self.0.send_modify(|services| drop(services.remove(tunnel)));
+    }
+}
