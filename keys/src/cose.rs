@@ -15,6 +15,9 @@ use crate::{
     secret::Seed,
 };
 
+/// Bytes up to the end of the protected header, when it is one of ours.
+const MAX_HEADER: usize = 64;
+
 /// Label of `typ` in a header.
 const TYP: i64 = 16;
 
@@ -61,6 +64,7 @@ impl<const KID: usize> Envelope<KID> {
         if bytes.len() > max {
             return Err(EnvelopeError::TooLarge { found: bytes.len(), max });
         }
+        check_outline(bytes)?;
         let message = CoseSign1::from_tagged_slice(bytes).map_err(|_| EnvelopeError::Malformed)?;
         let kid = check_header(typ, &message)?;
         let signed = message.tbs_data(&[]);
@@ -101,6 +105,36 @@ fn seal(typ: &'static str, kid: &[u8], payload: Vec<u8>, sign: impl FnOnce(&[u8]
         .build();
     let bytes = message.to_tagged_vec().expect("a header of three different labels can be written");
     Sealed { bytes, payload }
+}
+
+/// Looks at lengths only, so that what the CBOR reader allocates before the signature is checked stays in proportion:
+/// tag 18, array of 4, a short byte string, empty map, byte string, byte string of 64.
+fn check_outline(bytes: &[u8]) -> Result<(), EnvelopeError> {
+    let rest = bytes.strip_prefix(&[0xd2, 0x84]).and_then(skip_bytes).ok_or(EnvelopeError::Malformed)?;
+    if bytes.len() - rest.len() > MAX_HEADER {
+        return Err(EnvelopeError::Header);
+    }
+    let rest = match rest {
+        [0xa0, rest @ ..] => rest,
+        [0xa1..=0xbf, ..] => return Err(EnvelopeError::Header),
+        _ => return Err(EnvelopeError::Malformed),
+    };
+    match skip_bytes(rest) {
+        Some([0x58, 64, signature @ ..]) if signature.len() == 64 => Ok(()),
+        _ => Err(EnvelopeError::Malformed),
+    }
+}
+
+/// What follows a byte string.
+fn skip_bytes(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = match bytes {
+        [head @ 0x40..=0x57, rest @ ..] => (usize::from(head - 0x40), rest),
+        [0x58, a, rest @ ..] => (usize::from(*a), rest),
+        [0x59, a, b, rest @ ..] => (usize::from(u16::from_be_bytes([*a, *b])), rest),
+        [0x5a, a, b, c, d, rest @ ..] => (u32::from_be_bytes([*a, *b, *c, *d]) as usize, rest),
+        _ => return None,
+    };
+    rest.get(length..)
 }
 
 fn check_header<const KID: usize>(
@@ -184,6 +218,7 @@ mod tests {
         assert_eq!(refused(header().add_critical(iana::HeaderParameter::Alg)), EnvelopeError::Header);
         assert_eq!(refused(header().iv(vec![1])), EnvelopeError::Header);
         assert_eq!(refused(header().value(99, Value::Null)), EnvelopeError::Header);
+        assert_eq!(refused(header().value(99, Value::from("x".repeat(99)))), EnvelopeError::Header);
         assert_eq!(refused(header().key_id(vec![7; 9])), EnvelopeError::Header);
     }
 

@@ -9,8 +9,10 @@ mod cbor;
 pub mod certificate;
 mod cose;
 pub mod error;
+pub mod feed;
 pub mod id;
 pub mod proof;
+pub mod revocation;
 pub mod secret;
 #[cfg(test)]
 #[cfg(feature = "issue")]

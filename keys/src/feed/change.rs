@@ -1,0 +1,100 @@
+//! One thing that has changed.
+
+use ciborium::Value;
+
+use crate::{
+    cbor::{self, FieldError},
+    id::{ProjectId, Serial, TunnelName},
+};
+
+/// Label of the changes in a frame, which errors name.
+pub(super) const CHANGES: i64 = 6;
+
+/// A change that relays must know. Revocations carry the second until which they must be remembered: when the last
+/// certificate is over that they can concern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A key and all its children are revoked.
+    RevokeTree {
+        /// The parent.
+        serial: Serial,
+        /// Unix second.
+        until: u64,
+    },
+    /// One key is revoked.
+    Revoke {
+        /// The key.
+        serial: Serial,
+        /// Unix second.
+        until: u64,
+    },
+    /// A project is deleted, with all keys that are for it alone.
+    RevokeProject {
+        /// The project.
+        project: ProjectId,
+        /// Unix second.
+        until: u64,
+    },
+    /// A name belongs to a project.
+    Name {
+        /// The name.
+        name: TunnelName,
+        /// Its owner.
+        project: ProjectId,
+    },
+    /// A name belongs to nobody.
+    NameFreed {
+        /// The name.
+        name: TunnelName,
+    },
+    /// There is a new trust bundle, which the reader has already checked and taken.
+    Trust {
+        /// Its signed bytes.
+        bundle: Vec<u8>,
+    },
+}
+
+impl Change {
+    pub(super) fn write(&self) -> Value {
+        let serial = |serial: &Serial| Value::from(serial.as_bytes().as_slice());
+        Value::Array(match self {
+            Self::RevokeTree { serial: parent, until } => vec![1.into(), serial(parent), (*until).into()],
+            Self::Revoke { serial: key, until } => vec![2.into(), serial(key), (*until).into()],
+            Self::RevokeProject { project, until } => {
+                vec![3.into(), project.as_str().into(), (*until).into()]
+            }
+            Self::Name { name, project } => vec![4.into(), name.as_str().into(), project.as_str().into()],
+            Self::NameFreed { name } => vec![5.into(), name.as_str().into()],
+            Self::Trust { bundle } => vec![6.into(), bundle.as_slice().into()],
+        })
+    }
+
+    /// A change of a kind that this version does not know may take rights away, so that it is refused.
+    pub(super) fn read(value: &Value) -> Option<Self> {
+        let parts = value.as_array()?;
+        let serial = |value: &Value| Some(Serial::from_bytes(value.as_bytes()?.as_slice().try_into().ok()?));
+        Some(match (number(parts.first()?)?, &parts[1..]) {
+            (1, [key, until]) => Self::RevokeTree { serial: serial(key)?, until: number(until)? },
+            (2, [key, until]) => Self::Revoke { serial: serial(key)?, until: number(until)? },
+            (3, [project, until]) => {
+                Self::RevokeProject { project: cbor::text(project)?, until: number(until)? }
+            }
+            (4, [name, project]) => Self::Name { name: cbor::text(name)?, project: cbor::text(project)? },
+            (5, [name]) => Self::NameFreed { name: cbor::text(name)? },
+            (6, [bundle]) => Self::Trust { bundle: bundle.as_bytes()?.clone() },
+            _ => return None,
+        })
+    }
+}
+
+pub(super) fn write_all(changes: &[Change]) -> Value {
+    Value::Array(changes.iter().map(Change::write).collect())
+}
+
+pub(super) fn read_all(changes: &[Value]) -> Result<Vec<Change>, FieldError> {
+    changes.iter().map(|change| Change::read(change).ok_or(FieldError::Value(CHANGES))).collect()
+}
+
+fn number(value: &Value) -> Option<u64> {
+    value.as_integer()?.try_into().ok()
+}

@@ -1,0 +1,169 @@
+//! Who has lost its rights: the set that a relay keeps.
+//!
+//! A cascade is one entry on the parent's serial, whatever the number of children, also of those minted at the same
+//! moment elsewhere. Entries go when the last certificate that they can concern is over, so that the set is bounded by
+//! one day of revocations.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+};
+
+use crate::{
+    certificate::Claims,
+    error::Code,
+    feed::Change,
+    id::{ProjectId, Serial},
+};
+
+/// Revoked trees, keys and projects, each with the second until which it must be remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevocationSet {
+    trees: HashMap<Serial, u64>,
+    serials: HashMap<Serial, u64>,
+    projects: HashMap<ProjectId, u64>,
+}
+
+impl RevocationSet {
+    /// Takes a change in, and says whether it revokes anything that was not revoked. Changes that are no revocations
+    /// change nothing.
+    pub fn apply(&mut self, change: &Change) -> bool {
+        match change {
+            Change::RevokeTree { serial, until } => remember(&mut self.trees, *serial, *until),
+            Change::Revoke { serial, until } => remember(&mut self.serials, *serial, *until),
+            Change::RevokeProject { project, until } => remember(&mut self.projects, project.clone(), *until),
+            Change::Name { .. } | Change::NameFreed { .. } | Change::Trust { .. } => false,
+        }
+    }
+
+    /// Why a certificate counts no longer, if so.
+    pub fn is_revoked(&self, claims: &Claims) -> Option<Code> {
+        let of_tree = |serial: &Serial| self.trees.contains_key(serial);
+        let revoked = self.serials.contains_key(&claims.serial)
+            || of_tree(&claims.serial)
+            || claims.parent.as_ref().is_some_and(of_tree)
+            || claims.project.as_ref().is_some_and(|project| self.projects.contains_key(project));
+        revoked.then_some(Code::KeyRevoked)
+    }
+
+    /// Forgets what can concern nobody any more.
+    pub fn prune(&mut self, now: u64) {
+        self.trees.retain(|_, until| *until > now);
+        self.serials.retain(|_, until| *until > now);
+        self.projects.retain(|_, until| *until > now);
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.trees.len() + self.serials.len() + self.projects.len()
+    }
+
+    /// Whether nothing is revoked.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn remember<K: Eq + Hash>(entries: &mut HashMap<K, u64>, key: K, until: u64) -> bool {
+    match entries.entry(key) {
+        Entry::Vacant(entry) => {
+            entry.insert(until);
+            true
+        }
+        Entry::Occupied(mut entry) => {
+            // The longer memory counts: the earlier entry may cover a certificate that this one does not.
+            let longest = until.max(*entry.get());
+            entry.insert(longest);
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "issue")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{NOW, claims};
+
+    const UNTIL: u64 = NOW + 86_700;
+
+    fn set(changes: &[Change]) -> RevocationSet {
+        let mut set = RevocationSet::default();
+        for change in changes {
+            set.apply(change);
+        }
+        set
+    }
+
+    fn child(serial: u8, parent: Option<u8>) -> Claims {
+        let parent = parent.map(|byte| Serial::from_bytes([byte; 16]));
+        Claims { serial: Serial::from_bytes([serial; 16]), parent, ..claims() }
+    }
+
+    fn tree(serial: u8, until: u64) -> Change {
+        Change::RevokeTree { serial: Serial::from_bytes([serial; 16]), until }
+    }
+
+    #[test]
+    fn one_entry_revokes_a_parent_and_all_its_children() {
+        let set = set(&[tree(1, UNTIL)]);
+        assert_eq!(set.len(), 1);
+        for serial in 10..200 {
+            assert_eq!(set.is_revoked(&child(serial, Some(1))), Some(Code::KeyRevoked));
+            assert_eq!(set.is_revoked(&child(serial, Some(2))), None);
+        }
+        assert_eq!(set.is_revoked(&child(1, None)), Some(Code::KeyRevoked));
+    }
+
+    #[test]
+    fn one_key_is_revoked_without_its_siblings_and_children() {
+        let set = set(&[Change::Revoke { serial: Serial::from_bytes([5; 16]), until: UNTIL }]);
+        assert_eq!(set.is_revoked(&child(5, Some(1))), Some(Code::KeyRevoked));
+        assert_eq!(set.is_revoked(&child(6, Some(1))), None);
+        assert_eq!(set.is_revoked(&child(7, Some(5))), None);
+    }
+
+    #[test]
+    fn a_project_is_revoked_with_all_its_keys() {
+        let project = claims().project.unwrap();
+        let set = set(&[Change::RevokeProject { project, until: UNTIL }]);
+        assert_eq!(set.is_revoked(&claims()), Some(Code::KeyRevoked));
+        let other = Claims { project: Some("proj_other".parse().unwrap()), ..claims() };
+        assert_eq!(set.is_revoked(&other), None);
+        assert_eq!(set.is_revoked(&Claims { project: None, ..claims() }), None);
+    }
+
+    #[test]
+    fn entries_are_forgotten_at_their_time_and_not_before() {
+        let mut set = set(&[tree(1, UNTIL)]);
+        set.prune(UNTIL - 1);
+        assert!(set.is_revoked(&child(9, Some(1))).is_some());
+        set.prune(UNTIL);
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn revoking_again_is_no_news_and_never_shortens() {
+        let mut set = RevocationSet::default();
+        assert!(set.apply(&tree(1, UNTIL)));
+        assert!(!set.apply(&tree(1, UNTIL - 100)));
+        set.prune(UNTIL - 1);
+        assert_eq!(set.len(), 1);
+        assert!(!set.apply(&tree(1, UNTIL + 100)));
+        set.prune(UNTIL);
+        assert_eq!(set.len(), 1);
+        assert!(!set.apply(&Change::NameFreed { name: "web".parse().unwrap() }));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_revocations_does_not_matter(changes in prop::collection::vec((0..6_u8, 1..500_u64), 0..20)) {
+            let changes: Vec<_> = changes.iter().map(|(serial, until)| tree(*serial, *until)).collect();
+            let forwards = set(&changes);
+            let backwards = set(&changes.iter().cloned().rev().collect::<Vec<_>>());
+            prop_assert_eq!(forwards, backwards);
+        }
+    }
+}
