@@ -10,11 +10,12 @@ mod chunk;
 pub(crate) mod files;
 mod http_pipe;
 mod pipe_end;
+pub(crate) mod pulse;
 mod rewrite;
 mod splice;
 pub(crate) mod table;
 
-use std::{future::poll_fn, io, task::Poll, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -26,6 +27,7 @@ use mytunnel_keys::wire::PipeStatus;
 
 use crate::target::dial::{DialError, Origin};
 use chunk::Chunk;
+use pulse::Pulse;
 use splice::{Ended, splice};
 use table::{Answer, Service, Table};
 
@@ -64,6 +66,7 @@ pub(crate) async fn serve(
     mut pipe: impl Pipe + 'static,
     mut table: Table,
     patience: Patience,
+    pulse: Arc<Pulse>,
 ) -> Result<(), PipeError> {
     let mut tunnel = [0; PREFACE];
     timeout(patience.preface, pipe.read_exact(&mut tunnel)).await.map_err(|_| PipeError::Idle)??;
@@ -72,11 +75,12 @@ pub(crate) async fn serve(
     else {
         return Ok(());
     };
+    pulse.up();
     let Some(service) = table.find(&tunnel, patience.registration).await else {
         return refuse(pipe, PipeStatus::UnknownTunnel, patience).await;
     };
     // Boxed, so that a pipe that waits is small.
-    let served = Box::pin(answer(pipe, first, &service, patience));
+    let served = Box::pin(answer(pipe, first, &service, patience, pulse));
     service.unless_closed(served).await.unwrap_or(Err(PipeError::TunnelClosed))
 }
 
@@ -85,28 +89,29 @@ async fn answer(
     first: Chunk,
     service: &Service,
     patience: Patience,
+    pulse: Arc<Pulse>,
 ) -> Result<(), PipeError> {
     match service.answer() {
         Answer::Origin(dialer) => match dialer.dial().await {
-            Ok(origin) => copy(&mut pipe, origin, first).await,
+            Ok(origin) => copy(&mut pipe, origin, first, &pulse).await,
             Err(error) => {
                 refuse(pipe, PipeStatus::TargetUnreachable, patience).await?;
                 Err(PipeError::Target(error))
             }
         },
-        Answer::Files(files) => http_pipe::serve(pipe, first, files).await,
-        Answer::Rewritten(rewrite) => rewrite.serve(pipe, first, patience).await,
+        Answer::Files(files) => http_pipe::serve(pipe, first, files, pulse).await,
+        Answer::Rewritten(rewrite) => rewrite.serve(pipe, first, patience, pulse).await,
     }
 }
 
-async fn copy(pipe: &mut impl Pipe, origin: Origin, first: Chunk) -> Result<(), PipeError> {
+async fn copy(pipe: &mut impl Pipe, origin: Origin, first: Chunk, pulse: &Pulse) -> Result<(), PipeError> {
     let mut down = Chunk::take();
     down.push(&[PipeStatus::Connected as u8]);
     match origin {
-        Origin::Tcp(mut stream) => splice(pipe, &mut stream, first, down).await,
-        Origin::Tls(mut stream) => splice(pipe, &mut *stream, first, down).await,
+        Origin::Tcp(mut stream) => splice(pipe, &mut stream, first, down, pulse).await,
+        Origin::Tls(mut stream) => splice(pipe, &mut *stream, first, down, pulse).await,
         #[cfg(unix)]
-        Origin::Unix(mut stream) => splice(pipe, &mut stream, first, down).await,
+        Origin::Unix(mut stream) => splice(pipe, &mut stream, first, down, pulse).await,
     }
     .into()
 }

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -12,18 +13,23 @@ use hyper_util::rt::TokioIo;
 use mytunnel_keys::wire::PipeStatus;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::{Pipe, PipeError, chunk::Chunk, files::Files, pipe_end};
+use super::{Pipe, PipeError, chunk::Chunk, files::Files, pipe_end, pulse::Pulse};
 
 /// Answers the requests of a pipe with files, one after the other, until either end closes it. An answer whose body
 /// fails resets the pipe.
-pub(super) async fn serve(mut pipe: impl Pipe, first: Chunk, files: &Files) -> Result<(), PipeError> {
+pub(super) async fn serve(
+    mut pipe: impl Pipe,
+    first: Chunk,
+    files: &Files,
+    pulse: Arc<Pulse>,
+) -> Result<(), PipeError> {
     pipe.write_all(&[PipeStatus::Connected as u8]).await?;
     let files = files.clone();
     let service = service_fn(move |request| {
         let files = files.clone();
         async move { Ok::<_, Infallible>(files.answer(request).await) }
     });
-    let io = TokioIo::new(HttpPipe::new(pipe, first));
+    let io = TokioIo::new(HttpPipe::new(pipe, first, pulse));
     http1::Builder::new().serve_connection(io, service).await.map_err(PipeError::Http)
 }
 
@@ -33,11 +39,12 @@ pub(super) struct HttpPipe<P> {
     pipe: P,
     first: Option<Chunk>,
     closed: bool,
+    pulse: Arc<Pulse>,
 }
 
 impl<P> HttpPipe<P> {
-    pub(super) fn new(pipe: P, first: Chunk) -> Self {
-        Self { pipe, first: Some(first), closed: false }
+    pub(super) fn new(pipe: P, first: Chunk, pulse: Arc<Pulse>) -> Self {
+        Self { pipe, first: Some(first), closed: false, pulse }
     }
 }
 
@@ -58,7 +65,9 @@ impl<P: Pipe> AsyncRead for HttpPipe<P> {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.pipe).poll_read(cx, buffer))?;
-        if buffer.filled().len() == before && !self.closed {
+        if buffer.filled().len() > before {
+            self.pulse.up();
+        } else if !self.closed {
             pipe_end::check(cx, &mut self.pipe)?;
         }
         Poll::Ready(Ok(()))
@@ -67,6 +76,7 @@ impl<P: Pipe> AsyncRead for HttpPipe<P> {
 
 impl<P: Pipe> AsyncWrite for HttpPipe<P> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.pulse.down();
         Pin::new(&mut self.pipe).poll_write(cx, bytes)
     }
 
@@ -75,6 +85,7 @@ impl<P: Pipe> AsyncWrite for HttpPipe<P> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.pulse.down();
         Pin::new(&mut self.pipe).poll_write_vectored(cx, slices)
     }
 

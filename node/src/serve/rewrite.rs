@@ -21,7 +21,9 @@ use hyper_util::rt::TokioIo;
 use mytunnel_keys::wire::PipeStatus;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Patience, Pipe, PipeError, chunk::Chunk, http_pipe::HttpPipe, refuse, splice::splice};
+use super::{
+    Patience, Pipe, PipeError, chunk::Chunk, http_pipe::HttpPipe, pulse::Pulse, refuse, splice::splice,
+};
 use crate::target::dial::{Dialer, Origin};
 
 /// A server, and the `Host` it wants to be called by.
@@ -41,6 +43,7 @@ impl Rewrite {
         mut pipe: impl Pipe + 'static,
         first: Chunk,
         patience: Patience,
+        pulse: Arc<Pulse>,
     ) -> Result<(), PipeError> {
         let origin = match self.dialer.dial().await {
             Ok(origin) => origin,
@@ -50,7 +53,7 @@ impl Rewrite {
             }
         };
         pipe.write_all(&[PipeStatus::Connected as u8]).await?;
-        let pipe = HttpPipe::new(pipe, first);
+        let pipe = HttpPipe::new(pipe, first, pulse);
         match origin {
             Origin::Tcp(stream) => self.relay(pipe, stream).await,
             Origin::Tls(stream) => self.relay(pipe, stream).await,
@@ -135,7 +138,9 @@ impl Upgrade {
     async fn splice(self) -> Result<(), PipeError> {
         let (visitor, origin) = tokio::try_join!(self.visitor, self.origin).map_err(PipeError::Http)?;
         let (mut visitor, mut origin) = (TokioIo::new(visitor), TokioIo::new(origin));
-        splice(&mut visitor, &mut origin, Chunk::take(), Chunk::take()).await.into()
+        // The pipe below keeps the pulse that counts.
+        let pulse = Pulse::default();
+        splice(&mut visitor, &mut origin, Chunk::take(), Chunk::take(), &pulse).await.into()
     }
 }
 

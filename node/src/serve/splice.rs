@@ -18,7 +18,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{chunk::Chunk, pipe_end};
+use super::{chunk::Chunk, pipe_end, pulse::Pulse};
 
 /// How a [`splice`] ended.
 #[derive(Debug)]
@@ -34,19 +34,20 @@ pub(crate) enum Ended {
 /// Copies until both directions have ended.
 ///
 /// `up` holds bytes that were read from the pipe before, `down` bytes that go to the pipe first.
-pub(crate) async fn splice<P, O>(pipe: &mut P, origin: &mut O, up: Chunk, down: Chunk) -> Ended
+pub(crate) async fn splice<P, O>(pipe: &mut P, origin: &mut O, up: Chunk, down: Chunk, pulse: &Pulse) -> Ended
 where
     P: AsyncRead + AsyncWrite + Unpin,
     O: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut both = Splice { up: Up::Open(Flow::holding(up)), down: Some(Flow::holding(down)) };
+    let mut both = Splice { up: Up::Open(Flow::holding(up)), down: Some(Flow::holding(down)), pulse };
     poll_fn(|cx| both.poll(cx, pipe, origin)).await
 }
 
-struct Splice {
+struct Splice<'a> {
     up: Up,
     /// Towards the visitor; `None` once the origin has ended and the pipe was closed.
     down: Option<Flow>,
+    pulse: &'a Pulse,
 }
 
 /// The way towards the origin.
@@ -58,7 +59,7 @@ enum Up {
     Done,
 }
 
-impl Splice {
+impl Splice<'_> {
     fn poll<P, O>(&mut self, cx: &mut Context<'_>, pipe: &mut P, origin: &mut O) -> Poll<Ended>
     where
         P: AsyncRead + AsyncWrite + Unpin,
@@ -83,7 +84,7 @@ impl Splice {
     {
         loop {
             match &mut self.up {
-                Up::Open(flow) => match ready!(flow.poll(cx, pipe, origin)) {
+                Up::Open(flow) => match ready!(flow.poll(cx, pipe, origin, || self.pulse.up())) {
                     Ok(()) => {
                         // Once our own half is closed, a reset and an end mean the same.
                         if self.down.is_some() {
@@ -120,7 +121,7 @@ impl Splice {
         let Some(flow) = &mut self.down else {
             return Poll::Ready(Ok(()));
         };
-        ready!(flow.poll(cx, origin, pipe)).map_err(|broken| match broken {
+        ready!(flow.poll(cx, origin, pipe, || self.pulse.down())).map_err(|broken| match broken {
             Broken::From(error) => Ended::OriginFailed(error),
             Broken::To(error) => Ended::PipeLost(error),
         })?;
@@ -149,8 +150,14 @@ impl Flow {
         Self { held: Some(chunk), unflushed: false, ended: false }
     }
 
-    /// Ready at the end of `from`, when everything before it was written.
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<Result<(), Broken>>
+    /// Ready at the end of `from`, when everything before it was written. Calls `beat` for whatever it reads.
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        beat: impl Fn(),
+    ) -> Poll<Result<(), Broken>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -169,7 +176,7 @@ impl Flow {
             let chunk = self.held.get_or_insert_with(Chunk::take);
             match chunk.poll_fill(cx, from) {
                 Poll::Ready(Ok(0)) => self.ended = true,
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => beat(),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::From(error))),
                 Poll::Pending => {
                     self.held = None;

@@ -27,7 +27,7 @@ struct Relay {
 fn pipe_with(patience: Patience) -> Relay {
     let (writer, table) = TableWriter::new();
     let (pipe, inner) = duplex(64 * 1024);
-    Relay { pipe, node: tokio::spawn(serve(inner, table, patience)), table: writer }
+    Relay { pipe, node: tokio::spawn(serve(inner, table, patience, Arc::default())), table: writer }
 }
 
 fn pipe_to(target: &str) -> Relay {
@@ -205,7 +205,7 @@ async fn garbage_from_the_origin_is_passed_on_unread() {
 #[tokio::test]
 async fn a_waiting_pipe_is_small() {
     let (_writer, table) = TableWriter::new();
-    let future = serve(duplex(1).0, table, Patience::default());
+    let future = serve(duplex(1).0, table, Patience::default(), Arc::default());
     let size = size_of_val(&future);
     assert!(size <= 1024, "{size} bytes");
     drop(future);

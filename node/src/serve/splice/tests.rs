@@ -32,7 +32,8 @@ where
 {
     let (visitor, mut pipe) = duplex(1024);
     let (up, down) = (held(up), held(down));
-    let splice = tokio::spawn(async move { splice(&mut pipe, &mut inner, up, down).await });
+    let splice =
+        tokio::spawn(async move { splice(&mut pipe, &mut inner, up, down, &Pulse::default()).await });
     (visitor, splice)
 }
 
@@ -176,7 +177,7 @@ async fn an_early_answer_survives_the_upload_it_refuses() {
     assert!(matches!(end_of(splice).await, Ended::Properly));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stalled_visitor_stops_the_origin() {
     let mut pair = in_memory();
     let endless = vec![1; chunk::SIZE];

@@ -1,0 +1,374 @@
+//! Keeps a session with a relay: when to dial whom, which connection counts, and when there is none to be had.
+//!
+//! The driver calls, in any order, the `on_*` methods with what happened and [`Link::tick`] when
+//! [`Link::next_timeout`] has come, and after each call carries out what [`Link::next_command`] gives until it gives
+//! nothing.
+//!
+//! At any time at most one connection is *current*: its session was welcomed, and tunnels are registered there. While
+//! there is none, or the current one is in doubt, there is a *search*: dials in growing intervals, the earlier ones
+//! going on. The first connection that stands becomes the *candidate* and is greeted. When it is welcomed it replaces
+//! the current one; a current connection that answers again in the meantime stays, and the search ends. So a false
+//! alarm costs nothing that is in flight.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    time::{Duration, Instant},
+};
+
+use libp2p::swarm::ConnectionId;
+use mytunnel_keys::error::Code;
+
+use super::{
+    backoff,
+    verdict::{self, Verdict},
+};
+
+/// Head start of the preferred carrier, as of one address family before the other (RFC 8305).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Time for a connection that stands to welcome us.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// A session that lasted this long was a good one: after it, the next search begins without a pause.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Unanswered pings after which a connection is given up, even if no other is to be had.
+const SILENCES: u32 = 3;
+
+/// Dials of one carrier under way. An address that swallows packets keeps each for seconds.
+const MOST_DIALS: usize = 3;
+
+/// What carries a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Carrier {
+    /// QUIC over UDP.
+    #[default]
+    Quic,
+    /// Noise and yamux over TCP.
+    Tcp,
+}
+
+impl Carrier {
+    fn other(self) -> Self {
+        match self {
+            Self::Quic => Self::Tcp,
+            Self::Tcp => Self::Quic,
+        }
+    }
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
+/// A refusal as the relay worded it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
+/// What the driver is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Dial relay number `relay`, and answer [`Link::on_connected`] or [`Link::on_dial_failed`], once.
+    Dial { relay: usize, carrier: Carrier },
+    /// Open a session on the connection.
+    Greet(ConnectionId),
+    /// Close the connection.
+    Close(ConnectionId),
+    /// Register the tunnels on this connection.
+    Online(ConnectionId),
+    /// No session stands. Every try says so again.
+    Offline { attempt: u32, reason: String },
+    /// No session is to be had.
+    GiveUp(Refusal),
+}
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(crate) struct Link {
+    relays: usize,
+    preferred: Carrier,
+    current: Option<Current>,
+    candidate: Option<Candidate>,
+    search: Option<Search>,
+    dials: HashMap<Carrier, usize>,
+    refused: bool,
+    commands: VecDeque<Command>,
+}
+
+#[derive(Debug)]
+struct Current {
+    connection: ConnectionId,
+    since: Instant,
+    /// Tries of the search that found it.
+    attempts: u32,
+    silences: u32,
+    /// The relay has asked us to go elsewhere.
+    leaving: bool,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    connection: ConnectionId,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Search {
+    attempts: u32,
+    since: Instant,
+    next: Instant,
+    /// The carrier that waits for the head start of the preferred one.
+    second: Option<(Instant, usize)>,
+    reason: String,
+}
+
+impl Link {
+    /// Begins to search among `relays` relays (at least one) at once.
+    pub(crate) fn new(relays: usize, preferred: Carrier, now: Instant) -> Self {
+        let search = Search::new(0, now, now, "connecting");
+        Self {
+            relays: relays.max(1),
+            preferred,
+            current: None,
+            candidate: None,
+            search: Some(search),
+            dials: HashMap::new(),
+            refused: false,
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// What to do next.
+    pub(crate) fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When to call [`Self::tick`].
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        if let Some(candidate) = &self.candidate {
+            return Some(candidate.until);
+        }
+        let search = self.search.as_ref()?;
+        Some(search.second.map_or(search.next, |(second, _)| second.min(search.next)))
+    }
+
+    /// The connection with a welcomed session.
+    pub(crate) fn current(&self) -> Option<ConnectionId> {
+        self.current.as_ref().map(|current| current.connection)
+    }
+
+    /// The time has come. `jitter` is random.
+    pub(crate) fn tick(&mut self, now: Instant, jitter: u32) {
+        if let Some(candidate) = &self.candidate {
+            if candidate.until > now {
+                return;
+            }
+            self.fail_candidate("the relay did not answer the greeting");
+        }
+        let Some(search) = &mut self.search else { return };
+        if let Some((_, relay)) = search.second.take_if(|(at, _)| *at <= now) {
+            self.dial(relay, self.preferred.other());
+        }
+        self.attempt(now, jitter);
+    }
+
+    /// A dial failed. If it was the preferred carrier, the other one need not wait.
+    pub(crate) fn on_dial_failed(&mut self, carrier: Carrier, reason: String, now: Instant) {
+        self.dial_ended(carrier);
+        if let Some(search) = &mut self.search {
+            search.reason = reason;
+            if let Some((at, _)) = search.second.as_mut().filter(|_| carrier == self.preferred) {
+                *at = now.min(*at);
+            }
+        }
+    }
+
+    /// A dial succeeded.
+    pub(crate) fn on_connected(&mut self, connection: ConnectionId, carrier: Carrier, now: Instant) {
+        self.dial_ended(carrier);
+        let (Some(search), None) = (&mut self.search, &self.candidate) else {
+            self.commands.push_back(Command::Close(connection));
+            return;
+        };
+        // The relay is reached: what it answers, it answers over either carrier.
+        search.second = None;
+        self.candidate = Some(Candidate { connection, until: now + GREETING });
+        self.commands.push_back(Command::Greet(connection));
+    }
+
+    /// The session of a connection was welcomed.
+    pub(crate) fn on_welcomed(&mut self, connection: ConnectionId, now: Instant) {
+        if self.candidate.take_if(|candidate| candidate.connection == connection).is_none() {
+            return;
+        }
+        let attempts = self.search.take().map_or(0, |search| search.attempts);
+        if let Some(old) = self.current.take() {
+            self.commands.push_back(Command::Close(old.connection));
+        }
+        self.current = Some(Current { connection, since: now, attempts, silences: 0, leaving: false });
+        self.commands.push_back(Command::Online(connection));
+    }
+
+    /// The relay refused the session of a connection, or ended it with a reason.
+    pub(crate) fn on_refused(&mut self, connection: ConnectionId, refusal: Refusal, now: Instant) {
+        let ours = self.current() == Some(connection) || self.is_candidate(connection);
+        if !ours {
+            return;
+        }
+        match verdict::on(refusal.code) {
+            Verdict::Final => self.give_up(refusal),
+            Verdict::Passing => self.on_closed(connection, &refusal.message, now),
+        }
+        self.commands.push_back(Command::Close(connection));
+    }
+
+    /// What welcomed us is no relay of the cluster.
+    pub(crate) fn on_false_relay(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
+        self.on_closed(connection, reason, now);
+        self.commands.push_back(Command::Close(connection));
+    }
+
+    /// The relay is going to close the connection. A final reason ends everything; for any other we look for a new
+    /// connection while this one still serves.
+    pub(crate) fn on_goodbye(&mut self, connection: ConnectionId, refusal: Refusal, now: Instant) {
+        if self.current() != Some(connection) {
+            return;
+        }
+        if verdict::on(refusal.code) == Verdict::Final {
+            self.give_up(refusal);
+            return;
+        }
+        if let Some(current) = &mut self.current {
+            current.leaving = true;
+        }
+        self.search_again(&refusal.message, now);
+    }
+
+    /// A ping was not answered in time.
+    pub(crate) fn on_silent(&mut self, connection: ConnectionId, now: Instant) {
+        let Some(current) = self.current.as_mut().filter(|current| current.connection == connection) else {
+            return;
+        };
+        current.silences += 1;
+        if current.silences >= SILENCES {
+            self.commands.push_back(Command::Close(connection));
+            self.on_closed(connection, "the relay has fallen silent", now);
+        } else {
+            self.search_again("the relay does not answer", now);
+        }
+    }
+
+    /// A ping was answered: whatever doubt there was is over.
+    pub(crate) fn on_alive(&mut self, connection: ConnectionId) {
+        let Some(current) = self.current.as_mut().filter(|current| current.connection == connection) else {
+            return;
+        };
+        current.silences = 0;
+        if !current.leaving {
+            self.search = None;
+            if let Some(candidate) = self.candidate.take() {
+                self.commands.push_back(Command::Close(candidate.connection));
+            }
+        }
+    }
+
+    /// A connection is gone, or of no use any more.
+    pub(crate) fn on_closed(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
+        if self.is_candidate(connection) {
+            self.candidate = None;
+            if let Some(search) = &mut self.search {
+                reason.clone_into(&mut search.reason);
+            }
+        }
+        if self.current() == Some(connection) {
+            self.search_again(reason, now);
+            self.current = None;
+            let attempt = self.search.as_ref().map_or(0, |search| search.attempts);
+            self.commands.push_back(Command::Offline { attempt, reason: reason.to_owned() });
+        }
+    }
+
+    fn is_candidate(&self, connection: ConnectionId) -> bool {
+        self.candidate.as_ref().is_some_and(|candidate| candidate.connection == connection)
+    }
+
+    /// Searches, unless it does already. After a session that did not last, the pauses go on where they were.
+    fn search_again(&mut self, reason: &str, now: Instant) {
+        if self.search.is_some() || self.refused {
+            return;
+        }
+        let lasted = self.current.as_ref().filter(|current| now.duration_since(current.since) < STABLE);
+        let attempts = lasted.map_or(0, |current| current.attempts);
+        let pause = backoff::delay(attempts, Duration::ZERO, 0);
+        self.search = Some(Search::new(attempts, now, now + pause, reason));
+    }
+
+    fn attempt(&mut self, now: Instant, jitter: u32) {
+        let preferred = self.preferred;
+        let offline = self.current.is_none();
+        let relays = self.relays;
+        let Some(search) = self.search.as_mut().filter(|search| search.next <= now) else { return };
+        let relay = usize::try_from(search.attempts).unwrap_or(0) % relays;
+        search.attempts = search.attempts.saturating_add(1);
+        search.second.get_or_insert((now + HEAD_START, relay));
+        search.next = now + backoff::delay(search.attempts, now.duration_since(search.since), jitter);
+        if offline {
+            let (attempt, reason) = (search.attempts, search.reason.clone());
+            self.commands.push_back(Command::Offline { attempt, reason });
+        }
+        self.dial(relay, preferred);
+    }
+
+    fn dial(&mut self, relay: usize, carrier: Carrier) {
+        let dials = self.dials.entry(carrier).or_default();
+        if *dials < MOST_DIALS {
+            *dials += 1;
+            self.commands.push_back(Command::Dial { relay, carrier });
+        }
+    }
+
+    fn dial_ended(&mut self, carrier: Carrier) {
+        if let Some(dials) = self.dials.get_mut(&carrier) {
+            *dials = dials.saturating_sub(1);
+        }
+    }
+
+    fn fail_candidate(&mut self, reason: &str) {
+        if let Some(candidate) = self.candidate.take() {
+            self.commands.push_back(Command::Close(candidate.connection));
+        }
+        if let Some(search) = &mut self.search {
+            reason.clone_into(&mut search.reason);
+        }
+    }
+
+    fn give_up(&mut self, refusal: Refusal) {
+        self.refused = true;
+        self.search = None;
+        let connections = [
+            self.current.take().map(|current| current.connection),
+            self.candidate.take().map(|candidate| candidate.connection),
+        ];
+        self.commands.extend(connections.into_iter().flatten().map(Command::Close));
+        self.commands.push_back(Command::GiveUp(refusal));
+    }
+}
+
+impl Search {
+    fn new(attempts: u32, since: Instant, next: Instant, reason: &str) -> Self {
+        Self { attempts, since, next, second: None, reason: reason.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A link under a clock that stands until it is moved.
+struct Bench {
+    link: Link,
+    now: Instant,
+}
+
+fn connection(number: usize) -> ConnectionId {
+    ConnectionId::new_unchecked(number)
+}
+
+fn refusal(code: Code) -> Refusal {
+    Refusal { code, message: "no".to_owned(), help: String::new() }
+}
+
+impl Bench {
+    fn new(relays: usize) -> Self {
+        let now = Instant::now();
+        Self { link: Link::new(relays, Carrier::Quic, now), now }
+    }
+
+    /// One that is online on connection 1, since long.
+    fn online() -> Self {
+        let mut bench = Self::new(1);
+        bench.tick();
+        bench.welcomed_on(1);
+        bench.pass(STABLE);
+        bench
+    }
+
+    fn commands(&mut self) -> Vec<Command> {
+        std::iter::from_fn(|| self.link.next_command()).collect()
+    }
+
+    fn tick(&mut self) -> Vec<Command> {
+        self.link.tick(self.now, 0);
+        self.commands()
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// Moves the clock to the next timeout.
+    fn wait(&mut self) -> Vec<Command> {
+        self.now = self.link.next_timeout().expect("nothing to wait for").max(self.now);
+        self.tick()
+    }
+
+    fn connected(&mut self, number: usize) -> Vec<Command> {
+        self.link.on_connected(connection(number), Carrier::Quic, self.now);
+        self.commands()
+    }
+
+    fn welcomed_on(&mut self, number: usize) {
+        assert_eq!(self.connected(number), [Command::Greet(connection(number))]);
+        self.link.on_welcomed(connection(number), self.now);
+        assert_eq!(self.commands().last(), Some(&Command::Online(connection(number))));
+    }
+}
+
+fn dials(commands: &[Command]) -> Vec<(usize, Carrier)> {
+    let dial = |command: &Command| match command {
+        Command::Dial { relay, carrier } => Some((*relay, *carrier)),
+        _ => None,
+    };
+    commands.iter().filter_map(dial).collect()
+}
+
+#[test]
+fn the_preferred_carrier_has_a_head_start() {
+    let mut bench = Bench::new(1);
+    let begun = bench.now;
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Quic)]);
+    let mut seen = Vec::new();
+    while seen.last() != Some(&(0, Carrier::Tcp)) {
+        seen.extend(dials(&bench.wait()));
+    }
+    assert_eq!(bench.now - begun, HEAD_START);
+}
+
+#[test]
+fn the_other_carrier_need_not_wait_for_one_that_failed() {
+    let mut bench = Bench::new(1);
+    bench.tick();
+    bench.link.on_dial_failed(Carrier::Quic, "no route".to_owned(), bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
+}
+
+#[test]
+fn the_first_connection_is_greeted_and_others_are_closed() {
+    let mut bench = Bench::new(1);
+    bench.tick();
+    assert_eq!(bench.connected(1), [Command::Greet(connection(1))]);
+    assert_eq!(bench.connected(2), [Command::Close(connection(2))]);
+    bench.link.on_welcomed(connection(1), bench.now);
+    assert_eq!(bench.commands(), [Command::Online(connection(1))]);
+    assert_eq!(bench.link.current(), Some(connection(1)));
+    assert_eq!(bench.link.next_timeout(), None, "there is nothing left to do");
+    assert_eq!(bench.connected(3), [Command::Close(connection(3))]);
+}
+
+#[test]
+fn a_greeting_has_its_time() {
+    let mut bench = Bench::new(1);
+    bench.tick();
+    bench.connected(1);
+    let commands = bench.wait();
+    assert_eq!(commands[0], Command::Close(connection(1)));
+    assert!(!dials(&commands).is_empty(), "and the search goes on");
+    bench.link.on_welcomed(connection(1), bench.now);
+    assert_eq!(bench.link.current(), None, "a late welcome counts for nothing");
+}
+
+#[test]
+fn after_a_loss_the_first_try_is_at_once_and_a_second_never_far() {
+    let mut bench = Bench::online();
+    let lost = bench.now;
+    bench.link.on_closed(connection(1), "reset", bench.now);
+    assert_eq!(bench.commands(), [Command::Offline { attempt: 0, reason: "reset".to_owned() }]);
+    let mut tries = Vec::new();
+    while bench.now < lost + Duration::from_secs(60) {
+        for command in bench.wait() {
+            match command {
+                Command::Offline { .. } => tries.push(bench.now - lost),
+                Command::Dial { carrier, .. } => {
+                    bench.link.on_dial_failed(carrier, "refused".to_owned(), bench.now);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(tries[0], Duration::ZERO);
+    assert!(tries.windows(2).all(|pair| pair[1] - pair[0] <= 800 * MS), "{tries:?}");
+    assert!(tries.len() > 60);
+}
+
+#[test]
+fn dials_that_hang_are_bounded() {
+    let mut bench = Bench::new(1);
+    let mut begun = 0;
+    for _ in 0..200 {
+        begun += dials(&bench.wait()).len();
+    }
+    assert_eq!(begun, 2 * MOST_DIALS);
+    bench.link.on_dial_failed(Carrier::Tcp, "timed out".to_owned(), bench.now);
+    let next: Vec<_> = (0..4).flat_map(|_| dials(&bench.wait())).collect();
+    assert_eq!(next, [(0, Carrier::Tcp)]);
+}
+
+#[test]
+fn every_relay_has_its_turn() {
+    let mut bench = Bench::new(3);
+    let mut turns = Vec::new();
+    while turns.len() < 6 {
+        for (relay, carrier) in dials(&bench.wait()) {
+            bench.link.on_dial_failed(carrier, "refused".to_owned(), bench.now);
+            if carrier == Carrier::Quic {
+                turns.push(relay);
+            }
+        }
+    }
+    assert_eq!(turns, [0, 1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn a_session_that_does_not_last_is_no_reason_to_hurry() {
+    let mut bench = Bench::new(1);
+    bench.tick();
+    bench.welcomed_on(1);
+    for number in 2..10 {
+        bench.link.on_closed(connection(number - 1), "reset", bench.now);
+        let lost = bench.now;
+        bench.wait();
+        assert!(bench.now - lost >= 100 * MS, "try {number} came after {:?}", bench.now - lost);
+        bench.welcomed_on(number);
+    }
+}
+
+#[test]
+fn a_doubtful_connection_stays_until_another_is_welcomed() {
+    let mut bench = Bench::online();
+    bench.link.on_silent(connection(1), bench.now);
+    assert!(!dials(&bench.tick()).is_empty());
+    assert_eq!(bench.link.current(), Some(connection(1)), "what is in flight goes on");
+    assert_eq!(bench.connected(2), [Command::Greet(connection(2))]);
+    bench.link.on_welcomed(connection(2), bench.now);
+    assert_eq!(bench.commands(), [Command::Close(connection(1)), Command::Online(connection(2))]);
+    bench.link.on_closed(connection(1), "closed by us", bench.now);
+    assert_eq!(bench.commands(), [], "the old one is nobody's business any more");
+}
+
+#[test]
+fn a_false_alarm_ends_the_search() {
+    let mut bench = Bench::online();
+    bench.link.on_silent(connection(1), bench.now);
+    bench.tick();
+    bench.connected(2);
+    bench.link.on_alive(connection(1));
+    assert_eq!(bench.commands(), [Command::Close(connection(2))]);
+    bench.link.on_welcomed(connection(2), bench.now);
+    assert_eq!(bench.link.current(), Some(connection(1)));
+    assert_eq!(bench.link.next_timeout(), None);
+}
+
+#[test]
+fn lasting_silence_is_a_loss() {
+    let mut bench = Bench::online();
+    for _ in 0..SILENCES {
+        assert_eq!(bench.link.current(), Some(connection(1)));
+        bench.link.on_silent(connection(1), bench.now);
+    }
+    let commands = bench.commands();
+    assert_eq!(commands[0], Command::Close(connection(1)));
+    assert!(matches!(commands[1], Command::Offline { .. }));
+    assert_eq!(bench.link.current(), None);
+}
+
+#[test]
+fn a_final_refusal_ends_everything() {
+    let mut bench = Bench::new(1);
+    bench.tick();
+    bench.connected(1);
+    bench.link.on_refused(connection(1), refusal(Code::KeyRevoked), bench.now);
+    let commands = bench.commands();
+    assert!(commands.contains(&Command::GiveUp(refusal(Code::KeyRevoked))));
+    assert!(commands.contains(&Command::Close(connection(1))));
+    assert_eq!(bench.link.next_timeout(), None);
+    bench.link.on_closed(connection(1), "closed", bench.now);
+    assert_eq!(bench.tick(), []);
+    assert_eq!(bench.connected(2), [Command::Close(connection(2))], "a dial that was under way");
+}
+
+#[test]
+fn a_passing_refusal_is_tried_again_with_pauses() {
+    let mut bench = Bench::new(1);
+    bench.tick();
+    let begun = bench.now;
+    for number in 1..6 {
+        bench.connected(number);
+        bench.link.on_refused(connection(number), refusal(Code::RelayStale), bench.now);
+        assert_eq!(bench.commands(), [Command::Close(connection(number))]);
+        while dials(&bench.wait()).is_empty() {}
+    }
+    assert!(bench.now - begun >= 1000 * MS, "{:?}", bench.now - begun);
+}
+
+#[test]
+fn a_false_relay_is_left_and_the_next_one_tried() {
+    let mut bench = Bench::new(2);
+    bench.tick();
+    bench.connected(1);
+    bench.link.on_false_relay(connection(1), "not a relay of this cluster", bench.now);
+    assert_eq!(bench.commands(), [Command::Close(connection(1))]);
+    let commands = bench.wait();
+    assert_eq!(dials(&commands), [(1, Carrier::Quic)]);
+    let reason = "not a relay of this cluster".to_owned();
+    assert!(commands.contains(&Command::Offline { attempt: 2, reason }));
+}
+
+#[test]
+fn a_goodbye_looks_for_a_new_connection_while_the_old_one_serves() {
+    let mut bench = Bench::online();
+    bench.link.on_goodbye(connection(1), refusal(Code::RelayUnreachable), bench.now);
+    assert!(!dials(&bench.tick()).is_empty());
+    assert_eq!(bench.link.current(), Some(connection(1)));
+    bench.link.on_alive(connection(1));
+    assert!(bench.link.next_timeout().is_some(), "that it still answers changes nothing");
+    bench.welcomed_on(2);
+    assert_eq!(bench.link.current(), Some(connection(2)));
+}
+
+#[test]
+fn a_final_goodbye_ends_everything() {
+    let mut bench = Bench::online();
+    bench.link.on_goodbye(connection(1), refusal(Code::KeyExpired), bench.now);
+    assert_eq!(bench.commands(), [Command::Close(connection(1)), Command::GiveUp(refusal(Code::KeyExpired))]);
+}
+
+#[test]
+fn what_other_connections_say_is_ignored() {
+    let mut bench = Bench::online();
+    bench.link.on_silent(connection(9), bench.now);
+    bench.link.on_goodbye(connection(9), refusal(Code::KeyRevoked), bench.now);
+    bench.link.on_refused(connection(9), refusal(Code::KeyRevoked), bench.now);
+    bench.link.on_welcomed(connection(9), bench.now);
+    bench.link.on_closed(connection(9), "gone", bench.now);
+    assert_eq!(bench.commands(), []);
+    assert_eq!(bench.link.current(), Some(connection(1)));
+}

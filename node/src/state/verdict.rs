@@ -1,0 +1,86 @@
+//! Which refusals end a share, and which pass.
+
+use mytunnel_keys::error::Code;
+
+/// What a refusal means for what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Asking again brings the same answer: a person has to act.
+    Final,
+    /// It may pass by itself: ask again later.
+    Passing,
+}
+
+/// The one table. Codes that this version does not know are taken as passing: a newer relay's reasons are its own, and
+/// a share that waits does less harm than one that ended for nothing.
+pub(crate) fn on(code: Code) -> Verdict {
+    match code {
+        Code::InvalidKey
+        | Code::KeyExpired
+        | Code::KeyRevoked
+        | Code::MasterCannotAct
+        | Code::ScopeDenied
+        | Code::ProjectMismatch
+        | Code::NameTaken
+        | Code::NameInvalid
+        | Code::TunnelLimit
+        | Code::BudgetExceeded
+        | Code::UpgradeRequired
+        | Code::UnsupportedProvider
+        | Code::MfaRequired
+        | Code::MfaInvalid
+        | Code::StepUpRequired
+        | Code::PayloadTooLarge
+        | Code::BadRequest
+        | Code::NotFound => Verdict::Final,
+        Code::RateLimited
+        | Code::RelayUnreachable
+        | Code::RelayStale
+        | Code::CoordinatorUnreachable
+        | Code::TargetUnreachable
+        | Code::Internal => Verdict::Passing,
+        _ => Verdict::Passing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_must_mend_is_final() {
+        use Code::*;
+        for code in [
+            KeyRevoked,
+            KeyExpired,
+            NameTaken,
+            ScopeDenied,
+            ProjectMismatch,
+            TunnelLimit,
+            InvalidKey,
+            BudgetExceeded,
+            MasterCannotAct,
+        ] {
+            assert_eq!(on(code), Verdict::Final, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_mends_itself_is_passing() {
+        use Code::*;
+        for code in [RelayStale, RelayUnreachable, CoordinatorUnreachable, RateLimited, Internal] {
+            assert_eq!(on(code), Verdict::Passing, "{code}");
+        }
+    }
+
+    /// Exit codes 3, 4 and 5 say that the credential or its rights are the matter; nothing but a person changes those.
+    #[test]
+    fn the_table_agrees_with_the_exit_codes() {
+        for code in Code::ALL.iter().copied().filter(|code| *code != Code::RateLimited) {
+            let rights = matches!(code.exit_code(), 3..=5);
+            let reach = matches!(code.exit_code(), 6 | 7);
+            assert!(!(rights && on(code) == Verdict::Passing), "{code}");
+            assert!(!(reach && on(code) == Verdict::Final), "{code}");
+        }
+    }
+}
