@@ -1,0 +1,134 @@
+//! Asking the coordinator: JSON over HTTP, each request proved by a session or by a key.
+//!
+//! Blocking, with a time-out for everything; a command asks a few questions one after the other. Every way an answer
+//! can fail to come is a [`Failure`] that names the server and the remedy, and a wrong clock is recognised as what it
+//! is, because it makes good keys look bad.
+
+mod proof;
+mod trouble;
+
+use std::time::Duration;
+
+use mytunnel_keys::api::ErrorBody;
+use mytunnel_keys::error::Code;
+use mytunnel_keys::token::ServerUrl;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::http::{Method, Request, Response};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+pub(crate) use self::proof::Signer;
+use self::trouble::{not_a_coordinator, unreachable};
+use crate::clock::Skew;
+use crate::context::now;
+use crate::failure::Failure;
+
+/// Before every path below.
+const PREFIX: &str = "/api/v1";
+/// A revocation waits for its relays, 2 s at most; anything longer is a fault.
+const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// The largest answer is the audit log's page.
+const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+
+/// As whom a request is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum As<'a> {
+    /// Nobody in particular.
+    Anyone,
+    /// A person, with the token of a session.
+    Session(&'a str),
+    /// The holder of a key.
+    Key(&'a Signer),
+}
+
+/// One coordinator.
+#[derive(Debug)]
+pub(crate) struct Api {
+    agent: Agent,
+    server: ServerUrl,
+}
+
+impl Api {
+    pub(crate) fn new(server: &ServerUrl) -> Self {
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::WebPki)
+            .unversioned_rustls_crypto_provider(provider)
+            .build();
+        let config = Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .timeout_connect(Some(CONNECT_PATIENCE))
+            .http_status_as_error(false)
+            // A redirect would carry the proof to somewhere it was not made for.
+            .max_redirects(0)
+            .user_agent(concat!("mytunnel/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls)
+            .build();
+        Self { agent: Agent::new_with_config(config), server: server.clone() }
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, who: As<'_>, path: &str) -> Result<T, Failure> {
+        self.ask(&Method::GET, who, path, Vec::new())
+    }
+
+    pub(crate) fn delete<T: DeserializeOwned>(&self, who: As<'_>, path: &str) -> Result<T, Failure> {
+        self.ask(&Method::DELETE, who, path, Vec::new())
+    }
+
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        who: As<'_>,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Failure::new(Code::Internal, format!("cannot write the request: {error}")))?;
+        self.ask(&Method::POST, who, path, body)
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: &Method,
+        who: As<'_>,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, Failure> {
+        let path = format!("{PREFIX}{path}");
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.server));
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        request = match who {
+            As::Anyone => request,
+            As::Session(token) => request.header("authorization", format!("Bearer {token}")),
+            As::Key(signer) => {
+                request.header("authorization", signer.authorization(method.as_str(), &path, &body, now())?)
+            }
+        };
+        let request = request
+            .body(body)
+            .map_err(|error| Failure::new(Code::Internal, format!("cannot write the request: {error}")))?;
+        let mut response = self.agent.run(request).map_err(|error| unreachable(&self.server, &error))?;
+        let content = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_to_vec()
+            .map_err(|error| unreachable(&self.server, &error))?;
+        self.read(&response, &content)
+    }
+
+    fn read<T: DeserializeOwned>(&self, response: &Response<Body>, content: &[u8]) -> Result<T, Failure> {
+        let skew = Skew::of_date_header(response.headers().get("date"), now());
+        if response.status().is_success() {
+            return serde_json::from_slice(content)
+                .map_err(|_| not_a_coordinator(&self.server, response.status()));
+        }
+        match serde_json::from_slice::<ErrorBody>(content) {
+            Ok(body) => Err(skew.explain(Failure::from_api(body.error))),
+            Err(_) => Err(not_a_coordinator(&self.server, response.status())),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The command line as it is typed. What it means, together with environment and files, is for the
+//! [`settings`](crate::settings) to say.
+
+use clap::builder::styling::{AnsiColor, Effects, Styles};
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    audit, completions, coordinator, eval, http, keys, login, projects, relay, share, status,
+};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().effects(Effects::BOLD))
+    .usage(AnsiColor::Green.on_default().effects(Effects::BOLD))
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Examples:
+  mytunnel share                      this folder, as a web site on this machine's own relay
+  mytunnel share 3000                 what listens on port 3000
+  mytunnel http 3000 --name preview   the same at a name of your choice
+  mytunnel relay --domain t.example   a relay for others, with accounts and keys
+
+Environment:
+  MYTUNNEL_AUTH_TOKEN   child key to share with            MYTUNNEL_SERVER      the relay's address
+  MTK_MASTER            master key that mints child keys   MYTUNNEL_PROJECT     project of new names
+  MYTUNNEL_LOG          log filter, e.g. info or debug     MYTUNNEL_CONFIG_DIR  instead of ~/.config/mytunnel
+  MYTUNNEL_PASSWORD     password for login                 NO_COLOR             plain output";
+
+/// Share what runs on this machine, through a relay you can run yourself.
+#[derive(Debug, Parser)]
+#[command(name = "mytunnel", version, styles = STYLES, after_help = EXAMPLES, max_term_width = 100)]
+#[command(arg_required_else_help = true, subcommand_required = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Print JSON on stdout and nothing else there
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Share(share::Args),
+    Http(http::Args),
+    Status(status::Args),
+    Login(login::Args),
+    Projects(projects::Args),
+    Keys(keys::Args),
+    Eval(eval::Args),
+    Audit(audit::Args),
+    Relay(relay::Args),
+    Coordinator(coordinator::Args),
+    Completions(completions::Args),
+}

@@ -1,0 +1,13 @@
+//! One file per command: what can be typed, and what it does.
+
+pub(crate) mod audit;
+pub(crate) mod completions;
+pub(crate) mod coordinator;
+pub(crate) mod eval;
+pub(crate) mod http;
+pub(crate) mod keys;
+pub(crate) mod login;
+pub(crate) mod projects;
+pub(crate) mod relay;
+pub(crate) mod share;
+pub(crate) mod status;

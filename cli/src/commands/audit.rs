@@ -1,0 +1,1 @@
+//! `mytunnel audit`: what was done, by whom; `--verify` proves that nothing was taken out.

@@ -1,0 +1,22 @@
+//! `mytunnel completions SHELL`.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::args::Cli;
+use crate::failure::Failure;
+
+/// Print a completion script for a shell
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  mytunnel completions bash > ~/.local/share/bash-completion/completions/mytunnel")]
+pub(crate) struct Args {
+    /// The shell to complete in
+    shell: Shell,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "mytunnel", &mut script);
+    crate::report::raw(&script);
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Keys as people read them: a table, a tree, one by itself.
+
+use mytunnel_keys::api::{TokenKind, TokenRow};
+
+use crate::report::columns;
+use crate::span;
+
+const HEADING: [&str; 7] = ["KEY", "KIND", "NAME", "PROJECT", "MAY", "LEFT", "TUNNELS"];
+
+/// All keys in the order in which they came.
+pub(super) fn list(keys: &[TokenRow], now: u64) -> Vec<String> {
+    table(keys.iter().map(|key| (String::new(), key)), now)
+}
+
+/// Every key under the one that made it.
+pub(super) fn tree(keys: &[TokenRow], now: u64) -> Vec<String> {
+    let known = |nonce: &str| keys.iter().any(|key| key.nonce == nonce);
+    let roots = keys.iter().filter(|key| !key.parent.as_deref().is_some_and(known));
+    let mut rows = Vec::new();
+    for root in roots {
+        rows.push((String::new(), root));
+        let children: Vec<_> =
+            keys.iter().filter(|key| key.parent.as_deref() == Some(root.nonce.as_str())).collect();
+        for (at, child) in children.iter().enumerate() {
+            let branch = if at + 1 == children.len() { "└─ " } else { "├─ " };
+            rows.push((branch.to_owned(), *child));
+        }
+    }
+    table(rows.into_iter(), now)
+}
+
+/// Everything about one key.
+pub(super) fn one(key: &TokenRow, now: u64) -> Vec<String> {
+    let mut rows = vec![
+        ("key", key.nonce.clone()),
+        ("kind", kind(key.kind).to_owned()),
+        ("name", or_dash(&key.name)),
+        ("made by", key.parent.clone().unwrap_or_else(|| "-".to_owned())),
+        (
+            "project",
+            key.project.as_ref().map_or_else(|| "every one of the account".to_owned(), ToString::to_string),
+        ),
+        ("may share", may(key)),
+        ("names", names(key)),
+        ("created", span::utc(key.created_at)),
+        ("ends", key.expires_at.map_or_else(|| "never".to_owned(), span::utc)),
+        ("left", left(key, now)),
+        ("live tunnels", key.live_tunnels.to_string()),
+    ];
+    if let Some(at) = key.revoked_at {
+        rows.push(("revoked", span::utc(at)));
+    }
+    let rows: Vec<_> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    columns(&rows)
+}
+
+fn table<'a>(keys: impl Iterator<Item = (String, &'a TokenRow)>, now: u64) -> Vec<String> {
+    let heading = HEADING.map(str::to_owned).to_vec();
+    let row = |(branch, key): (String, &TokenRow)| {
+        vec![
+            format!("{branch}{}", key.nonce),
+            kind(key.kind).to_owned(),
+            or_dash(&key.name),
+            key.project.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            may(key),
+            left(key, now),
+            key.live_tunnels.to_string(),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(heading).chain(keys.map(row)).collect();
+    columns(&rows)
+}
+
+const fn kind(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Master => "master",
+        TokenKind::Child => "child",
+        TokenKind::User => "device",
+        TokenKind::Relay => "relay",
+    }
+}
+
+fn may(key: &TokenRow) -> String {
+    if key.kind == TokenKind::Master { "mint, revoke".to_owned() } else { or_dash(&key.scopes.to_string()) }
+}
+
+fn names(key: &TokenRow) -> String {
+    let names: Vec<&str> = key.hosts.iter().map(|pattern| pattern.as_str()).collect();
+    if names.is_empty() || names == ["*"] { "any".to_owned() } else { names.join(" ") }
+}
+
+fn left(key: &TokenRow, now: u64) -> String {
+    match (key.revoked_at, key.expires_at) {
+        (Some(_), _) => "revoked".to_owned(),
+        (None, None) => "no end".to_owned(),
+        (None, Some(end)) if end <= now => "expired".to_owned(),
+        (None, Some(end)) => span::human(end - now),
+    }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(nonce: &str, kind: TokenKind, parent: Option<&str>) -> TokenRow {
+        TokenRow {
+            nonce: nonce.to_owned(),
+            kind,
+            name: "web".to_owned(),
+            parent: parent.map(str::to_owned),
+            project: Some("proj_a".parse().unwrap()),
+            scopes: "http".parse().unwrap(),
+            hosts: vec![],
+            created_at: 0,
+            expires_at: (kind == TokenKind::Child).then_some(3600),
+            revoked_at: None,
+            live_tunnels: 0,
+            budget_cents: None,
+            spent_cents: 0,
+        }
+    }
+
+    #[test]
+    fn children_stand_under_their_parent_and_orphans_alone() {
+        let keys = [
+            key("aa", TokenKind::Child, Some("mm")),
+            key("mm", TokenKind::Master, None),
+            key("bb", TokenKind::Child, Some("mm")),
+            key("cc", TokenKind::Child, Some("gone")),
+        ];
+        let lines = tree(&keys, 0);
+        let first: Vec<&str> = lines.iter().map(|line| line.split("  ").next().unwrap()).collect();
+        assert_eq!(first, ["KEY", "mm", "├─ aa", "└─ bb", "cc"]);
+    }
+
+    #[test]
+    fn time_left_tells_the_state() {
+        let mut child = key("aa", TokenKind::Child, None);
+        assert_eq!(left(&child, 0), "1 h");
+        assert_eq!(left(&child, 3600), "expired");
+        child.revoked_at = Some(1);
+        assert_eq!(left(&child, 0), "revoked");
+        assert_eq!(left(&key("mm", TokenKind::Master, None), 0), "no end");
+    }
+
+    #[test]
+    fn one_key_says_what_it_may() {
+        let text = one(&key("mm", TokenKind::Master, None), 0).join("\n");
+        assert!(text.contains("mint, revoke"), "{text}");
+        assert!(text.contains("1970-01-01 00:00:00Z"), "{text}");
+    }
+}

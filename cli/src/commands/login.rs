@@ -1,0 +1,211 @@
+//! `mytunnel login URL`: makes this machine a device of an account.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use mytunnel_keys::api::{self, Device, LoginAnswer, NewDevice, Setup};
+use mytunnel_keys::certificate;
+use mytunnel_keys::error::Code;
+use mytunnel_keys::secret::Seed;
+use mytunnel_keys::token::ServerUrl;
+use mytunnel_keys::trust::{RootFingerprint, Trust, TrustBundle, TrustError};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::api::{Api, As};
+use crate::context::{Context, now, random};
+use crate::credentials::Login;
+use crate::failure::{Failure, chain};
+use crate::session::wanted_server;
+use crate::{secrets, server, span};
+
+/// Sign in to a relay; the password is asked for
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mytunnel login https://t.example
+  mytunnel login http://localhost:8080 --code …   the owner's first login; the relay prints this line
+
+For scripts: --email, and MYTUNNEL_PASSWORD or --password-file.")]
+pub(crate) struct Args {
+    /// Address of the relay's console [default: MYTUNNEL_SERVER]
+    #[arg(value_name = "URL")]
+    url: Option<String>,
+
+    /// E-mail address of the account
+    #[arg(long, value_name = "EMAIL")]
+    email: Option<String>,
+
+    /// Setup code that the relay printed at its first start; makes you the owner
+    #[arg(long, value_name = "CODE")]
+    code: Option<String>,
+
+    /// File that holds the password, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+
+    /// What this machine is called in the list of devices [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let Some(server) = wanted_server(context, args.url.as_deref())? else {
+        return Err(Failure::usage("which relay?", "Give its address: mytunnel login https://relay.example"));
+    };
+    if server::is_exposed(&server) {
+        context.report.warn(format_args!("{server} is not encrypted: the password can be read on its way"));
+    }
+    let api = Api::new(&server);
+    let email = email(args)?;
+    let password = password(args, context)?;
+    let access = sign_in(&api, args.code.as_deref(), &email, &password)?;
+    let login = enrol(args, context, &api, server, &email, &access)?;
+    login.store(&context.config_dir()?)?;
+    report(context, &login);
+    Ok(())
+}
+
+fn report(context: &Context, login: &Login) {
+    let Device { account, tenant, name, serial, expires_at, .. } = &login.device;
+    context.report.object(&json!({
+        "account": account, "tenant": tenant, "device": name, "serial": serial, "expires_at": expires_at,
+        "server": login.server,
+    }));
+    context.report.line(format_args!("Signed in to {} as {account}.", login.server));
+    let life = span::human(expires_at.saturating_sub(now()));
+    context.report.note(format_args!("This machine is the device \"{name}\" for {life}."));
+}
+
+fn email(args: &Args) -> Result<String, Failure> {
+    if let Some(email) = &args.email {
+        return Ok(email.trim().to_owned());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("there is nobody to ask for the e-mail address", "Give it with --email."));
+    }
+    let asked = || {
+        write!(std::io::stderr(), "E-mail: ")?;
+        std::io::stderr().flush()?;
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|_| line.trim().to_owned())
+    };
+    asked().map_err(|error| {
+        Failure::local(format!("cannot ask for the e-mail address: {error}"), "Give it with --email.")
+    })
+}
+
+fn password(args: &Args, context: &Context) -> Result<Zeroizing<String>, Failure> {
+    if let Some(file) = &args.password_file {
+        return secrets::from_file(file);
+    }
+    if let Some(password) = &context.env.password {
+        return Ok(password.clone());
+    }
+    let ask = |prompt: &str| {
+        rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|_| {
+            Failure::usage(
+                "there is nobody to ask for the password",
+                "Set MYTUNNEL_PASSWORD, or give a file with --password-file.",
+            )
+        })
+    };
+    if args.code.is_none() {
+        return ask("Password: ");
+    }
+    let password = ask("New password: ")?;
+    if ask("The same again: ")? == password {
+        Ok(password)
+    } else {
+        Err(Failure::usage("the two passwords differ", "Try again; nothing was changed."))
+    }
+}
+
+fn sign_in(api: &Api, code: Option<&str>, email: &str, password: &str) -> Result<Zeroizing<String>, Failure> {
+    let (email, password) = (email.to_owned(), password.to_owned());
+    let answer: LoginAnswer = match code {
+        Some(code) => {
+            let code = code.trim().to_owned();
+            api.post(As::Anyone, "/auth/setup", &Setup { code, email, password })?
+        }
+        None => api.post(As::Anyone, "/auth/login", &api::Login { email, password })?,
+    };
+    match answer {
+        LoginAnswer::Access { access_token } => Ok(Zeroizing::new(access_token)),
+        LoginAnswer::Mfa { .. } => Err(Failure::new(
+            Code::MfaRequired,
+            "this account asks for a second factor, which this release cannot give",
+        )
+        .with_help("Update mytunnel, or sign in with an account without a second factor.")),
+    }
+}
+
+/// Makes a key here and gets it a certificate. A device that is signed in again keeps its key, so that it stays one
+/// device; where the server will not have that key any more, it gets a new one.
+fn enrol(
+    args: &Args,
+    context: &Context,
+    api: &Api,
+    server: ServerUrl,
+    email: &str,
+    access: &str,
+) -> Result<Login, Failure> {
+    let earlier = Login::load(&context.config_dir()?, Some(&server))?;
+    let kept = earlier.as_ref().filter(|login| login.device.account.eq_ignore_ascii_case(email));
+    let ask = |seed: &Seed| -> Result<Device, Failure> {
+        let name = args.device.clone().unwrap_or_else(host_name);
+        api.post(As::Session(access), "/devices", &NewDevice { public_key: seed.public(), name })
+    };
+    if let Some(login) = kept {
+        match ask(&login.seed) {
+            Ok(device) => return check(context, server, login.seed.clone(), device, Some(login.root)),
+            Err(failure) if matches!(failure.code(), Code::KeyRevoked | Code::BadRequest) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let seed = Seed::from_bytes(random()?);
+    let device = ask(&seed)?;
+    check(context, server, seed, device, earlier.map(|login| login.root))
+}
+
+/// Looks at what came back before anything is kept.
+fn check(
+    context: &Context,
+    server: ServerUrl,
+    seed: Seed,
+    device: Device,
+    seen: Option<RootFingerprint>,
+) -> Result<Login, Failure> {
+    let wrong = |why: String| {
+        Failure::new(Code::InvalidKey, format!("the certificate from {server} is not usable: {why}"))
+    };
+    let root = root_of(&device.trust).map_err(|error| wrong(chain(&error)))?;
+    if seen.is_some_and(|seen| seen != root) {
+        context.report.warn(format_args!(
+            "{server} has another root key than at the last sign-in; older keys of it are void"
+        ));
+    }
+    let trust = Trust::open(&device.trust, &root).map_err(|error| wrong(chain(&error)))?;
+    certificate::verify(&device.certificate, &trust, &seed.public(), now()).map_err(|error| {
+        Failure::new(error.code(), format!("the certificate from {server} is not usable: {error}"))
+            .with_help("Check this machine's clock (`timedatectl set-ntp true`), then sign in again.")
+    })?;
+    Ok(Login { server, root, seed, device })
+}
+
+/// The root of a server that is seen for the first time: here, and only here, the connection vouches for it.
+fn root_of(trust: &[u8]) -> Result<RootFingerprint, TrustError> {
+    let nobody = RootFingerprint::from_bytes([0; 16]);
+    match TrustBundle::verify(trust, &nobody) {
+        Ok(_) => Ok(nobody),
+        Err(TrustError::Root { found, .. }) => Ok(found),
+        Err(error) => Err(error),
+    }
+}
+
+fn host_name() -> String {
+    let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = from_kernel.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(60).collect();
+    if name.is_empty() { "this machine".to_owned() } else { name }
+}

@@ -1,0 +1,63 @@
+//! `mytunnel share [TARGET]`: the main job.
+
+use std::path::PathBuf;
+
+use crate::span;
+
+/// Share a folder, a file or a local server, and print its URL
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mytunnel share                     this folder
+  mytunnel share 3000                what listens on port 3000
+  mytunnel share ./dist --name demo  a folder, at a name of your choice
+  mytunnel share unix:/run/app.sock  a server on a unix socket
+
+Without a relay (no login, no key) an own one is started on this machine.")]
+pub(crate) struct Args {
+    /// What to share: 3000, host:port, http(s)://…, unix:/path, a folder or a file
+    #[arg(default_value = ".")]
+    pub(crate) target: String,
+
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// What every way of sharing takes.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    /// Name in the URL [default: one that stays the same for this target]
+    #[arg(long, visible_alias = "subdomain", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// End the share after this time, e.g. 2h
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) expires: Option<u64>,
+
+    /// Host header the local server gets [default: the public name]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host_header: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// Which relay, as whom.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Access {
+    /// Relay to use, of those you are signed in to [default: the last one]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// Project the name belongs to
+    #[arg(long, value_name = "PROJECT")]
+    pub(crate) project: Option<String>,
+
+    /// Child key to share with; better in MYTUNNEL_AUTH_TOKEN, others can see it here
+    #[arg(long, value_name = "TOKEN", hide_short_help = true)]
+    pub(crate) token: Option<String>,
+
+    /// File that holds the child key
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
+}

@@ -1,0 +1,180 @@
+//! Files of settings: `mytunnel.toml` for people, `relay.toml` for operators.
+//!
+//! Every key is known or an error that names the line and the nearest known key; a file that cannot be
+//! understood whole changes nothing.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// No file of settings is larger; a larger one is not ours.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// `CONFIG_DIR/mytunnel.toml`: defaults of one person.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PersonFile {
+    /// Base URL of the coordinator (`MYTUNNEL_SERVER`).
+    pub(crate) server: Option<String>,
+    /// Project that new names belong to (`MYTUNNEL_PROJECT`).
+    pub(crate) project: Option<String>,
+}
+
+/// `relay.toml`: one key for each flag of `mytunnel relay`.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RelayFile {
+    pub(crate) domain: Option<String>,
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) https: Option<SocketAddr>,
+    pub(crate) p2p: Option<SocketAddr>,
+    pub(crate) console: Option<String>,
+    pub(crate) coordinator: Option<String>,
+    pub(crate) join: Option<SecretRef>,
+}
+
+/// A secret is never in a file of settings, only where it is: `{ env = "NAME" }` or `{ file = "PATH" }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum SecretRef {
+    Env(String),
+    File(PathBuf),
+}
+
+/// Why a file of settings was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}:{line}: {message}", path.display())]
+    Invalid { path: PathBuf, line: usize, message: String, suggestion: Option<String> },
+}
+
+impl ConfigError {
+    /// The nearest known key, if the trouble is an unknown one.
+    pub(crate) fn suggestion(&self) -> Option<&str> {
+        match self {
+            Self::Read { .. } => None,
+            Self::Invalid { suggestion, .. } => suggestion.as_deref(),
+        }
+    }
+}
+
+/// Reads a file that has to be there.
+pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = read_bounded(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+/// Reads a file that may be absent; then everything has its default.
+pub(crate) fn load_optional<T: DeserializeOwned + Default>(path: &Path) -> Result<T, ConfigError> {
+    match load(path) {
+        Err(ConfigError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(T::default())
+        }
+        other => other,
+    }
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    let length = std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if length as u64 > MAX_FILE {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the file is too large"));
+    }
+    Ok(text)
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        let line = text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1;
+        let message = error.message().to_owned();
+        let suggestion = suggest(&message);
+        let message = match unknown_field(&message) {
+            Some((field, _)) => format!("unknown key `{field}`"),
+            None => message,
+        };
+        ConfigError::Invalid { path: path.to_owned(), line, message, suggestion }
+    })
+}
+
+/// serde says ``unknown field `a`, expected one of `b`, `c` ``: the words between back-quotes.
+fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
+    let quoted = message.strip_prefix("unknown field ")?;
+    let mut words = quoted.split('`').skip(1).step_by(2);
+    let field = words.next()?;
+    Some((field, words.collect()))
+}
+
+fn suggest(message: &str) -> Option<String> {
+    let (field, known) = unknown_field(message)?;
+    nearest(field, known).map(str::to_owned)
+}
+
+/// The known name that `wrong` was probably meant to be.
+pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(wrong, name), name))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relay(text: &str) -> Result<RelayFile, ConfigError> {
+        parse(Path::new("relay.toml"), text)
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let file = relay(
+            "domain = 'relay.example'\ndata = '/var/lib/mytunnel'\nhttp = '0.0.0.0:80'\nhttps = '[::]:443'\n\
+             p2p = '0.0.0.0:4001'\nconsole = 'console.example'\ncoordinator = 'https://c.example'\n\
+             join = { file = '/run/join' }\n",
+        )
+        .unwrap();
+        assert_eq!(file.domain.as_deref(), Some("relay.example"));
+        assert_eq!(file.https, Some("[::]:443".parse().unwrap()));
+        assert_eq!(file.join, Some(SecretRef::File("/run/join".into())));
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
+        let error = relay("data = '/d'\ndomian = 'x'\n").unwrap_err();
+        assert_eq!(error.to_string(), "relay.toml:2: unknown key `domian`");
+        assert_eq!(error.suggestion(), Some("domain"));
+        assert_eq!(relay("zebra = 1").unwrap_err().suggestion(), None);
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_line() {
+        let error = relay("domain = 'd'\n\nhttp = 'eighty'\n").unwrap_err();
+        assert!(error.to_string().starts_with("relay.toml:3: "), "{error}");
+        assert!(relay("join = 'mtk_relay_x'").is_err(), "a secret in the file itself is refused");
+    }
+
+    #[test]
+    fn an_absent_file_is_all_defaults_where_it_may_be_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mytunnel.toml");
+        assert_eq!(load_optional::<PersonFile>(&path).unwrap(), PersonFile::default());
+        assert!(matches!(load::<PersonFile>(&path), Err(ConfigError::Read { .. })));
+        std::fs::write(&path, "server = 'https://r.example'").unwrap();
+        assert_eq!(load::<PersonFile>(&path).unwrap().server.as_deref(), Some("https://r.example"));
+    }
+
+    #[test]
+    fn nearest_finds_typing_errors_and_nothing_else() {
+        assert_eq!(nearest("coordnator", ["console", "coordinator"]), Some("coordinator"));
+        assert_eq!(nearest("x", ["console", "coordinator"]), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! The process environment, read once.
+//!
+//! Everything mytunnel takes from outside its arguments and files is in [`Environment`]; the rest of the
+//! program never asks the process again, so that a test can say exactly what a run sees.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+/// What the surroundings say. Empty variables count as unset.
+#[derive(Default)]
+pub(crate) struct Environment {
+    /// `MTK_MASTER`: a project's master key.
+    pub(crate) master: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_AUTH_TOKEN`: the child key to share with.
+    pub(crate) auth_token: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_PASSWORD`: the account's password, for scripts.
+    pub(crate) password: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_PROJECT`.
+    pub(crate) project: Option<String>,
+    /// `MYTUNNEL_SERVER`: base URL of the coordinator.
+    pub(crate) server: Option<String>,
+    /// `MYTUNNEL_CONFIG_DIR`.
+    pub(crate) config_dir: Option<PathBuf>,
+    /// `MYTUNNEL_LOG`: tracing directives.
+    pub(crate) log: Option<String>,
+    /// `XDG_CONFIG_HOME`, if absolute.
+    pub(crate) xdg_config_home: Option<PathBuf>,
+    /// `XDG_DATA_HOME`, if absolute.
+    pub(crate) xdg_data_home: Option<PathBuf>,
+    /// `HOME`.
+    pub(crate) home: Option<PathBuf>,
+    /// `NO_COLOR` is set (<https://no-color.org>), or `TERM` is `dumb`.
+    pub(crate) no_color: bool,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    pub(crate) fn of_process() -> Self {
+        Self::from_lookup(|name| std::env::var_os(name))
+    }
+
+    fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+        let raw = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let text = |name: &str| raw(name).map(|value| value.to_string_lossy().trim().to_owned());
+        let secret = |name: &str| text(name).map(Zeroizing::new);
+        let path = |name: &str| raw(name).map(PathBuf::from);
+        // The base directory specification: a relative path is to be ignored.
+        let xdg = |name: &str| path(name).filter(|path| path.is_absolute());
+        Self {
+            master: secret("MTK_MASTER"),
+            auth_token: secret("MYTUNNEL_AUTH_TOKEN"),
+            password: raw("MYTUNNEL_PASSWORD")
+                .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
+            project: text("MYTUNNEL_PROJECT"),
+            server: text("MYTUNNEL_SERVER"),
+            config_dir: path("MYTUNNEL_CONFIG_DIR"),
+            log: text("MYTUNNEL_LOG"),
+            xdg_config_home: xdg("XDG_CONFIG_HOME"),
+            xdg_data_home: xdg("XDG_DATA_HOME"),
+            home: path("HOME"),
+            no_color: raw("NO_COLOR").is_some() || text("TERM").as_deref() == Some("dumb"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> Environment {
+        Environment::from_lookup(|name| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn an_empty_variable_is_unset() {
+        let env = of(&[("MYTUNNEL_SERVER", ""), ("NO_COLOR", "")]);
+        assert_eq!(env.server, None);
+        assert!(!env.no_color);
+    }
+
+    #[test]
+    fn tokens_lose_the_newline_of_a_file_but_a_password_keeps_its_spaces() {
+        let env = of(&[("MYTUNNEL_AUTH_TOKEN", "mtk_child_x\n"), ("MYTUNNEL_PASSWORD", " two words ")]);
+        assert_eq!(env.auth_token.unwrap().as_str(), "mtk_child_x");
+        assert_eq!(env.password.unwrap().as_str(), " two words ");
+    }
+
+    #[test]
+    fn a_relative_xdg_directory_is_ignored() {
+        assert_eq!(of(&[("XDG_CONFIG_HOME", "config")]).xdg_config_home, None);
+        assert!(of(&[("XDG_CONFIG_HOME", "/c")]).xdg_config_home.is_some());
+    }
+
+    #[test]
+    fn a_dumb_terminal_gets_no_colour() {
+        assert!(of(&[("TERM", "dumb")]).no_color);
+        assert!(of(&[("NO_COLOR", "1")]).no_color);
+        assert!(!of(&[("TERM", "xterm")]).no_color);
+    }
+}

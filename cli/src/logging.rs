@@ -1,0 +1,30 @@
+//! The log, on stderr: what went on inside, for those who ask with `MYTUNNEL_LOG`.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::environment::Environment;
+
+/// Nothing but warnings; the libraries below us warn about what our own messages say better.
+const DEFAULT: &str =
+    "warn,libp2p=error,libp2p_swarm=error,libp2p_relay=error,quinn=error,hyper=error,ureq=error";
+
+/// Sets the log up. Directives that cannot be read are told about, and the default stands.
+pub(crate) fn init(env: &Environment) -> Result<(), String> {
+    let (filter, trouble) = match env.log.as_deref().map(EnvFilter::try_new) {
+        None => (EnvFilter::new(DEFAULT), None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => {
+            (EnvFilter::new(DEFAULT), Some(format!("MYTUNNEL_LOG was not understood: {error}")))
+        }
+    };
+    let color = std::io::stderr().is_terminal() && !env.no_color;
+    // A second run in the same process (tests) keeps the log of the first.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .try_init();
+    trouble.map_or(Ok(()), Err)
+}

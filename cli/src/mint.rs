@@ -1,0 +1,137 @@
+//! Making a child key: the pair is made here, the coordinator sees the public half only.
+
+use mytunnel_keys::api::{Mint, MintAnswer};
+use mytunnel_keys::id::{NamePattern, ProjectId, Scopes};
+use mytunnel_keys::secret::Seed;
+use mytunnel_keys::token::{ChildToken, Secret};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::context::{Context, random};
+use crate::credentials::PendingSeed;
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::span;
+
+/// What can be said about a key to be made, by a master key or a person.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MintOptions {
+    /// Life of the key, 1m to 24h
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span::parse_ttl)]
+    pub(crate) ttl: u64,
+
+    /// What the key may share, of http, tcp, udp, private, pair [default: all]
+    #[arg(long, value_name = "KINDS")]
+    pub(crate) scope: Option<Scopes>,
+
+    /// Only this name, or names with this beginning (pr-*); repeatable [default: any]
+    #[arg(long, visible_alias = "name", value_name = "NAME")]
+    pub(crate) subdomain: Vec<NamePattern>,
+
+    /// Put the secret into the printed key, so that it works on another machine
+    #[arg(long)]
+    pub(crate) portable: bool,
+
+    /// Print `export` lines for eval
+    #[arg(long)]
+    pub(crate) output_env: bool,
+}
+
+/// A key that was just made.
+pub(crate) struct Minted {
+    pub(crate) token: Zeroizing<String>,
+    pub(crate) answer: MintAnswer,
+    pub(crate) bound: bool,
+}
+
+/// Makes a key. The secret of a bound one is on disk before the coordinator is asked.
+pub(crate) fn mint(
+    context: &Context,
+    session: &Session,
+    options: &MintOptions,
+    project: Option<ProjectId>,
+) -> Result<Minted, Failure> {
+    let seed = Seed::from_bytes(random()?);
+    let config = context.config_dir()?;
+    let pending = if options.portable { None } else { Some(PendingSeed::write(&config, &seed)?) };
+    let request = Mint {
+        public_key: seed.public(),
+        ttl: options.ttl,
+        project,
+        scopes: options.scope,
+        hosts: options.subdomain.clone(),
+        budget_cents: None,
+        bound: !options.portable,
+        replaces: None,
+    };
+    let answer: MintAnswer = session.post("/mint", &request)?;
+    let secret = match pending {
+        Some(pending) => {
+            pending.keep(&config, answer.serial)?;
+            Secret::Bound
+        }
+        None => Secret::Portable(seed),
+    };
+    let token =
+        ChildToken::new(secret, answer.certificate.clone(), *session.root(), session.server().clone())?;
+    Ok(Minted { token: token.into_token().to_text(), answer, bound: !options.portable })
+}
+
+/// Prints a key in the form that was asked for.
+pub(crate) fn print(context: &Context, options: &MintOptions, minted: &Minted) {
+    let report = context.report;
+    let (token, project) = (minted.token.as_str(), minted.answer.project.to_string());
+    report.object(&MintedObject {
+        token,
+        serial: minted.answer.serial.to_string(),
+        project: &project,
+        expires_at: minted.answer.expires_at,
+        bound: minted.bound,
+    });
+    if options.output_env {
+        report.line(format_args!("export MYTUNNEL_AUTH_TOKEN={}", shell_quoted(token)));
+        report.line(format_args!("export MYTUNNEL_PROJECT={}", shell_quoted(&project)));
+    } else {
+        report.line(token);
+    }
+}
+
+#[derive(Serialize)]
+struct MintedObject<'a> {
+    token: &'a str,
+    serial: String,
+    project: &'a str,
+    expires_at: u64,
+    bound: bool,
+}
+
+/// A word that a POSIX shell reads back as it is. What a server answers ends up in `eval`.
+fn shell_quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_eval_reads_is_one_word_whatever_it_holds() {
+        assert_eq!(shell_quoted("mtk_child_abc123"), "mtk_child_abc123");
+        assert_eq!(shell_quoted(""), "''");
+        assert_eq!(shell_quoted("a; rm -rf ~"), "'a; rm -rf ~'");
+        assert_eq!(shell_quoted("it's $(x) `y`"), r"'it'\''s $(x) `y`'");
+    }
+
+    #[test]
+    fn a_shell_reads_it_back() {
+        for word in ["plain", "two words", "it's", "$(echo no)", "a\nb", "`x`", "\\"] {
+            let script = format!("printf %s {}", shell_quoted(word));
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+}

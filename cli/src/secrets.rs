@@ -1,0 +1,118 @@
+//! Where secrets come from: a flag (with a warning, others on the machine can see it), a file, the environment.
+
+use std::io::Read;
+use std::path::Path;
+
+use mytunnel_keys::token::{ChildToken, MasterToken, Token, TokenError};
+use zeroize::Zeroizing;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::files;
+
+/// Reads a secret from a file, or from standard input where the file is `-`.
+pub(crate) fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    if path == Path::new("-") {
+        let mut text = Zeroizing::new(String::new());
+        let read = std::io::stdin().lock().take(64 * 1024).read_to_string(&mut text);
+        read.map_err(|error| Failure::local(format!("cannot read standard input: {error}"), ""))?;
+        return Ok(Zeroizing::new(text.trim().to_owned()));
+    }
+    files::read_private_text(path)?
+        .ok_or_else(|| Failure::usage(format!("there is no file {}", path.display()), "Check the path."))
+}
+
+/// A secret from a flag, if it was given, with the warning that belongs to it.
+pub(crate) fn from_flag(
+    context: &Context,
+    flag: &str,
+    value: Option<&str>,
+    instead: &str,
+) -> Option<Zeroizing<String>> {
+    let value = value?;
+    context
+        .report
+        .warn(format_args!("others on this machine can read what is given to {flag}; use {instead}"));
+    Some(Zeroizing::new(value.trim().to_owned()))
+}
+
+/// The project's master key.
+pub(crate) fn master(context: &Context, file: Option<&Path>) -> Result<MasterToken, Failure> {
+    let text = match (file, &context.env.master) {
+        (Some(file), _) => from_file(file)?,
+        (None, Some(text)) => text.clone(),
+        (None, None) => {
+            return Err(Failure::usage(
+                "there is no master key: MTK_MASTER is not set",
+                "Set MTK_MASTER to the key that `mytunnel projects create` printed, or sign in and use `mytunnel keys create`.",
+            ));
+        }
+    };
+    Ok(Token::parse(&text).and_then(Token::into_master)?)
+}
+
+/// A key to share with.
+pub(crate) fn acting(text: &str) -> Result<ChildToken, Failure> {
+    Ok(Token::parse(text).and_then(Token::into_acting)?)
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mytunnel_keys::error::Code;
+    use mytunnel_keys::id::Serial;
+    use mytunnel_keys::secret::Seed;
+    use mytunnel_keys::trust::RootFingerprint;
+
+    use super::*;
+    use crate::environment::Environment;
+    use crate::report::Report;
+
+    fn master_text() -> Zeroizing<String> {
+        Token::Master(MasterToken {
+            seed: Seed::from_bytes([1; 32]),
+            serial: Serial::from_bytes([2; 16]),
+            project: "proj_a".parse().unwrap(),
+            root: RootFingerprint::from_bytes([3; 16]),
+            server: "http://localhost:8080".parse().unwrap(),
+        })
+        .to_text()
+    }
+
+    fn with_master(master: Option<Zeroizing<String>>) -> Context {
+        Context { env: Environment { master, ..Environment::default() }, report: Report::new(true, true) }
+    }
+
+    #[test]
+    fn the_environment_gives_the_master_key() {
+        let token = master(&with_master(Some(master_text())), None).unwrap();
+        assert_eq!(token.project.to_string(), "proj_a");
+        assert_eq!(master(&with_master(None), None).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_file_wins_over_the_environment_and_may_end_in_a_newline() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("master");
+        std::fs::write(&file, format!("{}\n", master_text().as_str())).unwrap();
+        let context = with_master(Some(Zeroizing::new("nonsense".to_owned())));
+        assert!(master(&context, Some(&file)).is_ok());
+        assert_eq!(master(&context, Some(&dir.path().join("none"))).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_master_key_does_not_share_and_a_mistyped_key_is_invalid() {
+        let text = master_text();
+        let code = |text: &str| acting(text).unwrap_err().code();
+        assert_eq!(code(&text), Code::MasterCannotAct);
+        assert_eq!(code(&text[..text.len() - 3]), Code::InvalidKey);
+        assert_eq!(code("hello"), Code::InvalidKey);
+        let message = acting("hunter2").unwrap_err();
+        assert!(!message.message().contains("hunter2"));
+    }
+}

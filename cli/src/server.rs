@@ -1,0 +1,75 @@
+//! Addresses of coordinators as people type them.
+
+use std::net::IpAddr;
+
+use mytunnel_keys::token::ServerUrl;
+
+use crate::failure::Failure;
+
+/// Reads a server's address. `relay.example` alone means `https://relay.example`, and a name of this machine `http`.
+pub(crate) fn parse(text: &str) -> Result<ServerUrl, Failure> {
+    let text = text.trim();
+    let url = if text.contains("://") {
+        text.parse()
+    } else {
+        let scheme = if is_this_machine(text) { "http" } else { "https" };
+        format!("{scheme}://{text}").parse()
+    };
+    url.map_err(|error| {
+        Failure::usage(
+            format!("`{text}` is not a server's address: {error}"),
+            "Write it like https://relay.example.",
+        )
+    })
+}
+
+/// A password sent there can be read on the way: plain HTTP to another machine.
+pub(crate) fn is_exposed(server: &ServerUrl) -> bool {
+    !server.is_https() && !is_this_machine(server.authority())
+}
+
+fn is_this_machine(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => authority.split([':', '/']).next().unwrap_or(authority),
+    };
+    let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    loopback || host == "localhost" || host.ends_with(".localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_alone_gets_the_scheme_that_fits() {
+        let of = |text| parse(text).unwrap().to_string();
+        assert_eq!(of(" HTTP://Relay.Example:8080/ "), "http://relay.example:8080");
+        assert_eq!(of("relay.example"), "https://relay.example");
+        assert_eq!(of("localhost:8080/"), "http://localhost:8080");
+        assert_eq!(of("[::1]:8080"), "http://[::1]:8080");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_an_example() {
+        for bad in
+            ["", "https://", "ftp://a", "https://a/b", "https://a?b", "http://:80", "a b", "http://u@h"]
+        {
+            let failure = parse(bad).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{bad}");
+            assert!(failure.help().contains("https://relay.example"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_plain_http_to_another_machine_is_exposed() {
+        let exposed = |text| is_exposed(&parse(text).unwrap());
+        assert!(exposed("http://relay.example"));
+        assert!(exposed("http://localhost.evil.example"));
+        assert!(!exposed("https://relay.example"));
+        assert!(!exposed("http://localhost:8080"));
+        assert!(!exposed("http://console.localhost"));
+        assert!(!exposed("http://127.0.0.1:1"));
+        assert!(!exposed("http://[::1]:1"));
+    }
+}

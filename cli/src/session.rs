@@ -1,0 +1,146 @@
+//! A conversation with a coordinator as somebody in particular.
+
+use std::path::Path;
+
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::Serial;
+use mytunnel_keys::secret::Seed;
+use mytunnel_keys::token::{ChildToken, MasterToken, Secret, ServerUrl, Token};
+use mytunnel_keys::trust::RootFingerprint;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{Api, As, Signer};
+use crate::bootstrap;
+use crate::context::{Context, now};
+use crate::credentials::{self, Login};
+use crate::failure::Failure;
+use crate::places::ConfigDir;
+use crate::{secrets, server};
+
+/// Somebody's key, and the coordinator that knows it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    api: Api,
+    signer: Signer,
+    server: ServerUrl,
+    root: RootFingerprint,
+}
+
+impl Session {
+    /// The person who is signed in, at the server of the flag, the environment or the file, else at the last one.
+    pub(crate) fn signed_in(context: &Context, flag: Option<&str>) -> Result<Self, Failure> {
+        match Self::signed_in_if(context, flag)? {
+            Some(session) => Ok(session),
+            None => Err(Failure::new(Code::InvalidKey, not_signed_in(context, flag)?)
+                .with_help("Sign in with `mytunnel login URL`.")),
+        }
+    }
+
+    fn signed_in_if(context: &Context, flag: Option<&str>) -> Result<Option<Self>, Failure> {
+        let wanted = wanted_server(context, flag)?;
+        let Some(login) = Login::load(&context.config_dir()?, wanted.as_ref())? else { return Ok(None) };
+        check_login(&login)?;
+        Ok(Some(Self::of_login(login)))
+    }
+
+    fn of_login(login: Login) -> Self {
+        let signer = Signer { seed: login.seed, serial: login.device.serial, cluster: login.device.cluster };
+        Self { api: Api::new(&login.server), signer, server: login.server, root: login.root }
+    }
+
+    /// The holder of a master key. Nothing but the key is needed: it names its server and that server's root.
+    pub(crate) fn of_master(token: MasterToken) -> Result<Self, Failure> {
+        Self::of_key(token.seed, token.serial, token.server, token.root)
+    }
+
+    /// The holder of a child or device key.
+    pub(crate) fn of_child(config: &ConfigDir, token: &ChildToken) -> Result<Self, Failure> {
+        let serial = token.claims().serial;
+        let seed = match token.secret() {
+            Secret::Portable(seed) => seed.clone(),
+            Secret::Bound => credentials::load_seed(config, serial)?,
+        };
+        Self::of_key(seed, serial, token.server().clone(), *token.root())
+    }
+
+    fn of_key(seed: Seed, serial: Serial, server: ServerUrl, root: RootFingerprint) -> Result<Self, Failure> {
+        let api = Api::new(&server);
+        let known = bootstrap::fetch(&api, &server, &root)?;
+        let signer = Signer { seed, serial, cluster: known.trust.cluster().clone() };
+        Ok(Self { api, signer, server, root })
+    }
+
+    /// Whoever can be found to act on keys: the person signed in, else the holder of `MTK_MASTER`.
+    pub(crate) fn person_or_master(context: &Context, flag: Option<&str>) -> Result<Self, Failure> {
+        match Self::signed_in_if(context, flag)? {
+            Some(session) => Ok(session),
+            None if context.env.master.is_some() => Self::of_master(secrets::master(context, None::<&Path>)?),
+            None => Err(Failure::new(Code::InvalidKey, not_signed_in(context, flag)?)
+                .with_help("Sign in with `mytunnel login URL`, or set MTK_MASTER.")),
+        }
+    }
+
+    /// Whoever may act on the key with this text: the person signed in to its server, else its holder.
+    pub(crate) fn for_token(context: &Context, token: Token) -> Result<Self, Failure> {
+        let config = context.config_dir()?;
+        if let Some(login) = Login::load(&config, Some(token.server()))?
+            && login.root == *token.root()
+            && check_login(&login).is_ok()
+        {
+            return Ok(Self::of_login(login));
+        }
+        match token {
+            Token::Master(master) => Self::of_master(master),
+            Token::Child(child) | Token::User(child) => Self::of_child(&config, &child),
+            Token::Relay(_) => Err(Failure::new(Code::InvalidKey, "a join token is used up by joining")
+                .with_help("Give the text, serial or id of a key.")),
+        }
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.api.get(As::Key(&self.signer), path)
+    }
+
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.api.post(As::Key(&self.signer), path, body)
+    }
+
+    pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.api.delete(As::Key(&self.signer), path)
+    }
+
+    pub(crate) const fn server(&self) -> &ServerUrl {
+        &self.server
+    }
+
+    pub(crate) const fn root(&self) -> &RootFingerprint {
+        &self.root
+    }
+}
+
+/// The server that flag, environment or file name, in this order.
+pub(crate) fn wanted_server(context: &Context, flag: Option<&str>) -> Result<Option<ServerUrl>, Failure> {
+    let text = match (flag, &context.env.server) {
+        (Some(flag), _) => Some(flag.to_owned()),
+        (None, Some(variable)) => Some(variable.clone()),
+        (None, None) => context.person_file()?.server,
+    };
+    text.map(|text| server::parse(&text)).transpose()
+}
+
+/// Certificates of devices end; then signing in again is all that is needed.
+pub(crate) fn check_login(login: &Login) -> Result<(), Failure> {
+    if now() < login.device.expires_at {
+        return Ok(());
+    }
+    Err(Failure::new(Code::KeyExpired, format!("this device's sign-in at {} has expired", login.server))
+        .with_help(format!("Sign in again: mytunnel login {}", login.server)))
+}
+
+fn not_signed_in(context: &Context, flag: Option<&str>) -> Result<String, Failure> {
+    Ok(match wanted_server(context, flag)? {
+        Some(server) => format!("this machine is not signed in to {server}"),
+        None => "this machine is not signed in to a relay".to_owned(),
+    })
+}
