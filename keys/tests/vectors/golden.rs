@@ -1,0 +1,115 @@
+//! One of everything, made of fixed seeds and a fixed time, for comparison with the files under `tests/vectors`.
+
+use mytunnel_keys::{
+    certificate::{self, Claims, Flags, IssuerKey, Kind},
+    feed::{Change, FeedKey, FeedWriter, Position},
+    id::{Cluster, Serial},
+    proof::{self, Request},
+    secret::{JoinSecret, Seed},
+    token::{ChildToken, MasterToken, RelayToken, Secret, ServerUrl, Token},
+    trust::{IssuerEntry, KeyUse, RootFingerprint, RootKey, TrustBundle},
+};
+
+/// The time at which everything is made: 15 January 2027, 08:00 UTC.
+pub(crate) const NOW: u64 = 1_800_000_000;
+
+/// Nonce of the feed's snapshot.
+pub(crate) const NONCE: [u8; 16] = [0x0c; 16];
+
+/// Body of the proof's request.
+pub(crate) const BODY: &[u8] = br#"{"ttl":3600}"#;
+
+/// Seeds: 1 root, 2 issuer, 3 feed, 4 child, 6 master.
+pub(crate) fn seed(byte: u8) -> Seed {
+    Seed::from_bytes([byte; 32])
+}
+
+pub(crate) fn cluster() -> Cluster {
+    "tun.example".parse().unwrap()
+}
+
+pub(crate) fn root() -> RootFingerprint {
+    RootKey::new(seed(1)).fingerprint()
+}
+
+fn server() -> ServerUrl {
+    "https://tun.example".parse().unwrap()
+}
+
+pub(crate) fn claims() -> Claims {
+    Claims {
+        cluster: cluster(),
+        serial: Serial::from_bytes([0x5e; 16]),
+        kind: Kind::Child,
+        subject: seed(4).public(),
+        tenant: "ten_0123456789abcdef".parse().unwrap(),
+        project: Some("proj_0123456789abcdef".parse().unwrap()),
+        parent: Some(Serial::from_bytes([0xa7; 16])),
+        hosts: vec!["preview".parse().unwrap(), "pr-*".parse().unwrap()],
+        scopes: "http tcp".parse().unwrap(),
+        issued_at: NOW,
+        not_before: NOW,
+        not_after: NOW + 3600,
+        max_tunnels: 1,
+        budget: Some([0xb0; 8]),
+        max_staleness: 60,
+        flags: Flags::NONE,
+    }
+}
+
+pub(crate) fn certificate() -> Vec<u8> {
+    certificate::issue(&claims(), &IssuerKey::new(seed(2))).unwrap()
+}
+
+pub(crate) fn bundle() -> Vec<u8> {
+    let entry = |byte, usage| {
+        let (not_before, not_after) = (NOW - 86_400, NOW + 365 * 86_400);
+        IssuerEntry { key: seed(byte).public(), usage, not_before, not_after }
+    };
+    RootKey::new(seed(1)).sign(&TrustBundle {
+        version: 1,
+        cluster: cluster(),
+        era: 1,
+        issued_at: NOW - 86_400,
+        keys: vec![entry(2, KeyUse::Certificate), entry(3, KeyUse::Feed)],
+    })
+}
+
+pub(crate) fn request(cluster: &Cluster) -> Request<'_> {
+    Request { cluster, method: "POST", path: "/api/v1/mint", body: BODY }
+}
+
+pub(crate) fn proof() -> String {
+    let serial = Serial::from_bytes([0xa7; 16]);
+    proof::sign_request(&seed(6), &serial, &request(&cluster()), NOW, [0x1d; 16])
+}
+
+/// Child with its seed, child without, master, relay.
+pub(crate) fn tokens() -> [(&'static str, Token); 4] {
+    let child = |secret| ChildToken::new(secret, certificate(), root(), server()).unwrap().into_token();
+    let master = MasterToken {
+        seed: seed(6),
+        serial: Serial::from_bytes([0xa7; 16]),
+        project: "proj_0123456789abcdef".parse().unwrap(),
+        root: root(),
+        server: server(),
+    };
+    let relay = RelayToken { secret: JoinSecret::from_bytes([7; 32]), root: root(), server: server() };
+    [
+        ("token-child-portable.txt", child(Secret::Portable(seed(4)))),
+        ("token-child-bound.txt", child(Secret::Bound)),
+        ("token-master.txt", Token::Master(master)),
+        ("token-relay.txt", Token::Relay(relay)),
+    ]
+}
+
+/// Snapshot, delta and heartbeat of one subscription.
+pub(crate) fn frames() -> [(&'static str, Vec<u8>); 3] {
+    let mut writer = FeedWriter::new(FeedKey::new(seed(3)), cluster(), Position::start(1), 0);
+    let (name, project) = ("web".parse().unwrap(), "proj_0123456789abcdef".parse().unwrap());
+    let snapshot = writer.snapshot(NONCE, vec![Change::Name { name, project }], 1, NOW);
+    let cascade = Change::RevokeTree { serial: Serial::from_bytes([0xa7; 16]), until: NOW + 86_700 };
+    let delta = writer.delta(vec![cascade], NOW + 1);
+    let heartbeat = writer.heartbeat([0xad; 32], NOW + 2);
+    [("feed-snapshot.hex", snapshot), ("feed-delta.hex", delta), ("feed-heartbeat.hex", heartbeat)]
+}
