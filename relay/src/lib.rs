@@ -1,3 +1,29 @@
-//! (mytunnel-relay)
+//! The public side of mytunnel: nodes and visitors meet here.
+//!
+//! Nodes come in over libp2p, show a certificate that is checked offline, and register names; visitors come in over
+//! HTTP(S) and are carried to the node whose name they asked for. The coordinator is never on the way of a request: a
+//! relay follows its signed feed, ends at once what that revokes, and admits nobody when it has heard nothing for too
+//! long.
 
+mod admit;
+mod authority;
+mod behaviour;
+mod circuits;
+mod driver;
+mod feed;
+pub mod ingress;
+mod memory;
+mod pipes;
+mod registry;
 pub mod route;
+mod server;
+mod strangers;
+#[cfg(test)]
+mod testing;
+
+pub use admit::Status;
+pub use authority::{Authority, AuthorityError, FeedLink};
+pub use circuits::CircuitLimits;
+pub use memory::MemoryError;
+pub use server::{Addrs, Config, Limits, Relay, StartError};
+pub use strangers::StrangerLimits;

@@ -13,13 +13,12 @@ use mytunnel_keys::wire::PipeStatus;
 /// Length of the preface in bytes.
 pub const PREFACE: usize = 16;
 
-/// Sends the preface and flushes.
+/// Writes the preface. The flush of the first payload takes it along.
 ///
 /// # Errors
 /// Those of the stream.
 pub async fn write_preface<S: AsyncWrite + Unpin>(stream: &mut S, tunnel: &[u8; PREFACE]) -> io::Result<()> {
-    stream.write_all(tunnel).await?;
-    stream.flush().await
+    stream.write_all(tunnel).await
 }
 
 /// Reads the preface: the id of the tunnel the pipe belongs to.

@@ -1,0 +1,356 @@
+//! Who may do what at this relay, decided offline: pure state, driven by its caller.
+//!
+//! Order of calls: feed it with `handle_*`, each with the time; after each call take every [`Command`] with
+//! [`Admission::poll_command`] and carry it out in order; call [`Admission::handle_timeout`] when the moment of
+//! [`Admission::poll_timeout`] has come. There is one owner, so that nothing happens between the check of a right and
+//! the entry of what it allows.
+//!
+//! Promises:
+//! - a connection without a valid certificate is ended after [`Policy::patience`];
+//! - a right ends when its certificate does (by a timer set at admission), when it or what it descends from is
+//!   revoked, when its issuer is trusted no longer, and when the relay has had no news for too long;
+//! - when rights end, all their routes go first, then the nodes are told, and only then the act counts as applied;
+//! - without fresh news nothing new is admitted: how fresh is a claim of the certificate, measured on a clock that
+//!   nobody can set back.
+
+mod answer;
+mod bucket;
+mod freshness;
+mod news;
+mod timers;
+mod tunnels;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use libp2p::{PeerId, swarm::ConnectionId};
+use mytunnel_carrier::public_key;
+use mytunnel_keys::{
+    certificate::{self, Claims, Kind},
+    error::Code,
+    feed::Report,
+    id::{ProjectId, PublicKey, TunnelName},
+    revocation::RevocationSet,
+    trust::Trust,
+    wire::{ToNode, ToRelay, VERSION},
+};
+
+use crate::registry::{Ended, Registration, Registry, Session};
+pub(crate) use answer::Urls;
+use answer::{Refusal, goodbye};
+pub(crate) use bucket::Bucket;
+use freshness::Freshness;
+use timers::Timers;
+use tunnels::Request;
+
+/// A moment on both clocks: one that only grows, and the wall's, as time since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) unix: Duration,
+}
+
+impl Now {
+    fn seconds(&self) -> u64 {
+        self.unix.as_secs()
+    }
+}
+
+/// What the operator has set.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    /// Time that a connection has to show a certificate.
+    pub(crate) patience: Duration,
+    /// Time without news after which everything live is ended.
+    pub(crate) hard_staleness: Duration,
+    /// The relay's own certificate.
+    pub(crate) certificate: Vec<u8>,
+    /// Where visitors reach a name.
+    pub(crate) urls: Urls,
+    /// Port of the fast lane.
+    pub(crate) lane_port: Option<u16>,
+}
+
+/// How a relay is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Admitted connections.
+    pub nodes: usize,
+    /// Live tunnels.
+    pub tunnels: usize,
+    /// Connections that have not shown a certificate.
+    pub strangers: usize,
+    /// Seconds by which the coordinator's clock was ahead of this machine's at the last news; none before the first.
+    pub clock_offset: Option<i64>,
+}
+
+/// What the owner of the sockets has to do, in this order.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Command {
+    /// The peer may reserve and start circuits from here on.
+    Admit { connection: ConnectionId, peer: PeerId },
+    /// One admission of the peer is over.
+    Dismiss { peer: PeerId },
+    /// Visitors of the name go to this connection.
+    Route(Registration),
+    /// Visitors of the name go nowhere; cut what is in flight.
+    Unroute { name: TunnelName },
+    /// Send these to the node.
+    Send { connection: ConnectionId, message: ToNode },
+    /// Send these to the node, then close the connection.
+    Farewell { connection: ConnectionId, messages: Vec<ToNode> },
+    /// The name exists; its visitors may wait.
+    Known { name: TunnelName },
+    /// The name exists no longer.
+    Forget { name: TunnelName },
+    /// Tell the coordinator.
+    Report(Report),
+}
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(crate) struct Admission {
+    policy: Policy,
+    trust: Trust,
+    revoked: RevocationSet,
+    /// Whose the names are that exist, by the feed.
+    names: HashMap<TunnelName, ProjectId>,
+    freshness: Freshness,
+    strangers: HashMap<ConnectionId, Stranger>,
+    registry: Registry,
+    timers: Timers,
+    /// When to look whether the silence has become too long for anything live.
+    next_hard_check: Option<Instant>,
+    /// Bounds what strangers can have written into the audit log.
+    refusals: Option<Bucket>,
+    commands: VecDeque<Command>,
+}
+
+/// A connection that has not shown a certificate.
+#[derive(Debug)]
+struct Stranger {
+    peer: PeerId,
+    key: PublicKey,
+}
+
+impl Admission {
+    pub(crate) fn new(policy: Policy, trust: Trust) -> Self {
+        Self {
+            policy,
+            trust,
+            revoked: RevocationSet::default(),
+            names: HashMap::new(),
+            freshness: Freshness::default(),
+            strangers: HashMap::new(),
+            registry: Registry::default(),
+            timers: Timers::default(),
+            next_hard_check: None,
+            refusals: None,
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// A connection stands; its handshake has proved the key of `peer`.
+    pub(crate) fn handle_connection(&mut self, connection: ConnectionId, peer: PeerId, now: Now) {
+        let Some(key) = public_key(&peer) else {
+            // No certificate can name such a key.
+            self.command(Command::Farewell { connection, messages: Vec::new() });
+            return;
+        };
+        self.timers.set(connection, self.policy.patience, now);
+        self.strangers.insert(connection, Stranger { peer, key });
+    }
+
+    /// A connection is gone.
+    pub(crate) fn handle_closed(&mut self, connection: ConnectionId, now: Now) {
+        self.forget_stranger(connection);
+        self.take_down(&[connection], now);
+    }
+
+    /// A node has said something.
+    pub(crate) fn handle_message(&mut self, connection: ConnectionId, message: ToRelay, now: Now) {
+        let admitted = self.registry.session(connection).is_some();
+        match message {
+            ToRelay::Hello { version, certificate, clock, .. } => {
+                if let Err(refusal) = self.hello(connection, version, &certificate, clock, now) {
+                    self.dismiss(connection, &refusal, now);
+                }
+            }
+            ToRelay::Register { request, name, kind, instance } if admitted => {
+                self.handle_register(connection, Request { request, name, kind, instance }, now);
+            }
+            ToRelay::Unregister { tunnel } if admitted => self.handle_unregister(connection, &tunnel, now),
+            ToRelay::Register { .. } | ToRelay::Unregister { .. } => {
+                self.dismiss(connection, &Refusal::new(Code::BadRequest, "say hello first"), now);
+            }
+        }
+    }
+
+    /// The node has sent what is no message, or no message in time: the connection is of no use.
+    pub(crate) fn handle_garbage(&mut self, connection: ConnectionId, now: Now) {
+        let refusal = Refusal::new(Code::BadRequest, "this is not a message of this protocol");
+        self.dismiss(connection, &refusal, now);
+    }
+
+    /// The relay stops: everybody is told.
+    pub(crate) fn handle_shutdown(&mut self, now: Now) {
+        let everybody: Vec<_> = self.registry.sessions().map(|(connection, _)| connection).collect();
+        self.take_down(&everybody, now);
+        for connection in self.strangers.keys().copied().chain(everybody).collect::<Vec<_>>() {
+            let messages = vec![goodbye(Code::RelayUnreachable, "the relay is shutting down")];
+            self.command(Command::Farewell { connection, messages });
+        }
+    }
+
+    /// Carries out what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Now) {
+        let mut expired = Vec::new();
+        while let Some(connection) = self.timers.pop_due(now) {
+            if self.forget_stranger(connection) {
+                self.command(Command::Farewell { connection, messages: Vec::new() });
+            } else {
+                expired.push(connection);
+            }
+        }
+        self.end_rights(&expired, Code::KeyExpired, "the certificate has ended", now);
+        self.check_hard_staleness(now);
+    }
+
+    /// When [`Self::handle_timeout`] is to be called, if nothing else happens.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        [self.timers.next(), self.next_hard_check].into_iter().flatten().min()
+    }
+
+    /// The next thing to do.
+    pub(crate) fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// What there is to say about the whole.
+    pub(crate) fn status(&self) -> Status {
+        let (nodes, tunnels) = self.registry.counts();
+        Status { nodes, tunnels, strangers: self.strangers.len(), clock_offset: self.freshness.offset() }
+    }
+
+    /// Checks the certificate of a connection and admits it.
+    fn hello(
+        &mut self,
+        connection: ConnectionId,
+        version: u16,
+        certificate: &[u8],
+        clock: u64,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let Some(Stranger { peer, key, .. }) = self.strangers.get(&connection) else {
+            return Err(Refusal::new(Code::BadRequest, "a connection says hello once"));
+        };
+        if version != VERSION {
+            return Err(Refusal::new(Code::BadRequest, format!("this relay speaks version {VERSION}")));
+        }
+        let claims = certificate::verify(certificate, &self.trust, key, now.seconds())
+            .map_err(|error| Refusal::of_certificate(&error, clock, now.seconds()))?;
+        self.may_enter(&claims, now).map_err(|refusal| refusal.of(claims.serial))?;
+        let session = Session::new(*peer, claims, certificate, now.instant);
+        self.admit(connection, session, now);
+        Ok(())
+    }
+
+    /// What is asked of a certificate beside its own validity, before anything is granted.
+    fn may_enter(&self, claims: &Claims, now: Now) -> Result<(), Refusal> {
+        match claims.kind {
+            Kind::Child | Kind::UserDevice | Kind::PairGuest => {}
+            Kind::Relay => return Err(Refusal::new(Code::InvalidKey, "a relay's key opens nothing here")),
+        }
+        if now.seconds() >= claims.not_after {
+            return Err(Refusal::new(Code::KeyExpired, "the certificate has ended"));
+        }
+        self.may_act(claims, now)
+    }
+
+    /// What is asked again each time something new is granted.
+    fn may_act(&self, claims: &Claims, now: Now) -> Result<(), Refusal> {
+        if let Some(code) = self.revoked.is_revoked(claims) {
+            return Err(Refusal::new(code, "the key, its parent or its project was revoked"));
+        }
+        self.freshness
+            .vouches(Duration::from_secs(claims.max_staleness.into()), now)
+            .map_err(|blind| Refusal::new(Code::RelayStale, blind.to_string()))
+    }
+
+    fn admit(&mut self, connection: ConnectionId, session: Session, now: Now) {
+        self.forget_stranger(connection);
+        let left = Duration::from_secs(session.claims.not_after).saturating_sub(now.unix);
+        self.timers.set(connection, left, now);
+        self.command(Command::Admit { connection, peer: session.peer });
+        self.command(Command::Send {
+            connection,
+            message: ToNode::Welcome {
+                version: VERSION,
+                certificate: self.policy.certificate.clone(),
+                trust: self.trust.bytes().to_vec(),
+                domain: self.trust.cluster().clone(),
+                lane_port: self.policy.lane_port,
+                time: now.seconds(),
+            },
+        });
+        self.registry.open(connection, session);
+        self.schedule_hard_check();
+    }
+
+    /// Refuses a whole connection.
+    fn dismiss(&mut self, connection: ConnectionId, refusal: &Refusal, now: Now) {
+        self.report_refusal(refusal, now);
+        if self.forget_stranger(connection) || !self.take_down(&[connection], now).is_empty() {
+            self.command(Command::Farewell { connection, messages: vec![refusal.message(None)] });
+        }
+    }
+
+    /// Ends sessions with all their tunnels: the routes first. The nodes are still to be told.
+    fn take_down(&mut self, connections: &[ConnectionId], now: Now) -> Vec<Ended> {
+        let ended: Vec<_> =
+            connections.iter().filter_map(|connection| self.registry.end(*connection)).collect();
+        for tunnel in ended.iter().flat_map(|session| &session.tunnels) {
+            self.command(Command::Unroute { name: tunnel.name.clone() });
+        }
+        for session in &ended {
+            self.timers.cancel(session.connection);
+            self.command(Command::Dismiss { peer: session.peer });
+            for tunnel in &session.tunnels {
+                self.report_down(tunnel, now);
+            }
+        }
+        ended
+    }
+
+    /// `true` if it was one.
+    fn forget_stranger(&mut self, connection: ConnectionId) -> bool {
+        let stranger = self.strangers.remove(&connection).is_some();
+        if stranger {
+            self.timers.cancel(connection);
+        }
+        stranger
+    }
+
+    /// Tells the coordinator about a refusal: each of a known key, and of strangers so many that they cannot fill a log.
+    fn report_refusal(&mut self, refusal: &Refusal, now: Now) {
+        let refusals =
+            self.refusals.get_or_insert_with(|| Bucket::full(100, Duration::from_millis(100), now.instant));
+        if refusal.serial.is_some() || refusals.take(now.instant) {
+            self.report(Report::Refused { serial: refusal.serial, code: refusal.code, at: now.seconds() });
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        self.command(Command::Report(report));
+    }
+
+    fn command(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! News from the coordinator: who has lost rights, whose a name is, whom to trust, and that there is nothing new.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use libp2p::swarm::ConnectionId;
+use mytunnel_keys::{
+    certificate,
+    error::Code,
+    feed::{Accepted, Change, Position, Report},
+    id::TunnelName,
+    revocation::RevocationSet,
+    trust::Trust,
+};
+
+use super::{
+    Admission, Command, Now,
+    answer::{closed, goodbye},
+};
+
+const REVOKED: &str = "the key, its parent or its project was revoked";
+
+impl Admission {
+    /// A frame of the feed was accepted.
+    pub(crate) fn handle_news(&mut self, news: Accepted, now: Now) {
+        match news {
+            Accepted::Snapshot { position, changes, offset } => {
+                self.freshness.renew(now);
+                self.freshness.set_offset(offset);
+                self.replace_state(position, &changes, now);
+            }
+            Accepted::Delta { position, changes } => {
+                self.freshness.renew(now);
+                let closed = self.apply(&changes, now);
+                self.report(Report::Applied { epoch: position.epoch, closed });
+                self.revoked.prune(now.seconds());
+            }
+            Accepted::Heartbeat { offset, .. } => {
+                self.freshness.renew(now);
+                self.freshness.set_offset(offset);
+            }
+            _ => {}
+        }
+        self.schedule_hard_check();
+    }
+
+    /// The feed was refused because the clocks are this far apart.
+    pub(crate) fn handle_clock_offset(&mut self, offset: i64) {
+        self.freshness.set_offset(offset);
+    }
+
+    /// Other keys are trusted from here on. Sessions whose issuer is not among them end.
+    pub(crate) fn handle_trust(&mut self, trust: Trust, now: Now) {
+        self.trust = trust;
+        let mut by_code: HashMap<Code, Vec<ConnectionId>> = HashMap::new();
+        for (connection, session) in self.registry.sessions() {
+            let holder = &session.claims.subject;
+            if let Err(error) = certificate::verify(&session.certificate, &self.trust, holder, now.seconds())
+            {
+                by_code.entry(error.code()).or_default().push(connection);
+            }
+        }
+        for (code, connections) in by_code {
+            self.end_rights(&connections, code, "the certificate is trusted no longer", now);
+        }
+    }
+
+    /// Ends what has been without news for longer than anybody allows.
+    pub(super) fn check_hard_staleness(&mut self, now: Now) {
+        if self.next_hard_check.is_none_or(|at| at > now.instant) {
+            return;
+        }
+        self.next_hard_check = None;
+        let Some(last) = self.freshness.last() else { return };
+        let hard = self.policy.hard_staleness;
+        let mut ended = Vec::new();
+        for (connection, session) in self.registry.sessions() {
+            let end = last + hard.max(Duration::from_secs(session.claims.max_staleness.into()));
+            if end <= now.instant {
+                ended.push(connection);
+            } else {
+                self.next_hard_check = Some(self.next_hard_check.map_or(end, |next| next.min(end)));
+            }
+        }
+        self.end_rights(&ended, Code::RelayStale, "this relay has lost its coordinator for too long", now);
+    }
+
+    /// Sets the next look at the silence, which is not later than the first moment at which something may end by it.
+    pub(super) fn schedule_hard_check(&mut self) {
+        self.next_hard_check = self.freshness.last().map(|last| last + self.policy.hard_staleness);
+    }
+
+    /// Takes a whole state in place of what was known.
+    fn replace_state(&mut self, position: Position, changes: &[Change], now: Now) {
+        self.revoked = RevocationSet::default();
+        let before: HashSet<_> = std::mem::take(&mut self.names).into_keys().collect();
+        let mut closed = self.apply(changes, now);
+        let freed: Vec<_> = before.into_iter().filter(|name| !self.names.contains_key(name)).collect();
+        closed +=
+            self.apply(&freed.into_iter().map(|name| Change::NameFreed { name }).collect::<Vec<_>>(), now);
+        let live: Vec<_> = self.registry.tunnels().cloned().collect();
+        for tunnel in live {
+            self.report_up(&tunnel, now);
+        }
+        self.report(Report::Applied { epoch: position.epoch, closed });
+    }
+
+    /// Applies changes in their order; answers with the number of tunnels that ended.
+    fn apply(&mut self, changes: &[Change], now: Now) -> u32 {
+        let mut sessions = Vec::new();
+        let mut ended = Vec::new();
+        for change in changes {
+            self.revoked.apply(change);
+            match change {
+                Change::RevokeTree { serial, .. } => {
+                    sessions.extend(self.registry.of_serial(serial));
+                    sessions.extend(self.registry.of_parent(serial));
+                }
+                Change::Revoke { serial, .. } => sessions.extend(self.registry.of_serial(serial)),
+                Change::RevokeProject { project, .. } => {
+                    sessions.extend(self.registry.of_project(project));
+                    ended.extend(
+                        self.registry
+                            .of_project_by_others(project)
+                            .map(|name| (name, Code::KeyRevoked, REVOKED)),
+                    );
+                }
+                Change::Name { name, project } => {
+                    self.names.insert(name.clone(), project.clone());
+                    self.command(Command::Known { name: name.clone() });
+                    if self.registry.tunnel(name).is_some_and(|live| live.project != *project) {
+                        ended.push((name.clone(), Code::NameTaken, "the name belongs to another project"));
+                    }
+                }
+                Change::NameFreed { name } => {
+                    self.names.remove(name);
+                    self.command(Command::Forget { name: name.clone() });
+                    ended.push((name.clone(), Code::NotFound, "the tunnel was deleted"));
+                }
+                Change::Trust { .. } => {}
+            }
+        }
+        self.end_rights(&sessions, Code::KeyRevoked, REVOKED, now) + self.close_tunnels(&ended, now)
+    }
+
+    /// Ends sessions: all their routes first, then the nodes are told. Answers with the number of tunnels that ended.
+    pub(super) fn end_rights(
+        &mut self,
+        connections: &[ConnectionId],
+        code: Code,
+        reason: &str,
+        now: Now,
+    ) -> u32 {
+        let mut count = 0;
+        for session in self.take_down(connections, now) {
+            let mut messages: Vec<_> =
+                session.tunnels.iter().map(|tunnel| closed(tunnel.id, code, reason)).collect();
+            count += count_of(&messages);
+            messages.push(goodbye(code, reason));
+            self.command(Command::Farewell { connection: session.connection, messages });
+        }
+        count
+    }
+
+    /// Ends single tunnels of sessions that go on, in the same order. Names without a tunnel are passed over.
+    fn close_tunnels(&mut self, names: &[(TunnelName, Code, &str)], now: Now) -> u32 {
+        let mut messages = Vec::new();
+        for (name, code, reason) in names {
+            if let Some(gone) = self.registry.remove(name) {
+                self.command(Command::Unroute { name: name.clone() });
+                self.report_down(&gone, now);
+                messages.push((gone.connection, closed(gone.id, *code, reason)));
+            }
+        }
+        let count = count_of(&messages);
+        for (connection, message) in messages {
+            self.command(Command::Send { connection, message });
+        }
+        count
+    }
+}
+
+fn count_of<T>(items: &[T]) -> u32 {
+    u32::try_from(items.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,140 @@
+//! Tunnels of an admitted node: what a certificate allows, who owns a name, and who takes over from whom.
+
+use mytunnel_keys::{
+    certificate::Claims,
+    error::Code,
+    feed::Report,
+    id::{ProjectId, TenantId, TunnelId, TunnelKind, TunnelName},
+    wire::ToNode,
+};
+
+use libp2p::swarm::ConnectionId;
+
+use super::{
+    Admission, Command, Now,
+    answer::{Refusal, closed, goodbye},
+};
+use crate::registry::Registration;
+
+/// What a node asks for.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) request: u32,
+    pub(super) name: TunnelName,
+    pub(super) kind: TunnelKind,
+    pub(super) instance: [u8; 16],
+}
+
+impl Admission {
+    pub(super) fn handle_register(&mut self, connection: ConnectionId, request: Request, now: Now) {
+        let number = request.request;
+        if !self.registry.may_ask(connection, now.instant) {
+            let refusal = Refusal::new(Code::RateLimited, "this key asks for tunnels too often");
+            return self.command(Command::Send { connection, message: refusal.message(Some(number)) });
+        }
+        if let Err(refusal) = self.register(connection, request, now) {
+            let refusal = match self.registry.session(connection) {
+                Some(session) => refusal.of(session.claims.serial),
+                None => refusal,
+            };
+            self.report_refusal(&refusal, now);
+            self.command(Command::Send { connection, message: refusal.message(Some(number)) });
+        }
+    }
+
+    pub(super) fn handle_unregister(&mut self, connection: ConnectionId, id: &TunnelId, now: Now) {
+        if let Some(gone) = self.registry.unregister(connection, id) {
+            self.command(Command::Unroute { name: gone.name.clone() });
+            self.report_down(&gone, now);
+        }
+    }
+
+    fn register(&mut self, connection: ConnectionId, asked: Request, now: Now) -> Result<(), Refusal> {
+        let Some(session) = self.registry.session(connection) else {
+            return Err(Refusal::new(Code::BadRequest, "say hello first"));
+        };
+        let claims = &session.claims;
+        self.may_act(claims, now)?;
+        let project = self.may_serve(claims, &asked.name, asked.kind)?;
+        let (serial, expires_at) = (claims.serial, claims.not_after);
+        let Request { request, name, kind, instance } = asked;
+        let tunnel = TunnelId::derive(self.trust.cluster(), &project, &name);
+        let new =
+            Registration { id: tunnel, name: name.clone(), kind, project, serial, connection, instance };
+
+        let displaced = self.registry.register(new.clone())?;
+        self.tell_displaced(&new, displaced, now);
+        self.report_up(&new, now);
+        self.command(Command::Route(new));
+        let urls = self.policy.urls.of(&name);
+        let message = ToNode::Registered { request, tunnel, name, urls, expires_at };
+        self.command(Command::Send { connection, message });
+        Ok(())
+    }
+
+    /// The project in which these claims may serve this name, if they may.
+    fn may_serve(&self, claims: &Claims, name: &TunnelName, kind: TunnelKind) -> Result<ProjectId, Refusal> {
+        if !claims.allows_kind(kind) {
+            return Err(Refusal::new(Code::ScopeDenied, format!("this key may not serve {kind} tunnels")));
+        }
+        if kind != TunnelKind::Http {
+            return Err(Refusal::new(Code::BadRequest, format!("this relay does not serve {kind} tunnels")));
+        }
+        if !claims.allows_name(name) {
+            return Err(Refusal::new(Code::ScopeDenied, format!("this key may not use the name {name}")));
+        }
+        let project = match &claims.project {
+            Some(project) => project.clone(),
+            None => home_project(&claims.tenant)
+                .ok_or_else(|| Refusal::new(Code::ProjectMismatch, "this key belongs to no project"))?,
+        };
+        match self.names.get(name) {
+            Some(owner) if *owner != project => {
+                Err(Refusal::new(Code::NameTaken, "the name belongs to another project"))
+            }
+            Some(_) | None => Ok(project),
+        }
+    }
+
+    /// Ends what a new registration has taken over from.
+    fn tell_displaced(&mut self, new: &Registration, displaced: Vec<Registration>, now: Now) {
+        for old in displaced {
+            // A new route replaces one of the same name without a gap.
+            if old.name != new.name {
+                self.command(Command::Unroute { name: old.name.clone() });
+                self.report_down(&old, now);
+            }
+            if old.connection == new.connection {
+                continue;
+            }
+            let message = closed(old.id, Code::TunnelLimit, "it is served from another connection now");
+            if old.serial == new.serial && self.registry.is_idle(old.connection) {
+                // What a process left behind when it came back: half dead.
+                let farewell = goodbye(Code::TunnelLimit, "the node came back on another connection");
+                self.take_down(&[old.connection], now);
+                self.command(Command::Farewell {
+                    connection: old.connection,
+                    messages: vec![message, farewell],
+                });
+            } else {
+                self.command(Command::Send { connection: old.connection, message });
+            }
+        }
+    }
+
+    pub(super) fn report_up(&mut self, live: &Registration, now: Now) {
+        let Registration { id: tunnel, name, project, serial, kind, .. } = live.clone();
+        self.report(Report::TunnelUp { tunnel, name, project, serial, kind, at: now.seconds() });
+    }
+
+    pub(super) fn report_down(&mut self, gone: &Registration, now: Now) {
+        self.report(Report::TunnelDown { tunnel: gone.id, serial: gone.serial, at: now.seconds() });
+    }
+}
+
+/// The project of a key that was issued for all projects of its tenant: the tenant's own, which has the tenant's id
+/// under the prefix of projects.
+fn home_project(tenant: &TenantId) -> Option<ProjectId> {
+    let own = tenant.as_str().strip_prefix("ten_")?;
+    format!("proj_{own}").parse().ok()
+}

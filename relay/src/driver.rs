@@ -1,0 +1,426 @@
+//! The one owner of the swarm and of the admission state: carries events to the state and its commands to the
+//! sockets, and decides nothing.
+//!
+//! News of the coordinator come before anything else, so that a revocation does not wait behind other work. No node is
+//! waited for: each has a task with a short queue, and one whose queue is full is dropped.
+
+mod control;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt, mem,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::StreamExt as _;
+use libp2p::{
+    PeerId, Stream, Swarm,
+    core::transport::ListenerId,
+    ping,
+    swarm::{ConnectionId, SwarmEvent},
+};
+use mytunnel_carrier::stream::{self, Opener};
+use mytunnel_keys::{feed::Report, id::TunnelName, wire::ToNode};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admit::{Admission, Command, Now, Status},
+    behaviour::{Behaviour, BehaviourEvent},
+    circuits::Admitted,
+    feed::{Link, News},
+    pipes::StreamPipes,
+    registry::Registration,
+    route::{Routes, Tunnel},
+    server::Listening,
+};
+use control::{Control, Said, Utterance};
+
+/// Messages of all nodes that wait for the driver.
+const SAID: usize = 1024;
+
+/// Time between the last word to a node and the end of its connection. Ending connections costs more than telling, so
+/// that it waits until everybody is told.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Time after the start in which the first word of the coordinator is waited for.
+const FIRST_NEWS: Duration = Duration::from_secs(1);
+
+/// Reports that wait for the coordinator. When there are more, the subscription is renewed, and begins with a full
+/// account of what is live.
+const MAX_REPORTS: usize = 65_536;
+
+/// See the [module documentation](self).
+pub(crate) struct Driver {
+    swarm: Swarm<Behaviour>,
+    admission: Admission,
+    admitted: Admitted,
+    routes: Routes,
+    tunnels: HashMap<TunnelName, Arc<Tunnel>>,
+    connections: HashMap<ConnectionId, Connection>,
+    controls: JoinSet<ConnectionId>,
+    said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
+    lingering: VecDeque<(Instant, ConnectionId)>,
+    listeners: Vec<ListenerId>,
+    /// What the swarm said before there was a driver.
+    backlog: Vec<SwarmEvent<BehaviourEvent>>,
+    reports: VecDeque<Report>,
+    link: Option<Link>,
+    status: watch::Sender<Status>,
+    pipes_per_connection: usize,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("connections", &self.connections.len())
+            .field("tunnels", &self.tunnels.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What belongs to one connection.
+#[derive(Debug)]
+struct Connection {
+    opener: Opener,
+    /// Shared by the pipes of all tunnels of the connection.
+    places: Arc<Semaphore>,
+    control: ControlStream,
+}
+
+/// The first stream of a connection is its control stream; there is no second.
+#[derive(Debug)]
+enum ControlStream {
+    None,
+    Open(Control),
+    Over,
+}
+
+impl ControlStream {
+    fn end(&mut self) -> Option<Control> {
+        match mem::replace(self, Self::Over) {
+            Self::Open(control) => Some(control),
+            Self::None | Self::Over => None,
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(
+        swarm: Swarm<Behaviour>,
+        admission: Admission,
+        admitted: Admitted,
+        routes: Routes,
+        listening: Listening,
+        status: watch::Sender<Status>,
+        pipes_per_connection: usize,
+    ) -> Self {
+        Self {
+            swarm,
+            admission,
+            admitted,
+            routes,
+            tunnels: HashMap::new(),
+            connections: HashMap::new(),
+            controls: JoinSet::new(),
+            said: mpsc::channel(SAID),
+            lingering: VecDeque::new(),
+            listeners: listening.listeners,
+            backlog: listening.backlog,
+            reports: VecDeque::new(),
+            link: None,
+            status,
+            pipes_per_connection,
+        }
+    }
+
+    /// Runs until cancelled; then says goodbye to every node, and returns when all control streams are over or
+    /// `grace` is.
+    pub(crate) async fn run(
+        mut self,
+        mut news: mpsc::Receiver<News>,
+        cancelled: CancellationToken,
+        grace: Duration,
+    ) {
+        let first = cancelled.run_until_cancelled(timeout(FIRST_NEWS, self.first_news(&mut news)));
+        if let Some(Err(_)) = first.await {
+            tracing::warn!("no word from the coordinator yet; nodes are refused until there is");
+        }
+        for event in mem::take(&mut self.backlog) {
+            self.on_swarm_event(event);
+        }
+        loop {
+            let deadline = self.next_timeout();
+            tokio::select! {
+                // News come first: a revocation does not wait behind anything.
+                biased;
+                () = cancelled.cancelled() => break,
+                Some(news) = news.recv() => self.on_news(news),
+                Some(ended) = self.controls.join_next(), if !self.controls.is_empty() => self.on_control_ended(ended),
+                () = sleep_until(deadline) => self.admission.handle_timeout(now()),
+                () = deliver(self.link.as_ref(), &mut self.reports), if !self.reports.is_empty() => {}
+                event = next_event(&mut self.said.1, &mut self.swarm) => match event {
+                    Event::Said(said) => self.on_said(said),
+                    Event::Swarm(event) => self.on_swarm_event(event),
+                },
+            }
+            self.carry_out();
+            self.close_lingering();
+            self.publish_status();
+        }
+        self.say_goodbye(grace).await;
+    }
+
+    /// Returns with the first snapshot. Until then nodes wait in the sockets' queues instead of being refused.
+    async fn first_news(&mut self, news: &mut mpsc::Receiver<News>) {
+        while let Some(news) = news.recv().await {
+            let known = matches!(news, News::Accepted(_));
+            self.on_news(news);
+            self.carry_out();
+            if known {
+                return;
+            }
+        }
+    }
+
+    async fn say_goodbye(mut self, grace: Duration) {
+        for listener in mem::take(&mut self.listeners) {
+            self.swarm.remove_listener(listener);
+        }
+        self.admission.handle_shutdown(now());
+        self.carry_out();
+        for (_, connection) in mem::take(&mut self.lingering) {
+            self.swarm.close_connection(connection);
+        }
+        if timeout(grace, self.let_go()).await.is_err() {
+            tracing::debug!("some nodes did not take their farewell in time");
+        }
+        self.controls.shutdown().await;
+    }
+
+    /// Returns when every node has been told and every connection is closed.
+    async fn let_go(&mut self) {
+        while !(self.controls.is_empty() && self.connections.is_empty()) {
+            tokio::select! {
+                Some(ended) = self.controls.join_next(), if !self.controls.is_empty() => {
+                    if let Ok(connection) = ended {
+                        self.swarm.close_connection(connection);
+                    }
+                }
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Instant {
+        let lingering = self.lingering.front().map(|(until, _)| *until);
+        let admission = self.admission.poll_timeout().map(Instant::from_std);
+        // Nothing due: a look a day does no harm, and saves a branch that never completes.
+        let far = Instant::now() + Duration::from_secs(24 * 60 * 60);
+        [lingering, admission].into_iter().flatten().fold(far, Instant::min)
+    }
+
+    fn on_news(&mut self, news: News) {
+        match news {
+            News::Linked(link) => {
+                // The snapshot that follows makes the state report all that is live.
+                self.reports.clear();
+                self.link = Some(link);
+            }
+            News::Trust(trust) => self.admission.handle_trust(trust, now()),
+            News::Accepted(accepted) => self.admission.handle_news(accepted, now()),
+            News::ClockOffset(offset) => self.admission.handle_clock_offset(offset),
+            News::Lost => {
+                self.link = None;
+                self.reports.clear();
+            }
+        }
+    }
+
+    fn on_said(&mut self, said: Said) {
+        match said.what {
+            Utterance::Message(message) => self.admission.handle_message(said.connection, message, now()),
+            Utterance::Garbage => self.admission.handle_garbage(said.connection, now()),
+        }
+    }
+
+    fn on_control_ended(&mut self, ended: Result<ConnectionId, JoinError>) {
+        match ended {
+            Ok(connection) => {
+                if let Some(known) = self.connections.get_mut(&connection) {
+                    known.control.end();
+                }
+                // Without its control stream a node has no tunnels.
+                self.admission.handle_closed(connection, now());
+                self.lingering.push_back((Instant::now() + LINGER, connection));
+            }
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the swarm's events are many and non-exhaustive")]
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                connection,
+                result: Err(ping::Failure::Timeout),
+                ..
+            })) => {
+                tracing::debug!(%connection, "node does not answer");
+                self.swarm.close_connection(connection);
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed"),
+            SwarmEvent::ListenerClosed { reason, .. } => tracing::error!(?reason, "listener closed"),
+            _ => {}
+        }
+    }
+
+    fn on_stream_event(&mut self, event: stream::Event) {
+        match event {
+            stream::Event::Opened { peer, connection, opener, .. } => {
+                let places = Arc::new(Semaphore::new(self.pipes_per_connection));
+                self.connections
+                    .insert(connection, Connection { opener, places, control: ControlStream::None });
+                self.admission.handle_connection(connection, peer, now());
+            }
+            stream::Event::Closed { connection, .. } => {
+                self.connections.remove(&connection);
+                self.admission.handle_closed(connection, now());
+            }
+            stream::Event::Inbound { connection, stream, .. } => self.on_control_stream(connection, stream),
+        }
+    }
+
+    fn on_control_stream(&mut self, connection: ConnectionId, stream: Stream) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        if matches!(known.control, ControlStream::None) {
+            let (control, task) = Control::new(connection, stream, self.said.0.clone());
+            known.control = ControlStream::Open(control);
+            self.controls.spawn(task);
+        } else {
+            tracing::debug!(%connection, "second control stream reset");
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(command) = self.admission.poll_command() {
+            match command {
+                Command::Admit { connection, peer } => self.admit(connection, peer),
+                Command::Dismiss { peer } => self.admitted.remove(&peer),
+                Command::Route(registration) => self.route(registration),
+                Command::Unroute { name } => {
+                    if let Some(tunnel) = self.tunnels.remove(&name) {
+                        self.routes.remove(&tunnel);
+                    }
+                }
+                Command::Send { connection, message } => self.send(connection, message),
+                Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
+                Command::Known { name } => self.routes.note_known(&name),
+                Command::Forget { name } => self.routes.forget(&name),
+                Command::Report(report) => self.report(report),
+            }
+        }
+    }
+
+    fn admit(&mut self, connection: ConnectionId, peer: PeerId) {
+        self.admitted.insert(peer);
+        self.swarm.behaviour_mut().strangers.admitted(connection);
+    }
+
+    fn route(&mut self, registration: Registration) {
+        let Registration { id, name, project, kind, connection, .. } = registration;
+        let Some(Connection { opener, places, .. }) = self.connections.get(&connection) else { return };
+        let pipes = StreamPipes::new(opener.clone(), id, Arc::clone(places));
+        let tunnel = self.routes.insert(Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)));
+        self.tunnels.insert(name, tunnel);
+    }
+
+    fn send(&mut self, connection: ConnectionId, message: ToNode) {
+        let Some(Connection { control: ControlStream::Open(control), .. }) =
+            self.connections.get(&connection)
+        else {
+            return;
+        };
+        if control.send(message).is_err() {
+            tracing::debug!(%connection, "node does not read its control stream; dropped");
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    /// The connection is closed when its control stream has ended, or at once when there is none to say it on.
+    fn bid_farewell(&mut self, connection: ConnectionId, messages: Vec<ToNode>) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        let told = known.control.end().is_some_and(|control| control.finish(messages).is_ok());
+        if !told {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        if self.link.is_none() {
+            return;
+        }
+        if self.reports.len() >= MAX_REPORTS {
+            tracing::warn!("the coordinator does not take reports; subscribing again");
+            self.link = None;
+            self.reports.clear();
+            return;
+        }
+        self.reports.push_back(report);
+    }
+
+    fn publish_status(&self) {
+        let now = self.admission.status();
+        self.status.send_if_modified(|status| mem::replace(status, now) != now);
+    }
+
+    fn close_lingering(&mut self) {
+        let now = Instant::now();
+        while let Some(&(until, connection)) = self.lingering.front()
+            && until <= now
+        {
+            self.lingering.pop_front();
+            self.swarm.close_connection(connection);
+        }
+    }
+}
+
+/// Nodes and the swarm take turns, so that neither can shut out the other.
+enum Event {
+    Said(Said),
+    Swarm(SwarmEvent<BehaviourEvent>),
+}
+
+async fn next_event(said: &mut mpsc::Receiver<Said>, swarm: &mut Swarm<Behaviour>) -> Event {
+    tokio::select! {
+        Some(said) = said.recv() => Event::Said(said),
+        event = swarm.select_next_some() => Event::Swarm(event),
+    }
+}
+
+/// Hands the first report to the coordinator's link when there is room; never completes without a link.
+async fn deliver(link: Option<&Link>, reports: &mut VecDeque<Report>) {
+    let Some(link) = link else { return std::future::pending().await };
+    match link.reports.reserve().await {
+        Ok(place) => {
+            if let Some(report) = reports.pop_front() {
+                place.send(report);
+            }
+        }
+        // The subscription is over; the next begins with a full account.
+        Err(_) => reports.clear(),
+    }
+}
+
+/// The time on both clocks.
+fn now() -> Now {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Now { instant: std::time::Instant::now(), unix }
+}

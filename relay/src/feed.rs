@@ -1,0 +1,223 @@
+//! Follows the coordinator's feed: subscribes, checks each frame, passes on what it brought, and begins anew whenever
+//! anything is wrong.
+//!
+//! Every subscription has a nonce of its own, so that no old answer can be played back. What is passed on has been
+//! verified; the newest bundle of trust and the furthest position are kept across subscriptions and restarts.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use mytunnel_keys::{
+    feed::{Accepted, FeedError, FeedReader, Position, Report, Subscribe},
+    trust::Trust,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{error::Elapsed, sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    authority::{Authority, AuthorityError, FeedLink},
+    memory::Remembered,
+};
+
+/// Time for a subscription to be answered.
+const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Silence after which a subscription is given up; heartbeats come far more often.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Waits between attempts double from the first to the last.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// What the driver learns, in this order within a subscription: `Linked`, any number of `Trust` and `Accepted`, `Lost`.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A subscription stands.
+    Linked(Link),
+    /// There is a newer bundle.
+    Trust(Trust),
+    /// A frame was accepted.
+    Accepted(Accepted),
+    /// The coordinator's clock is too many seconds ahead of this one for anything to be believed.
+    ClockOffset(i64),
+    /// The subscription is over.
+    Lost,
+}
+
+/// The driver's end of a subscription.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Where reports go.
+    pub(crate) reports: mpsc::Sender<Report>,
+    /// Dropped to have the subscription begin anew.
+    pub(crate) _held: DropGuard,
+}
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(crate) struct Follower {
+    pub(crate) authority: Arc<dyn Authority>,
+    /// Where nodes reach this relay.
+    pub(crate) addrs: Vec<String>,
+    pub(crate) trust: Trust,
+    pub(crate) last: Option<Position>,
+    pub(crate) news: mpsc::Sender<News>,
+    pub(crate) remember: watch::Sender<Remembered>,
+}
+
+/// Why a subscription ended.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("a frame was refused")]
+    Frame(#[from] FeedError),
+    #[error("the coordinator was silent for too long")]
+    Silent(#[from] Elapsed),
+    #[error("the coordinator closed the feed")]
+    Closed,
+    #[error("the coordinator does not take reports")]
+    Unheard,
+    #[error("nobody listens to the news")]
+    NoListener,
+    #[error("no randomness for a nonce")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Follower {
+    /// Follows until cancelled, or until nobody listens.
+    pub(crate) async fn run(mut self, cancelled: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let mut stood = false;
+            let Some(Err(broken)) = cancelled.run_until_cancelled(self.follow(&mut stood)).await else {
+                return;
+            };
+            if matches!(broken, Broken::NoListener) {
+                return;
+            }
+            self.explain(&broken);
+            if self.news.send(News::Lost).await.is_err() {
+                return;
+            }
+            failures = if stood { 0 } else { failures + 1 };
+            let wait = wait_after(failures, SystemTime::now());
+            if cancelled.run_until_cancelled(sleep(wait)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One subscription; returns when it is over. `stood` says whether it began at all.
+    async fn follow(&mut self, stood: &mut bool) -> Result<std::convert::Infallible, Broken> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce)?;
+        let request = Subscribe { nonce, addrs: self.addrs.clone(), since: self.last };
+        let FeedLink { mut frames, reports } =
+            timeout(SUBSCRIBE_PATIENCE, self.authority.subscribe(request)).await??;
+        let mut reader = FeedReader::new(nonce, self.trust.clone(), self.last);
+        let held = CancellationToken::new();
+        let mut link = Some(Link { reports, _held: held.clone().drop_guard() });
+        loop {
+            let frame = held.run_until_cancelled(timeout(SILENCE, frames.recv())).await;
+            let frame = frame.ok_or(Broken::Unheard)??.ok_or(Broken::Closed)?;
+            let accepted = match reader.accept(&frame, unix_seconds()) {
+                Ok(accepted) => accepted,
+                Err(error) => return Err(self.refused(error).await),
+            };
+            if let Some(link) = link.take() {
+                *stood = true;
+                self.tell(News::Linked(link)).await?;
+            }
+            if reader.trust().bundle().version != self.trust.bundle().version {
+                self.trust = reader.trust().clone();
+                self.tell(News::Trust(self.trust.clone())).await?;
+            }
+            self.tell(News::Accepted(accepted)).await?;
+            self.last = reader.position();
+            self.keep();
+        }
+    }
+
+    async fn tell(&self, news: News) -> Result<(), Broken> {
+        self.news.send(news).await.map_err(|_| Broken::NoListener)
+    }
+
+    async fn refused(&self, error: FeedError) -> Broken {
+        if let FeedError::Clock(offset) = error
+            && let Err(gone) = self.tell(News::ClockOffset(offset)).await
+        {
+            return gone;
+        }
+        error.into()
+    }
+
+    fn keep(&self) {
+        let (position, trust) = (self.last, self.trust.bytes());
+        self.remember.send_if_modified(|kept| {
+            let changed = kept.position != position || kept.trust != trust;
+            if changed {
+                *kept = Remembered { position, trust: trust.to_vec() };
+            }
+            changed
+        });
+    }
+
+    fn explain(&self, broken: &Broken) {
+        let error = broken as &dyn std::error::Error;
+        match broken {
+            Broken::Frame(FeedError::Rollback { .. } | FeedError::Fork(_) | FeedError::UnknownEra(_)) => {
+                tracing::error!(
+                    error,
+                    "the coordinator knows less than this relay has seen, as after a restore from a backup; \
+                 until it begins a new era, nothing is admitted here"
+                )
+            }
+            Broken::Frame(FeedError::Clock(_)) => tracing::error!(
+                error,
+                "this machine's clock or the coordinator's is wrong; nothing is admitted until they agree"
+            ),
+            Broken::Authority(_)
+            | Broken::Silent(_)
+            | Broken::Closed
+            | Broken::Unheard
+            | Broken::Frame(_) => {
+                tracing::warn!(error, "feed interrupted; subscribing again");
+            }
+            Broken::NoListener | Broken::Random(_) => tracing::error!(error, "feed ended"),
+        }
+    }
+}
+
+/// How long to wait after so many failures in a row: doubling, with up to a quarter more so that relays which lost
+/// their coordinator together do not come back together.
+fn wait_after(failures: u32, now: SystemTime) -> Duration {
+    let wait = FIRST_WAIT.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LAST_WAIT);
+    let spread = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.subsec_nanos() % 1024);
+    wait + wait * spread / 4096
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_bound() {
+        let waits: Vec<_> = (0..40).map(|failures| wait_after(failures, SystemTime::UNIX_EPOCH)).collect();
+        assert_eq!(waits[0], FIRST_WAIT);
+        assert_eq!(waits[3], FIRST_WAIT * 8);
+        assert!(waits.is_sorted());
+        assert_eq!(waits[39], LAST_WAIT);
+        let spread = SystemTime::UNIX_EPOCH + Duration::from_nanos(1023);
+        assert!(wait_after(0, spread) > FIRST_WAIT && wait_after(0, spread) < FIRST_WAIT * 5 / 4);
+    }
+}

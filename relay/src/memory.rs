@@ -1,0 +1,144 @@
+//! What a relay must not forget when it is started anew: how far the feed had come, and whom the cluster trusts.
+//!
+//! With it, a feed that goes back (a coordinator restored from a backup would give revoked keys their rights again) is
+//! refused also after a restart. Files are replaced as a whole, so that a crash leaves the old or the new content.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use mytunnel_keys::{
+    feed::Position,
+    trust::{Trust, TrustError},
+    wire,
+};
+use tokio::{sync::watch, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+const POSITION: &str = "feed-position";
+const TRUST: &str = "trust-bundle";
+
+/// The directory, if the operator gave one.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory(Option<PathBuf>);
+
+/// What is to be remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    pub(crate) position: Option<Position>,
+    pub(crate) trust: Vec<u8>,
+}
+
+/// Why the memory is of no use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// The file cannot be read or written.
+    #[error("{path} cannot be used")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not what this program wrote. Deleting it loses the protection against a feed that goes back.
+    #[error("{path} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The bundle on disk is not one of this cluster.
+    #[error("{path} is not of this cluster")]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: TrustError,
+    },
+}
+
+impl Memory {
+    pub(crate) fn new(dir: Option<PathBuf>) -> Self {
+        Self(dir)
+    }
+
+    /// Reads what was remembered, and brings `trust` up to the highest bundle that was seen.
+    pub(crate) fn load(&self, trust: &mut Trust) -> Result<Option<Position>, MemoryError> {
+        let Some(dir) = &self.0 else { return Ok(None) };
+        fs::create_dir_all(dir).map_err(|source| MemoryError::Io { path: dir.clone(), source })?;
+        let path = dir.join(TRUST);
+        if let Some(bundle) = read(&path)? {
+            match trust.update(&bundle) {
+                Ok(_) | Err(TrustError::Rollback { .. }) => {}
+                Err(source) => return Err(MemoryError::Trust { path, source }),
+            }
+        }
+        let path = dir.join(POSITION);
+        let Some(position) = read(&path)? else { return Ok(None) };
+        wire::decode(&position).map(Some).map_err(|_| MemoryError::Damaged { path })
+    }
+
+    /// Writes down every change until the other end is dropped or the work is cancelled, and what is then the last.
+    pub(crate) async fn keep(self, mut latest: watch::Receiver<Remembered>, cancelled: CancellationToken) {
+        let Some(dir) = self.0 else { return };
+        let mut written = latest.borrow_and_update().clone();
+        loop {
+            let last = tokio::select! {
+                changed = latest.changed() => changed.is_err(),
+                () = cancelled.cancelled() => true,
+            };
+            let next = latest.borrow_and_update().clone();
+            if next != written {
+                match write_both(dir.clone(), written.clone(), next.clone()).await {
+                    Ok(()) => written = next,
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "feed position not saved")
+                    }
+                }
+            }
+            if last {
+                return;
+            }
+        }
+    }
+}
+
+/// Writes what differs. The bundle comes first: a position of a later era without it would shut out the feed.
+async fn write_both(dir: PathBuf, before: Remembered, now: Remembered) -> Result<(), MemoryError> {
+    let write = move || {
+        if now.trust != before.trust {
+            write(&dir, TRUST, &now.trust)?;
+        }
+        if let Some(position) = now.position.filter(|_| now.position != before.position) {
+            let bytes =
+                wire::encode(&position).map_err(|_| MemoryError::Damaged { path: dir.join(POSITION) })?;
+            write(&dir, POSITION, &bytes)?;
+        }
+        Ok(())
+    };
+    spawn_blocking(write).await.expect("writing does not panic")
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, MemoryError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(MemoryError::Io { path: path.to_owned(), source }),
+    }
+}
+
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), MemoryError> {
+    let (path, fresh) = (dir.join(name), dir.join(format!("{name}.new")));
+    let replace = || {
+        let mut file = File::create(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    replace().map_err(|source| MemoryError::Io { path: path.clone(), source })
+}

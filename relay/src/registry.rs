@@ -1,0 +1,289 @@
+//! Who is admitted and what is live: pure bookkeeping with an index for every way in which a right can end.
+//!
+//! A [`Session`] is an admitted connection, a [`Registration`] a live tunnel of a session. Sessions are found by the
+//! serial of their certificate, by its parent and by its project, so that a revocation costs what it ends and not what
+//! is live. The rules here are those between live tunnels (one holder per name, limits per key, who may take over
+//! from whom); what a certificate allows is checked by the caller.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+use libp2p::{PeerId, swarm::ConnectionId};
+use mytunnel_keys::{
+    Verified,
+    certificate::{Claims, Flags},
+    error::Code,
+    id::{ProjectId, Serial, TunnelId, TunnelKind, TunnelName},
+};
+
+use crate::admit::Bucket;
+
+/// Registrations that a session may ask for at once beside twice its tunnels, and how soon it may ask for one more.
+const BURST: u32 = 32;
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// An admitted connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) peer: PeerId,
+    pub(crate) claims: Verified<Claims>,
+    /// The signed bytes, to check again when the trust changes.
+    pub(crate) certificate: Box<[u8]>,
+    tunnels: HashSet<TunnelName>,
+    requests: Bucket,
+}
+
+impl Session {
+    pub(crate) fn new(peer: PeerId, claims: Verified<Claims>, certificate: &[u8], now: Instant) -> Self {
+        let requests = Bucket::full(BURST + 2 * u32::from(claims.max_tunnels), INTERVAL, now);
+        Self { peer, claims, certificate: certificate.into(), tunnels: HashSet::new(), requests }
+    }
+}
+
+/// A live tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registration {
+    pub(crate) id: TunnelId,
+    pub(crate) name: TunnelName,
+    pub(crate) kind: TunnelKind,
+    pub(crate) project: ProjectId,
+    pub(crate) serial: Serial,
+    pub(crate) connection: ConnectionId,
+    /// Tells a reconnect of one process from a second process with the same key.
+    pub(crate) instance: [u8; 16],
+}
+
+/// A session that is over, with what was live in it.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: PeerId,
+    pub(crate) tunnels: Vec<Registration>,
+}
+
+/// Why a tunnel cannot stand beside those that are live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    pub(crate) code: Code,
+    pub(crate) reason: &'static str,
+}
+
+type Index<K> = HashMap<K, HashSet<ConnectionId>>;
+
+/// See the [module documentation](self).
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    sessions: HashMap<ConnectionId, Session>,
+    tunnels: HashMap<TunnelName, Registration>,
+    by_serial: Index<Serial>,
+    by_parent: Index<Serial>,
+    by_project: Index<ProjectId>,
+}
+
+impl Registry {
+    /// Adds a session. A connection has one session in its life.
+    pub(crate) fn open(&mut self, connection: ConnectionId, session: Session) {
+        let claims = &session.claims;
+        self.by_serial.entry(claims.serial).or_default().insert(connection);
+        if let Some(parent) = claims.parent {
+            self.by_parent.entry(parent).or_default().insert(connection);
+        }
+        if let Some(project) = &claims.project {
+            self.by_project.entry(project.clone()).or_default().insert(connection);
+        }
+        self.sessions.insert(connection, session);
+    }
+
+    /// Ends a session and everything in it; `None` if there was none.
+    pub(crate) fn end(&mut self, connection: ConnectionId) -> Option<Ended> {
+        let session = self.sessions.remove(&connection)?;
+        let Session { peer, claims, tunnels, .. } = session;
+        unindex(&mut self.by_serial, &claims.serial, connection);
+        if let Some(parent) = &claims.parent {
+            unindex(&mut self.by_parent, parent, connection);
+        }
+        if let Some(project) = &claims.project {
+            unindex(&mut self.by_project, project, connection);
+        }
+        let tunnels = tunnels.iter().filter_map(|name| self.tunnels.remove(name)).collect();
+        Some(Ended { connection, peer, tunnels })
+    }
+
+    /// Makes a tunnel live, unless it conflicts with another; answers with those that it takes over from, which are
+    /// live no longer.
+    ///
+    /// The session must exist.
+    pub(crate) fn register(&mut self, new: Registration) -> Result<Vec<Registration>, Conflict> {
+        let displaced = self.displaced_by(&new)?;
+        let displaced: Vec<_> = displaced.iter().filter_map(|name| self.remove(name)).collect();
+        if let Some(session) = self.sessions.get_mut(&new.connection) {
+            session.tunnels.insert(new.name.clone());
+            self.tunnels.insert(new.name.clone(), new);
+        }
+        Ok(displaced)
+    }
+
+    /// Ends one tunnel of a session; `None` if the session has no such tunnel.
+    pub(crate) fn unregister(&mut self, connection: ConnectionId, id: &TunnelId) -> Option<Registration> {
+        let session = self.sessions.get(&connection)?;
+        let name =
+            session.tunnels.iter().find(|name| self.tunnels.get(*name).is_some_and(|live| live.id == *id))?;
+        let name = name.clone();
+        self.remove(&name)
+    }
+
+    /// Ends the tunnel under a name.
+    pub(crate) fn remove(&mut self, name: &TunnelName) -> Option<Registration> {
+        let gone = self.tunnels.remove(name)?;
+        if let Some(session) = self.sessions.get_mut(&gone.connection) {
+            session.tunnels.remove(name);
+        }
+        Some(gone)
+    }
+
+    /// Whether a session may ask for a tunnel at this moment; each call counts.
+    pub(crate) fn may_ask(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        self.sessions.get_mut(&connection).is_some_and(|session| session.requests.take(now))
+    }
+
+    pub(crate) fn session(&self, connection: ConnectionId) -> Option<&Session> {
+        self.sessions.get(&connection)
+    }
+
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = (ConnectionId, &Session)> {
+        self.sessions.iter().map(|(connection, session)| (*connection, session))
+    }
+
+    /// Numbers of sessions and of tunnels.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.sessions.len(), self.tunnels.len())
+    }
+
+    pub(crate) fn tunnel(&self, name: &TunnelName) -> Option<&Registration> {
+        self.tunnels.get(name)
+    }
+
+    pub(crate) fn tunnels(&self) -> impl Iterator<Item = &Registration> {
+        self.tunnels.values()
+    }
+
+    /// Whether a session has no tunnel.
+    pub(crate) fn is_idle(&self, connection: ConnectionId) -> bool {
+        self.sessions.get(&connection).is_none_or(|session| session.tunnels.is_empty())
+    }
+
+    /// Sessions of this very certificate.
+    pub(crate) fn of_serial(&self, serial: &Serial) -> Vec<ConnectionId> {
+        members(&self.by_serial, serial)
+    }
+
+    /// Sessions of certificates that this key minted.
+    pub(crate) fn of_parent(&self, parent: &Serial) -> Vec<ConnectionId> {
+        members(&self.by_parent, parent)
+    }
+
+    /// Sessions of certificates for this project.
+    pub(crate) fn of_project(&self, project: &ProjectId) -> Vec<ConnectionId> {
+        members(&self.by_project, project)
+    }
+
+    /// Names of the live tunnels that `new` takes over from.
+    fn displaced_by(&self, new: &Registration) -> Result<Vec<TunnelName>, Conflict> {
+        let mut displaced = Vec::new();
+        if let Some(held) = self.tunnels.get(&new.name) {
+            if !self.may_displace(new, held) {
+                return Err(self.conflict_over_name(new, held));
+            }
+            displaced.push(held.name.clone());
+        }
+        let others = self.others_of_key(new);
+        let limit = self.limit(new.connection);
+        if others.len() < limit {
+            return Ok(displaced);
+        }
+        // The key is at its limit: what the same process left behind on another connection makes room.
+        let left_behind =
+            others.iter().find(|held| held.instance == new.instance && held.connection != new.connection);
+        match left_behind {
+            Some(held) if others.len() == limit && limit > 0 => {
+                displaced.push(held.name.clone());
+                Ok(displaced)
+            }
+            _ => Err(Conflict {
+                code: Code::TunnelLimit,
+                reason: "this key has as many tunnels as it may have at one time",
+            }),
+        }
+    }
+
+    /// Names of live tunnels in this project that keys serve which are not for it alone.
+    pub(crate) fn of_project_by_others(&self, project: &ProjectId) -> impl Iterator<Item = TunnelName> {
+        let own = |live: &&Registration| {
+            live.project == *project
+                && self.sessions.get(&live.connection).is_some_and(|session| session.claims.project.is_none())
+        };
+        self.tunnels.values().filter(own).map(|live| live.name.clone())
+    }
+
+    /// Live tunnels under other names of the key that registers.
+    fn others_of_key(&self, new: &Registration) -> Vec<&Registration> {
+        let sessions = self.by_serial.get(&new.serial).into_iter().flatten();
+        sessions
+            .filter_map(|connection| self.sessions.get(connection))
+            .flat_map(|session| &session.tunnels)
+            .filter(|name| **name != new.name)
+            .filter_map(|name| self.tunnels.get(name))
+            .collect()
+    }
+
+    fn limit(&self, connection: ConnectionId) -> usize {
+        self.sessions.get(&connection).map_or(0, |session| session.claims.max_tunnels.into())
+    }
+
+    fn may_displace(&self, new: &Registration, held: &Registration) -> bool {
+        let reconnect = held.serial == new.serial && held.instance == new.instance;
+        reconnect || self.is_renewal(new, held)
+    }
+
+    /// Whether a new key of the same parent was minted to take over from the holder.
+    fn is_renewal(&self, new: &Registration, held: &Registration) -> bool {
+        let (Some(to), Some(from)) =
+            (self.sessions.get(&new.connection), self.sessions.get(&held.connection))
+        else {
+            return false;
+        };
+        to.claims.flags.contains(Flags::MAY_REPLACE)
+            && to.claims.parent.is_some()
+            && to.claims.parent == from.claims.parent
+            && new.project == held.project
+    }
+
+    fn conflict_over_name(&self, new: &Registration, held: &Registration) -> Conflict {
+        if held.serial == new.serial && self.limit(new.connection) <= 1 {
+            return Conflict {
+                code: Code::TunnelLimit,
+                reason: "this key serves its one tunnel from another process already",
+            };
+        }
+        Conflict { code: Code::NameTaken, reason: "another node serves this name at the moment" }
+    }
+}
+
+fn unindex<K: Hash + Eq>(index: &mut Index<K>, key: &K, connection: ConnectionId) {
+    if let Some(members) = index.get_mut(key) {
+        members.remove(&connection);
+        if members.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+fn members<K: Hash + Eq>(index: &Index<K>, key: &K) -> Vec<ConnectionId> {
+    index.get(key).into_iter().flatten().copied().collect()
+}
+
+#[cfg(test)]
+mod tests;

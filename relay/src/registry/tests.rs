@@ -1,0 +1,171 @@
+use std::time::Instant;
+
+use super::*;
+use crate::testing::{NOW, child_claims, device_claims, project, serial, verified};
+
+/// A registry with a session for each set of claims, on connections 1, 2, …
+fn registry(claims: impl IntoIterator<Item = Claims>) -> Registry {
+    let mut registry = Registry::default();
+    for (number, claims) in (1..).zip(claims) {
+        let session = Session::new(PeerId::random(), verified(claims), b"", Instant::now());
+        registry.open(connection(number), session);
+    }
+    registry
+}
+
+fn connection(number: usize) -> ConnectionId {
+    ConnectionId::new_unchecked(number)
+}
+
+/// A registration of the key `key` on the connection `on` by the process `instance`.
+fn tunnel(name: &str, key: u8, on: usize, instance: u8) -> Registration {
+    let name: TunnelName = name.parse().unwrap();
+    Registration {
+        id: TunnelId::derive(&crate::testing::cluster(), &project("a"), &name),
+        name,
+        kind: TunnelKind::Http,
+        project: project("a"),
+        serial: serial(key),
+        connection: connection(on),
+        instance: [instance; 16],
+    }
+}
+
+fn child(key: u8) -> Claims {
+    child_claims(key, NOW)
+}
+
+fn device(key: u8) -> Claims {
+    device_claims(key, NOW)
+}
+
+fn code(result: Result<Vec<Registration>, Conflict>) -> Code {
+    result.unwrap_err().code
+}
+
+fn names(registrations: &[Registration]) -> Vec<&str> {
+    registrations.iter().map(|registration| registration.name.as_str()).collect()
+}
+
+#[test]
+fn a_name_has_one_holder_until_it_goes() {
+    let mut registry = registry([child(1), child(2)]);
+    registry.register(tunnel("web", 1, 1, 1)).unwrap();
+    assert_eq!(code(registry.register(tunnel("web", 2, 2, 2))), Code::NameTaken);
+
+    let id = tunnel("web", 1, 1, 1).id;
+    assert_eq!(registry.unregister(connection(2), &id), None);
+    assert_eq!(registry.unregister(connection(1), &id).unwrap().name.as_str(), "web");
+    registry.register(tunnel("web", 2, 2, 2)).unwrap();
+    assert_eq!(registry.tunnel(&"web".parse().unwrap()).unwrap().connection, connection(2));
+}
+
+#[test]
+fn a_child_has_one_tunnel() {
+    let mut registry = registry([child(1), child(1)]);
+    registry.register(tunnel("web", 1, 1, 1)).unwrap();
+    assert_eq!(code(registry.register(tunnel("pr-1", 1, 1, 1))), Code::TunnelLimit);
+    assert_eq!(code(registry.register(tunnel("pr-1", 1, 2, 2))), Code::TunnelLimit);
+    assert_eq!(code(registry.register(tunnel("web", 1, 2, 2))), Code::TunnelLimit);
+    assert_eq!(registry.tunnels().count(), 1);
+}
+
+#[test]
+fn the_same_process_takes_over_on_a_new_connection() {
+    let mut registry = registry([child(1), child(1)]);
+    registry.register(tunnel("web", 1, 1, 7)).unwrap();
+
+    let displaced = registry.register(tunnel("web", 1, 2, 7)).unwrap();
+    assert_eq!(names(&displaced), ["web"]);
+    assert_eq!(displaced[0].connection, connection(1));
+    assert!(registry.is_idle(connection(1)) && !registry.is_idle(connection(2)));
+
+    let displaced = registry.register(tunnel("pr-1", 1, 1, 7)).unwrap();
+    assert_eq!(names(&displaced), ["web"]);
+    assert_eq!(registry.tunnels().count(), 1);
+}
+
+#[test]
+fn registering_again_on_the_same_connection_changes_nothing() {
+    let mut registry = registry([child(1)]);
+    registry.register(tunnel("web", 1, 1, 7)).unwrap();
+    let displaced = registry.register(tunnel("web", 1, 1, 7)).unwrap();
+    assert_eq!(names(&displaced), ["web"]);
+    assert_eq!(registry.tunnels().count(), 1);
+    assert!(!registry.is_idle(connection(1)));
+}
+
+#[test]
+fn a_device_has_as_many_tunnels_as_its_certificate_says_over_all_connections() {
+    let mut registry = registry([device(1), device(1)]);
+    registry.register(tunnel("a1", 1, 1, 1)).unwrap();
+    registry.register(tunnel("b1", 1, 1, 1)).unwrap();
+    registry.register(tunnel("c1", 1, 2, 2)).unwrap();
+    assert_eq!(code(registry.register(tunnel("d1", 1, 2, 2))), Code::TunnelLimit);
+    assert_eq!(code(registry.register(tunnel("a1", 1, 2, 2))), Code::NameTaken);
+
+    registry.end(connection(1));
+    registry.register(tunnel("d1", 1, 2, 2)).unwrap();
+    assert_eq!(registry.tunnels().count(), 2);
+}
+
+#[test]
+fn a_key_without_tunnels_gets_none() {
+    let mut registry = registry([Claims { max_tunnels: 0, ..child(1) }]);
+    assert_eq!(code(registry.register(tunnel("web", 1, 1, 1))), Code::TunnelLimit);
+}
+
+#[test]
+fn a_renewal_takes_over_from_a_sibling_only_if_it_was_minted_for_that() {
+    let renewal = Claims { flags: Flags::MAY_REPLACE, ..child(2) };
+    let stranger = Claims { flags: Flags::MAY_REPLACE, parent: Some(serial(101)), ..child(3) };
+    let mut registry = registry([child(1), renewal, stranger]);
+    registry.register(tunnel("web", 1, 1, 1)).unwrap();
+
+    assert_eq!(code(registry.register(tunnel("web", 3, 3, 3))), Code::NameTaken);
+    let displaced = registry.register(tunnel("web", 2, 2, 2)).unwrap();
+    assert_eq!(displaced[0].serial, serial(1));
+    assert_eq!(code(registry.register(tunnel("web", 1, 1, 1))), Code::NameTaken);
+}
+
+#[test]
+fn the_end_of_a_session_ends_its_tunnels_and_leaves_no_trace() {
+    let mut registry = registry([device(1), child(2)]);
+    registry.register(tunnel("a1", 1, 1, 1)).unwrap();
+    registry.register(tunnel("b1", 1, 1, 1)).unwrap();
+    registry.register(tunnel("web", 2, 2, 2)).unwrap();
+
+    let mut ended = registry.end(connection(1)).unwrap();
+    ended.tunnels.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(names(&ended.tunnels), ["a1", "b1"]);
+    assert!(registry.end(connection(1)).is_none());
+    assert_eq!(registry.tunnels().count(), 1);
+
+    registry.end(connection(2));
+    assert!(registry.by_serial.is_empty() && registry.by_parent.is_empty() && registry.by_project.is_empty());
+    assert!(registry.sessions.is_empty() && registry.tunnels.is_empty());
+}
+
+#[test]
+fn sessions_are_found_by_every_way_in_which_their_right_can_end() {
+    let other = Claims { parent: Some(serial(101)), project: Some(project("b")), ..child(3) };
+    let registry = registry([child(1), child(2), other, device(4)]);
+    let sorted = |mut found: Vec<ConnectionId>| {
+        found.sort();
+        found
+    };
+    assert_eq!(sorted(registry.of_parent(&serial(100))), [connection(1), connection(2)]);
+    assert_eq!(sorted(registry.of_serial(&serial(3))), [connection(3)]);
+    assert_eq!(sorted(registry.of_project(&project("b"))), [connection(3)]);
+    assert!(registry.of_parent(&serial(1)).is_empty());
+}
+
+#[test]
+fn tunnels_of_devices_are_found_by_their_project() {
+    let mut registry = registry([device(1), child(2)]);
+    registry.register(tunnel("a1", 1, 1, 1)).unwrap();
+    registry.register(tunnel("web", 2, 2, 2)).unwrap();
+    let found: Vec<_> = registry.of_project_by_others(&project("a")).collect();
+    assert_eq!(found, ["a1".parse().unwrap()]);
+    assert_eq!(registry.of_project_by_others(&project("b")).count(), 0);
+}

@@ -1,0 +1,323 @@
+//! A relay as one thing: [`Relay::start`] binds its sockets and starts its tasks, [`Relay::shutdown`] ends them.
+//!
+//! Three tasks share nothing but channels and the table of routes: the ingress (visitors), the driver (nodes) and the
+//! follower of the coordinator's feed. Sockets are bound before anything is spawned, so that a failed start leaves
+//! nothing behind; nodes are served once the first snapshot of the feed is in, or after a second.
+
+mod config;
+mod listen;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use libp2p::{Multiaddr, Swarm, TransportError};
+use mytunnel_carrier::transport::{self, SecurityError};
+use mytunnel_keys::{
+    certificate::{self, Kind, VerifyError},
+    feed::Position,
+    id::PublicKey,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admit::{Admission, Policy, Status, Urls},
+    behaviour::Behaviour,
+    circuits::Admitted,
+    driver::Driver,
+    feed::Follower,
+    ingress::{self, Https, IngressConfig, IngressError},
+    memory::{Memory, MemoryError, Remembered},
+    route::Routes,
+};
+pub use config::{Config, Limits};
+pub(crate) use listen::Listening;
+
+/// News that wait for the driver.
+const NEWS: usize = 64;
+
+/// A running relay. Dropping it aborts its tasks; [`shutdown`](Self::shutdown) lets them end.
+#[derive(Debug)]
+pub struct Relay {
+    addrs: Addrs,
+    routes: Routes,
+    status: watch::Receiver<Status>,
+    visitors: CancellationToken,
+    nodes: CancellationToken,
+    ingress: JoinSet<Result<(), IngressError>>,
+    tasks: JoinSet<()>,
+    grace: Duration,
+}
+
+/// Where a relay is reached: the addresses that were really bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Addrs {
+    /// The relay's identity.
+    pub id: PublicKey,
+    /// Visitors without TLS.
+    pub http: Option<SocketAddr>,
+    /// Visitors with TLS.
+    pub https: Option<SocketAddr>,
+    /// Nodes: multiaddresses that end in the relay's peer id, the ones to tell others first.
+    pub p2p: Vec<Multiaddr>,
+}
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The relay's own certificate does not hold.
+    #[error("the relay's certificate is refused")]
+    Certificate(#[source] VerifyError),
+    /// The certificate is not one of a relay.
+    #[error("the certificate is not one of a relay")]
+    NotARelay,
+    /// What was remembered cannot be used.
+    #[error("the relay's memory cannot be used")]
+    Memory(#[from] MemoryError),
+    /// A socket for visitors cannot be bound.
+    #[error("{addr} cannot be bound")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address for nodes cannot be listened on.
+    #[error("{addr} cannot be listened on")]
+    Listen {
+        /// The address.
+        addr: Multiaddr,
+        /// Why.
+        #[source]
+        source: TransportError<std::io::Error>,
+    },
+    /// An address for nodes was given up again.
+    #[error("listening on {addr} ended at once")]
+    ListenEnded {
+        /// The address.
+        addr: Multiaddr,
+        /// Why.
+        #[source]
+        source: Option<std::io::Error>,
+    },
+    /// HTTPS without certificates.
+    #[error("there are no certificates to serve https with")]
+    NoCertificates,
+    /// No security layer can be set up for the relay's key.
+    #[error("the relay's key cannot be used")]
+    Security(#[from] SecurityError),
+}
+
+impl Relay {
+    /// Starts a relay.
+    ///
+    /// # Errors
+    /// [`StartError`] names the address, the file or the certificate that is at fault. Nothing is left running.
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        let memory = Memory::new(config.data_dir.clone());
+        let last = memory.load(&mut config.trust)?;
+        let id = check_identity(&config)?;
+        let doors = Doors::bind(&mut config).await?;
+        let admitted = Admitted::default();
+        let mut swarm = swarm(&config, &admitted)?;
+        let listening = listen::on(&mut swarm, &config.p2p, &config.public_addrs).await?;
+        let addrs =
+            Addrs { id, http: doors.http_addr(), https: doors.https_addr(), p2p: listening.addrs.clone() };
+
+        let routes = Routes::new();
+        let admission = Admission::new(policy(&config, &addrs), config.trust.clone());
+        let (status_in, status) = watch::channel(Status::default());
+        let pipes = config.limits.pipes_per_connection;
+        let driver = Driver::new(swarm, admission, admitted, routes.clone(), listening, status_in, pipes);
+        let mut relay = Self {
+            addrs,
+            routes,
+            status,
+            visitors: CancellationToken::new(),
+            nodes: CancellationToken::new(),
+            ingress: JoinSet::new(),
+            tasks: JoinSet::new(),
+            grace: config.limits.grace,
+        };
+        relay.spawn(config, memory, last, driver, doors);
+        Ok(relay)
+    }
+
+    fn spawn(
+        &mut self,
+        config: Config,
+        memory: Memory,
+        last: Option<Position>,
+        driver: Driver,
+        doors: Doors,
+    ) {
+        let (news, news_for_driver) = mpsc::channel(NEWS);
+        let remembered = Remembered { position: last, trust: config.trust.bytes().to_vec() };
+        let (remember, latest) = watch::channel(remembered);
+        let follower = Follower {
+            authority: config.authority,
+            addrs: self.addrs.p2p.iter().map(ToString::to_string).collect(),
+            trust: config.trust.clone(),
+            last,
+            news,
+            remember,
+        };
+        self.tasks.spawn(memory.keep(latest, self.nodes.clone()));
+        self.tasks.spawn(follower.run(self.nodes.clone()));
+        self.tasks.spawn(driver.run(news_for_driver, self.nodes.clone(), self.grace));
+        let ingress = IngressConfig {
+            http: doors.http,
+            https: doors.https,
+            domain: config.trust.cluster().to_string(),
+            console: config.console,
+            console_service: config.console_service,
+            limits: config.limits.ingress,
+        };
+        self.ingress.spawn(ingress::serve(ingress, self.routes.clone(), self.visitors.clone()));
+    }
+
+    /// The addresses that were bound.
+    pub fn addrs(&self) -> &Addrs {
+        &self.addrs
+    }
+
+    /// How the relay is doing; changes can be waited for.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// The table of names, to read.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// Returns when a part of the relay has ended by itself, which it does only when it fails. Safe to cancel.
+    ///
+    /// # Errors
+    /// Why the ingress cannot serve.
+    ///
+    /// # Panics
+    /// When the part did.
+    pub async fn stopped(&mut self) -> Result<(), IngressError> {
+        tokio::select! {
+            Some(ended) = self.ingress.join_next() => joined(ended).unwrap_or(Ok(())),
+            Some(ended) = self.tasks.join_next() => {
+                joined(ended);
+                Ok(())
+            }
+            else => Ok(()),
+        }
+    }
+
+    /// Ends the relay: visitors may finish, then nodes are told and let go, each within its own time.
+    ///
+    /// # Panics
+    /// When a part of the relay did.
+    pub async fn shutdown(mut self) {
+        self.visitors.cancel();
+        while let Some(ended) = self.ingress.join_next().await {
+            if let Some(Err(error)) = joined(ended) {
+                tracing::error!(error = &error as &dyn std::error::Error, "ingress failed");
+            }
+        }
+        self.nodes.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            joined(ended);
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if !self.tasks.is_empty() {
+            tracing::warn!("relay dropped without shutdown; its nodes are cut off");
+        }
+    }
+}
+
+/// The sockets for visitors.
+#[derive(Debug)]
+struct Doors {
+    http: Option<TcpListener>,
+    https: Option<Https>,
+}
+
+impl Doors {
+    async fn bind(config: &mut Config) -> Result<Self, StartError> {
+        let http = match config.http {
+            Some(addr) => Some(bind(addr).await?),
+            None => None,
+        };
+        let https = match config.https {
+            Some(addr) => {
+                let certificates = config.certificates.take().ok_or(StartError::NoCertificates)?;
+                Some(Https { listener: bind(addr).await?, certificates })
+            }
+            None => None,
+        };
+        Ok(Self { http, https })
+    }
+
+    fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    fn https_addr(&self) -> Option<SocketAddr> {
+        self.https.as_ref().and_then(|https| https.listener.local_addr().ok())
+    }
+}
+
+async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })
+}
+
+/// The relay's key, if its certificate holds at this moment.
+fn check_identity(config: &Config) -> Result<PublicKey, StartError> {
+    let id = config.seed.public();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let claims = certificate::verify(&config.certificate, &config.trust, &id, now.as_secs())
+        .map_err(StartError::Certificate)?;
+    if claims.kind == Kind::Relay { Ok(id) } else { Err(StartError::NotARelay) }
+}
+
+fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Behaviour>, StartError> {
+    let limits = &config.limits;
+    let keypair = mytunnel_carrier::keypair(&config.seed);
+    let transport = transport::transport(&keypair, &limits.transport)?;
+    let behaviour = Behaviour::new(&keypair, limits, admitted);
+    let settings = transport::swarm_config(limits.negotiating, limits.patience);
+    Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings))
+}
+
+fn policy(config: &Config, addrs: &Addrs) -> Policy {
+    let port = |addr: Option<SocketAddr>| addr.map(|addr| addr.port());
+    Policy {
+        patience: config.limits.patience,
+        hard_staleness: config.limits.hard_staleness,
+        certificate: config.certificate.clone(),
+        urls: Urls {
+            domain: config.trust.cluster().clone(),
+            http: config.public_http.or(port(addrs.http)),
+            https: config.public_https.or(port(addrs.https)),
+        },
+        lane_port: None,
+    }
+}
+
+/// Passes a panic on; `None` when the task was aborted.
+fn joined<T>(ended: Result<T, JoinError>) -> Option<T> {
+    match ended {
+        Ok(value) => Some(value),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}
