@@ -26,6 +26,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::ingress::{Pool, Seats};
+
 /// What a pipe must be able to do.
 pub trait PipeIo: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -68,6 +70,8 @@ pub struct Tunnel {
     source: Arc<dyn PipeSource>,
     closed: CancellationToken,
     traffic: Traffic,
+    seats: Seats,
+    pool: Pool,
 }
 
 impl Tunnel {
@@ -79,8 +83,17 @@ impl Tunnel {
         kind: TunnelKind,
         source: Arc<dyn PipeSource>,
     ) -> Self {
-        let (closed, traffic) = (CancellationToken::new(), Traffic::default());
-        Self { id, name, project, kind, source, closed, traffic }
+        Self {
+            id,
+            name,
+            project,
+            kind,
+            source,
+            closed: CancellationToken::new(),
+            traffic: Traffic::default(),
+            seats: Seats::default(),
+            pool: Pool::default(),
+        }
     }
 
     /// The tunnel's id, the same after every reconnect.
@@ -112,6 +125,8 @@ impl Tunnel {
     /// of a node that is away. The table keeps the entry until [`Routes::remove`] or [`Routes::forget`].
     pub fn close(&self) {
         self.closed.cancel();
+        self.seats.close();
+        self.pool.close();
     }
 
     /// Whether the tunnel was closed.
@@ -124,17 +139,34 @@ impl Tunnel {
         self.closed.cancelled().await;
     }
 
+    /// Requests and upgraded connections that have not ended.
+    pub fn in_flight(&self) -> usize {
+        self.seats.taken()
+    }
+
+    /// Pipes that wait for a request.
+    pub fn idle_pipes(&self) -> usize {
+        self.pool.idle()
+    }
+
     /// What went through so far.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }
+
+    pub(crate) fn seats(&self) -> &Seats {
+        &self.seats
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
 }
 
-/// Counts of one tunnel since it was registered. Only ever growing, apart from what is in flight.
+/// Counts of one tunnel since it was registered. Only ever growing.
 #[derive(Debug, Default)]
 pub struct Traffic {
     requests: AtomicU64,
-    in_flight: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -143,11 +175,6 @@ impl Traffic {
     /// Requests that were given to the node.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Requests and upgraded connections that have not ended.
-    pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Body and upgrade bytes from visitors to the node.
@@ -160,19 +187,8 @@ impl Traffic {
         self.bytes_out.load(Ordering::Relaxed)
     }
 
-    /// Takes one of `limit` places for a request; `false` when all are taken. Each `true` needs one
-    /// [`leave`](Self::leave).
-    pub(crate) fn enter(&self, limit: u64) -> bool {
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
-            self.leave();
-            return false;
-        }
+    pub(crate) fn count_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        true
-    }
-
-    pub(crate) fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_in(&self, bytes: u64) {
@@ -263,12 +279,24 @@ impl Routes {
     /// As [`find`](Self::find), but waits up to `patience` while the node is away. A tunnel that is closed and still
     /// in the table counts as away.
     pub async fn wait_live(&self, label: &str, patience: Duration) -> Lookup {
+        self.wait(label, None, patience).await
+    }
+
+    /// As [`wait_live`](Self::wait_live) for the name of `before`, a registration that was found dead though the
+    /// table may not know yet.
+    pub async fn wait_other(&self, before: &Arc<Tunnel>, patience: Duration) -> Lookup {
+        self.wait(before.name.as_str(), Some(before), patience).await
+    }
+
+    async fn wait(&self, label: &str, not: Option<&Arc<Tunnel>>, patience: Duration) -> Lookup {
+        let usable =
+            |tunnel: &Arc<Tunnel>| !tunnel.is_closed() && !not.is_some_and(|not| Arc::ptr_eq(not, tunnel));
         let found = tokio::time::timeout(patience, async {
             loop {
                 // Made before looking: a change between the two is not missed.
                 let changed = self.0.changed.notified();
                 match self.find(label) {
-                    Lookup::Live(tunnel) if !tunnel.is_closed() => return Lookup::Live(tunnel),
+                    Lookup::Live(tunnel) if usable(&tunnel) => return Lookup::Live(tunnel),
                     Lookup::Unknown => return Lookup::Unknown,
                     Lookup::Live(_) | Lookup::Away => changed.await,
                 }

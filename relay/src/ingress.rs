@@ -1,0 +1,75 @@
+//! The public HTTP side: visitors in, tunnels out.
+//!
+//! A visitor's connection is one task. It holds hyper's server connection, and through it the request in flight, the
+//! pipe that carries it to the node and the bodies of both directions; nothing on the way to the first byte of the
+//! response is handed to another task. What is read passes a strict framing check first ([`framing`]), the host
+//! decides where the request goes ([`host`]), the heads are made fit for the other side ([`head`]), and what goes
+//! wrong becomes a page ([`failure`]).
+//!
+//! Promises: bodies stream with back-pressure in both directions and are never buffered beyond
+//! [`Limits::buffer_bytes`]; a body that was cut off is never ended as if it were whole; closing a tunnel ends
+//! everything in flight on it; [`serve`] returns only when all visitors are gone.
+
+pub mod cookies;
+pub mod failure;
+pub mod framing;
+pub mod head;
+pub mod host;
+
+mod body;
+mod exchange;
+mod limits;
+mod listener;
+mod pool;
+mod proxy;
+mod seats;
+mod tls;
+mod upgrade;
+mod upstream;
+mod visit;
+mod visitor;
+mod visitor_io;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+pub use self::{
+    body::BodyError,
+    limits::Limits,
+    listener::{Https, IngressConfig, IngressError, serve},
+};
+pub(crate) use self::{pool::Pool, seats::Seats};
+use crate::route::Routes;
+
+/// The body of an answer of the console.
+pub type ConsoleBody = http_body_util::combinators::BoxBody<bytes::Bytes, BodyError>;
+
+/// Serves the dashboard, the API and sign-in: everything for the console's own host.
+pub type ConsoleService =
+    Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<ConsoleBody>> + Send + Sync>;
+
+/// What every visitor's connection needs.
+struct Shared {
+    routes: Routes,
+    domain: Box<str>,
+    console: Box<str>,
+    console_service: Option<ConsoleService>,
+    limits: Arc<Limits>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("domain", &self.domain)
+            .field("console", &self.console)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A lock of a leaf: what it guards stays consistent at every point where a holder could panic.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

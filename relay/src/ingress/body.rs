@@ -1,0 +1,234 @@
+//! Bodies as they pass through: frames are handed on one by one, uncopied, and only as fast as the other side takes
+//! them. One enum per direction, so that the hot path boxes nothing.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::BoxBody;
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::{
+    exchange::{Exchange, Turn},
+    visit::Visit,
+};
+use crate::route::Tunnel;
+
+/// What a body can fail with.
+pub type BodyError = Box<dyn Error + Send + Sync>;
+
+/// A body was cut off. The peer's connection is aborted, so that it can't take the part for the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body ended before its end")]
+pub(crate) struct Truncated;
+
+/// From the visitor to the node.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    Empty,
+    Upload(Upload),
+}
+
+/// A request body that has bytes to come.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    incoming: Incoming,
+    visit: Arc<Visit>,
+    tunnel: Arc<Tunnel>,
+    /// Set when the visitor waits for permission to send (RFC 9110 §10.1.1).
+    permission: Option<Permission>,
+}
+
+impl Upload {
+    pub(crate) fn new(
+        incoming: Incoming,
+        visit: Arc<Visit>,
+        tunnel: Arc<Tunnel>,
+        permission: Option<Permission>,
+    ) -> Self {
+        visit.set_uploading(true);
+        Self { incoming, visit, tunnel, permission }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.visit.set_uploading(false);
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Upload(upload) = self.get_mut() else { return Poll::Ready(None) };
+        if let Some(permission) = &mut upload.permission {
+            std::task::ready!(permission.poll(cx));
+            upload.permission = None;
+        }
+        let frame = std::task::ready!(Pin::new(&mut upload.incoming).poll_frame(cx));
+        upload.visit.progress();
+        if upload.visit.is_objected() {
+            return Poll::Ready(Some(Err(Truncated.into())));
+        }
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                upload.tunnel.traffic().count_in(frame.data_ref().map_or(0, |data| data.len() as u64));
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                upload.visit.set_upload_broken();
+                Some(Err(error.into()))
+            }
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Upload(upload) => upload.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Upload(upload) => upload.incoming.size_hint(),
+        }
+    }
+}
+
+/// Holds a request body back until the tunnel's server says 100, or for a second: not every server does, and the
+/// visitor's own patience is about as long.
+#[derive(Debug)]
+pub(crate) struct Permission {
+    granted: Arc<Granted>,
+    patience: Pin<Box<Sleep>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Granted {
+    granted: AtomicBool,
+    waker: AtomicWaker,
+}
+
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Granted {
+    pub(crate) fn grant(&self) {
+        self.granted.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+impl Permission {
+    pub(crate) fn new(granted: Arc<Granted>) -> Self {
+        Self { granted, patience: Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.granted.waker.register(cx.waker());
+        if self.granted.granted.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.patience.as_mut().poll(cx)
+    }
+}
+
+/// From the tunnel, the console or the relay itself to the visitor.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    /// A page of the relay; `None` once it is sent.
+    Page(Option<Bytes>),
+    Console {
+        body: BoxBody<Bytes, BodyError>,
+        _turn: Turn,
+    },
+    Download(Download),
+}
+
+/// A response body that has bytes to come. Its places and its pipe are given back when it ends or is dropped.
+#[derive(Debug)]
+pub(crate) struct Download {
+    pub(crate) incoming: Incoming,
+    pub(crate) exchange: Exchange,
+    pub(crate) _turn: Turn,
+}
+
+impl Download {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut frame = self.poll_received();
+        if frame.is_pending() {
+            self.exchange.poll_upstream(cx);
+            frame = self.poll_received();
+        }
+        match frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.exchange.tunnel().traffic().count_out(bytes);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            // A body that ends with its pipe may have been cut off by whoever closed the tunnel.
+            Poll::Ready(None) if self.exchange.tunnel().is_closed() => {
+                Poll::Ready(Some(Err(Truncated.into())))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// What the upstream has read already. It is filled by [`Exchange::poll_upstream`] only, so that no waker is
+    /// needed.
+    fn poll_received(&mut self) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Page(page) => Poll::Ready(page.take().map(|page| Ok(Frame::data(page)))),
+            Self::Console { body, .. } => Pin::new(body).poll_frame(cx),
+            Self::Download(download) => download.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Page(page) => page.is_none(),
+            Self::Console { body, .. } => body.is_end_stream(),
+            Self::Download(download) => download.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Page(page) => SizeHint::with_exact(page.as_ref().map_or(0, |page| page.len() as u64)),
+            Self::Console { body, .. } => body.size_hint(),
+            Self::Download(download) => download.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! One request in flight: its places at the tunnel and at the visitor's address, and the pipe it uses. All are given
+//! back when it is dropped, however it ends.
+
+use std::{mem, sync::Arc, task::Context};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{
+    body::RequestBody,
+    limits::Limits,
+    seats::{NoSeat, Seat},
+    upstream::{Answered, Lost, Upstream, guard},
+    visit::{Stage, Visit},
+};
+use crate::route::{PipeError, Tunnel};
+
+/// A place for one request at the visitor's address. Held until the response is handed over completely; the
+/// connection counts as idle from then on.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    visit: Arc<Visit>,
+    entered: bool,
+}
+
+impl Turn {
+    pub(crate) fn take(visit: &Arc<Visit>, limit: u32) -> Self {
+        Self { entered: visit.address().enter(limit), visit: Arc::clone(visit) }
+    }
+
+    /// Whether the address has a place for it.
+    pub(crate) fn is_entered(&self) -> bool {
+        self.entered
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.entered {
+            self.visit.address().leave();
+        }
+        self.visit.enter(Stage::Idle);
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    tunnel: Arc<Tunnel>,
+    visit: Arc<Visit>,
+    seat: Option<Seat>,
+    upstream: Option<Box<Upstream>>,
+    keep: usize,
+    pooled: bool,
+}
+
+impl Exchange {
+    /// Takes a place at the tunnel. There is no pipe yet.
+    pub(crate) fn enter(tunnel: &Arc<Tunnel>, visit: &Arc<Visit>, limits: &Limits) -> Result<Self, NoSeat> {
+        let seat = tunnel.seats().enter(visit, limits.requests_per_tunnel)?;
+        Ok(Self {
+            tunnel: Arc::clone(tunnel),
+            visit: Arc::clone(visit),
+            seat: Some(seat),
+            upstream: None,
+            keep: limits.idle_pipes_per_tunnel,
+            pooled: false,
+        })
+    }
+
+    pub(crate) fn tunnel(&self) -> &Tunnel {
+        &self.tunnel
+    }
+
+    /// Whether the pipe in use has carried requests before.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.pooled
+    }
+
+    /// Takes a pipe: a kept one if `fresh` does not forbid it, else a new one.
+    pub(crate) async fn connect(&mut self, fresh: bool, limits: &Limits) -> Result<(), Unconnected> {
+        self.upstream = if fresh { None } else { self.tunnel.pool().take() };
+        self.pooled = self.upstream.is_some();
+        if self.upstream.is_none() {
+            let tunnel = Arc::clone(&self.tunnel);
+            let mut opening = tunnel.source().open();
+            let pipe = guard(&self.visit, |cx| opening.as_mut().poll(cx)).await??;
+            self.upstream = Some(Upstream::new(pipe, limits).await.map_err(|_| Lost::Broken)?);
+        }
+        Ok(())
+    }
+
+    /// Sends `request` on the pipe and waits for the head of the response.
+    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Lost> {
+        let Some(upstream) = &mut self.upstream else { return Err(Lost::Unsent(Box::new(request), None)) };
+        self.tunnel.traffic().count_request();
+        upstream.send(request, &self.visit).await
+    }
+
+    /// Moves bytes of a response under way.
+    pub(crate) fn poll_upstream(&mut self, cx: &mut Context<'_>) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.poll(cx);
+        }
+    }
+
+    /// Takes the pipe out after a 101. The places stay taken until the exchange is dropped.
+    pub(crate) async fn take_pipe(&mut self) -> Option<(Answered, Bytes)> {
+        match self.upstream.take() {
+            Some(upstream) => Some(upstream.into_pipe().await),
+            None => None,
+        }
+    }
+
+    /// The pipe was found dead; those kept beside it are older.
+    pub(crate) fn discard_pool(&mut self) {
+        self.upstream = None;
+        self.tunnel.pool().clear();
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(upstream) = self.upstream.take()
+            && upstream.is_reusable()
+        {
+            self.tunnel.pool().put(upstream, Instant::now(), self.keep);
+        }
+        if let Some(seat) = mem::take(&mut self.seat) {
+            self.tunnel.seats().leave(seat);
+        }
+    }
+}
+
+/// Why there is no pipe.
+#[derive(Debug)]
+pub(crate) enum Unconnected {
+    Pipe(PipeError),
+    Lost(Lost),
+}
+
+impl From<PipeError> for Unconnected {
+    fn from(error: PipeError) -> Self {
+        Self::Pipe(error)
+    }
+}
+
+impl From<Lost> for Unconnected {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}

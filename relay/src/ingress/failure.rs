@@ -1,0 +1,236 @@
+//! The answers that come from the relay itself: what went wrong on the way to a tunnel, as a status, a code in
+//! `x-mytunnel-error` and a short page. Neither names a server or anything internal.
+//!
+//! The page is HTML for browsers, the API's error object for who accepts JSON, and one line of text for the rest
+//! (curl, scripts).
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER},
+};
+use mytunnel_keys::error::Code;
+
+/// Names the failure's [`Code`] in every answer that the relay makes.
+pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-mytunnel-error");
+
+/// Why a visitor gets an answer from the relay instead of one from the tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The request's framing or host cannot be understood in only one way.
+    BadRequest,
+    /// A method that would turn the relay into something else.
+    MethodNotAllowed,
+    /// The visitor stopped in the middle of a request.
+    RequestTimeout,
+    /// No such name.
+    UnknownName,
+    /// The name exists; its node did not come back in time.
+    Away,
+    /// The node is there; nothing answers at its local server.
+    TargetRefused,
+    /// The node or its local server went away before it answered.
+    Broken,
+    /// The local server did not answer in time.
+    Timeout,
+    /// The tunnel has as many requests in flight as it may have.
+    TunnelBusy,
+    /// The visitor's address has as many requests in flight as it may have.
+    VisitorBusy,
+}
+
+impl Failure {
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::UnknownName => StatusCode::NOT_FOUND,
+            Self::Away | Self::TunnelBusy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TargetRefused | Self::Broken => StatusCode::BAD_GATEWAY,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::VisitorBusy => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    /// The code in `x-mytunnel-error`.
+    pub fn code(self) -> Code {
+        match self {
+            Self::BadRequest | Self::MethodNotAllowed | Self::RequestTimeout => Code::BadRequest,
+            Self::UnknownName => Code::NotFound,
+            Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout => Code::TargetUnreachable,
+            Self::TunnelBusy | Self::VisitorBusy => Code::RateLimited,
+        }
+    }
+
+    /// The answer, in the form that `accept` (the request's headers) asks for.
+    pub fn response(self, accept: &HeaderMap) -> Response<Bytes> {
+        let form = Form::asked(accept);
+        let mut response = Response::new(form.page(self));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(self.code().name()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self {
+            Self::Away | Self::TunnelBusy | Self::VisitorBusy => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            Self::MethodNotAllowed => {
+                headers
+                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+            }
+            // What follows on the connection can't be trusted to be a request.
+            Self::BadRequest | Self::RequestTimeout => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::UnknownName | Self::TargetRefused | Self::Broken | Self::Timeout => {}
+        }
+        if form == Form::Html {
+            let policy = "default-src 'none'; style-src 'unsafe-inline'";
+            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        }
+        response
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::BadRequest => "This request cannot be understood",
+            Self::MethodNotAllowed => "This method is not allowed",
+            Self::RequestTimeout => "The request did not arrive in time",
+            Self::UnknownName => "There is no tunnel with this name",
+            Self::Away => "This tunnel is not connected",
+            Self::TargetRefused => "The local server does not answer",
+            Self::Broken => "The connection to the local server broke",
+            Self::Timeout => "The local server took too long",
+            Self::TunnelBusy => "This tunnel is busy",
+            Self::VisitorBusy => "Too many requests at once",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::BadRequest => "Its host or its framing is missing, repeated or contradictory.",
+            Self::MethodNotAllowed => "CONNECT and TRACE are not passed on to tunnels.",
+            Self::RequestTimeout => "Send it again, without a pause in the middle.",
+            Self::UnknownName => "Check the address. Names are free again when their owner gives them up.",
+            Self::Away => {
+                "The machine that shares it is offline or just reconnecting. Try again in a moment."
+            }
+            Self::TargetRefused => {
+                "The tunnel is up, but nothing listens where it leads to. If it is yours, start the local server."
+            }
+            Self::Broken => {
+                "It closed before a complete answer arrived. Try again; if it is yours, look at its log."
+            }
+            Self::Timeout => "The tunnel is up, but its local server has not answered. Try again later.",
+            Self::TunnelBusy => "It has as many requests in flight as it may have. Try again in a moment.",
+            Self::VisitorBusy => {
+                "Your address has as many requests in flight as it may have. Wait for some to end."
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Html,
+    Json,
+    Text,
+}
+
+impl Form {
+    fn asked(headers: &HeaderMap) -> Self {
+        let accept = headers.get(ACCEPT).map(HeaderValue::as_bytes).unwrap_or_default();
+        let names = |kind: &[u8]| accept.windows(kind.len()).any(|window| window.eq_ignore_ascii_case(kind));
+        if names(b"text/html") {
+            Self::Html
+        } else if names(b"json") {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Html => "text/html; charset=utf-8",
+            Self::Json => "application/json",
+            Self::Text => "text/plain; charset=utf-8",
+        }
+    }
+
+    fn page(self, failure: Failure) -> Bytes {
+        let (title, advice, code) = (failure.title(), failure.advice(), failure.code());
+        let page = match self {
+            Self::Html => format!(
+                "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+                 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
+                 <style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;\
+                 margin:18vh auto;padding:0 1.5rem}}h1{{font-size:1.4rem}}p{{opacity:.85}}small{{opacity:.6}}</style>\
+                 </head><body><h1>{title}</h1><p>{advice}</p><small>{status} · {code}</small></body></html>\n",
+                status = failure.status().as_u16(),
+                code = code.name(),
+            ),
+            Self::Json => format!(
+                "{{\"error\":{{\"code\":\"{}\",\"message\":\"{title}\",\"help\":\"{advice}\"}}}}\n",
+                code.api_name()
+            ),
+            Self::Text => format!("{title}. {advice} ({})\n", code.name()),
+        };
+        Bytes::from(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Failure; 10] = [
+        Failure::BadRequest,
+        Failure::MethodNotAllowed,
+        Failure::RequestTimeout,
+        Failure::UnknownName,
+        Failure::Away,
+        Failure::TargetRefused,
+        Failure::Broken,
+        Failure::Timeout,
+        Failure::TunnelBusy,
+        Failure::VisitorBusy,
+    ];
+
+    fn asking(accept: &str) -> HeaderMap {
+        HeaderMap::from_iter([(ACCEPT, HeaderValue::from_str(accept).unwrap())])
+    }
+
+    #[test]
+    fn the_form_follows_accept() {
+        let form = |accept: &str| Failure::Away.response(&asking(accept)).headers()[CONTENT_TYPE].clone();
+        assert_eq!(form("text/html,application/xhtml+xml,*/*;q=0.8"), "text/html; charset=utf-8");
+        assert_eq!(form("application/json"), "application/json");
+        assert_eq!(form("application/problem+JSON"), "application/json");
+        assert_eq!(form("*/*"), "text/plain; charset=utf-8");
+        let silent = Failure::Away.response(&HeaderMap::new());
+        assert_eq!(silent.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
+    }
+
+    #[test]
+    fn every_failure_reads_well_in_every_form() {
+        for failure in ALL {
+            for accept in ["text/html", "application/json", "*/*"] {
+                let response = failure.response(&asking(accept));
+                assert_eq!(response.headers()[ERROR_HEADER], failure.code().name());
+                assert!(!response.headers().contains_key("server"));
+                let page = std::str::from_utf8(response.body()).unwrap();
+                assert!(page.contains(failure.title()) && page.ends_with('\n'), "{page}");
+                assert!(page.len() < 1500, "{}", page.len());
+            }
+            let json = failure.response(&asking("application/json"));
+            let object: serde_json::Value = serde_json::from_slice(json.body()).unwrap();
+            assert_eq!(object["error"]["code"], failure.code().api_name());
+            assert!(object["error"]["help"].is_string());
+        }
+    }
+}

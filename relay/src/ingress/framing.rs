@@ -1,0 +1,440 @@
+//! A strict second pair of eyes on what visitors send: finds message heads in the raw bytes and objects to
+//! everything that RFC 9112 calls ambiguous framing, before the forgiving parser behind it has tidied it away
+//! (hyper drops `Content-Length` beside `Transfer-Encoding`, merges equal lengths, takes bare line feeds).
+//!
+//! A [`Scanner`] sees every byte of a connection in order and never changes one. It knows where each head and body
+//! ends, so it also tells which stage the connection is in. After an objection it looks at nothing more: the
+//! request is refused and its connection closed. Pure; memory is bounded by the longest line a head may have.
+
+use std::mem;
+
+use memchr::memchr;
+
+/// What a request may not do. RFC 9112 §2.2, §5.2, §6.1, §6.3, §7.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Objection {
+    /// A line ended by a line feed alone.
+    #[error("a line ends without a carriage return")]
+    BareLineFeed,
+    /// A header line continued on the next (obs-fold).
+    #[error("a header line is folded")]
+    Folded,
+    /// Both a length and a transfer coding.
+    #[error("content-length and transfer-encoding are both present")]
+    LengthAndCoding,
+    /// More than one length.
+    #[error("content-length is repeated")]
+    RepeatedLength,
+    /// A length that is not plain digits, or too large to be one.
+    #[error("content-length is not a number")]
+    InvalidLength,
+    /// A transfer coding other than one `chunked`.
+    #[error("transfer-encoding is not chunked")]
+    UnknownCoding,
+    /// A chunk whose size or end is malformed.
+    #[error("the chunked body is malformed")]
+    InvalidChunk,
+    /// A head line longer than any head may be.
+    #[error("the request head is too large")]
+    TooLong,
+}
+
+/// Where in the stream of messages a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// Between messages: the last one has been received completely.
+    Between,
+    /// Inside of a head.
+    Head,
+    /// Inside of a body, or after an objection.
+    Body,
+}
+
+/// Follows the framing of one connection.
+#[derive(Debug)]
+pub struct Scanner {
+    state: State,
+    line: Vec<u8>,
+    head: Head,
+    heads: u32,
+    max_line: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Waiting for a request line; empty lines before it are skipped (RFC 9112 §2.2).
+    Start,
+    Head,
+    Length(u64),
+    Chunked(Chunk),
+    /// Nothing more is looked at, since this message.
+    Blind {
+        message: u32,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunk {
+    Size { digits: u8, value: u64 },
+    Extension { value: u64 },
+    SizeEnd { value: u64 },
+    Data(u64),
+    DataCr,
+    DataLf,
+    Trailer { empty: bool },
+    TrailerEnd { empty: bool },
+}
+
+/// What the lines of the current head have said about its body.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    length: Option<u64>,
+    chunked: bool,
+}
+
+const CHUNK_START: Chunk = Chunk::Size { digits: 0, value: 0 };
+
+impl Scanner {
+    /// A scanner for a fresh connection; a head line of more than `max_line` bytes is objected to.
+    pub fn new(max_line: usize) -> Self {
+        Self { state: State::Start, line: Vec::new(), head: Head::default(), heads: 0, max_line }
+    }
+
+    /// How many heads have been received completely.
+    pub fn heads(&self) -> u32 {
+        self.heads
+    }
+
+    /// Where the connection stands after the bytes seen so far.
+    pub fn position(&self) -> Position {
+        match self.state {
+            State::Start if self.line.is_empty() => Position::Between,
+            State::Start | State::Head => Position::Head,
+            State::Length(_) | State::Chunked(_) | State::Blind { .. } => Position::Body,
+        }
+    }
+
+    /// The number, from one, of the message that is being received, or that the objection concerns.
+    pub fn message(&self) -> u32 {
+        match self.state {
+            State::Start | State::Head => self.heads.saturating_add(1),
+            State::Length(_) | State::Chunked(_) => self.heads,
+            State::Blind { message } => message,
+        }
+    }
+
+    /// Takes the next bytes of the connection. An objection is made once and concerns [`message`](Self::message).
+    pub fn scan(&mut self, mut bytes: &[u8]) -> Result<(), Objection> {
+        while !bytes.is_empty() {
+            let step = match self.state {
+                State::Start | State::Head => self.head_bytes(bytes),
+                State::Length(left) => Ok(self.skip(bytes, left)),
+                State::Chunked(chunk) => self.chunk_bytes(bytes, chunk),
+                State::Blind { .. } => return Ok(()),
+            };
+            match step {
+                Ok(used) => bytes = &bytes[used..],
+                Err(objection) => {
+                    self.state = State::Blind { message: self.message() };
+                    return Err(objection);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, bytes: &[u8], left: u64) -> usize {
+        let used = left.min(bytes.len() as u64);
+        self.state = if used == left { State::Start } else { State::Length(left - used) };
+        used as usize
+    }
+
+    fn head_bytes(&mut self, bytes: &[u8]) -> Result<usize, Objection> {
+        let Some(end) = memchr(b'\n', bytes) else {
+            self.keep(bytes)?;
+            return Ok(bytes.len());
+        };
+        if self.line.is_empty() {
+            self.head_line(&bytes[..end])?;
+        } else {
+            self.keep(&bytes[..end])?;
+            let mut line = mem::take(&mut self.line);
+            self.head_line(&line)?;
+            line.clear();
+            self.line = line;
+        }
+        Ok(end + 1)
+    }
+
+    fn keep(&mut self, part: &[u8]) -> Result<(), Objection> {
+        if self.line.len() + part.len() > self.max_line {
+            return Err(Objection::TooLong);
+        }
+        self.line.extend_from_slice(part);
+        Ok(())
+    }
+
+    /// One line of a head, its line feed cut off.
+    fn head_line(&mut self, line: &[u8]) -> Result<(), Objection> {
+        let Some((b'\r', line)) = line.split_last() else { return Err(Objection::BareLineFeed) };
+        match (self.state, line.first()) {
+            (State::Start, None) => Ok(()),
+            (State::Start, Some(_)) => {
+                self.head = Head::default();
+                self.state = State::Head;
+                Ok(())
+            }
+            (_, None) => {
+                self.heads = self.heads.saturating_add(1);
+                self.state = self.head.body();
+                Ok(())
+            }
+            (_, Some(b' ' | b'\t')) => Err(Objection::Folded),
+            // Only these two start with the same letters as the fields that frame a message.
+            (_, Some(b'c' | b'C' | b't' | b'T')) => self.head.field(line),
+            (_, Some(_)) => Ok(()),
+        }
+    }
+
+    fn chunk_bytes(&mut self, bytes: &[u8], chunk: Chunk) -> Result<usize, Objection> {
+        if let Chunk::Data(left) = chunk {
+            let used = left.min(bytes.len() as u64);
+            self.state = State::Chunked(if used == left { Chunk::DataCr } else { Chunk::Data(left - used) });
+            return Ok(used as usize);
+        }
+        self.state = chunk.next(bytes[0])?.map_or(State::Start, State::Chunked);
+        Ok(1)
+    }
+}
+
+impl Head {
+    fn body(self) -> State {
+        match self {
+            Self { chunked: true, .. } => State::Chunked(CHUNK_START),
+            Self { length: Some(length), .. } if length > 0 => State::Length(length),
+            Self { .. } => State::Start,
+        }
+    }
+
+    fn field(&mut self, line: &[u8]) -> Result<(), Objection> {
+        let Some(colon) = memchr(b':', line) else { return Ok(()) };
+        // A name with a space before its colon counts as the name: the parser behind refuses it anyway.
+        let (name, value) = (trim(&line[..colon]), trim(&line[colon + 1..]));
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.replace(length(value)?).is_some() {
+                return Err(Objection::RepeatedLength);
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Objection::UnknownCoding);
+            }
+            self.chunked = true;
+        }
+        if self.chunked && self.length.is_some() {
+            return Err(Objection::LengthAndCoding);
+        }
+        Ok(())
+    }
+}
+
+impl Chunk {
+    /// The state after `byte`; `None` when the body is complete.
+    fn next(self, byte: u8) -> Result<Option<Self>, Objection> {
+        let next = match (self, byte) {
+            (Self::Size { digits, value }, _) if byte.is_ascii_hexdigit() && digits < 16 => {
+                Self::Size { digits: digits + 1, value: value << 4 | u64::from(hex(byte)) }
+            }
+            (Self::Size { digits: 1.., value }, b'\r') => Self::SizeEnd { value },
+            (Self::Size { digits: 1.., value }, b';') => Self::Extension { value },
+            (Self::Extension { value }, b'\r') => Self::SizeEnd { value },
+            (Self::Extension { value }, 0x20..=0x7e | b'\t') => Self::Extension { value },
+            (Self::SizeEnd { value: 0 }, b'\n') => Self::Trailer { empty: true },
+            (Self::SizeEnd { value }, b'\n') => Self::Data(value),
+            (Self::DataCr, b'\r') => Self::DataLf,
+            (Self::DataLf, b'\n') => CHUNK_START,
+            (Self::Trailer { empty }, b'\r') => Self::TrailerEnd { empty },
+            (Self::Trailer { .. }, byte) if byte != b'\n' => Self::Trailer { empty: false },
+            (Self::TrailerEnd { empty: true }, b'\n') => return Ok(None),
+            (Self::TrailerEnd { empty: false }, b'\n') => Self::Trailer { empty: true },
+            _ => return Err(Objection::InvalidChunk),
+        };
+        Ok(Some(next))
+    }
+}
+
+fn length(value: &[u8]) -> Result<u64, Objection> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Objection::InvalidLength);
+    }
+    let text = std::str::from_utf8(value).map_err(|_| Objection::InvalidLength)?;
+    text.parse().map_err(|_| Objection::InvalidLength)
+}
+
+fn hex(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => digit - b'A' + 10,
+    }
+}
+
+fn trim(bytes: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|byte| !blank(byte)).map_or(start, |at| at + 1);
+    &bytes[start..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    fn scan(bytes: &[u8]) -> Result<Scanner, Objection> {
+        let mut scanner = Scanner::new(64 * 1024);
+        scanner.scan(bytes).map(|()| scanner)
+    }
+
+    fn post(fields: &str, body: &str) -> Vec<u8> {
+        format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}").into_bytes()
+    }
+
+    #[test]
+    fn plain_messages_pass_and_are_counted() {
+        let mut all = GET.to_vec();
+        all.extend(post("Content-Length: 5\r\n", "hello"));
+        all.extend(b"\r\n");
+        all.extend(post("Transfer-Encoding: Chunked\r\n", "5;a=b\r\nhello\r\n0\r\nX-T: 1\r\n\r\n"));
+        all.extend(post("Content-Length: 0\r\n", ""));
+        all.extend(GET);
+        let scanner = scan(&all).unwrap();
+        assert_eq!(scanner.heads(), 5);
+        assert_eq!(scanner.position(), Position::Between);
+    }
+
+    #[test]
+    fn says_where_it_stands() {
+        assert_eq!(scan(b"").unwrap().position(), Position::Between);
+        assert_eq!(scan(b"\r\n").unwrap().position(), Position::Between);
+        assert_eq!(scan(b"G").unwrap().position(), Position::Head);
+        assert_eq!(scan(b"GET / HTTP/1.1\r\nHo").unwrap().position(), Position::Head);
+        assert_eq!(scan(&post("Content-Length: 5\r\n", "hell")).unwrap().position(), Position::Body);
+        assert_eq!(
+            scan(&post("Transfer-Encoding: chunked\r\n", "0\r\n")).unwrap().position(),
+            Position::Body
+        );
+    }
+
+    #[test]
+    fn ambiguous_framing_is_objected_to() {
+        let both = Objection::LengthAndCoding;
+        let corpus = [
+            (post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", ""), both),
+            (post("Transfer-Encoding: chunked\r\ncontent-length: 5\r\n", ""), both),
+            (post("Transfer-Encoding : chunked\r\ncontent-length : 5\r\n", ""), both),
+            (post("Content-Length: 5\r\nContent-Length: 5\r\n", ""), Objection::RepeatedLength),
+            (post("Content-Length: 5\r\nContent-Length: 6\r\n", ""), Objection::RepeatedLength),
+            (post("Content-Length: 5, 5\r\n", ""), Objection::InvalidLength),
+            (post("Content-Length: +5\r\n", ""), Objection::InvalidLength),
+            (post("Content-Length: -5\r\n", ""), Objection::InvalidLength),
+            (post("Content-Length: 0x5\r\n", ""), Objection::InvalidLength),
+            (post("Content-Length:\r\n", ""), Objection::InvalidLength),
+            (post("Content-Length: 99999999999999999999\r\n", ""), Objection::InvalidLength),
+            (post("Transfer-Encoding: gzip, chunked\r\n", ""), Objection::UnknownCoding),
+            (post("Transfer-Encoding: identity\r\n", ""), Objection::UnknownCoding),
+            (post("Transfer-Encoding: xchunked\r\n", ""), Objection::UnknownCoding),
+            (
+                post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", ""),
+                Objection::UnknownCoding,
+            ),
+            (post("Transfer-Encoding:\r\n chunked\r\n", ""), Objection::UnknownCoding),
+            (post("X: a\r\n b\r\n", ""), Objection::Folded),
+            (b"GET / HTTP/1.1\nHost: a\r\n\r\n".to_vec(), Objection::BareLineFeed),
+            (b"GET / HTTP/1.1\r\nHost: a\n\r\n".to_vec(), Objection::BareLineFeed),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\n".to_vec(), Objection::BareLineFeed),
+        ];
+        for (bytes, objection) in corpus {
+            assert_eq!(scan(&bytes).unwrap_err(), objection, "{:?}", String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    #[test]
+    fn bad_chunks_are_objected_to() {
+        let bodies = [
+            "\r\n",
+            "0x5\r\n",
+            "5 \r\n",
+            " 5\r\n",
+            "-1\r\n",
+            "g\r\n",
+            "5\n",
+            "5\r\r",
+            "5\r\nhelloX",
+            "5\r\nhello\n0",
+            "5;a\nhello",
+            "5;\u{1}\r\n",
+            "11111111111111111\r\n",
+            "0\r\nX: 1\n\r\n",
+        ];
+        for body in bodies {
+            let bytes = post("Transfer-Encoding: chunked\r\n", body);
+            assert_eq!(scan(&bytes).unwrap_err(), Objection::InvalidChunk, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn an_objection_is_made_once_and_concerns_one_message() {
+        let mut scanner = Scanner::new(1024);
+        scanner.scan(GET).unwrap();
+        assert!(scanner.scan(b"GET / HTTP/1.1\n").is_err());
+        assert_eq!((scanner.heads(), scanner.message()), (1, 2));
+        assert_eq!(scanner.scan(b"\n\n\n"), Ok(()));
+        assert_eq!(scanner.position(), Position::Body);
+
+        let mut scanner = Scanner::new(1024);
+        assert!(scanner.scan(&post("Transfer-Encoding: chunked\r\n", "x")).is_err());
+        assert_eq!((scanner.heads(), scanner.message()), (1, 1));
+    }
+
+    #[test]
+    fn a_line_kept_for_later_is_bounded() {
+        let mut scanner = Scanner::new(100);
+        scanner.scan(&[b'a'; 100]).unwrap();
+        assert_eq!(scanner.scan(b"a"), Err(Objection::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn the_cut_into_reads_does_not_matter(
+            pieces in proptest::collection::vec(prop_oneof![
+                Just(GET.to_vec()),
+                Just(post("Content-Length: 5\r\n", "hello")),
+                Just(post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n")),
+                Just(b"\n".to_vec()),
+                Just(b"\r\n".to_vec()),
+                proptest::collection::vec(any::<u8>(), 0..8),
+            ], 0..6),
+            cuts in proptest::collection::vec(1usize..9, 1..60),
+        ) {
+            let bytes = pieces.concat();
+            let mut whole = Scanner::new(1 << 16);
+            let at_once = whole.scan(&bytes);
+            let mut parts = Scanner::new(1 << 16);
+            let (mut rest, mut in_parts) = (&bytes[..], Ok(()));
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() || in_parts.is_err() {
+                    break;
+                }
+                let (head, tail) = rest.split_at((*cut).min(rest.len()));
+                in_parts = parts.scan(head);
+                rest = tail;
+            }
+            prop_assert_eq!(at_once, in_parts);
+            prop_assert_eq!(whole.heads(), parts.heads());
+            prop_assert_eq!(whole.position(), parts.position());
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What the ingress changes in the heads that pass it: fields for one hop only are taken out in both directions
+//! (RFC 9110 §7.6.1), what only the relay may say about a visitor is taken out of requests and said anew, and what
+//! would reach a sibling tunnel is taken out of responses.
+//!
+//! Pure functions over header maps. They look at every field once and touch the map only where something is found.
+
+use std::{io::Write as _, net::IpAddr};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version,
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHORIZATION, SET_COOKIE, TE,
+        TRANSFER_ENCODING, UPGRADE,
+    },
+};
+
+use super::cookies::{self, Verdict};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Names with which proxies speak to servers about identity and origin. From a visitor they are lies.
+const RELAYS_OWN: [&str; 8] = [
+    "x-forwarded-",
+    "x-auth-request-",
+    "x-mtk-",
+    "x-mytunnel-",
+    "remote-",
+    "x-remote-",
+    "x-original-",
+    "x-rewrite-",
+];
+
+/// What the relay says about the visitor of one connection.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    address: HeaderValue,
+    node: Box<str>,
+    secure: bool,
+}
+
+impl Visitor {
+    /// A visitor at `address`, over TLS or not.
+    pub fn new(address: IpAddr, secure: bool) -> Self {
+        let address = address.to_canonical();
+        let text = address.to_string();
+        // RFC 7239 §6: an IPv6 address stands in brackets and quotes.
+        let node = if address.is_ipv6() { format!("\"[{text}]\"") } else { text.clone() };
+        let value = HeaderValue::from_str(&text).expect("an address is plain ASCII");
+        Self { address: value, node: node.into_boxed_str(), secure }
+    }
+
+    fn proto(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    fn forwarded(&self, host: &HeaderValue) -> HeaderValue {
+        let mut text = Vec::with_capacity(self.node.len() + host.len() + 32);
+        let (node, proto) = (&self.node, self.proto());
+        // Quoted because of the port's colon. A host that passed the check has nothing to escape.
+        let written = write!(text, "for={node};host=\"").and_then(|()| {
+            text.extend_from_slice(host.as_bytes());
+            write!(text, "\";proto={proto}")
+        });
+        debug_assert!(written.is_ok(), "a vector takes every write");
+        HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+}
+
+/// Whether a request asks for another protocol on its connection in a way that can be passed on: HTTP/1.1, no body,
+/// named in `Connection`, and not HTTP/2 in clear text (which would let a visitor speak past every check).
+pub fn wants_upgrade<B>(request: &Request<B>, has_body: bool) -> bool {
+    let headers = request.headers();
+    let Some(protocol) = headers.get(UPGRADE) else { return false };
+    request.version() == Version::HTTP_11
+        && request.method() == Method::GET
+        && !has_body
+        && !tokens(protocol).any(|token| token.eq_ignore_ascii_case("h2c"))
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(tokens)
+            .any(|token| token.eq_ignore_ascii_case("upgrade"))
+}
+
+/// Makes a visitor's request head one for the node: cut down to what travels end to end, then told who asks.
+/// `upgrade` keeps the fields that ask for another protocol.
+pub fn to_node(headers: &mut HeaderMap, visitor: &Visitor, upgrade: bool) {
+    strip_listed(headers, upgrade);
+    let unwanted: Vec<HeaderName> = headers
+        .iter()
+        .filter(|(name, value)| is_unwanted(name, value, upgrade))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in unwanted {
+        headers.remove(name);
+    }
+    if upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    let Some(host) = headers.get(HOST).cloned() else { return };
+    headers.insert(FORWARDED, visitor.forwarded(&host));
+    headers.insert(X_FORWARDED_FOR, visitor.address.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(visitor.proto()));
+    headers.insert(X_FORWARDED_HOST, host);
+}
+
+/// A response head that cannot be passed on: both a length and a transfer coding, so that two readers may see two
+/// different bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the response has both a length and a transfer coding")]
+pub struct AmbiguousResponse;
+
+/// Makes the node's response head one for the visitor.
+pub fn to_visitor(status: StatusCode, headers: &mut HeaderMap) -> Result<(), AmbiguousResponse> {
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(AmbiguousResponse);
+    }
+    let upgrade = matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
+    strip_listed(headers, upgrade);
+    let mut cookies = false;
+    let mut unwanted = Vec::new();
+    for name in headers.keys() {
+        match *name {
+            SET_COOKIE => cookies = true,
+            UPGRADE if upgrade => {}
+            TRANSFER_ENCODING | UPGRADE | TE => unwanted.push(name.clone()),
+            _ if ["keep-alive", "proxy-connection", "clear-site-data"].contains(&name.as_str()) => {
+                unwanted.push(name.clone());
+            }
+            _ => {}
+        }
+    }
+    for name in unwanted {
+        headers.remove(name);
+    }
+    if upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    if cookies {
+        keep_cookies_at_home(headers);
+    }
+    Ok(())
+}
+
+fn keep_cookies_at_home(headers: &mut HeaderMap) {
+    if headers.get_all(SET_COOKIE).iter().all(|value| cookies::judge(value) == Verdict::Keep) {
+        return;
+    }
+    let judged: Vec<_> =
+        headers.get_all(SET_COOKIE).iter().map(|value| (value.clone(), cookies::judge(value))).collect();
+    headers.remove(SET_COOKIE);
+    for (value, verdict) in judged {
+        match verdict {
+            Verdict::Keep => headers.append(SET_COOKIE, value),
+            Verdict::Replace(value) => headers.append(SET_COOKIE, value),
+            Verdict::Drop => continue,
+        };
+    }
+}
+
+/// Removes `Connection` and the fields it lists. What frames or routes a message, and what a gate reads, is not a
+/// hop's own and stays (RFC 9110 §7.6.1 forbids listing it): a visitor could otherwise blind the server behind us.
+fn strip_listed(headers: &mut HeaderMap, upgrade: bool) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let ordinary = |token: &str| {
+        ["keep-alive", "close", "upgrade", "te"].iter().any(|known| token.eq_ignore_ascii_case(known))
+    };
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(tokens)
+        .filter(|token| !ordinary(token))
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| ![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, COOKIE, SET_COOKIE, EXPECT].contains(name))
+        .collect();
+    for name in listed {
+        if !(upgrade && name == UPGRADE) {
+            headers.remove(name);
+        }
+    }
+    headers.remove(CONNECTION);
+}
+
+fn is_unwanted(name: &HeaderName, value: &HeaderValue, upgrade: bool) -> bool {
+    match *name {
+        // Kept where we pass trailers on, which needs no promise from the next hop.
+        TE => value != "trailers",
+        UPGRADE => !upgrade,
+        PROXY_AUTHORIZATION | FORWARDED => true,
+        _ => {
+            let name = name.as_str();
+            ["keep-alive", "proxy-connection", "x-real-ip"].contains(&name)
+                || name.contains('_')
+                || RELAYS_OWN.iter().any(|prefix| name.starts_with(prefix))
+        }
+    }
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    let text = std::str::from_utf8(value.as_bytes()).unwrap_or_default();
+    text.split(',').map(|token| token.trim_matches([' ', '\t'])).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

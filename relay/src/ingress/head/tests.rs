@@ -1,0 +1,169 @@
+use super::*;
+
+fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+    }
+    headers
+}
+
+fn visitor() -> Visitor {
+    Visitor::new("192.0.2.7".parse().unwrap(), false)
+}
+
+fn sent(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = map(fields);
+    headers.insert(HOST, HeaderValue::from_static("demo.localhost:8080"));
+    to_node(&mut headers, &visitor(), false);
+    headers
+}
+
+fn answered(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = map(fields);
+    to_visitor(StatusCode::OK, &mut headers).unwrap();
+    headers
+}
+
+#[test]
+fn the_relay_says_who_asks() {
+    let headers = sent(&[]);
+    assert_eq!(headers["forwarded"], "for=192.0.2.7;host=\"demo.localhost:8080\";proto=http");
+    assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+    assert_eq!(headers["x-forwarded-proto"], "http");
+    assert_eq!(headers["x-forwarded-host"], "demo.localhost:8080");
+    assert_eq!(headers["host"], "demo.localhost:8080");
+
+    let mut headers = map(&[("host", "a")]);
+    to_node(&mut headers, &Visitor::new("2001:db8::1".parse().unwrap(), true), false);
+    assert_eq!(headers["forwarded"], "for=\"[2001:db8::1]\";host=\"a\";proto=https");
+    assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
+    assert_eq!(headers["x-forwarded-proto"], "https");
+
+    let mapped = Visitor::new("::ffff:192.0.2.7".parse().unwrap(), false);
+    assert_eq!(mapped.address, "192.0.2.7");
+}
+
+#[test]
+fn what_a_visitor_says_about_itself_is_dropped() {
+    let lies = [
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-forwarded-for", "7.7.7.7"),
+        ("x-forwarded-user", "root"),
+        ("x-forwarded-email", "root@example.com"),
+        ("x-forwarded-prefix", "/"),
+        ("forwarded", "for=6.6.6.6"),
+        ("x-real-ip", "6.6.6.6"),
+        ("x-auth-request-user", "root"),
+        ("x-mtk-name", "a"),
+        ("x-mytunnel-error", "a"),
+        ("remote-user", "root"),
+        ("x-remote-user", "root"),
+        ("x-original-url", "/admin"),
+        ("x-rewrite-url", "/admin"),
+        ("x_forwarded_for", "6.6.6.6"),
+        ("any_thing", "a"),
+        ("proxy-authorization", "Basic xxx"),
+    ];
+    let headers = sent(&lies);
+    for (name, value) in lies {
+        let kept = headers.get_all(name.parse::<HeaderName>().unwrap()).iter().any(|kept| kept == value);
+        assert!(!kept, "{name}: {value}");
+    }
+    assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
+}
+
+#[test]
+fn fields_for_one_hop_end_here() {
+    let headers = sent(&[
+        ("connection", "keep-alive, X-Hop"),
+        ("connection", "x-second"),
+        ("x-hop", "1"),
+        ("x-second", "2"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "keep-alive"),
+        ("te", "gzip"),
+        ("upgrade", "websocket"),
+        ("authorization", "Bearer a"),
+        ("cookie", "a=b"),
+        ("x-end-to-end", "1"),
+    ]);
+    for gone in ["connection", "x-hop", "x-second", "keep-alive", "proxy-connection", "te", "upgrade"] {
+        assert!(!headers.contains_key(gone), "{gone}");
+    }
+    for kept in ["authorization", "cookie", "x-end-to-end", "host"] {
+        assert!(headers.contains_key(kept), "{kept}");
+    }
+    assert_eq!(sent(&[("te", "trailers")])["te"], "trailers");
+}
+
+#[test]
+fn connection_cannot_list_what_frames_or_routes() {
+    let headers = sent(&[
+        ("connection", "host, content-length, cookie, transfer-encoding, x-forwarded-for"),
+        ("content-length", "5"),
+        ("cookie", "a=b"),
+    ]);
+    for kept in ["host", "content-length", "cookie", "x-forwarded-for"] {
+        assert!(headers.contains_key(kept), "{kept}");
+    }
+}
+
+#[test]
+fn upgrades_are_recognised_and_passed_on() {
+    let request = |fields: &[(&str, &str)]| {
+        let mut request = Request::new(());
+        *request.headers_mut() = map(fields);
+        request
+    };
+    let socket = request(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket"), ("host", "a")]);
+    assert!(wants_upgrade(&socket, false));
+    assert!(!wants_upgrade(&socket, true));
+    assert!(!wants_upgrade(&request(&[("upgrade", "websocket")]), false));
+    assert!(!wants_upgrade(&request(&[("connection", "upgrade")]), false));
+    assert!(!wants_upgrade(
+        &request(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")]),
+        false
+    ));
+
+    let (mut parts, ()) = socket.into_parts();
+    to_node(&mut parts.headers, &visitor(), true);
+    assert_eq!(parts.headers["connection"], "upgrade");
+    assert_eq!(parts.headers["upgrade"], "websocket");
+
+    let mut headers =
+        map(&[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "x")]);
+    to_visitor(StatusCode::SWITCHING_PROTOCOLS, &mut headers).unwrap();
+    assert_eq!(headers["connection"], "upgrade");
+    assert_eq!(headers["upgrade"], "websocket");
+}
+
+#[test]
+fn responses_reach_their_own_visitor_only() {
+    let headers = answered(&[
+        ("connection", "close, x-hop"),
+        ("x-hop", "1"),
+        ("keep-alive", "timeout=5"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "h2,h2c"),
+        ("clear-site-data", "\"cookies\""),
+        ("set-cookie", "a=1; Path=/"),
+        ("set-cookie", "b=2; Domain=tun.example; Path=/"),
+        ("set-cookie", "__Host-mtk_gate=evil"),
+        ("server", "origin"),
+        ("x-accel-buffering", "no"),
+    ]);
+    for gone in ["connection", "x-hop", "keep-alive", "transfer-encoding", "upgrade", "clear-site-data"] {
+        assert!(!headers.contains_key(gone), "{gone}");
+    }
+    let cookies: Vec<_> = headers.get_all("set-cookie").iter().collect();
+    assert_eq!(cookies, ["a=1; Path=/", "b=2; Path=/"]);
+    assert_eq!(headers["server"], "origin");
+    assert!(headers.contains_key("x-accel-buffering"));
+}
+
+#[test]
+fn a_response_with_two_framings_is_refused() {
+    let mut headers = map(&[("content-length", "5"), ("transfer-encoding", "chunked")]);
+    assert_eq!(to_visitor(StatusCode::OK, &mut headers), Err(AmbiguousResponse));
+}

@@ -1,0 +1,165 @@
+//! What one visitor, one address and one tunnel may take from the relay.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use super::locked;
+
+/// Bounds of the ingress. Everything a stranger can make grow has its line here.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a request or response head.
+    pub head_bytes: usize,
+    /// Fields of a head.
+    pub head_fields: usize,
+    /// From the first byte of a head (or from the connection's start) to its last.
+    pub head_timeout: Duration,
+    /// How long a connection may stay between two requests.
+    pub idle_timeout: Duration,
+    /// How long neither a byte of the request nor the head of the response may come.
+    pub response_timeout: Duration,
+    /// How long a visitor may take no byte of a response that waits for it.
+    pub stall_timeout: Duration,
+    /// How long a request waits for a node that is away.
+    pub away_patience: Duration,
+    /// How long shutdown waits for requests in flight.
+    pub drain_timeout: Duration,
+    /// Bytes that one connection buffers in each direction. A stalled visitor holds this and the pipe's window.
+    pub buffer_bytes: usize,
+    /// Visitor connections in total.
+    pub connections: usize,
+    /// Visitor connections of one address (IPv6: of one /64).
+    pub connections_per_address: u32,
+    /// Requests in flight of one address.
+    pub requests_per_address: u32,
+    /// Requests in flight of one tunnel.
+    pub requests_per_tunnel: usize,
+    /// Idle pipes kept for one tunnel.
+    pub idle_pipes_per_tunnel: usize,
+    /// How long a pipe is kept idle.
+    pub pipe_idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 64 * 1024,
+            head_fields: 100,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(300),
+            away_patience: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(10),
+            buffer_bytes: 64 * 1024,
+            connections: 16 * 1024,
+            connections_per_address: 4 * 1024,
+            requests_per_address: 1024,
+            requests_per_tunnel: 2 * 1024,
+            idle_pipes_per_tunnel: 512,
+            pipe_idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Who is connected from where. An address is held as long as it has a connection, so the table is bounded by the
+/// number of connections.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Addresses(Arc<Mutex<HashMap<IpAddr, Arc<Counts>>>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: AtomicU32,
+    requests: AtomicU32,
+}
+
+impl Addresses {
+    /// Counts a connection of `address`; `None` when it has as many as it may have.
+    pub(crate) fn connect(&self, address: IpAddr, limit: u32) -> Option<AddressSeat> {
+        let key = owner(address);
+        let mut addresses = locked(&self.0);
+        let counts = addresses.entry(key).or_default();
+        if counts.connections.load(Ordering::Relaxed) >= limit {
+            return None;
+        }
+        counts.connections.fetch_add(1, Ordering::Relaxed);
+        Some(AddressSeat { addresses: self.clone(), key, counts: Arc::clone(counts) })
+    }
+}
+
+/// One connection's place; given back on drop.
+#[derive(Debug)]
+pub(crate) struct AddressSeat {
+    addresses: Addresses,
+    key: IpAddr,
+    counts: Arc<Counts>,
+}
+
+impl AddressSeat {
+    /// Takes a place for a request of this address. Each `true` needs one [`leave`](Self::leave).
+    pub(crate) fn enter(&self, limit: u32) -> bool {
+        let entered = self.counts.requests.fetch_add(1, Ordering::Relaxed) < limit;
+        if !entered {
+            self.leave();
+        }
+        entered
+    }
+
+    pub(crate) fn leave(&self) {
+        self.counts.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for AddressSeat {
+    fn drop(&mut self) {
+        let mut addresses = locked(&self.addresses.0);
+        if self.counts.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            addresses.remove(&self.key);
+        }
+    }
+}
+
+/// One customer of an IPv6 provider has at least a /64 to itself.
+fn owner(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_share_and_gives_it_back() {
+        let addresses = Addresses::default();
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let first = addresses.connect(one, 2).unwrap();
+        let second = addresses.connect("::ffff:192.0.2.1".parse().unwrap(), 2).unwrap();
+        assert!(addresses.connect(one, 2).is_none());
+        assert!(addresses.connect(other, 2).is_some());
+        drop(first);
+        let third = addresses.connect(one, 2).unwrap();
+        assert!(second.enter(1) && !third.enter(1));
+        second.leave();
+        assert!(third.enter(1));
+        drop((second, third));
+        assert!(locked(&addresses.0).is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_address() {
+        let addresses = Addresses::default();
+        let _first = addresses.connect("2001:db8::1".parse().unwrap(), 1).unwrap();
+        assert!(addresses.connect("2001:db8::ffff:2".parse().unwrap(), 1).is_none());
+        assert!(addresses.connect("2001:db8:0:1::1".parse().unwrap(), 1).is_some());
+    }
+}

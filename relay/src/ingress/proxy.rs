@@ -1,0 +1,289 @@
+//! What happens to one request: whom it is for, whether it may, and the way to the tunnel and back.
+
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{ACCEPT, CONTENT_LENGTH, EXPECT},
+};
+use http_body::Body as _;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use mytunnel_keys::{id::TunnelKind, wire::PipeStatus};
+use tokio::time::Instant;
+
+use super::{
+    Shared,
+    body::{Download, Granted, Permission, RequestBody, ResponseBody, Upload},
+    exchange::{Exchange, Turn, Unconnected},
+    failure::Failure,
+    head,
+    host::{self, Destination},
+    seats::NoSeat,
+    upgrade::Upgrade,
+    upstream::Lost,
+    visit::{Stage, Visit},
+};
+use crate::route::{Lookup, PipeError, Tunnel};
+
+/// Serves the requests of one visitor connection.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    shared: Arc<Shared>,
+    visit: Arc<Visit>,
+}
+
+/// Whom a request is for.
+enum Target {
+    Console,
+    Live(Arc<Tunnel>),
+    Away(Box<str>),
+}
+
+/// A request on its way.
+struct Forward {
+    /// `None` while it is with a pipe.
+    request: Option<Box<Request<RequestBody>>>,
+    /// May be sent twice: it changes nothing and has no body (RFC 9110 §9.2.2).
+    repeatable: bool,
+    upgrade: Option<OnUpgrade>,
+    http10: bool,
+}
+
+/// How far one try to send a request came.
+enum Attempt {
+    Answered(Response<Incoming>, Exchange),
+    /// The pooled pipe was dead: a fresh one may do.
+    Stale,
+    /// The node left before anything was sent.
+    Gone,
+}
+
+impl Proxy {
+    pub(crate) fn new(shared: Arc<Shared>, visit: Arc<Visit>) -> Self {
+        Self { shared, visit }
+    }
+
+    /// Answers one request. Whatever goes wrong before the head of a response is a page.
+    pub(crate) async fn serve(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        self.visit.request();
+        let accept = request.headers().get(ACCEPT).cloned();
+        let turn = Turn::take(&self.visit, self.shared.limits.requests_per_address);
+        match self.route(request, turn).await {
+            Ok(response) => response,
+            Err(failure) => page(failure, accept),
+        }
+    }
+
+    async fn route(&self, request: Request<Incoming>, turn: Turn) -> Result<Response<ResponseBody>, Failure> {
+        if self.visit.is_objected() {
+            return Err(Failure::BadRequest);
+        }
+        if !turn.is_entered() {
+            return Err(Failure::VisitorBusy);
+        }
+        match self.target(&request)? {
+            Target::Console => self.console(request, turn).await,
+            Target::Live(tunnel) => self.forward(tunnel, request, turn).await,
+            Target::Away(label) => {
+                let patience = self.shared.limits.away_patience;
+                let tunnel = live(self.shared.routes.wait_live(&label, patience).await)?;
+                self.forward(tunnel, request, turn).await
+            }
+        }
+    }
+
+    fn target(&self, request: &Request<Incoming>) -> Result<Target, Failure> {
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(Failure::MethodNotAllowed);
+        }
+        let authority = host::requested(request.uri(), request.headers()).map_err(|_| Failure::BadRequest)?;
+        match host::destination(&authority.host, &self.shared.domain, &self.shared.console) {
+            Destination::Console => Ok(Target::Console),
+            Destination::Nowhere => Err(Failure::UnknownName),
+            Destination::Tunnel(label) => match self.shared.routes.find(label) {
+                Lookup::Live(tunnel) if tunnel.is_closed() => Ok(Target::Away(label.into())),
+                Lookup::Away => Ok(Target::Away(label.into())),
+                found => live(found).map(Target::Live),
+            },
+        }
+    }
+
+    async fn console(
+        &self,
+        request: Request<Incoming>,
+        turn: Turn,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let Some(service) = &self.shared.console_service else { return Err(Failure::UnknownName) };
+        let response = service(request).await;
+        Ok(response.map(|body| ResponseBody::Console { body, _turn: turn }))
+    }
+
+    async fn forward(
+        &self,
+        mut tunnel: Arc<Tunnel>,
+        request: Request<Incoming>,
+        turn: Turn,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let mut forward = prepare(request, &tunnel, &self.visit);
+        let mut patience = None;
+        let mut fresh = false;
+        loop {
+            match self.attempt(&tunnel, &mut forward, fresh).await? {
+                Attempt::Answered(response, exchange) => {
+                    return self.answer(response, exchange, forward, turn).await;
+                }
+                Attempt::Stale => fresh = true,
+                Attempt::Gone => {
+                    let (now, limits) = (Instant::now(), &self.shared.limits);
+                    let until = *patience.get_or_insert(now + limits.away_patience);
+                    let left = until.checked_duration_since(now).ok_or(Failure::Away)?;
+                    tunnel = live(self.shared.routes.wait_other(&tunnel, left).await)?;
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        tunnel: &Arc<Tunnel>,
+        forward: &mut Forward,
+        fresh: bool,
+    ) -> Result<Attempt, Failure> {
+        let limits = &self.shared.limits;
+        let mut exchange = match Exchange::enter(tunnel, &self.visit, limits) {
+            Ok(exchange) => exchange,
+            Err(NoSeat::Closed) => return Ok(Attempt::Gone),
+            Err(NoSeat::Full) => return Err(Failure::TunnelBusy),
+        };
+        match exchange.connect(fresh, limits).await {
+            Ok(()) => {}
+            Err(Unconnected::Pipe(PipeError::Gone) | Unconnected::Lost(Lost::Cut)) => {
+                return Ok(Attempt::Gone);
+            }
+            Err(Unconnected::Pipe(PipeError::Busy)) => return Err(Failure::TunnelBusy),
+            Err(Unconnected::Lost(Lost::Expired)) => return Err(Failure::Timeout),
+            Err(Unconnected::Pipe(PipeError::Open(_)) | Unconnected::Lost(_)) => return Err(Failure::Broken),
+        }
+        let Some(request) = forward.request.take() else { return Err(Failure::Broken) };
+        let pooled = exchange.is_pooled();
+        let copy = (pooled && forward.repeatable).then(|| copy(&request));
+        match exchange.send(*request).await {
+            Ok(response) => return Ok(Attempt::Answered(response, exchange)),
+            Err(Lost::Unsent(_, Some(PipeStatus::TargetUnreachable))) => return Err(Failure::TargetRefused),
+            Err(Lost::Unsent(request, status)) => {
+                forward.request = Some(request);
+                if status == Some(PipeStatus::UnknownTunnel) {
+                    return Ok(Attempt::Gone);
+                }
+            }
+            Err(Lost::Broken) if copy.is_some() => forward.request = copy,
+            Err(lost) => return Err(self.failure(&lost)),
+        }
+        exchange.discard_pool();
+        match (pooled, tunnel.is_closed()) {
+            (_, true) => Ok(Attempt::Gone),
+            (true, false) => Ok(Attempt::Stale),
+            (false, false) => Err(Failure::Broken),
+        }
+    }
+
+    fn failure(&self, lost: &Lost) -> Failure {
+        match lost {
+            Lost::Refused(PipeStatus::TargetUnreachable) => Failure::TargetRefused,
+            Lost::Refused(PipeStatus::UnknownTunnel | PipeStatus::Connected) => Failure::Away,
+            Lost::Expired if self.visit.is_uploading() => Failure::RequestTimeout,
+            Lost::Expired => Failure::Timeout,
+            Lost::Broken if self.visit.is_upload_broken() || self.visit.is_objected() => Failure::BadRequest,
+            Lost::Broken | Lost::Cut | Lost::Unsent(..) => Failure::Broken,
+        }
+    }
+
+    async fn answer(
+        &self,
+        response: Response<Incoming>,
+        mut exchange: Exchange,
+        forward: Forward,
+        turn: Turn,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let (mut head, incoming) = response.into_parts();
+        head::to_visitor(head.status, &mut head.headers).map_err(|_| Failure::Broken)?;
+        self.visit.enter(Stage::Responding);
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(visitor), Some((node, first))) = (forward.upgrade, exchange.take_pipe().await) else {
+                return Err(Failure::Broken);
+            };
+            self.visit.set_upgrade(Upgrade { visitor, node, first, exchange, _turn: turn });
+            return Ok(Response::from_parts(head, ResponseBody::Page(None)));
+        }
+        if incoming.is_end_stream() {
+            return Ok(Response::from_parts(head, ResponseBody::Page(None)));
+        }
+        if forward.http10 && !head.headers.contains_key(CONTENT_LENGTH) {
+            self.visit.set_close_delimited();
+        }
+        let body = ResponseBody::Download(Download { incoming, exchange, _turn: turn });
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+fn live(found: Lookup) -> Result<Arc<Tunnel>, Failure> {
+    match found {
+        Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Http => Ok(tunnel),
+        Lookup::Live(_) | Lookup::Unknown => Err(Failure::UnknownName),
+        Lookup::Away => Err(Failure::Away),
+    }
+}
+
+/// Turns a visitor's request into one for the node.
+fn prepare(mut request: Request<Incoming>, tunnel: &Arc<Tunnel>, visit: &Arc<Visit>) -> Forward {
+    let has_body = !request.body().is_end_stream();
+    let wants_upgrade = head::wants_upgrade(&request, has_body);
+    let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let http10 = request.version() == Version::HTTP_10;
+    let (mut parts, incoming) = request.into_parts();
+    head::to_node(&mut parts.headers, visit.visitor(), wants_upgrade);
+    parts.version = Version::HTTP_11;
+    if parts.uri.authority().is_some() {
+        parts.uri = origin_form(&parts.uri);
+    }
+    let repeatable = !has_body && parts.method.is_idempotent();
+    let waits = has_body && parts.headers.get(EXPECT).is_some_and(is_continue);
+    let granted = waits.then(Arc::<Granted>::default);
+    let body = if has_body {
+        let permission = granted.clone().map(Permission::new);
+        RequestBody::Upload(Upload::new(incoming, Arc::clone(visit), Arc::clone(tunnel), permission))
+    } else {
+        RequestBody::Empty
+    };
+    let mut request = Request::from_parts(parts, body);
+    if let Some(granted) = granted {
+        hyper::ext::on_informational(&mut request, move |response| {
+            if response.status() == StatusCode::CONTINUE {
+                granted.grant();
+            }
+        });
+    }
+    Forward { request: Some(Box::new(request)), repeatable, upgrade, http10 }
+}
+
+fn is_continue(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from)
+}
+
+/// A request without a body, again.
+fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Box::new(copy)
+}
+
+fn page(failure: Failure, accept: Option<HeaderValue>) -> Response<ResponseBody> {
+    let asked: HeaderMap = accept.into_iter().map(|value| (ACCEPT, value)).collect();
+    failure.response(&asked).map(|page| ResponseBody::Page(Some(page)))
+}

@@ -1,0 +1,78 @@
+//! Who is being served by one tunnel: a bounded set of places for exchanges in flight, all of which can be cut at once.
+
+use std::sync::{Arc, Mutex};
+
+use super::{locked, visit::Visit};
+
+/// The exchanges in flight of one tunnel.
+#[derive(Debug, Default)]
+pub(crate) struct Seats(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    taken: usize,
+    slots: Vec<Option<Arc<Visit>>>,
+    free: Vec<usize>,
+}
+
+/// One place; to be given back with [`Seats::leave`].
+#[derive(Debug)]
+#[must_use = "a seat that is not left stays taken"]
+pub(crate) struct Seat(usize);
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSeat {
+    /// The tunnel was closed.
+    Closed,
+    /// All places are taken.
+    Full,
+}
+
+impl Seats {
+    /// Takes one of `limit` places for an exchange on `visit`.
+    pub(crate) fn enter(&self, visit: &Arc<Visit>, limit: usize) -> Result<Seat, NoSeat> {
+        let mut state = locked(&self.0);
+        if state.closed {
+            return Err(NoSeat::Closed);
+        }
+        if state.taken >= limit {
+            return Err(NoSeat::Full);
+        }
+        state.taken += 1;
+        let visit = Some(Arc::clone(visit));
+        if let Some(slot) = state.free.pop() {
+            state.slots[slot] = visit;
+            return Ok(Seat(slot));
+        }
+        state.slots.push(visit);
+        Ok(Seat(state.slots.len() - 1))
+    }
+
+    pub(crate) fn leave(&self, seat: Seat) {
+        let visit = {
+            let mut state = locked(&self.0);
+            state.taken -= 1;
+            state.free.push(seat.0);
+            state.slots[seat.0].take()
+        };
+        drop(visit);
+    }
+
+    /// Refuses everybody from now on and cuts whoever is inside.
+    pub(crate) fn close(&self) {
+        let inside: Vec<Arc<Visit>> = {
+            let mut state = locked(&self.0);
+            state.closed = true;
+            state.slots.iter().flatten().cloned().collect()
+        };
+        for visit in inside {
+            visit.cut();
+        }
+    }
+
+    pub(crate) fn taken(&self) -> usize {
+        locked(&self.0).taken
+    }
+}

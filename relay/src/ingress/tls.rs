@@ -1,0 +1,47 @@
+//! TLS towards visitors: the client hello is read first, so that what asks for another protocol than HTTP can be led
+//! elsewhere before a certificate is chosen.
+
+use std::{io, sync::Arc};
+
+use mytunnel_keys::wire::LANE_ALPN;
+use rustls::{ServerConfig, crypto::aws_lc_rs, server::ResolvesServerCert};
+use tokio::net::TcpStream;
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+/// Why a visitor's handshake failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error("the handshake failed")]
+    Io(#[from] io::Error),
+    /// A fast lane of a node came to a listener that has none.
+    #[error("no fast lane is offered here")]
+    NoLane,
+}
+
+/// TLS 1.2 and 1.3 with `certificates`, resumption by tickets.
+pub(crate) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+/// Performs one handshake.
+pub(crate) async fn accept(
+    stream: TcpStream,
+    config: &Arc<ServerConfig>,
+) -> Result<TlsStream<TcpStream>, HandshakeError> {
+    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let asks_for_lane = start
+        .client_hello()
+        .alpn()
+        .is_some_and(|mut protocols| protocols.any(|protocol| protocol == LANE_ALPN));
+    if asks_for_lane {
+        return Err(HandshakeError::NoLane);
+    }
+    Ok(start.into_stream(Arc::clone(config)).await?)
+}

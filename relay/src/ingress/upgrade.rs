@@ -1,0 +1,83 @@
+//! After a 101: bytes both ways between visitor and node, until either ends, the tunnel is closed, or the relay stops.
+
+use std::{future::Future, io, pin::pin, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+
+use super::{
+    exchange::{Exchange, Turn},
+    upstream::Answered,
+    visit::Visit,
+};
+
+/// Both ends of an upgraded exchange, waiting for hyper to let go of the visitor's.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    pub(crate) visitor: OnUpgrade,
+    pub(crate) node: Answered,
+    /// What the node has sent of the new protocol already.
+    pub(crate) first: Bytes,
+    pub(crate) exchange: Exchange,
+    pub(crate) _turn: Turn,
+}
+
+/// How long one direction may outlive the other. Nothing that is upgraded to today uses half a connection for long.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Large enough for bulk, small enough for thousands of idle WebSockets.
+const CHUNK: usize = 16 * 1024;
+
+/// Carries the bytes of an upgraded exchange. `early` is what the visitor has sent of the new protocol already.
+pub(crate) async fn splice<V>(visitor: V, early: Bytes, upgrade: Upgrade, visit: &Visit)
+where
+    V: AsyncRead + AsyncWrite + Unpin,
+{
+    let Upgrade { node, first, exchange, .. } = upgrade;
+    let (from_visitor, to_visitor) = tokio::io::split(visitor);
+    let (from_node, to_node) = tokio::io::split(node);
+    let traffic = exchange.tunnel().traffic();
+    let up = pin!(one_way(early, from_visitor, to_node, |bytes| traffic.count_in(bytes)));
+    let down = pin!(one_way(first, from_node, to_visitor, |bytes| traffic.count_out(bytes)));
+    let mut both = pin!(first_then_linger(up, down));
+    std::future::poll_fn(|cx| {
+        visit.register(cx.waker());
+        if visit.is_cut() || visit.is_draining() {
+            return Poll::Ready(());
+        }
+        both.as_mut().poll(cx)
+    })
+    .await;
+}
+
+async fn first_then_linger<F>(up: impl Future<Output = F> + Unpin, down: impl Future<Output = F> + Unpin) {
+    match futures::future::select(up, down).await {
+        futures::future::Either::Left((_, rest)) => drop(tokio::time::timeout(LINGER, rest).await),
+        futures::future::Either::Right((_, rest)) => drop(tokio::time::timeout(LINGER, rest).await),
+    }
+}
+
+async fn one_way<R, W>(
+    first: Bytes,
+    mut from: ReadHalf<R>,
+    mut to: WriteHalf<W>,
+    count: impl Fn(u64),
+) -> io::Result<()>
+where
+    R: AsyncRead,
+    W: AsyncWrite,
+{
+    to.write_all(&first).await?;
+    count(first.len() as u64);
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        to.flush().await?;
+        let read = from.read(&mut chunk).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&chunk[..read]).await?;
+        count(read as u64);
+    }
+}

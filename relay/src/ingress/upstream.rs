@@ -1,0 +1,215 @@
+//! One pipe with an HTTP/1.1 client on it, driven by whoever uses it.
+//!
+//! hyper wants a client connection to be a task of its own, which costs two wake-ups and often a change of thread for
+//! each request. Here the connection is a value: the visitor's task polls it while it waits for the answer and while
+//! it passes the body on, and nobody polls it while it idles in the pool. An idle pipe that died is found out at its
+//! next use, before anything of the request was sent.
+
+use std::{
+    error::Error as _,
+    fmt,
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{Builder, Connection, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use mytunnel_keys::wire::{PipeStatus, UnknownStatus};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{body::RequestBody, limits::Limits, visit::Visit};
+use crate::route::Pipe;
+
+/// See the [module](self).
+pub(crate) struct Upstream {
+    sender: SendRequest<RequestBody>,
+    connection: Connection<TokioIo<Answered>, RequestBody>,
+    ended: bool,
+}
+
+/// Why a request got no response.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// Nothing was sent; here is the request again, and what the node said about the pipe.
+    Unsent(Box<Request<RequestBody>>, Option<PipeStatus>),
+    /// The node answered for the pipe that there is nothing behind it.
+    Refused(PipeStatus),
+    /// The pipe ended or spoke no HTTP.
+    Broken,
+    /// The tunnel was closed.
+    Cut,
+    /// The deadline passed.
+    Expired,
+}
+
+impl Upstream {
+    pub(crate) async fn new(pipe: Pipe, limits: &Limits) -> hyper::Result<Box<Self>> {
+        let (sender, connection) = Builder::new()
+            .max_buf_size(limits.buffer_bytes)
+            .max_headers(limits.head_fields)
+            .handshake(TokioIo::new(Answered { pipe, answered: false }))
+            .await?;
+        Ok(Box::new(Self { sender, connection, ended: false }))
+    }
+
+    /// Sends `request` and waits for the head of its response.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        visit: &Visit,
+    ) -> Result<Response<Incoming>, Lost> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let (connection, ended) = (&mut self.connection, &mut self.ended);
+        let answered = guard(visit, |cx| {
+            if !*ended {
+                *ended = connection.poll_without_shutdown(cx).is_ready();
+            }
+            // Only the connection just polled can complete it: no need to be woken for that.
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        match answered.await? {
+            Ok(response) => Ok(response),
+            Err(mut error) => {
+                let request = error.take_message();
+                let status = refusal(&error.into_error());
+                Err(match (request, status) {
+                    (Some(request), status) => Lost::Unsent(Box::new(request), status),
+                    (None, Some(status)) => Lost::Refused(status),
+                    (None, None) => Lost::Broken,
+                })
+            }
+        }
+    }
+
+    /// Moves bytes in both directions.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+        if !self.ended {
+            self.ended = self.connection.poll_without_shutdown(cx).is_ready();
+        }
+    }
+
+    /// Whether the last exchange is complete and the pipe can carry another.
+    pub(crate) fn is_reusable(&self) -> bool {
+        !self.ended && self.sender.is_ready()
+    }
+
+    /// Gives up HTTP after a 101 and returns the pipe, with what was read of the new protocol already.
+    pub(crate) async fn into_pipe(mut self: Box<Self>) -> (Answered, Bytes) {
+        std::future::poll_fn(|cx| {
+            self.poll(cx);
+            if self.ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let parts = self.connection.into_parts();
+        (parts.io.into_inner(), parts.read_buf)
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// Polls `work` until it is ready, the tunnel is closed, or the visit's deadline passes.
+pub(crate) async fn guard<T>(
+    visit: &Visit,
+    mut work: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, Lost> {
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(done) = work(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        if visit.is_cut() {
+            return Poll::Ready(Err(Lost::Cut));
+        }
+        if visit.is_expired() {
+            return Poll::Ready(Err(Lost::Expired));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// A pipe whose status byte is read off before the first byte of payload. A status other than "connected" is an
+/// [`io::Error`] that carries [`Refusal`].
+pub(crate) struct Answered {
+    pipe: Pipe,
+    answered: bool,
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answered").field("answered", &self.answered).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the node refused the pipe: {0:?}")]
+struct Refusal(PipeStatus);
+
+fn refusal(error: &hyper::Error) -> Option<PipeStatus> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(refusal) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            return refusal.downcast_ref::<Refusal>().map(|refusal| refusal.0);
+        }
+        source = error.source();
+    }
+    None
+}
+
+impl AsyncRead for Answered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.answered {
+            let mut byte = [0];
+            let mut status = ReadBuf::new(&mut byte);
+            ready!(Pin::new(&mut self.pipe).poll_read(cx, &mut status))?;
+            let Some(&byte) = status.filled().first() else { return Poll::Ready(Ok(())) };
+            match PipeStatus::try_from(byte).map_err(|error: UnknownStatus| io::Error::other(error))? {
+                PipeStatus::Connected => self.answered = true,
+                status @ (PipeStatus::TargetUnreachable | PipeStatus::UnknownTunnel) => {
+                    return Poll::Ready(Err(io::Error::other(Refusal(status))));
+                }
+            }
+        }
+        Pin::new(&mut self.pipe).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Answered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.pipe.is_write_vectored()
+    }
+}

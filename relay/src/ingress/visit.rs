@@ -1,0 +1,366 @@
+//! One visitor connection as everything that works on it sees it: its stage, its deadlines, and the flags with which
+//! others ask for its end.
+//!
+//! The parts of a connection (socket wrapper, service, bodies) run inside of one task, but hyper owns them apart;
+//! this is what they share. Only that task writes the stage, so plain atomics do and nothing here ever blocks. From
+//! outside come [`cut`](Visit::cut) (the tunnel was closed) and [`drain`](Visit::drain) (the relay shuts down): each
+//! sets a flag and wakes the task, which costs the hot path one load.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use tokio::time::Instant;
+
+use super::{
+    head::Visitor,
+    limits::{AddressSeat, Limits},
+    upgrade::Upgrade,
+};
+
+/// What a connection is doing, in the order of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Nothing was received yet.
+    Opened,
+    /// Between two requests.
+    Idle,
+    /// A head has begun.
+    Head,
+    /// A request is with the service; no head of a response was sent.
+    Waiting,
+    /// A response is being sent.
+    Responding,
+}
+
+impl Stage {
+    const ALL: [Self; 5] = [Self::Opened, Self::Idle, Self::Head, Self::Waiting, Self::Responding];
+}
+
+/// What happens when a deadline passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The connection is closed: nobody waits for an answer.
+    Close,
+    /// The service answers with a time-out page.
+    Answer,
+    /// The connection is aborted.
+    Abort,
+}
+
+/// Times of a connection in milliseconds since its start; zero stands for "not".
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) stage: Stage,
+    /// The stage's start, or its last progress.
+    pub(crate) since: u64,
+    /// Since when the visitor takes no bytes that wait for it.
+    pub(crate) stalled: u64,
+    /// Since when the visitor has closed its half and got nothing either, and how long that is borne.
+    pub(crate) half_closed: u64,
+    pub(crate) half_patience: u64,
+}
+
+/// A visitor that closes its sending half looks like one that closed completely. When it does so along with its
+/// request ([`AT_ONCE`]) it means to read the answer; later, it has most likely left.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
+const LEAVER_PATIENCE: Duration = Duration::from_secs(2);
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+impl Times {
+    /// The next deadline and what it means; `None` while a response streams freely.
+    pub(crate) fn deadline(&self, limits: &Limits) -> Option<(u64, Verdict)> {
+        let after = |start: u64, patience: Duration| start.saturating_add(millis(patience));
+        let stage = match self.stage {
+            _ if self.stalled != 0 => Some((after(self.stalled, limits.stall_timeout), Verdict::Abort)),
+            Stage::Opened | Stage::Head => Some((after(self.since, limits.head_timeout), Verdict::Close)),
+            Stage::Idle => Some((after(self.since, limits.idle_timeout), Verdict::Close)),
+            Stage::Waiting => Some((after(self.since, limits.response_timeout), Verdict::Answer)),
+            Stage::Responding => None,
+        };
+        let half = (self.half_closed != 0)
+            .then(|| (self.half_closed.saturating_add(self.half_patience), Verdict::Abort));
+        [stage, half].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Visit {
+    start: Instant,
+    stage: AtomicU8,
+    since: AtomicU64,
+    stalled: AtomicU64,
+    half_closed: AtomicU64,
+    half_patience: AtomicU64,
+    /// When the watchdog fires; a deadline before that sets `rearm`.
+    armed: AtomicU64,
+    rearm: AtomicBool,
+    expired: AtomicBool,
+    cut: AtomicBool,
+    aborted: AtomicBool,
+    draining: AtomicBool,
+    /// Requests given to the service, and the first one the scanner objects to (zero: none).
+    served: AtomicU32,
+    objected: AtomicU32,
+    uploading: AtomicBool,
+    upload_broken: AtomicBool,
+    /// The response ends with the connection: an abort must be a reset, or it looks like the end.
+    close_delimited: AtomicBool,
+    waker: AtomicWaker,
+    upgrade: Mutex<Option<Upgrade>>,
+    address: AddressSeat,
+    visitor: Visitor,
+    limits: Arc<Limits>,
+}
+
+impl Visit {
+    pub(crate) fn new(visitor: Visitor, address: AddressSeat, limits: Arc<Limits>, start: Instant) -> Self {
+        Self {
+            start,
+            address,
+            visitor,
+            stage: AtomicU8::new(Stage::Opened as u8),
+            since: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
+            half_closed: AtomicU64::new(0),
+            half_patience: AtomicU64::new(0),
+            armed: AtomicU64::new(millis(limits.head_timeout)),
+            rearm: AtomicBool::new(false),
+            expired: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            served: AtomicU32::new(0),
+            objected: AtomicU32::new(0),
+            uploading: AtomicBool::new(false),
+            upload_broken: AtomicBool::new(false),
+            close_delimited: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            upgrade: Mutex::new(None),
+            limits,
+        }
+    }
+
+    pub(crate) fn address(&self) -> &AddressSeat {
+        &self.address
+    }
+
+    pub(crate) fn visitor(&self) -> &Visitor {
+        &self.visitor
+    }
+
+    // -- asked from outside of the connection's task
+
+    /// The tunnel of the exchange in flight was closed.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Relaxed);
+        self.waker.wake();
+    }
+
+    /// The relay shuts down: no further request after the one in flight.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+        self.waker.wake();
+    }
+
+    /// The relay waits no longer.
+    pub(crate) fn abort(&self) {
+        self.aborted.store(true, Relaxed);
+        self.waker.wake();
+    }
+
+    // -- stages
+
+    pub(crate) fn stage(&self) -> Stage {
+        Stage::ALL[usize::from(self.stage.load(Relaxed)).min(Stage::ALL.len() - 1)]
+    }
+
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Relaxed);
+        self.progress();
+    }
+
+    /// Something moved: the stage's deadline starts anew.
+    pub(crate) fn progress(&self) {
+        self.since.store(self.now(), Relaxed);
+        self.check_deadline();
+    }
+
+    /// Whether a request is with the service or its response under way.
+    pub(crate) fn in_exchange(&self) -> bool {
+        matches!(self.stage(), Stage::Waiting | Stage::Responding)
+    }
+
+    /// A request reaches the service; its number on this connection, from one.
+    pub(crate) fn request(&self) -> u32 {
+        self.cut.store(false, Relaxed);
+        self.expired.store(false, Relaxed);
+        self.enter(Stage::Waiting);
+        self.served.fetch_add(1, Relaxed) + 1
+    }
+
+    /// The scanner objects to the `number`th request.
+    pub(crate) fn object(&self, number: u32) {
+        let first = self.objected.compare_exchange(0, number, Relaxed, Relaxed).is_ok();
+        debug_assert!(first, "a scanner objects once");
+    }
+
+    /// Whether the request that is being served, or one before it, was objected to.
+    pub(crate) fn is_objected(&self) -> bool {
+        let objected = self.objected.load(Relaxed);
+        objected != 0 && objected <= self.served.load(Relaxed)
+    }
+
+    pub(crate) fn set_uploading(&self, uploading: bool) {
+        self.uploading.store(uploading, Relaxed);
+    }
+
+    /// Whether the visitor still owes a part of its request.
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.uploading.load(Relaxed)
+    }
+
+    /// The request's body is not what its framing says.
+    pub(crate) fn set_upload_broken(&self) {
+        self.upload_broken.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_upload_broken(&self) -> bool {
+        self.upload_broken.load(Relaxed)
+    }
+
+    pub(crate) fn set_close_delimited(&self) {
+        self.close_delimited.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_close_delimited(&self) -> bool {
+        self.close_delimited.load(Relaxed)
+    }
+
+    /// The visitor takes no more bytes for now, or takes them again.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        if !stalled {
+            self.stalled.store(0, Relaxed);
+            if self.half_closed.load(Relaxed) != 0 {
+                self.half_closed.store(self.now(), Relaxed);
+            }
+        } else if self.stalled.load(Relaxed) == 0 {
+            self.stalled.store(self.now(), Relaxed);
+            self.check_deadline();
+        }
+    }
+
+    /// The visitor has closed its sending half in the middle of an exchange.
+    pub(crate) fn half_close(&self) {
+        if self.half_closed.load(Relaxed) == 0 {
+            let now = self.now();
+            let at_once =
+                self.stage() == Stage::Waiting && now - self.since.load(Relaxed).min(now) <= millis(AT_ONCE);
+            let patience = if at_once { READER_PATIENCE } else { LEAVER_PATIENCE };
+            self.half_patience.store(millis(patience), Relaxed);
+            self.half_closed.store(now, Relaxed);
+            self.check_deadline();
+        }
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Relaxed)
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.aborted.load(Relaxed)
+    }
+
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired.load(Relaxed)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(crate) fn set_upgrade(&self, upgrade: Upgrade) {
+        *super::locked(&self.upgrade) = Some(upgrade);
+    }
+
+    pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
+        super::locked(&self.upgrade).take()
+    }
+
+    // -- for the driver
+
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// When the watchdog is to fire next, if that is before what it was set to.
+    pub(crate) fn rearmed(&self) -> Option<Instant> {
+        self.rearm.swap(false, Relaxed).then(|| self.at(self.armed.load(Relaxed)))
+    }
+
+    /// The watchdog fired: the verdict, or the instant to look again.
+    pub(crate) fn judge(&self) -> Result<Verdict, Instant> {
+        let now = self.now();
+        match self.times().deadline(&self.limits) {
+            Some((at, verdict)) if at <= now => {
+                self.arm(now + millis(self.limits.head_timeout));
+                if verdict == Verdict::Answer {
+                    self.expired.store(true, Relaxed);
+                }
+                Ok(verdict)
+            }
+            Some((at, _)) => Err(self.arm(at)),
+            None => Err(self.arm(now + millis(self.limits.idle_timeout))),
+        }
+    }
+
+    /// The instant the watchdog was last set to.
+    pub(crate) fn armed(&self) -> Instant {
+        self.at(self.armed.load(Relaxed))
+    }
+
+    fn arm(&self, at: u64) -> Instant {
+        self.armed.store(at, Relaxed);
+        self.at(at)
+    }
+
+    fn check_deadline(&self) {
+        if let Some((at, _)) = self.times().deadline(&self.limits)
+            && at < self.armed.load(Relaxed)
+        {
+            self.armed.store(at, Relaxed);
+            self.rearm.store(true, Relaxed);
+        }
+    }
+
+    fn times(&self) -> Times {
+        Times {
+            stage: self.stage(),
+            since: self.since.load(Relaxed),
+            stalled: self.stalled.load(Relaxed),
+            half_closed: self.half_closed.load(Relaxed),
+            half_patience: self.half_patience.load(Relaxed),
+        }
+    }
+
+    /// Never zero, which stands for "not".
+    fn now(&self) -> u64 {
+        millis(self.start.elapsed()).max(1)
+    }
+
+    fn at(&self, millis: u64) -> Instant {
+        self.start + Duration::from_millis(millis)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
+}

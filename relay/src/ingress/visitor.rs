@@ -1,0 +1,149 @@
+//! Drives one visitor connection from its first byte to its end: hyper's server on it, the watchdog over its stages,
+//! and the three ways it ends otherwise (the tunnel was closed, the relay drains, an upgrade took it over).
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{
+    Shared,
+    limits::Limits,
+    proxy::Proxy,
+    upgrade,
+    visit::{Stage, Verdict, Visit},
+    visitor_io::{VisitorIo, VisitorStream},
+};
+
+/// How a connection's time under HTTP ended.
+#[derive(Debug)]
+enum End {
+    /// As HTTP wants it; the connection may have been upgraded.
+    Done,
+    /// In the middle of something: the visitor must not take what it has for the whole.
+    Aborted,
+    /// Nobody waits for anything on it.
+    Closed,
+}
+
+/// Hyper's settings, the same for every connection.
+pub(crate) fn http1(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(limits.buffer_bytes.max(limits.head_bytes))
+        .max_header_size(limits.head_bytes)
+        .max_headers(limits.head_fields)
+        // The watchdog has one timer for a connection; hyper would make one for each request.
+        .header_read_timeout(None);
+    builder
+}
+
+/// Serves one visitor until its connection ends.
+pub(crate) async fn serve<S: VisitorStream>(
+    stream: S,
+    http1: &http1::Builder,
+    shared: Arc<Shared>,
+    visit: Arc<Visit>,
+) {
+    let proxy = Arc::new(Proxy::new(Arc::clone(&shared), Arc::clone(&visit)));
+    let service = service_fn(move |request| {
+        let proxy = Arc::clone(&proxy);
+        async move { Ok::<_, Infallible>(proxy.serve(request).await) }
+    });
+    let io = TokioIo::new(VisitorIo::new(stream, Arc::clone(&visit), shared.limits.head_bytes));
+    let mut connection = http1.serve_connection(io, service).with_upgrades();
+
+    let mut watchdog = pin!(tokio::time::sleep_until(visit.armed()));
+    let mut draining = false;
+    let end = std::future::poll_fn(|cx| {
+        visit.register(cx.waker());
+        loop {
+            if visit.is_draining() && !draining {
+                draining = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            match Pin::new(&mut connection).poll(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(End::Done),
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "visitor connection failed");
+                    return Poll::Ready(End::Aborted);
+                }
+                Poll::Pending => {}
+            }
+            if visit.is_aborted() || (visit.is_cut() && visit.stage() == Stage::Responding) {
+                return Poll::Ready(End::Aborted);
+            }
+            if let Some(at) = visit.rearmed() {
+                watchdog.as_mut().reset(at);
+            }
+            ready!(watchdog.as_mut().poll(cx));
+            match visit.judge() {
+                Ok(Verdict::Close) => return Poll::Ready(End::Closed),
+                Ok(Verdict::Abort) => return Poll::Ready(End::Aborted),
+                Ok(Verdict::Answer) => watchdog.as_mut().reset(visit.armed()),
+                Err(at) => watchdog.as_mut().reset(at),
+            }
+        }
+    })
+    .await;
+
+    match end {
+        End::Done => match (visit.take_upgrade(), connection.into_parts()) {
+            (Some(upgrade), _) => take_over::<S>(upgrade, &visit).await,
+            (None, Some(parts)) if visit.is_objected() || visit.is_upload_broken() => {
+                linger(parts.io.into_inner().into_stream()).await;
+            }
+            (None, _) => {}
+        },
+        End::Aborted => {
+            if let Some(parts) = connection.into_parts()
+                && visit.is_close_delimited()
+            {
+                reset(&parts.io.into_inner().into_stream());
+            }
+        }
+        End::Closed => {}
+    }
+}
+
+async fn take_over<S: VisitorStream>(mut upgrade: upgrade::Upgrade, visit: &Visit) {
+    let Ok(upgraded) = (&mut upgrade.visitor).await else { return };
+    if let Ok(parts) = upgraded.downcast::<TokioIo<VisitorIo<S>>>() {
+        upgrade::splice(parts.io.into_inner().into_stream(), parts.read_buf, upgrade, visit).await;
+    }
+}
+
+/// Without an end of its own, a body cut off by a plain close would look complete.
+fn reset<S: VisitorStream>(stream: &S) {
+    if let Err(error) = stream.socket().set_zero_linger() {
+        tracing::debug!(%error, "a truncated response may look complete to its visitor");
+    }
+}
+
+/// Reads on for a moment after a refusal: closing a socket with unread bytes resets it, and the visitor would lose
+/// the page that says why.
+async fn linger<S: VisitorStream>(mut stream: S) {
+    const TIME: Duration = Duration::from_secs(1);
+    const BYTES: usize = 256 * 1024;
+    let reading = async {
+        stream.shutdown().await?;
+        let (mut chunk, mut left) = (vec![0; 8 * 1024], BYTES);
+        while left > 0 {
+            match stream.read(&mut chunk).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // Nothing depends on how it went: the visitor has had its chance.
+    drop(tokio::time::timeout(TIME, reading).await);
+}

@@ -1,0 +1,17 @@
+//! The ingress from the outside: real TCP visitors, pipes over in-memory streams, origins in the test.
+
+#[path = "ingress/house.rs"]
+mod house;
+
+#[path = "ingress/bodies.rs"]
+mod bodies;
+#[path = "ingress/closing.rs"]
+mod closing;
+#[path = "ingress/framing.rs"]
+mod framing;
+#[path = "ingress/pooling.rs"]
+mod pooling;
+#[path = "ingress/routing.rs"]
+mod routing;
+#[path = "ingress/upgrades.rs"]
+mod upgrades;
