@@ -1,1 +1,37 @@
-//! (mytunnel-coordinator)
+//! The coordinator: accounts, projects, keys, revocation, audit, and the feed that tells the relays.
+//!
+//! It issues and revokes; it is never on a visitor's path. Relays and nodes check what it signed without asking
+//! it, so that it may be down for minutes without a visitor noticing. What it acknowledged has reached the disk,
+//! and a change of rights is acknowledged with the list of the relays that act by it.
+//!
+//! A program embeds it by [`Coordinator`]: [`Coordinator::open`], then [`Coordinator::handle`] for each HTTP
+//! request under `/api/v1`, [`Coordinator::enroll_relay`] and [`Coordinator::subscribe`] for a relay in the same
+//! process, [`Coordinator::shutdown`] at the end.
+
+mod accounts;
+mod audit;
+mod authority;
+mod config;
+mod coordinator;
+mod data_dir;
+mod delegation;
+mod error;
+mod feed;
+mod http;
+mod issuer;
+mod live;
+mod random;
+mod relays;
+mod replays;
+mod shared;
+mod sketch;
+mod store;
+
+pub use self::{
+    config::{Clock, Config, Endpoints, Limits, StoreConfig},
+    coordinator::{ActError, Coordinator},
+    error::OpenError,
+    feed::FeedLink,
+    http::ClientAddress,
+    store::StoreError,
+};

@@ -1,0 +1,262 @@
+//! People: the first owner, sign-in, devices.
+
+mod limits;
+mod password;
+
+use std::net::IpAddr;
+
+use data_encoding::BASE64URL_NOPAD;
+use mytunnel_keys::api;
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+pub(crate) use self::limits::Attempts;
+pub(crate) use self::password::{HashError, Passwords};
+use self::password::{MAX_PASSWORD, MIN_PASSWORD};
+use crate::audit::{Act, Entry, Party};
+use crate::authority::{self, Caller};
+use crate::http::ApiError;
+use crate::random;
+use crate::shared::Shared;
+use crate::store::{Account, KeyRow, NewDevice, NewOwner, SetupError, StoreError};
+
+/// Longest address of an account (RFC 5321).
+const MAX_EMAIL: usize = 254;
+/// Longest name of a device or project, in characters.
+const MAX_LABEL: usize = 100;
+/// The name of the person at this machine, who needs no sign-in.
+const LOCAL: &str = "local";
+
+/// A set-up code as people see it: four groups of four.
+pub(crate) fn new_setup_code() -> Result<String, random::NoRandomness> {
+    let code = random::readable::<16>()?;
+    let groups: Vec<&str> = (0..4).map(|group| &code[group * 4..group * 4 + 4]).collect();
+    Ok(groups.join("-"))
+}
+
+/// What the store keeps of a set-up code.
+pub(crate) fn setup_code_hash(code: &str) -> [u8; 32] {
+    digest(b"mytunnel set-up code 1\0", random::as_read(code).as_bytes())
+}
+
+/// What the store keeps of an access token.
+pub(crate) fn session_hash(token: &str) -> [u8; 32] {
+    digest(b"mytunnel access token 1\0", token.as_bytes())
+}
+
+fn digest(domain: &[u8], secret: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(domain).chain_update(secret).finalize().into()
+}
+
+impl Shared {
+    /// Makes the first owner and signs them in.
+    pub(crate) async fn set_up(&self, setup: api::Setup, from: Option<IpAddr>) -> Result<String, ApiError> {
+        let password = Zeroizing::new(setup.password);
+        let email = email(&setup.email)?;
+        check_password(&password)?;
+        let now = self.clock.now();
+        // Counted under a name that no account can have.
+        self.attempts().admit("", from, now).map_err(|wait| ApiError::TooMany(wait.0))?;
+        let code = setup_code_hash(&setup.code);
+        if !self.store.setup_code_fits(code).await? {
+            self.note_refused_login(None, from).await;
+            return Err(wrong_code());
+        }
+        let password = self.passwords.hash(password).await?;
+        let id = format!("acc_{}", random::readable::<16>()?.to_ascii_lowercase());
+        let owner = NewOwner { id, email, password, code };
+        let account = self.store.set_up_owner(owner, now).await.map_err(|error| match error {
+            SetupError::Code => wrong_code(),
+            SetupError::Store(error) => error.into(),
+        })?;
+        self.forget_setup_code();
+        self.open_session(account).await
+    }
+
+    /// Signs an account in.
+    pub(crate) async fn log_in(&self, login: api::Login, from: Option<IpAddr>) -> Result<String, ApiError> {
+        let password = Zeroizing::new(login.password);
+        let email = email(&login.email)?;
+        let now = self.clock.now();
+        self.attempts().admit(&email, from, now).map_err(|wait| ApiError::TooMany(wait.0))?;
+        let account = self.store.account(email.clone()).await?;
+        let stored = account.as_ref().map(|account| account.password.clone());
+        // A longer one fits nothing, and is not worth hashing whole.
+        let fits = password.len() <= MAX_PASSWORD && self.passwords.verify(password, stored).await?;
+        match account {
+            Some(account) if fits => {
+                self.attempts().succeed(&email, from, now);
+                self.open_session(account).await
+            }
+            known => {
+                self.note_refused_login(known, from).await;
+                Err(ApiError::refused(Code::InvalidKey, "e-mail or password is wrong"))
+            }
+        }
+    }
+
+    async fn open_session(&self, account: Account) -> Result<String, ApiError> {
+        let token = BASE64URL_NOPAD.encode(&random::bytes::<32>()?);
+        let now = self.clock.now();
+        let end = now + self.limits.session.as_secs();
+        self.store.open_session(account, session_hash(&token), end, now).await?;
+        Ok(token)
+    }
+
+    /// A row for a refused sign-in. What was typed as an address is not written down: it may be a password.
+    async fn note_refused_login(&self, account: Option<Account>, from: Option<IpAddr>) {
+        let actor = Party::Address(from);
+        let entry = Entry {
+            at: self.clock.now(),
+            tenant: account.as_ref().map(|account| account.tenant.clone()),
+            subject: account.map_or(actor.clone(), |account| Party::Account(account.email)),
+            actor,
+            act: Act::LoginRefused,
+            project: None,
+            detail: String::new(),
+        };
+        self.note_refusal(entry).await;
+    }
+
+    /// Gives a device of the caller's account a certificate.
+    pub(crate) async fn add_device(
+        &self,
+        caller: &Caller,
+        asked: api::NewDevice,
+    ) -> Result<api::Device, ApiError> {
+        let label = label(&asked.name)?;
+        let Caller::Account(account) = caller else {
+            return Err(ApiError::refused(Code::ScopeDenied, "sign in with a password to add a device"));
+        };
+        let device = self
+            .new_device(
+                asked.public_key,
+                account.tenant.clone(),
+                None,
+                Some(account.id.clone()),
+                caller.party(),
+                label,
+            )
+            .await?;
+        self.device_answer(&device, &account.email)
+    }
+
+    /// Gives the person at this machine a certificate for one project, without any sign-in.
+    pub(crate) async fn local_device(&self, key: PublicKey) -> Result<api::Device, ApiError> {
+        let now = self.clock.now();
+        let fresh = ProjectId::from_entropy(&random::bytes()?);
+        let project = self.store.project_or_new(self.home.clone(), LOCAL, fresh, now).await?;
+        let device = self
+            .new_device(key, self.home.clone(), Some(project.id), None, Party::System, LOCAL.to_owned())
+            .await?;
+        self.device_answer(&device, LOCAL)
+    }
+
+    async fn new_device(
+        &self,
+        subject: PublicKey,
+        tenant: TenantId,
+        project: Option<ProjectId>,
+        account: Option<String>,
+        actor: Party,
+        label: String,
+    ) -> Result<KeyRow, ApiError> {
+        let now = self.clock.now();
+        let serial = Serial::from_bytes(random::bytes()?);
+        let not_after = now + authority::DEVICE_TTL;
+        let device = NewDevice { serial, subject, tenant, project, account, actor, label, not_after };
+        Ok(self.store.add_device(device, now).await??)
+    }
+
+    fn device_answer(&self, device: &KeyRow, account: &str) -> Result<api::Device, ApiError> {
+        Ok(api::Device {
+            account: account.to_owned(),
+            tenant: device.tenant.clone(),
+            name: device.label.clone(),
+            serial: device.serial,
+            certificate: self.issuer.certify(device)?,
+            trust: self.issuer.trust().bytes().to_vec(),
+            cluster: self.issuer.cluster().clone(),
+            expires_at: device.not_after.ok_or(StoreError::Malformed("device"))?,
+        })
+    }
+}
+
+fn wrong_code() -> ApiError {
+    ApiError::refused(
+        Code::InvalidKey,
+        "this set-up code is not valid: it was used, or the server was restarted since",
+    )
+}
+
+/// An address in the one form in which accounts are kept.
+fn email(typed: &str) -> Result<String, ApiError> {
+    let email = typed.trim().to_ascii_lowercase();
+    let whole = email.len() <= MAX_EMAIL && email.bytes().all(|byte| byte.is_ascii_graphic());
+    let parts = email
+        .split_once('@')
+        .filter(|(user, domain)| !user.is_empty() && !domain.is_empty() && !domain.contains('@'));
+    if !whole || parts.is_none() {
+        return Err(ApiError::bad_request("email: this is not an e-mail address"));
+    }
+    Ok(email)
+}
+
+fn check_password(password: &str) -> Result<(), ApiError> {
+    if !(MIN_PASSWORD..=MAX_PASSWORD).contains(&password.len()) {
+        let message = format!("password: it needs {MIN_PASSWORD} to {MAX_PASSWORD} characters");
+        return Err(ApiError::bad_request(message));
+    }
+    Ok(())
+}
+
+/// A name that people gave to a thing: something to read, on one line.
+pub(crate) fn label(typed: &str) -> Result<String, ApiError> {
+    let label = typed.trim();
+    let length = label.chars().count();
+    if length == 0 || length > MAX_LABEL || label.chars().any(char::is_control) {
+        return Err(ApiError::bad_request(format!("name: it needs 1 to {MAX_LABEL} characters on one line")));
+    }
+    Ok(label.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_one_form() {
+        assert_eq!(email(" Ann@Example.ORG ").unwrap(), "ann@example.org");
+        for bad in
+            ["", "ann", "@b", "a@", "a@b@c", "a b@c", "a@b\n", "ä@b", &format!("a@{}", "b".repeat(300))]
+        {
+            // A line break at an end is trimmed away; inside it is refused.
+            assert_eq!(email(bad).is_err(), bad != "a@b\n", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_set_up_code_is_read_however_it_is_typed() {
+        let code = new_setup_code().unwrap();
+        assert_eq!(code.len(), 19);
+        let typed = code.to_lowercase().replace('-', " ");
+        assert_eq!(setup_code_hash(&code), setup_code_hash(&typed));
+        assert_ne!(setup_code_hash(&code), setup_code_hash(&new_setup_code().unwrap()));
+    }
+
+    #[test]
+    fn labels_are_one_readable_line() {
+        assert_eq!(label("  Ann's laptop ").unwrap(), "Ann's laptop");
+        for bad in ["", "   ", "a\nb", "a\u{7}", &"x".repeat(101)] {
+            assert!(label(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn passwords_have_a_length() {
+        assert!(check_password("1234567").is_err() && check_password("12345678").is_ok());
+        assert!(check_password(&"x".repeat(1025)).is_err());
+    }
+}

@@ -1,0 +1,285 @@
+//! Who may do what: decisions, and nothing but decisions.
+//!
+//! Every rule of delegation is here, as functions of what the store knows and of `now`. A master key mints and
+//! revokes the children of its own project and does nothing else; a child mints nothing; rights only ever get
+//! narrower; anybody may revoke the key that they hold.
+
+mod mint;
+mod rows;
+
+use std::fmt;
+
+use mytunnel_keys::error::Code;
+use mytunnel_keys::feed::Change;
+use mytunnel_keys::id::{ProjectId, Serial, TenantId};
+
+pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
+pub(crate) use self::rows::{child, device, master, relay};
+use crate::audit::Party;
+use crate::store::{Account, KeyKind, KeyRow, Project};
+
+/// Shortest life of a child, in seconds.
+pub(crate) const MIN_TTL: u64 = 60;
+/// Longest life of a child, in seconds. Relays refuse a longer one even if the issuer signed it.
+pub(crate) const MAX_TTL: u64 = 24 * 3600;
+/// Life of a device's certificate, in seconds.
+pub(crate) const DEVICE_TTL: u64 = 30 * 24 * 3600;
+/// Life of a relay's certificate, in seconds.
+pub(crate) const RELAY_TTL: u64 = 30 * 24 * 3600;
+/// How old a relay's knowledge may be for it to serve a child, in seconds.
+pub(crate) const CHILD_STALENESS: u32 = 60;
+/// The same for a person's device.
+pub(crate) const DEVICE_STALENESS: u32 = 3600;
+/// How long relays must know a cascade: a child of the revoked key may live that long, and clocks differ.
+pub(crate) const TREE_LIFE: u64 = MAX_TTL + 300;
+/// How long relays must know that a project was deleted: a device may be for it alone.
+pub(crate) const PROJECT_LIFE: u64 = DEVICE_TTL + REVOKED_GRACE;
+/// How long beyond a key's own end relays must know that it was revoked, in seconds.
+pub(crate) const REVOKED_GRACE: u64 = 300;
+
+/// A request that was understood and refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub(crate) fn unknown_key() -> Self {
+        Self::new(Code::InvalidKey, "this key is not known here")
+    }
+
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no such {what}"))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Who asks, proven by a session or by a signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A person with a session.
+    Account(Account),
+    /// A key that signed the request.
+    Key(Box<KeyRow>),
+}
+
+impl Caller {
+    /// How the audit log names them.
+    pub(crate) fn party(&self) -> Party {
+        match self {
+            Self::Account(account) => Party::Account(account.email.clone()),
+            Self::Key(key) => Party::Key(key.kind, key.serial),
+        }
+    }
+
+    pub(crate) const fn tenant(&self) -> &TenantId {
+        match self {
+            Self::Account(account) => &account.tenant,
+            Self::Key(key) => &key.tenant,
+        }
+    }
+}
+
+/// What a caller may see and change in listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) tenant: TenantId,
+    /// One project only.
+    pub(crate) project: Option<ProjectId>,
+    /// This key and its children only.
+    pub(crate) family: Option<Serial>,
+}
+
+/// Since when a key is revoked, by itself, with its parent or with its project.
+pub(crate) fn revoked_at(key: &KeyRow) -> Option<u64> {
+    [key.revoked_at, key.parent_cascaded_at, key.project_deleted_at].into_iter().flatten().min()
+}
+
+/// Does the key stand at this moment?
+pub(crate) fn stands(key: &KeyRow, now: u64) -> Result<(), Refusal> {
+    if revoked_at(key).is_some() {
+        return Err(Refusal::new(Code::KeyRevoked, format!("this {} key was revoked", key.kind.name())));
+    }
+    if key.not_after.is_some_and(|end| end <= now) {
+        return Err(Refusal::new(Code::KeyExpired, format!("this {} key has expired", key.kind.name())));
+    }
+    Ok(())
+}
+
+/// May the tenant have one more project, under a name that `named` would have already?
+pub(crate) fn may_create_project(named: Option<&Project>, count: u64, most: u64) -> Result<(), Refusal> {
+    if let Some(there) = named {
+        let message = format!("there is a project of that name already: {}", there.id);
+        return Err(Refusal::new(Code::NameTaken, message));
+    }
+    if count >= most {
+        return Err(Refusal::new(Code::BadRequest, format!("a tenant has at most {most} projects")));
+    }
+    Ok(())
+}
+
+/// The master key of a new project is there already: the same request again, or a stranger's key.
+pub(crate) fn created_before(named: Option<Project>, key: &KeyRow) -> Result<(Project, Serial), Refusal> {
+    match named {
+        Some(project) if key.kind == KeyKind::Master && key.project.as_ref() == Some(&project.id) => {
+            Ok((project, key.serial))
+        }
+        Some(_) | None => {
+            Err(Refusal::new(Code::BadRequest, "this public key belongs to another key; make a new pair"))
+        }
+    }
+}
+
+/// May a relay with this key be enrolled? One that is there may be given a new life, unless it was revoked.
+pub(crate) fn may_enroll(there: Option<&KeyRow>) -> Result<(), Refusal> {
+    match there {
+        Some(key) if key.kind != KeyKind::Relay => {
+            Err(Refusal::new(Code::BadRequest, "this public key belongs to another key; make a new pair"))
+        }
+        Some(key) if key.revoked_at.is_some() => {
+            Err(Refusal::new(Code::KeyRevoked, "this relay was revoked; make a new key pair"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The enrolled relay behind a key, if it may follow the feed.
+pub(crate) fn standing_relay(key: Option<KeyRow>, now: u64) -> Result<KeyRow, Refusal> {
+    let relay = key.filter(|key| key.kind == KeyKind::Relay).ok_or_else(Refusal::unknown_key)?;
+    stands(&relay, now)?;
+    Ok(relay)
+}
+
+pub(crate) fn no_such_join_token() -> Refusal {
+    Refusal::new(Code::InvalidKey, "this join token was used, has expired, or never was")
+}
+
+pub(crate) fn too_many_join_tokens() -> Refusal {
+    Refusal::new(Code::RateLimited, "too many join tokens are open; use them, or wait until they end")
+}
+
+/// May a device that is there already be signed in again? Its own account may, unless the key was revoked.
+pub(crate) fn may_renew_device(
+    there: &KeyRow,
+    account: Option<&str>,
+    tenant: &TenantId,
+) -> Result<(), Refusal> {
+    let own = there.kind == KeyKind::User && there.account.as_deref() == account && there.tenant == *tenant;
+    if !own {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "this public key belongs to another key; make a new pair",
+        ));
+    }
+    if revoked_at(there).is_some() {
+        return Err(Refusal::new(Code::KeyRevoked, "this device was revoked; make a new key pair"));
+    }
+    Ok(())
+}
+
+/// The tenant that the caller may administer: its projects, devices, keys and log.
+pub(crate) fn may_administer(caller: &Caller, what: &str) -> Result<TenantId, Refusal> {
+    let denied = |message: String| Err(Refusal::new(Code::ScopeDenied, message));
+    match caller {
+        Caller::Account(account) => Ok(account.tenant.clone()),
+        Caller::Key(key) => match key.kind {
+            KeyKind::User if key.project.is_none() => Ok(key.tenant.clone()),
+            KeyKind::User => denied(format!("this device may act in one project only; it cannot {what}")),
+            KeyKind::Master => {
+                Err(Refusal::new(Code::MasterCannotAct, format!("a master key cannot {what}")))
+            }
+            KeyKind::Child => denied(format!("a child key cannot {what}")),
+            KeyKind::Relay => denied(format!("a relay cannot {what}")),
+        },
+    }
+}
+
+/// Which keys the caller may list: all of the tenant, or itself with its children.
+pub(crate) fn reach_of_keys(caller: &Caller) -> Result<Reach, Refusal> {
+    let tenant = caller.tenant().clone();
+    match caller {
+        Caller::Account(_) => Ok(Reach { tenant, project: None, family: None }),
+        Caller::Key(key) => match key.kind {
+            KeyKind::User => Ok(Reach { tenant, project: key.project.clone(), family: None }),
+            KeyKind::Master | KeyKind::Child => {
+                Ok(Reach { tenant, project: key.project.clone(), family: Some(key.serial) })
+            }
+            KeyKind::Relay => Err(Refusal::new(Code::ScopeDenied, "a relay cannot list keys")),
+        },
+    }
+}
+
+/// Which tunnels the caller may list. A master key has nothing to do with tunnels.
+pub(crate) fn reach_of_tunnels(caller: &Caller) -> Result<Reach, Refusal> {
+    if let Caller::Key(key) = caller
+        && key.kind == KeyKind::Master
+    {
+        return Err(Refusal::new(Code::MasterCannotAct, "a master key cannot read tunnels"));
+    }
+    reach_of_keys(caller)
+}
+
+/// May the caller revoke that key? Relays belong to the tenant that operates the coordinator.
+pub(crate) fn may_revoke(caller: &Caller, target: &KeyRow) -> Result<(), Refusal> {
+    let allowed = match caller {
+        Caller::Account(account) => target.tenant == account.tenant,
+        Caller::Key(key) if key.serial == target.serial => true,
+        Caller::Key(key) => match key.kind {
+            KeyKind::User => {
+                target.tenant == key.tenant && (key.project.is_none() || key.project == target.project)
+            }
+            KeyKind::Master => target.parent == Some(key.serial),
+            KeyKind::Child | KeyKind::Relay => false,
+        },
+    };
+    // Whoever may not revoke it learns nothing of it.
+    if allowed { Ok(()) } else { Err(Refusal::not_found("key")) }
+}
+
+/// What a revocation changes, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reckoning {
+    /// Is anything new to be written?
+    pub(crate) news: bool,
+    /// Keys other than children that stop standing.
+    pub(crate) masters: u64,
+    /// Children that stop standing.
+    pub(crate) children: u64,
+    /// What the relays are told.
+    pub(crate) change: Option<Change>,
+}
+
+/// Works a revocation out: `children` of the key stand at this moment and go with it.
+pub(crate) fn reckon(key: &KeyRow, cascade: bool, children: u64, now: u64) -> Reckoning {
+    let serial = key.serial;
+    let stood = u64::from(stands(key, now).is_ok());
+    let parent = matches!(key.kind, KeyKind::Master | KeyKind::User);
+    let is_child = key.kind == KeyKind::Child;
+    let own_end = key.not_after.map(|end| end + REVOKED_GRACE);
+    let change = if cascade && parent {
+        // It covers the key itself too. Relays never see a master key, which has no end of its own.
+        let until = own_end.unwrap_or(0).max(now + TREE_LIFE);
+        key.cascaded_at.is_none().then_some(Change::RevokeTree { serial, until })
+    } else {
+        own_end.filter(|_| key.revoked_at.is_none()).map(|until| Change::Revoke { serial, until })
+    };
+    Reckoning {
+        news: key.revoked_at.is_none() || (cascade && key.cascaded_at.is_none()),
+        masters: if is_child { 0 } else { stood },
+        children: children + if is_child { stood } else { 0 },
+        change,
+    }
+}
+
+#[cfg(test)]
+mod tests;

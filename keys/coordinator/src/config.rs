@@ -1,0 +1,126 @@
+//! What a coordinator is started with.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mytunnel_keys::id::Cluster;
+use mytunnel_keys::token::ServerUrl;
+
+/// Settings of a [`Coordinator`](crate::Coordinator).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where everything is kept.
+    pub store: StoreConfig,
+    /// The base domain of the tunnels; the audience of everything that is signed.
+    pub cluster: Cluster,
+    /// Where clients reach this coordinator, `https://console.example`. Goes into join tokens.
+    pub public_url: ServerUrl,
+    /// Where visitors reach tunnels; may be set later, see
+    /// [`Coordinator::set_endpoints`](crate::Coordinator::set_endpoints).
+    pub endpoints: Endpoints,
+    /// Time-outs and sizes.
+    pub limits: Limits,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Config {
+    /// Settings with every default.
+    pub fn new(store: StoreConfig, cluster: Cluster, public_url: ServerUrl) -> Self {
+        Self {
+            store,
+            cluster,
+            public_url,
+            endpoints: Endpoints::default(),
+            limits: Limits::default(),
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// The store behind a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreConfig {
+    /// A SQLite file. Keys and lock lie in its directory, which is made (mode 0700) if it is missing.
+    Sqlite(PathBuf),
+    /// Nothing outlives the process: for a share without a server, and for tests.
+    Memory,
+}
+
+/// Where visitors reach tunnels, as `host:port` or `:port`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Without TLS.
+    pub http: Option<String>,
+    /// With TLS.
+    pub https: Option<String>,
+}
+
+/// Time-outs and sizes, each with its default.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How long a call that changes rights waits for the relays: 2 s.
+    pub confirm: Duration,
+    /// Time between two heartbeats of the feed: 1 s.
+    pub heartbeat: Duration,
+    /// How long a relay that cannot be heard may still serve: 15 min. It is named in answers until then.
+    pub hard_staleness: Duration,
+    /// Life of an access token: 15 min.
+    pub session: Duration,
+    /// Life of a join token that names none: 1 h.
+    pub join_token: Duration,
+    /// A name that nobody used for so long is free again: 30 days.
+    pub unused_name: Duration,
+    /// Largest body of a request: 64 KiB.
+    pub body: usize,
+    /// Relays that may follow the feed at a time: 256.
+    pub relays: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            confirm: Duration::from_secs(2),
+            heartbeat: Duration::from_secs(1),
+            hard_staleness: Duration::from_secs(15 * 60),
+            session: Duration::from_secs(15 * 60),
+            join_token: Duration::from_secs(3600),
+            unused_name: Duration::from_secs(30 * 24 * 3600),
+            body: 64 * 1024,
+            relays: 256,
+        }
+    }
+}
+
+/// Tells the time in whole Unix seconds. Tests bring their own.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        // A clock before 1970 is as wrong as one in 1970: certificates will say so.
+        Self::from_fn(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    }
+
+    /// A clock that asks `now`.
+    pub fn from_fn(now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Whole Unix seconds.
+    pub fn now(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}

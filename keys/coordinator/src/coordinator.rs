@@ -1,0 +1,264 @@
+//! The handle by which a program runs a coordinator.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{Request, Response};
+use mytunnel_keys::api::{Device, RelayJoined};
+use mytunnel_keys::error::Code;
+use mytunnel_keys::feed::Subscribe;
+use mytunnel_keys::id::{Cluster, PublicKey, TenantId};
+use mytunnel_keys::token::ServerUrl;
+use mytunnel_keys::trust::{RootFingerprint, Trust};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tower::ServiceExt as _;
+use zeroize::Zeroizing;
+
+use crate::accounts::{self, Passwords};
+use crate::authority;
+use crate::config::{Config, Endpoints, StoreConfig};
+use crate::data_dir::DataDir;
+use crate::error::OpenError;
+use crate::feed::{FeedLink, Followers, Publisher};
+use crate::http::{ApiError, App, router};
+use crate::issuer::{Issuer, Seeds};
+use crate::random;
+use crate::shared::{Parts, Public, Shared};
+use crate::store::{self, Opened, Store, StoreError};
+
+/// Subscriptions that may be asked for at a time.
+const ASKED: usize = 16;
+/// How often names that nobody uses and frames that nobody needs are swept away.
+const SWEEP: Duration = Duration::from_secs(600);
+/// Frames of the feed are kept for so many seconds: a day, and the difference of clocks.
+const FRAMES_KEPT: u64 = 25 * 3600;
+
+/// A running coordinator. It stops at [`Coordinator::shutdown`], or when it is dropped.
+#[derive(Debug)]
+pub struct Coordinator {
+    shared: Arc<Shared>,
+    router: Router,
+}
+
+/// Why the coordinator did not do what its own process asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ActError {
+    /// It refused.
+    #[error("{message}")]
+    Refused {
+        /// Why.
+        code: Code,
+        /// Why, in words.
+        message: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something else failed inside.
+    #[error("the coordinator failed")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Coordinator {
+    /// Opens the store, making everything that a first start needs, and begins to work.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: each names the file that it is about and what to do. Nothing that is on the disk was
+    /// overwritten.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        let now = config.clock.now();
+        let opened = match config.store.clone() {
+            StoreConfig::Sqlite(path) => blocking(move || on_disk(&path)).await?,
+            StoreConfig::Memory => Opened::memory()?,
+        };
+        let (opened, issuer) = issuer(opened, &config.cluster, now).await?;
+        let fresh = TenantId::from_entropy(&random::bytes().map_err(|_| OpenError::Random)?);
+        let home = opened.make_home(fresh, now).await?;
+        let store = opened.into_store(issuer.feed_signer());
+        let setup_code = renew_setup_code(&store).await?;
+        let followers = Arc::new(Followers::new(config.limits.hard_staleness));
+        for relay in store.relays(now).await? {
+            if relay.seen_at + config.limits.hard_staleness.as_secs() > now {
+                followers.expect(relay.id);
+            }
+        }
+        let (feed, asked) = mpsc::channel(ASKED);
+        let issuer = Arc::new(issuer);
+        let publisher =
+            Publisher::new(store.clone(), issuer.clone(), config.clock.clone(), followers.clone());
+        let heartbeat = config.limits.heartbeat;
+        let shared = Arc::new(Shared::new(Parts {
+            store,
+            issuer,
+            followers,
+            feed,
+            passwords: Passwords::new().map_err(|_| OpenError::Random)?,
+            clock: config.clock,
+            limits: config.limits,
+            home,
+            public: Public { url: config.public_url, endpoints: config.endpoints },
+            setup_code,
+        }));
+        shared.tasks.spawn(publisher.run(asked, heartbeat, shared.stop.clone()));
+        shared.tasks.spawn(sweep(shared.clone()));
+        Ok(Self { router: router(App(shared.clone())), shared })
+    }
+
+    /// Answers one HTTP request. Put a [`ClientAddress`](crate::ClientAddress) into its extensions.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        match self.router.clone().oneshot(request.map(Body::new)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The code with which the first owner signs in, while there is no owner. It changes with every start.
+    pub fn setup_code(&self) -> Option<Zeroizing<String>> {
+        self.shared.setup_code()
+    }
+
+    /// What everybody checks the coordinator's signatures by.
+    pub fn trust(&self) -> &Trust {
+        self.shared.issuer.trust()
+    }
+
+    /// The root's fingerprint, which tokens carry.
+    pub fn root(&self) -> &RootFingerprint {
+        self.shared.issuer.trust().root()
+    }
+
+    /// Tells where this coordinator and its tunnels are found, once the addresses are bound.
+    pub fn set_endpoints(&self, url: ServerUrl, endpoints: Endpoints) {
+        self.shared.set_public(Public { url, endpoints });
+    }
+
+    /// Enrols the relay inside this process, at every start of it: its certificate gets a new life.
+    ///
+    /// # Errors
+    /// When the key belongs to something else or was revoked, or the store fails.
+    pub async fn enroll_relay(&self, relay: PublicKey, addrs: Vec<String>) -> Result<RelayJoined, ActError> {
+        Ok(self.shared.enroll(relay, None, addrs).await?)
+    }
+
+    /// Begins the subscription of the enrolled relay inside this process.
+    ///
+    /// # Errors
+    /// When no such relay is enrolled, or the store fails.
+    pub async fn subscribe(&self, relay: PublicKey, asked: Subscribe) -> Result<FeedLink, ActError> {
+        let key = self.shared.store.key_of(relay).await?;
+        let key = authority::standing_relay(key, self.shared.clock.now()).map_err(ApiError::from)?;
+        Ok(self.shared.link(key, asked).await?)
+    }
+
+    /// A certificate for the person at this machine, without any sign-in: for one project named `local`, which
+    /// is made on first use. The same key again gets a new life.
+    ///
+    /// # Errors
+    /// When the key belongs to something else or was revoked, or the store fails.
+    pub async fn local_owner_device(&self, key: PublicKey) -> Result<Device, ActError> {
+        Ok(self.shared.local_device(key).await?)
+    }
+
+    /// Stops: relays are cut off, and what was asked for is on the disk when this returns.
+    pub async fn shutdown(self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        // The last handle closes the database, which waits for its threads.
+        if tokio::task::spawn_blocking(move || drop(self)).await.is_err() {
+            tracing::error!("the store did not close well");
+        }
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl From<ApiError> for ActError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Refused(refusal) => Self::Refused { code: refusal.code, message: refusal.message },
+            ApiError::Store(error) => Self::Store(error),
+            ApiError::TooMany(_) => Self::Refused { code: Code::RateLimited, message: error.to_string() },
+            ApiError::Http(..) => Self::Refused { code: Code::BadRequest, message: error.to_string() },
+            ApiError::Internal(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+/// Locks the directory of the database and opens it. Blocks.
+fn on_disk(path: &Path) -> Result<Opened, OpenError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let dir = DataDir::lock(parent.unwrap_or(Path::new(".")))?;
+    // The database is made before the keys, so that keys without it mean that it was lost.
+    if Seeds::any_in(&dir) && !store::exists(path) {
+        return Err(OpenError::DatabaseMissing { path: path.to_owned() });
+    }
+    Opened::file(path, dir)
+}
+
+/// The coordinator's keys, made at the first start.
+async fn issuer(opened: Opened, cluster: &Cluster, now: u64) -> Result<(Opened, Issuer), OpenError> {
+    let stored = opened.trust().await?;
+    let first_start = stored.is_none();
+    let (opened, seeds) = blocking(move || {
+        let seeds = match opened.dir() {
+            None => Seeds::fresh()?,
+            Some(dir) if first_start => Seeds::read_or_make(dir)?,
+            Some(dir) => Seeds::read(dir)?,
+        };
+        Ok((opened, seeds))
+    })
+    .await?;
+    let (root, bundle) = match stored {
+        Some(stored) => stored,
+        None => {
+            let made = seeds.first_bundle(cluster, opened.era(), now);
+            let (root, bundle) =
+                made.ok_or(OpenError::Trust { problem: "there is no root key to sign it" })?;
+            opened.keep_trust(*root.as_bytes(), bundle.clone()).await?;
+            (root, bundle)
+        }
+    };
+    Ok((opened, Issuer::new(seeds, &root, &bundle, cluster, now)?))
+}
+
+/// A new set-up code for every start, for as long as nobody has used one.
+async fn renew_setup_code(store: &Store) -> Result<Option<String>, OpenError> {
+    if !store.lacks_owner().await? {
+        return Ok(None);
+    }
+    let code = accounts::new_setup_code().map_err(|_| OpenError::Random)?;
+    store.set_setup_code(accounts::setup_code_hash(&code)).await?;
+    Ok(Some(code))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| OpenError::Store(StoreError::Closed))?
+}
+
+/// Sweeps away what nobody needs, until the coordinator stops.
+async fn sweep(shared: Arc<Shared>) {
+    let mut due = tokio::time::interval(SWEEP);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while shared.stop.run_until_cancelled(due.tick()).await.is_some() {
+        if let Err(error) = shared.sweep(FRAMES_KEPT).await {
+            tracing::warn!(%error, "cannot sweep the database");
+        }
+    }
+}

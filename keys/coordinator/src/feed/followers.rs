@@ -1,0 +1,236 @@
+//! Which relays follow the feed, how far each has come, and waiting for them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use mytunnel_keys::api::RelayApplied;
+use mytunnel_keys::id::PublicKey;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+/// The relays that were heard of lately.
+#[derive(Debug)]
+pub(crate) struct Followers {
+    relays: Mutex<HashMap<PublicKey, Follower>>,
+    /// How long a relay that is gone may still serve somebody.
+    hard_staleness: Duration,
+}
+
+#[derive(Debug)]
+struct Follower {
+    applied: watch::Sender<u64>,
+    /// The subscription that counts; an older one of the same relay says nothing any more.
+    subscription: u64,
+    gone_since: Option<Instant>,
+}
+
+/// How one relay stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) connected: bool,
+    pub(crate) epoch: u64,
+}
+
+impl Followers {
+    pub(crate) fn new(hard_staleness: Duration) -> Self {
+        Self { relays: Mutex::default(), hard_staleness }
+    }
+
+    /// A relay that followed before this process began may still be serving.
+    pub(crate) fn expect(&self, relay: PublicKey) {
+        let gone =
+            Follower { applied: watch::Sender::new(0), subscription: 0, gone_since: Some(Instant::now()) };
+        self.lock().entry(relay).or_insert(gone);
+    }
+
+    /// A relay follows, by this subscription.
+    pub(super) fn attach(&self, relay: PublicKey, subscription: u64) {
+        let mut relays = self.lock();
+        relays.retain(|_, follower| !follower.is_over(self.hard_staleness));
+        // A new watch: whoever waits for the old subscription is told that it is over.
+        let follower = Follower { applied: watch::Sender::new(0), subscription, gone_since: None };
+        relays.insert(relay, follower);
+    }
+
+    /// A subscription is over.
+    pub(super) fn detach(&self, relay: &PublicKey, subscription: u64) {
+        if let Some(follower) = self.lock().get_mut(relay)
+            && follower.subscription == subscription
+        {
+            let reached = *follower.applied.borrow();
+            // Dropping the old sender wakes those who wait for it.
+            follower.applied = watch::Sender::new(reached);
+            follower.gone_since = Some(Instant::now());
+        }
+    }
+
+    /// Does that relay follow by that subscription?
+    pub(crate) fn is_current(&self, relay: &PublicKey, subscription: u64) -> bool {
+        self.lock()
+            .get(relay)
+            .is_some_and(|follower| follower.subscription == subscription && follower.gone_since.is_none())
+    }
+
+    /// A relay acts by this epoch.
+    pub(crate) fn applied(&self, relay: &PublicKey, epoch: u64) {
+        if let Some(follower) = self.lock().get(relay) {
+            follower.applied.send_if_modified(|reached| {
+                let news = epoch > *reached;
+                *reached = epoch.max(*reached);
+                news
+            });
+        }
+    }
+
+    /// Forgets a relay for good.
+    pub(crate) fn remove(&self, relay: &PublicKey) {
+        self.lock().remove(relay);
+    }
+
+    /// How a relay stands.
+    pub(crate) fn standing(&self, relay: &PublicKey) -> Standing {
+        let relays = self.lock();
+        relays.get(relay).map_or(Standing { connected: false, epoch: 0 }, |follower| Standing {
+            connected: follower.gone_since.is_none(),
+            epoch: *follower.applied.borrow(),
+        })
+    }
+
+    /// Relays that follow at this moment.
+    pub(crate) fn connected(&self) -> usize {
+        self.lock().values().filter(|follower| follower.gone_since.is_none()).count()
+    }
+
+    /// Waits until every connected relay acts by `epoch`, but not for longer than `limit`, and says who does.
+    /// A relay that cannot be heard but may still be serving is named too.
+    pub(crate) async fn confirm(&self, epoch: u64, limit: Duration) -> Vec<RelayApplied> {
+        let begun = Instant::now();
+        let waits: Vec<_> = {
+            let relays = self.lock();
+            let current = relays.iter().filter(|(_, follower)| !follower.is_over(self.hard_staleness));
+            current.map(|(id, follower)| (*id, follower.gone_since, follower.applied.subscribe())).collect()
+        };
+        let answers = waits.into_iter().map(|(id, gone, mut applied)| async move {
+            let reached = match gone {
+                None => {
+                    let reached =
+                        timeout_at(begun + limit, applied.wait_for(|reached| *reached >= epoch)).await;
+                    matches!(reached, Ok(Ok(_)))
+                }
+                Some(_) => *applied.borrow() >= epoch,
+            };
+            let ms = reached.then(|| u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+            RelayApplied { id, applied: reached, ms }
+        });
+        let mut answers = join_all(answers).await;
+        answers.sort_by_key(|answer| answer.id);
+        answers
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PublicKey, Follower>> {
+        // Each change under the lock is whole, so that a panic elsewhere leaves nothing half done.
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follower {
+    fn is_over(&self, hard_staleness: Duration) -> bool {
+        self.gone_since.is_some_and(|since| since.elapsed() >= hard_staleness)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mytunnel_keys::secret::Seed;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(2);
+    const HARD: Duration = Duration::from_secs(900);
+
+    fn relay(number: u8) -> PublicKey {
+        Seed::from_bytes([number; 32]).public()
+    }
+
+    fn following(relays: &[u8]) -> Arc<Followers> {
+        let followers = Followers::new(HARD);
+        for number in relays {
+            followers.attach(relay(*number), u64::from(*number));
+        }
+        Arc::new(followers)
+    }
+
+    fn applied(answers: &[RelayApplied], number: u8) -> Option<bool> {
+        answers.iter().find(|answer| answer.id == relay(number)).map(|answer| answer.applied)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_answers_as_soon_as_the_last_has_applied() {
+        let followers = following(&[1, 2]);
+        let waiting = tokio::task::JoinSet::from_iter([{
+            let followers = followers.clone();
+            async move {
+                let begun = Instant::now();
+                (followers.confirm(5, LIMIT).await, begun.elapsed())
+            }
+        }]);
+        followers.applied(&relay(1), 7);
+        tokio::time::advance(Duration::from_millis(30)).await;
+        followers.applied(&relay(2), 4);
+        tokio::time::advance(Duration::from_millis(10)).await;
+        followers.applied(&relay(2), 5);
+        let (answers, took) = waiting.join_all().await.remove(0);
+        assert_eq!((applied(&answers, 1), applied(&answers, 2)), (Some(true), Some(true)));
+        assert!(took < Duration::from_millis(100), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_is_named_after_two_seconds() {
+        let followers = following(&[1, 2]);
+        followers.applied(&relay(1), 5);
+        let begun = Instant::now();
+        let answers = followers.confirm(5, LIMIT).await;
+        assert_eq!((applied(&answers, 1), applied(&answers, 2)), (Some(true), Some(false)));
+        assert_eq!(begun.elapsed(), LIMIT);
+        assert_eq!(answers.iter().find(|answer| !answer.applied).unwrap().ms, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_goes_while_waited_for_is_named_at_once() {
+        let followers = following(&[1]);
+        let (answers, ()) = tokio::join!(followers.confirm(5, LIMIT), async {
+            tokio::time::advance(Duration::from_millis(50)).await;
+            followers.detach(&relay(1), 1);
+        });
+        assert_eq!(applied(&answers, 1), Some(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_gone_is_named_until_it_can_serve_nobody_and_not_waited_for() {
+        let followers = following(&[1]);
+        followers.expect(relay(2));
+        followers.detach(&relay(1), 1);
+        let begun = Instant::now();
+        let answers = followers.confirm(1, LIMIT).await;
+        assert_eq!((applied(&answers, 1), applied(&answers, 2)), (Some(false), Some(false)));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        tokio::time::advance(HARD).await;
+        assert_eq!(followers.confirm(1, LIMIT).await, vec![]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_old_subscription_does_not_end_the_new_one() {
+        let followers = following(&[1]);
+        followers.attach(relay(1), 9);
+        followers.detach(&relay(1), 1);
+        assert!(followers.standing(&relay(1)).connected);
+        assert!(followers.is_current(&relay(1), 9) && !followers.is_current(&relay(1), 1));
+        followers.applied(&relay(1), 3);
+        followers.applied(&relay(1), 2);
+        assert_eq!(followers.standing(&relay(1)).epoch, 3);
+    }
+}

@@ -1,0 +1,77 @@
+//! The HTTP API under `/api/v1`: extract, call a verb, answer.
+
+mod account;
+mod call;
+mod error;
+mod key;
+mod relay;
+mod system;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::{get, post};
+
+pub use self::call::ClientAddress;
+pub(crate) use self::error::ApiError;
+use crate::shared::Shared;
+
+/// The path of a mint, which may be repeated.
+const MINT: &str = "/api/v1/mint";
+
+/// What handlers get.
+#[derive(Debug, Clone)]
+pub(crate) struct App(pub(crate) Arc<Shared>);
+
+impl Deref for App {
+    type Target = Arc<Shared>;
+
+    fn deref(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+/// Every route.
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/api/v1/auth/setup", post(account::set_up))
+        .route("/api/v1/auth/login", post(account::log_in))
+        .route("/api/v1/auth/logout", post(account::log_out))
+        .route("/api/v1/devices", post(account::add_device))
+        .route("/api/v1/projects", get(key::projects).post(key::create_project))
+        .route("/api/v1/projects/{id}", axum::routing::delete(key::delete_project))
+        .route(MINT, post(key::mint))
+        .route("/api/v1/tokens", get(key::list))
+        .route("/api/v1/tokens/{nonce}", get(key::show).delete(key::revoke))
+        .route("/api/v1/tunnels", get(relay::tunnels))
+        .route("/api/v1/audit", get(system::audit))
+        .route("/api/v1/audit/verify", get(system::verify_audit))
+        .route("/api/v1/relays", get(relay::list))
+        .route("/api/v1/relays/{id}", axum::routing::delete(relay::revoke))
+        .route("/api/v1/relays/join-tokens", post(relay::join_token))
+        .route("/api/v1/relay/join", post(relay::join))
+        .route("/api/v1/relay/renew", post(relay::renew))
+        .route("/api/v1/relay/feed", post(relay::feed))
+        .route("/api/v1/relay/reports", post(relay::reports))
+        .route("/api/v1/bootstrap", get(system::bootstrap))
+        .route("/healthz", get(system::alive))
+        .route("/readyz", get(system::ready))
+        .fallback(async || ApiError::Http(StatusCode::NOT_FOUND, "there is nothing here"))
+        .method_not_allowed_fallback(async || {
+            ApiError::Http(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
+        })
+        .layer(map_response(keep_private))
+        .with_state(app)
+}
+
+/// Answers are for the one who asked: no cache keeps them, no page frames or guesses at them.
+async fn keep_private(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,69 @@
+//! Relays and tunnels.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use mytunnel_keys::api::{JoinToken, RelayJoin, RelayJoined, Relays, RevokeAnswer, Tunnels};
+use mytunnel_keys::feed::{Report, Subscribe};
+use mytunnel_keys::id::PublicKey;
+use serde::Deserialize;
+
+use super::call::{Call, Cbor, Open, Params, Segment};
+use super::{ApiError, App};
+use crate::relays::relay_key;
+
+pub(super) async fn tunnels(State(app): State<App>, call: Call<()>) -> Result<Json<Tunnels>, ApiError> {
+    app.tunnels(&call.caller).await.map(Json)
+}
+
+pub(super) async fn list(State(app): State<App>, call: Call<()>) -> Result<Json<Relays>, ApiError> {
+    app.relays(&call.caller).await.map(Json)
+}
+
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Segment(id): Segment<PublicKey>,
+    call: Call<()>,
+) -> Result<Json<RevokeAnswer>, ApiError> {
+    app.revoke_relay(call.caller, id).await.map(Json)
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Ttl {
+    /// Seconds that the token is good for.
+    ttl: Option<u64>,
+}
+
+pub(super) async fn join_token(
+    State(app): State<App>,
+    Params(query): Params<Ttl>,
+    call: Call<()>,
+) -> Result<Json<JoinToken>, ApiError> {
+    app.join_token(&call.caller, query.ttl).await.map(Json)
+}
+
+pub(super) async fn join(
+    State(app): State<App>,
+    call: Open<Json<RelayJoin>>,
+) -> Result<Json<RelayJoined>, ApiError> {
+    app.join(call.body.0).await.map(Json)
+}
+
+pub(super) async fn renew(State(app): State<App>, call: Call<()>) -> Result<Json<RelayJoined>, ApiError> {
+    app.renew_relay(&call.caller).await.map(Json)
+}
+
+pub(super) async fn feed(State(app): State<App>, call: Call<Cbor<Subscribe>>) -> Result<Response, ApiError> {
+    let frames: Body = app.follow(relay_key(&call.caller)?, call.body.0).await?.into_body();
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], frames).into_response())
+}
+
+pub(super) async fn reports(
+    State(app): State<App>,
+    call: Call<Cbor<Vec<Report>>>,
+) -> Result<StatusCode, ApiError> {
+    app.take_reports(relay_key(&call.caller)?, call.body.0).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,41 @@
+//! The audit log, bootstrap, and signs of life.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use mytunnel_keys::api::{AuditLog, Bootstrap};
+use serde_json::{Value, json};
+
+use super::call::{Call, Params};
+use super::{ApiError, App};
+use crate::audit::{AuditQuery, Verdict};
+
+pub(super) async fn audit(
+    State(app): State<App>,
+    Params(query): Params<AuditQuery>,
+    call: Call<()>,
+) -> Result<Json<AuditLog>, ApiError> {
+    app.audit(&call.caller, query).await.map(Json)
+}
+
+pub(super) async fn verify_audit(State(app): State<App>, call: Call<()>) -> Result<Json<Verdict>, ApiError> {
+    app.verify_audit(&call.caller).await.map(Json)
+}
+
+pub(super) async fn bootstrap(State(app): State<App>) -> Result<Json<Bootstrap>, ApiError> {
+    app.bootstrap().await.map(Json)
+}
+
+/// The process runs.
+pub(super) async fn alive() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// The store answers, so that requests can be served.
+pub(super) async fn ready(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    if app.stop.is_cancelled() {
+        return Err(ApiError::Http(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down"));
+    }
+    app.store.lacks_owner().await?;
+    Ok(Json(json!({"status": "ready"})))
+}

@@ -1,0 +1,284 @@
+//! The coordinator's own keys: root, issuer, feed, each a separate seed in a file of its own.
+//!
+//! The root signs the trust bundle and nothing else. Once the bundle is there the root is not needed to run:
+//! `root.key` may be moved to offline storage, and comes back only to change the bundle. The other two sign
+//! certificates and the feed and stay.
+
+use mytunnel_keys::certificate::{self, Claims, Flags, IssuerKey, Kind};
+use mytunnel_keys::feed::FeedKey;
+use mytunnel_keys::id::{Cluster, Kid, PublicKey};
+use mytunnel_keys::secret::Seed;
+use mytunnel_keys::trust::{IssuerEntry, KeyUse, RootFingerprint, RootKey, Trust, TrustBundle};
+
+use crate::data_dir::DataDir;
+use crate::error::OpenError;
+use crate::random;
+use crate::store::{FeedSigner, KeyKind, KeyRow};
+
+/// How long the root vouches for the issuer's and the feed's key, in seconds: ten years.
+const BUNDLE_LIFE: u64 = 10 * 365 * 24 * 3600;
+/// Bytes of a certificate that are kept free of name patterns, for all its other claims at their largest.
+const OTHER_CLAIMS: usize = 310;
+const ROOT: &str = "root";
+const ISSUER: &str = "issuer";
+const FEED: &str = "feed";
+
+/// The seeds, as they lie in the data directory.
+#[derive(Debug)]
+pub(crate) struct Seeds {
+    /// Absent when it was moved away.
+    root: Option<Seed>,
+    issuer: Seed,
+    feed: Seed,
+}
+
+impl Seeds {
+    /// New seeds, for a store in memory.
+    pub(crate) fn fresh() -> Result<Self, OpenError> {
+        Ok(Self { root: Some(fresh()?), issuer: fresh()?, feed: fresh()? })
+    }
+
+    /// Is any of the key files there?
+    pub(crate) fn any_in(dir: &DataDir) -> bool {
+        [ROOT, ISSUER, FEED].iter().any(|name| dir.key_path(name).exists())
+    }
+
+    /// Reads the seeds of a store that has a trust bundle. Blocks.
+    pub(crate) fn read(dir: &DataDir) -> Result<Self, OpenError> {
+        let needed = |name| {
+            let missing = || OpenError::KeyMissing { path: dir.key_path(name) };
+            dir.read_key(name)?.map(|key| Seed::from_bytes(*key)).ok_or_else(missing)
+        };
+        let root = dir.read_key(ROOT)?.map(|key| Seed::from_bytes(*key));
+        Ok(Self { root, issuer: needed(ISSUER)?, feed: needed(FEED)? })
+    }
+
+    /// Reads the seeds, making those that are missing: a first start, or one that was cut short. Blocks.
+    pub(crate) fn read_or_make(dir: &DataDir) -> Result<Self, OpenError> {
+        let made = |name| match dir.read_key(name)? {
+            Some(key) => Ok::<_, OpenError>(Seed::from_bytes(*key)),
+            None => {
+                let seed = fresh()?;
+                dir.write_key(name, seed.expose())?;
+                Ok(seed)
+            }
+        };
+        Ok(Self { root: Some(made(ROOT)?), issuer: made(ISSUER)?, feed: made(FEED)? })
+    }
+
+    /// Signs the first bundle of a cluster; answers the root's public key and the bundle.
+    pub(crate) fn first_bundle(&self, cluster: &Cluster, era: u64, now: u64) -> Option<(PublicKey, Vec<u8>)> {
+        let root = self.root.clone()?;
+        let entry = |seed: &Seed, usage| IssuerEntry {
+            key: seed.public(),
+            usage,
+            not_before: now,
+            not_after: now + BUNDLE_LIFE,
+        };
+        let bundle = TrustBundle {
+            version: 1,
+            cluster: cluster.clone(),
+            era,
+            issued_at: now,
+            keys: vec![entry(&self.issuer, KeyUse::Certificate), entry(&self.feed, KeyUse::Feed)],
+        };
+        Some((root.public(), RootKey::new(root).sign(&bundle)))
+    }
+}
+
+fn fresh() -> Result<Seed, OpenError> {
+    random::bytes().map(Seed::from_bytes).map_err(|_| OpenError::Random)
+}
+
+/// What signs for the coordinator, and what others check it by.
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    key: IssuerKey,
+    feed: FeedKey,
+    trust: Trust,
+}
+
+/// A stored key cannot be put into a certificate.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum IssueError {
+    /// Master keys have none.
+    #[error("a master key has no certificate")]
+    Master,
+    /// It would break a rule of certificates.
+    #[error("the certificate would not be valid")]
+    Claims(#[from] certificate::ClaimsError),
+}
+
+impl Issuer {
+    /// Puts the seeds to work for the cluster that `bundle` is for.
+    ///
+    /// # Errors
+    /// When bundle, cluster and seeds do not belong together.
+    pub(crate) fn new(
+        seeds: Seeds,
+        root: &PublicKey,
+        bundle: &[u8],
+        cluster: &Cluster,
+        now: u64,
+    ) -> Result<Self, OpenError> {
+        let unusable = |problem| OpenError::Trust { problem };
+        let trust =
+            Trust::open(bundle, &RootFingerprint::of(root)).map_err(|_| unusable("it does not verify"))?;
+        if trust.cluster() != cluster {
+            return Err(unusable("it is for another domain"));
+        }
+        let fits = |seed: &Seed, usage| trust.key(Kid::of(&seed.public()), usage, now).is_ok();
+        if !fits(&seeds.issuer, KeyUse::Certificate) || !fits(&seeds.feed, KeyUse::Feed) {
+            return Err(unusable("it does not vouch for the keys in the data directory at this time"));
+        }
+        if seeds.root.is_some_and(|seed| seed.public() != *root) {
+            return Err(unusable("it was signed by another root than root.key"));
+        }
+        Ok(Self { key: IssuerKey::new(seeds.issuer), feed: FeedKey::new(seeds.feed), trust })
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        self.trust.cluster()
+    }
+
+    pub(crate) const fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// What signs the feed.
+    pub(crate) fn feed_signer(&self) -> FeedSigner {
+        FeedSigner { key: self.feed.clone(), cluster: self.cluster().clone() }
+    }
+
+    /// Bytes that name patterns may take in a certificate of this cluster.
+    pub(crate) fn room(&self) -> usize {
+        certificate::MAX_CERTIFICATE - OTHER_CLAIMS - self.cluster().as_str().len()
+    }
+
+    /// The certificate of a stored key; the same key gives the same certificate.
+    pub(crate) fn certify(&self, key: &KeyRow) -> Result<Vec<u8>, IssueError> {
+        let claims = self.claims(key).ok_or(IssueError::Master)?;
+        Ok(certificate::issue(&claims, &self.key)?)
+    }
+
+    fn claims(&self, key: &KeyRow) -> Option<Claims> {
+        let kind = match key.kind {
+            KeyKind::User => Kind::UserDevice,
+            KeyKind::Child => Kind::Child,
+            KeyKind::Relay => Kind::Relay,
+            KeyKind::Master => return None,
+        };
+        let flag = |set, flag| if set { flag } else { Flags::NONE };
+        Some(Claims {
+            cluster: self.cluster().clone(),
+            serial: key.serial,
+            kind,
+            subject: key.subject,
+            tenant: key.tenant.clone(),
+            project: key.project.clone(),
+            parent: key.parent,
+            hosts: key.hosts.clone(),
+            scopes: key.scopes,
+            issued_at: key.issued_at,
+            not_before: key.issued_at,
+            not_after: key.not_after?,
+            max_tunnels: key.max_tunnels,
+            budget: None,
+            max_staleness: key.max_staleness,
+            flags: flag(key.bound, Flags::BOUND).with(flag(key.replaces.is_some(), Flags::MAY_REPLACE)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mytunnel_keys::id::{NamePattern, Scopes, Serial};
+
+    use super::*;
+    use crate::authority;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn issuer(cluster: &str) -> Issuer {
+        let cluster = cluster.parse().unwrap();
+        let seeds = Seeds::fresh().unwrap();
+        let (root, bundle) = seeds.first_bundle(&cluster, 1, NOW).unwrap();
+        Issuer::new(seeds, &root, &bundle, &cluster, NOW).unwrap()
+    }
+
+    fn child(hosts: Vec<NamePattern>) -> KeyRow {
+        let seed = Seed::from_bytes([9; 32]);
+        let tenant = format!("ten_{}", "a".repeat(16)).parse().unwrap();
+        let row = authority::relay(Serial::from_bytes([3; 16]), seed.public(), &tenant, NOW);
+        KeyRow {
+            kind: KeyKind::Child,
+            project: format!("proj_{}", "b".repeat(16)).parse().ok(),
+            parent: Some(Serial::from_bytes([4; 16])),
+            hosts,
+            scopes: Scopes::all(),
+            not_after: Some(NOW + authority::MAX_TTL),
+            max_tunnels: u16::MAX,
+            max_staleness: u32::MAX,
+            replaces: Some(Serial::from_bytes([5; 16])),
+            ..row
+        }
+    }
+
+    #[test]
+    fn a_certificate_verifies_under_the_bundle_and_is_the_same_each_time() {
+        let issuer = issuer("tun.example");
+        let row = child(vec![NamePattern::any()]);
+        let certificate = issuer.certify(&row).unwrap();
+        assert_eq!(issuer.certify(&row).unwrap(), certificate);
+        let verified = certificate::verify(&certificate, issuer.trust(), &row.subject, NOW + 5).unwrap();
+        assert_eq!(verified.serial, row.serial);
+        assert_eq!(verified.parent, row.parent);
+        assert!(verified.flags.contains(Flags::BOUND) && verified.flags.contains(Flags::MAY_REPLACE));
+    }
+
+    #[test]
+    fn what_the_room_allows_always_fits_a_certificate() {
+        for domain in ["localhost".to_owned(), format!("{}.{}.ab", "c".repeat(63), "d".repeat(61))] {
+            let issuer = issuer(&domain);
+            let mut left = issuer.room();
+            let mut hosts = Vec::new();
+            while left > 2 && hosts.len() < 8 {
+                let length = (left - 2).min(63);
+                hosts.push("x".repeat(length).parse().unwrap());
+                left -= length + 2;
+            }
+            issuer.certify(&child(hosts)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_master_key_gets_no_certificate() {
+        let row = KeyRow { kind: KeyKind::Master, ..child(Vec::new()) };
+        assert!(matches!(issuer("localhost").certify(&row), Err(IssueError::Master)));
+    }
+
+    #[test]
+    fn bundle_cluster_and_keys_must_belong_together() {
+        let cluster: Cluster = "localhost".parse().unwrap();
+        let seeds = Seeds::fresh().unwrap();
+        let (root, bundle) = seeds.first_bundle(&cluster, 1, NOW).unwrap();
+        let open = |seeds, domain: &str, now| {
+            Issuer::new(seeds, &root, &bundle, &domain.parse().unwrap(), now)
+                .map(drop)
+                .unwrap_err()
+                .to_string()
+        };
+        let again = |seeds: &Seeds| Seeds {
+            root: seeds.root.clone(),
+            issuer: seeds.issuer.clone(),
+            feed: seeds.feed.clone(),
+        };
+        assert!(open(again(&seeds), "tun.example", NOW).contains("another domain"));
+        assert!(open(Seeds::fresh().unwrap(), "localhost", NOW).contains("does not vouch"));
+        assert!(open(again(&seeds), "localhost", NOW + 2 * BUNDLE_LIFE).contains("does not vouch"));
+        let other_root = Seeds { root: Some(fresh().unwrap()), ..again(&seeds) };
+        assert!(open(other_root, "localhost", NOW).contains("another root"));
+        let without_root = Seeds { root: None, ..seeds };
+        assert!(Issuer::new(without_root, &root, &bundle, &cluster, NOW).is_ok());
+    }
+}

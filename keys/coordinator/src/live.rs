@@ -1,0 +1,142 @@
+//! Which tunnels are up at this moment, as the connected relays say.
+//!
+//! Kept in memory only: a relay tells all its tunnels when it begins to follow the feed, so that a restart
+//! loses nothing, and what a relay told is forgotten when it goes.
+
+use std::collections::HashMap;
+
+use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
+
+/// Tunnels believed of one relay.
+const MAX_PER_RELAY: usize = 200_000;
+
+/// Tunnels by relay, with counts by key.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    relays: HashMap<PublicKey, HashMap<TunnelId, Holder>>,
+    by_key: HashMap<Serial, u32>,
+    by_tunnel: HashMap<TunnelId, u32>,
+}
+
+/// Who serves a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) serial: Serial,
+    /// The key that minted it.
+    pub(crate) parent: Option<Serial>,
+}
+
+impl Live {
+    /// A tunnel is up on a relay; a later holder takes the place of an earlier one.
+    pub(crate) fn up(&mut self, relay: PublicKey, tunnel: TunnelId, holder: Holder) {
+        self.down(relay, tunnel, None);
+        let tunnels = self.relays.entry(relay).or_default();
+        if tunnels.len() < MAX_PER_RELAY {
+            tunnels.insert(tunnel, holder);
+            self.count(tunnel, holder, 1);
+        }
+    }
+
+    /// A tunnel is no longer up on a relay; with `serial` only if it is still that key's.
+    pub(crate) fn down(&mut self, relay: PublicKey, tunnel: TunnelId, serial: Option<Serial>) {
+        let Some(tunnels) = self.relays.get_mut(&relay) else { return };
+        let Some(holder) = tunnels.get(&tunnel).copied() else { return };
+        if serial.is_none_or(|serial| serial == holder.serial) {
+            tunnels.remove(&tunnel);
+            self.count(tunnel, holder, -1);
+        }
+    }
+
+    /// A relay can no longer be heard.
+    pub(crate) fn forget(&mut self, relay: &PublicKey) {
+        for (tunnel, holder) in self.relays.remove(relay).unwrap_or_default() {
+            self.count(tunnel, holder, -1);
+        }
+    }
+
+    /// Tunnels that the key and its children have up.
+    pub(crate) fn count_of(&self, key: &Serial) -> u32 {
+        self.by_key.get(key).copied().unwrap_or(0)
+    }
+
+    /// Is it up anywhere?
+    pub(crate) fn is_up(&self, tunnel: &TunnelId) -> bool {
+        self.by_tunnel.contains_key(tunnel)
+    }
+
+    fn count(&mut self, tunnel: TunnelId, holder: Holder, change: i32) {
+        for key in [Some(holder.serial), holder.parent].into_iter().flatten() {
+            step(&mut self.by_key, key, change);
+        }
+        step(&mut self.by_tunnel, tunnel, change);
+    }
+}
+
+fn step<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: K, change: i32) {
+    let count = counts.get(&key).copied().unwrap_or(0).saturating_add_signed(change);
+    if count == 0 {
+        counts.remove(&key);
+    } else {
+        counts.insert(key, count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mytunnel_keys::secret::Seed;
+
+    use super::*;
+
+    fn relay(number: u8) -> PublicKey {
+        Seed::from_bytes([number; 32]).public()
+    }
+
+    fn tunnel(number: u8) -> TunnelId {
+        TunnelId::from_bytes([number; 16])
+    }
+
+    fn serial(number: u8) -> Serial {
+        Serial::from_bytes([number; 16])
+    }
+
+    fn child(number: u8) -> Holder {
+        Holder { serial: serial(number), parent: Some(serial(100)) }
+    }
+
+    #[test]
+    fn a_parent_counts_its_childrens_tunnels() {
+        let mut live = Live::default();
+        live.up(relay(1), tunnel(1), child(1));
+        live.up(relay(1), tunnel(2), child(2));
+        live.up(relay(2), tunnel(3), child(2));
+        assert_eq!(live.count_of(&serial(1)), 1);
+        assert_eq!(live.count_of(&serial(2)), 2);
+        assert_eq!(live.count_of(&serial(100)), 3);
+        live.down(relay(1), tunnel(2), Some(serial(2)));
+        assert_eq!(live.count_of(&serial(100)), 2);
+        assert!(!live.is_up(&tunnel(2)));
+    }
+
+    #[test]
+    fn a_late_word_of_the_old_holder_does_not_end_the_new_one() {
+        let mut live = Live::default();
+        live.up(relay(1), tunnel(1), child(1));
+        live.up(relay(1), tunnel(1), child(2));
+        live.down(relay(1), tunnel(1), Some(serial(1)));
+        assert!(live.is_up(&tunnel(1)));
+        assert_eq!((live.count_of(&serial(1)), live.count_of(&serial(2))), (0, 1));
+    }
+
+    #[test]
+    fn what_a_relay_told_goes_with_it_and_nothing_else() {
+        let mut live = Live::default();
+        live.up(relay(1), tunnel(1), child(1));
+        live.up(relay(2), tunnel(1), child(1));
+        live.up(relay(1), tunnel(2), child(2));
+        live.forget(&relay(1));
+        assert!(live.is_up(&tunnel(1)) && !live.is_up(&tunnel(2)));
+        assert_eq!(live.count_of(&serial(100)), 1);
+        live.forget(&relay(2));
+        assert!(live.by_tunnel.is_empty() && live.by_key.is_empty() && live.relays.is_empty());
+    }
+}

@@ -1,0 +1,332 @@
+//! Relays: how they join, follow the feed and report; and the tunnels that they report.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use mytunnel_keys::api;
+use mytunnel_keys::error::Code;
+use mytunnel_keys::feed::{Report, Subscribe};
+use mytunnel_keys::id::{PublicKey, Serial, TunnelId, TunnelName};
+use mytunnel_keys::secret::JoinSecret;
+use mytunnel_keys::token::{RelayToken, Token};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::audit::{Act, Entry, Party};
+use crate::authority::{self, Caller, Refusal};
+use crate::feed::{Attach, FeedLink};
+use crate::http::ApiError;
+use crate::random;
+use crate::shared::{Public, Shared};
+use crate::store::{KeyKind, KeyRow, NewRelay, StoreError, Up};
+
+/// Longest life of a join token, in seconds.
+const MAX_JOIN_TTL: u64 = 24 * 3600;
+/// Addresses of a relay, and their length together.
+const MAX_ADDRS: usize = 32;
+const MAX_ADDRS_LENGTH: usize = 4096;
+/// Tunnels in one answer.
+const MAX_TUNNELS: u64 = 10_000;
+/// Reports that may wait, and that are taken in one go.
+const REPORTS: usize = 1024;
+const BATCH: usize = 256;
+
+impl Shared {
+    /// Makes a token by which one relay can join, once.
+    pub(crate) async fn join_token(
+        &self,
+        caller: &Caller,
+        ttl: Option<u64>,
+    ) -> Result<api::JoinToken, ApiError> {
+        self.operator(caller, "let relays join")?;
+        let ttl = ttl.unwrap_or(self.limits.join_token.as_secs());
+        if !(authority::MIN_TTL..=MAX_JOIN_TTL).contains(&ttl) {
+            let message = format!("ttl: a join token lives {} to {MAX_JOIN_TTL} seconds", authority::MIN_TTL);
+            return Err(ApiError::bad_request(message));
+        }
+        let now = self.clock.now();
+        let secret = JoinSecret::from_bytes(random::bytes()?);
+        self.store.add_join_token(secret.digest(), now + ttl, caller.party(), now).await??;
+        let token =
+            Token::Relay(RelayToken { secret, root: *self.issuer.trust().root(), server: self.public().url });
+        Ok(api::JoinToken { token: token.to_text().to_string(), expires_at: now + ttl })
+    }
+
+    /// Enrols a relay that shows a join token.
+    pub(crate) async fn join(&self, join: api::RelayJoin) -> Result<api::RelayJoined, ApiError> {
+        let token = Some(JoinSecret::from_bytes(join.secret).digest());
+        self.enroll(join.public_key, token, Vec::new()).await
+    }
+
+    /// Gives a relay's certificate a new life.
+    pub(crate) async fn renew_relay(&self, caller: &Caller) -> Result<api::RelayJoined, ApiError> {
+        let key = relay_key(caller)?;
+        let row = self.store.renew_relay(key.serial, self.clock.now()).await?;
+        self.joined(&row)
+    }
+
+    /// Enrols the relay inside this process, which needs no token.
+    pub(crate) async fn enroll(
+        &self,
+        subject: PublicKey,
+        token: Option<[u8; 32]>,
+        addrs: Vec<String>,
+    ) -> Result<api::RelayJoined, ApiError> {
+        let serial = Serial::from_bytes(random::bytes()?);
+        let new = NewRelay { serial, subject, token, addrs: checked(addrs)? };
+        let row = self.store.enroll_relay(new, self.clock.now()).await??;
+        self.joined(&row)
+    }
+
+    fn joined(&self, row: &KeyRow) -> Result<api::RelayJoined, ApiError> {
+        let certificate = self.issuer.certify(row)?;
+        Ok(api::RelayJoined { certificate, trust: self.issuer.trust().bytes().to_vec() })
+    }
+
+    /// Begins a relay's subscription, whose frames come through the answer.
+    pub(crate) async fn follow(&self, relay: &KeyRow, asked: Subscribe) -> Result<Followed, ApiError> {
+        let now = self.clock.now();
+        let head = self.store.head().borrow().feed;
+        if asked.since.is_some_and(|seen| (seen.era, seen.epoch) > (head.era, head.epoch)) {
+            tracing::error!(relay = %relay.subject, epoch = head.epoch,
+                "a relay has seen changes that this database does not have: was it restored from a backup?");
+        }
+        if self.followers.connected() >= self.limits.relays
+            && !self.followers.standing(&relay.subject).connected
+        {
+            return Err(ApiError::refused(Code::RateLimited, "too many relays follow the feed"));
+        }
+        let addrs = (!asked.addrs.is_empty()).then(|| checked(asked.addrs)).transpose()?;
+        self.store.see_relay(relay.serial, addrs, now).await?;
+        // What an earlier subscription told is void: the relay tells it again.
+        self.live().forget(&relay.subject);
+        let (answer, attached) = oneshot::channel();
+        let attach = Attach { relay: relay.subject, nonce: asked.nonce, answer };
+        self.feed.send(attach).await.map_err(|_| StoreError::Closed)?;
+        let attached = attached.await.map_err(|_| StoreError::Closed)??;
+        Ok(Followed { frames: attached.frames, subscription: attached.subscription })
+    }
+
+    /// The same for a relay inside this process, with a channel for its reports.
+    pub(crate) async fn link(
+        self: &Arc<Self>,
+        relay: KeyRow,
+        asked: Subscribe,
+    ) -> Result<FeedLink, ApiError> {
+        let Followed { frames, subscription } = self.follow(&relay, asked).await?;
+        let (reports, mut arriving) = mpsc::channel(REPORTS);
+        let shared = self.clone();
+        self.tasks.spawn(async move {
+            let mut batch = Vec::with_capacity(BATCH);
+            let stop = shared.stop.clone();
+            while let Some(1..) = stop.run_until_cancelled(arriving.recv_many(&mut batch, BATCH)).await {
+                if !shared.followers.is_current(&relay.subject, subscription) {
+                    return;
+                }
+                if let Err(error) = shared.take_reports(&relay, std::mem::take(&mut batch)).await {
+                    tracing::error!(%error, "a relay's reports could not be kept");
+                }
+            }
+        });
+        Ok(FeedLink { frames, reports })
+    }
+
+    /// Takes what a relay did, in its order. What it has applied counts first: somebody may be waiting for it.
+    pub(crate) async fn take_reports(&self, relay: &KeyRow, reports: Vec<Report>) -> Result<(), StoreError> {
+        for report in &reports {
+            if let Report::Applied { epoch, .. } = report {
+                self.followers.applied(&relay.subject, *epoch);
+            }
+        }
+        let mut reports = VecDeque::from(reports);
+        while let Some(report) = reports.pop_front() {
+            match report {
+                Report::Applied { .. } => {}
+                Report::TunnelUp { tunnel, name, project, serial, kind, .. } => {
+                    let mut ups = vec![Up { tunnel, name, project, serial, kind }];
+                    while let Some(Report::TunnelUp { .. }) = reports.front() {
+                        if let Some(Report::TunnelUp { tunnel, name, project, serial, kind, .. }) =
+                            reports.pop_front()
+                        {
+                            ups.push(Up { tunnel, name, project, serial, kind });
+                        }
+                    }
+                    self.tunnels_up(relay, ups).await?;
+                }
+                Report::TunnelDown { tunnel, serial, .. } => {
+                    self.live().down(relay.subject, tunnel, Some(serial));
+                }
+                Report::Refused { serial, code, .. } => self.note_refused_tunnel(relay, serial, code).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn tunnels_up(&self, relay: &KeyRow, ups: Vec<Up>) -> Result<(), StoreError> {
+        let tunnels: Vec<_> = ups.iter().map(|up| up.tunnel).collect();
+        let holders = self.store.tunnels_up(ups, self.clock.now()).await?;
+        let mut live = self.live();
+        for (tunnel, holder) in tunnels.into_iter().zip(holders) {
+            if let Some(holder) = holder {
+                live.up(relay.subject, tunnel, holder);
+            }
+        }
+        Ok(())
+    }
+
+    async fn note_refused_tunnel(
+        &self,
+        relay: &KeyRow,
+        serial: Option<Serial>,
+        code: Code,
+    ) -> Result<(), StoreError> {
+        let key = match serial {
+            Some(serial) => self.store.key(serial).await?,
+            None => None,
+        };
+        let reporter = Party::Key(KeyKind::Relay, relay.serial);
+        let entry = Entry {
+            at: self.clock.now(),
+            tenant: Some(key.as_ref().map_or_else(|| self.home.clone(), |key| key.tenant.clone())),
+            actor: key.as_ref().map_or_else(|| reporter.clone(), |key| Party::Key(key.kind, key.serial)),
+            act: Act::TunnelRefused,
+            subject: reporter,
+            project: key.and_then(|key| key.project),
+            detail: code.name().to_owned(),
+        };
+        self.note_refusal(entry).await;
+        Ok(())
+    }
+
+    /// Sweeps away what nobody needs: names that were not used for long, frames that every relay has.
+    pub(crate) async fn sweep(&self, frames_kept: u64) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        for relay in self.store.relays(now).await? {
+            if self.followers.standing(&relay.id).connected {
+                self.store.see_relay(relay.serial, None, now).await?;
+            }
+        }
+        let before = now.saturating_sub(self.limits.unused_name.as_secs());
+        let mut names = self.store.unused_names(before).await?;
+        {
+            let (live, cluster) = (self.live(), self.issuer.cluster());
+            names.retain(|(name, project)| !live.is_up(&TunnelId::derive(cluster, project, name)));
+        }
+        self.store.free_names(names, before, now).await?;
+        self.store.forget_frames(now.saturating_sub(frames_kept)).await
+    }
+
+    /// Every relay of the cluster, for its operator.
+    pub(crate) async fn relays(&self, caller: &Caller) -> Result<api::Relays, ApiError> {
+        self.operator(caller, "list relays")?;
+        let rows = self.store.relays(self.clock.now()).await?;
+        let relays = rows.into_iter().map(|row| {
+            let standing = self.followers.standing(&row.id);
+            api::RelayRow {
+                id: row.id,
+                addrs: row.addrs,
+                connected: standing.connected,
+                epoch: standing.epoch,
+            }
+        });
+        Ok(api::Relays { relays: relays.collect() })
+    }
+
+    /// Tunnels that the caller may see.
+    pub(crate) async fn tunnels(&self, caller: &Caller) -> Result<api::Tunnels, ApiError> {
+        let reach = authority::reach_of_tunnels(caller)?;
+        let rows = self.store.tunnels(reach.tenant, reach.project, reach.family, MAX_TUNNELS).await?;
+        let public = self.public();
+        let live = self.live();
+        let tunnels = rows.into_iter().map(|row| api::TunnelRow {
+            url: public.tunnel_url(self.issuer.cluster().as_str(), &row.name),
+            online: live.is_up(&row.id),
+            id: row.id,
+            name: row.name,
+            project: row.project,
+            kind: row.kind,
+            gates: Vec::new(),
+        });
+        Ok(api::Tunnels { tunnels: tunnels.collect() })
+    }
+
+    /// What a program must know before it can ask anything.
+    pub(crate) async fn bootstrap(&self) -> Result<api::Bootstrap, ApiError> {
+        let rows = self.store.relays(self.clock.now()).await?;
+        let connected = rows.into_iter().filter(|row| self.followers.standing(&row.id).connected);
+        let Public { endpoints, .. } = self.public();
+        Ok(api::Bootstrap {
+            cluster: self.issuer.cluster().clone(),
+            trust: self.issuer.trust().bytes().to_vec(),
+            relays: connected.map(|row| api::RelayAddress { peer_id: row.id, addrs: row.addrs }).collect(),
+            http: endpoints.http,
+            https: endpoints.https,
+        })
+    }
+
+    /// Relays and what belongs to no project concern the operator's own tenant only.
+    pub(crate) fn operator(&self, caller: &Caller, what: &str) -> Result<(), Refusal> {
+        let tenant = authority::may_administer(caller, what)?;
+        if tenant == self.home {
+            Ok(())
+        } else {
+            Err(Refusal::new(Code::ScopeDenied, format!("only the operator can {what}")))
+        }
+    }
+}
+
+/// A subscription that began.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) frames: mpsc::Receiver<Bytes>,
+    subscription: u64,
+}
+
+impl Followed {
+    /// The frames as the body of an answer: each with its length in front, four bytes, big endian.
+    pub(crate) fn into_body(self) -> axum::body::Body {
+        let frames =
+            futures::stream::unfold(self.frames, async |mut frames| Some((frames.recv().await?, frames)));
+        axum::body::Body::from_stream(frames.map(|frame| {
+            let length = u32::try_from(frame.len()).map_err(|_| StoreError::Malformed("frame"))?;
+            let mut framed = Vec::with_capacity(4 + frame.len());
+            framed.extend_from_slice(&length.to_be_bytes());
+            framed.extend_from_slice(&frame);
+            Ok::<_, StoreError>(Bytes::from(framed))
+        }))
+    }
+}
+
+impl Public {
+    /// Where visitors reach a tunnel: with TLS if there is any.
+    fn tunnel_url(&self, domain: &str, name: &TunnelName) -> Option<String> {
+        let secure = self.endpoints.https.as_deref().map(|endpoint| ("https", endpoint, ":443"));
+        let plain = self.endpoints.http.as_deref().map(|endpoint| ("http", endpoint, ":80"));
+        // Under localhost nobody but this machine's own CA has signed, which browsers do not know.
+        let local = domain == "localhost" || domain.ends_with(".localhost");
+        let (scheme, endpoint, usual) = if local { plain.or(secure) } else { secure.or(plain) }?;
+        let port = endpoint.rfind(':').map_or("", |colon| &endpoint[colon..]);
+        let port = if port == usual { "" } else { port };
+        Some(format!("{scheme}://{name}.{domain}{port}"))
+    }
+}
+
+/// The calling relay.
+pub(crate) fn relay_key(caller: &Caller) -> Result<&KeyRow, Refusal> {
+    match caller {
+        Caller::Key(key) if key.kind == KeyKind::Relay => Ok(key),
+        Caller::Key(_) | Caller::Account(_) => Err(Refusal::new(Code::ScopeDenied, "this is for relays")),
+    }
+}
+
+/// Addresses that can be kept: bounded, and each one word.
+fn checked(addrs: Vec<String>) -> Result<Vec<String>, ApiError> {
+    let length: usize = addrs.iter().map(String::len).sum();
+    let words =
+        addrs.iter().all(|addr| addr.starts_with('/') && addr.bytes().all(|byte| byte.is_ascii_graphic()));
+    if addrs.len() > MAX_ADDRS || length > MAX_ADDRS_LENGTH || !words {
+        return Err(ApiError::bad_request("addrs: these are not the multiaddresses of a relay"));
+    }
+    Ok(addrs)
+}

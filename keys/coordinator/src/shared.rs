@@ -1,0 +1,157 @@
+//! What every request shares, and the verbs that need more than one part of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use mytunnel_keys::id::TenantId;
+use mytunnel_keys::token::ServerUrl;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
+
+use crate::accounts::{Attempts, Passwords};
+use crate::audit::{Act, Entry, Party};
+use crate::authority::Refusal;
+use crate::config::{Clock, Endpoints, Limits};
+use crate::feed::{Attach, Followers};
+use crate::issuer::Issuer;
+use crate::live::Live;
+use crate::replays::Replays;
+use crate::sketch::{Limit, Sketch};
+use crate::store::{KeyRow, Store};
+
+/// Rows that the refusals of one actor may add to the audit log in a minute. Who knocks more often is still
+/// refused, but fills nothing.
+const REFUSALS: Limit = Limit { tries: 20, window: 60 };
+/// The same for all actors together.
+const ALL_REFUSALS: Limit = Limit { tries: 600, window: 60 };
+
+/// The coordinator behind its handle.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) followers: Arc<Followers>,
+    /// Where new subscriptions are asked for.
+    pub(crate) feed: mpsc::Sender<Attach>,
+    pub(crate) passwords: Passwords,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    /// The tenant that operates this coordinator.
+    pub(crate) home: TenantId,
+    /// Tasks that belong to the coordinator, and their end.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    public: RwLock<Public>,
+    attempts: Mutex<Attempts>,
+    replays: Mutex<Replays>,
+    live: Mutex<Live>,
+    refusals: Mutex<[Sketch; 2]>,
+    setup_code: Mutex<Option<Zeroizing<String>>>,
+}
+
+/// Where the outside finds things.
+#[derive(Debug, Clone)]
+pub(crate) struct Public {
+    pub(crate) url: ServerUrl,
+    pub(crate) endpoints: Endpoints,
+}
+
+/// The parts of [`Shared`] that are made elsewhere.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) followers: Arc<Followers>,
+    pub(crate) feed: mpsc::Sender<Attach>,
+    pub(crate) passwords: Passwords,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) home: TenantId,
+    pub(crate) public: Public,
+    pub(crate) setup_code: Option<String>,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            store: parts.store,
+            issuer: parts.issuer,
+            followers: parts.followers,
+            feed: parts.feed,
+            passwords: parts.passwords,
+            clock: parts.clock,
+            limits: parts.limits,
+            home: parts.home,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            public: RwLock::new(parts.public),
+            attempts: Mutex::new(Attempts::new()),
+            replays: Mutex::default(),
+            live: Mutex::default(),
+            refusals: Mutex::new([Sketch::new(REFUSALS), Sketch::new(ALL_REFUSALS)]),
+            setup_code: Mutex::new(parts.setup_code.map(Zeroizing::new)),
+        }
+    }
+
+    pub(crate) fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        lock(&self.attempts)
+    }
+
+    pub(crate) fn replays(&self) -> MutexGuard<'_, Replays> {
+        lock(&self.replays)
+    }
+
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        lock(&self.live)
+    }
+
+    pub(crate) fn public(&self) -> Public {
+        self.public.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_public(&self, public: Public) {
+        *self.public.write().unwrap_or_else(PoisonError::into_inner) = public;
+    }
+
+    /// The code that makes the first owner, while there is none.
+    pub(crate) fn setup_code(&self) -> Option<Zeroizing<String>> {
+        lock(&self.setup_code).clone()
+    }
+
+    pub(crate) fn forget_setup_code(&self) {
+        *lock(&self.setup_code) = None;
+    }
+
+    /// Writes a refusal into the audit log, unless its actor has filled its share of it.
+    pub(crate) async fn note_refusal(&self, entry: Entry) {
+        let admitted = {
+            let [by_actor, all] = &mut *lock(&self.refusals);
+            by_actor.admit(&entry.actor.to_string(), entry.at).is_ok() && all.admit(&(), entry.at).is_ok()
+        };
+        if admitted && let Err(error) = self.store.note(entry).await {
+            // The refusal stands all the same.
+            tracing::error!(%error, "a refusal is missing in the audit log");
+        }
+    }
+
+    /// A key that no longer stands was used.
+    pub(crate) async fn note_refused_request(&self, key: &KeyRow, refusal: &Refusal) {
+        let party = Party::Key(key.kind, key.serial);
+        let entry = Entry {
+            at: self.clock.now(),
+            tenant: Some(key.tenant.clone()),
+            actor: party.clone(),
+            act: Act::RequestRefused,
+            subject: party,
+            project: key.project.clone(),
+            detail: refusal.code.name().to_owned(),
+        };
+        self.note_refusal(entry).await;
+    }
+}
+
+/// Each change under these locks is whole, so that a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

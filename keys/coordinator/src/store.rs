@@ -1,0 +1,152 @@
+//! What the coordinator remembers: a set of domain operations over one database.
+//!
+//! Callers see operations ("mint", "revoke", "enrol"), never SQL. Each one is atomic: the act, its row in the
+//! audit log and its change in the feed are committed together or not at all, and an operation that answered
+//! has reached the disk. SQLite is behind it, in a file or in memory; another engine needs these operations
+//! and nothing more.
+
+mod accounts;
+mod audit;
+mod column;
+mod connect;
+mod engine;
+mod feed;
+mod keys;
+mod meta;
+mod projects;
+mod relays;
+mod revoke;
+mod sql;
+mod tunnels;
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use mytunnel_keys::feed::Position;
+use rusqlite::ErrorCode;
+use tokio::sync::watch;
+
+use self::engine::Engine;
+use self::sql::Writing;
+pub(crate) use self::{
+    accounts::{Account, NewOwner, SetupError},
+    audit::AuditFilter,
+    connect::exists,
+    feed::FeedSigner,
+    keys::{KeyFilter, KeyKind, KeyRow, NewDevice},
+    projects::{NewProject, Project},
+    relays::NewRelay,
+    revoke::Revoked,
+    tunnels::Up,
+};
+use crate::data_dir::DataDir;
+use crate::error::OpenError;
+
+/// Where the feed and the audit log end after a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) feed: Position,
+    /// Number of the last row of the audit log.
+    pub(crate) audit_seq: u64,
+    /// Its hash.
+    pub(crate) audit_hash: [u8; 32],
+}
+
+/// The database could not do what was asked. Nothing of the operation was kept.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk is full.
+    #[error("the disk of the database is full")]
+    Full,
+    /// The file or the disk became read-only.
+    #[error("the database can only be read")]
+    ReadOnly,
+    /// The file is damaged.
+    #[error("the database is damaged")]
+    Damaged(#[source] Arc<dyn Error + Send + Sync>),
+    /// The coordinator is shutting down.
+    #[error("the store is closed")]
+    Closed,
+    /// A thread for the database could not be started.
+    #[error("cannot start a thread for the database")]
+    Thread(#[source] Arc<io::Error>),
+    /// Anything else that the engine reports.
+    #[error("the database failed")]
+    Engine(#[source] Arc<dyn Error + Send + Sync>),
+    /// A stored value is not what it should be.
+    #[error("a stored {0} cannot be read")]
+    Malformed(&'static str),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(Arc::new(error)),
+            Some(_) | None => Self::Engine(Arc::new(error)),
+        }
+    }
+}
+
+/// A database that was opened, before it is known who signs for it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    engine: Engine,
+}
+
+impl Opened {
+    /// Opens or makes the database file in a locked directory. Blocks.
+    pub(crate) fn file(path: &Path, dir: DataDir) -> Result<Self, OpenError> {
+        let (writer, readers) = connect::file(path)?;
+        Ok(Self { engine: Engine::start(writer, readers, Some(dir))? })
+    }
+
+    /// A database that is gone when it is dropped.
+    pub(crate) fn memory() -> Result<Self, OpenError> {
+        let writer = connect::memory().map_err(StoreError::from)?;
+        Ok(Self { engine: Engine::start(writer, Vec::new(), None)? })
+    }
+
+    /// The locked directory, if the database is a file.
+    pub(crate) const fn dir(&self) -> Option<&DataDir> {
+        self.engine.dir()
+    }
+
+    /// The era of the feed.
+    pub(crate) fn era(&self) -> u64 {
+        self.engine.head().borrow().feed.era
+    }
+
+    /// The store, whose feed `signer` signs.
+    pub(crate) fn into_store(self, signer: FeedSigner) -> Store {
+        Store { engine: Arc::new(self.engine), signer: Arc::new(signer) }
+    }
+}
+
+/// The store. Cloning it makes another handle; the last one to go closes the database.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    engine: Arc<Engine>,
+    signer: Arc<FeedSigner>,
+}
+
+impl Store {
+    /// The head after each commit, as it happens.
+    pub(crate) fn head(&self) -> watch::Receiver<Head> {
+        self.engine.head()
+    }
+
+    /// Runs an operation that changes what relays must know, with what signs it.
+    async fn publishing<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Writing<'_>, &FeedSigner) -> Result<T, StoreError> + Send + 'static,
+    {
+        let signer = self.signer.clone();
+        self.engine.write(move |writing| operation(writing, &signer)).await
+    }
+}

@@ -1,0 +1,148 @@
+//! The audit log's rows. Only an operation that acts can write one, in its own transaction.
+
+use mytunnel_keys::id::{ProjectId, TenantId};
+use rusqlite::params;
+
+use super::sql::{Reading, Writing};
+use super::{Store, StoreError};
+use crate::audit::{Chain, Entry, Row};
+use crate::delegation::Nonce;
+
+/// Rows checked in one go.
+const PAGE: u64 = 2000;
+
+/// Which rows of the log to show.
+#[derive(Debug, Clone)]
+pub(crate) struct AuditFilter {
+    /// Rows of this tenant.
+    pub(crate) tenant: TenantId,
+    /// And the rows that belong to no tenant (relays, refused strangers).
+    pub(crate) system: bool,
+    /// Rows whose actor or subject is the key with this nonce.
+    pub(crate) key: Option<Nonce>,
+    pub(crate) project: Option<ProjectId>,
+    /// Not before this time.
+    pub(crate) since: Option<u64>,
+    /// Not after this time.
+    pub(crate) until: Option<u64>,
+    /// Rows before this number only.
+    pub(crate) before: Option<u64>,
+    pub(crate) limit: u64,
+}
+
+impl Writing<'_> {
+    /// Appends a row, chained to the last one.
+    pub(super) fn audit(&self, entry: &Entry) -> Result<(), StoreError> {
+        let last = self.head()?;
+        let row = Row::after(last.audit_seq + 1, &last.audit_hash, entry);
+        self.change(
+            "INSERT INTO audit (seq, at, tenant, actor, act, subject, project, detail, hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            params![
+                row.seq,
+                row.at,
+                row.tenant,
+                row.actor,
+                row.act,
+                row.subject,
+                row.project,
+                row.detail,
+                row.hash
+            ],
+        )?;
+        self.change(
+            "UPDATE head SET audit_seq = $1, audit_hash = $2 WHERE one = 1",
+            params![row.seq, row.hash],
+        )?;
+        Ok(())
+    }
+}
+
+impl Reading<'_> {
+    fn audit_rows_after(&self, seq: u64) -> Result<Vec<Row>, StoreError> {
+        self.all(
+            "SELECT seq, at, tenant, actor, act, subject, project, detail, hash FROM audit
+             WHERE seq > $1 ORDER BY seq LIMIT $2",
+            params![seq, PAGE],
+            row,
+        )
+    }
+}
+
+impl Store {
+    /// Writes a row for an act that changes nothing else, such as a refusal.
+    pub(crate) async fn note(&self, entry: Entry) -> Result<(), StoreError> {
+        self.engine.write(move |writing| writing.audit(&entry)).await
+    }
+
+    /// Rows that fit, the newest first.
+    pub(crate) async fn audit(&self, filter: AuditFilter) -> Result<Vec<Row>, StoreError> {
+        self.engine.read(move |reading| reading.audit_rows(&filter)).await
+    }
+
+    /// Follows the whole chain and compares its end with the head. Answers how far it holds, and the first row
+    /// that does not.
+    pub(crate) async fn verify_audit(&self) -> Result<(Chain, Option<u64>), StoreError> {
+        let mut chain = Chain::START;
+        loop {
+            // Page by page, so that other readers get their turn.
+            let (rows, head) = self
+                .engine
+                .read(move |reading| {
+                    Ok::<_, StoreError>((reading.audit_rows_after(chain.seq)?, reading.head()?))
+                })
+                .await?;
+            if rows.is_empty() {
+                let whole = chain == Chain { seq: head.audit_seq, hash: head.audit_hash };
+                return Ok((chain, (!whole).then_some(chain.seq + 1)));
+            }
+            if let Some(bad) = rows.iter().find(|row| !chain.accept(row)) {
+                return Ok((chain, Some(bad.seq)));
+            }
+        }
+    }
+}
+
+impl Reading<'_> {
+    fn audit_rows(&self, filter: &AuditFilter) -> Result<Vec<Row>, StoreError> {
+        let kinds = ["user", "master", "child", "relay"];
+        let parties = kinds.map(|kind| filter.key.as_ref().map(|nonce| format!("{kind}:{}", nonce.as_str())));
+        let [user, master, child, relay] = parties;
+        self.all(
+            "SELECT seq, at, tenant, actor, act, subject, project, detail, hash FROM audit
+             WHERE (tenant = $1 OR ($2 AND tenant IS NULL))
+               AND ($3 IS NULL OR actor IN ($3, $4, $5, $6) OR subject IN ($3, $4, $5, $6))
+               AND ($7 IS NULL OR project = $7)
+               AND at >= $8 AND at <= $9 AND seq < $10
+             ORDER BY seq DESC LIMIT $11",
+            params![
+                filter.tenant.as_str(),
+                filter.system,
+                user,
+                master,
+                child,
+                relay,
+                filter.project.as_ref().map(ProjectId::as_str),
+                filter.since.unwrap_or(0),
+                filter.until.unwrap_or(i64::MAX as u64),
+                filter.before.unwrap_or(i64::MAX as u64),
+                filter.limit,
+            ],
+            row,
+        )
+    }
+}
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        seq: row.get(0)?,
+        at: row.get(1)?,
+        tenant: row.get(2)?,
+        actor: row.get(3)?,
+        act: row.get(4)?,
+        subject: row.get(5)?,
+        project: row.get(6)?,
+        detail: row.get(7)?,
+        hash: row.get(8)?,
+    })
+}

@@ -1,0 +1,252 @@
+//! Threads that own the database connections.
+//!
+//! One writer thread owns the only connection that writes. Operations queue up in a bounded channel; whatever
+//! waits when a transaction starts goes into it together (group commit), each operation under a savepoint of
+//! its own, and nobody hears of success before the commit has reached the disk. Reader threads own a
+//! connection each and see the last commit.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::sql::{Reading, Writing};
+use super::{Head, StoreError};
+use crate::data_dir::DataDir;
+
+/// Operations that may wait for the writer; a caller beyond it waits for a place.
+const QUEUE: usize = 1024;
+/// Operations in one transaction: enough to share one sync of the disk among many, few enough that the first
+/// of them does not wait long.
+const BATCH: usize = 256;
+
+/// Called after the commit, or after it failed.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+type ReadJob = Box<dyn FnOnce(&Reading<'_>) + Send>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
+}
+
+/// One queued operation.
+trait WriteJob: Send {
+    /// Runs under a savepoint; says whether to keep what it wrote.
+    fn run(self: Box<Self>, writing: &Writing<'_>) -> (Keep, Answer);
+    /// Answers without running.
+    fn refuse(self: Box<Self>, why: StoreError);
+}
+
+struct Operation<F, T, E> {
+    operation: F,
+    answer: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> WriteJob for Operation<F, T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+    F: FnOnce(&Writing<'_>) -> Result<T, E> + Send,
+{
+    fn run(self: Box<Self>, writing: &Writing<'_>) -> (Keep, Answer) {
+        let Self { operation, answer } = *self;
+        let outcome = operation(writing);
+        let keep = if outcome.is_ok() { Keep::Yes } else { Keep::No };
+        let settle = move |committed: Result<(), StoreError>| {
+            let result = outcome.and_then(|value| committed.map(|()| value).map_err(E::from));
+            // A caller that went away does not want the answer; what it asked for is done all the same.
+            let _ = answer.send(result);
+        };
+        (keep, Box::new(settle))
+    }
+
+    fn refuse(self: Box<Self>, why: StoreError) {
+        let _ = self.answer.send(Err(why.into()));
+    }
+}
+
+/// The connections of a store, each on its thread. Dropping it waits for what is queued.
+#[derive(Debug)]
+pub(super) struct Engine {
+    writer: Option<mpsc::Sender<Box<dyn WriteJob>>>,
+    readers: Vec<mpsc::Sender<ReadJob>>,
+    next_reader: AtomicUsize,
+    threads: Vec<JoinHandle<()>>,
+    head: watch::Receiver<Head>,
+    /// Another process may have the directory only when the threads have ended.
+    dir: Option<DataDir>,
+}
+
+impl Engine {
+    /// Starts the threads. Without readers (a database in memory has one connection only) the writer reads too.
+    pub(super) fn start(
+        writer: Connection,
+        readers: Vec<Connection>,
+        dir: Option<DataDir>,
+    ) -> Result<Self, StoreError> {
+        let first = Reading::of(&writer).head()?;
+        let (publish, head) = watch::channel(first);
+        let next_reader = AtomicUsize::new(0);
+        let mut engine =
+            Self { writer: None, readers: Vec::new(), next_reader, threads: Vec::new(), head, dir };
+        for connection in readers {
+            let (queue, jobs) = mpsc::channel(QUEUE);
+            engine.spawn("store-reader", move || read_loop(&connection, jobs))?;
+            engine.readers.push(queue);
+        }
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        // Started last, so that it is joined last: the connection that closes last tidies the write-ahead log.
+        engine.spawn("store-writer", move || write_loop(&writer, jobs, &publish))?;
+        engine.writer = Some(queue);
+        Ok(engine)
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
+        self.threads.push(thread.map_err(|source| StoreError::Thread(Arc::new(source)))?);
+        Ok(())
+    }
+
+    pub(super) const fn dir(&self) -> Option<&DataDir> {
+        self.dir.as_ref()
+    }
+
+    /// The state after the last commit.
+    pub(super) fn head(&self) -> watch::Receiver<Head> {
+        self.head.clone()
+    }
+
+    /// Runs `operation` in a transaction and answers once it is on the disk. An error undoes the operation and
+    /// nothing else.
+    pub(super) async fn write<T, E, F>(&self, operation: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Writing<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(Operation { operation, answer });
+        let writer = self.writer.as_ref().ok_or(StoreError::Closed)?;
+        writer.send(job).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `query` on one consistent view of the database.
+    pub(super) async fn read<T, E, F>(&self, query: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Reading<'_>) -> Result<T, E> + Send + 'static,
+    {
+        if self.readers.is_empty() {
+            return self.write(move |writing| query(writing)).await;
+        }
+        let (answer, answered) = oneshot::channel();
+        let job: ReadJob = Box::new(move |reading| {
+            let _ = answer.send(query(reading));
+        });
+        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
+        self.readers[turn].send(job).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.readers.clear();
+        self.writer = None;
+        for thread in self.threads.drain(..) {
+            if let Err(panic) = thread.join()
+                && !thread::panicking()
+            {
+                resume_unwind(panic);
+            }
+        }
+    }
+}
+
+fn read_loop(connection: &Connection, mut jobs: mpsc::Receiver<ReadJob>) {
+    let reading = Reading::of(connection);
+    while let Some(job) = jobs.blocking_recv() {
+        if let Err(error) = reading.control("BEGIN") {
+            tracing::error!(%error, "cannot read the database");
+            continue;
+        }
+        job(&reading);
+        if let Err(error) = reading.control("COMMIT") {
+            tracing::error!(%error, "cannot end a read of the database");
+        }
+    }
+}
+
+fn write_loop(
+    connection: &Connection,
+    mut jobs: mpsc::Receiver<Box<dyn WriteJob>>,
+    head: &watch::Sender<Head>,
+) {
+    let writing = Writing::of(connection);
+    let mut answers = Vec::with_capacity(BATCH);
+    while let Some(first) = jobs.blocking_recv() {
+        if let Err(error) = writing.control("BEGIN IMMEDIATE") {
+            tracing::error!(%error, "cannot begin a transaction");
+            first.refuse(error);
+            continue;
+        }
+        let outcome = transaction(&writing, first, &mut jobs, &mut answers).map(|new| {
+            head.send_if_modified(|old| std::mem::replace(old, new) != new);
+        });
+        if let Err(error) = &outcome {
+            tracing::error!(%error, operations = answers.len(), "a transaction failed and was undone");
+            undo(&writing);
+        }
+        for answer in answers.drain(..) {
+            answer(outcome.clone());
+        }
+    }
+}
+
+fn transaction(
+    writing: &Writing<'_>,
+    first: Box<dyn WriteJob>,
+    jobs: &mut mpsc::Receiver<Box<dyn WriteJob>>,
+    answers: &mut Vec<Answer>,
+) -> Result<Head, StoreError> {
+    let mut next = Some(first);
+    while let Some(job) = next {
+        run(writing, job, answers)?;
+        next = if answers.len() < BATCH { jobs.try_recv().ok() } else { None };
+    }
+    let head = writing.head()?;
+    writing.control("COMMIT")?;
+    Ok(head)
+}
+
+/// One operation under its savepoint. The error is the transaction's, not the operation's.
+fn run(writing: &Writing<'_>, job: Box<dyn WriteJob>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
+    if let Err(error) = writing.control("SAVEPOINT operation") {
+        job.refuse(error.clone());
+        return Err(error);
+    }
+    let (keep, answer) = job.run(writing);
+    answers.push(answer);
+    // A full disk or a failed write makes SQLite undo the whole transaction by itself.
+    if writing.is_idle() {
+        return Err(writing.last_fault());
+    }
+    if keep == Keep::No {
+        writing.control("ROLLBACK TO operation")?;
+    }
+    writing.control("RELEASE operation")
+}
+
+fn undo(writing: &Writing<'_>) {
+    if !writing.is_idle()
+        && let Err(error) = writing.control("ROLLBACK")
+    {
+        tracing::error!(%error, "cannot roll back");
+    }
+}

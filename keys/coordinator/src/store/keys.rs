@@ -1,0 +1,326 @@
+//! Credentials: how they are kept, found and added.
+
+use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Scopes, Serial, TenantId};
+use rusqlite::{Row, params};
+
+use super::sql::{Reading, Writing};
+use super::{Store, StoreError, column};
+use crate::audit::{Act, Entry, Party};
+use crate::authority::{self, MintFacts, MintRequest, Refusal};
+
+/// What kind of credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum KeyKind {
+    /// A person's key on one device.
+    User,
+    /// The master key of a project.
+    Master,
+    /// A child of either.
+    Child,
+    /// A relay.
+    Relay,
+}
+
+impl KeyKind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Master => "master",
+            Self::Child => "child",
+            Self::Relay => "relay",
+        }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        [Self::User, Self::Master, Self::Child, Self::Relay].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// A credential with what its parent and its project say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyRow {
+    pub(crate) serial: Serial,
+    pub(crate) kind: KeyKind,
+    pub(crate) subject: PublicKey,
+    /// A relay's is the tenant that operates the coordinator.
+    pub(crate) tenant: TenantId,
+    /// None for a relay, and for a device that may act in every project of its tenant.
+    pub(crate) project: Option<ProjectId>,
+    /// Account of a device.
+    pub(crate) account: Option<String>,
+    pub(crate) parent: Option<Serial>,
+    pub(crate) label: String,
+    pub(crate) hosts: Vec<NamePattern>,
+    pub(crate) scopes: Scopes,
+    pub(crate) issued_at: u64,
+    /// None for a master key.
+    pub(crate) not_after: Option<u64>,
+    pub(crate) max_tunnels: u16,
+    pub(crate) max_staleness: u32,
+    pub(crate) bound: bool,
+    /// The child whose tunnels it may take over.
+    pub(crate) replaces: Option<Serial>,
+    pub(crate) revoked_at: Option<u64>,
+    /// When its children were revoked with it.
+    pub(crate) cascaded_at: Option<u64>,
+    pub(crate) parent_cascaded_at: Option<u64>,
+    pub(crate) project_deleted_at: Option<u64>,
+}
+
+/// A device to be signed in.
+#[derive(Debug)]
+pub(crate) struct NewDevice {
+    pub(crate) serial: Serial,
+    pub(crate) subject: PublicKey,
+    pub(crate) tenant: TenantId,
+    /// Only this project, or all of the tenant's.
+    pub(crate) project: Option<ProjectId>,
+    /// Account id; none for the person at this machine.
+    pub(crate) account: Option<String>,
+    pub(crate) actor: Party,
+    pub(crate) label: String,
+    pub(crate) not_after: u64,
+}
+
+/// Which credentials to list.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyFilter {
+    pub(crate) tenant: TenantId,
+    pub(crate) project: Option<ProjectId>,
+    /// This key and its children only.
+    pub(crate) family: Option<Serial>,
+    /// This key only.
+    pub(crate) only: Option<Serial>,
+    /// Leave out what ended before this time.
+    pub(crate) ended_after: u64,
+    /// Continue behind this key: when it was made, and its serial.
+    pub(crate) after: Option<(u64, Serial)>,
+    pub(crate) limit: u64,
+}
+
+/// The columns of a [`KeyRow`]; `k` is the key, `p` its parent, `j` its project.
+macro_rules! select_key {
+    ($rest:literal) => {
+        concat!(
+            "SELECT k.serial, k.kind, k.subject, k.tenant, k.project, k.account, k.parent, k.label, k.hosts,
+                    k.scopes, k.issued_at, k.not_after, k.max_tunnels, k.max_staleness, k.bound, k.replaces,
+                    k.revoked_at, k.cascaded_at, p.cascaded_at, j.deleted_at
+             FROM keys k LEFT JOIN keys p ON p.serial = k.parent LEFT JOIN projects j ON j.id = k.project ",
+            $rest
+        )
+    };
+}
+
+impl Reading<'_> {
+    pub(super) fn key(&self, serial: &Serial) -> Result<Option<KeyRow>, StoreError> {
+        self.first(select_key!("WHERE k.serial = $1"), [serial.as_bytes()], key)
+    }
+
+    pub(super) fn key_of(&self, subject: &PublicKey) -> Result<Option<KeyRow>, StoreError> {
+        self.first(select_key!("WHERE k.subject = $1"), [subject.as_bytes()], key)
+    }
+}
+
+impl Writing<'_> {
+    pub(super) fn add_key(&self, new: &KeyRow) -> Result<(), StoreError> {
+        let hosts: Vec<&str> = new.hosts.iter().map(NamePattern::as_str).collect();
+        self.change(
+            "INSERT INTO keys (serial, nonce, kind, subject, tenant, project, account, parent, label, hosts, scopes,
+                               issued_at, not_after, max_tunnels, max_staleness, bound, replaces)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            params![
+                new.serial.as_bytes(),
+                new.serial.nonce(),
+                new.kind.name(),
+                new.subject.as_bytes(),
+                new.tenant.as_str(),
+                new.project.as_ref().map(ProjectId::as_str),
+                new.account,
+                new.parent.as_ref().map(Serial::as_bytes),
+                new.label,
+                hosts.join(" "),
+                new.scopes.to_string(),
+                new.issued_at,
+                new.not_after,
+                new.max_tunnels,
+                new.max_staleness,
+                new.bound,
+                new.replaces.as_ref().map(Serial::as_bytes),
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// The credential with that serial.
+    pub(crate) async fn key(&self, serial: Serial) -> Result<Option<KeyRow>, StoreError> {
+        self.engine.read(move |reading| reading.key(&serial)).await
+    }
+
+    /// The credential of that key.
+    pub(crate) async fn key_of(&self, subject: PublicKey) -> Result<Option<KeyRow>, StoreError> {
+        self.engine.read(move |reading| reading.key_of(&subject)).await
+    }
+
+    /// The credential with that nonce.
+    pub(crate) async fn key_by_nonce(&self, nonce: String) -> Result<Option<KeyRow>, StoreError> {
+        self.engine.read(move |reading| reading.first(select_key!("WHERE k.nonce = $1"), [nonce], key)).await
+    }
+
+    /// Credentials in the order in which they were made.
+    pub(crate) async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyRow>, StoreError> {
+        self.engine.read(move |reading| reading.keys(&filter)).await
+    }
+
+    /// Makes a child, if the parent's state at this moment allows it. The same public key again gives the same
+    /// child, so that a repeated request is harmless.
+    pub(crate) async fn mint(
+        &self,
+        parent: Serial,
+        request: MintRequest,
+        serial: Serial,
+        room: usize,
+        now: u64,
+    ) -> Result<Result<KeyRow, Refusal>, StoreError> {
+        self.engine.write(move |writing| writing.mint(&parent, &request, serial, room, now)).await
+    }
+
+    /// Signs a device in. The same key of the same account gets a new life instead of a second row.
+    pub(crate) async fn add_device(
+        &self,
+        device: NewDevice,
+        now: u64,
+    ) -> Result<Result<KeyRow, Refusal>, StoreError> {
+        self.engine.write(move |writing| writing.add_device(device, now)).await
+    }
+}
+
+impl Reading<'_> {
+    fn keys(&self, filter: &KeyFilter) -> Result<Vec<KeyRow>, StoreError> {
+        let (after, after_serial) =
+            filter.after.map_or((0, [0; 16]), |(at, serial)| (at, *serial.as_bytes()));
+        self.all(
+            select_key!(
+                "WHERE k.tenant = $1 AND k.kind <> 'relay' AND (k.issued_at, k.serial) > ($2, $3)
+                   AND ($4 IS NULL OR k.project = $4)
+                   AND ($5 IS NULL OR k.serial = $5 OR k.parent = $5)
+                   AND ($6 IS NULL OR k.serial = $6)
+                   AND coalesce(k.not_after, $7) >= $7
+                   AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $7) >= $7
+                 ORDER BY k.issued_at, k.serial LIMIT $8"
+            ),
+            params![
+                filter.tenant.as_str(),
+                after,
+                after_serial,
+                filter.project.as_ref().map(ProjectId::as_str),
+                filter.family.as_ref().map(Serial::as_bytes),
+                filter.only.as_ref().map(Serial::as_bytes),
+                filter.ended_after,
+                filter.limit,
+            ],
+            key,
+        )
+    }
+}
+
+impl Writing<'_> {
+    fn mint(
+        &self,
+        parent: &Serial,
+        request: &MintRequest,
+        serial: Serial,
+        room: usize,
+        now: u64,
+    ) -> Result<Result<KeyRow, Refusal>, StoreError> {
+        let Some(parent) = self.key(parent)? else { return Ok(Err(Refusal::unknown_key())) };
+        if let Some(there) = self.key_of(&request.subject)? {
+            return Ok(authority::minted_before(&parent, there, now));
+        }
+        let project = match &request.project {
+            Some(wanted) => self.project(wanted)?,
+            None => None,
+        };
+        let replaced = match &request.replaces {
+            Some(old) => self.key(old)?,
+            None => None,
+        };
+        let facts =
+            MintFacts { parent: &parent, project: project.as_ref(), replaced: replaced.as_ref(), room };
+        let grant = match authority::may_mint(&facts, request, now) {
+            Ok(grant) => grant,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let child = authority::child(&parent, request, grant, serial, now);
+        self.add_key(&child)?;
+        self.audit(&Entry {
+            at: now,
+            tenant: Some(child.tenant.clone()),
+            actor: Party::Key(parent.kind, parent.serial),
+            act: Act::KeyMint,
+            subject: Party::Key(KeyKind::Child, serial),
+            project: child.project.clone(),
+            detail: String::new(),
+        })?;
+        Ok(Ok(child))
+    }
+
+    fn add_device(&self, device: NewDevice, now: u64) -> Result<Result<KeyRow, Refusal>, StoreError> {
+        let row = match self.key_of(&device.subject)? {
+            Some(there) => {
+                let renewed = authority::may_renew_device(&there, device.account.as_deref(), &device.tenant);
+                if let Err(refusal) = renewed {
+                    return Ok(Err(refusal));
+                }
+                self.change(
+                    "UPDATE keys SET issued_at = $1, not_after = $2, label = $3 WHERE serial = $4",
+                    params![now, device.not_after, device.label, there.serial.as_bytes()],
+                )?;
+                KeyRow { issued_at: now, not_after: Some(device.not_after), label: device.label, ..there }
+            }
+            None => {
+                let row = authority::device(&device, now);
+                self.add_key(&row)?;
+                row
+            }
+        };
+        self.audit(&Entry {
+            at: now,
+            tenant: Some(row.tenant.clone()),
+            actor: device.actor,
+            act: Act::DeviceAdd,
+            subject: Party::Key(KeyKind::User, row.serial),
+            project: row.project.clone(),
+            detail: String::new(),
+        })?;
+        Ok(Ok(row))
+    }
+}
+
+fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
+    let kind: String = row.get(1)?;
+    let malformed = || rusqlite::Error::InvalidColumnType(1, "kind".to_owned(), rusqlite::types::Type::Text);
+    Ok(KeyRow {
+        serial: column::serial(row, 0)?,
+        kind: KeyKind::of(&kind).ok_or_else(malformed)?,
+        subject: column::public_key(row, 2)?,
+        tenant: column::parsed(row, 3)?,
+        project: column::maybe_parsed(row, 4)?,
+        account: row.get(5)?,
+        parent: column::maybe_serial(row, 6)?,
+        label: row.get(7)?,
+        hosts: column::words(row, 8)?,
+        scopes: column::parsed(row, 9)?,
+        issued_at: row.get(10)?,
+        not_after: row.get(11)?,
+        max_tunnels: row.get(12)?,
+        max_staleness: row.get(13)?,
+        bound: row.get(14)?,
+        replaces: column::maybe_serial(row, 15)?,
+        revoked_at: row.get(16)?,
+        cascaded_at: row.get(17)?,
+        parent_cascaded_at: row.get(18)?,
+        project_deleted_at: row.get(19)?,
+    })
+}

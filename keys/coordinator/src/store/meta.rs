@@ -1,0 +1,92 @@
+//! Facts of which there is one: the root's fingerprint, the trust bundle, the owner's set-up code, the home tenant.
+
+use mytunnel_keys::feed::Position;
+use mytunnel_keys::id::{PublicKey, TenantId};
+use rusqlite::params;
+
+use super::column;
+use super::sql::{Reading, Writing};
+use super::{Head, Opened, StoreError};
+
+/// SHA-256 of the set-up code, while there is no owner.
+pub(super) const SETUP: &str = "setup";
+/// Id of the tenant that operates this coordinator.
+const HOME: &str = "home";
+/// The root's public key.
+const ROOT: &str = "root";
+/// The trust bundle that is given out.
+const TRUST: &str = "trust";
+
+impl Reading<'_> {
+    /// Where feed and audit log end.
+    pub(super) fn head(&self) -> Result<Head, StoreError> {
+        self.one("SELECT era, epoch, feed_hash, audit_seq, audit_hash FROM head WHERE one = 1", [], |row| {
+            let feed = Position { era: row.get(0)?, epoch: row.get(1)?, head: row.get(2)? };
+            Ok(Head { feed, audit_seq: row.get(3)?, audit_hash: row.get(4)? })
+        })
+    }
+
+    pub(super) fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.first("SELECT value FROM meta WHERE name = $1", [name], column::only)
+    }
+
+    /// The tenant that operates this coordinator.
+    pub(super) fn home(&self) -> Result<TenantId, StoreError> {
+        let malformed = StoreError::Malformed("tenant id");
+        let value = self.meta(HOME)?.ok_or_else(|| malformed.clone())?;
+        String::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(malformed)
+    }
+}
+
+impl Writing<'_> {
+    pub(super) fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.change(
+            "INSERT INTO meta (name, value) VALUES ($1, $2)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            params![name, value],
+        )?;
+        Ok(())
+    }
+}
+
+impl Opened {
+    /// The root's public key and the trust bundle, once they were kept.
+    pub(crate) async fn trust(&self) -> Result<Option<(PublicKey, Vec<u8>)>, StoreError> {
+        self.engine
+            .read(|reading| {
+                let Some((root, bundle)) = reading.meta(ROOT)?.zip(reading.meta(TRUST)?) else {
+                    return Ok(None);
+                };
+                let root = PublicKey::try_from(root).map_err(|_| StoreError::Malformed("root key"))?;
+                Ok(Some((root, bundle)))
+            })
+            .await
+    }
+
+    /// Keeps the root's public key and a trust bundle that it signed.
+    pub(crate) async fn keep_trust(&self, root: [u8; 32], bundle: Vec<u8>) -> Result<(), StoreError> {
+        self.engine
+            .write(move |writing| {
+                writing.set_meta(ROOT, &root)?;
+                writing.set_meta(TRUST, &bundle)
+            })
+            .await
+    }
+
+    /// Makes the tenant that operates this coordinator, if there is none yet: `fresh` names it then.
+    pub(crate) async fn make_home(&self, fresh: TenantId, now: u64) -> Result<TenantId, StoreError> {
+        self.engine
+            .write(move |writing| {
+                if writing.meta(HOME)?.is_some() {
+                    return writing.home();
+                }
+                writing.change(
+                    "INSERT INTO tenants (id, created_at) VALUES ($1, $2)",
+                    params![fresh.as_str(), now],
+                )?;
+                writing.set_meta(HOME, fresh.as_str().as_bytes())?;
+                Ok(fresh)
+            })
+            .await
+    }
+}

@@ -1,0 +1,199 @@
+//! Revocation: one row is the truth, and one change in the feed makes it true everywhere.
+//!
+//! Revoking with the children marks the parent only. A child's own row is never touched: whoever asks about a
+//! child reads its parent too, so that a child minted at the same moment is either refused or revoked.
+
+use mytunnel_keys::feed::Change;
+use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelName};
+use rusqlite::params;
+
+use super::sql::{Reading, Writing};
+use super::{FeedSigner, KeyKind, KeyRow, Store, StoreError, column};
+use crate::audit::{Act, Entry, Party};
+use crate::authority::{self, Caller, Refusal};
+
+/// What a revocation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Revoked {
+    /// Master and user keys that stood until now.
+    pub(crate) masters: u64,
+    /// Children that stood until now.
+    pub(crate) children: u64,
+    /// The change that relays must have applied for it to be true everywhere.
+    pub(crate) epoch: u64,
+}
+
+impl Store {
+    /// Revokes the key with that nonce, and its children if `cascade`; again is harmless.
+    pub(crate) async fn revoke(
+        &self,
+        caller: Caller,
+        nonce: String,
+        cascade: bool,
+        now: u64,
+    ) -> Result<Result<Revoked, Refusal>, StoreError> {
+        self.publishing(move |writing, signer| writing.revoke(signer, &caller, &nonce, cascade, now)).await
+    }
+
+    /// Deletes a project of the tenant: its master key, every child and its names go with it.
+    pub(crate) async fn delete_project(
+        &self,
+        tenant: TenantId,
+        id: ProjectId,
+        actor: Party,
+        now: u64,
+    ) -> Result<Result<Revoked, Refusal>, StoreError> {
+        self.publishing(move |writing, signer| writing.delete_project(signer, &tenant, &id, actor, now)).await
+    }
+}
+
+impl Writing<'_> {
+    fn revoke(
+        &self,
+        signer: &FeedSigner,
+        caller: &Caller,
+        nonce: &str,
+        cascade: bool,
+        now: u64,
+    ) -> Result<Result<Revoked, Refusal>, StoreError> {
+        let Some(key) = self.key_by_nonce(nonce)? else { return Ok(Err(Refusal::not_found("key"))) };
+        if let Err(refusal) = authority::may_revoke(caller, &key) {
+            return Ok(Err(refusal));
+        }
+        let children = if cascade { self.standing_children(&key, now)? } else { 0 };
+        let reckoning = authority::reckon(&key, cascade, children, now);
+        if !reckoning.news {
+            return Ok(Ok(self.revoked(reckoning.masters, reckoning.children)?));
+        }
+        self.change(
+            "UPDATE keys SET revoked_at = coalesce(revoked_at, $1),
+                             cascaded_at = CASE WHEN $2 THEN coalesce(cascaded_at, $1) ELSE cascaded_at END
+             WHERE serial = $3",
+            params![now, cascade, key.serial.as_bytes()],
+        )?;
+        self.publish(signer, reckoning.change.into_iter().collect(), now)?;
+        self.audit(&Entry {
+            at: now,
+            tenant: Some(key.tenant.clone()),
+            actor: caller.party(),
+            act: Act::KeyRevoke,
+            subject: Party::Key(key.kind, key.serial),
+            project: key.project.clone(),
+            detail: if cascade { format!("with {children} children") } else { String::new() },
+        })?;
+        Ok(Ok(self.revoked(reckoning.masters, reckoning.children)?))
+    }
+
+    fn revoked(&self, masters: u64, children: u64) -> Result<Revoked, StoreError> {
+        Ok(Revoked { masters, children, epoch: self.head()?.feed.epoch })
+    }
+
+    /// Children that would stand if the key's own cascade were not to happen.
+    fn standing_children(&self, key: &KeyRow, now: u64) -> Result<u64, StoreError> {
+        if key.cascaded_at.is_some() {
+            return Ok(0);
+        }
+        self.one(
+            "SELECT count(*) FROM keys k LEFT JOIN projects j ON j.id = k.project
+             WHERE k.parent = $1 AND k.not_after > $2 AND k.revoked_at IS NULL AND j.deleted_at IS NULL",
+            params![key.serial.as_bytes(), now],
+            column::only,
+        )
+    }
+
+    fn delete_project(
+        &self,
+        signer: &FeedSigner,
+        tenant: &TenantId,
+        id: &ProjectId,
+        actor: Party,
+        now: u64,
+    ) -> Result<Result<Revoked, Refusal>, StoreError> {
+        let found = self.project(id)?.filter(|project| project.tenant == *tenant);
+        let Some(project) = found else { return Ok(Err(Refusal::not_found("project"))) };
+        if project.deleted_at.is_some() {
+            return Ok(Ok(self.revoked(0, 0)?));
+        }
+        let (masters, children) =
+            (self.standing_in(id, KeyKind::Master, now)?, self.standing_in(id, KeyKind::Child, now)?);
+        self.change("UPDATE projects SET deleted_at = $1 WHERE id = $2", params![now, id.as_str()])?;
+        self.change("DELETE FROM tunnels WHERE project = $1", [id.as_str()])?;
+        let mut changes =
+            vec![Change::RevokeProject { project: id.clone(), until: now + authority::PROJECT_LIFE }];
+        changes.extend(self.drop_names(id)?.into_iter().map(|name| Change::NameFreed { name }));
+        self.publish(signer, changes, now)?;
+        self.audit(&Entry {
+            at: now,
+            tenant: Some(tenant.clone()),
+            actor,
+            act: Act::ProjectDelete,
+            subject: Party::Project(id.clone()),
+            project: Some(id.clone()),
+            detail: format!("with {children} children"),
+        })?;
+        Ok(Ok(self.revoked(masters, children)?))
+    }
+
+    fn standing_in(&self, project: &ProjectId, kind: KeyKind, now: u64) -> Result<u64, StoreError> {
+        self.one(
+            "SELECT count(*) FROM keys k LEFT JOIN keys p ON p.serial = k.parent
+             WHERE k.project = $1 AND k.kind = $2 AND coalesce(k.not_after, $3 + 1) > $3
+               AND k.revoked_at IS NULL AND p.cascaded_at IS NULL",
+            params![project.as_str(), kind.name(), now],
+            column::only,
+        )
+    }
+
+    fn drop_names(&self, project: &ProjectId) -> Result<Vec<TunnelName>, StoreError> {
+        self.all("DELETE FROM names WHERE project = $1 RETURNING name", [project.as_str()], |row| {
+            column::parsed(row, 0)
+        })
+    }
+}
+
+/// The revocations that relays must know at this time, from the rows that are the truth.
+pub(super) fn in_force(reading: &Reading<'_>, now: u64) -> Result<Vec<Change>, StoreError> {
+    let mut changes = reading.all(
+        "SELECT serial, not_after, cascaded_at FROM keys
+         WHERE cascaded_at IS NOT NULL AND max(coalesce(not_after, 0) + $1, cascaded_at + $2) > $3",
+        params![authority::REVOKED_GRACE, authority::TREE_LIFE, now],
+        |row| {
+            let end: Option<u64> = row.get(1)?;
+            let at: u64 = row.get(2)?;
+            let until = end.map_or(0, |end| end + authority::REVOKED_GRACE).max(at + authority::TREE_LIFE);
+            Ok(Change::RevokeTree { serial: column::serial(row, 0)?, until })
+        },
+    )?;
+    changes.extend(reading.all(
+        "SELECT serial, not_after FROM keys
+         WHERE revoked_at IS NOT NULL AND cascaded_at IS NULL AND not_after + $1 > $2",
+        params![authority::REVOKED_GRACE, now],
+        |row| {
+            let end: u64 = row.get(1)?;
+            Ok(Change::Revoke { serial: column::serial(row, 0)?, until: end + authority::REVOKED_GRACE })
+        },
+    )?);
+    changes.extend(reading.all(
+        "SELECT id, deleted_at FROM projects WHERE deleted_at + $1 > $2",
+        params![authority::PROJECT_LIFE, now],
+        |row| {
+            let at: u64 = row.get(1)?;
+            Ok(Change::RevokeProject {
+                project: column::parsed(row, 0)?,
+                until: at + authority::PROJECT_LIFE,
+            })
+        },
+    )?);
+    Ok(changes)
+}
+
+impl Writing<'_> {
+    fn key_by_nonce(&self, nonce: &str) -> Result<Option<KeyRow>, StoreError> {
+        let serial: Option<Serial> =
+            self.first("SELECT serial FROM keys WHERE nonce = $1", [nonce], |row| column::serial(row, 0))?;
+        match serial {
+            Some(serial) => self.key(&serial),
+            None => Ok(None),
+        }
+    }
+}

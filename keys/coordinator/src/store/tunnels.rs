@@ -1,0 +1,223 @@
+//! Names and tunnels, as the relays report them.
+//!
+//! A name belongs to the project that registered it first. The first report of it to arrive decides, and the
+//! feed tells every relay.
+
+use mytunnel_keys::feed::Change;
+use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelId, TunnelKind, TunnelName};
+use rusqlite::{Row, params};
+
+use super::sql::Writing;
+use super::{KeyKind, KeyRow, Store, StoreError, column};
+use crate::audit::{Act, Entry, Party};
+use crate::live::Holder;
+
+/// Names that one project may own. A registration beyond it works, but reserves nothing.
+const MAX_NAMES: u64 = 10_000;
+/// A tunnel that comes back within so many seconds with the same key gets no second row in the audit log.
+const SAME_USE: u64 = 60;
+
+/// A tunnel that came up on a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Up {
+    pub(crate) tunnel: TunnelId,
+    pub(crate) name: TunnelName,
+    pub(crate) project: ProjectId,
+    pub(crate) serial: Serial,
+    pub(crate) kind: TunnelKind,
+}
+
+/// A tunnel that was registered at some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TunnelRow {
+    pub(crate) id: TunnelId,
+    pub(crate) name: TunnelName,
+    pub(crate) project: ProjectId,
+    pub(crate) kind: TunnelKind,
+    /// The key that served it last.
+    pub(crate) serial: Serial,
+}
+
+impl Store {
+    /// Takes reports of tunnels that came up, and answers who serves each; none for one that does not fit its
+    /// key, or whose name is another project's.
+    pub(crate) async fn tunnels_up(&self, ups: Vec<Up>, now: u64) -> Result<Vec<Option<Holder>>, StoreError> {
+        self.publishing(move |writing, signer| {
+            let mut changes = Vec::new();
+            let mut holders = Vec::with_capacity(ups.len());
+            for up in &ups {
+                holders.push(writing.tunnel_up(up, &mut changes, now)?);
+            }
+            writing.publish(signer, changes, now)?;
+            Ok(holders)
+        })
+        .await
+    }
+
+    /// Tunnels of the tenant, by name.
+    pub(crate) async fn tunnels(
+        &self,
+        tenant: TenantId,
+        project: Option<ProjectId>,
+        serial: Option<Serial>,
+        limit: u64,
+    ) -> Result<Vec<TunnelRow>, StoreError> {
+        self.engine
+            .read(move |reading| {
+                reading.all(
+                    "SELECT t.id, t.name, t.project, t.kind, t.serial
+                     FROM tunnels t JOIN projects j ON j.id = t.project
+                     WHERE j.tenant = $1 AND j.deleted_at IS NULL AND ($2 IS NULL OR t.project = $2)
+                       AND ($3 IS NULL OR t.serial = $3)
+                     ORDER BY t.name, t.id LIMIT $4",
+                    params![
+                        tenant.as_str(),
+                        project.as_ref().map(ProjectId::as_str),
+                        serial.as_ref().map(Serial::as_bytes),
+                        limit
+                    ],
+                    tunnel,
+                )
+            })
+            .await
+    }
+
+    /// Names whose tunnels nobody has registered since `before`, some of them.
+    pub(crate) async fn unused_names(&self, before: u64) -> Result<Vec<(TunnelName, ProjectId)>, StoreError> {
+        self.engine
+            .read(move |reading| {
+                reading.all(
+                    "SELECT n.name, n.project FROM names n
+                     LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name
+                     WHERE coalesce(t.seen_at, n.created_at) < $1 LIMIT 500",
+                    [before],
+                    |row| Ok((column::parsed(row, 0)?, column::parsed(row, 1)?)),
+                )
+            })
+            .await
+    }
+
+    /// Frees those of the names that were not registered again since `before`.
+    pub(crate) async fn free_names(
+        &self,
+        names: Vec<(TunnelName, ProjectId)>,
+        before: u64,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        self.publishing(move |writing, signer| {
+            let mut changes = Vec::new();
+            for (name, project) in names {
+                let of_name = params![project.as_str(), name.as_str(), before];
+                let back: bool = writing.one(
+                    "SELECT EXISTS (SELECT 1 FROM tunnels WHERE project = $1 AND name = $2 AND seen_at >= $3)",
+                    of_name,
+                    column::only,
+                )?;
+                if !back {
+                    let of_name = params![project.as_str(), name.as_str()];
+                    writing.change("DELETE FROM tunnels WHERE project = $1 AND name = $2", of_name)?;
+                    writing.change("DELETE FROM names WHERE project = $1 AND name = $2", of_name)?;
+                    changes.push(Change::NameFreed { name });
+                }
+            }
+            writing.publish(signer, changes, now)
+        })
+        .await
+    }
+}
+
+impl Writing<'_> {
+    fn tunnel_up(&self, up: &Up, changes: &mut Vec<Change>, now: u64) -> Result<Option<Holder>, StoreError> {
+        let Some(key) = self.holder_of(up)? else { return Ok(None) };
+        match self.claim(up, now)? {
+            Claim::New(change) => changes.push(change),
+            Claim::Owned | Claim::TooMany => {}
+            // The relay hears whose it is by the feed and closes the tunnel.
+            Claim::Taken => return Ok(None),
+        }
+        let last: Option<(Serial, u64)> = self.first(
+            "SELECT serial, seen_at FROM tunnels WHERE id = $1",
+            [up.tunnel.to_string()],
+            |row| Ok((column::serial(row, 0)?, row.get(1)?)),
+        )?;
+        self.change(
+            "INSERT INTO tunnels (id, project, name, kind, serial, created_at, seen_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $6)
+             ON CONFLICT (id) DO UPDATE
+             SET kind = excluded.kind, serial = excluded.serial, seen_at = excluded.seen_at",
+            params![
+                up.tunnel.to_string(),
+                up.project.as_str(),
+                up.name.as_str(),
+                up.kind.as_str(),
+                up.serial.as_bytes(),
+                now
+            ],
+        )?;
+        let same_use = last.is_some_and(|(serial, seen)| serial == up.serial && now < seen + SAME_USE);
+        if !same_use {
+            self.audit(&Entry {
+                at: now,
+                tenant: Some(key.tenant),
+                actor: Party::Key(key.kind, up.serial),
+                act: Act::TunnelUp,
+                subject: Party::Tunnel(up.name.to_string()),
+                project: Some(up.project.clone()),
+                detail: String::new(),
+            })?;
+        }
+        Ok(Some(Holder { serial: key.serial, parent: key.parent }))
+    }
+
+    /// The key behind a report, if it may have tunnels in that project: a relay is believed no further.
+    fn holder_of(&self, up: &Up) -> Result<Option<KeyRow>, StoreError> {
+        let Some(key) = self.key(&up.serial)? else { return Ok(None) };
+        let project = self.project(&up.project)?.filter(|project| project.deleted_at.is_none());
+        let fits = project.is_some_and(|project| {
+            project.tenant == key.tenant && key.project.as_ref().is_none_or(|own| *own == project.id)
+        });
+        let serves = matches!(key.kind, KeyKind::User | KeyKind::Child);
+        if !fits || !serves {
+            tracing::warn!(serial = %up.serial.nonce(), "a relay reported a tunnel that does not fit its key");
+            return Ok(None);
+        }
+        Ok(Some(key))
+    }
+
+    fn claim(&self, up: &Up, now: u64) -> Result<Claim, StoreError> {
+        let owner: Option<ProjectId> =
+            self.first("SELECT project FROM names WHERE name = $1", [up.name.as_str()], |row| {
+                column::parsed(row, 0)
+            })?;
+        if let Some(owner) = owner {
+            return Ok(if owner == up.project { Claim::Owned } else { Claim::Taken });
+        }
+        let count: u64 =
+            self.one("SELECT count(*) FROM names WHERE project = $1", [up.project.as_str()], column::only)?;
+        if count >= MAX_NAMES {
+            return Ok(Claim::TooMany);
+        }
+        self.change(
+            "INSERT INTO names (name, project, created_at) VALUES ($1, $2, $3)",
+            params![up.name.as_str(), up.project.as_str(), now],
+        )?;
+        Ok(Claim::New(Change::Name { name: up.name.clone(), project: up.project.clone() }))
+    }
+}
+
+enum Claim {
+    New(Change),
+    Owned,
+    Taken,
+    TooMany,
+}
+
+fn tunnel(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
+    Ok(TunnelRow {
+        id: column::parsed(row, 0)?,
+        name: column::parsed(row, 1)?,
+        project: column::parsed(row, 2)?,
+        kind: column::parsed(row, 3)?,
+        serial: column::serial(row, 4)?,
+    })
+}
