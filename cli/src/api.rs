@@ -7,6 +7,7 @@
 mod proof;
 mod trouble;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use mytunnel_keys::api::ErrorBody;
@@ -48,6 +49,7 @@ pub(crate) enum As<'a> {
 pub(crate) struct Api {
     agent: Agent,
     server: ServerUrl,
+    skew: Cell<Skew>,
 }
 
 impl Api {
@@ -66,7 +68,12 @@ impl Api {
             .user_agent(concat!("mytunnel/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .build();
-        Self { agent: Agent::new_with_config(config), server: server.clone() }
+        Self { agent: Agent::new_with_config(config), server: server.clone(), skew: Cell::new(Skew::UNKNOWN) }
+    }
+
+    /// This machine's clock against the server's, as of the last answer.
+    pub(crate) fn skew(&self) -> Skew {
+        self.skew.get()
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, who: As<'_>, path: &str) -> Result<T, Failure> {
@@ -122,6 +129,7 @@ impl Api {
 
     fn read<T: DeserializeOwned>(&self, response: &Response<Body>, content: &[u8]) -> Result<T, Failure> {
         let skew = Skew::of_date_header(response.headers().get("date"), now());
+        self.skew.set(skew);
         if response.status().is_success() {
             return serde_json::from_slice(content)
                 .map_err(|_| not_a_coordinator(&self.server, response.status()));

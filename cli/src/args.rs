@@ -22,10 +22,14 @@ Examples:
   mytunnel relay --domain t.example   a relay for others, with accounts and keys
 
 Environment:
-  MYTUNNEL_AUTH_TOKEN   child key to share with            MYTUNNEL_SERVER      the relay's address
-  MTK_MASTER            master key that mints child keys   MYTUNNEL_PROJECT     project of new names
-  MYTUNNEL_LOG          log filter, e.g. info or debug     MYTUNNEL_CONFIG_DIR  instead of ~/.config/mytunnel
-  MYTUNNEL_PASSWORD     password for login                 NO_COLOR             plain output";
+  MYTUNNEL_AUTH_TOKEN  child key to share with
+  MTK_MASTER           master key that mints child keys
+  MYTUNNEL_SERVER      address of the relay, where a key does not name it
+  MYTUNNEL_PROJECT     project to work in
+  MYTUNNEL_PASSWORD    password for login
+  MYTUNNEL_CONFIG_DIR  settings and credentials [default: ~/.config/mytunnel]
+  MYTUNNEL_LOG         what to log on stderr: warn, info, debug …
+  NO_COLOR             no colours";
 
 /// Share what runs on this machine, through a relay you can run yourself.
 #[derive(Debug, Parser)]
@@ -33,7 +37,7 @@ Environment:
 #[command(arg_required_else_help = true, subcommand_required = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// Print JSON on stdout and nothing else there
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
 
     #[command(subcommand)]

@@ -9,6 +9,7 @@ use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::{RootFingerprint, Trust, TrustError};
 
 use crate::api::{Api, As};
+use crate::clock::Skew;
 use crate::failure::{Failure, chain};
 use crate::files;
 use crate::places::ConfigDir;
@@ -20,6 +21,16 @@ pub(crate) struct Known {
     pub(crate) trust: Trust,
 }
 
+/// What is known, and how that came to be.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) known: Known,
+    /// Why the server could not be asked, if it could not.
+    pub(crate) outage: Option<Failure>,
+    /// This machine's clock against the server's.
+    pub(crate) skew: Skew,
+}
+
 /// Asks the server.
 pub(crate) fn fetch(api: &Api, server: &ServerUrl, root: &RootFingerprint) -> Result<Known, Failure> {
     let bootstrap: Bootstrap = api.get(As::Anyone, "/bootstrap")?;
@@ -27,23 +38,24 @@ pub(crate) fn fetch(api: &Api, server: &ServerUrl, root: &RootFingerprint) -> Re
     Ok(Known { bootstrap, trust })
 }
 
-/// Asks the server, and where it does not answer, the disk. `asked` is why the server could not be asked.
+/// Asks the server, and where it does not answer, the disk.
 pub(crate) fn fetch_or_recall(
     config: &ConfigDir,
     server: &ServerUrl,
     root: &RootFingerprint,
-) -> Result<(Known, Option<Failure>), Failure> {
+) -> Result<Found, Failure> {
     let kept = recall(config, server, root);
-    match (fetch(&Api::new(server), server, root), kept) {
+    let api = Api::new(server);
+    match (fetch(&api, server, root), kept) {
         (Ok(known), kept) => {
             if let Some(mut kept) = kept {
                 kept.trust.update(known.trust.bytes()).map_err(|error| refused(server, &error))?;
             }
             keep(config, server, &known.bootstrap);
-            Ok((known, None))
+            Ok(Found { known, outage: None, skew: api.skew() })
         }
-        (Err(failure), Some(kept)) if failure.code() == Code::CoordinatorUnreachable => {
-            Ok((kept, Some(failure)))
+        (Err(failure), Some(known)) if failure.code() == Code::CoordinatorUnreachable => {
+            Ok(Found { known, outage: Some(failure), skew: Skew::UNKNOWN })
         }
         (Err(failure), _) => Err(failure),
     }

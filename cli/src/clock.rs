@@ -17,6 +17,14 @@ const TOLERATED: i64 = 60;
 pub(crate) struct Skew(Option<i64>);
 
 impl Skew {
+    /// The other end has not told its time.
+    pub(crate) const UNKNOWN: Self = Self(None);
+
+    /// By how far the other end said to be ahead.
+    pub(crate) const fn of_offset(seconds: i64) -> Self {
+        Self(Some(-seconds))
+    }
+
     /// By the time at which the other end answered.
     pub(crate) fn new(other: u64, now: u64) -> Self {
         Self(i64::try_from(now).ok().zip(i64::try_from(other).ok()).map(|(now, other)| now - other))

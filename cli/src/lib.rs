@@ -1,15 +1,24 @@
-//! cli
+//! The command line of mytunnel.
+//!
+//! [`run`] is the whole program: it parses, resolves settings, does what was asked and returns the exit status.
+//! Decisions live in the modules below the commands and are tested without a process; what a command prints, and
+//! every way it can fail, goes through [`report`] and [`failure`].
+
 #![allow(dead_code, reason = "wip")]
 mod api;
+mod args;
 mod bootstrap;
 mod clock;
+mod commands;
 mod config;
 mod context;
 mod control;
 mod credentials;
+mod embedded;
 mod environment;
 mod failure;
 mod files;
+mod identity;
 mod logging;
 mod mint;
 mod names;
@@ -19,11 +28,74 @@ mod runtime;
 mod secrets;
 mod server;
 mod session;
+mod settings;
 mod span;
-mod commands {
-    pub(crate) mod eval;
-    pub(crate) mod keys;
-    pub(crate) mod login;
-    pub(crate) mod projects;
-    pub(crate) mod status;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::args::{Cli, Command};
+use crate::commands::{audit, completions, eval, http, keys, login, projects, relay, share, status};
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::report::Report;
+
+/// Runs the program with these arguments, the first being its own name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let env = Environment::of_process();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error, &args, &env),
+    };
+    let report = Report::new(cli.json, env.no_color);
+    if let Err(trouble) = logging::init(&env) {
+        report.warn(trouble);
+    }
+    match dispatch(&cli.command, &Context { env, report }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Share(args) => share::run(args, context),
+        Command::Http(args) => http::run(args, context),
+        Command::Status(args) => status::run(args, context),
+        Command::Login(args) => login::run(args, context),
+        Command::Projects(args) => projects::run(args, context),
+        Command::Keys(args) => keys::run(args, context),
+        Command::Eval(args) => eval::run(args, context),
+        Command::Audit(args) => audit::run(args, context),
+        Command::Relay(args) => relay::run(args, context),
+        Command::Coordinator(_) => Err(Failure::local("not there yet", "")),
+        Command::Completions(args) => completions::run(args),
+    }
+}
+
+/// Help, version, and what could not be understood; the latter as JSON where JSON was asked for.
+fn not_parsed(error: &clap::Error, args: &[OsString], env: &Environment) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if !asked && args.iter().any(|arg| arg == "--json") {
+        let failure = usage_failure(error);
+        Report::new(true, env.no_color).failure(&failure);
+    } else if let Err(error) = error.print() {
+        tracing::debug!(%error, "output was not taken");
+    }
+    ExitCode::from(if asked { 0 } else { 2 })
+}
+
+fn usage_failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    Failure::usage(message, tip.map_or_else(|| "See --help.".to_owned(), str::to_owned))
 }

@@ -3,7 +3,11 @@
 //! A name is two words and four characters, chosen by a SHA-256 over a secret of the user, the place and the
 //! target. Without the secret it says nothing about the target; with it, nothing needs to be stored per share.
 
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::{NamePattern, TunnelName};
 use sha2::{Digest, Sha256};
+
+use crate::failure::Failure;
 
 /// Separates this use of SHA-256 from every other in the project.
 const DOMAIN: &[u8] = b"mytunnel share name v1\0";
@@ -29,6 +33,49 @@ const SECOND: [&str; 64] = [
     "shore", "sparrow", "spruce", "stone", "swan", "tulip", "willow",
 ];
 
+/// Longest label of a host name.
+const MAX_LABEL: usize = 63;
+
+/// Reads a name that somebody asked for.
+pub(crate) fn asked(text: &str) -> Result<TunnelName, Failure> {
+    text.parse().map_err(|error| {
+        let failure = Failure::new(Code::NameInvalid, format!("`{text}` cannot be a name: {error}"));
+        match likely(text) {
+            Some(name) => failure.with_help(format!("Did you mean `{name}`?")),
+            None => failure,
+        }
+    })
+}
+
+/// The nearest valid name, if there is one.
+fn likely(text: &str) -> Option<TunnelName> {
+    let letters = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = text.chars().map(letters).collect();
+    name.trim_matches('-').parse().ok()
+}
+
+/// The `attempt`-th name of a subject that a key with these patterns may use.
+pub(crate) fn choose(
+    hosts: &[NamePattern],
+    secret: &[u8; 32],
+    subject: Subject<'_>,
+    attempt: u8,
+) -> Option<TunnelName> {
+    let derived = derive(secret, subject, attempt);
+    let free: TunnelName = derived.parse().ok()?;
+    let Some(first) = hosts.first() else { return Some(free) };
+    if hosts.iter().any(|pattern| pattern.matches(&free)) {
+        return Some(free);
+    }
+    match first.as_str().strip_suffix('*') {
+        Some(prefix) => {
+            let name = format!("{prefix}{derived}");
+            name[..name.len().min(MAX_LABEL)].trim_end_matches('-').parse().ok()
+        }
+        None => first.as_str().parse().ok(),
+    }
+}
+
 /// What a derived name depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
@@ -39,7 +86,7 @@ pub(crate) struct Subject<'a> {
 }
 
 /// The `attempt`-th name of a subject (0 first; the next ones are for a name somebody else holds).
-pub(crate) fn derive(secret: &[u8; 32], subject: Subject<'_>, attempt: u8) -> String {
+fn derive(secret: &[u8; 32], subject: Subject<'_>, attempt: u8) -> String {
     let mut hash = Sha256::new();
     hash.update(DOMAIN);
     hash.update(secret);
@@ -106,5 +153,28 @@ mod tests {
     #[test]
     fn a_known_vector_keeps_names_stable_over_releases() {
         assert_eq!(derive(&[0; 32], SITE, 0), "ideal-island-hdaw");
+    }
+
+    #[test]
+    fn a_key_that_may_use_few_names_gets_one_of_them() {
+        let chosen = |patterns: &[&str]| {
+            let hosts: Vec<NamePattern> = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
+            choose(&hosts, &[0; 32], SITE, 0).unwrap().as_str().to_owned()
+        };
+        assert_eq!(chosen(&["*"]), "ideal-island-hdaw");
+        assert_eq!(chosen(&["preview"]), "preview");
+        assert_eq!(chosen(&["pr-*"]), "pr-ideal-island-hdaw");
+        assert_eq!(chosen(&["shop", "*"]), "ideal-island-hdaw");
+        let long = chosen(&[&format!("{}*", "a".repeat(60))]);
+        assert_eq!(long.len(), 63);
+    }
+
+    #[test]
+    fn a_name_that_is_none_gets_a_suggestion_where_there_is_one() {
+        let refused = |text: &str| asked(text).unwrap_err();
+        assert_eq!(refused("My_App").help(), "Did you mean `my-app`?");
+        assert_eq!(refused("a.b").help(), "Did you mean `a-b`?");
+        assert_eq!((refused("www").code(), refused("www").exit_code()), (Code::NameInvalid, 2));
+        assert!(asked("demo").is_ok());
     }
 }

@@ -1,1 +1,140 @@
-//! `mytunnel audit`: what was done, by whom; `--verify` proves that nothing was taken out.
+//! `mytunnel audit`: what was done, by whom; `--verify` has the whole chain of hashes followed.
+
+use mytunnel_keys::api::{AuditEntry, AuditLog};
+use mytunnel_keys::error::Code;
+use serde::{Deserialize, Serialize};
+
+use crate::commands::keys;
+use crate::commands::projects::{self, ServerArgs};
+use crate::context::{Context, now};
+use crate::failure::Failure;
+use crate::report::columns;
+use crate::session::Session;
+use crate::span;
+
+/// Entries of one answer of the server, at most.
+const PAGE: u64 = 1000;
+
+/// Show the audit log, newest last
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Have the hash chain of the whole log checked, too
+    #[arg(long)]
+    verify: bool,
+
+    /// Only what concerns this key (its id or serial)
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+
+    /// Only what concerns this project (its id or name)
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<String>,
+
+    /// Only the last TIME, e.g. 1h
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    since: Option<u64>,
+
+    /// So many entries, the newest
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// The server's word on the chain.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Verdict {
+    ok: bool,
+    entries: u64,
+    head: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    broken_at: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    log: &'a AuditLog,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<&'a Verdict>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let session = Session::signed_in(context, args.server.server.as_deref())?;
+    let log = read(args, &session)?;
+    let verdict = if args.verify { Some(verify(&session)?) } else { None };
+    context.report.object(&Answer { log: &log, verified: verdict.as_ref() });
+    for line in lines(&log.entries) {
+        context.report.line(line);
+    }
+    if let Some(verdict) = verdict {
+        context.report.note(format_args!(
+            "The chain of all {} entries is whole; its head is {}.",
+            verdict.entries, verdict.head
+        ));
+    }
+    Ok(())
+}
+
+/// The newest entries, page by page, put into their order of time.
+fn read(args: &Args, session: &Session) -> Result<AuditLog, Failure> {
+    let filter = filter(args, session)?;
+    let mut log = AuditLog { entries: Vec::new(), head: String::new() };
+    while (log.entries.len() as u64) < args.limit {
+        let wanted = (args.limit - log.entries.len() as u64).min(PAGE);
+        let before = log.entries.last().map(|entry| format!("&before={}", entry.seq)).unwrap_or_default();
+        let page: AuditLog = session.get(&format!("/audit?limit={wanted}{before}{filter}"))?;
+        if log.head.is_empty() {
+            log.head = page.head;
+        }
+        let last = (page.entries.len() as u64) < wanted;
+        log.entries.extend(page.entries);
+        if last {
+            break;
+        }
+    }
+    log.entries.reverse();
+    Ok(log)
+}
+
+fn filter(args: &Args, session: &Session) -> Result<String, Failure> {
+    let mut filter = String::new();
+    if let Some(key) = &args.key {
+        filter.push_str(&format!("&key={}", keys::nonce(key)?));
+    }
+    if let Some(project) = &args.project {
+        filter.push_str(&format!("&project={}", projects::find(session, project)?.id));
+    }
+    if let Some(since) = args.since {
+        filter.push_str(&format!("&since={}", now().saturating_sub(since)));
+    }
+    Ok(filter)
+}
+
+fn verify(session: &Session) -> Result<Verdict, Failure> {
+    let verdict: Verdict = session.get("/audit/verify")?;
+    if verdict.ok {
+        return Ok(verdict);
+    }
+    let at = verdict.broken_at.map(|at| format!(" at entry {at}")).unwrap_or_default();
+    Err(Failure::new(Code::Internal, format!("the audit log was changed: its chain is broken{at}"))
+        .with_help(
+            "Compare with a copy of the database from before; the relays keep the heads they were told.",
+        ))
+}
+
+fn lines(entries: &[AuditEntry]) -> Vec<String> {
+    let heading = ["NO", "TIME", "WHO", "DID", "TO", "PROJECT"].map(str::to_owned).to_vec();
+    let row = |entry: &AuditEntry| {
+        vec![
+            entry.seq.to_string(),
+            span::utc(entry.at),
+            entry.actor.clone(),
+            entry.act.clone(),
+            entry.subject.clone(),
+            entry.project.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+        ]
+    };
+    columns(&std::iter::once(heading).chain(entries.iter().map(row)).collect::<Vec<_>>())
+}

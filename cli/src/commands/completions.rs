@@ -8,7 +8,9 @@ use crate::failure::Failure;
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  mytunnel completions bash > ~/.local/share/bash-completion/completions/mytunnel")]
+#[command(
+    after_help = "Example:\n  mytunnel completions bash > ~/.local/share/bash-completion/completions/mytunnel"
+)]
 pub(crate) struct Args {
     /// The shell to complete in
     shell: Shell,

@@ -33,8 +33,8 @@ Example:
   eval \"$(mytunnel eval mint --ttl 1h --output-env)\"
   mytunnel http 3000 --name preview
 
-The key is bound to this machine: its secret stays in a file here, and the text that is printed is of no use
-elsewhere. --portable puts the secret into the text.")]
+The key is bound to this machine: its secret stays in a file here, and the printed text is
+of no use elsewhere. --portable puts the secret into the text.")]
 struct MintArgs {
     /// Project of the master key; checked if given
     #[arg(long, value_name = "PROJECT")]

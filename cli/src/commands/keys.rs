@@ -142,7 +142,8 @@ fn subject(context: &Context, key: &str, server: Option<&str>) -> Result<(Sessio
     Ok((Session::person_or_master(context, server)?, nonce))
 }
 
-fn nonce(text: &str) -> Result<String, Failure> {
+/// The id of a key that was given as serial or id.
+pub(crate) fn nonce(text: &str) -> Result<String, Failure> {
     if let Ok(serial) = text.parse::<Serial>() {
         return Ok(serial.nonce());
     }

@@ -1,7 +1,22 @@
 //! `mytunnel relay`: coordinator, relay and ingress in one process, or a relay that joins a coordinator elsewhere.
 
+mod ready;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use mytunnel_coordinator::Endpoints;
+use mytunnel_keys::token::ServerUrl;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::ready::Ready;
+use crate::context::Context;
+use crate::control::ControlSocket;
+use crate::embedded::{Embedded, Plan, RelayPlan};
+use crate::failure::Failure;
+use crate::runtime::{StopSignals, block_on};
+use crate::settings::{AuthoritySettings, RelaySettings};
 
 /// Run a relay: accounts, keys, tunnels and the public web addresses, in one process
 #[derive(Debug, clap::Args)]
@@ -38,15 +53,15 @@ pub(crate) struct Args {
     pub(crate) console: Option<String>,
 
     /// Join the coordinator at URL instead of running one
-    #[arg(long, value_name = "URL", requires = "join_source")]
+    #[arg(long, value_name = "URL")]
     pub(crate) coordinator: Option<String>,
 
     /// Join token of that coordinator; better in a file, others can see it here
-    #[arg(long, value_name = "TOKEN", hide_env_values = true, group = "join_source")]
+    #[arg(long, value_name = "TOKEN", hide_env_values = true)]
     pub(crate) join: Option<String>,
 
     /// File that holds the join token
-    #[arg(long, value_name = "FILE", group = "join_source")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) join_file: Option<PathBuf>,
 
     /// Read settings from FILE (relay.toml); flags win over it
@@ -58,10 +73,72 @@ pub(crate) struct Args {
     pub(crate) check: bool,
 }
 
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let settings = RelaySettings::resolve(args, context)?;
+    if args.check {
+        return ready::checked(&settings, context.report);
+    }
+    match &settings.authority {
+        AuthoritySettings::Embedded => block_on(all_in_one(&settings, context)),
+        AuthoritySettings::Joined { .. } => todo!(),
+    }
+}
+
+async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), Failure> {
+    let mut signals = StopSignals::install()?;
+    let embedded = Embedded::start(Plan {
+        cluster: settings.domain.clone(),
+        database: Some(settings.data.join("coordinator.db")),
+        url: ready::console_url(&settings.console, settings.http.port())?,
+        relay: RelayPlan {
+            http: vec![settings.http],
+            https: Some(settings.https),
+            p2p: settings.p2p,
+            console: Some(settings.console.clone()),
+            data: Some(settings.data.clone()),
+        },
+    })
+    .await?;
+    let addrs = embedded.relay.addrs().clone();
+    let port = addrs.http.map_or(settings.http.port(), |addr| addr.port());
+    let url = ready::console_url(&settings.console, port)?;
+    embedded.announce(url.clone(), endpoints(&addrs));
+    let ready = Ready { settings, addrs: &addrs, url: &url, setup_code: embedded.coordinator.setup_code() };
+    ready.tell(context.report);
+
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    answer_status(&ready, context, &stop, &mut tasks);
+    signals.next().await;
+    stop.cancel();
+    context.report.note("Stopping …");
+    signals.while_leaving(embedded.shutdown()).await;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+fn endpoints(addrs: &mytunnel_relay::Addrs) -> Endpoints {
+    let port = |addr: Option<SocketAddr>| addr.map(|addr| format!(":{}", addr.port()));
+    Endpoints { http: port(addrs.http), https: port(addrs.https) }
+}
+
+/// Lets `mytunnel status` ask. A relay without it is still a relay.
+fn answer_status(ready: &Ready<'_>, context: &Context, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let socket = context.config_dir().map_err(|failure| failure.message().to_owned());
+    match socket.and_then(|config| ControlSocket::bind(&config.run()).map_err(|error| format!("{error:#}"))) {
+        Ok(socket) => {
+            let state = ready.status();
+            tasks.spawn(socket.serve(move || state.clone(), stop.clone()));
+        }
+        Err(error) => tracing::warn!(%error, "`mytunnel status` will not know of this relay"),
+    }
+}
+
 /// An address to listen on, with an answer for the two usual mistakes.
 pub(crate) fn parse_addr(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| match text.trim_start_matches(':').parse::<u16>() {
-        Ok(port) => format!("write the address too: 0.0.0.0:{port} for everybody, 127.0.0.1:{port} for this machine"),
+        Ok(port) => {
+            format!("write the address too: 0.0.0.0:{port} for everybody, 127.0.0.1:{port} for this machine")
+        }
         Err(_) => "write it as IP:PORT, such as 0.0.0.0:8080 or [::]:8080".to_owned(),
     })
 }

@@ -1,7 +1,15 @@
 //! `mytunnel share [TARGET]`: the main job.
 
+mod events;
+mod local;
+mod plan;
+mod run;
+
 use std::path::PathBuf;
 
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::runtime::block_on;
 use crate::span;
 
 /// Share a folder, a file or a local server, and print its URL
@@ -17,10 +25,10 @@ Without a relay (no login, no key) an own one is started on this machine.")]
 pub(crate) struct Args {
     /// What to share: 3000, host:port, http(s)://…, unix:/path, a folder or a file
     #[arg(default_value = ".")]
-    pub(crate) target: String,
+    target: String,
 
     #[command(flatten)]
-    pub(crate) options: Options,
+    options: Options,
 }
 
 /// What every way of sharing takes.
@@ -49,7 +57,7 @@ pub(crate) struct Access {
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 
-    /// Project the name belongs to
+    /// Project the name belongs to, by id or name [default: the account's own]
     #[arg(long, value_name = "PROJECT")]
     pub(crate) project: Option<String>,
 
@@ -57,7 +65,17 @@ pub(crate) struct Access {
     #[arg(long, value_name = "TOKEN", hide_short_help = true)]
     pub(crate) token: Option<String>,
 
-    /// File that holds the child key
+    /// File that holds the child key, or - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    share(&args.target, &args.options, context)
+}
+
+/// Everything that can be known without a network is checked first, then what needs the coordinator, then the relay.
+pub(crate) fn share(target: &str, options: &Options, context: &Context) -> Result<(), Failure> {
+    let plan = plan::Plan::make(target, options, context)?;
+    block_on(run::run(plan, context))
 }

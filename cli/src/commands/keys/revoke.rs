@@ -9,8 +9,8 @@ use crate::failure::Failure;
 /// Revoke a key; its tunnels end at once
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Works for the person signed in, with MTK_MASTER for its own children, and with the key's own text: whoever holds a
-key may revoke it.")]
+Works for the person signed in, with MTK_MASTER for its own children, and with a key's text:
+whoever holds a key may revoke it.")]
 pub(crate) struct Args {
     /// The key's id, serial or text
     #[arg(value_name = "KEY")]

@@ -1,0 +1,150 @@
+//! What a relay says when it is up.
+
+use mytunnel_keys::id::Cluster;
+use mytunnel_keys::token::ServerUrl;
+use mytunnel_relay::Addrs;
+use serde::Serialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::report::{Report, Style, columns};
+use crate::server;
+use crate::settings::{AuthoritySettings, RelaySettings};
+
+/// A relay that is up, with the addresses that were really bound.
+pub(super) struct Ready<'a> {
+    pub(super) settings: &'a RelaySettings,
+    pub(super) addrs: &'a Addrs,
+    pub(super) url: &'a ServerUrl,
+    /// While there is no owner.
+    pub(super) setup_code: Option<Zeroizing<String>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "ready")]
+struct ReadyEvent<'a> {
+    domain: &'a Cluster,
+    console: &'a str,
+    url: &'a ServerUrl,
+    http: Option<String>,
+    https: Option<String>,
+    p2p: Vec<String>,
+    data: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setup_code: Option<&'a str>,
+}
+
+impl Ready<'_> {
+    pub(super) fn tell(&self, report: Report) {
+        report.object(&ReadyEvent {
+            domain: &self.settings.domain,
+            console: &self.settings.console,
+            url: self.url,
+            http: self.addrs.http.map(|addr| addr.to_string()),
+            https: self.addrs.https.map(|addr| addr.to_string()),
+            p2p: self.addrs.p2p.iter().map(ToString::to_string).collect(),
+            data: self.settings.data.display().to_string(),
+            setup_code: self.setup_code.as_ref().map(|code| code.as_str()),
+        });
+        report.line(report.styled(Style::Strong, self.url));
+        for line in columns(&self.rows()) {
+            report.note(line);
+        }
+        if let Some(code) = &self.setup_code {
+            report.note("\nThere is no owner yet. Whoever signs in first with this code becomes it:\n");
+            report.note(format_args!("  mytunnel login {} --code {}\n", self.url, code.as_str()));
+        }
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let domain = &self.settings.domain;
+        let with_port = |scheme: &str, usual: u16, port: u16| {
+            if port == usual {
+                format!("{scheme}://NAME.{domain}")
+            } else {
+                format!("{scheme}://NAME.{domain}:{port}")
+            }
+        };
+        let http = self.addrs.http.map(|addr| with_port("http", 80, addr.port()));
+        let https = self.addrs.https.map(|addr| with_port("https", 443, addr.port()));
+        let tunnels: Vec<String> = http.into_iter().chain(https).collect();
+        let nodes = self.addrs.p2p.iter().map(ToString::to_string).find(|addr| addr.contains("/tcp/"));
+        vec![
+            vec!["  tunnels".to_owned(), tunnels.join("  ")],
+            vec!["  nodes".to_owned(), nodes.map(|addr| short(&addr)).unwrap_or_default() + " (UDP and TCP)"],
+            vec!["  data".to_owned(), self.settings.data.display().to_string()],
+        ]
+    }
+
+    /// For `mytunnel status`.
+    pub(super) fn status(&self) -> Value {
+        json!({
+            "tunnels": [], "peers": [],
+            "servers": [{
+                "role": "relay", "domain": self.settings.domain, "url": self.url, "pid": std::process::id(),
+                "http": self.addrs.http.map(|addr| addr.to_string()),
+                "https": self.addrs.https.map(|addr| addr.to_string()),
+                "p2p": self.addrs.p2p.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            }],
+        })
+    }
+}
+
+/// `/ip4/1.2.3.4/tcp/4001/p2p/…` as `1.2.3.4:4001`.
+fn short(addr: &str) -> String {
+    let mut parts = addr.split('/').skip(2);
+    let host = parts.next().unwrap_or_default();
+    let port = parts.nth(1).unwrap_or_default();
+    format!("{host}:{port}")
+}
+
+/// Where people reach the console over HTTP.
+pub(super) fn console_url(console: &str, port: u16) -> Result<ServerUrl, Failure> {
+    let text = if port == 80 { format!("http://{console}") } else { format!("http://{console}:{port}") };
+    server::parse(&text)
+}
+
+/// Says what the settings come to, without starting anything.
+#[expect(clippy::unnecessary_wraps, reason = "it is the outcome of a command")]
+pub(super) fn checked(settings: &RelaySettings, report: Report) -> Result<(), Failure> {
+    let authority = match &settings.authority {
+        AuthoritySettings::Embedded => "in this process".to_owned(),
+        AuthoritySettings::Joined { server, .. } => server.to_string(),
+    };
+    report.object(&json!({
+        "ok": true, "domain": settings.domain, "data": settings.data, "http": settings.http,
+        "https": settings.https, "p2p": settings.p2p, "console": settings.console, "coordinator": authority,
+    }));
+    let rows = [
+        ("domain", settings.domain.to_string()),
+        ("console", settings.console.clone()),
+        ("http", settings.http.to_string()),
+        ("https", settings.https.to_string()),
+        ("p2p", settings.p2p.to_string()),
+        ("data", settings.data.display().to_string()),
+        ("coordinator", authority),
+    ];
+    for line in columns(&rows.map(|(name, value)| vec![name.to_owned(), value])) {
+        report.line(line);
+    }
+    report.note("The settings are right.");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_a_port_only_where_it_is_not_the_usual_one() {
+        assert_eq!(console_url("t.example", 80).unwrap().as_str(), "http://t.example");
+        assert_eq!(console_url("localhost", 8080).unwrap().as_str(), "http://localhost:8080");
+    }
+
+    #[test]
+    fn an_address_for_nodes_is_shown_as_host_and_port() {
+        assert_eq!(short("/ip4/127.0.0.1/tcp/4001/p2p/12D3Koo"), "127.0.0.1:4001");
+        assert_eq!(short("/dns/t.example/tcp/4001"), "t.example:4001");
+    }
+}

@@ -1,0 +1,128 @@
+//! What becomes of a share, told to people and to scripts.
+
+use mytunnel_keys::id::{TunnelId, TunnelName};
+use mytunnel_node::{Closed, Ready, ShareEvent};
+use serde::Serialize;
+
+use crate::context::now;
+use crate::report::{Report, Style};
+use crate::span;
+
+/// Tells each event once, in the words of whoever listens.
+#[derive(Debug)]
+pub(super) struct Teller {
+    report: Report,
+    target: String,
+    /// The URL that stands on stdout.
+    shown: Option<String>,
+    away: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Ready {
+        tunnel_id: TunnelId,
+        name: &'a TunnelName,
+        kind: String,
+        url: &'a str,
+        urls: &'a [String],
+        target: &'a str,
+        relay: &'a str,
+        path: String,
+        expires_at: u64,
+    },
+    Path {
+        path: String,
+        rtt_ms: f64,
+        reason: &'a str,
+    },
+    Reconnecting {
+        attempt: u32,
+        reason: &'a str,
+    },
+    Expiring {
+        expires_at: u64,
+    },
+    Closed {
+        code: Option<&'a str>,
+        reason: &'a str,
+    },
+}
+
+impl Teller {
+    pub(super) const fn new(report: Report, target: String) -> Self {
+        Self { report, target, shown: None, away: false }
+    }
+
+    /// Whether visitors have ever reached it.
+    pub(super) const fn was_ready(&self) -> bool {
+        self.shown.is_some()
+    }
+
+    pub(super) fn tell(&mut self, event: &ShareEvent) {
+        match event {
+            ShareEvent::Ready(ready) => self.ready(ready),
+            ShareEvent::Path { path, rtt, reason } => {
+                let rtt_ms = (rtt.as_secs_f64() * 1e6).round() / 1e3;
+                self.report.object(&Event::Path { path: path.to_string(), rtt_ms, reason });
+            }
+            ShareEvent::Reconnecting { attempt, reason } => self.reconnecting(*attempt, reason),
+            ShareEvent::Expiring { expires_at } => {
+                self.report.object(&Event::Expiring { expires_at: *expires_at });
+                let left = span::human(expires_at.saturating_sub(now()));
+                self.report.note(format_args!("The key ends in {left}, and the share with it."));
+            }
+            ShareEvent::Closed(Closed { code, message, .. }) => {
+                self.closed(code.map(|code| code.name()), message);
+            }
+            other => tracing::debug!(?other, "an event without words"),
+        }
+    }
+
+    /// Something that wants attention.
+    pub(super) fn warn(&self, text: &str) {
+        self.report.warn(text);
+    }
+
+    /// The end, by our own will or another's.
+    pub(super) fn closed(&self, code: Option<&str>, reason: &str) {
+        self.report.object(&Event::Closed { code, reason });
+    }
+
+    fn ready(&mut self, ready: &Ready) {
+        let Some(url) = ready.urls.first() else {
+            tracing::error!("the relay gave no URL");
+            return;
+        };
+        self.report.object(&Event::Ready {
+            tunnel_id: ready.tunnel_id,
+            name: &ready.name,
+            kind: ready.kind.to_string(),
+            url,
+            urls: &ready.urls,
+            target: &self.target,
+            relay: &ready.relay,
+            path: ready.path.to_string(),
+            expires_at: ready.expires_at,
+        });
+        if self.away {
+            self.report.note("Connected again.");
+        }
+        self.away = false;
+        if self.shown.as_ref() != Some(url) {
+            self.report.line(self.report.styled(Style::Strong, url));
+            self.report.note(format_args!("Sharing {}. Ctrl-C ends it.", self.target));
+            self.shown = Some(url.clone());
+        }
+    }
+
+    fn reconnecting(&mut self, attempt: u32, reason: &str) {
+        self.report.object(&Event::Reconnecting { attempt, reason });
+        // People are told once for each outage; before the first URL there is nothing to come back to.
+        if self.shown.is_some() && !self.away {
+            self.report.note(format_args!("Connection lost ({reason}); trying to get it back …"));
+        }
+        self.away = true;
+    }
+}

@@ -1,0 +1,55 @@
+//! A relay of one's own for one share: in memory, on this machine, gone with the process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use mytunnel_keys::id::Cluster;
+use mytunnel_keys::secret::Seed;
+use mytunnel_node::{Config as NodeConfig, RelayAddress};
+
+use crate::context::random;
+use crate::embedded::{Embedded, Plan, RelayPlan};
+use crate::failure::{Failure, chain};
+
+/// The usual port; the next ones are for further shares at the same time, and port 0 for where all are taken.
+const PORTS: std::ops::Range<u16> = 7070..7080;
+
+/// Starts the relay, and makes the node a device of its only person.
+pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
+    let at = |port| SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), port);
+    let embedded = Embedded::start(Plan {
+        cluster: cluster(),
+        database: None,
+        url: "http://localhost".parse().expect("it is a URL"),
+        relay: RelayPlan {
+            http: PORTS.chain([0]).map(at).collect(),
+            https: None,
+            p2p: at(0),
+            console: None,
+            data: None,
+        },
+    })
+    .await?;
+    match node(&embedded).await {
+        Ok(config) => Ok((embedded, config)),
+        Err(failure) => {
+            embedded.shutdown().await;
+            Err(failure)
+        }
+    }
+}
+
+async fn node(embedded: &Embedded) -> Result<NodeConfig, Failure> {
+    let seed = Seed::from_bytes(random()?);
+    let device = embedded.coordinator.local_owner_device(seed.public()).await?;
+    let addrs = embedded.relay.addrs();
+    let addresses = addrs.p2p.iter().map(ToString::to_string);
+    let relay = RelayAddress::parse(&addrs.id.to_string(), addresses).map_err(|error| {
+        Failure::local(format!("the relay's own address: {}", chain(&error)), "Report this.")
+    })?;
+    let root = *embedded.coordinator.root();
+    Ok(NodeConfig::new(seed, device.certificate, cluster(), root, vec![relay]))
+}
+
+fn cluster() -> Cluster {
+    "localhost".parse().expect("it is a domain")
+}

@@ -1,0 +1,222 @@
+//! What is to be shared, as whom and where: decided before anything is started.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use mytunnel_keys::certificate;
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::{Cluster, NamePattern, TunnelName};
+use mytunnel_keys::trust::RootFingerprint;
+use mytunnel_node::{Config as NodeConfig, RelayAddress, Target, TargetError};
+
+use super::Options;
+use crate::bootstrap::{self, Known};
+use crate::clock::Skew;
+use crate::context::{Context, now, random};
+use crate::failure::{Failure, chain};
+use crate::identity::{self, Holder, Identity};
+use crate::names::{self, Subject};
+use crate::{files, span};
+
+/// A share to be.
+pub(super) struct Plan {
+    pub(super) target: Target,
+    pub(super) name: Naming,
+    pub(super) host_header: Option<HeaderValue>,
+    pub(super) lifetime: Option<Duration>,
+    pub(super) place: Place,
+}
+
+/// Where the relay is.
+pub(super) enum Place {
+    /// At a relay that is there.
+    Relay { node: Box<NodeConfig>, skew: Skew },
+    /// In this process.
+    Here,
+}
+
+/// What the share is called.
+#[derive(Debug)]
+pub(super) enum Naming {
+    /// As somebody asked.
+    Asked(TunnelName),
+    /// As it was called the last time.
+    Derived { secret: [u8; 32], place: String, target: String, hosts: Vec<NamePattern> },
+}
+
+impl Naming {
+    /// The `attempt`-th name to try. A name that was asked for is tried once.
+    pub(super) fn candidate(&self, attempt: u8) -> Option<TunnelName> {
+        match self {
+            Self::Asked(name) => (attempt == 0).then(|| name.clone()),
+            Self::Derived { secret, place, target, hosts } => {
+                names::choose(hosts, secret, Subject { place, target }, attempt)
+            }
+        }
+    }
+}
+
+impl Plan {
+    pub(super) fn make(target: &str, options: &Options, context: &Context) -> Result<Self, Failure> {
+        let target = Target::parse(target)?;
+        let asked = options.name.as_deref().map(names::asked).transpose()?;
+        let host_header = options.host_header.as_deref().map(host_header).transpose()?;
+        let identity = identity::resolve(&options.access, context)?;
+        let (place, spot, hosts) = match identity {
+            Identity::Nobody => (Place::Here, String::new(), Vec::new()),
+            Identity::Key(holder) => at_relay(*holder, context)?,
+        };
+        let name = match asked {
+            Some(name) => Naming::Asked(name),
+            None => Naming::Derived {
+                secret: names_secret(context)?,
+                place: spot,
+                target: target.to_string(),
+                hosts,
+            },
+        };
+        let lifetime = options.expires.map(Duration::from_secs);
+        Ok(Self { target, name, host_header, lifetime, place })
+    }
+}
+
+/// Finds the relay of a key. Without its coordinator, what was last known has to do.
+fn at_relay(holder: Holder, context: &Context) -> Result<(Place, String, Vec<NamePattern>), Failure> {
+    let found = bootstrap::fetch_or_recall(&context.config_dir()?, &holder.server, &holder.root);
+    let skew = found.as_ref().map_or(Skew::UNKNOWN, |found| found.skew);
+    check_life(&holder, skew)?;
+    let found = found?;
+    if let Some(failure) = &found.outage {
+        context.report.warn(format_args!("{}; using what was known of it before", failure.message()));
+    }
+    let claims = certificate::inspect(&holder.certificate)
+        .map_err(|error| Failure::new(Code::InvalidKey, chain(&error)))?;
+    let spot = format!(
+        "{}/{}",
+        holder.root,
+        claims.peek().project.as_ref().map(ToString::to_string).unwrap_or_default()
+    );
+    let hosts = claims.peek().hosts.clone();
+    let (cluster, root) = (found.known.trust.cluster().clone(), holder.root);
+    let node = node_config(holder, cluster, root, &found.known)?;
+    Ok((Place::Relay { node: Box::new(node), skew }, spot, hosts))
+}
+
+fn check_life(holder: &Holder, skew: Skew) -> Result<(), Failure> {
+    let now = now();
+    if now < holder.expires_at {
+        return Ok(());
+    }
+    let ago = span::human(now - holder.expires_at);
+    Err(skew.explain(Failure::new(Code::KeyExpired, format!("this key expired {ago} ago"))))
+}
+
+fn node_config(
+    holder: Holder,
+    cluster: Cluster,
+    root: RootFingerprint,
+    known: &Known,
+) -> Result<NodeConfig, Failure> {
+    let relays: Vec<RelayAddress> = known
+        .bootstrap
+        .relays
+        .iter()
+        .filter_map(|relay| match RelayAddress::parse(&relay.peer_id.to_string(), &relay.addrs) {
+            Ok(address) => Some(address),
+            Err(error) => {
+                tracing::warn!(%error, "a relay of {} is passed over", holder.server);
+                None
+            }
+        })
+        .collect();
+    if relays.is_empty() {
+        return Err(Failure::new(
+            Code::RelayUnreachable,
+            format!("{} has no relay that is up", holder.server),
+        )
+        .with_help("Start one, or wait until it has reached its coordinator, then try again."));
+    }
+    let mut config = NodeConfig::new(holder.seed, holder.certificate, cluster, root, relays);
+    config.agent = concat!("mytunnel/", env!("CARGO_PKG_VERSION")).to_owned();
+    Ok(config)
+}
+
+fn host_header(text: &str) -> Result<HeaderValue, Failure> {
+    let wrong =
+        || Failure::usage(format!("`{text}` cannot be a Host header"), "Write a host name, or host:port.");
+    text.parse::<http::uri::Authority>().map_err(|_| wrong())?;
+    HeaderValue::from_str(text).map_err(|_| wrong())
+}
+
+/// The secret behind this user's names. Where it cannot be kept, names last for one run.
+fn names_secret(context: &Context) -> Result<[u8; 32], Failure> {
+    let path = context.config_dir()?.names_secret();
+    let kept = files::read_private(&path).ok().flatten();
+    if let Some(secret) = kept.and_then(|content| <[u8; 32]>::try_from(content.as_slice()).ok()) {
+        return Ok(secret);
+    }
+    let secret = random()?;
+    if let Err(error) = files::write_private(&path, &secret) {
+        context.report.warn(format_args!("{}; the name will be another one next time", chain(&error)));
+    }
+    Ok(secret)
+}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        let code = error.code();
+        let message = chain(&error);
+        // The library's messages end in what to do: "…: write a port (3000), …".
+        match message.split_once(": ") {
+            Some((what, how)) if !how.is_empty() && code == Code::BadRequest => {
+                let mut how = how.to_owned();
+                how[..1].make_ascii_uppercase();
+                Self::new(code, what).with_help(format!("{how}."))
+            }
+            _ if code == Code::NotFound => Self::new(code, message)
+                .with_help("Check the path; a server is written as a port (3000) or host:port."),
+            _ => Self::new(code, message)
+                .with_help("Check who may read it; a unix socket is written as unix:PATH."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_asked_name_is_tried_once_and_a_derived_one_has_successors() {
+        let asked = Naming::Asked("demo".parse().unwrap());
+        assert_eq!(asked.candidate(0).unwrap().as_str(), "demo");
+        assert_eq!(asked.candidate(1), None);
+        let derived = Naming::Derived {
+            secret: [1; 32],
+            place: String::new(),
+            target: "/site".to_owned(),
+            hosts: vec![],
+        };
+        assert_ne!(derived.candidate(0), derived.candidate(1));
+        assert_eq!(derived.candidate(3), derived.candidate(3));
+    }
+
+    #[test]
+    fn a_target_that_is_none_has_its_fix_in_the_help() {
+        let failure = |text: &str| Failure::from(Target::parse(text).unwrap_err());
+        let port = failure("0");
+        assert_eq!((port.exit_code(), port.message()), (2, "0 is not a port"));
+        assert_eq!(port.help(), "Write a number from 1 to 65535.");
+        let missing = failure("/no/such/folder");
+        assert_eq!((missing.exit_code(), missing.code()), (1, Code::NotFound));
+        assert!(missing.help().contains("Check the path"));
+        assert!(failure("ftp://x").help().contains("http://"));
+    }
+
+    #[test]
+    fn a_host_header_is_a_host() {
+        assert!(host_header("app.local:3000").is_ok());
+        for bad in ["a b", "http://x", ""] {
+            assert_eq!(host_header(bad).unwrap_err().exit_code(), 2, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! A share from its start to its end.
+
+use std::time::Duration;
+
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::TunnelKind;
+use mytunnel_node::{
+    Closed, Config as NodeConfig, Node, Share, ShareError, ShareEvent, StartError, Status, Target, TunnelSpec,
+};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::events::Teller;
+use super::local;
+use super::plan::{Naming, Place, Plan};
+use crate::clock::Skew;
+use crate::context::Context;
+use crate::control::ControlSocket;
+use crate::embedded::Embedded;
+use crate::failure::{Failure, chain};
+use crate::report::Report;
+use crate::runtime::{GRACE, StopSignals};
+
+/// How long the first connection may take. Once visitors have reached the share, it is never given up.
+const FIRST_CONNECTION: Duration = Duration::from_secs(15);
+/// Names that are tried where nobody asked for a certain one.
+const NAMES: u8 = 8;
+/// Time to find out whether anything listens at the target.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// How a share ended when it was not refused.
+enum End {
+    /// Ctrl-C or SIGTERM.
+    Stopped,
+    /// Its time, as given on the command line, is over.
+    TimeUp,
+}
+
+pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
+    let mut signals = StopSignals::install()?;
+    let (embedded, config, skew) = match plan.place {
+        Place::Relay { node, skew } => (None, *node, skew),
+        Place::Here => {
+            context.report.note("No relay is set up: running one here, for visitors on this machine.");
+            let (embedded, config) = local::start().await?;
+            (Some(embedded), config, Skew::UNKNOWN)
+        }
+    };
+    let outcome = match Node::start(config) {
+        Ok(node) => {
+            let job = Job {
+                target: plan.target,
+                name: plan.name,
+                host_header: plan.host_header,
+                deadline: plan.lifetime.map(|life| Instant::now() + life),
+                skew,
+            };
+            job.serve(node, &mut signals, context).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    if let Some(embedded) = embedded {
+        signals.while_leaving(embedded.shutdown()).await;
+    }
+    outcome
+}
+
+struct Job {
+    target: Target,
+    name: Naming,
+    host_header: Option<http::HeaderValue>,
+    deadline: Option<Instant>,
+    skew: Skew,
+}
+
+impl Job {
+    async fn serve(self, node: Node, signals: &mut StopSignals, context: &Context) -> Result<(), Failure> {
+        let mut tasks = JoinSet::new();
+        let stop = CancellationToken::new();
+        answer_status(&node, context, &stop, &mut tasks);
+        warn_if_down(self.target.clone(), context.report, &mut tasks);
+        let mut teller = Teller::new(context.report, self.target.to_string());
+        let outcome = tokio::select! {
+            () = signals.next() => Ok(End::Stopped),
+            outcome = self.until_closed(&node, &mut teller) => outcome,
+        };
+        stop.cancel();
+        if let Ok(end) = &outcome {
+            teller.closed(
+                None,
+                match end {
+                    End::Stopped => "stopped",
+                    End::TimeUp => "the time given with --expires is over",
+                },
+            );
+        }
+        signals.while_leaving(node.shutdown(GRACE)).await;
+        tasks.shutdown().await;
+        outcome.map(drop)
+    }
+
+    /// Runs until the share is over, by its own time or because it was refused.
+    async fn until_closed(&self, node: &Node, teller: &mut Teller) -> Result<End, Failure> {
+        let over = async {
+            match self.deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => Ok(End::TimeUp),
+            failure = self.follow(node, teller) => Err(self.skew.explain(failure)),
+        }
+    }
+
+    /// Follows the share; a name that is somebody else's is replaced by the next one where nobody asked for it.
+    async fn follow(&self, node: &Node, teller: &mut Teller) -> Failure {
+        let mut attempt = 0;
+        loop {
+            let Some(name) = self.name.candidate(attempt) else {
+                return Failure::new(Code::NameInvalid, "there is no name that this key may use");
+            };
+            let spec = TunnelSpec {
+                name,
+                kind: TunnelKind::Http,
+                target: self.target.clone(),
+                host_header: self.host_header.clone(),
+            };
+            let closed = match node.share(spec).await {
+                Ok(share) => match self.events(share, node, teller).await {
+                    Ok(closed) => closed,
+                    Err(failure) => return failure,
+                },
+                Err(error) => return error.into(),
+            };
+            attempt += 1;
+            let next = closed.code == Some(Code::NameTaken) && !teller.was_ready() && attempt < NAMES;
+            if !next || self.name.candidate(attempt).is_none() {
+                teller.tell(&ShareEvent::Closed(closed.clone()));
+                return closed.into();
+            }
+        }
+    }
+
+    /// Tells every event up to the end of the share.
+    async fn events(&self, mut share: Share, node: &Node, teller: &mut Teller) -> Result<Closed, Failure> {
+        let patience = Instant::now() + FIRST_CONNECTION;
+        let mut trouble = "no answer".to_owned();
+        loop {
+            let event = if teller.was_ready() {
+                share.next().await
+            } else {
+                match timeout_at(patience, share.next()).await {
+                    Ok(event) => event,
+                    Err(_) => return Err(unreachable(&trouble)),
+                }
+            };
+            match event {
+                Some(ShareEvent::Closed(closed)) => return Ok(closed),
+                Some(event) => {
+                    if let ShareEvent::Reconnecting { reason, .. } = &event {
+                        trouble.clone_from(reason);
+                    }
+                    if matches!(event, ShareEvent::Ready(_)) && !teller.was_ready() {
+                        warn_of_clock(node, teller);
+                    }
+                    teller.tell(&event);
+                }
+                None => return Err(Failure::new(Code::Internal, "the node stopped")),
+            }
+        }
+    }
+}
+
+fn unreachable(trouble: &str) -> Failure {
+    Failure::new(Code::RelayUnreachable, format!("cannot reach the relay: {trouble}"))
+}
+
+fn warn_of_clock(node: &Node, teller: &Teller) {
+    if let Some(complaint) = Skew::of_offset(node.status().relay.clock_offset).complaint() {
+        teller.warn(&format!("{complaint}; set it (`timedatectl set-ntp true`), or keys will be refused"));
+    }
+}
+
+/// Whether anything is there yet is worth knowing, but no reason to wait.
+fn warn_if_down(target: Target, report: Report, tasks: &mut JoinSet<()>) {
+    tasks.spawn(async move {
+        let outcome = tokio::time::timeout(PROBE, target.probe()).await;
+        let why = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => chain(&error),
+            Err(_) => "no answer".to_owned(),
+        };
+        report.warn(format_args!(
+            "nothing answers at {target} yet ({why}); visitors get an error page until it does"
+        ));
+    });
+}
+
+/// Lets `mytunnel status` ask. A share without it is still a share.
+fn answer_status(node: &Node, context: &Context, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let socket = context.config_dir().map_err(|failure| failure.message().to_owned());
+    match socket.and_then(|config| ControlSocket::bind(&config.run()).map_err(|error| format!("{error:#}"))) {
+        Ok(socket) => {
+            let status = node.watch_status();
+            tasks.spawn(socket.serve(move || described(&status.borrow()), stop.clone()));
+        }
+        Err(error) => tracing::warn!(%error, "`mytunnel status` will not know of this share"),
+    }
+}
+
+fn described(status: &Status) -> Value {
+    let rtt_ms = status.relay.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3);
+    let tunnels: Vec<Value> = status
+        .tunnels
+        .iter()
+        .map(|tunnel| {
+            json!({
+                "id": tunnel.id, "name": tunnel.name, "kind": tunnel.kind, "url": tunnel.urls.first(),
+                "target": tunnel.target, "online": tunnel.online, "path": tunnel.path.to_string(),
+                "rtt_ms": rtt_ms, "expires_at": tunnel.expires_at, "pid": std::process::id(),
+            })
+        })
+        .collect();
+    let peers: Vec<Value> = status
+        .relay
+        .peer
+        .iter()
+        .map(|peer| json!({"id": peer, "path": "relayed", "rtt_ms": rtt_ms, "reason": "visitors come in through the relay"}))
+        .collect();
+    json!({
+        "tunnels": tunnels, "peers": peers,
+        "relay": {"addr": status.relay.address, "connected": status.relay.connected},
+    })
+}
+
+impl From<Closed> for Failure {
+    fn from(closed: Closed) -> Self {
+        let failure = Self::new(closed.code.unwrap_or(Code::Internal), closed.message);
+        // Our own words first; the relay's where it says more than the code does.
+        match closed.code {
+            Some(code) if closed.help.is_empty() || closed.help == code.help() => failure,
+            Some(_) | None => failure.with_help(closed.help),
+        }
+    }
+}
+
+impl From<ShareError> for Failure {
+    fn from(error: ShareError) -> Self {
+        match error {
+            ShareError::Refused(closed) => closed.into(),
+            error => Self::new(error.code(), chain(&error)),
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::new(error.code(), chain(&error))
+    }
+}

@@ -1,0 +1,110 @@
+//! As whom something is shared: the key that was given, the person signed in, or nobody yet.
+
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::ProjectId;
+use mytunnel_keys::secret::Seed;
+use mytunnel_keys::token::{ChildToken, Secret, ServerUrl};
+use mytunnel_keys::trust::RootFingerprint;
+use zeroize::Zeroizing;
+
+use crate::commands::share::Access;
+use crate::context::Context;
+use crate::credentials::{self, Login};
+use crate::failure::Failure;
+use crate::secrets;
+use crate::session::{check_login, wanted_server};
+
+/// Whoever shares.
+#[derive(Debug)]
+pub(crate) enum Identity {
+    /// The holder of a key, at a server that is known.
+    Key(Box<Holder>),
+    /// Nobody: there is neither key nor sign-in, so this machine is its own relay.
+    Nobody,
+}
+
+/// A key with its secret, and where it is good.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) seed: Seed,
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) root: RootFingerprint,
+    pub(crate) server: ServerUrl,
+    /// Seconds of the Unix epoch.
+    pub(crate) expires_at: u64,
+}
+
+/// Finds out as whom to share. A key wins over a sign-in: it was put there for this one job.
+pub(crate) fn resolve(access: &Access, context: &Context) -> Result<Identity, Failure> {
+    if let Some(text) = given_key(access, context)? {
+        return of_key(&text, access, context).map(|holder| Identity::Key(Box::new(holder)));
+    }
+    let wanted = wanted_server(context, access.server.as_deref())?;
+    match (Login::load(&context.config_dir()?, wanted.as_ref())?, wanted) {
+        (Some(login), _) => {
+            check_login(&login)?;
+            Ok(Identity::Key(Box::new(of_login(login))))
+        }
+        (None, Some(server)) => {
+            Err(Failure::new(Code::InvalidKey, format!("this machine is not signed in to {server}"))
+                .with_help(format!("Sign in with `mytunnel login {server}`, or set MYTUNNEL_AUTH_TOKEN.")))
+        }
+        (None, None) if context.env.master.is_some() => Err(Failure::new(
+            Code::MasterCannotAct,
+            "there is a master key in MTK_MASTER, but no key to share with",
+        )),
+        (None, None) => Ok(Identity::Nobody),
+    }
+}
+
+/// The text of the key that was given: by flag, file or environment.
+fn given_key(access: &Access, context: &Context) -> Result<Option<Zeroizing<String>>, Failure> {
+    if let Some(text) = secrets::from_flag(context, "--token", access.token.as_deref(), "MYTUNNEL_AUTH_TOKEN")
+    {
+        return Ok(Some(text));
+    }
+    match &access.token_file {
+        Some(path) => secrets::from_file(path).map(Some),
+        None => Ok(context.env.auth_token.clone()),
+    }
+}
+
+/// A server that is named explicitly wins over the one in the key: the coordinator may have moved. The root in the
+/// key makes sure that it is still the same.
+fn of_key(text: &str, access: &Access, context: &Context) -> Result<Holder, Failure> {
+    let token = secrets::acting(text)?;
+    check_project(&token, access.project.as_deref().or(context.env.project.as_deref()))?;
+    let seed = match token.secret() {
+        Secret::Portable(seed) => seed.clone(),
+        Secret::Bound => credentials::load_seed(&context.config_dir()?, token.claims().serial)?,
+    };
+    let moved = match (&access.server, &context.env.server) {
+        (None, None) => None,
+        (flag, _) => wanted_server(context, flag.as_deref())?,
+    };
+    Ok(Holder {
+        seed,
+        certificate: token.certificate().to_vec(),
+        root: *token.root(),
+        server: moved.unwrap_or_else(|| token.server().clone()),
+        expires_at: token.claims().not_after,
+    })
+}
+
+fn of_login(login: Login) -> Holder {
+    Holder {
+        seed: login.seed,
+        certificate: login.device.certificate,
+        root: login.root,
+        server: login.server,
+        expires_at: login.device.expires_at,
+    }
+}
+
+fn check_project(token: &ChildToken, wanted: Option<&str>) -> Result<(), Failure> {
+    let (Some(wanted), Some(own)) = (wanted, &token.claims().project) else { return Ok(()) };
+    if wanted.parse::<ProjectId>().is_ok_and(|wanted| wanted == *own) {
+        return Ok(());
+    }
+    Err(Failure::new(Code::ProjectMismatch, format!("this key belongs to project {own}, not to {wanted}")))
+}

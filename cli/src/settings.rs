@@ -1,0 +1,224 @@
+//! What is to be done, resolved once from flags, environment, files and defaults, in this order.
+//!
+//! The types here have no options left to decide: whoever gets one of them needs nothing else to begin.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use mytunnel_keys::id::Cluster;
+use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
+use zeroize::Zeroizing;
+
+use crate::commands::relay::Args as RelayArgs;
+use crate::config::{self, RelayFile, SecretRef};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::places::default_data_dir;
+use crate::{secrets, server};
+
+/// A relay to run.
+#[derive(Debug)]
+pub(crate) struct RelaySettings {
+    /// Base domain of the tunnels.
+    pub(crate) domain: Cluster,
+    /// Directory of everything that outlives the process.
+    pub(crate) data: PathBuf,
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
+    pub(crate) p2p: SocketAddr,
+    /// Host of the API and the sign-in.
+    pub(crate) console: String,
+    pub(crate) authority: AuthoritySettings,
+}
+
+/// Whose authority a relay follows.
+#[derive(Debug)]
+pub(crate) enum AuthoritySettings {
+    /// Its own, in the same process.
+    Embedded,
+    /// That of a coordinator elsewhere. The token is needed the first time only.
+    Joined { server: ServerUrl, token: Option<RelayToken> },
+}
+
+impl RelaySettings {
+    /// Flags, then the file they name, then defaults that depend on the domain.
+    pub(crate) fn resolve(args: &RelayArgs, context: &Context) -> Result<Self, Failure> {
+        let file = match &args.config {
+            Some(path) => config::load::<RelayFile>(path)?,
+            None => RelayFile::default(),
+        };
+        let domain = args.domain.as_deref().or(file.domain.as_deref()).unwrap_or("localhost");
+        let domain: Cluster = domain.trim().parse().map_err(|error| {
+            Failure::usage(format!("`{domain}` cannot be a base domain: {error}"), "Write it like t.example.")
+        })?;
+        let defaults = Addresses::for_domain(&domain);
+        let data = match args.data.clone().or(file.data) {
+            Some(data) => data,
+            None => default_data_dir(&context.env)?,
+        };
+        Ok(Self {
+            data,
+            http: args.http.or(file.http).unwrap_or(defaults.http),
+            https: args.https.or(file.https).unwrap_or(defaults.https),
+            p2p: args.p2p.or(file.p2p).unwrap_or(defaults.p2p),
+            console: console(args.console.clone().or(file.console), &domain)?,
+            authority: authority(args, context, file.coordinator, file.join.as_ref())?,
+            domain,
+        })
+    }
+}
+
+struct Addresses {
+    http: SocketAddr,
+    https: SocketAddr,
+    p2p: SocketAddr,
+}
+
+impl Addresses {
+    /// This machine's own domain is for this machine's visitors, at ports that need no rights.
+    fn for_domain(domain: &Cluster) -> Self {
+        let name = domain.as_str();
+        let (ip, http, https) = if name == "localhost" || name.ends_with(".localhost") {
+            (IpAddr::from(Ipv4Addr::LOCALHOST), 8080, 8443)
+        } else {
+            (IpAddr::from(Ipv4Addr::UNSPECIFIED), 80, 443)
+        };
+        let at = |port| SocketAddr::new(ip, port);
+        Self { http: at(http), https: at(https), p2p: at(4001) }
+    }
+}
+
+fn console(wanted: Option<String>, domain: &Cluster) -> Result<String, Failure> {
+    let Some(host) = wanted else { return Ok(domain.as_str().to_owned()) };
+    // A host name has the form of a base domain: labels and dots.
+    let host = host.trim().to_ascii_lowercase();
+    match host.parse::<Cluster>() {
+        Ok(_) => Ok(host),
+        Err(error) => Err(Failure::usage(
+            format!("`{host}` cannot be the console's host: {error}"),
+            "Write a host name without scheme and port, like console.example.",
+        )),
+    }
+}
+
+fn authority(
+    args: &RelayArgs,
+    context: &Context,
+    in_file: Option<String>,
+    join_in_file: Option<&SecretRef>,
+) -> Result<AuthoritySettings, Failure> {
+    let token = join_token(args, context, join_in_file)?;
+    let server = match args.coordinator.as_deref().or(in_file.as_deref()) {
+        Some(text) => Some(server::parse(text)?),
+        None => token.as_ref().map(|token| token.server.clone()),
+    };
+    Ok(match server {
+        Some(server) => AuthoritySettings::Joined { server, token },
+        None => AuthoritySettings::Embedded,
+    })
+}
+
+fn join_token(
+    args: &RelayArgs,
+    context: &Context,
+    in_file: Option<&SecretRef>,
+) -> Result<Option<RelayToken>, Failure> {
+    let text = match (&args.join, &args.join_file, in_file) {
+        (Some(text), _, _) => secrets::from_flag(context, "--join", Some(text), "--join-file"),
+        (None, Some(path), _) => Some(secrets::from_file(path)?),
+        (None, None, Some(reference)) => Some(referenced(reference)?),
+        (None, None, None) => None,
+    };
+    text.map(|text| Ok(Token::parse(&text).and_then(Token::into_relay)?)).transpose()
+}
+
+fn referenced(reference: &SecretRef) -> Result<Zeroizing<String>, Failure> {
+    match reference {
+        SecretRef::File(path) => secrets::from_file(path),
+        SecretRef::Env(name) => match std::env::var(name) {
+            Ok(value) if !value.trim().is_empty() => Ok(Zeroizing::new(value.trim().to_owned())),
+            Ok(_) | Err(_) => Err(Failure::usage(
+                format!("the settings name the variable {name}, which is not set"),
+                "Set it, or remove it from the file.",
+            )),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::environment::Environment;
+    use crate::report::Report;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        relay: RelayArgs,
+    }
+
+    fn resolve(line: &[&str]) -> Result<RelaySettings, Failure> {
+        let env = Environment { home: Some("/home/u".into()), ..Environment::default() };
+        let context = Context { env, report: Report::new(true, true) };
+        let line = std::iter::once(&"relay").chain(line);
+        RelaySettings::resolve(&Line::try_parse_from(line).unwrap().relay, &context)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_this_machine() {
+        let settings = resolve(&[]).unwrap();
+        assert_eq!(settings.domain.as_str(), "localhost");
+        assert_eq!(settings.console, "localhost");
+        assert_eq!(settings.http.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.https.to_string(), "127.0.0.1:8443");
+        assert_eq!(settings.p2p.to_string(), "127.0.0.1:4001");
+        assert_eq!(settings.data, std::path::Path::new("/home/u/.local/share/mytunnel"));
+        assert!(matches!(settings.authority, AuthoritySettings::Embedded));
+    }
+
+    #[test]
+    fn a_public_domain_listens_to_everybody() {
+        let settings = resolve(&["--domain", "t.example"]).unwrap();
+        assert_eq!(settings.http.to_string(), "0.0.0.0:80");
+        assert_eq!(settings.https.to_string(), "0.0.0.0:443");
+        assert_eq!(settings.p2p.to_string(), "0.0.0.0:4001");
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("relay.toml");
+        std::fs::write(&file, "domain = 't.example'\nhttp = '10.0.0.1:80'\nhttps = '10.0.0.1:443'\n")
+            .unwrap();
+        let file = file.to_str().unwrap();
+        let settings = resolve(&["--config", file, "--http", "127.0.0.1:0"]).unwrap();
+        assert_eq!(settings.http.to_string(), "127.0.0.1:0");
+        assert_eq!(settings.https.to_string(), "10.0.0.1:443");
+        assert_eq!(settings.p2p.to_string(), "0.0.0.0:4001");
+        assert_eq!(settings.console, "t.example");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_a_usage_error_with_a_remedy() {
+        for line in [
+            &["--domain", "not a domain"][..],
+            &["--console", "https://x"],
+            &["--config", "/no/such/relay.toml"],
+            &["--coordinator", "ftp://x"],
+        ] {
+            let failure = resolve(line).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{line:?}");
+            assert!(!failure.help().is_empty(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_coordinator_elsewhere_needs_its_token_once_only() {
+        let settings = resolve(&["--coordinator", "https://c.example"]).unwrap();
+        assert!(matches!(settings.authority, AuthoritySettings::Joined { token: None, .. }));
+        let wrong = resolve(&["--coordinator", "https://c.example", "--join", "mtk_relay_x"]).unwrap_err();
+        assert_eq!(wrong.exit_code(), 3);
+    }
+}

@@ -1,0 +1,200 @@
+//! One user with a home of his own, and the programs he runs.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A user.
+pub struct User {
+    home: TempDir,
+}
+
+/// What a program left.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// The last line of stdout as JSON.
+    pub fn json(&self) -> Value {
+        let line = self.stdout.lines().last().unwrap_or_else(|| panic!("nothing on stdout: {self:?}"));
+        serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))
+    }
+
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+
+    /// Failed with this code and status, saying so with a remedy.
+    #[track_caller]
+    pub fn failed(self, code: &str, exit: i32) -> Value {
+        let event = self.json();
+        assert_eq!(
+            (event["event"].as_str(), event["code"].as_str()),
+            (Some("error"), Some(code)),
+            "{self:?}"
+        );
+        assert_eq!(self.code, Some(exit), "{self:?}");
+        assert!(!event["message"].as_str().unwrap().is_empty(), "{event}");
+        let help = event["help"].as_str().unwrap();
+        assert!(!help.is_empty() && !help.contains('\n'), "{event}");
+        event
+    }
+}
+
+impl User {
+    pub fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    /// A command of this user, with nothing of the tester's surroundings in it.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mytunnel"));
+        command.args(args).current_dir(self.home.path()).stdin(Stdio::null());
+        command.env_clear().env("HOME", self.home.path()).env("MYTUNNEL_CONFIG_DIR", self.path("config"));
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str]) -> Ended {
+        self.run_with(args, &[])
+    }
+
+    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
+        let output = self.command(args).envs(env.iter().copied()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Starts a command that goes on.
+    pub fn start(&self, args: &[&str]) -> Running {
+        self.start_with(args, &[])
+    }
+
+    pub fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
+        Running::of(self.command(args).envs(env.iter().copied()))
+    }
+}
+
+/// A program that runs; it is killed when this is dropped.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    readers: Vec<JoinHandle<String>>,
+}
+
+impl Running {
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take().unwrap();
+        let (send, lines) = sync_channel(1024);
+        let out = std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    break;
+                }
+            }
+            String::new()
+        });
+        let err = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        Self { child, lines, readers: vec![out, err] }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of stdout.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        self.lines
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|error| panic!("no line: {error}; {:?}", self.leave()))
+    }
+
+    /// The next line of stdout that is this event.
+    #[track_caller]
+    pub fn event(&mut self, event: &str) -> Value {
+        loop {
+            let line = self.line();
+            let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+            if value["event"] == event {
+                return value;
+            }
+            assert!(value["event"] != "error", "waited for {event}: {line}");
+        }
+    }
+
+    /// Sends a signal by its name and waits for the end.
+    pub fn signal(mut self, name: &str) -> Ended {
+        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        self.leave_by_itself()
+    }
+
+    /// Waits for the end.
+    pub fn ended(mut self) -> Ended {
+        self.leave_by_itself()
+    }
+
+    fn leave_by_itself(&mut self) -> Ended {
+        // The readers end when the program does; a program that does not is killed by the tester's own limit.
+        let mut stdout = String::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => stdout.push_str(&format!("{line}\n")),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    panic!("it does not end: {:?}", self.leave())
+                }
+            }
+        }
+        let status = self.child.wait().unwrap();
+        self.collected(status, stdout)
+    }
+
+    fn leave(&mut self) -> Ended {
+        let _ = self.child.kill();
+        let status = self.child.wait().unwrap();
+        let stdout = self.lines.try_iter().map(|line| line + "\n").collect();
+        self.collected(status, stdout)
+    }
+
+    fn collected(&mut self, status: ExitStatus, stdout: String) -> Ended {
+        let stderr = self.readers.drain(..).map(|reader| reader.join().unwrap()).collect();
+        Ended { code: status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
