@@ -97,7 +97,7 @@ impl Coordinator {
             issuer,
             followers,
             feed,
-            passwords: Passwords::new().map_err(|_| OpenError::Random)?,
+            passwords: Passwords::new(),
             clock: config.clock,
             limits: config.limits,
             home,

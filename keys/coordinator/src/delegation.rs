@@ -6,6 +6,7 @@ use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Serial};
 
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, MintRequest, Refusal};
+use crate::feed::Ask;
 use crate::http::ApiError;
 use crate::shared::Shared;
 use crate::store::{KeyFilter, KeyKind, KeyRow, NewProject, Project, Revoked, StoreError};
@@ -113,7 +114,7 @@ impl Shared {
     }
 
     fn token_rows(&self, rows: &[KeyRow]) -> Vec<api::TokenRow> {
-        let live = self.live();
+        let live = self.followers.live();
         rows.iter().filter_map(|row| token_row(row, live.count_of(&row.serial))).collect()
     }
 
@@ -126,7 +127,12 @@ impl Shared {
     ) -> Result<api::RevokeAnswer, ApiError> {
         let now = self.clock.now();
         match self.store.revoke(caller.clone(), nonce.0, cascade, now).await? {
-            Ok(revoked) => Ok(self.confirmed(revoked).await),
+            Ok(revoked) => {
+                if let Some(relay) = revoked.relay {
+                    self.feed.send(Ask::Expel { relay }).await.map_err(|_| StoreError::Closed)?;
+                }
+                Ok(self.confirmed(revoked).await)
+            }
             Err(refusal) => {
                 let party = caller.party();
                 self.note_refused_act(&caller, Act::RevokeRefused, party, &refusal).await;
@@ -144,7 +150,6 @@ impl Shared {
         self.operator(&caller, "revoke a relay")?;
         let rows = self.store.relays(self.clock.now()).await?;
         let relay = rows.into_iter().find(|row| row.id == id).ok_or_else(|| Refusal::not_found("relay"))?;
-        self.followers.remove(&id);
         self.revoke(caller, Nonce(relay.serial.nonce()), false).await
     }
 

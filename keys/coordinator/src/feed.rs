@@ -13,7 +13,7 @@ use mytunnel_keys::feed::Report;
 use tokio::sync::mpsc;
 
 pub(crate) use self::followers::Followers;
-pub(crate) use self::publisher::{Attach, Publisher};
+pub(crate) use self::publisher::{Ask, Publisher};
 
 /// Frames that may wait for one relay. At its end the relay is cut off, and comes back to a snapshot.
 const QUEUE: usize = 1024;

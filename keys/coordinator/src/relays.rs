@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, Refusal};
-use crate::feed::{Attach, FeedLink};
+use crate::feed::{Ask, FeedLink};
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::{Public, Shared};
@@ -99,10 +99,8 @@ impl Shared {
         }
         let addrs = (!asked.addrs.is_empty()).then(|| checked(asked.addrs)).transpose()?;
         self.store.see_relay(relay.serial, addrs, now).await?;
-        // What an earlier subscription told is void: the relay tells it again.
-        self.live().forget(&relay.subject);
         let (answer, attached) = oneshot::channel();
-        let attach = Attach { relay: relay.subject, nonce: asked.nonce, answer };
+        let attach = Ask::Attach { relay: relay.subject, nonce: asked.nonce, answer };
         self.feed.send(attach).await.map_err(|_| StoreError::Closed)?;
         let attached = attached.await.map_err(|_| StoreError::Closed)??;
         Ok(Followed { frames: attached.frames, subscription: attached.subscription })
@@ -121,19 +119,34 @@ impl Shared {
             let mut batch = Vec::with_capacity(BATCH);
             let stop = shared.stop.clone();
             while let Some(1..) = stop.run_until_cancelled(arriving.recv_many(&mut batch, BATCH)).await {
-                if !shared.followers.is_current(&relay.subject, subscription) {
-                    return;
-                }
-                if let Err(error) = shared.take_reports(&relay, std::mem::take(&mut batch)).await {
+                let taken = shared.take_reports(&relay, subscription, std::mem::take(&mut batch)).await;
+                if let Err(error) = taken {
                     tracing::error!(%error, "a relay's reports could not be kept");
+                }
+                if shared.followers.subscription(&relay.subject) != Some(subscription) {
+                    return;
                 }
             }
         });
         Ok(FeedLink { frames, reports })
     }
 
+    /// Takes the reports of a relay that follows the feed by HTTP.
+    pub(crate) async fn report(&self, caller: &Caller, reports: Vec<Report>) -> Result<(), ApiError> {
+        let relay = relay_key(caller)?;
+        let following = self.followers.subscription(&relay.subject);
+        let subscription =
+            following.ok_or_else(|| ApiError::bad_request("follow the feed before you report"))?;
+        Ok(self.take_reports(relay, subscription, reports).await?)
+    }
+
     /// Takes what a relay did, in its order. What it has applied counts first: somebody may be waiting for it.
-    pub(crate) async fn take_reports(&self, relay: &KeyRow, reports: Vec<Report>) -> Result<(), StoreError> {
+    async fn take_reports(
+        &self,
+        relay: &KeyRow,
+        subscription: u64,
+        reports: Vec<Report>,
+    ) -> Result<(), StoreError> {
         for report in &reports {
             if let Report::Applied { epoch, .. } = report {
                 self.followers.applied(&relay.subject, *epoch);
@@ -152,10 +165,10 @@ impl Shared {
                             ups.push(Up { tunnel, name, project, serial, kind });
                         }
                     }
-                    self.tunnels_up(relay, ups).await?;
+                    self.tunnels_up(relay, subscription, ups).await?;
                 }
                 Report::TunnelDown { tunnel, serial, .. } => {
-                    self.live().down(relay.subject, tunnel, Some(serial));
+                    self.followers.live().down(relay.subject, tunnel, Some(serial));
                 }
                 Report::Refused { serial, code, .. } => self.note_refused_tunnel(relay, serial, code).await?,
             }
@@ -163,15 +176,11 @@ impl Shared {
         Ok(())
     }
 
-    async fn tunnels_up(&self, relay: &KeyRow, ups: Vec<Up>) -> Result<(), StoreError> {
+    async fn tunnels_up(&self, relay: &KeyRow, subscription: u64, ups: Vec<Up>) -> Result<(), StoreError> {
         let tunnels: Vec<_> = ups.iter().map(|up| up.tunnel).collect();
         let holders = self.store.tunnels_up(ups, self.clock.now()).await?;
-        let mut live = self.live();
-        for (tunnel, holder) in tunnels.into_iter().zip(holders) {
-            if let Some(holder) = holder {
-                live.up(relay.subject, tunnel, holder);
-            }
-        }
+        let up = tunnels.into_iter().zip(holders).filter_map(|(tunnel, holder)| Some((tunnel, holder?)));
+        self.followers.tunnels_up(relay.subject, subscription, up.collect());
         Ok(())
     }
 
@@ -210,7 +219,7 @@ impl Shared {
         let before = now.saturating_sub(self.limits.unused_name.as_secs());
         let mut names = self.store.unused_names(before).await?;
         {
-            let (live, cluster) = (self.live(), self.issuer.cluster());
+            let (live, cluster) = (self.followers.live(), self.issuer.cluster());
             names.retain(|(name, project)| !live.is_up(&TunnelId::derive(cluster, project, name)));
         }
         self.store.free_names(names, before, now).await?;
@@ -238,7 +247,7 @@ impl Shared {
         let reach = authority::reach_of_tunnels(caller)?;
         let rows = self.store.tunnels(reach.tenant, reach.project, reach.family, MAX_TUNNELS).await?;
         let public = self.public();
-        let live = self.live();
+        let live = self.followers.live();
         let tunnels = rows.into_iter().map(|row| api::TunnelRow {
             url: public.tunnel_url(self.issuer.cluster().as_str(), &row.name),
             online: live.is_up(&row.id),

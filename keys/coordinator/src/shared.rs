@@ -13,9 +13,8 @@ use crate::accounts::{Attempts, Passwords};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::Refusal;
 use crate::config::{Clock, Endpoints, Limits};
-use crate::feed::{Attach, Followers};
+use crate::feed::{Ask, Followers};
 use crate::issuer::Issuer;
-use crate::live::Live;
 use crate::replays::Replays;
 use crate::sketch::{Limit, Sketch};
 use crate::store::{KeyRow, Store};
@@ -32,8 +31,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) followers: Arc<Followers>,
-    /// Where new subscriptions are asked for.
-    pub(crate) feed: mpsc::Sender<Attach>,
+    /// Where subscriptions are asked for.
+    pub(crate) feed: mpsc::Sender<Ask>,
     pub(crate) passwords: Passwords,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -45,7 +44,6 @@ pub(crate) struct Shared {
     public: RwLock<Public>,
     attempts: Mutex<Attempts>,
     replays: Mutex<Replays>,
-    live: Mutex<Live>,
     refusals: Mutex<[Sketch; 2]>,
     setup_code: Mutex<Option<Zeroizing<String>>>,
 }
@@ -63,7 +61,7 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) followers: Arc<Followers>,
-    pub(crate) feed: mpsc::Sender<Attach>,
+    pub(crate) feed: mpsc::Sender<Ask>,
     pub(crate) passwords: Passwords,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -88,7 +86,6 @@ impl Shared {
             public: RwLock::new(parts.public),
             attempts: Mutex::new(Attempts::new()),
             replays: Mutex::default(),
-            live: Mutex::default(),
             refusals: Mutex::new([Sketch::new(REFUSALS), Sketch::new(ALL_REFUSALS)]),
             setup_code: Mutex::new(parts.setup_code.map(Zeroizing::new)),
         }
@@ -100,10 +97,6 @@ impl Shared {
 
     pub(crate) fn replays(&self) -> MutexGuard<'_, Replays> {
         lock(&self.replays)
-    }
-
-    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
-        lock(&self.live)
     }
 
     pub(crate) fn public(&self) -> Public {

@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use mytunnel_keys::api::RelayApplied;
-use mytunnel_keys::id::PublicKey;
+use mytunnel_keys::id::{PublicKey, TunnelId};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+
+use crate::live::{Holder, Live};
 
 /// The relays that were heard of lately.
 #[derive(Debug)]
 pub(crate) struct Followers {
     relays: Mutex<HashMap<PublicKey, Follower>>,
+    /// What they told; taken after `relays` where both are needed.
+    live: Mutex<Live>,
     /// How long a relay that is gone may still serve somebody.
     hard_staleness: Duration,
 }
@@ -35,7 +39,7 @@ pub(crate) struct Standing {
 
 impl Followers {
     pub(crate) fn new(hard_staleness: Duration) -> Self {
-        Self { relays: Mutex::default(), hard_staleness }
+        Self { relays: Mutex::default(), live: Mutex::default(), hard_staleness }
     }
 
     /// A relay that followed before this process began may still be serving.
@@ -52,13 +56,17 @@ impl Followers {
         // A new watch: whoever waits for the old subscription is told that it is over.
         let follower = Follower { applied: watch::Sender::new(0), subscription, gone_since: None };
         relays.insert(relay, follower);
+        // The relay tells anew what it serves.
+        self.live().forget(&relay);
     }
 
     /// A subscription is over.
     pub(super) fn detach(&self, relay: &PublicKey, subscription: u64) {
-        if let Some(follower) = self.lock().get_mut(relay)
+        let mut relays = self.lock();
+        if let Some(follower) = relays.get_mut(relay)
             && follower.subscription == subscription
         {
+            self.live().forget(relay);
             let reached = *follower.applied.borrow();
             // Dropping the old sender wakes those who wait for it.
             follower.applied = watch::Sender::new(reached);
@@ -66,11 +74,28 @@ impl Followers {
         }
     }
 
-    /// Does that relay follow by that subscription?
-    pub(crate) fn is_current(&self, relay: &PublicKey, subscription: u64) -> bool {
+    /// The subscription by which a relay follows at this moment.
+    pub(crate) fn subscription(&self, relay: &PublicKey) -> Option<u64> {
         self.lock()
             .get(relay)
-            .is_some_and(|follower| follower.subscription == subscription && follower.gone_since.is_none())
+            .filter(|follower| follower.gone_since.is_none())
+            .map(|follower| follower.subscription)
+    }
+
+    /// A relay told by that subscription that tunnels are up; late words of an older one are void.
+    pub(crate) fn tunnels_up(&self, relay: PublicKey, subscription: u64, up: Vec<(TunnelId, Holder)>) {
+        let relays = self.lock();
+        if relays.get(&relay).is_some_and(|follower| follower.counts(subscription)) {
+            let mut live = self.live();
+            for (tunnel, holder) in up {
+                live.up(relay, tunnel, holder);
+            }
+        }
+    }
+
+    /// The tunnels that are up.
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A relay acts by this epoch.
@@ -85,8 +110,10 @@ impl Followers {
     }
 
     /// Forgets a relay for good.
-    pub(crate) fn remove(&self, relay: &PublicKey) {
-        self.lock().remove(relay);
+    pub(super) fn remove(&self, relay: &PublicKey) {
+        let mut relays = self.lock();
+        self.live().forget(relay);
+        relays.remove(relay);
     }
 
     /// How a relay stands.
@@ -136,6 +163,10 @@ impl Followers {
 }
 
 impl Follower {
+    fn counts(&self, subscription: u64) -> bool {
+        self.subscription == subscription && self.gone_since.is_none()
+    }
+
     fn is_over(&self, hard_staleness: Duration) -> bool {
         self.gone_since.is_some_and(|since| since.elapsed() >= hard_staleness)
     }
@@ -145,6 +176,7 @@ impl Follower {
 mod tests {
     use std::sync::Arc;
 
+    use mytunnel_keys::id::Serial;
     use mytunnel_keys::secret::Seed;
 
     use super::*;
@@ -223,12 +255,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_a_relay_told_counts_for_its_own_subscription_only() {
+        let followers = following(&[1]);
+        let tunnel = TunnelId::from_bytes([1; 16]);
+        let holder = Holder { serial: Serial::from_bytes([2; 16]), parent: None };
+        followers.tunnels_up(relay(1), 1, vec![(tunnel, holder)]);
+        assert_eq!(followers.live().count_of(&holder.serial), 1);
+        followers.attach(relay(1), 2);
+        assert!(!followers.live().is_up(&tunnel), "a new subscription tells anew");
+        followers.tunnels_up(relay(1), 1, vec![(tunnel, holder)]);
+        assert!(!followers.live().is_up(&tunnel), "the old one is void");
+        followers.tunnels_up(relay(1), 2, vec![(tunnel, holder)]);
+        followers.detach(&relay(1), 1);
+        assert!(followers.live().is_up(&tunnel));
+        followers.detach(&relay(1), 2);
+        assert!(!followers.live().is_up(&tunnel));
+        followers.tunnels_up(relay(1), 2, vec![(tunnel, holder)]);
+        assert!(!followers.live().is_up(&tunnel), "it is gone");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_end_of_an_old_subscription_does_not_end_the_new_one() {
         let followers = following(&[1]);
         followers.attach(relay(1), 9);
         followers.detach(&relay(1), 1);
         assert!(followers.standing(&relay(1)).connected);
-        assert!(followers.is_current(&relay(1), 9) && !followers.is_current(&relay(1), 1));
+        assert_eq!(followers.subscription(&relay(1)), Some(9));
         followers.applied(&relay(1), 3);
         followers.applied(&relay(1), 2);
         assert_eq!(followers.standing(&relay(1)).epoch, 3);

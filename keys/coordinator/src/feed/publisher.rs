@@ -16,12 +16,13 @@ use crate::config::Clock;
 use crate::issuer::Issuer;
 use crate::store::{Head, Store, StoreError};
 
-/// Asks for a subscription.
+/// What the publisher is asked for.
 #[derive(Debug)]
-pub(crate) struct Attach {
-    pub(crate) relay: PublicKey,
-    pub(crate) nonce: [u8; 16],
-    pub(crate) answer: oneshot::Sender<Result<Attached, StoreError>>,
+pub(crate) enum Ask {
+    /// A subscription.
+    Attach { relay: PublicKey, nonce: [u8; 16], answer: oneshot::Sender<Result<Attached, StoreError>> },
+    /// The end of a relay that was revoked.
+    Expel { relay: PublicKey },
 }
 
 /// A subscription that began.
@@ -62,7 +63,7 @@ impl Publisher {
     /// Works until `stop`.
     pub(crate) async fn run(
         mut self,
-        mut asked: mpsc::Receiver<Attach>,
+        mut asked: mpsc::Receiver<Ask>,
         every: Duration,
         stop: CancellationToken,
     ) {
@@ -77,7 +78,7 @@ impl Publisher {
                     Ok(()) => self.catch_up(&mut head).await,
                     Err(_) => return,
                 },
-                Some(attach) = asked.recv() => self.attach(attach).await,
+                Some(ask) = asked.recv() => self.answer(ask).await,
                 _ = beat.tick() => {
                     self.catch_up(&mut head).await;
                     self.heartbeat(&head);
@@ -111,10 +112,18 @@ impl Publisher {
         Ok(())
     }
 
-    async fn attach(&mut self, attach: Attach) {
-        let attached = self.subscribe(attach.relay, attach.nonce).await;
-        // One who no longer waits has dropped the receiver; the link goes with the next frame.
-        let _ = attach.answer.send(attached);
+    async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Attach { relay, nonce, answer } => {
+                let attached = self.subscribe(relay, nonce).await;
+                // One who no longer waits has dropped the receiver; the link goes with the next frame.
+                let _ = answer.send(attached);
+            }
+            Ask::Expel { relay } => {
+                self.links.remove(&relay);
+                self.followers.remove(&relay);
+            }
+        }
     }
 
     async fn subscribe(&mut self, relay: PublicKey, nonce: [u8; 16]) -> Result<Attached, StoreError> {

@@ -64,6 +64,6 @@ pub(super) async fn reports(
     State(app): State<App>,
     call: Call<Cbor<Vec<Report>>>,
 ) -> Result<StatusCode, ApiError> {
-    app.take_reports(relay_key(&call.caller)?, call.body.0).await?;
+    app.report(&call.caller, call.body.0).await?;
     Ok(StatusCode::NO_CONTENT)
 }

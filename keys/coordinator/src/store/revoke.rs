@@ -4,7 +4,7 @@
 //! child reads its parent too, so that a child minted at the same moment is either refused or revoked.
 
 use mytunnel_keys::feed::Change;
-use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelName};
+use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId, TunnelName};
 use rusqlite::params;
 
 use super::sql::{Reading, Writing};
@@ -21,6 +21,8 @@ pub(crate) struct Revoked {
     pub(crate) children: u64,
     /// The change that relays must have applied for it to be true everywhere.
     pub(crate) epoch: u64,
+    /// The relay, if the key was one.
+    pub(crate) relay: Option<PublicKey>,
 }
 
 impl Store {
@@ -60,10 +62,11 @@ impl Writing<'_> {
         if let Err(refusal) = authority::may_revoke(caller, &key) {
             return Ok(Err(refusal));
         }
+        let relay = (key.kind == KeyKind::Relay).then_some(key.subject);
         let children = if cascade { self.standing_children(&key, now)? } else { 0 };
         let reckoning = authority::reckon(&key, cascade, children, now);
         if !reckoning.news {
-            return Ok(Ok(self.revoked(reckoning.masters, reckoning.children)?));
+            return Ok(Ok(self.revoked(reckoning.masters, reckoning.children, relay)?));
         }
         self.change(
             "UPDATE keys SET revoked_at = coalesce(revoked_at, $1),
@@ -81,11 +84,11 @@ impl Writing<'_> {
             project: key.project.clone(),
             detail: if cascade { format!("with {children} children") } else { String::new() },
         })?;
-        Ok(Ok(self.revoked(reckoning.masters, reckoning.children)?))
+        Ok(Ok(self.revoked(reckoning.masters, reckoning.children, relay)?))
     }
 
-    fn revoked(&self, masters: u64, children: u64) -> Result<Revoked, StoreError> {
-        Ok(Revoked { masters, children, epoch: self.head()?.feed.epoch })
+    fn revoked(&self, masters: u64, children: u64, relay: Option<PublicKey>) -> Result<Revoked, StoreError> {
+        Ok(Revoked { masters, children, epoch: self.head()?.feed.epoch, relay })
     }
 
     /// Children that would stand if the key's own cascade were not to happen.
@@ -112,7 +115,7 @@ impl Writing<'_> {
         let found = self.project(id)?.filter(|project| project.tenant == *tenant);
         let Some(project) = found else { return Ok(Err(Refusal::not_found("project"))) };
         if project.deleted_at.is_some() {
-            return Ok(Ok(self.revoked(0, 0)?));
+            return Ok(Ok(self.revoked(0, 0, None)?));
         }
         let (masters, children) =
             (self.standing_in(id, KeyKind::Master, now)?, self.standing_in(id, KeyKind::Child, now)?);
@@ -131,7 +134,7 @@ impl Writing<'_> {
             project: Some(id.clone()),
             detail: format!("with {children} children"),
         })?;
-        Ok(Ok(self.revoked(masters, children)?))
+        Ok(Ok(self.revoked(masters, children, None)?))
     }
 
     fn standing_in(&self, project: &ProjectId, kind: KeyKind, now: u64) -> Result<u64, StoreError> {
