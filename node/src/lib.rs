@@ -1,5 +1,39 @@
 //! The private side: shares something local through a relay.
+//!
+//! A [`Node`] holds one credential. It connects to a relay of its cluster, checks that it is one, registers a tunnel for
+//! each [`Share`], and answers the pipes that the relay opens from what was shared: a server, a socket, a folder or a
+//! file. After a loss it comes back by itself under the same names.
+//!
+//! ```no_run
+//! # async fn example(config: mytunnel_node::Config) -> Result<(), Box<dyn std::error::Error>> {
+//! use mytunnel_node::{Node, Target, TunnelSpec};
+//!
+//! let node = Node::start(config)?;
+//! let target = Target::parse("3000")?;
+//! let spec = TunnelSpec { name: "preview".parse()?, kind: "http".parse()?, target, host_header: None };
+//! let mut share = node.share(spec).await?;
+//! println!("{}", share.ready().await?.urls[0]);
+//! node.shutdown(std::time::Duration::from_secs(5)).await;
+//! # Ok(())
+//! # }
+//! ```
 
+mod driver;
+mod node;
+mod relays;
 mod serve;
+mod share;
 mod state;
-pub mod target;
+mod status;
+mod target;
+#[cfg(test)]
+mod testing;
+
+pub use self::{
+    node::{Config, Node, StartError},
+    relays::{RelayAddress, RelayAddressError},
+    share::{Closed, Path, Ready, Share, ShareError, ShareEvent, TunnelSpec},
+    state::link::Carrier,
+    status::{RelayStatus, Status, TunnelStatus},
+    target::{DialError, OriginTrust, Target, TargetError},
+};

@@ -27,6 +27,9 @@ use super::{
 /// A relay that has not answered a request by then is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// Requests that wait for their answer. A relay drops a node that lets it queue more answers than it has room for.
+const MOST_ASKED: usize = 8;
+
 /// Warning before the end, where the credential's life is long enough; else a tenth of what is left.
 const WARNING: u64 = 300;
 
@@ -86,12 +89,14 @@ struct Share {
 
 #[derive(Debug)]
 enum Phase {
-    /// Without a session, or before asking again.
-    Waiting {
-        until: Option<Instant>,
-    },
+    /// For a session, or for its turn.
+    Queued,
     Asked {
         request: u32,
+        until: Instant,
+    },
+    /// Before it is asked for again.
+    Refused {
         until: Instant,
     },
     Live {
@@ -134,23 +139,22 @@ impl Tunnels {
         let shares: Vec<_> = self.shares.keys().copied().collect();
         for id in shares {
             self.tick_end(id, unix);
-            let due = self.shares.get(&id).and_then(Share::asks_again_at).is_some_and(|at| at <= now);
-            if due {
-                self.ask(id, now);
+            if let Some(share) = self.shares.get_mut(&id)
+                && share.asks_again_at().is_some_and(|at| at <= now)
+            {
+                share.phase = Phase::Queued;
             }
         }
+        self.ask(now);
     }
 
     /// A tunnel is wanted.
     pub(crate) fn add(&mut self, name: TunnelName, kind: TunnelKind, now: Instant) -> ShareId {
         let id = ShareId(self.next_share);
         self.next_share += 1;
-        let phase = Phase::Waiting { until: None };
-        let share = Share { name, kind, phase, refusals: 0, refused_since: None, end: None };
+        let share = Share { name, kind, phase: Phase::Queued, refusals: 0, refused_since: None, end: None };
         self.shares.insert(id, share);
-        if self.online {
-            self.ask(id, now);
-        }
+        self.ask(now);
         id
     }
 
@@ -170,23 +174,21 @@ impl Tunnels {
 
     /// A session stands.
     pub(crate) fn on_online(&mut self, now: Instant) {
+        self.on_offline();
         self.online = true;
-        let shares: Vec<_> = self.shares.keys().copied().collect();
-        for id in shares {
-            self.ask(id, now);
-        }
+        self.ask(now);
     }
 
     /// No session stands.
     pub(crate) fn on_offline(&mut self) {
         self.online = false;
         for share in self.shares.values_mut() {
-            share.phase = Phase::Waiting { until: None };
+            share.phase = Phase::Queued;
         }
     }
 
     /// A request was granted.
-    pub(crate) fn on_registered(&mut self, request: u32, grant: Grant, unix: u64) {
+    pub(crate) fn on_registered(&mut self, request: u32, grant: Grant, now: Instant, unix: u64) {
         let Some((id, share)) = self.shares.iter_mut().find(|(_, share)| share.is_asked(request)) else {
             // Given up while the relay was answering.
             let unregister = ToRelay::Unregister { tunnel: grant.tunnel };
@@ -197,6 +199,7 @@ impl Tunnels {
         (share.refusals, share.refused_since) = (0, None);
         share.end = Some(End::new(grant.expires_at, unix));
         self.commands.push_back(Command::Ready(*id, grant));
+        self.ask(now);
     }
 
     /// A request was refused.
@@ -225,28 +228,37 @@ impl Tunnels {
         self.shares.iter().find(|(_, share)| wanted(share)).map(|(id, _)| *id)
     }
 
-    fn ask(&mut self, id: ShareId, now: Instant) {
-        let Some(share) = self.shares.get_mut(&id) else { return };
-        let request = self.requests;
-        self.requests = self.requests.wrapping_add(1);
-        share.phase = Phase::Asked { request, until: now + ANSWER };
-        let (name, kind, instance) = (share.name.clone(), share.kind, self.instance);
-        self.commands.push_back(Command::Send(ToRelay::Register { request, name, kind, instance }));
+    /// Asks for what is queued, as far as there is room.
+    fn ask(&mut self, now: Instant) {
+        if !self.online {
+            return;
+        }
+        let asked = self.shares.values().filter(|share| matches!(share.phase, Phase::Asked { .. })).count();
+        let queued = self.shares.values_mut().filter(|share| matches!(share.phase, Phase::Queued));
+        for share in queued.take(MOST_ASKED.saturating_sub(asked)) {
+            let request = self.requests;
+            self.requests = self.requests.wrapping_add(1);
+            share.phase = Phase::Asked { request, until: now + ANSWER };
+            let (name, kind, instance) = (share.name.clone(), share.kind, self.instance);
+            self.commands.push_back(Command::Send(ToRelay::Register { request, name, kind, instance }));
+        }
     }
 
     fn refuse(&mut self, id: ShareId, refusal: Refusal, now: Instant, jitter: u32) {
         if verdict::on(refusal.code) == Verdict::Final {
             self.shares.remove(&id);
             self.commands.push_back(Command::Ended { share: id, refusal });
+            self.ask(now);
             return;
         }
         let Some(share) = self.shares.get_mut(&id) else { return };
         let since = *share.refused_since.get_or_insert(now);
         share.refusals = share.refusals.saturating_add(1);
         let pause = backoff::delay(share.refusals, now.duration_since(since), jitter);
-        share.phase = Phase::Waiting { until: Some(now + pause) };
+        share.phase = Phase::Refused { until: now + pause };
         let (attempt, reason) = (share.refusals, refusal.message);
         self.commands.push_back(Command::Waiting { share: id, attempt, reason });
+        self.ask(now);
     }
 
     fn tick_end(&mut self, id: ShareId, unix: u64) {
@@ -273,9 +285,8 @@ impl Share {
 
     fn asks_again_at(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Waiting { until } => until,
-            Phase::Asked { until, .. } => Some(until),
-            Phase::Live { .. } => None,
+            Phase::Refused { until } | Phase::Asked { until, .. } => Some(until),
+            Phase::Queued | Phase::Live { .. } => None,
         }
     }
 

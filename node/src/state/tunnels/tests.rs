@@ -37,7 +37,7 @@ impl Bench {
         bench.tunnels.on_online(bench.now);
         let id = bench.tunnels.add(name("web"), TunnelKind::Http, bench.now);
         let request = bench.request();
-        bench.tunnels.on_registered(request, grant(life), bench.unix);
+        bench.tunnels.on_registered(request, grant(life), bench.now, bench.unix);
         assert_eq!(bench.commands(), [Command::Ready(id, grant(life))]);
         (bench, id)
     }
@@ -75,7 +75,7 @@ fn a_tunnel_is_asked_for_once_a_session_stands() {
     assert_eq!(bench.commands(), []);
     bench.tunnels.on_online(bench.now);
     let request = bench.request();
-    bench.tunnels.on_registered(request, grant(3600), UNIX);
+    bench.tunnels.on_registered(request, grant(3600), bench.now, UNIX);
     assert_eq!(bench.commands(), [Command::Ready(id, grant(3600))]);
 }
 
@@ -86,7 +86,7 @@ fn it_is_asked_for_again_after_a_loss_under_the_same_name_and_instance() {
     assert_eq!(bench.commands(), []);
     bench.tunnels.on_online(bench.now);
     let request = bench.request();
-    bench.tunnels.on_registered(request, grant(3600), UNIX);
+    bench.tunnels.on_registered(request, grant(3600), bench.now, UNIX);
     assert_eq!(bench.commands(), [Command::Ready(id, grant(3600))]);
 }
 
@@ -222,7 +222,7 @@ fn what_is_not_wanted_is_given_back() {
     let late = bench.tunnels.add(name("web"), TunnelKind::Http, bench.now);
     let request = bench.request();
     bench.tunnels.remove(late);
-    bench.tunnels.on_registered(request, grant(3600), UNIX);
+    bench.tunnels.on_registered(request, grant(3600), bench.now, UNIX);
     assert_eq!(bench.commands(), [Command::Send(ToRelay::Unregister { tunnel })], "granted too late");
 }
 
@@ -240,4 +240,26 @@ fn all_end_for_one_reason() {
     bench.tunnels.end_all(&refusal(Code::KeyRevoked));
     assert_eq!(bench.commands(), [Command::Ended { share, refusal: refusal(Code::KeyRevoked) }]);
     assert!(!bench.tunnels.has(&name("web")));
+}
+
+#[test]
+fn many_are_asked_for_a_few_at_a_time() {
+    let mut bench = Bench::new();
+    for number in 0..20 {
+        bench.tunnels.add(name(&format!("web-{number}")), TunnelKind::Http, bench.now);
+    }
+    bench.tunnels.on_online(bench.now);
+    let mut granted = 0;
+    let mut open: VecDeque<u32> = VecDeque::new();
+    loop {
+        open.extend(bench.commands().into_iter().filter_map(|command| match command {
+            Command::Send(ToRelay::Register { request, .. }) => Some(request),
+            _ => None,
+        }));
+        assert!(open.len() <= MOST_ASKED);
+        let Some(request) = open.pop_front() else { break };
+        bench.tunnels.on_registered(request, grant(3600), bench.now, UNIX);
+        granted += 1;
+    }
+    assert_eq!(granted, 20);
 }

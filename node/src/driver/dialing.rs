@@ -1,0 +1,128 @@
+//! Dials relays: host names to addresses, addresses to the swarm, and which dial a connection came from.
+
+use std::{collections::HashMap, io};
+
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    swarm::{ConnectionId, DialError, NetworkBehaviour, dial_opts::DialOpts, dial_opts::PeerCondition},
+};
+use mytunnel_carrier::address;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::{relays::RelayAddress, state::link::Carrier};
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(super) struct Dialing {
+    relays: Vec<RelayAddress>,
+    lookups: JoinSet<Lookup>,
+    under_way: HashMap<ConnectionId, Carrier>,
+}
+
+/// Host names that were looked up.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    peer: PeerId,
+    carrier: Carrier,
+    found: io::Result<Vec<Multiaddr>>,
+}
+
+/// A dial that came to nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) carrier: Carrier,
+    /// `None` when there was nothing to dial.
+    pub(super) reason: Option<String>,
+}
+
+impl Dialing {
+    pub(super) fn new(relays: Vec<RelayAddress>) -> Self {
+        Self { relays, lookups: JoinSet::new(), under_way: HashMap::new() }
+    }
+
+    pub(super) fn relays(&self) -> &[RelayAddress] {
+        &self.relays
+    }
+
+    /// Begins to dial relay number `relay`.
+    pub(super) fn begin(&mut self, relay: usize, carrier: Carrier) {
+        let Some(relay) = self.relays.get(relay) else { return };
+        let (peer, addresses) = (relay.peer(), relay.over(carrier));
+        self.lookups.spawn(async move { Lookup { peer, carrier, found: look_up(addresses).await } });
+    }
+
+    /// The next look-up that is done. Pending for ever while there is none. Safe to cancel.
+    pub(super) async fn looked_up(&mut self) -> Result<Lookup, JoinError> {
+        match self.lookups.join_next().await {
+            Some(done) => done,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Dials what was looked up.
+    pub(super) fn dial<B>(&mut self, swarm: &mut Swarm<B>, lookup: Lookup) -> Result<(), Failed>
+    where
+        B: NetworkBehaviour,
+    {
+        let Lookup { peer, carrier, found } = lookup;
+        let failed = |reason: String| Failed { carrier, reason: Some(reason) };
+        let addresses =
+            found.map_err(|error| failed(format!("the relay's name cannot be resolved: {error}")))?;
+        if addresses.is_empty() {
+            return Err(Failed { carrier, reason: None });
+        }
+        let options = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::Always).build();
+        let connection = options.connection_id();
+        swarm.dial(options).map_err(|error| failed(reason(&error)))?;
+        self.under_way.insert(connection, carrier);
+        Ok(())
+    }
+
+    /// A connection stands: what it was dialled over, if it was us who dialled.
+    pub(super) fn succeeded(&mut self, connection: ConnectionId) -> Option<Carrier> {
+        self.under_way.remove(&connection)
+    }
+
+    /// A dial failed.
+    pub(super) fn failed(&mut self, connection: ConnectionId, error: &DialError) -> Option<Failed> {
+        let carrier = self.under_way.remove(&connection)?;
+        Some(Failed { carrier, reason: Some(reason(error)) })
+    }
+}
+
+async fn look_up(addresses: Vec<Multiaddr>) -> io::Result<Vec<Multiaddr>> {
+    let mut found = Vec::new();
+    let mut trouble = None;
+    for address in &addresses {
+        match address::resolve(address).await {
+            Ok(resolved) => found.extend(resolved),
+            Err(error) => trouble = Some(error),
+        }
+    }
+    // One name that resolves is enough.
+    match trouble {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
+}
+
+/// In words for a person: what libp2p says spans many lines, one for each address.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest cannot come from a dial of ours")]
+fn reason(error: &DialError) -> String {
+    match error {
+        DialError::Transport(failures) => match failures.first() {
+            Some((_, failure)) => format!("the relay cannot be reached: {}", innermost(failure)),
+            None => "the relay cannot be reached".to_owned(),
+        },
+        DialError::WrongPeerId { .. } => "another peer answers at the relay's address".to_owned(),
+        _ => "the relay cannot be reached".to_owned(),
+    }
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    super::welcome::plain(&inner.to_string())
+}

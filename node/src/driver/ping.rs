@@ -1,0 +1,115 @@
+//! Is the relay still there? Asks over libp2p's ping protocol, on one stream of the connection in question.
+//!
+//! Differs from libp2p's own behaviour in what a node needs: the first answer that is late counts (there, a first
+//! failure passes in silence), it is known that an answer came after all, and the interval fits the carrier.
+
+use std::{convert::Infallible, io, time::Duration};
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use libp2p::{Stream, StreamProtocol};
+use mytunnel_carrier::stream::{OpenError, Opener};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::session::{DriverGone, Event, Mailbox};
+use crate::state::link::Carrier;
+
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
+
+/// Length of a ping, which is answered with the same bytes.
+const LENGTH: usize = 32;
+
+/// How often to ask, and when an answer is late. A path with a long round trip has four of them.
+#[derive(Debug, Clone, Copy)]
+struct Rhythm {
+    interval: Duration,
+    late: Duration,
+}
+
+/// Over QUIC, a relay that is killed says nothing, and started again it throws our packets away. Interval and patience
+/// together are the time in which its node notices. That it asks too soon costs nothing: a connection that answers
+/// after all is kept.
+const QUIC: Rhythm = Rhythm { interval: Duration::from_millis(1000), late: Duration::from_millis(600) };
+
+/// Over TCP the system says at once when the relay's process ends; what is left is the path that died without a word.
+const TCP: Rhythm = Rhythm { interval: Duration::from_secs(4), late: Duration::from_secs(2) };
+
+/// What a ping found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// An answer, after this time.
+    Alive(Duration),
+    /// No answer, and it is late. Said again for as long as none comes.
+    Silent,
+}
+
+/// Pings until the connection ends, or until it turns out that the relay does not answer pings at all.
+pub(super) async fn run(opener: &Opener, carrier: Carrier, mailbox: &Mailbox) -> Result<(), DriverGone> {
+    let rhythm = match carrier {
+        Carrier::Quic => QUIC,
+        Carrier::Tcp => TCP,
+    };
+    let mut pinger = Pinger { opener, rhythm, mailbox, answered: false };
+    loop {
+        match pinger.ping_on_one_stream().await {
+            Ok(never) => match never {},
+            Err(PingError::Driver(gone)) => return Err(gone),
+            Err(error) => tracing::debug!(%error, "ping stream ended"),
+        }
+        if !pinger.answered || opener.is_closed() {
+            return Ok(());
+        }
+        sleep(rhythm.interval).await;
+    }
+}
+
+struct Pinger<'a> {
+    opener: &'a Opener,
+    rhythm: Rhythm,
+    mailbox: &'a Mailbox,
+    answered: bool,
+}
+
+impl Pinger<'_> {
+    async fn ping_on_one_stream(&mut self) -> Result<Infallible, PingError> {
+        let mut stream = self.opener.open(PROTOCOL).await?;
+        let mut late = self.rhythm.late;
+        loop {
+            let trip = self.ping(&mut stream, late).await?;
+            self.answered = true;
+            late = self.rhythm.late.max(trip * 4);
+            self.mailbox.tell(Event::Ping(Finding::Alive(trip))).await?;
+            sleep(self.rhythm.interval).await;
+        }
+    }
+
+    async fn ping(&self, stream: &mut Stream, late: Duration) -> Result<Duration, PingError> {
+        let mut question = [0; LENGTH];
+        getrandom::fill(&mut question).map_err(|_| PingError::Random)?;
+        let asked = Instant::now();
+        stream.write_all(&question).await?;
+        stream.flush().await?;
+        let mut answer = [0; LENGTH];
+        let mut reading = stream.read_exact(&mut answer);
+        loop {
+            match timeout(late, &mut reading).await {
+                Ok(read) => break read?,
+                Err(_) => self.mailbox.tell(Event::Ping(Finding::Silent)).await?,
+            }
+        }
+        if answer == question { Ok(asked.elapsed()) } else { Err(PingError::Mismatch) }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PingError {
+    #[error("no stream for pings")]
+    Open(#[from] OpenError),
+    #[error("the ping stream failed")]
+    Io(#[from] io::Error),
+    #[error("the answer is not what was asked")]
+    Mismatch,
+    #[error("the system has no random bytes")]
+    Random,
+    #[error("{0}")]
+    Driver(#[from] DriverGone),
+}

@@ -1,0 +1,228 @@
+//! The handle of a running node.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use libp2p::{StreamProtocol, Swarm};
+use mytunnel_carrier::{
+    stream,
+    transport::{self, SecurityError},
+};
+use mytunnel_keys::{
+    certificate::{self, VerifyError},
+    id::Cluster,
+    secret::Seed,
+    trust::RootFingerprint,
+    wire::PIPE_PROTOCOL,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    driver::{Behaviour, Driver, Introduction, Parts, Request},
+    relays::RelayAddress,
+    share::{Share, ShareError, TunnelSpec},
+    state::link::Carrier,
+    status::Status,
+};
+
+/// Requests of owners that wait for the driver.
+const REQUESTS: usize = 16;
+
+/// Our own pings are the session's; this behaviour is there to answer. The longest interval keeps it from asking.
+const PING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A connection whose session ended is closed by us; this is for one where there never was any.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Everything a node needs to know. Make one with [`Config::new`] and set what differs.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The credential's secret.
+    pub seed: Seed,
+    /// The credential's certificate.
+    pub certificate: Vec<u8>,
+    /// The cluster the certificate is for.
+    pub cluster: Cluster,
+    /// The root that the cluster's trust bundle must be signed by.
+    pub root: RootFingerprint,
+    /// Relays of the cluster; they are tried in turn.
+    pub relays: Vec<RelayAddress>,
+    /// Name and version of the program, for the relay's operator.
+    pub agent: String,
+    /// The carrier that gets a head start. Default TCP; see [`Carrier`].
+    pub preferred: Carrier,
+    /// Pipes at once; further ones are reset. Default 1024.
+    pub max_pipes: usize,
+    /// Shares at once. Default 64.
+    pub max_shares: usize,
+}
+
+impl Config {
+    /// A configuration with the default limits.
+    pub fn new(
+        seed: Seed,
+        certificate: Vec<u8>,
+        cluster: Cluster,
+        root: RootFingerprint,
+        relays: Vec<RelayAddress>,
+    ) -> Self {
+        Self {
+            seed,
+            certificate,
+            cluster,
+            root,
+            relays,
+            agent: concat!("mytunnel-node/", env!("CARGO_PKG_VERSION")).to_owned(),
+            preferred: Carrier::default(),
+            max_pipes: 1024,
+            max_shares: 64,
+        }
+    }
+}
+
+/// A node: one connection to a relay, and what is shared over it.
+///
+/// It connects by itself, and again after every loss. Everything it does runs in tasks that end with it; dropping it
+/// cuts what is in flight, [`Node::shutdown`] lets it end.
+#[derive(Debug)]
+pub struct Node {
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<Status>,
+    driver: JoinSet<()>,
+}
+
+impl Node {
+    /// Starts to connect. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] when the configuration cannot work anywhere. That no relay is reached is no error: the node goes
+    /// on trying.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        if config.relays.is_empty() {
+            return Err(StartError::NoRelay);
+        }
+        let claims = certificate::inspect(&config.certificate)?;
+        if claims.peek().subject != config.seed.public() {
+            return Err(StartError::OtherKey);
+        }
+        if claims.peek().cluster != config.cluster {
+            return Err(StartError::OtherCluster(claims.peek().cluster.clone()));
+        }
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance).map_err(StartError::Random)?;
+        let (requests, receiver) = mpsc::channel(REQUESTS);
+        let (sender, status) = watch::channel(Status::default());
+        let driver = Driver::new(Parts {
+            swarm: swarm(&config)?,
+            relays: config.relays,
+            preferred: config.preferred,
+            introduction: Introduction { certificate: config.certificate, agent: config.agent },
+            root: config.root,
+            cluster: config.cluster,
+            most_pipes: config.max_pipes,
+            most_shares: config.max_shares,
+            instance,
+            requests: receiver,
+            status: sender,
+        });
+        let mut task = JoinSet::new();
+        task.spawn(driver.run());
+        Ok(Self { requests, status, driver: task })
+    }
+
+    /// Shares something. Returns at once; the handle tells when visitors reach it.
+    ///
+    /// # Errors
+    /// [`ShareError`] when it cannot be shared, or when the relay has refused the credential for good.
+    pub async fn share(&self, spec: TunnelSpec) -> Result<Share, ShareError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Share(Box::new(spec), reply);
+        self.requests.send(request).await.map_err(|_| ShareError::Stopped)?;
+        answer.await.map_err(|_| ShareError::Stopped)?
+    }
+
+    /// What the node is up to.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// As [`Self::status`], and every change of it.
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Waits until requests under way have ended, `grace` at most, then gives every tunnel back and closes the
+    /// connection, which takes a second at most. Shares end with [`crate::ShareEvent::Closed`] without a code.
+    pub async fn shutdown(mut self, grace: Duration) {
+        if self.requests.send(Request::Shutdown(grace)).await.is_ok() {
+            while let Some(ended) = self.driver.join_next().await {
+                if let Err(error) = ended
+                    && let Ok(reason) = error.try_into_panic()
+                {
+                    std::panic::resume_unwind(reason);
+                }
+            }
+        }
+    }
+}
+
+fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
+    let keypair = mytunnel_carrier::keypair(&config.seed);
+    // One stream for each pipe, and some for messages and pings.
+    let streams = config.max_pipes.saturating_add(16);
+    let mut carrier = transport::Config::default();
+    carrier.windows.streams = streams;
+    carrier.quic_streams = u32::try_from(streams).unwrap_or(u32::MAX);
+    let transport = transport::transport(&keypair, &carrier)?;
+    let mut streams = stream::Config::accepting([StreamProtocol::new(PIPE_PROTOCOL)]);
+    streams.keep_alive = true;
+    let behaviour = Behaviour {
+        streams: stream::Behaviour::new(streams),
+        ping: libp2p::ping::Behaviour::new(libp2p::ping::Config::new().with_interval(PING_INTERVAL)),
+    };
+    let negotiating = NonZeroUsize::new(128).unwrap_or(NonZeroUsize::MIN);
+    let swarm_config = transport::swarm_config(negotiating, IDLE);
+    Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config))
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No relay to connect to.
+    #[error("no relay is configured")]
+    NoRelay,
+    /// The certificate cannot be read.
+    #[error("the certificate cannot be used")]
+    Certificate(#[from] VerifyError),
+    /// The certificate was issued for another key.
+    #[error("the certificate belongs to another key than the secret")]
+    OtherKey,
+    /// The certificate is for another cluster.
+    #[error("the certificate is for cluster {0}")]
+    OtherCluster(Cluster),
+    /// The key cannot be used for a connection.
+    #[error("the connection cannot be secured with this key")]
+    Security(#[from] SecurityError),
+    /// The system has no random bytes.
+    #[error("the system has no random bytes")]
+    Random(#[source] getrandom::Error),
+}
+
+impl StartError {
+    /// The contract's code for it.
+    pub fn code(&self) -> mytunnel_keys::error::Code {
+        use mytunnel_keys::error::Code;
+        match self {
+            Self::NoRelay => Code::RelayUnreachable,
+            Self::Certificate(_) | Self::OtherKey | Self::OtherCluster(_) => Code::InvalidKey,
+            Self::Security(_) | Self::Random(_) => Code::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! What a node is up to, at one moment.
+
+use std::time::Duration;
+
+use mytunnel_keys::id::{TunnelId, TunnelKind, TunnelName};
+
+use crate::{share::Path, state::link::Carrier};
+
+/// A snapshot; see [`crate::Node::status`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The relay.
+    pub relay: RelayStatus,
+    /// Every share, in the order of their making.
+    pub tunnels: Vec<TunnelStatus>,
+    /// Pipes that are open, those in reserve included.
+    pub pipes: usize,
+}
+
+/// How the node is connected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelayStatus {
+    /// Whether a session stands.
+    pub connected: bool,
+    /// The relay's peer id, while connected.
+    pub peer: Option<String>,
+    /// The address it was reached at, while connected.
+    pub address: Option<String>,
+    /// What carries the connection, while connected.
+    pub carrier: Option<Carrier>,
+    /// Round trip, once it is known.
+    pub rtt: Option<Duration>,
+    /// Seconds by which the relay's clock was ahead of ours when it welcomed us last.
+    pub clock_offset: i64,
+}
+
+/// One share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TunnelStatus {
+    /// Its id, once it was registered.
+    pub id: Option<TunnelId>,
+    /// The public name.
+    pub name: TunnelName,
+    /// What it carries.
+    pub kind: TunnelKind,
+    /// Where it leads, as a person would write it.
+    pub target: String,
+    /// Where visitors reach it, once it was registered.
+    pub urls: Vec<String>,
+    /// Whether visitors reach it.
+    pub online: bool,
+    /// How their traffic comes in.
+    pub path: Path,
+    /// When the credential ends, in Unix seconds, once it is known.
+    pub expires_at: Option<u64>,
+}
