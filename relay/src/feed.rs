@@ -34,7 +34,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// What the driver learns, in this order within a subscription: `Linked`, any number of `Trust` and `Accepted`, `Lost`.
+/// What the driver learns of a subscription: `Linked`, then any number of `Accepted`, then `Lost`; `Trust` at any time.
 #[derive(Debug)]
 pub(crate) enum News {
     /// A subscription stands.
@@ -130,13 +130,17 @@ impl Follower {
                 Ok(accepted) => accepted,
                 Err(error) => return Err(self.refused(error).await),
             };
+            if reader.trust().bundle().version != self.trust.bundle().version {
+                self.trust = reader.trust().clone();
+                self.keep();
+                self.tell(News::Trust(self.trust.clone())).await?;
+            }
+            if matches!(accepted, Accepted::Trust { .. }) {
+                continue;
+            }
             if let Some(link) = link.take() {
                 *stood = true;
                 self.tell(News::Linked(link)).await?;
-            }
-            if reader.trust().bundle().version != self.trust.bundle().version {
-                self.trust = reader.trust().clone();
-                self.tell(News::Trust(self.trust.clone())).await?;
             }
             self.tell(News::Accepted(accepted)).await?;
             self.last = reader.position();

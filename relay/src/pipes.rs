@@ -57,7 +57,7 @@ fn pipe_error(error: OpenError) -> PipeError {
     match error {
         OpenError::Closed => PipeError::Gone,
         OpenError::Io(error) => PipeError::Open(error),
-        other => PipeError::Open(io::Error::other(other)),
+        OpenError::Timeout | OpenError::Unsupported(_) => PipeError::Open(io::Error::other(error)),
     }
 }
 

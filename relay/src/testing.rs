@@ -1,5 +1,8 @@
 //! A cluster for this crate's tests: its keys, and credentials of every kind.
 
+pub(crate) mod coordinator;
+pub(crate) mod node;
+
 use mytunnel_keys::{
     Verified,
     certificate::{self, Claims, Flags, IssuerKey, Kind},

@@ -47,17 +47,14 @@ impl Freshness {
 
     /// Whether the news is recent enough for someone who allows this much staleness.
     pub(super) fn vouches(&self, max: Duration, now: Now) -> Result<(), Blind> {
+        if let Some(offset) =
+            self.offset.map(i64::unsigned_abs).filter(|offset| *offset > MAX_OFFSET.as_secs())
+        {
+            return Err(Blind::Clock(offset));
+        }
         let last = self.last.ok_or(Blind::Never)?;
         let silent = now.instant.saturating_duration_since(last);
-        if silent > max {
-            return Err(Blind::Since(silent));
-        }
-        match self.offset {
-            Some(offset) if offset.unsigned_abs() > MAX_OFFSET.as_secs() => {
-                Err(Blind::Clock(offset.unsigned_abs()))
-            }
-            Some(_) | None => Ok(()),
-        }
+        if silent > max { Err(Blind::Since(silent)) } else { Ok(()) }
     }
 }
 

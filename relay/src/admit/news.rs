@@ -41,7 +41,9 @@ impl Admission {
                 self.freshness.renew(now);
                 self.freshness.set_offset(offset);
             }
-            _ => {}
+            // What it has brought comes by `handle_trust`.
+            Accepted::Trust { .. } => return,
+            _ => tracing::warn!("news of an unknown kind"),
         }
         self.schedule_hard_check();
     }

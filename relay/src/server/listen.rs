@@ -68,16 +68,17 @@ impl Listening {
         let known = async {
             loop {
                 let event = swarm.select_next_some().await;
-                match &event {
-                    SwarmEvent::NewListenAddr { listener_id, .. } if *listener_id == listener => {
-                        self.take(event);
-                        return Ok(());
-                    }
-                    SwarmEvent::ListenerClosed { listener_id, .. } if *listener_id == listener => {
-                        let SwarmEvent::ListenerClosed { reason, .. } = event else { return Ok(()) };
+                if let SwarmEvent::ListenerClosed { listener_id, reason, .. } = event {
+                    if listener_id == listener {
                         return Err(StartError::ListenEnded { addr: addr.clone(), source: reason.err() });
                     }
-                    _ => self.take(event),
+                    continue;
+                }
+                let known =
+                    matches!(&event, SwarmEvent::NewListenAddr { listener_id, .. } if *listener_id == listener);
+                self.take(event);
+                if known {
+                    return Ok(());
                 }
             }
         };

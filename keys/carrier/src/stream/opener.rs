@@ -64,7 +64,6 @@ impl Opener {
 
 /// Why a stream was not opened.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum OpenError {
     /// The connection ended before the stream stood.
     #[error("the connection is closed")]

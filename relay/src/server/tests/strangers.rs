@@ -1,0 +1,153 @@
+//! Those who show no certificate, among them libp2p's own relay client.
+
+use futures::{AsyncReadExt as _, StreamExt as _};
+use libp2p::{
+    SwarmBuilder,
+    identity::Keypair,
+    multiaddr::Protocol,
+    noise, ping, relay,
+    swarm::{NetworkBehaviour, SwarmEvent},
+    tcp, yamux,
+};
+use mytunnel_keys::wire::ToRelay;
+use tokio::time::Instant;
+
+use super::*;
+
+/// An unmodified client of circuit relays.
+#[derive(NetworkBehaviour)]
+struct Client {
+    relay: relay::client::Behaviour,
+    ping: ping::Behaviour,
+}
+
+fn client(keypair: Keypair) -> Swarm<Client> {
+    SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_quic()
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_, relay| Client { relay, ping: ping::Behaviour::default() })
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(SOON * 6))
+        .build()
+}
+
+#[tokio::test]
+async fn a_libp2p_client_without_a_certificate_gets_no_reservation_and_is_dropped() {
+    let lab = Lab::start().await;
+    for addr in [lab.tcp(), lab.quic()] {
+        let mut client = client(Keypair::generate_ed25519());
+        client.listen_on(addr.with(Protocol::P2pCircuit)).unwrap();
+        let mut connected = None;
+        let mut refused = false;
+        let dropped = async {
+            loop {
+                match client.select_next_some().await {
+                    SwarmEvent::ConnectionEstablished { .. } => connected = Some(Instant::now()),
+                    SwarmEvent::Behaviour(ClientEvent::Relay(event)) => panic!("served: {event:?}"),
+                    SwarmEvent::NewListenAddr { address, .. } => panic!("reachable at {address}"),
+                    SwarmEvent::ListenerClosed { .. } => refused = true,
+                    SwarmEvent::ConnectionClosed { .. } => return,
+                    _ => {}
+                }
+            }
+        };
+        timeout(SOON, dropped).await.expect("dropped in time");
+        assert!(refused, "the reservation is refused before the connection ends");
+        assert!(connected.unwrap().elapsed() < PATIENCE * 5);
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_reach_an_admitted_peer_over_a_circuit() {
+    let lab = Lab::start().await;
+    let _node = Node::serve(&lab.tcp(), &child(1), "web", 1).await;
+    let mut client = client(Keypair::generate_ed25519());
+    let destination = mytunnel_carrier::peer_id(&child(1).seed.public());
+    client.dial(lab.tcp().with(Protocol::P2pCircuit).with(Protocol::P2p(destination))).unwrap();
+    let failed = async {
+        loop {
+            match client.select_next_some().await {
+                SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), .. } if peer == destination => {
+                    return;
+                }
+                SwarmEvent::ConnectionEstablished { peer_id, .. } if peer_id == destination => {
+                    panic!("a circuit")
+                }
+                _ => {}
+            }
+        }
+    };
+    timeout(SOON, failed).await.expect("refused in time");
+}
+
+/// The same client, with a key that has shown its certificate on another connection.
+#[tokio::test]
+async fn a_client_whose_key_is_admitted_may_reserve() {
+    let lab = Lab::start().await;
+    let child = child(1);
+    let _node = Node::hello(&lab.tcp(), &child).await;
+    lab.until(|status| status.nodes == 1).await;
+    let mut client = client(mytunnel_carrier::keypair(&child.seed));
+    client.listen_on(lab.tcp().with(Protocol::P2pCircuit)).unwrap();
+    let reserved = async {
+        loop {
+            if let SwarmEvent::Behaviour(ClientEvent::Relay(event)) = client.select_next_some().await {
+                return event;
+            }
+        }
+    };
+    let event = timeout(SOON, reserved).await.expect("answered in time");
+    assert!(matches!(event, relay::client::Event::ReservationReqAccepted { .. }), "{event:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_dropped() {
+    let lab = Lab::start().await;
+    let since = Instant::now();
+    let mut silent = Node::connect(&lab.tcp(), &child(1)).await;
+    lab.until(|status| status.strangers == 1).await;
+    silent.closed().await;
+    assert!(since.elapsed() >= PATIENCE);
+    lab.until(|status| status.strangers == 0).await;
+}
+
+#[tokio::test]
+async fn there_is_no_second_control_stream() {
+    let lab = Lab::start().await;
+    let (mut node, welcome) = Node::hello(&lab.tcp(), &child(1)).await;
+    assert!(matches!(welcome, Some(ToNode::Welcome { .. })));
+    let mut second = node.second_control().await;
+    let certificate = child(1).certificate;
+    let hello = ToRelay::Hello { version: 1, certificate, agent: String::new(), clock: 0 };
+    let _ = mytunnel_carrier::frame::write(&mut second, &hello).await;
+    let read = timeout(SOON, second.read(&mut [0; 1])).await.expect("an end in time");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    assert!(matches!(node.register("web", 1).await, Some(ToNode::Registered { .. })));
+}
+
+#[tokio::test]
+async fn more_strangers_than_there_are_places_are_turned_away() {
+    let lab = Lab::start_with(|config| {
+        config.limits.strangers.total = 2;
+        config.limits.patience = SOON;
+    })
+    .await;
+    let _first = Node::connect(&lab.tcp(), &child(1)).await;
+    let _second = Node::connect(&lab.tcp(), &child(2)).await;
+    lab.until(|status| status.strangers == 2).await;
+    let mut third = client(Keypair::generate_ed25519());
+    third.dial(lab.tcp()).unwrap();
+    let turned_away = async {
+        loop {
+            match third.select_next_some().await {
+                SwarmEvent::OutgoingConnectionError { .. } | SwarmEvent::ConnectionClosed { .. } => return,
+                _ => {}
+            }
+        }
+    };
+    timeout(SOON, turned_away).await.expect("turned away in time");
+}

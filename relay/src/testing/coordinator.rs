@@ -1,0 +1,131 @@
+//! A coordinator in a few lines: signs a feed for every subscriber, and hands out the reports.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+use mytunnel_keys::{
+    feed::{Change, FeedKey, FeedWriter, Position, Report, Subscribe},
+    trust::Trust,
+};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{cluster, feed_seed, trust_at};
+use crate::{Authority, AuthorityError, FeedLink};
+
+const SOON: Duration = Duration::from_secs(10);
+
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The end that relays subscribe to.
+#[derive(Debug, Clone)]
+pub(crate) struct TestCoordinator(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    writer: FeedWriter,
+    trust: Trust,
+    state: Vec<Change>,
+    subscribers: Vec<mpsc::Sender<Bytes>>,
+    reports: mpsc::Sender<Report>,
+    reachable: bool,
+    clock: i64,
+}
+
+impl TestCoordinator {
+    pub(crate) fn new() -> (Self, Reports) {
+        let (reports, reported) = mpsc::channel(4096);
+        let inner = Inner {
+            writer: FeedWriter::new(FeedKey::new(feed_seed()), cluster(), Position::start(1), 0),
+            trust: trust_at(unix_now()),
+            state: Vec::new(),
+            subscribers: Vec::new(),
+            reports,
+            reachable: true,
+            clock: 0,
+        };
+        (Self(Arc::new(Mutex::new(inner))), Reports(reported))
+    }
+
+    /// Changes something for every subscriber.
+    pub(crate) fn change(&self, change: Change) {
+        let mut inner = self.0.lock().unwrap();
+        inner.state.push(change.clone());
+        let time = inner.time();
+        let frame = inner.writer.delta(vec![change], time);
+        inner.send(frame);
+    }
+
+    pub(crate) fn heartbeat(&self) {
+        let mut inner = self.0.lock().unwrap();
+        let time = inner.time();
+        let frame = inner.writer.heartbeat([0; 32], time);
+        inner.send(frame);
+    }
+
+    /// Cuts every subscription and answers no more, or answers again.
+    pub(crate) fn set_reachable(&self, reachable: bool) {
+        let mut inner = self.0.lock().unwrap();
+        inner.reachable = reachable;
+        inner.subscribers.clear();
+    }
+
+    /// Sets the coordinator's clock off.
+    pub(crate) fn set_clock(&self, offset: i64) {
+        self.0.lock().unwrap().clock = offset;
+    }
+}
+
+impl Inner {
+    fn time(&self) -> u64 {
+        unix_now().saturating_add_signed(self.clock)
+    }
+
+    fn send(&mut self, frame: Vec<u8>) {
+        let frame = Bytes::from(frame);
+        self.subscribers.retain(|subscriber| subscriber.try_send(frame.clone()).is_ok());
+    }
+
+    fn subscribe(&mut self, request: &Subscribe) -> FeedLink {
+        let (sender, frames) = mpsc::channel(64);
+        let time = self.time();
+        let snapshot =
+            self.writer.snapshot(request.nonce, self.state.clone(), self.trust.bundle().version, time);
+        sender.try_send(Bytes::copy_from_slice(self.trust.bytes())).unwrap();
+        sender.try_send(snapshot.into()).unwrap();
+        self.subscribers.push(sender);
+        FeedLink { frames, reports: self.reports.clone() }
+    }
+}
+
+impl Authority for TestCoordinator {
+    fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<FeedLink, AuthorityError>> {
+        let mut inner = self.0.lock().unwrap();
+        let link = inner.reachable.then(|| inner.subscribe(&request));
+        std::future::ready(link.ok_or_else(|| AuthorityError::Unreachable("out of reach".into()))).boxed()
+    }
+}
+
+/// What relays have reported.
+#[derive(Debug)]
+pub(crate) struct Reports(mpsc::Receiver<Report>);
+
+impl Reports {
+    /// The next report that `pick` picks out.
+    pub(crate) async fn find<T>(&mut self, pick: impl Fn(&Report) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                let report = self.0.recv().await.expect("the coordinator holds a sender");
+                if let Some(found) = pick(&report) {
+                    return found;
+                }
+            }
+        };
+        timeout(SOON, found).await.expect("such a report in time")
+    }
+}
