@@ -20,7 +20,10 @@ use libp2p::{
     ping,
     swarm::{ConnectionId, SwarmEvent},
 };
-use mytunnel_carrier::stream::{self, Opener};
+use mytunnel_carrier::{
+    public_key,
+    stream::{self, Opener},
+};
 use mytunnel_keys::{feed::Report, id::TunnelName, wire::ToNode};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -34,6 +37,7 @@ use crate::{
     behaviour::{Behaviour, BehaviourEvent},
     circuits::Admitted,
     feed::{Link, News},
+    lanes::{Directory, LanesFirst},
     pipes::StreamPipes,
     registry::Registration,
     route::{Routes, Tunnel},
@@ -73,6 +77,7 @@ pub(crate) struct Driver {
     link: Option<Link>,
     status: watch::Sender<Status>,
     pipes_per_connection: usize,
+    lanes: Directory,
 }
 
 impl fmt::Debug for Driver {
@@ -87,6 +92,7 @@ impl fmt::Debug for Driver {
 /// What belongs to one connection.
 #[derive(Debug)]
 struct Connection {
+    peer: PeerId,
     opener: Opener,
     /// Shared by the pipes of all tunnels of the connection.
     places: Arc<Semaphore>,
@@ -119,6 +125,7 @@ impl Driver {
         listening: Listening,
         status: watch::Sender<Status>,
         pipes_per_connection: usize,
+        lanes: Directory,
     ) -> Self {
         Self {
             swarm,
@@ -136,6 +143,7 @@ impl Driver {
             link: None,
             status,
             pipes_per_connection,
+            lanes,
         }
     }
 
@@ -287,7 +295,7 @@ impl Driver {
             stream::Event::Opened { peer, connection, opener, .. } => {
                 let places = Arc::new(Semaphore::new(self.pipes_per_connection));
                 self.connections
-                    .insert(connection, Connection { opener, places, control: ControlStream::None });
+                    .insert(connection, Connection { peer, opener, places, control: ControlStream::None });
                 self.admission.handle_connection(connection, peer, now());
             }
             stream::Event::Closed { connection, .. } => {
@@ -336,8 +344,11 @@ impl Driver {
 
     fn route(&mut self, registration: Registration) {
         let Registration { id, name, project, kind, connection, .. } = registration;
-        let Some(Connection { opener, places, .. }) = self.connections.get(&connection) else { return };
-        let pipes = StreamPipes::new(opener.clone(), id, Arc::clone(places));
+        let Some(Connection { peer, opener, places, .. }) = self.connections.get(&connection) else { return };
+        // Without such a key it would not have been admitted.
+        let Some(key) = public_key(peer) else { return };
+        let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
+        let pipes = LanesFirst::new(self.lanes.admit(id, key), streams);
         let tunnel = self.routes.insert(Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)));
         self.tunnels.insert(name, tunnel);
     }
@@ -393,6 +404,7 @@ impl Driver {
 }
 
 /// Nodes and the swarm take turns, so that neither can shut out the other.
+#[expect(clippy::large_enum_variant, reason = "it is moved once, and a box per event costs more")]
 enum Event {
     Said(Said),
     Swarm(SwarmEvent<BehaviourEvent>),

@@ -36,6 +36,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
+pub(crate) use self::listener::serve_with;
 pub use self::{
     body::BodyError,
     limits::Limits,

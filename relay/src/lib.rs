@@ -12,6 +12,7 @@ mod circuits;
 mod driver;
 mod feed;
 pub mod ingress;
+mod lanes;
 mod memory;
 mod pipes;
 mod registry;

@@ -58,6 +58,16 @@ pub enum PipeError {
 pub trait PipeSource: Send + Sync + fmt::Debug {
     /// Opens a fresh pipe with its preface sent (it may still sit in a buffer: the first flush takes it along).
     fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>>;
+
+    /// A pipe of a faster kind than [`open`](Self::open) gives, if one is at hand.
+    fn take_lane(&self) -> Option<Pipe> {
+        None
+    }
+
+    /// Whether [`take_lane`](Self::take_lane) would give one, so that a common pipe is not worth keeping.
+    fn has_lane(&self) -> bool {
+        false
+    }
 }
 
 /// A registered tunnel: a name, the project it belongs to, and the way to its node.

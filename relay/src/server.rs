@@ -33,6 +33,7 @@ use crate::{
     driver::Driver,
     feed::Follower,
     ingress::{self, Https, IngressConfig, IngressError},
+    lanes::{Directory, Door},
     memory::{Memory, MemoryError, Remembered},
     route::Routes,
 };
@@ -115,6 +116,9 @@ pub enum StartError {
     /// No security layer can be set up for the relay's key.
     #[error("the relay's key cannot be used")]
     Security(#[from] SecurityError),
+    /// The TLS library cannot use the relay's key for fast lanes.
+    #[error("the relay's key cannot be used for fast lanes")]
+    Lanes(#[source] rustls::Error),
 }
 
 impl Relay {
@@ -137,7 +141,9 @@ impl Relay {
         let admission = Admission::new(policy(&config, &addrs), config.trust.clone());
         let (status_in, status) = watch::channel(Status::default());
         let pipes = config.limits.pipes_per_connection;
-        let driver = Driver::new(swarm, admission, admitted, routes.clone(), listening, status_in, pipes);
+        let lanes = doors.directory.clone();
+        let driver =
+            Driver::new(swarm, admission, admitted, routes.clone(), listening, status_in, pipes, lanes);
         let mut relay = Self {
             addrs,
             routes,
@@ -182,7 +188,12 @@ impl Relay {
             console_service: config.console_service,
             limits: config.limits.ingress,
         };
-        self.ingress.spawn(ingress::serve(ingress, self.routes.clone(), self.visitors.clone()));
+        self.ingress.spawn(ingress::serve_with(
+            ingress,
+            doors.lanes,
+            self.routes.clone(),
+            self.visitors.clone(),
+        ));
     }
 
     /// The addresses that were bound.
@@ -249,6 +260,8 @@ impl Drop for Relay {
 struct Doors {
     http: Option<TcpListener>,
     https: Option<Https>,
+    lanes: Option<Door>,
+    directory: Directory,
 }
 
 impl Doors {
@@ -264,7 +277,12 @@ impl Doors {
             }
             None => None,
         };
-        Ok(Self { http, https })
+        let directory = Directory::default();
+        let lanes = match https {
+            Some(_) => Some(Door::new(&config.seed, directory.clone()).map_err(StartError::Lanes)?),
+            None => None,
+        };
+        Ok(Self { http, https, lanes, directory })
     }
 
     fn http_addr(&self) -> Option<SocketAddr> {
@@ -309,7 +327,7 @@ fn policy(config: &Config, addrs: &Addrs) -> Policy {
             http: config.public_http.or(port(addrs.http)),
             https: config.public_https.or(port(addrs.https)),
         },
-        lane_port: None,
+        lane_port: config.public_https.or(port(addrs.https)),
     }
 }
 
@@ -321,3 +339,6 @@ fn joined<T>(ended: Result<T, JoinError>) -> Option<T> {
         Err(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

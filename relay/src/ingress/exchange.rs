@@ -15,7 +15,7 @@ use super::{
     upstream::{Answered, Lost, Upstream, guard},
     visit::{Stage, Visit},
 };
-use crate::route::{PipeError, Tunnel};
+use crate::route::{Pipe, PipeError, Tunnel};
 
 /// A place for one request at the visitor's address. Held until the response is handed over completely; the
 /// connection counts as idle from then on.
@@ -84,10 +84,13 @@ impl Exchange {
         self.upstream = if fresh { None } else { self.tunnel.pool().take() };
         self.pooled = self.upstream.is_some();
         if self.upstream.is_none() {
-            let tunnel = Arc::clone(&self.tunnel);
-            let mut opening = tunnel.source().open();
-            let pipe = guard(&self.visit, |cx| opening.as_mut().poll(cx)).await??;
-            self.upstream = Some(Upstream::new(pipe, limits).await.map_err(|_| Lost::Broken)?);
+            let lane = self.tunnel.source().take_lane();
+            let is_lane = lane.is_some();
+            let pipe = match lane {
+                Some(lane) => lane,
+                None => open(&self.tunnel, &self.visit).await?,
+            };
+            self.upstream = Some(Upstream::new(pipe, is_lane, limits).await.map_err(|_| Lost::Broken)?);
         }
         Ok(())
     }
@@ -121,10 +124,16 @@ impl Exchange {
     }
 }
 
+async fn open(tunnel: &Tunnel, visit: &Visit) -> Result<Pipe, Unconnected> {
+    let mut opening = tunnel.source().open();
+    Ok(guard(visit, |cx| opening.as_mut().poll(cx)).await??)
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if let Some(upstream) = self.upstream.take()
-            && upstream.is_reusable()
+        if let Some(mut upstream) = self.upstream.take()
+            && (upstream.is_lane() || !self.tunnel.source().has_lane())
+            && upstream.park()
         {
             self.tunnel.pool().put(upstream, Instant::now(), self.keep);
         }

@@ -24,11 +24,12 @@ use super::{
     ConsoleService, Limits, Shared,
     head::Visitor,
     limits::Addresses,
-    locked, tls,
+    locked,
+    tls::{self, Accepted},
     visit::Visit,
     visitor::{self},
 };
-use crate::route::Routes;
+use crate::{lanes::Door, route::Routes};
 
 /// What the ingress listens on and answers for.
 pub struct IngressConfig {
@@ -82,6 +83,16 @@ pub async fn serve(
     routes: Routes,
     shutdown: CancellationToken,
 ) -> Result<(), IngressError> {
+    serve_with(config, None, routes, shutdown).await
+}
+
+/// As [`serve`]; nodes' fast lanes go in through `lanes`, on the TLS listener.
+pub(crate) async fn serve_with(
+    config: IngressConfig,
+    lanes: Option<Door>,
+    routes: Routes,
+    shutdown: CancellationToken,
+) -> Result<(), IngressError> {
     let limits = Arc::new(config.limits);
     let acceptor = Acceptor {
         http1: visitor::http1(&limits),
@@ -90,6 +101,7 @@ pub async fn serve(
         visits: Visits::default(),
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),
+        lanes,
         shared: Arc::new(Shared {
             routes,
             domain: config.domain.to_ascii_lowercase().into_boxed_str(),
@@ -139,6 +151,7 @@ struct Acceptor {
     visits: Visits,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    lanes: Option<Door>,
     shared: Arc<Shared>,
 }
 
@@ -208,10 +221,16 @@ impl Acceptor {
         _permit: OwnedSemaphorePermit,
         _held: Held,
     ) {
-        let handshake = tokio::time::timeout(self.shared.limits.head_timeout, tls::accept(stream, &config));
+        let handshake = tokio::time::timeout(
+            self.shared.limits.head_timeout,
+            tls::accept(stream, &config, self.lanes.as_ref()),
+        );
         let Some(Ok(handshake)) = self.shutdown.run_until_cancelled(handshake).await else { return };
         match handshake {
-            Ok(stream) => visitor::serve(stream, &self.http1, Arc::clone(&self.shared), visit).await,
+            Ok(Accepted::Visitor(stream)) => {
+                visitor::serve(*stream, &self.http1, Arc::clone(&self.shared), visit).await;
+            }
+            Ok(Accepted::Lane) => {}
             Err(error) => tracing::debug!(%error, "no tls"),
         }
     }

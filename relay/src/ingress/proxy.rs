@@ -206,6 +206,8 @@ impl Proxy {
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Failure> {
         let (mut head, incoming) = response.into_parts();
+        // The version is a matter of each connection (RFC 9110 §2.5).
+        head.version = Version::HTTP_11;
         head::to_visitor(head.status, &mut head.headers).map_err(|_| Failure::Broken)?;
         self.visit.enter(Stage::Responding);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {

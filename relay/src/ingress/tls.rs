@@ -8,6 +8,8 @@ use rustls::{ServerConfig, crypto::aws_lc_rs, server::ResolvesServerCert};
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
+use crate::lanes::{Door, LaneError};
+
 /// Why a visitor's handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
@@ -16,6 +18,9 @@ pub(crate) enum HandshakeError {
     /// A fast lane of a node came to a listener that has none.
     #[error("no fast lane is offered here")]
     NoLane,
+    /// A fast lane was refused.
+    #[error("the fast lane was refused")]
+    Lane(#[from] LaneError),
 }
 
 /// TLS 1.2 and 1.3 with `certificates`, resumption by tickets.
@@ -30,18 +35,29 @@ pub(crate) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<Se
     Ok(Arc::new(config))
 }
 
-/// Performs one handshake.
+/// What a connection turned out to be.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    /// A visitor, ready to speak HTTP.
+    Visitor(Box<TlsStream<TcpStream>>),
+    /// A fast lane of a node, which has gone where its tunnel finds it.
+    Lane,
+}
+
+/// Performs one handshake; `lanes` is the door for those who ask for a fast lane.
 pub(crate) async fn accept(
     stream: TcpStream,
     config: &Arc<ServerConfig>,
-) -> Result<TlsStream<TcpStream>, HandshakeError> {
+    lanes: Option<&Door>,
+) -> Result<Accepted, HandshakeError> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
     let asks_for_lane = start
         .client_hello()
         .alpn()
         .is_some_and(|mut protocols| protocols.any(|protocol| protocol == LANE_ALPN));
     if asks_for_lane {
-        return Err(HandshakeError::NoLane);
+        lanes.ok_or(HandshakeError::NoLane)?.enter(start).await?;
+        return Ok(Accepted::Lane);
     }
-    Ok(start.into_stream(Arc::clone(config)).await?)
+    Ok(Accepted::Visitor(Box::new(start.into_stream(Arc::clone(config)).await?)))
 }

@@ -32,7 +32,11 @@ pub(crate) struct Upstream {
     sender: SendRequest<RequestBody>,
     connection: Connection<TokioIo<Answered>, RequestBody>,
     ended: bool,
+    lane: bool,
 }
+
+/// Hyper's own bound on fields. Set explicitly, even to the same number, it costs an allocation for each head.
+pub(crate) const HYPER_HEAD_FIELDS: usize = 100;
 
 /// Why a request got no response.
 #[derive(Debug)]
@@ -50,13 +54,16 @@ pub(crate) enum Lost {
 }
 
 impl Upstream {
-    pub(crate) async fn new(pipe: Pipe, limits: &Limits) -> hyper::Result<Box<Self>> {
-        let (sender, connection) = Builder::new()
-            .max_buf_size(limits.buffer_bytes)
-            .max_headers(limits.head_fields)
-            .handshake(TokioIo::new(Answered { pipe, answered: false }))
-            .await?;
-        Ok(Box::new(Self { sender, connection, ended: false }))
+    /// Speaks HTTP on a pipe; `lane` tells that it is of the faster kind.
+    pub(crate) async fn new(pipe: Pipe, lane: bool, limits: &Limits) -> hyper::Result<Box<Self>> {
+        let mut builder = Builder::new();
+        builder.max_buf_size(limits.buffer_bytes);
+        if limits.head_fields != HYPER_HEAD_FIELDS {
+            builder.max_headers(limits.head_fields);
+        }
+        let (sender, connection) =
+            builder.handshake(TokioIo::new(Answered { pipe, answered: false })).await?;
+        Ok(Box::new(Self { sender, connection, ended: false, lane }))
     }
 
     /// Sends `request` and waits for the head of its response.
@@ -95,9 +102,19 @@ impl Upstream {
         }
     }
 
-    /// Whether the last exchange is complete and the pipe can carry another.
-    pub(crate) fn is_reusable(&self) -> bool {
+    /// Makes the pipe ready to idle; `false` if its last exchange is not complete or it ended. Whoever used it is
+    /// not woken for it any more: without that, the next request on it would wake the visitor before.
+    pub(crate) fn park(&mut self) -> bool {
+        if !self.sender.is_ready() {
+            return false;
+        }
+        self.poll(&mut Context::from_waker(Waker::noop()));
         !self.ended && self.sender.is_ready()
+    }
+
+    /// Whether the pipe is of the faster kind.
+    pub(crate) fn is_lane(&self) -> bool {
+        self.lane
     }
 
     /// Gives up HTTP after a 101 and returns the pipe, with what was read of the new protocol already.

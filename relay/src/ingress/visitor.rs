@@ -19,6 +19,7 @@ use super::{
     limits::Limits,
     proxy::Proxy,
     upgrade,
+    upstream::HYPER_HEAD_FIELDS,
     visit::{Stage, Verdict, Visit},
     visitor_io::{VisitorIo, VisitorStream},
 };
@@ -40,9 +41,11 @@ pub(crate) fn http1(limits: &Limits) -> http1::Builder {
     builder
         .max_buf_size(limits.buffer_bytes.max(limits.head_bytes))
         .max_header_size(limits.head_bytes)
-        .max_headers(limits.head_fields)
         // The watchdog has one timer for a connection; hyper would make one for each request.
         .header_read_timeout(None);
+    if limits.head_fields != HYPER_HEAD_FIELDS {
+        builder.max_headers(limits.head_fields);
+    }
     builder
 }
 
