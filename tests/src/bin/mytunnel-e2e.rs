@@ -1,5 +1,5 @@
 //! The product's own binary, built beside the tests so that they always run what was just compiled.
 
 fn main() -> std::process::ExitCode {
-    mytunnel::main()
+    mytunnel::run(std::env::args_os())
 }
