@@ -62,22 +62,18 @@ const MAX_REPORTS: usize = 65_536;
 /// See the [module documentation](self).
 pub(crate) struct Driver {
     swarm: Swarm<Behaviour>,
+    listeners: Vec<ListenerId>,
+    /// What the swarm said before there was a driver.
+    backlog: Vec<SwarmEvent<BehaviourEvent>>,
     admission: Admission,
-    admitted: Admitted,
-    routes: Routes,
+    around: Surroundings,
     tunnels: HashMap<TunnelName, Arc<Tunnel>>,
     connections: HashMap<ConnectionId, Connection>,
     controls: JoinSet<ConnectionId>,
     said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
     lingering: VecDeque<(Instant, ConnectionId)>,
-    listeners: Vec<ListenerId>,
-    /// What the swarm said before there was a driver.
-    backlog: Vec<SwarmEvent<BehaviourEvent>>,
     reports: VecDeque<Report>,
     link: Option<Link>,
-    status: watch::Sender<Status>,
-    pipes_per_connection: usize,
-    lanes: Directory,
 }
 
 impl fmt::Debug for Driver {
@@ -116,34 +112,36 @@ impl ControlStream {
     }
 }
 
+/// What a driver works on beside the swarm and the state.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) admitted: Admitted,
+    pub(crate) routes: Routes,
+    pub(crate) lanes: Directory,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) pipes_per_connection: usize,
+}
+
 impl Driver {
     pub(crate) fn new(
         swarm: Swarm<Behaviour>,
-        admission: Admission,
-        admitted: Admitted,
-        routes: Routes,
         listening: Listening,
-        status: watch::Sender<Status>,
-        pipes_per_connection: usize,
-        lanes: Directory,
+        admission: Admission,
+        around: Surroundings,
     ) -> Self {
         Self {
             swarm,
+            listeners: listening.listeners,
+            backlog: listening.backlog,
             admission,
-            admitted,
-            routes,
+            around,
             tunnels: HashMap::new(),
             connections: HashMap::new(),
             controls: JoinSet::new(),
             said: mpsc::channel(SAID),
             lingering: VecDeque::new(),
-            listeners: listening.listeners,
-            backlog: listening.backlog,
             reports: VecDeque::new(),
             link: None,
-            status,
-            pipes_per_connection,
-            lanes,
         }
     }
 
@@ -293,7 +291,7 @@ impl Driver {
     fn on_stream_event(&mut self, event: stream::Event) {
         match event {
             stream::Event::Opened { peer, connection, opener, .. } => {
-                let places = Arc::new(Semaphore::new(self.pipes_per_connection));
+                let places = Arc::new(Semaphore::new(self.around.pipes_per_connection));
                 self.connections
                     .insert(connection, Connection { peer, opener, places, control: ControlStream::None });
                 self.admission.handle_connection(connection, peer, now());
@@ -321,24 +319,24 @@ impl Driver {
         while let Some(command) = self.admission.poll_command() {
             match command {
                 Command::Admit { connection, peer } => self.admit(connection, peer),
-                Command::Dismiss { peer } => self.admitted.remove(&peer),
+                Command::Dismiss { peer } => self.around.admitted.remove(&peer),
                 Command::Route(registration) => self.route(registration),
                 Command::Unroute { name } => {
                     if let Some(tunnel) = self.tunnels.remove(&name) {
-                        self.routes.remove(&tunnel);
+                        self.around.routes.remove(&tunnel);
                     }
                 }
                 Command::Send { connection, message } => self.send(connection, message),
                 Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
-                Command::Known { name } => self.routes.note_known(&name),
-                Command::Forget { name } => self.routes.forget(&name),
+                Command::Known { name } => self.around.routes.note_known(&name),
+                Command::Forget { name } => self.around.routes.forget(&name),
                 Command::Report(report) => self.report(report),
             }
         }
     }
 
     fn admit(&mut self, connection: ConnectionId, peer: PeerId) {
-        self.admitted.insert(peer);
+        self.around.admitted.insert(peer);
         self.swarm.behaviour_mut().strangers.admitted(connection);
     }
 
@@ -348,8 +346,8 @@ impl Driver {
         // Without such a key it would not have been admitted.
         let Some(key) = public_key(peer) else { return };
         let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
-        let pipes = LanesFirst::new(self.lanes.admit(id, key), streams);
-        let tunnel = self.routes.insert(Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)));
+        let pipes = LanesFirst::new(self.around.lanes.admit(id, key), streams);
+        let tunnel = self.around.routes.insert(Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)));
         self.tunnels.insert(name, tunnel);
     }
 
@@ -389,7 +387,7 @@ impl Driver {
 
     fn publish_status(&self) {
         let now = self.admission.status();
-        self.status.send_if_modified(|status| mem::replace(status, now) != now);
+        self.around.status.send_if_modified(|status| mem::replace(status, now) != now);
     }
 
     fn close_lingering(&mut self) {

@@ -84,7 +84,7 @@ impl Memory {
 
     /// Writes down every change until the other end is dropped or the work is cancelled, and what is then the last.
     pub(crate) async fn keep(self, mut latest: watch::Receiver<Remembered>, cancelled: CancellationToken) {
-        let Some(dir) = self.0 else { return };
+        let Some(dir) = self.0 else { return cancelled.cancelled().await };
         let mut written = latest.borrow_and_update().clone();
         loop {
             let last = tokio::select! {

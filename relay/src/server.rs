@@ -30,7 +30,7 @@ use crate::{
     admit::{Admission, Policy, Status, Urls},
     behaviour::Behaviour,
     circuits::Admitted,
-    driver::Driver,
+    driver::{Driver, Surroundings},
     feed::Follower,
     ingress::{self, Https, IngressConfig, IngressError},
     lanes::{Directory, Door},
@@ -138,12 +138,16 @@ impl Relay {
             Addrs { id, http: doors.http_addr(), https: doors.https_addr(), p2p: listening.addrs.clone() };
 
         let routes = Routes::new();
-        let admission = Admission::new(policy(&config, &addrs), config.trust.clone());
         let (status_in, status) = watch::channel(Status::default());
-        let pipes = config.limits.pipes_per_connection;
-        let lanes = doors.directory.clone();
-        let driver =
-            Driver::new(swarm, admission, admitted, routes.clone(), listening, status_in, pipes, lanes);
+        let admission = Admission::new(policy(&config, &addrs), config.trust.clone());
+        let around = Surroundings {
+            admitted,
+            routes: routes.clone(),
+            lanes: doors.directory.clone(),
+            status: status_in,
+            pipes_per_connection: config.limits.pipes_per_connection,
+        };
+        let driver = Driver::new(swarm, listening, admission, around);
         let mut relay = Self {
             addrs,
             routes,

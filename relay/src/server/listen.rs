@@ -74,8 +74,7 @@ impl Listening {
                     }
                     continue;
                 }
-                let known =
-                    matches!(&event, SwarmEvent::NewListenAddr { listener_id, .. } if *listener_id == listener);
+                let known = matches!(&event, SwarmEvent::NewListenAddr { listener_id, .. } if *listener_id == listener);
                 self.take(event);
                 if known {
                     return Ok(());

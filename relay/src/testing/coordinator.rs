@@ -75,6 +75,22 @@ impl TestCoordinator {
         inner.subscribers.clear();
     }
 
+    /// Cuts every subscription.
+    pub(crate) fn cut(&self) {
+        self.0.lock().unwrap().subscribers.clear();
+    }
+
+    /// The signed bundle with which a subscription begins.
+    pub(crate) fn trust(&self) -> Vec<u8> {
+        self.0.lock().unwrap().trust.bytes().to_vec()
+    }
+
+    /// Takes a report that came on another way than the link.
+    pub(crate) async fn reported(&self, report: Report) {
+        let reports = self.0.lock().unwrap().reports.clone();
+        reports.send(report).await.unwrap();
+    }
+
     /// Sets the coordinator's clock off.
     pub(crate) fn set_clock(&self, offset: i64) {
         self.0.lock().unwrap().clock = offset;

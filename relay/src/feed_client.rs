@@ -1,0 +1,247 @@
+//! A coordinator elsewhere, over HTTP: the feed is the body of one long answer, reports are small requests beside it.
+//!
+//! Every request is signed by the relay's key, so that neither a proxy in between nor a stolen address can follow or
+//! report in the relay's name. What the feed says is believed for its own signatures only.
+
+mod line;
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures::{FutureExt as _, future::BoxFuture};
+use http::{Method, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use mytunnel_keys::{
+    api::ErrorBody,
+    error::Code,
+    feed::{MAX_FRAME, Report, Subscribe},
+    id::{Cluster, Serial},
+    proof::{self, Request},
+    secret::Seed,
+    token::ServerUrl,
+    wire::{self, WireError},
+};
+use serde::Serialize;
+use tokio::{
+    sync::mpsc,
+    time::{Duration, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use crate::{Authority, AuthorityError, FeedLink};
+pub use line::ConnectError;
+use line::{Connector, Line};
+
+const FEED: &str = "/api/v1/relay/feed";
+const REPORTS: &str = "/api/v1/relay/reports";
+
+/// Frames that wait for the reader, and reports that wait for a request.
+const QUEUE: usize = 64;
+
+/// Reports in one request: with the longest names, well below the largest message.
+const BATCH: usize = 128;
+
+/// Time for a request of reports.
+const REPORT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest body of a failure that is read.
+const MAX_FAILURE: usize = 16 * 1024;
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub struct RemoteCoordinator {
+    caller: Arc<Caller>,
+    tasks: TaskTracker,
+    cancelled: CancellationToken,
+    _cancel: DropGuard,
+}
+
+/// Who calls, and whom.
+#[derive(Debug)]
+struct Caller {
+    connector: Connector,
+    seed: Seed,
+    serial: Serial,
+    cluster: Cluster,
+}
+
+impl RemoteCoordinator {
+    /// A coordinator at `url`, for the relay that holds `seed` and a certificate of this serial.
+    ///
+    /// # Errors
+    /// When the TLS library cannot be set up.
+    pub fn new(url: &ServerUrl, seed: Seed, serial: Serial, cluster: Cluster) -> Result<Self, ConnectError> {
+        let caller = Arc::new(Caller { connector: Connector::new(url)?, seed, serial, cluster });
+        let cancelled = CancellationToken::new();
+        let guard = cancelled.clone().drop_guard();
+        Ok(Self { caller, tasks: TaskTracker::new(), cancelled, _cancel: guard })
+    }
+}
+
+impl Authority for RemoteCoordinator {
+    fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<FeedLink, AuthorityError>> {
+        async move {
+            let mut line = self.caller.connect().await?;
+            let answer = self.caller.post(&mut line, FEED, &request).await?;
+            if answer.status() != StatusCode::OK {
+                return Err(refusal(answer).await);
+            }
+            let (frames_in, frames) = mpsc::channel(QUEUE);
+            let (reports, reports_out) = mpsc::channel(QUEUE);
+            let caller = Arc::clone(&self.caller);
+            let carry = async move {
+                let carried = carry(line, answer.into_body(), frames_in, reports_out, &caller).await;
+                if let Err(error) = carried {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "feed ended");
+                }
+            };
+            self.tasks.spawn(self.cancelled.clone().run_until_cancelled_owned(carry));
+            Ok(FeedLink { frames, reports })
+        }
+        .boxed()
+    }
+}
+
+impl Caller {
+    async fn connect(&self) -> Result<Line, AuthorityError> {
+        self.connector.connect().await.map_err(unreachable)
+    }
+
+    async fn post(
+        &self,
+        line: &mut Line,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Response<Incoming>, AuthorityError> {
+        let body = wire::encode(body)?;
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| AuthorityError::Unreachable(Box::new(error)))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let signed = Request { cluster: &self.cluster, method: Method::POST.as_str(), path, body: &body };
+        let proof = proof::sign_request(&self.seed, &self.serial, &signed, now, id);
+        let request = http::Request::post(path)
+            .header(header::HOST, self.connector.authority())
+            .header(header::AUTHORIZATION, proof)
+            .header(header::CONTENT_TYPE, "application/cbor")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| AuthorityError::Unreachable(Box::new(error)))?;
+        line.send(request).await.map_err(unreachable)
+    }
+}
+
+fn unreachable(error: ConnectError) -> AuthorityError {
+    AuthorityError::Unreachable(Box::new(error))
+}
+
+impl From<WireError> for AuthorityError {
+    fn from(_: WireError) -> Self {
+        Self::Protocol("a message has no encoding")
+    }
+}
+
+/// What a coordinator says when it does not do what was asked.
+async fn refusal(answer: Response<Incoming>) -> AuthorityError {
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), MAX_FAILURE).collect().await;
+    let Ok(body) = body else { return AuthorityError::Protocol("the answer broke off") };
+    match serde_json::from_slice::<ErrorBody>(&body.to_bytes()) {
+        Ok(ErrorBody { error }) => AuthorityError::Refused { code: error.code, message: error.message },
+        Err(_) if status.is_server_error() => {
+            AuthorityError::Refused { code: Code::CoordinatorUnreachable, message: status.to_string() }
+        }
+        Err(_) => AuthorityError::Protocol("a failure without a code"),
+    }
+}
+
+/// Why a subscription ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the answer broke off")]
+    Body(#[from] hyper::Error),
+    #[error("a frame of {0} bytes is too long")]
+    TooLong(usize),
+    #[error("reports were not taken")]
+    Reports(#[source] AuthorityError),
+    #[error("reports took too long")]
+    Late,
+}
+
+/// Carries frames one way and reports the other until either end is over. `line` carries `body`.
+async fn carry(
+    line: Line,
+    body: Incoming,
+    frames: mpsc::Sender<Bytes>,
+    reports: mpsc::Receiver<Report>,
+    caller: &Caller,
+) -> Result<(), Ended> {
+    let ended = tokio::select! {
+        ended = pass_on(body, &frames) => ended,
+        ended = report(reports, caller) => ended,
+        () = frames.closed() => Ok(()),
+    };
+    drop(line);
+    ended
+}
+
+async fn pass_on(mut body: Incoming, frames: &mpsc::Sender<Bytes>) -> Result<(), Ended> {
+    let mut buffer = BytesMut::new();
+    while let Some(part) = body.frame().await {
+        let Ok(data) = part?.into_data() else { continue };
+        buffer.extend_from_slice(&data);
+        while let Some(frame) = next_frame(&mut buffer)? {
+            if frames.send(frame).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes a whole frame off the front: four bytes of length, big endian, then the frame.
+fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, Ended> {
+    let Some(length) = buffer.first_chunk() else { return Ok(None) };
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if length > MAX_FRAME {
+        return Err(Ended::TooLong(length));
+    }
+    if buffer.len() < 4 + length {
+        return Ok(None);
+    }
+    buffer.advance(4);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+/// Sends reports in the order in which they come, as many at once as have come meanwhile.
+async fn report(mut reports: mpsc::Receiver<Report>, caller: &Caller) -> Result<(), Ended> {
+    let mut line = None;
+    let mut batch = Vec::with_capacity(BATCH);
+    while reports.recv_many(&mut batch, BATCH).await > 0 {
+        let sent = timeout(REPORT_PATIENCE, send(&mut line, &batch, caller)).await;
+        sent.map_err(|_| Ended::Late)?.map_err(Ended::Reports)?;
+        batch.clear();
+    }
+    Ok(())
+}
+
+/// Sends one batch on the line that is there, or on a new one when that has ended meanwhile.
+async fn send(line: &mut Option<Line>, batch: &[Report], caller: &Caller) -> Result<(), AuthorityError> {
+    let mut open = match line.take().filter(Line::is_open) {
+        Some(line) => line,
+        None => caller.connect().await?,
+    };
+    let answer = caller.post(&mut open, REPORTS, &batch).await?;
+    if !answer.status().is_success() {
+        return Err(refusal(answer).await);
+    }
+    // The line is free for the next request once this answer is read.
+    let read = Limited::new(answer.into_body(), MAX_FAILURE).collect().await;
+    *line = read.is_ok().then_some(open);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! The feed over real HTTP, from a coordinator that checks each request's proof.
+
+use std::{convert::Infallible, net::SocketAddr, pin::Pin};
+
+use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
+use hyper::{body::Frame, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use mytunnel_keys::{
+    feed::{Change, Report},
+    proof::UnverifiedRequest,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+
+use super::*;
+use crate::testing::{
+    cluster,
+    coordinator::{Reports, TestCoordinator, unix_now},
+    seed, serial,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// The HTTP side of a coordinator, for the relay whose key is number 150.
+struct Server {
+    coordinator: TestCoordinator,
+    reports: Reports,
+    addr: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let (coordinator, reports) = TestCoordinator::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        let served = coordinator.clone();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let coordinator = served.clone();
+                let service = service_fn(move |request| answer(coordinator.clone(), request));
+                connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { coordinator, reports, addr, _tasks: tasks }
+    }
+
+    fn client(&self, number: u8) -> RemoteCoordinator {
+        let url = format!("http://{}", self.addr).parse().unwrap();
+        RemoteCoordinator::new(&url, seed(number), serial(number), cluster()).unwrap()
+    }
+}
+
+async fn answer(
+    coordinator: TestCoordinator,
+    request: http::Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let proof = parts.headers[header::AUTHORIZATION].to_str().unwrap();
+    let proof = UnverifiedRequest::parse(proof).unwrap();
+    assert!(parts.headers[header::HOST].to_str().unwrap().starts_with("127.0.0.1:"));
+    let of = Request { cluster: &cluster(), method: "POST", path: parts.uri.path(), body: &body };
+    let known = proof.serial() == serial(150) && proof.verify(&seed(150).public(), &of, unix_now()).is_ok();
+    if !known {
+        let failure = serde_json::to_vec(&ErrorBody::new(Code::KeyRevoked, "who are you?")).unwrap();
+        return Ok(respond(401, Full::from(failure).boxed()));
+    }
+    Ok(match parts.uri.path() {
+        FEED => {
+            let link = coordinator.subscribe(wire::decode(&body).unwrap()).await.unwrap();
+            let frames = futures::stream::unfold(link.frames, |mut frames| async {
+                let frame = frames.recv().await?;
+                let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
+                Some((Ok(Frame::data(Bytes::from([&length[..], &frame].concat()))), frames))
+            });
+            let frames: Pin<Box<dyn futures::Stream<Item = _> + Send + Sync>> = Box::pin(frames);
+            respond(200, StreamBody::new(frames).boxed())
+        }
+        REPORTS => {
+            for report in wire::decode::<Vec<Report>>(&body).unwrap() {
+                coordinator.reported(report).await;
+            }
+            respond(204, Full::default().boxed())
+        }
+        other => panic!("{other}"),
+    })
+}
+
+fn respond(status: u16, body: BoxBody<Bytes, Infallible>) -> Answer {
+    Response::builder().status(status).body(body).unwrap()
+}
+
+fn request() -> Subscribe {
+    Subscribe { nonce: [1; 16], addrs: Vec::new(), since: None }
+}
+
+#[tokio::test]
+async fn frames_come_whole_and_reports_go_in_order() {
+    let mut server = Server::start().await;
+    let client = server.client(150);
+    let mut link = client.subscribe(request()).await.unwrap();
+    let trust = timeout(SOON, link.frames.recv()).await.unwrap().unwrap();
+    assert_eq!(trust, server.coordinator.trust());
+    timeout(SOON, link.frames.recv()).await.unwrap().unwrap();
+
+    for epoch in 1..=500 {
+        link.reports.send(Report::Applied { epoch, closed: 0 }).await.unwrap();
+    }
+    for expected in 1..=500 {
+        let next =
+            |report: &Report| if let Report::Applied { epoch, .. } = report { Some(*epoch) } else { None };
+        assert_eq!(server.reports.find(next).await, expected);
+    }
+    server.coordinator.change(Change::Revoke { serial: serial(1), until: 5 });
+    assert!(timeout(SOON, link.frames.recv()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_feed_that_ends_ends_the_link_and_a_dropped_link_ends_the_feed() {
+    let server = Server::start().await;
+    let client = server.client(150);
+    let mut link = client.subscribe(request()).await.unwrap();
+    server.coordinator.cut();
+    let ended = async { while link.frames.recv().await.is_some() {} };
+    timeout(SOON, ended).await.expect("ended in time");
+
+    let link = client.subscribe(request()).await.unwrap();
+    drop(link);
+    client.tasks.close();
+    timeout(SOON, client.tasks.wait()).await.expect("nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_its_code() {
+    let server = Server::start().await;
+    let error = server.client(149).subscribe(request()).await.unwrap_err();
+    let AuthorityError::Refused { code: Code::KeyRevoked, message } = error else { panic!("{error}") };
+    assert_eq!(message, "who are you?");
+}
+
+#[tokio::test]
+async fn nobody_there_is_unreachable() {
+    let server = Server::start().await;
+    let client = server.client(150);
+    drop(server);
+    let error = client.subscribe(request()).await.unwrap_err();
+    assert!(matches!(error, AuthorityError::Unreachable(_)), "{error}");
+}
+
+#[test]
+fn hosts_and_ports_are_taken_from_the_address() {
+    for (url, socket) in [
+        ("https://tun.example", "tun.example:443"),
+        ("http://tun.example", "tun.example:80"),
+        ("http://tun.example:8080", "tun.example:8080"),
+        ("https://[::1]:8443", "[::1]:8443"),
+        ("https://[::1]", "[::1]:443"),
+    ] {
+        let connector = Connector::new(&url.parse().unwrap()).unwrap();
+        assert_eq!(connector.socket(), socket);
+    }
+}
+
+#[test]
+fn frames_are_cut_out_of_any_pieces() {
+    let frames: [&[u8]; 3] = [b"one", b"", b"three"];
+    let mut wire = Vec::new();
+    for frame in frames {
+        wire.extend(u32::try_from(frame.len()).unwrap().to_be_bytes());
+        wire.extend(frame);
+    }
+    for size in 1..wire.len() {
+        let (mut buffer, mut found) = (BytesMut::new(), Vec::new());
+        for piece in wire.chunks(size) {
+            buffer.extend_from_slice(piece);
+            while let Some(frame) = next_frame(&mut buffer).unwrap() {
+                found.push(frame);
+            }
+        }
+        assert_eq!(found, frames, "in pieces of {size}");
+    }
+    let mut too_long = BytesMut::from(&(u32::try_from(MAX_FRAME).unwrap() + 1).to_be_bytes()[..]);
+    assert!(matches!(next_frame(&mut too_long), Err(Ended::TooLong(_))));
+}
