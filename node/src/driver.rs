@@ -4,7 +4,10 @@
 //! Sessions, pipes and look-ups are tasks of the driver's own; when it ends, they end. Commands of the owner come
 //! before anything else, then the network, then housekeeping.
 
+mod commands;
 mod dialing;
+mod ending;
+mod events;
 mod ping;
 mod pipes;
 mod session;
@@ -15,38 +18,40 @@ use std::{collections::HashMap, ops::ControlFlow, panic, sync::Arc, time::Durati
 
 use futures::StreamExt as _;
 use libp2p::{
-    PeerId, Stream, StreamProtocol, Swarm,
-    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
+    PeerId, Swarm,
+    swarm::{ConnectionId, NetworkBehaviour},
 };
 use mytunnel_carrier::stream::{self, Opener};
 use mytunnel_keys::{
-    id::TunnelKind,
-    wire::{PIPE_PROTOCOL, ToNode, ToRelay},
+    id::{Cluster, TunnelKind},
+    secret::Seed,
+    trust::RootFingerprint,
+    wire::ToRelay,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::JoinSet,
-    time::{Instant, sleep_until, timeout_at},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep_until},
 };
-use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use crate::{
-    serve::table::TableWriter,
+    lanes,
+    relays::RelayAddress,
+    serve::{pulse::Pulses, table::TableWriter},
     share::{Closed, Share, ShareError, TunnelSpec},
     state::{
-        link::{self, Carrier, Link, Refusal},
-        tunnels::{self, Grant, Tunnels},
+        link::{Carrier, Link, Refusal},
+        tunnels::Tunnels,
     },
     status::{RelayStatus, Status},
 };
 pub(crate) use session::Introduction;
 use {
-    dialing::{Dialing, Failed},
-    ping::Finding,
+    dialing::Dialing,
     pipes::Pipes,
-    session::{Event, Mailbox, Session, unix_now},
+    session::{Event, unix_now},
     shares::{Shares, Way},
-    welcome::{Expected, Unwelcome, Welcome},
+    welcome::Expected,
 };
 
 /// Messages of sessions that wait for the driver.
@@ -54,12 +59,6 @@ const EVENTS: usize = 64;
 
 /// Messages to a relay that wait for its session.
 const OUTGOING: usize = 256;
-
-/// How often a node that shuts down looks whether something is under way: what rests for as long has ended.
-const REST: Duration = Duration::from_millis(200);
-
-/// Time for the last messages and the connection's end.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What this node's connections speak. Pings of the relay are answered; our own are the session's.
 #[derive(NetworkBehaviour)]
@@ -79,13 +78,15 @@ pub(crate) enum Request {
 /// Everything a driver begins with.
 pub(crate) struct Parts {
     pub(crate) swarm: Swarm<Behaviour>,
-    pub(crate) relays: Vec<crate::relays::RelayAddress>,
+    pub(crate) seed: Seed,
+    pub(crate) relays: Vec<RelayAddress>,
     pub(crate) preferred: Carrier,
     pub(crate) introduction: Introduction,
-    pub(crate) root: mytunnel_keys::trust::RootFingerprint,
-    pub(crate) cluster: mytunnel_keys::id::Cluster,
+    pub(crate) root: RootFingerprint,
+    pub(crate) cluster: Cluster,
     pub(crate) most_pipes: usize,
     pub(crate) most_shares: usize,
+    pub(crate) lanes: bool,
     pub(crate) instance: [u8; 16],
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) status: watch::Sender<Status>,
@@ -99,9 +100,14 @@ pub(crate) struct Driver {
     dialing: Dialing,
     shares: Shares,
     pipes: Pipes,
+    pulses: Pulses,
+    lanes: JoinSet<()>,
+    /// The secret that lanes show, if there are to be lanes.
+    lane_seed: Option<Seed>,
     connections: HashMap<ConnectionId, Connection>,
     sessions: JoinSet<()>,
-    inbox: (mpsc::Sender<(ConnectionId, Event)>, mpsc::Receiver<(ConnectionId, Event)>),
+    mailbox: mpsc::Sender<Letter>,
+    inbox: mpsc::Receiver<Letter>,
     requests: mpsc::Receiver<Request>,
     status: watch::Sender<Status>,
     introduction: Arc<Introduction>,
@@ -112,11 +118,15 @@ pub(crate) struct Driver {
     clock_offset: i64,
 }
 
+type Letter = (ConnectionId, Event);
+
 /// What belongs to one connection.
 struct Connection {
     opener: Opener,
     peer: PeerId,
     way: Way,
+    /// Where lanes go, once the relay has told.
+    lanes: Option<lanes::Way>,
     /// To the session, once there is one.
     outgoing: Option<mpsc::Sender<ToRelay>>,
 }
@@ -124,6 +134,8 @@ struct Connection {
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let (writer, table) = TableWriter::new();
+        let (mailbox, inbox) = mpsc::channel(EVENTS);
+        let pulses = Pulses::default();
         let now = Instant::now().into_std();
         Self {
             swarm: parts.swarm,
@@ -131,10 +143,14 @@ impl Driver {
             tunnels: Tunnels::new(parts.instance),
             dialing: Dialing::new(parts.relays),
             shares: Shares::new(writer),
-            pipes: Pipes::new(parts.most_pipes, table),
+            pipes: Pipes::new(parts.most_pipes, table, pulses.clone()),
+            pulses,
+            lanes: JoinSet::new(),
+            lane_seed: parts.lanes.then_some(parts.seed),
             connections: HashMap::new(),
             sessions: JoinSet::new(),
-            inbox: mpsc::channel(EVENTS),
+            mailbox,
+            inbox,
             requests: parts.requests,
             status: parts.status,
             introduction: Arc::new(parts.introduction),
@@ -170,7 +186,7 @@ impl Driver {
                 self.tunnels.remove(id);
                 self.shares.end(id, Closed::by_owner());
             },
-            Some((connection, event)) = self.inbox.1.recv() => self.on_session(connection, event),
+            Some((connection, event)) = self.inbox.recv() => self.on_session(connection, event),
             event = self.swarm.select_next_some() => self.on_swarm(event),
             lookup = self.dialing.looked_up() => match lookup {
                 Ok(lookup) => {
@@ -181,6 +197,7 @@ impl Driver {
             },
             () = self.pipes.reap() => {},
             Some(ended) = self.sessions.join_next() => if let Err(error) = ended { resume(error) },
+            Some(ended) = self.lanes.join_next() => if let Err(error) = ended { resume(error) },
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {},
         }
         self.tick();
@@ -225,194 +242,6 @@ impl Driver {
         Ok(())
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "`SwarmEvent` is non-exhaustive; the rest is not ours"
-    )]
-    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
-        match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event),
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                let failed = self.dialing.failed(connection_id, &error);
-                self.on_dial_failed(failed);
-            }
-            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
-                self.connections.remove(&connection_id);
-                let reason =
-                    cause.map_or_else(|| "the connection was closed".to_owned(), |cause| cause.to_string());
-                self.link.on_closed(connection_id, &welcome::plain(&reason), Instant::now().into_std());
-            }
-            _ => {}
-        }
-    }
-
-    fn on_stream(&mut self, event: stream::Event) {
-        match event {
-            stream::Event::Opened { peer, connection, endpoint, opener } => {
-                let Some(carrier) = self.dialing.succeeded(connection) else { return };
-                let way = Way { address: endpoint.get_remote_address().to_string(), carrier, rtt: None };
-                self.connections.insert(connection, Connection { opener, peer, way, outgoing: None });
-                self.link.on_connected(connection, carrier, Instant::now().into_std());
-            }
-            stream::Event::Inbound { connection, protocol, stream, .. } => {
-                self.on_inbound(connection, &protocol, stream);
-            }
-            // The swarm's own event says why.
-            stream::Event::Closed { .. } => {}
-        }
-    }
-
-    /// Only the relay that welcomed us may open pipes.
-    fn on_inbound(&mut self, connection: ConnectionId, protocol: &StreamProtocol, stream: Stream) {
-        if *protocol == PIPE_PROTOCOL && self.link.current() == Some(connection) {
-            self.pipes.open(stream.compat());
-        }
-    }
-
-    fn on_dial_failed(&mut self, failed: Option<Failed>) {
-        if let Some(Failed { carrier, reason }) = failed {
-            tracing::debug!(%carrier, reason, "dial failed");
-            self.link.on_dial_failed(carrier, reason, Instant::now().into_std());
-        }
-    }
-
-    fn on_session(&mut self, connection: ConnectionId, event: Event) {
-        let now = Instant::now().into_std();
-        match event {
-            Event::Welcomed(welcome) => {
-                let Welcome { trust, clock_offset, .. } = *welcome;
-                self.expected.held = Some(trust);
-                self.clock_offset = clock_offset;
-                self.link.on_welcomed(connection, now);
-            }
-            Event::Unwelcome(Unwelcome::Refused(refusal)) => self.link.on_refused(connection, refusal, now),
-            Event::Unwelcome(Unwelcome::FalseRelay(why)) => {
-                self.link.on_false_relay(connection, &why.to_string(), now);
-            }
-            Event::Message(message) => self.on_message(connection, message),
-            Event::Ping(Finding::Alive(trip)) => self.on_alive(connection, trip),
-            Event::Ping(Finding::Silent) => self.link.on_silent(connection, now),
-            Event::Ended(reason) => {
-                self.link.on_closed(connection, &reason, now);
-                self.swarm.close_connection(connection);
-            }
-        }
-    }
-
-    fn on_message(&mut self, connection: ConnectionId, message: ToNode) {
-        if self.link.current() != Some(connection) {
-            return;
-        }
-        let now = Instant::now().into_std();
-        let refusal = |code, message: String, help: String| Refusal {
-            code,
-            message: welcome::plain(&message),
-            help: welcome::plain(&help),
-        };
-        match message {
-            ToNode::Registered { request, tunnel, name, urls, expires_at } => {
-                let urls = urls.iter().map(|url| welcome::plain(url)).collect();
-                let grant = Grant { tunnel, name, urls, expires_at };
-                self.tunnels.on_registered(request, grant, now, self.unix());
-            }
-            ToNode::Refused { request: Some(request), code, message, help } => {
-                self.tunnels.on_refused(request, refusal(code, message, help), now, jitter());
-            }
-            ToNode::Refused { request: None, code, message, help } => {
-                self.link.on_refused(connection, refusal(code, message, help), now);
-            }
-            ToNode::Closed { tunnel, code, message } => {
-                let help = code.help().to_owned();
-                self.tunnels.on_closed(tunnel, refusal(code, message, help), now, jitter());
-            }
-            ToNode::Goodbye { code, message } => {
-                let help = code.help().to_owned();
-                self.link.on_goodbye(connection, refusal(code, message, help), now);
-            }
-            ToNode::Welcome { .. } => {}
-        }
-    }
-
-    fn on_alive(&mut self, connection: ConnectionId, trip: Duration) {
-        self.link.on_alive(connection);
-        let Some(entry) = self.connections.get_mut(&connection) else { return };
-        let is_first = entry.way.rtt.replace(trip).is_none();
-        if is_first && self.link.current() == Some(connection) {
-            self.shares.path(&entry.way);
-        }
-    }
-
-    /// Carries out what the state has decided.
-    fn obey(&mut self) {
-        while let Some(command) = self.link.next_command() {
-            match command {
-                link::Command::Dial { relay, carrier } => self.dialing.begin(relay, carrier),
-                link::Command::Greet(connection) => self.greet(connection),
-                link::Command::Close(connection) => drop(self.swarm.close_connection(connection)),
-                link::Command::Online(connection) => {
-                    tracing::info!(%connection, "relay session stands");
-                    self.tunnels.on_online(Instant::now().into_std());
-                }
-                link::Command::Offline { attempt, reason } => self.offline(attempt, &reason),
-                link::Command::GiveUp(refusal) => {
-                    self.tunnels.end_all(&refusal);
-                    self.refused = Some(refusal);
-                }
-            }
-        }
-        while let Some(command) = self.tunnels.next_command() {
-            match command {
-                tunnels::Command::Send(message) => self.send(message),
-                tunnels::Command::Ready(id, grant) => {
-                    // Granted on the current connection, or not at all.
-                    let current = self.link.current().and_then(|current| self.connections.get(&current));
-                    if let Some(current) = current {
-                        self.shares.ready(id, grant, &current.way);
-                    }
-                }
-                tunnels::Command::Waiting { share, attempt, reason } => {
-                    self.shares.offline(share, attempt.max(2), &reason);
-                }
-                tunnels::Command::Expiring { share, expires_at } => self.shares.expiring(share, expires_at),
-                tunnels::Command::Ended { share, refusal } => self.shares.end(share, refusal.into()),
-            }
-        }
-    }
-
-    fn greet(&mut self, connection: ConnectionId) {
-        let Some(entry) = self.connections.get_mut(&connection) else { return };
-        let relay = self.dialing.relays().iter().find(|relay| relay.peer() == entry.peer);
-        let Some(relay) = relay.map(|relay| relay.key().clone()) else { return };
-        let (sender, outgoing) = mpsc::channel(OUTGOING);
-        entry.outgoing = Some(sender);
-        let session = Session {
-            opener: entry.opener.clone(),
-            carrier: entry.way.carrier,
-            introduction: Arc::clone(&self.introduction),
-            expected: self.expected.clone(),
-            relay,
-            mailbox: Mailbox { connection, driver: self.inbox.0.clone() },
-        };
-        self.sessions.spawn(session.run(outgoing));
-    }
-
-    fn offline(&mut self, attempt: u32, reason: &str) {
-        tracing::debug!(attempt, reason, "no relay session");
-        self.tunnels.on_offline();
-        for id in self.shares.ids() {
-            self.shares.offline(id, attempt, reason);
-        }
-    }
-
-    fn send(&mut self, message: ToRelay) {
-        let Some(connection) = self.link.current() else { return };
-        let outgoing = self.connections.get(&connection).and_then(|entry| entry.outgoing.as_ref());
-        if outgoing.is_none_or(|outgoing| outgoing.try_send(message).is_err()) {
-            // The session has ended, or the relay does not read: its end will be told, and all is sent again.
-            self.swarm.close_connection(connection);
-        }
-    }
-
     fn current(&self) -> Option<&Connection> {
         self.connections.get(&self.link.current()?)
     }
@@ -442,52 +271,6 @@ impl Driver {
             is_news
         });
     }
-
-    /// Lets what is under way end, in `grace` at most; then gives the tunnels back and closes the connection.
-    async fn finish(mut self, grace: Duration) {
-        let deadline = Instant::now() + grace;
-        self.pipes.are_busy();
-        loop {
-            self.step_until(deadline.min(Instant::now() + REST)).await;
-            if Instant::now() >= deadline || !self.pipes.are_busy() {
-                break;
-            }
-        }
-        for id in self.shares.ids() {
-            self.tunnels.remove(id);
-        }
-        self.obey();
-        let deadline = Instant::now() + FAREWELL;
-        self.hang_up().await;
-        while !self.connections.is_empty() && Instant::now() < deadline {
-            self.step_until(deadline).await;
-        }
-        for id in self.shares.ids() {
-            self.shares.end(id, Closed::by_owner());
-        }
-    }
-
-    /// Ends the session once it has written what it was given, then the connections.
-    async fn hang_up(&mut self) {
-        let mut open = Vec::new();
-        for (connection, entry) in &mut self.connections {
-            open.push(*connection);
-            entry.outgoing = None;
-        }
-        let written = async { while self.sessions.join_next().await.is_some() {} };
-        if tokio::time::timeout(FAREWELL / 2, written).await.is_err() {
-            tracing::debug!("the relay did not take the last messages in time");
-        }
-        for connection in open {
-            self.swarm.close_connection(connection);
-        }
-    }
-
-    /// Goes on until `deadline`, or until something has happened.
-    async fn step_until(&mut self, deadline: Instant) {
-        // A second shutdown changes nothing.
-        let _ = timeout_at(deadline, self.step()).await;
-    }
 }
 
 fn jitter() -> u32 {
@@ -496,7 +279,7 @@ fn jitter() -> u32 {
 }
 
 /// A task of ours never ends by anything but its own panic.
-fn resume(error: tokio::task::JoinError) {
+fn resume(error: JoinError) {
     if let Ok(reason) = error.try_into_panic() {
         panic::resume_unwind(reason);
     }

@@ -18,7 +18,16 @@
 //! # }
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "a test names what it expects, and fails at anything else"
+    )
+)]
+
 mod driver;
+mod lanes;
 mod node;
 mod relays;
 mod serve;

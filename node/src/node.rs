@@ -58,6 +58,9 @@ pub struct Config {
     pub max_pipes: usize,
     /// Shares at once. Default 64.
     pub max_shares: usize,
+    /// Whether a tunnel in use also gets TLS connections to the relay beside libp2p, where the relay has a port for
+    /// them. Default true.
+    pub lanes: bool,
 }
 
 impl Config {
@@ -79,6 +82,7 @@ impl Config {
             preferred: Carrier::default(),
             max_pipes: 1024,
             max_shares: 64,
+            lanes: true,
         }
     }
 }
@@ -117,6 +121,7 @@ impl Node {
         let (sender, status) = watch::channel(Status::default());
         let driver = Driver::new(Parts {
             swarm: swarm(&config)?,
+            seed: config.seed,
             relays: config.relays,
             preferred: config.preferred,
             introduction: Introduction { certificate: config.certificate, agent: config.agent },
@@ -124,6 +129,7 @@ impl Node {
             cluster: config.cluster,
             most_pipes: config.max_pipes,
             most_shares: config.max_shares,
+            lanes: config.lanes,
             instance,
             requests: receiver,
             status: sender,

@@ -1,7 +1,6 @@
 //! Where a relay is found.
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use mytunnel_keys::id::PublicKey;
 
 use crate::state::link::Carrier;
 
@@ -9,7 +8,6 @@ use crate::state::link::Carrier;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayAddress {
     peer: PeerId,
-    key: PublicKey,
     addresses: Vec<Multiaddr>,
 }
 
@@ -25,7 +23,9 @@ impl RelayAddress {
         addresses: impl IntoIterator<Item = A>,
     ) -> Result<Self, RelayAddressError> {
         let id: PeerId = peer.parse().map_err(|_| RelayAddressError::Peer(peer.to_owned()))?;
-        let key = mytunnel_carrier::public_key(&id).ok_or_else(|| RelayAddressError::Key(peer.to_owned()))?;
+        if mytunnel_carrier::public_key(&id).is_none() {
+            return Err(RelayAddressError::Key(peer.to_owned()));
+        }
         let mut usable = Vec::new();
         for address in addresses {
             let address = bare(address.as_ref(), id)?;
@@ -36,15 +36,11 @@ impl RelayAddress {
         if usable.is_empty() {
             return Err(RelayAddressError::Unreachable(peer.to_owned()));
         }
-        Ok(Self { peer: id, key, addresses: usable })
+        Ok(Self { peer: id, addresses: usable })
     }
 
     pub(crate) fn peer(&self) -> PeerId {
         self.peer
-    }
-
-    pub(crate) fn key(&self) -> &PublicKey {
-        &self.key
     }
 
     pub(crate) fn over(&self, wanted: Carrier) -> Vec<Multiaddr> {
@@ -53,7 +49,6 @@ impl RelayAddress {
 }
 
 /// Which carrier an address is for.
-#[expect(clippy::wildcard_enum_match_arm, reason = "libp2p's list of protocols grows")]
 pub(crate) fn carrier(address: &Multiaddr) -> Option<Carrier> {
     let mut parts = address.iter().skip(1);
     match (parts.next()?, parts.next(), parts.next()) {

@@ -70,17 +70,37 @@ pub(crate) async fn serve(
 ) -> Result<(), PipeError> {
     let mut tunnel = [0; PREFACE];
     timeout(patience.preface, pipe.read_exact(&mut tunnel)).await.map_err(|_| PipeError::Idle)??;
-    let Some(first) =
-        timeout(patience.first_use, first_bytes(&mut pipe)).await.map_err(|_| PipeError::Idle)??
-    else {
-        return Ok(());
-    };
+    let Some(first) = first_use(&mut pipe, patience).await? else { return Ok(()) };
+    match table.find(&tunnel, patience.registration).await {
+        Some(service) => serve_first(pipe, first, &service, patience, pulse).await,
+        None => refuse(pipe, PipeStatus::UnknownTunnel, patience).await,
+    }
+}
+
+/// As [`serve`], for a pipe that we opened and that names no tunnel. Calls `on_first_use` when it is taken into use.
+pub(crate) async fn serve_lane(
+    mut pipe: impl Pipe + 'static,
+    service: &Service,
+    patience: Patience,
+    pulse: Arc<Pulse>,
+    on_first_use: impl FnOnce(),
+) -> Result<(), PipeError> {
+    let Some(first) = first_use(&mut pipe, patience).await? else { return Ok(()) };
+    on_first_use();
+    serve_first(pipe, first, service, patience, pulse).await
+}
+
+async fn serve_first(
+    pipe: impl Pipe + 'static,
+    first: Chunk,
+    service: &Service,
+    patience: Patience,
+    pulse: Arc<Pulse>,
+) -> Result<(), PipeError> {
     pulse.up();
-    let Some(service) = table.find(&tunnel, patience.registration).await else {
-        return refuse(pipe, PipeStatus::UnknownTunnel, patience).await;
-    };
+    service.note_use();
     // Boxed, so that a pipe that waits is small.
-    let served = Box::pin(answer(pipe, first, &service, patience, pulse));
+    let served = Box::pin(answer(pipe, first, service, patience, pulse));
     service.unless_closed(served).await.unwrap_or(Err(PipeError::TunnelClosed))
 }
 
@@ -125,7 +145,12 @@ async fn refuse(mut pipe: impl Pipe, status: PipeStatus, patience: Patience) -> 
     Ok(())
 }
 
-/// The first payload; `None` when the relay closed the pipe unused. Holds no buffer while it waits.
+/// Waits for the first payload; `None` when the relay closes the pipe unused.
+async fn first_use(pipe: &mut impl Pipe, patience: Patience) -> Result<Option<Chunk>, PipeError> {
+    Ok(timeout(patience.first_use, first_bytes(pipe)).await.map_err(|_| PipeError::Idle)??)
+}
+
+/// Holds no buffer while it waits.
 async fn first_bytes(pipe: &mut impl Pipe) -> io::Result<Option<Chunk>> {
     poll_fn(|cx| {
         let mut chunk = Chunk::take();

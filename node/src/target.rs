@@ -187,9 +187,12 @@ fn path(text: &str) -> Result<Target, TargetError> {
     if text.is_empty() {
         return Err(TargetError::Empty);
     }
-    let unreadable = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => TargetError::NotFound(text.to_owned()),
-        _ => TargetError::Unreadable { path: PathBuf::from(text), source },
+    let unreadable = |source: io::Error| {
+        if source.kind() == io::ErrorKind::NotFound {
+            TargetError::NotFound(text.to_owned())
+        } else {
+            TargetError::Unreadable { path: PathBuf::from(text), source }
+        }
     };
     let path = Path::new(text).canonicalize().map_err(unreadable)?;
     let metadata = path.metadata().map_err(unreadable)?;

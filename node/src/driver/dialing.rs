@@ -40,10 +40,6 @@ impl Dialing {
         Self { relays, lookups: JoinSet::new(), under_way: HashMap::new() }
     }
 
-    pub(super) fn relays(&self) -> &[RelayAddress] {
-        &self.relays
-    }
-
     /// Begins to dial relay number `relay`.
     pub(super) fn begin(&mut self, relay: usize, carrier: Carrier) {
         let Some(relay) = self.relays.get(relay) else { return };

@@ -1,17 +1,13 @@
-//! The pipes that are open: owned, bounded, and waited for when the node shuts down.
+//! The pipes that the relay opened: owned and bounded.
 
-use std::{collections::HashMap, error::Error, panic, sync::Arc};
+use std::{error::Error, panic, sync::Arc};
 
 use tokio::{
     sync::Semaphore,
-    task::{Id, JoinError, JoinSet},
+    task::{JoinError, JoinSet},
 };
 
-use crate::serve::{
-    self, Patience, Pipe, PipeError,
-    pulse::{Pulse, Sample},
-    table::Table,
-};
+use crate::serve::{self, Patience, Pipe, PipeError, pulse::Pulses, table::Table};
 
 type Served = Result<(), PipeError>;
 
@@ -20,22 +16,15 @@ type Served = Result<(), PipeError>;
 pub(super) struct Pipes {
     tasks: JoinSet<Served>,
     places: Arc<Semaphore>,
-    pulses: HashMap<Id, (Arc<Pulse>, Sample)>,
+    pulses: Pulses,
     table: Table,
-    patience: Patience,
 }
 
 impl Pipes {
     /// None yet, and `most` at once.
-    pub(super) fn new(most: usize, table: Table) -> Self {
-        let most = most.min(Semaphore::MAX_PERMITS);
-        Self {
-            tasks: JoinSet::new(),
-            places: Arc::new(Semaphore::new(most)),
-            pulses: HashMap::new(),
-            table,
-            patience: Patience::default(),
-        }
+    pub(super) fn new(most: usize, table: Table, pulses: Pulses) -> Self {
+        let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Self { tasks: JoinSet::new(), places, pulses, table }
     }
 
     /// Serves a pipe, or drops it, which resets it, when there are too many.
@@ -44,20 +33,17 @@ impl Pipes {
             tracing::debug!("pipe reset: too many are open");
             return;
         };
-        let pulse = Arc::new(Pulse::default());
-        let served = serve::serve(pipe, self.table.clone(), self.patience, Arc::clone(&pulse));
-        let task = self.tasks.spawn(async move {
+        let served = serve::serve(pipe, self.table.clone(), Patience::default(), self.pulses.begin());
+        self.tasks.spawn(async move {
             let _place = place;
             served.await
         });
-        let sample = pulse.sample();
-        self.pulses.insert(task.id(), (pulse, sample));
     }
 
     /// Puts away a pipe that has ended. Pending for ever while there is none. Safe to cancel.
     pub(super) async fn reap(&mut self) {
-        match self.tasks.join_next_with_id().await {
-            Some(done) => self.ended(done),
+        match self.tasks.join_next().await {
+            Some(done) => ended(done),
             None => std::future::pending().await,
         }
     }
@@ -65,31 +51,12 @@ impl Pipes {
     pub(super) fn count(&self) -> usize {
         self.tasks.len()
     }
+}
 
-    /// Whether a request is under way, judged by what has passed since this was asked the last time.
-    pub(super) fn are_busy(&mut self) -> bool {
-        let mut busy = false;
-        for (pulse, before) in self.pulses.values_mut() {
-            busy |= pulse.is_busy_since(*before);
-            *before = pulse.sample();
-        }
-        busy
-    }
-
-    fn ended(&mut self, done: Result<(Id, Served), JoinError>) {
-        match done {
-            Ok((id, served)) => {
-                self.pulses.remove(&id);
-                if let Err(error) = served {
-                    tracing::debug!(error = &error as &dyn Error, "pipe ended early");
-                }
-            }
-            Err(error) => {
-                self.pulses.remove(&error.id());
-                if let Ok(panic) = error.try_into_panic() {
-                    panic::resume_unwind(panic);
-                }
-            }
-        }
+fn ended(done: Result<Served, JoinError>) {
+    match done.map_err(JoinError::try_into_panic) {
+        Ok(Ok(())) | Err(Err(_)) => {}
+        Ok(Err(error)) => tracing::debug!(error = &error as &dyn Error, "pipe ended early"),
+        Err(Ok(panic)) => panic::resume_unwind(panic),
     }
 }

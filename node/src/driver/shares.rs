@@ -1,11 +1,11 @@
 //! The shares of a node: who is told what, and which tunnel id leads to which service.
 
-use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, net::IpAddr, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use mytunnel_keys::id::{TunnelKind, TunnelName};
+use mytunnel_keys::id::{TunnelId, TunnelKind, TunnelName};
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     serve::table::{Service, TableWriter},
@@ -38,12 +38,15 @@ struct Entry {
     events: broadcast::Sender<ShareEvent>,
     grant: Option<Grant>,
     standing: Standing,
+    /// Ends the lanes of the registration that stands.
+    lanes: Option<DropGuard>,
 }
 
 /// How the relay is reached.
 #[derive(Debug, Clone)]
 pub(super) struct Way {
     pub(super) address: String,
+    pub(super) ip: Option<IpAddr>,
     pub(super) carrier: Carrier,
     /// Once it is known.
     pub(super) rtt: Option<Duration>,
@@ -85,6 +88,7 @@ impl Shares {
             events,
             grant: None,
             standing: Standing::New,
+            lanes: None,
         };
         self.entries.insert(id, entry);
         share
@@ -130,9 +134,19 @@ impl Shares {
         entry.grant = Some(grant);
     }
 
+    /// What lanes of a tunnel need, and the token that ends them; those of an earlier registration end now.
+    pub(super) fn lanes(&mut self, id: ShareId) -> Option<(TunnelId, Arc<Service>, CancellationToken)> {
+        let entry = self.entries.get_mut(&id)?;
+        let tunnel = entry.grant.as_ref()?.tunnel;
+        let closed = CancellationToken::new();
+        entry.lanes = Some(closed.clone().drop_guard());
+        Some((tunnel, Arc::clone(&entry.service), closed))
+    }
+
     /// A share is not reached. A first try that has not failed yet is no news.
     pub(super) fn offline(&mut self, id: ShareId, attempt: u32, reason: &str) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.lanes = None;
         if attempt == 0 || (attempt == 1 && entry.standing == Standing::New) {
             return;
         }

@@ -184,16 +184,14 @@ fn redirect(request: &Request<()>) -> Response<FileBody> {
 }
 
 fn failure(error: &io::Error) -> Response<FileBody> {
-    match error.kind() {
-        io::ErrorKind::NotFound
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::PermissionDenied
-        | io::ErrorKind::InvalidInput
-        | io::ErrorKind::InvalidFilename => page(StatusCode::NOT_FOUND, listing::message("404 Not Found")),
-        kind => {
-            tracing::debug!(%kind, "a shared file could not be read");
-            page(StatusCode::INTERNAL_SERVER_ERROR, listing::message("500 Internal Server Error"))
-        }
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
+
+    let kind = error.kind();
+    if matches!(kind, NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename) {
+        page(StatusCode::NOT_FOUND, listing::message("404 Not Found"))
+    } else {
+        tracing::debug!(%kind, "a shared file could not be read");
+        page(StatusCode::INTERNAL_SERVER_ERROR, listing::message("500 Internal Server Error"))
     }
 }
 

@@ -4,7 +4,10 @@
 //! for as long as more follow. That is a guess for what is not request and answer, and used only to decide how long a
 //! node that shuts down waits.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    atomic::{AtomicU32, Ordering},
+};
 
 /// Written by the one task that serves the pipe, read by whoever wants to know.
 #[derive(Debug, Default)]
@@ -42,6 +45,45 @@ impl Pulse {
     }
 }
 
+/// The pulses of all pipes that are open. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pulses(Arc<Mutex<Vec<Watched>>>);
+
+#[derive(Debug)]
+struct Watched {
+    pulse: Weak<Pulse>,
+    before: Sample,
+}
+
+impl Pulses {
+    /// The pulse of one more pipe. It is watched until the pipe drops it.
+    pub(crate) fn begin(&self) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse::default());
+        let mut watched = self.lock();
+        if watched.len() == watched.capacity() {
+            watched.retain(|watched| watched.pulse.strong_count() > 0);
+        }
+        watched.push(Watched { pulse: Arc::downgrade(&pulse), before: pulse.sample() });
+        pulse
+    }
+
+    /// Whether anything is under way, judged by what has changed since this was asked the last time.
+    pub(crate) fn are_busy(&self) -> bool {
+        let mut busy = false;
+        self.lock().retain_mut(|watched| {
+            let Some(pulse) = watched.pulse.upgrade() else { return false };
+            busy |= pulse.is_busy_since(watched.before);
+            watched.before = pulse.sample();
+            true
+        });
+        busy
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Watched>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +98,31 @@ mod tests {
         pulse.down();
         assert!(pulse.is_busy_since(before), "the answer flows");
         assert!(!pulse.is_busy_since(pulse.sample()));
+    }
+
+    #[test]
+    fn all_rest_when_each_does() {
+        let pulses = Pulses::default();
+        let (first, second) = (pulses.begin(), pulses.begin());
+        assert!(!pulses.are_busy());
+        first.up();
+        second.down();
+        assert!(pulses.are_busy());
+        assert!(pulses.are_busy(), "the first still awaits its answer");
+        first.down();
+        assert!(pulses.are_busy(), "it flows");
+        assert!(!pulses.are_busy());
+        second.up();
+        drop(second);
+        assert!(!pulses.are_busy(), "a pipe that has ended awaits nothing");
+    }
+
+    #[test]
+    fn pipes_that_have_ended_take_no_room() {
+        let pulses = Pulses::default();
+        for _ in 0..10_000 {
+            drop(pulses.begin());
+        }
+        assert!(pulses.lock().capacity() < 100);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{files::Files, rewrite::Rewrite};
@@ -16,6 +16,7 @@ use crate::target::{
 pub(crate) struct Service {
     answer: Answer,
     closed: CancellationToken,
+    used: Notify,
 }
 
 /// The ways to answer.
@@ -39,11 +40,21 @@ impl Service {
             (server, Some(host)) => Answer::Rewritten(Rewrite::new(Dialer::new(server)?, host)),
             (server, None) => Answer::Origin(Dialer::new(server)?),
         };
-        Ok(Self { answer, closed: CancellationToken::new() })
+        Ok(Self { answer, closed: CancellationToken::new(), used: Notify::new() })
     }
 
     pub(crate) fn answer(&self) -> &Answer {
         &self.answer
+    }
+
+    /// A visitor has come.
+    pub(crate) fn note_use(&self) {
+        self.used.notify_one();
+    }
+
+    /// Returns when a visitor has come since it returned last. For one listener.
+    pub(crate) async fn used(&self) {
+        self.used.notified().await;
     }
 
     /// Cuts everything in flight.

@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
-use crate::{Carrier, Config, RelayAddress, relays};
+use crate::{Config, RelayAddress};
 
 const PING: &str = "/ipfs/ping/1.0.0";
 
@@ -75,7 +75,7 @@ pub(crate) fn refused(request: Option<u32>, code: Code) -> ToNode {
 /// What a relay notices.
 #[derive(Debug)]
 pub(crate) enum Noticed {
-    Connected(Carrier),
+    Connected,
     Said(ToRelay),
     Gone,
 }
@@ -266,13 +266,9 @@ impl State {
 
     fn on_event(&mut self, event: stream::Event) {
         match event {
-            stream::Event::Opened { endpoint, opener, .. } => {
-                let local = match endpoint {
-                    libp2p::core::ConnectedPoint::Listener { local_addr, .. } => local_addr,
-                    libp2p::core::ConnectedPoint::Dialer { .. } => panic!("relays dial nobody"),
-                };
+            stream::Event::Opened { opener, .. } => {
                 self.openers.push(opener);
-                self.notice(Noticed::Connected(relays::carrier(&local).unwrap()));
+                self.notice(Noticed::Connected);
             }
             stream::Event::Closed { connection, .. } => {
                 self.openers.retain(|opener| opener.connection() != connection);

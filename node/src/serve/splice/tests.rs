@@ -93,7 +93,8 @@ async fn an_upload_goes_on_after_the_answer_has_ended() {
         },
         pair.origin.read_to_end(&mut received),
     );
-    (written.unwrap(), read.unwrap());
+    written.unwrap();
+    read.unwrap();
     assert!(received == sent);
     assert!(matches!(end_of(pair.splice).await, Ended::Properly));
 }
@@ -134,7 +135,8 @@ async fn what_is_larger_than_every_buffer_arrives_whole() {
         },
         visitor_read.read_to_end(&mut down),
     );
-    (a.and(c).unwrap(), b.and(d).unwrap());
+    a.and(c).unwrap();
+    b.and(d).unwrap();
     assert!(up == sent && down == sent);
 }
 

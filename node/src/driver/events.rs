@@ -1,0 +1,165 @@
+//! What happens, passed to the state: the swarm's events, and what sessions tell.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use libp2p::{
+    Stream, StreamProtocol,
+    swarm::{ConnectionId, SwarmEvent},
+};
+use mytunnel_carrier::{lane, stream};
+use mytunnel_keys::wire::{PIPE_PROTOCOL, ToNode};
+use tokio::time::Instant;
+use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+
+use super::{
+    BehaviourEvent, Connection, Driver,
+    dialing::Failed,
+    jitter,
+    ping::Finding,
+    session::Event,
+    shares::Way,
+    welcome::{self, Unwelcome, Welcome},
+};
+use crate::{
+    lanes,
+    state::{link::Refusal, tunnels::Grant},
+};
+
+impl Driver {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`SwarmEvent` is non-exhaustive; the rest is not ours"
+    )]
+    pub(super) fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event),
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                let failed = self.dialing.failed(connection_id, &error);
+                self.on_dial_failed(failed);
+            }
+            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
+                self.connections.remove(&connection_id);
+                let reason =
+                    cause.map_or_else(|| "the connection was closed".to_owned(), |cause| cause.to_string());
+                self.link.on_closed(connection_id, &welcome::plain(&reason), Instant::now().into_std());
+            }
+            _ => {}
+        }
+    }
+
+    fn on_stream(&mut self, event: stream::Event) {
+        match event {
+            stream::Event::Opened { peer, connection, endpoint, opener } => {
+                let Some(carrier) = self.dialing.succeeded(connection) else { return };
+                let remote = endpoint.get_remote_address();
+                let (ip, address) = (mytunnel_carrier::address::ip(remote), remote.to_string());
+                let way = Way { address, ip, carrier, rtt: None };
+                self.connections
+                    .insert(connection, Connection { opener, peer, way, lanes: None, outgoing: None });
+                self.link.on_connected(connection, carrier, Instant::now().into_std());
+            }
+            stream::Event::Inbound { connection, protocol, stream, .. } => {
+                self.on_inbound(connection, &protocol, stream);
+            }
+            // The swarm's own event says why.
+            stream::Event::Closed { .. } => {}
+        }
+    }
+
+    /// Only the relay that welcomed us may open pipes.
+    fn on_inbound(&mut self, connection: ConnectionId, protocol: &StreamProtocol, stream: Stream) {
+        if *protocol == PIPE_PROTOCOL && self.link.current() == Some(connection) {
+            self.pipes.open(stream.compat());
+        }
+    }
+
+    pub(super) fn on_dial_failed(&mut self, failed: Option<Failed>) {
+        if let Some(Failed { carrier, reason }) = failed {
+            tracing::debug!(%carrier, reason, "dial failed");
+            self.link.on_dial_failed(carrier, reason, Instant::now().into_std());
+        }
+    }
+
+    pub(super) fn on_session(&mut self, connection: ConnectionId, event: Event) {
+        let now = Instant::now().into_std();
+        match event {
+            Event::Welcomed(welcome) => {
+                let Welcome { trust, lane_port, clock_offset } = *welcome;
+                self.expected.held = Some(trust);
+                self.clock_offset = clock_offset;
+                if let Some(port) = lane_port {
+                    self.find_lanes(connection, port);
+                }
+                self.link.on_welcomed(connection, now);
+            }
+            Event::Unwelcome(Unwelcome::Refused(refusal)) => self.link.on_refused(connection, refusal, now),
+            Event::Unwelcome(Unwelcome::FalseRelay(why)) => {
+                self.link.on_false_relay(connection, &why.to_string(), now);
+            }
+            Event::Message(message) => self.on_message(connection, message),
+            Event::Ping(Finding::Alive(trip)) => self.on_alive(connection, trip),
+            Event::Ping(Finding::Silent) => self.link.on_silent(connection, now),
+            Event::Ended(reason) => {
+                self.link.on_closed(connection, &reason, now);
+                self.swarm.close_connection(connection);
+            }
+        }
+    }
+
+    fn on_message(&mut self, connection: ConnectionId, message: ToNode) {
+        if self.link.current() != Some(connection) {
+            return;
+        }
+        let now = Instant::now().into_std();
+        let refusal = |code, message: String, help: String| Refusal {
+            code,
+            message: welcome::plain(&message),
+            help: welcome::plain(&help),
+        };
+        match message {
+            ToNode::Registered { request, tunnel, name, urls, expires_at } => {
+                let urls = urls.iter().map(|url| welcome::plain(url)).collect();
+                let grant = Grant { tunnel, name, urls, expires_at };
+                self.tunnels.on_registered(request, grant, now, self.unix());
+            }
+            ToNode::Refused { request: Some(request), code, message, help } => {
+                self.tunnels.on_refused(request, refusal(code, message, help), now, jitter());
+            }
+            ToNode::Refused { request: None, code, message, help } => {
+                self.link.on_refused(connection, refusal(code, message, help), now);
+            }
+            ToNode::Closed { tunnel, code, message } => {
+                let help = code.help().to_owned();
+                self.tunnels.on_closed(tunnel, refusal(code, message, help), now, jitter());
+            }
+            ToNode::Goodbye { code, message } => {
+                let help = code.help().to_owned();
+                self.link.on_goodbye(connection, refusal(code, message, help), now);
+            }
+            ToNode::Welcome { .. } => {}
+        }
+    }
+
+    fn on_alive(&mut self, connection: ConnectionId, trip: Duration) {
+        self.link.on_alive(connection);
+        let Some(entry) = self.connections.get_mut(&connection) else { return };
+        let is_first = entry.way.rtt.replace(trip).is_none();
+        if is_first && self.link.current() == Some(connection) {
+            self.shares.path(&entry.way);
+        }
+    }
+
+    /// Notes where the lanes of a connection go: to its own address, at the port that the relay told.
+    fn find_lanes(&mut self, connection: ConnectionId, port: u16) {
+        let (Some(entry), Some(seed)) = (self.connections.get_mut(&connection), &self.lane_seed) else {
+            return;
+        };
+        let (Some(ip), Some(key)) = (entry.way.ip, mytunnel_carrier::public_key(&entry.peer)) else { return };
+        match lane::client_config(seed, &key) {
+            Ok(config) => {
+                entry.lanes = Some(lanes::Way { relay: SocketAddr::new(ip, port), config: Arc::new(config) });
+            }
+            Err(error) => tracing::debug!(%error, "no lanes"),
+        }
+    }
+}

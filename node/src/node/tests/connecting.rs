@@ -1,0 +1,71 @@
+use super::*;
+
+#[tokio::test]
+async fn a_share_becomes_ready_and_the_status_tells_how() {
+    let relay = Relay::start(Manners::default()).await;
+    let node = Node::start(config(vec![relay.address()])).unwrap();
+    assert!(!node.status().relay.connected);
+    let mut share = node.share(spec("3000")).await.unwrap();
+    let ready = ready(&mut share).await;
+    assert_eq!(ready.tunnel_id, TunnelId::from_bytes(TUNNEL));
+    assert_eq!(ready.urls, ["https://web.tun.example"]);
+    assert!(ready.relay.contains("tcp"), "TCP has a head start: {}", ready.relay);
+    let path = next(&mut share).await;
+    assert!(matches!(path, ShareEvent::Path { path: crate::Path::Relayed, .. }), "{path:?}");
+
+    let status = node.status();
+    assert!(status.relay.connected && status.relay.rtt.is_some());
+    assert_eq!(status.relay.carrier, Some(Carrier::Tcp));
+    let [tunnel] = status.tunnels.as_slice() else { panic!("{status:?}") };
+    assert!(tunnel.online);
+    assert_eq!(tunnel.target, "http://localhost:3000");
+    assert_eq!(tunnel.id, Some(ready.tunnel_id));
+}
+
+#[tokio::test]
+async fn tcp_is_used_where_udp_leads_nowhere() {
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dead = format!("/ip4/127.0.0.1/udp/{}/quic-v1", nobody.local_addr().unwrap().port());
+    let relay = Relay::start(Manners::default()).await;
+    let mut addresses = relay.address().over(Carrier::Tcp);
+    addresses.push(dead.parse().unwrap());
+    let config = Config { preferred: Carrier::Quic, ..config(vec![address_of(&addresses)]) };
+    let node = Node::start(config).unwrap();
+    let begun = Instant::now();
+    let mut share = node.share(spec("3000")).await.unwrap();
+    ready(&mut share).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(node.status().relay.carrier, Some(Carrier::Tcp));
+}
+
+#[tokio::test]
+async fn a_host_name_is_resolved() {
+    let relay = Relay::start(Manners::default()).await;
+    let [quic] = relay.address().over(Carrier::Quic).try_into().unwrap();
+    let named = quic.to_string().replace("/ip4/127.0.0.1", "/dns4/localhost");
+    let node = Node::start(config(vec![address_of(&[named.parse().unwrap()])])).unwrap();
+    ready(&mut node.share(spec("3000")).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_next_relay_is_tried_when_one_is_down() {
+    let (listener, address) = origin().await;
+    drop(listener);
+    let down = format!("/ip4/127.0.0.1/tcp/{}", address.rsplit_once(':').unwrap().1);
+    let relay = Relay::start(Manners::default()).await;
+    let relays = vec![address_of(&[down.parse().unwrap()]), relay.address()];
+    let node = Node::start(config(relays)).unwrap();
+    ready(&mut node.share(spec("3000")).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_is_down_is_said_to_be() {
+    let (listener, address) = origin().await;
+    drop(listener);
+    let down = format!("/ip4/127.0.0.1/tcp/{}", address.rsplit_once(':').unwrap().1);
+    let node = Node::start(config(vec![address_of(&[down.parse().unwrap()])])).unwrap();
+    let mut share = node.share(spec("3000")).await.unwrap();
+    let ShareEvent::Reconnecting { attempt, reason } = next(&mut share).await else { panic!() };
+    assert_eq!(attempt, 2);
+    assert!(reason.contains("refused"), "{reason}");
+}
