@@ -3,6 +3,7 @@
 use mytunnel_keys::api;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Serial};
+use tokio::sync::oneshot;
 
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, MintRequest, Refusal};
@@ -129,7 +130,9 @@ impl Shared {
         match self.store.revoke(caller.clone(), nonce.0, cascade, now).await? {
             Ok(revoked) => {
                 if let Some(relay) = revoked.relay {
-                    self.feed.send(Ask::Expel { relay }).await.map_err(|_| StoreError::Closed)?;
+                    let (done, expelled) = oneshot::channel();
+                    self.feed.send(Ask::Expel { relay, done }).await.map_err(|_| StoreError::Closed)?;
+                    expelled.await.map_err(|_| StoreError::Closed)?;
                 }
                 Ok(self.confirmed(revoked).await)
             }

@@ -28,6 +28,3 @@ pub struct FeedLink {
     /// a [`Report::TunnelUp`] for each tunnel that it serves.
     pub reports: mpsc::Sender<Report>,
 }
-
-#[cfg(test)]
-mod tests;

@@ -150,3 +150,6 @@ impl Store {
         self.engine.write(move |writing| operation(writing, &signer)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

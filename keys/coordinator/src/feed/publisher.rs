@@ -22,7 +22,7 @@ pub(crate) enum Ask {
     /// A subscription.
     Attach { relay: PublicKey, nonce: [u8; 16], answer: oneshot::Sender<Result<Attached, StoreError>> },
     /// The end of a relay that was revoked.
-    Expel { relay: PublicKey },
+    Expel { relay: PublicKey, done: oneshot::Sender<()> },
 }
 
 /// A subscription that began.
@@ -119,9 +119,11 @@ impl Publisher {
                 // One who no longer waits has dropped the receiver; the link goes with the next frame.
                 let _ = answer.send(attached);
             }
-            Ask::Expel { relay } => {
+            Ask::Expel { relay, done } => {
                 self.links.remove(&relay);
                 self.followers.remove(&relay);
+                // One who no longer waits does not need to know.
+                let _ = done.send(());
             }
         }
     }

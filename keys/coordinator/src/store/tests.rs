@@ -1,0 +1,167 @@
+//! The engine under load and under fire, and the rules for SQL texts.
+
+use tokio::task::JoinSet;
+
+use super::*;
+
+/// Both kinds of store; what holds for one holds for the other.
+fn both() -> (tempfile::TempDir, [Opened; 2]) {
+    let place = tempfile::tempdir().unwrap();
+    let dir = DataDir::lock(place.path()).unwrap();
+    let file = Opened::file(&place.path().join("mytunnel.db"), dir).unwrap();
+    (place, [file, Opened::memory().unwrap()])
+}
+
+async fn put(engine: &Engine, name: &str, value: Vec<u8>) -> Result<(), StoreError> {
+    let name = name.to_owned();
+    engine.write(move |writing| writing.set_meta(&name, &value)).await
+}
+
+async fn get(engine: &Engine, name: &str) -> Option<Vec<u8>> {
+    let name = name.to_owned();
+    engine.read(move |reading| reading.meta(&name)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_operation_that_fails_undoes_itself_and_nothing_else() {
+    let (_place, stores) = both();
+    for opened in stores {
+        let engine = Arc::new(opened.engine);
+        let mut tasks = JoinSet::new();
+        for number in 0..300_u32 {
+            let engine = engine.clone();
+            tasks.spawn(async move {
+                let name = number.to_string();
+                let result: Result<(), StoreError> = engine
+                    .write(move |writing| {
+                        writing.set_meta(&name, &[1])?;
+                        if number % 3 == 0 { Err(StoreError::Malformed("test")) } else { Ok(()) }
+                    })
+                    .await;
+                assert_eq!(result.is_err(), number % 3 == 0);
+            });
+        }
+        tasks.join_all().await;
+        for number in 0..300_u32 {
+            assert_eq!(get(&engine, &number.to_string()).await.is_some(), number % 3 != 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_can_be_read_at_once() {
+    let (_place, stores) = both();
+    for opened in stores {
+        for number in 0..50_u8 {
+            put(&opened.engine, "x", vec![number]).await.unwrap();
+            assert_eq!(get(&opened.engine, "x").await, Some(vec![number]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_cannot_write() {
+    let (_place, [file, _]) = both();
+    let refused: Result<(), StoreError> = file
+        .engine
+        .read(|reading| reading.first("DELETE FROM meta RETURNING name", [], |_| Ok(())).map(drop))
+        .await;
+    assert!(matches!(refused, Err(StoreError::ReadOnly)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_heals() {
+    let (_place, stores) = both();
+    for opened in stores {
+        let engine = &opened.engine;
+        put(engine, "before", vec![1]).await.unwrap();
+        let limit = |pages: u32| {
+            engine.write(move |writing| {
+                let sql = format!("PRAGMA max_page_count = {pages}");
+                writing.one(&sql, [], |_| Ok(()))
+            })
+        };
+        limit(60).await.unwrap();
+        let mut kept = 0;
+        let failed = loop {
+            match put(engine, &format!("big {kept}"), vec![7; 20_000]).await {
+                Ok(()) => kept += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(failed, StoreError::Full), "{failed}");
+        assert!(kept > 0);
+        assert_eq!(get(engine, "before").await, Some(vec![1]));
+        for number in 0..kept {
+            assert!(get(engine, &format!("big {number}")).await.is_some());
+        }
+        assert_eq!(get(engine, &format!("big {kept}")).await, None);
+        limit(100_000).await.unwrap();
+        put(engine, "after", vec![2]).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_disk_fills_nobody_in_the_transaction_is_told_a_lie() {
+    let (_place, [file, _]) = both();
+    let engine = Arc::new(file.engine);
+    let limited: Result<(), StoreError> =
+        engine.write(|writing| writing.one("PRAGMA max_page_count = 80", [], |_| Ok(()))).await;
+    limited.unwrap();
+    let mut tasks = JoinSet::new();
+    for number in 0..200_u32 {
+        let engine = engine.clone();
+        tasks.spawn(async move {
+            let name = format!("many {number}");
+            (name.clone(), put(&engine, &name, vec![3; 5_000]).await.is_ok())
+        });
+    }
+    let told = tasks.join_all().await;
+    assert!(told.iter().any(|(_, kept)| *kept) && told.iter().any(|(_, kept)| !kept));
+    for (name, kept) in told {
+        assert_eq!(get(&engine, &name).await.is_some(), kept, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_changes_nothing_for_the_others() {
+    let (_place, stores) = both();
+    for opened in stores {
+        let gone = put(&opened.engine, "gone", vec![1]);
+        let polled = futures::poll!(Box::pin(gone));
+        assert!(polled.is_pending());
+        put(&opened.engine, "there", vec![2]).await.unwrap();
+        assert_eq!(get(&opened.engine, "gone").await, Some(vec![1]), "it was asked for, so it was done");
+    }
+}
+
+/// SQLite numbers `$n` by first appearance, PostgreSQL by `n`: the texts must not depend on which.
+#[test]
+fn sql_parameters_are_numbered_in_order_of_appearance() {
+    let sources = [
+        include_str!("accounts.rs"),
+        include_str!("audit.rs"),
+        include_str!("connect.rs"),
+        include_str!("feed.rs"),
+        include_str!("keys.rs"),
+        include_str!("meta.rs"),
+        include_str!("projects.rs"),
+        include_str!("relays.rs"),
+        include_str!("revoke.rs"),
+        include_str!("tunnels.rs"),
+    ];
+    let mut texts = 0;
+    for source in sources {
+        for text in source.split('"').skip(1).step_by(2).filter(|text| text.contains('$')) {
+            let mut highest = 0;
+            for after in text.split('$').skip(1) {
+                let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+                let number: u32 = digits.parse().unwrap_or_else(|_| panic!("not a parameter: {text}"));
+                assert!((1..=highest + 1).contains(&number), "${number} comes out of order: {text}");
+                highest = highest.max(number);
+            }
+            texts += 1;
+        }
+    }
+    assert!(texts > 40, "only {texts} texts were found");
+}

@@ -1,0 +1,135 @@
+//! Requests that are not as they should be, and who is believed.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::Serial;
+use mytunnel_keys::proof;
+use serde_json::{Value, json};
+
+use crate::support::{By, Key, Lab, fresh_seed, mint_body, random};
+
+#[tokio::test]
+async fn every_failure_has_the_same_form() {
+    let lab = Lab::new().await;
+    let token = lab.owner().await;
+    let request = |method: &str, path: &str, body: &str| {
+        let by = By::Bearer(&token);
+        lab.request(by, method, path, body.as_bytes().to_vec())
+    };
+    let long = format!("{{\"name\":\"{}\"}}", "x".repeat(70_000));
+    let cases = [
+        ("GET", "/", "", StatusCode::NOT_FOUND, Code::NotFound),
+        ("GET", "/api/v1/nothing", "", StatusCode::NOT_FOUND, Code::NotFound),
+        ("GET", "/api/v1/tokens/zz", "", StatusCode::NOT_FOUND, Code::NotFound),
+        ("DELETE", "/api/v1/projects/nonsense", "", StatusCode::NOT_FOUND, Code::NotFound),
+        ("DELETE", "/api/v1/projects/proj_none", "", StatusCode::NOT_FOUND, Code::NotFound),
+        ("PATCH", "/api/v1/projects", "", StatusCode::METHOD_NOT_ALLOWED, Code::BadRequest),
+        ("GET", "/api/v1/mint", "", StatusCode::METHOD_NOT_ALLOWED, Code::BadRequest),
+        ("POST", "/api/v1/projects", "", StatusCode::BAD_REQUEST, Code::BadRequest),
+        ("POST", "/api/v1/projects", "{\"name\":", StatusCode::BAD_REQUEST, Code::BadRequest),
+        ("POST", "/api/v1/projects", "{\"name\":\"a\"}", StatusCode::BAD_REQUEST, Code::BadRequest),
+        ("POST", "/api/v1/projects", "[1]", StatusCode::BAD_REQUEST, Code::BadRequest),
+        ("POST", "/api/v1/auth/login", "\u{0}", StatusCode::BAD_REQUEST, Code::BadRequest),
+        ("POST", "/api/v1/projects", &long, StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge),
+        ("POST", "/api/v1/auth/login", &long, StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge),
+        ("GET", "/api/v1/audit?limit=x", "", StatusCode::BAD_REQUEST, Code::BadRequest),
+        ("GET", "/api/v1/tokens?after=x", "", StatusCode::BAD_REQUEST, Code::BadRequest),
+        ("POST", "/api/v1/relay/feed", "\u{1}", StatusCode::BAD_REQUEST, Code::BadRequest),
+    ];
+    for (method, path, body, status, code) in cases {
+        let answer = lab.send(request(method, path, body)).await;
+        answer.refused(code);
+        assert_eq!(answer.status, status, "{method} {path} {body:.20}");
+        assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json");
+        assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store");
+    }
+}
+
+#[tokio::test]
+async fn a_message_names_the_field_that_is_wrong() {
+    let lab = Lab::new().await;
+    let token = lab.owner().await;
+    let answer = lab.call(By::Bearer(&token), "POST", "/api/v1/projects", json!({"name": "a"})).await;
+    assert!(answer.refused(Code::BadRequest).contains("master"));
+}
+
+#[tokio::test]
+async fn signs_of_life_need_no_credential() {
+    let lab = Lab::new().await;
+    for path in ["/healthz", "/readyz", "/api/v1/bootstrap"] {
+        lab.call(By::Nobody, "GET", path, Value::Null).await.ok();
+    }
+    let known = lab.call(By::Nobody, "GET", "/api/v1/bootstrap", Value::Null).await.ok();
+    assert_eq!((&known["cluster"], &known["relays"]), (&json!("localhost"), &json!([])));
+}
+
+#[tokio::test]
+async fn whoever_shows_nothing_valid_is_nobody() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let good = house.device.sign("GET", "/api/v1/projects", b"", lab.now());
+    let ask = async |value: &[u8]| {
+        let mut request = Request::builder().uri("/api/v1/projects").body(Body::empty()).unwrap();
+        request.headers_mut().insert(header::AUTHORIZATION, value.try_into().unwrap());
+        lab.send(request).await
+    };
+    let long = format!("Mytunnel {}", "A".repeat(5000));
+    let cut = &good[..good.len() - 1];
+    for value in
+        ["Bearer", "Bearer ", "Bearer x", "Basic eDp5", "Mytunnel", "Mytunnel ", "Mytunnel !", cut, &long]
+    {
+        let answer = ask(value.as_bytes()).await;
+        answer.refused(Code::InvalidKey);
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{value:.30}");
+        assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer, Mytunnel");
+    }
+    ask(b"Bearer \xff").await.refused(Code::InvalidKey);
+    let mut twice = Request::builder().uri("/api/v1/projects").body(Body::empty()).unwrap();
+    for _ in 0..2 {
+        twice.headers_mut().append(header::AUTHORIZATION, good.parse().unwrap());
+    }
+    lab.send(twice).await.refused(Code::BadRequest);
+    ask(good.as_bytes()).await.ok();
+}
+
+#[tokio::test]
+async fn a_proof_is_for_one_request_at_one_time_and_counts_once() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let child = lab.child(&house.master).await;
+    let path = format!("/api/v1/tokens/{}?cascade=false", child.serial.nonce());
+    let proof = house.master.sign("DELETE", &path, b"", lab.now());
+    let send = async |method: &str, path: &str, body: &str| {
+        let request = Request::builder().method(method).uri(path).header(header::AUTHORIZATION, &proof);
+        lab.send(request.body(Body::from(body.to_owned())).unwrap()).await
+    };
+    send("GET", &path, "").await.refused(Code::InvalidKey);
+    send("DELETE", &path.replace("false", "true"), "").await.refused(Code::InvalidKey);
+    send("DELETE", &path, " ").await.refused(Code::InvalidKey);
+    send("DELETE", &path, "").await.ok();
+    let message = send("DELETE", &path, "").await.refused(Code::InvalidKey);
+    assert!(message.contains("before"), "{message}");
+    lab.advance(proof::WINDOW + 1);
+    send("DELETE", &path, "").await.refused(Code::KeyExpired);
+}
+
+#[tokio::test]
+async fn a_proof_of_another_cluster_or_key_is_none() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let body = mint_body(&fresh_seed().public(), Value::Null).to_string().into_bytes();
+    let elsewhere = "tun.example".parse().unwrap();
+    let request = proof::Request { cluster: &elsewhere, method: "POST", path: "/api/v1/mint", body: &body };
+    let foreign =
+        proof::sign_request(&house.master.seed, &house.master.serial, &request, lab.now(), random());
+    let thief = Key { seed: fresh_seed(), serial: house.master.serial };
+    let forged = thief.sign("POST", "/api/v1/mint", &body, lab.now());
+    let unknown = Key { seed: house.master.seed.clone(), serial: Serial::from_bytes([9; 16]) };
+    let unknown = unknown.sign("POST", "/api/v1/mint", &body, lab.now());
+    for header in [foreign, forged, unknown] {
+        let mut request = lab.request(By::Nobody, "POST", "/api/v1/mint", body.clone());
+        request.headers_mut().insert(header::AUTHORIZATION, header.parse().unwrap());
+        lab.send(request).await.refused(Code::InvalidKey);
+    }
+}

@@ -1,0 +1,14 @@
+//! The coordinator through its API, without sockets.
+#![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test fails by panicking")]
+
+mod accounts;
+mod audit;
+mod delegation;
+mod faults;
+mod feed;
+mod http;
+mod race;
+mod relays;
+mod revocation;
+mod storm;
+mod support;
