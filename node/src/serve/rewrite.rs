@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use futures::FutureExt as _;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{
     body::Incoming,
@@ -79,7 +80,7 @@ impl Rewrite {
             .preserve_header_case(true)
             .serve_connection(TokioIo::new(pipe), service_fn(move |request| passing.clone().pass(request)))
             .with_upgrades();
-        let (mut visitor, mut connection) = (pin!(visitor), pin!(connection.with_upgrades()));
+        let (mut visitor, mut connection) = (pin!(visitor), pin!(connection.with_upgrades().fuse()));
         let visited = tokio::select! {
             visited = visitor.as_mut() => visited,
             // Its errors reach the request under way through the sender.
@@ -92,9 +93,12 @@ impl Rewrite {
         match forward.take_upgrade() {
             None => Ok(()),
             Some(upgrade) => {
-                // A connection hands its stream over when it is polled to its end.
-                let (upgraded, _) = tokio::join!(upgrade.splice(), connection);
-                upgraded
+                let mut spliced = pin!(upgrade.splice());
+                tokio::select! {
+                    ended = spliced.as_mut() => ended,
+                    // It hands its stream over when it is polled to its end.
+                    _ = connection => spliced.await,
+                }
             }
         }
     }
@@ -147,3 +151,6 @@ impl Upgrade {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
