@@ -14,6 +14,7 @@ mod feed;
 mod feed_client;
 pub mod ingress;
 mod lanes;
+pub mod local_ca;
 mod memory;
 mod pipes;
 mod registry;

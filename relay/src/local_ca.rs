@@ -96,6 +96,8 @@ impl LocalCa {
         console: &str,
         now: SystemTime,
     ) -> Result<Self, LocalCaError> {
+        fs::create_dir_all(directory)
+            .map_err(|source| LocalCaError::File { path: directory.into(), source })?;
         let label = names(domain, console).join("+");
         let (key_path, path) = (
             directory.join(format!("local-ca-{label}.key")),
@@ -132,8 +134,8 @@ impl LocalCa {
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.serialize_der()));
         let (signer, pem) = (any_ecdsa_type(&der)?, authority.pem());
         Ok(Self {
-            domain: domain.into(),
-            console: console.into(),
+            domain: domain.to_ascii_lowercase().into(),
+            console: console.to_ascii_lowercase().into(),
             authority,
             key,
             leaf,

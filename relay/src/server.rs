@@ -9,6 +9,7 @@ mod listen;
 
 use std::{
     net::SocketAddr,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -34,6 +35,7 @@ use crate::{
     feed::Follower,
     ingress::{self, Https, IngressConfig, IngressError},
     lanes::{Directory, Door},
+    local_ca::{LocalCa, LocalCaError},
     memory::{Memory, MemoryError, Remembered},
     route::Routes,
 };
@@ -48,6 +50,7 @@ const NEWS: usize = 64;
 pub struct Relay {
     addrs: Addrs,
     routes: Routes,
+    local_ca: Option<PathBuf>,
     status: watch::Receiver<Status>,
     visitors: CancellationToken,
     nodes: CancellationToken,
@@ -110,9 +113,9 @@ pub enum StartError {
         #[source]
         source: Option<std::io::Error>,
     },
-    /// HTTPS without certificates.
-    #[error("there are no certificates to serve https with")]
-    NoCertificates,
+    /// There is no authority of the relay's own to serve HTTPS with.
+    #[error("https has no certificates")]
+    LocalCa(#[from] LocalCaError),
     /// No security layer can be set up for the relay's key.
     #[error("the relay's key cannot be used")]
     Security(#[from] SecurityError),
@@ -130,14 +133,14 @@ impl Relay {
         let memory = Memory::new(config.data_dir.clone());
         let last = memory.load(&mut config.trust)?;
         let id = check_identity(&config)?;
-        let doors = Doors::bind(&mut config).await?;
+        let routes = Routes::new();
+        let doors = Doors::bind(&mut config, &routes).await?;
         let admitted = Admitted::default();
         let mut swarm = swarm(&config, &admitted)?;
         let listening = listen::on(&mut swarm, &config.p2p, &config.public_addrs).await?;
         let addrs =
             Addrs { id, http: doors.http_addr(), https: doors.https_addr(), p2p: listening.addrs.clone() };
 
-        let routes = Routes::new();
         let (status_in, status) = watch::channel(Status::default());
         let admission = Admission::new(policy(&config, &addrs), config.trust.clone());
         let around = Surroundings {
@@ -151,6 +154,7 @@ impl Relay {
         let mut relay = Self {
             addrs,
             routes,
+            local_ca: doors.local_ca.clone(),
             status,
             visitors: CancellationToken::new(),
             nodes: CancellationToken::new(),
@@ -215,6 +219,12 @@ impl Relay {
         &self.routes
     }
 
+    /// The file with the certificate of the relay's own authority, when HTTPS is served with it: whoever trusts that
+    /// sees no warning.
+    pub fn local_ca(&self) -> Option<&Path> {
+        self.local_ca.as_deref()
+    }
+
     /// Returns when a part of the relay has ended by itself, which it does only when it fails. Safe to cancel.
     ///
     /// # Errors
@@ -266,17 +276,26 @@ struct Doors {
     https: Option<Https>,
     lanes: Option<Door>,
     directory: Directory,
+    local_ca: Option<PathBuf>,
 }
 
 impl Doors {
-    async fn bind(config: &mut Config) -> Result<Self, StartError> {
+    async fn bind(config: &mut Config, routes: &Routes) -> Result<Self, StartError> {
         let http = match config.http {
             Some(addr) => Some(bind(addr).await?),
             None => None,
         };
+        let mut local_ca = None;
         let https = match config.https {
             Some(addr) => {
-                let certificates = config.certificates.take().ok_or(StartError::NoCertificates)?;
+                let certificates = match config.certificates.take() {
+                    Some(certificates) => certificates,
+                    None => {
+                        let ca = own_authority(config)?;
+                        local_ca = ca.path().map(Path::to_owned);
+                        ca.resolver(routes.clone())
+                    }
+                };
                 Some(Https { listener: bind(addr).await?, certificates })
             }
             None => None,
@@ -286,7 +305,7 @@ impl Doors {
             Some(_) => Some(Door::new(&config.seed, directory.clone()).map_err(StartError::Lanes)?),
             None => None,
         };
-        Ok(Self { http, https, lanes, directory })
+        Ok(Self { http, https, lanes, directory, local_ca })
     }
 
     fn http_addr(&self) -> Option<SocketAddr> {
@@ -295,6 +314,14 @@ impl Doors {
 
     fn https_addr(&self) -> Option<SocketAddr> {
         self.https.as_ref().and_then(|https| https.listener.local_addr().ok())
+    }
+}
+
+fn own_authority(config: &Config) -> Result<LocalCa, LocalCaError> {
+    let (domain, now) = (config.trust.cluster().as_str(), SystemTime::now());
+    match &config.data_dir {
+        Some(directory) => LocalCa::open(directory, domain, &config.console, now),
+        None => LocalCa::ephemeral(domain, &config.console, now),
     }
 }
 

@@ -13,5 +13,7 @@ mod framing;
 mod pooling;
 #[path = "ingress/routing.rs"]
 mod routing;
+#[path = "ingress/tls.rs"]
+mod tls;
 #[path = "ingress/upgrades.rs"]
 mod upgrades;

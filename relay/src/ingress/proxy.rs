@@ -103,7 +103,7 @@ impl Proxy {
             Destination::Tunnel(label) => match self.shared.routes.find(label) {
                 Lookup::Live(tunnel) if tunnel.is_closed() => Ok(Target::Away(label.into())),
                 Lookup::Away => Ok(Target::Away(label.into())),
-                found => live(found).map(Target::Live),
+                found @ (Lookup::Live(_) | Lookup::Unknown) => live(found).map(Target::Live),
             },
         }
     }

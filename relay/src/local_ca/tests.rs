@@ -64,16 +64,17 @@ fn the_authority_cannot_speak_for_other_domains() {
 #[test]
 fn the_authority_outlives_the_process() {
     let directory = tempfile::tempdir().unwrap();
-    let first = LocalCa::open(directory.path(), "localhost", "localhost", now()).unwrap();
+    let directory = directory.path().join("made/on/the/way");
+    let first = LocalCa::open(&directory, "localhost", "localhost", now()).unwrap();
     let leaf = first.certify("a.localhost", now()).unwrap();
-    let second = LocalCa::open(directory.path(), "localhost", "localhost", now() + DAY * 30).unwrap();
+    let second = LocalCa::open(&directory, "localhost", "localhost", now() + DAY * 30).unwrap();
     assert_eq!(first.certificate_pem(), second.certificate_pem());
     assert_eq!(trusts(second.certificate_pem(), &leaf, "a.localhost", now()), Ok(()));
     let later = second.certify("a.localhost", now() + DAY * 30).unwrap();
     assert_eq!(trusts(first.certificate_pem(), &later, "a.localhost", now() + DAY * 30), Ok(()));
     assert_eq!(fs::read_to_string(second.path().unwrap()).unwrap(), second.certificate_pem());
     // Another domain is another authority.
-    let other = LocalCa::open(directory.path(), "tun.test", "console.test", now()).unwrap();
+    let other = LocalCa::open(&directory, "tun.test", "console.test", now()).unwrap();
     assert_ne!(other.certificate_pem(), first.certificate_pem());
 }
 
@@ -89,14 +90,14 @@ fn the_key_is_for_its_owner_only() {
 }
 
 #[test]
-fn damage_and_missing_directories_are_named() {
+fn damage_is_named_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("local-ca-localhost.key");
     fs::write(&key, "not a key").unwrap();
     let error = LocalCa::open(directory.path(), "localhost", "localhost", now()).unwrap_err();
     assert!(matches!(&error, LocalCaError::Key { path, .. } if *path == key), "{error}");
     assert_eq!(fs::read_to_string(&key).unwrap(), "not a key");
-    let error = LocalCa::open(&directory.path().join("none"), "localhost", "localhost", now()).unwrap_err();
+    let error = LocalCa::open(&key.join("below-a-file"), "localhost", "localhost", now()).unwrap_err();
     assert!(matches!(error, LocalCaError::File { .. }), "{error}");
 }
 

@@ -27,9 +27,9 @@ pub struct Config {
     pub authority: Arc<dyn Authority>,
     /// Where visitors come in without TLS. Port 0 takes a free one.
     pub http: Option<SocketAddr>,
-    /// Where visitors come in with TLS; needs [`Self::certificates`].
+    /// Where visitors come in with TLS.
     pub https: Option<SocketAddr>,
-    /// The certificates for HTTPS.
+    /// The certificates for HTTPS. Default: those of an authority of the relay's own, kept in [`Self::data_dir`].
     pub certificates: Option<Arc<dyn ResolvesServerCert>>,
     /// Where nodes come in, each over UDP (QUIC) and TCP. Port 0 takes a free one, the same for both where it can.
     pub p2p: Vec<SocketAddr>,

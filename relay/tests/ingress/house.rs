@@ -9,17 +9,18 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures::future::BoxFuture;
 use mytunnel_keys::id::{ProjectId, TunnelId, TunnelKind, TunnelName};
 use mytunnel_relay::{
-    ingress::{ConsoleService, IngressConfig, IngressError, Limits, serve},
+    ingress::{ConsoleService, Https, IngressConfig, IngressError, Limits, serve},
+    local_ca::LocalCa,
     route::{Pipe, PipeError, PipeSource, Routes, Tunnel},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -37,6 +38,9 @@ pub(crate) async fn within<F: Future>(work: F) -> F::Output {
 pub(crate) struct House {
     pub(crate) routes: Routes,
     pub(crate) address: SocketAddr,
+    pub(crate) secure: SocketAddr,
+    /// What a visitor has to trust.
+    pub(crate) ca: String,
     pub(crate) shutdown: CancellationToken,
     serving: JoinSet<Result<(), IngressError>>,
 }
@@ -52,11 +56,14 @@ impl House {
 
     pub(crate) async fn with(limits: Limits, console_service: Option<ConsoleService>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let tls_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, secure) = (listener.local_addr().unwrap(), tls_listener.local_addr().unwrap());
         let (routes, shutdown) = (Routes::new(), CancellationToken::new());
+        let authority = LocalCa::ephemeral("tun.test", "console.test", SystemTime::now()).unwrap();
+        let ca = authority.certificate_pem().to_owned();
         let config = IngressConfig {
             http: Some(listener),
-            https: None,
+            https: Some(Https { listener: tls_listener, certificates: authority.resolver(routes.clone()) }),
             domain: "tun.test".into(),
             console: "console.test".into(),
             console_service,
@@ -64,7 +71,7 @@ impl House {
         };
         let mut serving = JoinSet::new();
         serving.spawn(serve(config, routes.clone(), shutdown.clone()));
-        Self { routes, address, shutdown, serving }
+        Self { routes, address, secure, ca, shutdown, serving }
     }
 
     /// A house with one tunnel, `demo`.
@@ -269,9 +276,9 @@ pub(crate) async fn read_chunk<R: AsyncRead + Unpin>(
     Ok((size > 0).then_some(chunk))
 }
 
-/// A visitor on one TCP connection.
-pub(crate) struct Visitor {
-    pub(crate) stream: BufReader<TcpStream>,
+/// A visitor on one connection.
+pub(crate) struct Visitor<S = TcpStream> {
+    pub(crate) stream: BufReader<S>,
 }
 
 #[derive(Clone, Debug)]
@@ -302,7 +309,15 @@ impl Reply {
 }
 
 impl Visitor {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    /// Leaves with a reset.
+    pub(crate) fn reset(self) {
+        let stream = self.stream.into_inner();
+        stream.set_zero_linger().unwrap();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Visitor<S> {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream: BufReader::new(stream) }
     }
 
@@ -343,12 +358,6 @@ impl Visitor {
         let mut rest = Vec::new();
         within(self.stream.read_to_end(&mut rest)).await?;
         Ok(rest)
-    }
-
-    /// Leaves with a reset.
-    pub(crate) fn reset(self) {
-        let stream = self.stream.into_inner();
-        stream.set_zero_linger().unwrap();
     }
 
     /// Waits until the relay has ended the connection, in whatever way.

@@ -1,0 +1,100 @@
+//! HTTPS with certificates of the relay's own authority.
+
+use std::{io, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    version::{TLS12, TLS13},
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::house::{House, Origin, Visitor, get, read_request, within};
+
+const HTTP: &[u8] = b"http/1.1";
+
+fn config(
+    house: &House,
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&[u8]],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(house.ca.as_bytes()).unwrap()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    config
+}
+
+async fn handshake(
+    house: &House,
+    name: &'static str,
+    config: ClientConfig,
+) -> io::Result<Visitor<TlsStream<TcpStream>>> {
+    let tcp = TcpStream::connect(house.secure).await.unwrap();
+    let name = ServerName::try_from(name).unwrap();
+    within(TlsConnector::from(Arc::new(config)).connect(name, tcp)).await.map(Visitor::new)
+}
+
+#[tokio::test]
+async fn both_versions_of_tls_lead_to_the_tunnel() {
+    let (house, _) = House::with_demo(&Origin::echo()).await;
+    for version in [&TLS12, &TLS13] {
+        for protocols in [&[HTTP][..], &[b"h2", HTTP], &[]] {
+            let mut visitor =
+                handshake(&house, "demo.tun.test", config(&house, &[version], protocols)).await.unwrap();
+            let agreed = visitor.stream.get_ref().get_ref().1.alpn_protocol();
+            assert_eq!(agreed, (!protocols.is_empty()).then_some(HTTP));
+            for _ in 0..2 {
+                let reply = visitor.get("/").await;
+                assert!(reply.text().contains("x-forwarded-proto: https\r\n"), "{}", reply.text());
+                assert!(reply.text().contains(";proto=https\r\n"));
+            }
+        }
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_has_no_certificate() {
+    let (house, _) = House::with_demo(&Origin::echo()).await;
+    assert!(handshake(&house, "nobody.tun.test", config(&house, &[&TLS13], &[HTTP])).await.is_err());
+    assert!(handshake(&house, "example.com", config(&house, &[&TLS13], &[HTTP])).await.is_err());
+    assert!(handshake(&house, "console.test", config(&house, &[&TLS13], &[HTTP])).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_protocol_that_is_not_spoken_here_is_refused() {
+    let (house, _) = House::with_demo(&Origin::echo()).await;
+    assert!(
+        handshake(&house, "demo.tun.test", config(&house, &[&TLS13], &[b"mytunnel-lane/1"])).await.is_err()
+    );
+    assert!(handshake(&house, "demo.tun.test", config(&house, &[&TLS13], &[b"gopher"])).await.is_err());
+}
+
+#[tokio::test]
+async fn plain_text_on_the_tls_port_is_not_answered_with_a_page() {
+    let (house, _) = House::with_demo(&Origin::echo()).await;
+    let mut visitor = Visitor::new(TcpStream::connect(house.secure).await.unwrap());
+    visitor.send(get("/")).await;
+    let rest = visitor.rest().await.unwrap_or_default();
+    assert!(!rest.starts_with(b"HTTP/"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_truncated_body_ends_without_a_farewell() {
+    let origin = Origin::new(|_, pipe| async move {
+        let mut pipe = tokio::io::BufReader::new(pipe);
+        read_request(&mut pipe).await;
+        pipe.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await.unwrap();
+    });
+    let (house, _) = House::with_demo(&origin).await;
+    let mut visitor = handshake(&house, "demo.tun.test", config(&house, &[&TLS13], &[HTTP])).await.unwrap();
+    visitor.send("GET / HTTP/1.0\r\nHost: demo.tun.test\r\n\r\n").await;
+    assert!(visitor.rest().await.is_err());
+}
