@@ -71,6 +71,14 @@ impl Coordinator {
     /// See [`OpenError`]: each names the file that it is about and what to do. Nothing that is on the disk was
     /// overwritten.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
+        let path = match &config.store {
+            StoreConfig::Sqlite(path) => Some(path.clone()),
+            StoreConfig::Memory => None,
+        };
+        Self::start(config).await.map_err(|error| error.in_file(path))
+    }
+
+    async fn start(config: Config) -> Result<Self, OpenError> {
         let now = config.clock.now();
         let opened = match config.store.clone() {
             StoreConfig::Sqlite(path) => blocking(move || on_disk(&path)).await?,
@@ -168,15 +176,13 @@ impl Coordinator {
         Ok(self.shared.local_device(key).await?)
     }
 
-    /// Stops: relays are cut off, and what was asked for is on the disk when this returns.
-    pub async fn shutdown(self) {
+    /// Stops: relays are cut off, and what was asked for is on the disk when this returns. Requests that come
+    /// later are refused, and the data directory is free for another process.
+    pub async fn shutdown(&self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
-        // The last handle closes the database, which waits for its threads.
-        if tokio::task::spawn_blocking(move || drop(self)).await.is_err() {
-            tracing::error!("the store did not close well");
-        }
+        self.shared.store.close().await;
     }
 }
 

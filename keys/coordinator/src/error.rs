@@ -153,6 +153,18 @@ impl OpenError {
         }
     }
 
+    /// Names the file in an error that the store found only when it was in use.
+    pub(crate) fn in_file(self, path: Option<PathBuf>) -> Self {
+        match (self, path) {
+            (Self::Store(StoreError::Full), Some(path)) => Self::Full { path },
+            (Self::Store(StoreError::ReadOnly), Some(path)) => Self::ReadOnly { path, source: None },
+            (Self::Store(StoreError::Damaged(source)), Some(path)) => {
+                Self::Damaged { path, detail: source.to_string() }
+            }
+            (error, _) => error,
+        }
+    }
+
     /// Sorts an I/O error by what a person can do about it.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
@@ -168,4 +180,31 @@ impl OpenError {
 
 fn process(holder: Option<u32>) -> String {
     holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_finds_in_use_is_told_with_its_file() {
+        let path = PathBuf::from("/d/x.db");
+        let named = |error: StoreError| OpenError::from(error).in_file(Some(path.clone()));
+        assert!(matches!(named(StoreError::Full), OpenError::Full { path: named } if named == path));
+        assert!(
+            matches!(named(StoreError::ReadOnly), OpenError::ReadOnly { path: named, .. } if named == path)
+        );
+        let damage = StoreError::Damaged(std::sync::Arc::new(io::Error::other("page 3")));
+        assert_eq!(named(damage).to_string(), "the database /d/x.db is damaged: page 3");
+        assert!(matches!(named(StoreError::Closed), OpenError::Store(StoreError::Closed)));
+    }
+
+    #[test]
+    fn io_errors_are_sorted_by_what_can_be_done() {
+        let sorted = |kind: io::ErrorKind| OpenError::io("write", Path::new("/d/x"), kind.into());
+        assert!(matches!(sorted(io::ErrorKind::StorageFull), OpenError::Full { .. }));
+        assert!(matches!(sorted(io::ErrorKind::ReadOnlyFilesystem), OpenError::ReadOnly { .. }));
+        assert!(matches!(sorted(io::ErrorKind::PermissionDenied), OpenError::ReadOnly { .. }));
+        assert!(matches!(sorted(io::ErrorKind::NotFound), OpenError::Io { action: "write", .. }));
+    }
 }

@@ -1,6 +1,7 @@
 //! Relays: how they join, follow the feed and report; and the tunnels that they report.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -54,9 +55,29 @@ impl Shared {
     }
 
     /// Enrols a relay that shows a join token.
-    pub(crate) async fn join(&self, join: api::RelayJoin) -> Result<api::RelayJoined, ApiError> {
-        let token = Some(JoinSecret::from_bytes(join.secret).digest());
-        self.enroll(join.public_key, token, Vec::new()).await
+    pub(crate) async fn join(
+        &self,
+        join: api::RelayJoin,
+        from: Option<IpAddr>,
+    ) -> Result<api::RelayJoined, ApiError> {
+        let token = JoinSecret::from_bytes(join.secret).digest();
+        let now = self.clock.now();
+        // Looked at by a reader first, so that strangers do not keep the writer busy.
+        if !self.store.may_join(token, join.public_key, now).await? {
+            let stranger = Party::Address(from);
+            self.note_refusal(Entry {
+                at: now,
+                tenant: Some(self.home.clone()),
+                actor: stranger.clone(),
+                act: Act::JoinRefused,
+                subject: stranger,
+                project: None,
+                detail: String::new(),
+            })
+            .await;
+            return Err(authority::no_such_join_token().into());
+        }
+        self.enroll(join.public_key, Some(token), Vec::new()).await
     }
 
     /// Gives a relay's certificate a new life.
@@ -190,22 +211,27 @@ impl Shared {
         serial: Option<Serial>,
         code: Code,
     ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        // Asked before anything is looked up: a relay under attack reports much.
+        if !self.admits_refusal(&serial.unwrap_or(relay.serial), now) {
+            return Ok(());
+        }
         let key = match serial {
             Some(serial) => self.store.key(serial).await?,
             None => None,
         };
         let reporter = Party::Key(KeyKind::Relay, relay.serial);
-        let entry = Entry {
-            at: self.clock.now(),
-            tenant: Some(key.as_ref().map_or_else(|| self.home.clone(), |key| key.tenant.clone())),
-            actor: key.as_ref().map_or_else(|| reporter.clone(), |key| Party::Key(key.kind, key.serial)),
-            act: Act::TunnelRefused,
-            subject: reporter,
-            project: key.and_then(|key| key.project),
-            detail: code.name().to_owned(),
-        };
-        self.note_refusal(entry).await;
-        Ok(())
+        self.store
+            .note(Entry {
+                at: now,
+                tenant: Some(key.as_ref().map_or_else(|| self.home.clone(), |key| key.tenant.clone())),
+                actor: key.as_ref().map_or_else(|| reporter.clone(), |key| Party::Key(key.kind, key.serial)),
+                act: Act::TunnelRefused,
+                subject: reporter,
+                project: key.and_then(|key| key.project),
+                detail: code.name().to_owned(),
+            })
+            .await
     }
 
     /// Sweeps away what nobody needs: names that were not used for long, frames that every relay has.

@@ -1,5 +1,6 @@
 //! What every request shares, and the verbs that need more than one part of it.
 
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mytunnel_keys::id::TenantId;
@@ -118,14 +119,17 @@ impl Shared {
 
     /// Writes a refusal into the audit log, unless its actor has filled its share of it.
     pub(crate) async fn note_refusal(&self, entry: Entry) {
-        let admitted = {
-            let [by_actor, all] = &mut *lock(&self.refusals);
-            by_actor.admit(&entry.actor.to_string(), entry.at).is_ok() && all.admit(&(), entry.at).is_ok()
-        };
+        let admitted = self.admits_refusal(&entry.actor.to_string(), entry.at);
         if admitted && let Err(error) = self.store.note(entry).await {
             // The refusal stands all the same.
             tracing::error!(%error, "a refusal is missing in the audit log");
         }
+    }
+
+    /// May this actor add one more refusal to the audit log?
+    pub(crate) fn admits_refusal(&self, actor: &impl Hash, now: u64) -> bool {
+        let [by_actor, all] = &mut *lock(&self.refusals);
+        by_actor.admit(actor, now).is_ok() && all.admit(&(), now).is_ok()
     }
 
     /// A key that no longer stands was used.

@@ -96,24 +96,25 @@ impl From<rusqlite::Error> for StoreError {
 #[derive(Debug)]
 pub(crate) struct Opened {
     engine: Engine,
+    dir: Option<DataDir>,
 }
 
 impl Opened {
     /// Opens or makes the database file in a locked directory. Blocks.
     pub(crate) fn file(path: &Path, dir: DataDir) -> Result<Self, OpenError> {
         let (writer, readers) = connect::file(path)?;
-        Ok(Self { engine: Engine::start(writer, readers, Some(dir))? })
+        Ok(Self { engine: Engine::start(writer, readers)?, dir: Some(dir) })
     }
 
     /// A database that is gone when it is dropped.
     pub(crate) fn memory() -> Result<Self, OpenError> {
         let writer = connect::memory().map_err(StoreError::from)?;
-        Ok(Self { engine: Engine::start(writer, Vec::new(), None)? })
+        Ok(Self { engine: Engine::start(writer, Vec::new())?, dir: None })
     }
 
     /// The locked directory, if the database is a file.
     pub(crate) const fn dir(&self) -> Option<&DataDir> {
-        self.engine.dir()
+        self.dir.as_ref()
     }
 
     /// The era of the feed.
@@ -123,6 +124,9 @@ impl Opened {
 
     /// The store, whose feed `signer` signs.
     pub(crate) fn into_store(self, signer: FeedSigner) -> Store {
+        if let Some(dir) = self.dir {
+            self.engine.hold(dir);
+        }
         Store { engine: Arc::new(self.engine), signer: Arc::new(signer) }
     }
 }
@@ -138,6 +142,14 @@ impl Store {
     /// The head after each commit, as it happens.
     pub(crate) fn head(&self) -> watch::Receiver<Head> {
         self.engine.head()
+    }
+
+    /// Does what was asked for, then closes the database. Later operations fail.
+    pub(crate) async fn close(&self) {
+        let engine = self.engine.clone();
+        if tokio::task::spawn_blocking(move || engine.close()).await.is_err() {
+            tracing::error!("the store did not close well");
+        }
     }
 
     /// Runs an operation that changes what relays must know, with what signs it.

@@ -6,8 +6,8 @@
 //! connection each and see the last commit.
 
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
@@ -69,50 +69,70 @@ where
     }
 }
 
-/// The connections of a store, each on its thread. Dropping it waits for what is queued.
+/// The connections of a store, each on its thread.
 #[derive(Debug)]
 pub(super) struct Engine {
-    writer: Option<mpsc::Sender<Box<dyn WriteJob>>>,
-    readers: Vec<mpsc::Sender<ReadJob>>,
+    /// Where work is put; none once the engine closes.
+    queues: RwLock<Option<Queues>>,
     next_reader: AtomicUsize,
-    threads: Vec<JoinHandle<()>>,
     head: watch::Receiver<Head>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Queues {
+    writer: mpsc::Sender<Box<dyn WriteJob>>,
+    readers: Vec<mpsc::Sender<ReadJob>>,
+}
+
+/// What is given up when the engine closes, in this order.
+#[derive(Debug, Default)]
+struct Held {
+    threads: Vec<JoinHandle<()>>,
     /// Another process may have the directory only when the threads have ended.
     dir: Option<DataDir>,
 }
 
 impl Engine {
     /// Starts the threads. Without readers (a database in memory has one connection only) the writer reads too.
-    pub(super) fn start(
-        writer: Connection,
-        readers: Vec<Connection>,
-        dir: Option<DataDir>,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn start(writer: Connection, readers: Vec<Connection>) -> Result<Self, StoreError> {
         let first = Reading::of(&writer).head()?;
         let (publish, head) = watch::channel(first);
-        let next_reader = AtomicUsize::new(0);
-        let mut engine =
-            Self { writer: None, readers: Vec::new(), next_reader, threads: Vec::new(), head, dir };
+        let mut threads = Vec::new();
+        let mut queues = Vec::new();
         for connection in readers {
             let (queue, jobs) = mpsc::channel(QUEUE);
-            engine.spawn("store-reader", move || read_loop(&connection, jobs))?;
-            engine.readers.push(queue);
+            threads.push(spawn("store-reader", move || read_loop(&connection, jobs))?);
+            queues.push(queue);
         }
         let (queue, jobs) = mpsc::channel(QUEUE);
         // Started last, so that it is joined last: the connection that closes last tidies the write-ahead log.
-        engine.spawn("store-writer", move || write_loop(&writer, jobs, &publish))?;
-        engine.writer = Some(queue);
-        Ok(engine)
+        threads.push(spawn("store-writer", move || write_loop(&writer, jobs, &publish))?);
+        Ok(Self {
+            queues: RwLock::new(Some(Queues { writer: queue, readers: queues })),
+            next_reader: AtomicUsize::new(0),
+            head,
+            held: Mutex::new(Held { threads, dir: None }),
+        })
     }
 
-    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
-        self.threads.push(thread.map_err(|source| StoreError::Thread(Arc::new(source)))?);
-        Ok(())
+    /// Keeps the lock of the directory until the engine is closed.
+    pub(super) fn hold(&self, dir: DataDir) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).dir = Some(dir);
     }
 
-    pub(super) const fn dir(&self) -> Option<&DataDir> {
-        self.dir.as_ref()
+    /// Does what is queued, takes nothing more, closes the database and gives the directory back. Blocks.
+    pub(super) fn close(&self) {
+        drop(self.queues.write().unwrap_or_else(PoisonError::into_inner).take());
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in held.threads {
+            if let Err(panic) = thread.join()
+                && !thread::panicking()
+            {
+                resume_unwind(panic);
+            }
+        }
+        drop(held.dir);
     }
 
     /// The state after the last commit.
@@ -130,8 +150,9 @@ impl Engine {
     {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Operation { operation, answer });
-        let writer = self.writer.as_ref().ok_or(StoreError::Closed)?;
+        let writer = self.queue(|queues| Some(queues.writer.clone())).ok_or(StoreError::Closed)?;
         writer.send(job).await.map_err(|_| StoreError::Closed)?;
+        drop(writer);
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -142,31 +163,35 @@ impl Engine {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Reading<'_>) -> Result<T, E> + Send + 'static,
     {
-        if self.readers.is_empty() {
+        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        let reader = self.queue(|queues| queues.readers.get(turn % queues.readers.len().max(1)).cloned());
+        let Some(reader) = reader else {
             return self.write(move |writing| query(writing)).await;
-        }
+        };
         let (answer, answered) = oneshot::channel();
         let job: ReadJob = Box::new(move |reading| {
             let _ = answer.send(query(reading));
         });
-        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
-        self.readers[turn].send(job).await.map_err(|_| StoreError::Closed)?;
+        reader.send(job).await.map_err(|_| StoreError::Closed)?;
+        // The queue must not be held open while the engine waits for it to run dry.
+        drop(reader);
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    fn queue<Q>(&self, choose: impl FnOnce(&Queues) -> Option<Q>) -> Option<Q> {
+        self.queues.read().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(choose)
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.readers.clear();
-        self.writer = None;
-        for thread in self.threads.drain(..) {
-            if let Err(panic) = thread.join()
-                && !thread::panicking()
-            {
-                resume_unwind(panic);
-            }
-        }
+        self.close();
     }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
+    thread.map_err(|source| StoreError::Thread(Arc::new(source)))
 }
 
 fn read_loop(connection: &Connection, mut jobs: mpsc::Receiver<ReadJob>) {

@@ -70,6 +70,25 @@ impl Store {
             .await
     }
 
+    /// Is there a join token that this key may use?
+    pub(crate) async fn may_join(
+        &self,
+        hash: [u8; 32],
+        subject: PublicKey,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        self.engine
+            .read(move |reading| {
+                reading.one(
+                    "SELECT EXISTS (SELECT 1 FROM join_tokens
+                     WHERE hash = $1 AND expires_at > $2 AND (used_by IS NULL OR used_by = $3))",
+                    params![hash, now, subject.as_bytes()],
+                    column::only,
+                )
+            })
+            .await
+    }
+
     /// Enrols a relay, using its join token up, or gives one that is there a new life.
     pub(crate) async fn enroll_relay(
         &self,

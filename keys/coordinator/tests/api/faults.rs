@@ -72,6 +72,21 @@ async fn a_second_process_is_told_who_is_there() {
 }
 
 #[tokio::test]
+async fn after_a_shutdown_nothing_is_taken_and_the_directory_is_free_though_handles_remain() {
+    let place = Place::new();
+    let old = Lab::at(&place.db).await.unwrap();
+    let token = old.owner().await;
+    old.coordinator.shutdown().await;
+    let new = Lab::at(&place.db).await.unwrap();
+    let answer = old.call(By::Bearer(&token), "GET", "/api/v1/projects", Value::Null).await;
+    answer.refused(mytunnel_keys::error::Code::Internal);
+    assert_eq!(old.call(By::Nobody, "GET", "/readyz", Value::Null).await.status, 503);
+    new.call(By::Bearer(&token), "GET", "/api/v1/projects", Value::Null).await.ok();
+    old.coordinator.shutdown().await;
+    assert_eq!(new.call(By::Nobody, "GET", "/readyz", Value::Null).await.status, 200);
+}
+
+#[tokio::test]
 async fn dropping_a_coordinator_gives_its_directory_back() {
     let place = Place::new();
     drop(Lab::at(&place.db).await.unwrap());

@@ -38,6 +38,11 @@ async fn a_join_token_lets_one_relay_in() {
     // The answer may have been lost: the same relay asks again.
     join(&lab, &seed, secret).await.ok();
     join(&lab, &fresh_seed(), [7; 32]).await.refused(Code::InvalidKey);
+    let log = lab.call(By::Bearer(&owner), "GET", "/api/v1/audit", Value::Null).await.ok();
+    assert_eq!(
+        (&log["entries"][0]["act"], &log["entries"][0]["actor"]),
+        (&json!("join.refused"), &json!("address:192.0.2.1"))
+    );
 }
 
 #[tokio::test]
