@@ -1,6 +1,8 @@
 //! Relays: how they join, follow the feed and report; and the tunnels that they report.
 
-use std::collections::VecDeque;
+mod reports;
+mod tunnels;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,8 +10,8 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use mytunnel_keys::api;
 use mytunnel_keys::error::Code;
-use mytunnel_keys::feed::{Report, Subscribe};
-use mytunnel_keys::id::{PublicKey, Serial, TunnelId, TunnelName};
+use mytunnel_keys::feed::Subscribe;
+use mytunnel_keys::id::{PublicKey, Serial};
 use mytunnel_keys::secret::JoinSecret;
 use mytunnel_keys::token::{RelayToken, Token};
 use tokio::sync::{mpsc, oneshot};
@@ -20,18 +22,15 @@ use crate::feed::{Ask, FeedLink};
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::{Public, Shared};
-use crate::store::{KeyKind, KeyRow, NewRelay, StoreError, Up};
+use crate::store::{KeyKind, KeyRow, NewRelay, StoreError};
 
 /// Longest life of a join token, in seconds.
 const MAX_JOIN_TTL: u64 = 24 * 3600;
 /// Addresses of a relay, and their length together.
 const MAX_ADDRS: usize = 32;
 const MAX_ADDRS_LENGTH: usize = 4096;
-/// Tunnels in one answer.
-const MAX_TUNNELS: u64 = 10_000;
-/// Reports that may wait, and that are taken in one go.
+/// Reports that may wait.
 const REPORTS: usize = 1024;
-const BATCH: usize = 256;
 
 impl Shared {
     /// Makes a token by which one relay can join, once.
@@ -134,122 +133,8 @@ impl Shared {
         asked: Subscribe,
     ) -> Result<FeedLink, ApiError> {
         let Followed { frames, subscription } = self.follow(&relay, asked).await?;
-        let (reports, mut arriving) = mpsc::channel(REPORTS);
-        let shared = self.clone();
-        self.tasks.spawn(async move {
-            let mut batch = Vec::with_capacity(BATCH);
-            let stop = shared.stop.clone();
-            while let Some(1..) = stop.run_until_cancelled(arriving.recv_many(&mut batch, BATCH)).await {
-                let taken = shared.take_reports(&relay, subscription, std::mem::take(&mut batch)).await;
-                if let Err(error) = taken {
-                    tracing::error!(%error, "a relay's reports could not be kept");
-                }
-                if shared.followers.subscription(&relay.subject) != Some(subscription) {
-                    return;
-                }
-            }
-        });
+        let reports = self.spawn_reports(relay, subscription);
         Ok(FeedLink { frames, reports })
-    }
-
-    /// Takes the reports of a relay that follows the feed by HTTP.
-    pub(crate) async fn report(&self, caller: &Caller, reports: Vec<Report>) -> Result<(), ApiError> {
-        let relay = relay_key(caller)?;
-        let following = self.followers.subscription(&relay.subject);
-        let subscription =
-            following.ok_or_else(|| ApiError::bad_request("follow the feed before you report"))?;
-        Ok(self.take_reports(relay, subscription, reports).await?)
-    }
-
-    /// Takes what a relay did, in its order. What it has applied counts first: somebody may be waiting for it.
-    async fn take_reports(
-        &self,
-        relay: &KeyRow,
-        subscription: u64,
-        reports: Vec<Report>,
-    ) -> Result<(), StoreError> {
-        for report in &reports {
-            if let Report::Applied { epoch, .. } = report {
-                self.followers.applied(&relay.subject, *epoch);
-            }
-        }
-        let mut reports = VecDeque::from(reports);
-        while let Some(report) = reports.pop_front() {
-            match report {
-                Report::Applied { .. } => {}
-                Report::TunnelUp { tunnel, name, project, serial, kind, .. } => {
-                    let mut ups = vec![Up { tunnel, name, project, serial, kind }];
-                    while let Some(Report::TunnelUp { .. }) = reports.front() {
-                        if let Some(Report::TunnelUp { tunnel, name, project, serial, kind, .. }) =
-                            reports.pop_front()
-                        {
-                            ups.push(Up { tunnel, name, project, serial, kind });
-                        }
-                    }
-                    self.tunnels_up(relay, subscription, ups).await?;
-                }
-                Report::TunnelDown { tunnel, serial, .. } => {
-                    self.followers.live().down(relay.subject, tunnel, Some(serial));
-                }
-                Report::Refused { serial, code, .. } => self.note_refused_tunnel(relay, serial, code).await?,
-            }
-        }
-        Ok(())
-    }
-
-    async fn tunnels_up(&self, relay: &KeyRow, subscription: u64, ups: Vec<Up>) -> Result<(), StoreError> {
-        let tunnels: Vec<_> = ups.iter().map(|up| up.tunnel).collect();
-        let holders = self.store.tunnels_up(ups, self.clock.now()).await?;
-        let up = tunnels.into_iter().zip(holders).filter_map(|(tunnel, holder)| Some((tunnel, holder?)));
-        self.followers.tunnels_up(relay.subject, subscription, up.collect());
-        Ok(())
-    }
-
-    async fn note_refused_tunnel(
-        &self,
-        relay: &KeyRow,
-        serial: Option<Serial>,
-        code: Code,
-    ) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        // Asked before anything is looked up: a relay under attack reports much.
-        if !self.admits_refusal(&serial.unwrap_or(relay.serial), now) {
-            return Ok(());
-        }
-        let key = match serial {
-            Some(serial) => self.store.key(serial).await?,
-            None => None,
-        };
-        let reporter = Party::Key(KeyKind::Relay, relay.serial);
-        self.store
-            .note(Entry {
-                at: now,
-                tenant: Some(key.as_ref().map_or_else(|| self.home.clone(), |key| key.tenant.clone())),
-                actor: key.as_ref().map_or_else(|| reporter.clone(), |key| Party::Key(key.kind, key.serial)),
-                act: Act::TunnelRefused,
-                subject: reporter,
-                project: key.and_then(|key| key.project),
-                detail: code.name().to_owned(),
-            })
-            .await
-    }
-
-    /// Sweeps away what nobody needs: names that were not used for long, frames that every relay has.
-    pub(crate) async fn sweep(&self, frames_kept: u64) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        for relay in self.store.relays(now).await? {
-            if self.followers.standing(&relay.id).connected {
-                self.store.see_relay(relay.serial, None, now).await?;
-            }
-        }
-        let before = now.saturating_sub(self.limits.unused_name.as_secs());
-        let mut names = self.store.unused_names(before).await?;
-        {
-            let (live, cluster) = (self.followers.live(), self.issuer.cluster());
-            names.retain(|(name, project)| !live.is_up(&TunnelId::derive(cluster, project, name)));
-        }
-        self.store.free_names(names, before, now).await?;
-        self.store.forget_frames(now.saturating_sub(frames_kept)).await
     }
 
     /// Every relay of the cluster, for its operator.
@@ -266,24 +151,6 @@ impl Shared {
             }
         });
         Ok(api::Relays { relays: relays.collect() })
-    }
-
-    /// Tunnels that the caller may see.
-    pub(crate) async fn tunnels(&self, caller: &Caller) -> Result<api::Tunnels, ApiError> {
-        let reach = authority::reach_of_tunnels(caller)?;
-        let rows = self.store.tunnels(reach.tenant, reach.project, reach.family, MAX_TUNNELS).await?;
-        let public = self.public();
-        let live = self.followers.live();
-        let tunnels = rows.into_iter().map(|row| api::TunnelRow {
-            url: public.tunnel_url(self.issuer.cluster().as_str(), &row.name),
-            online: live.is_up(&row.id),
-            id: row.id,
-            name: row.name,
-            project: row.project,
-            kind: row.kind,
-            gates: Vec::new(),
-        });
-        Ok(api::Tunnels { tunnels: tunnels.collect() })
     }
 
     /// What a program must know before it can ask anything.
@@ -330,20 +197,6 @@ impl Followed {
             framed.extend_from_slice(&frame);
             Ok::<_, StoreError>(Bytes::from(framed))
         }))
-    }
-}
-
-impl Public {
-    /// Where visitors reach a tunnel: with TLS if there is any.
-    fn tunnel_url(&self, domain: &str, name: &TunnelName) -> Option<String> {
-        let secure = self.endpoints.https.as_deref().map(|endpoint| ("https", endpoint, ":443"));
-        let plain = self.endpoints.http.as_deref().map(|endpoint| ("http", endpoint, ":80"));
-        // Under localhost nobody but this machine's own CA has signed, which browsers do not know.
-        let local = domain == "localhost" || domain.ends_with(".localhost");
-        let (scheme, endpoint, usual) = if local { plain.or(secure) } else { secure.or(plain) }?;
-        let port = endpoint.rfind(':').map_or("", |colon| &endpoint[colon..]);
-        let port = if port == usual { "" } else { port };
-        Some(format!("{scheme}://{name}.{domain}{port}"))
     }
 }
 

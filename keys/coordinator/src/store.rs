@@ -13,6 +13,7 @@ mod engine;
 mod feed;
 mod keys;
 mod meta;
+mod minting;
 mod projects;
 mod relays;
 mod revoke;
@@ -35,7 +36,8 @@ pub(crate) use self::{
     audit::AuditFilter,
     connect::exists,
     feed::FeedSigner,
-    keys::{KeyFilter, KeyKind, KeyRow, NewDevice},
+    keys::{KeyFilter, KeyKind, KeyRow},
+    minting::NewDevice,
     projects::{NewProject, Project},
     relays::NewRelay,
     revoke::Revoked,

@@ -98,9 +98,9 @@ impl Followers {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A relay acts by this epoch.
-    pub(crate) fn applied(&self, relay: &PublicKey, epoch: u64) {
-        if let Some(follower) = self.lock().get(relay) {
+    /// A relay told by that subscription that it acts by this epoch.
+    pub(crate) fn applied(&self, relay: &PublicKey, subscription: u64, epoch: u64) {
+        if let Some(follower) = self.lock().get(relay).filter(|follower| follower.counts(subscription)) {
             follower.applied.send_if_modified(|reached| {
                 let news = epoch > *reached;
                 *reached = epoch.max(*reached);
@@ -210,11 +210,11 @@ mod tests {
                 (followers.confirm(5, LIMIT).await, begun.elapsed())
             }
         }]);
-        followers.applied(&relay(1), 7);
+        followers.applied(&relay(1), 1, 7);
         tokio::time::advance(Duration::from_millis(30)).await;
-        followers.applied(&relay(2), 4);
+        followers.applied(&relay(2), 2, 4);
         tokio::time::advance(Duration::from_millis(10)).await;
-        followers.applied(&relay(2), 5);
+        followers.applied(&relay(2), 2, 5);
         let (answers, took) = waiting.join_all().await.remove(0);
         assert_eq!((applied(&answers, 1), applied(&answers, 2)), (Some(true), Some(true)));
         assert!(took < Duration::from_millis(100), "{took:?}");
@@ -223,7 +223,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_does_not_is_named_after_two_seconds() {
         let followers = following(&[1, 2]);
-        followers.applied(&relay(1), 5);
+        followers.applied(&relay(1), 1, 5);
         let begun = Instant::now();
         let answers = followers.confirm(5, LIMIT).await;
         assert_eq!((applied(&answers, 1), applied(&answers, 2)), (Some(true), Some(false)));
@@ -281,8 +281,9 @@ mod tests {
         followers.detach(&relay(1), 1);
         assert!(followers.standing(&relay(1)).connected);
         assert_eq!(followers.subscription(&relay(1)), Some(9));
-        followers.applied(&relay(1), 3);
-        followers.applied(&relay(1), 2);
+        followers.applied(&relay(1), 9, 3);
+        followers.applied(&relay(1), 9, 2);
+        followers.applied(&relay(1), 1, 4);
         assert_eq!(followers.standing(&relay(1)).epoch, 3);
     }
 }

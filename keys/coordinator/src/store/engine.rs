@@ -9,6 +9,7 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,6 +23,8 @@ const QUEUE: usize = 1024;
 /// Operations in one transaction: enough to share one sync of the disk among many, few enough that the first
 /// of them does not wait long.
 const BATCH: usize = 256;
+/// A transaction takes nothing more in after that time: a revocation may be waiting behind it.
+const FULL_AFTER: Duration = Duration::from_millis(3);
 
 /// Called after the commit, or after it failed.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -240,10 +243,12 @@ fn transaction(
     jobs: &mut mpsc::Receiver<Box<dyn WriteJob>>,
     answers: &mut Vec<Answer>,
 ) -> Result<Head, StoreError> {
+    let begun = Instant::now();
     let mut next = Some(first);
     while let Some(job) = next {
         run(writing, job, answers)?;
-        next = if answers.len() < BATCH { jobs.try_recv().ok() } else { None };
+        let room = answers.len() < BATCH && begun.elapsed() < FULL_AFTER;
+        next = if room { jobs.try_recv().ok() } else { None };
     }
     let head = writing.head()?;
     writing.control("COMMIT")?;

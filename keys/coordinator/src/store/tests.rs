@@ -145,6 +145,7 @@ fn sql_parameters_are_numbered_in_order_of_appearance() {
         include_str!("feed.rs"),
         include_str!("keys.rs"),
         include_str!("meta.rs"),
+        include_str!("minting.rs"),
         include_str!("projects.rs"),
         include_str!("relays.rs"),
         include_str!("revoke.rs"),
