@@ -39,9 +39,12 @@ impl Driver {
             }
             SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
                 self.connections.remove(&connection_id);
-                let reason =
-                    cause.map_or_else(|| "the connection was closed".to_owned(), |cause| cause.to_string());
-                self.link.on_closed(connection_id, &welcome::plain(&reason), Instant::now().into_std());
+                tracing::debug!(%connection_id, ?cause, "connection closed");
+                let reason = match cause {
+                    Some(_) => "the connection to the relay broke",
+                    None => "the connection to the relay was closed",
+                };
+                self.link.on_closed(connection_id, reason, Instant::now().into_std());
             }
             _ => {}
         }

@@ -150,7 +150,7 @@ enum Ended {
     Closed,
     #[error("{0}")]
     Open(#[from] OpenError),
-    #[error("the session failed: {0}")]
+    #[error("the connection to the relay broke")]
     Frame(#[from] FrameError),
     #[error("the relay does not take messages")]
     Stuck,

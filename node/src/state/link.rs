@@ -6,8 +6,9 @@
 //!
 //! At any time at most one connection is *current*: its session was welcomed, and tunnels are registered there. While
 //! there is none, or the current one is in doubt, there is a *search*: dials in growing intervals, the earlier ones
-//! going on. The first connection that stands becomes the *candidate* and is greeted. When it is welcomed it replaces
-//! the current one; a current connection that answers again in the meantime stays, and the search ends. So a false
+//! going on. The first connection that stands becomes the *candidate* and is greeted; one over the carrier that is not
+//! preferred first waits a moment *in reserve*, in which the other is tried again. A candidate that is welcomed replaces
+//! the current connection; a current connection that answers again in the meantime stays, and the search ends. So a false
 //! alarm costs nothing that is in flight.
 
 use std::{
@@ -101,6 +102,8 @@ pub(crate) struct Link {
     preferred: Carrier,
     current: Option<Current>,
     candidate: Option<Candidate>,
+    /// Until when the preferred carrier has another chance.
+    reserve: Option<Candidate>,
     search: Option<Search>,
     dials: HashMap<Carrier, usize>,
     refused: bool,
@@ -129,6 +132,8 @@ struct Search {
     attempts: u32,
     since: Instant,
     next: Instant,
+    /// The relay that was tried last.
+    relay: usize,
     /// The carrier that waits for the head start of the preferred one.
     second: Option<(Instant, usize)>,
     reason: String,
@@ -143,6 +148,7 @@ impl Link {
             preferred,
             current: None,
             candidate: None,
+            reserve: None,
             search: Some(search),
             dials: HashMap::new(),
             refused: false,
@@ -157,8 +163,8 @@ impl Link {
 
     /// When to call [`Self::tick`].
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        if let Some(candidate) = &self.candidate {
-            return Some(candidate.until);
+        if let Some(waiting) = self.candidate.as_ref().or(self.reserve.as_ref()) {
+            return Some(waiting.until);
         }
         let search = self.search.as_ref()?;
         Some(search.second.map_or(search.next, |(second, _)| second.min(search.next)))
@@ -177,6 +183,12 @@ impl Link {
             }
             self.fail_candidate("the relay did not answer the greeting");
         }
+        if let Some(reserve) = self.reserve.take_if(|reserve| reserve.until <= now) {
+            self.greet(reserve.connection, now);
+        }
+        if self.candidate.is_some() || self.reserve.is_some() {
+            return;
+        }
         let Some(search) = &mut self.search else { return };
         if let Some((_, relay)) = search.second.take_if(|(at, _)| *at <= now) {
             self.dial(relay, self.preferred.other());
@@ -188,6 +200,11 @@ impl Link {
     /// need not wait.
     pub(crate) fn on_dial_failed(&mut self, carrier: Carrier, reason: Option<String>, now: Instant) {
         self.dial_ended(carrier);
+        if carrier == self.preferred
+            && let Some(reserve) = self.reserve.take()
+        {
+            self.greet(reserve.connection, now);
+        }
         if let Some(search) = &mut self.search {
             if let Some(reason) = reason {
                 search.reason = reason;
@@ -207,6 +224,18 @@ impl Link {
         };
         // The relay is reached: what it answers, it answers over either carrier.
         search.second = None;
+        let relay = search.relay;
+        let reserve = self.reserve.take();
+        if carrier != self.preferred && reserve.is_none() {
+            self.reserve = Some(Candidate { connection, until: now + HEAD_START });
+            self.dial(relay, self.preferred);
+            return;
+        }
+        self.commands.extend(reserve.map(|reserve| Command::Close(reserve.connection)));
+        self.greet(connection, now);
+    }
+
+    fn greet(&mut self, connection: ConnectionId, now: Instant) {
         self.candidate = Some(Candidate { connection, until: now + GREETING });
         self.commands.push_back(Command::Greet(connection));
     }
@@ -280,14 +309,14 @@ impl Link {
         current.silent_since = None;
         if !current.leaving {
             self.search = None;
-            if let Some(candidate) = self.candidate.take() {
-                self.commands.push_back(Command::Close(candidate.connection));
-            }
+            let found = [self.candidate.take(), self.reserve.take()];
+            self.commands.extend(found.into_iter().flatten().map(|found| Command::Close(found.connection)));
         }
     }
 
     /// A connection is gone, or of no use any more.
     pub(crate) fn on_closed(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
+        self.reserve.take_if(|reserve| reserve.connection == connection);
         if self.is_candidate(connection) {
             self.candidate = None;
             if let Some(search) = &mut self.search {
@@ -324,6 +353,7 @@ impl Link {
         let Some(search) = self.search.as_mut().filter(|search| search.next <= now) else { return };
         let relay = usize::try_from(search.attempts).unwrap_or(0) % relays;
         search.attempts = search.attempts.saturating_add(1);
+        search.relay = relay;
         search.second.get_or_insert((now + HEAD_START, relay));
         search.next = now + backoff::delay(search.attempts, now.duration_since(search.since), jitter);
         if offline {
@@ -362,6 +392,7 @@ impl Link {
         let connections = [
             self.current.take().map(|current| current.connection),
             self.candidate.take().map(|candidate| candidate.connection),
+            self.reserve.take().map(|reserve| reserve.connection),
         ];
         self.commands.extend(connections.into_iter().flatten().map(Command::Close));
         self.commands.push_back(Command::GiveUp(refusal));
@@ -370,7 +401,7 @@ impl Link {
 
 impl Search {
     fn new(attempts: u32, since: Instant, next: Instant, reason: &str) -> Self {
-        Self { attempts, since, next, second: None, reason: reason.to_owned() }
+        Self { attempts, since, next, relay: 0, second: None, reason: reason.to_owned() }
     }
 }
 

@@ -293,3 +293,37 @@ fn what_other_connections_say_is_ignored() {
     assert_eq!(bench.commands(), []);
     assert_eq!(bench.link.current(), Some(connection(1)));
 }
+
+#[test]
+fn the_other_carrier_waits_a_moment_for_the_preferred_one() {
+    let connected = |bench: &mut Bench, number, carrier| {
+        bench.link.on_connected(connection(number), carrier, bench.now);
+        bench.commands()
+    };
+    let again = Command::Dial { relay: 0, carrier: Carrier::Quic };
+
+    let mut bench = Bench::new(1);
+    bench.tick();
+    assert_eq!(connected(&mut bench, 1, Carrier::Tcp), std::slice::from_ref(&again));
+    let greeted = [Command::Close(connection(1)), Command::Greet(connection(2))];
+    assert_eq!(connected(&mut bench, 2, Carrier::Quic), greeted);
+
+    let mut bench = Bench::new(1);
+    bench.tick();
+    connected(&mut bench, 1, Carrier::Tcp);
+    let begun = bench.now;
+    assert_eq!(bench.wait(), [Command::Greet(connection(1))], "it has waited for long enough");
+    assert_eq!(bench.now - begun, HEAD_START);
+
+    let mut bench = Bench::new(1);
+    bench.tick();
+    connected(&mut bench, 1, Carrier::Tcp);
+    bench.link.on_dial_failed(Carrier::Quic, None, bench.now);
+    assert_eq!(bench.commands(), [Command::Greet(connection(1))], "there is nothing to wait for");
+
+    let mut bench = Bench::new(1);
+    bench.tick();
+    connected(&mut bench, 1, Carrier::Tcp);
+    bench.link.on_closed(connection(1), "reset", bench.now);
+    assert!(!dials(&bench.wait()).is_empty(), "the search goes on");
+}
