@@ -21,7 +21,7 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent},
 };
 use mytunnel_carrier::{
-    public_key,
+    Boxed, public_key,
     stream::{self, Opener},
 };
 use mytunnel_keys::{feed::Report, id::TunnelName, wire::ToNode};
@@ -61,7 +61,7 @@ const MAX_REPORTS: usize = 65_536;
 
 /// See the [module documentation](self).
 pub(crate) struct Driver {
-    swarm: Swarm<Behaviour>,
+    swarm: Swarm<Boxed<Behaviour>>,
     listeners: Vec<ListenerId>,
     /// What the swarm said before there was a driver.
     backlog: Vec<SwarmEvent<BehaviourEvent>>,
@@ -124,7 +124,7 @@ pub(crate) struct Surroundings {
 
 impl Driver {
     pub(crate) fn new(
-        swarm: Swarm<Behaviour>,
+        swarm: Swarm<Boxed<Behaviour>>,
         listening: Listening,
         admission: Admission,
         around: Surroundings,
@@ -337,7 +337,7 @@ impl Driver {
 
     fn admit(&mut self, connection: ConnectionId, peer: PeerId) {
         self.around.admitted.insert(peer);
-        self.swarm.behaviour_mut().strangers.admitted(connection);
+        self.swarm.behaviour_mut().0.strangers.admitted(connection);
     }
 
     fn route(&mut self, registration: Registration) {
@@ -353,7 +353,7 @@ impl Driver {
 
     fn send(&mut self, connection: ConnectionId, message: ToNode) {
         let Some(Connection { control: ControlStream::Open(control), .. }) =
-            self.connections.get(&connection)
+            self.connections.get_mut(&connection)
         else {
             return;
         };
@@ -408,7 +408,7 @@ enum Event {
     Swarm(SwarmEvent<BehaviourEvent>),
 }
 
-async fn next_event(said: &mut mpsc::Receiver<Said>, swarm: &mut Swarm<Behaviour>) -> Event {
+async fn next_event(said: &mut mpsc::Receiver<Said>, swarm: &mut Swarm<Boxed<Behaviour>>) -> Event {
     tokio::select! {
         Some(said) = said.recv() => Event::Said(said),
         event = swarm.select_next_some() => Event::Swarm(event),

@@ -14,7 +14,10 @@ use std::{
 };
 
 use libp2p::{Multiaddr, Swarm, TransportError};
-use mytunnel_carrier::transport::{self, SecurityError};
+use mytunnel_carrier::{
+    Boxed,
+    transport::{self, SecurityError},
+};
 use mytunnel_keys::{
     certificate::{self, Kind, VerifyError},
     feed::Position,
@@ -338,11 +341,11 @@ fn check_identity(config: &Config) -> Result<PublicKey, StartError> {
     if claims.kind == Kind::Relay { Ok(id) } else { Err(StartError::NotARelay) }
 }
 
-fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Behaviour>, StartError> {
+fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Boxed<Behaviour>>, StartError> {
     let limits = &config.limits;
     let keypair = mytunnel_carrier::keypair(&config.seed);
     let transport = transport::transport(&keypair, &limits.transport)?;
-    let behaviour = Behaviour::new(&keypair, limits, admitted);
+    let behaviour = Boxed(Behaviour::new(&keypair, limits, admitted));
     let settings = transport::swarm_config(limits.negotiating, limits.patience);
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings))
 }

@@ -1,6 +1,9 @@
 //! A cluster for this crate's tests: its keys, and credentials of every kind.
 
+// The paths are written out because the example `fleet` reads this file from elsewhere.
+#[path = "testing/coordinator.rs"]
 pub(crate) mod coordinator;
+#[path = "testing/node.rs"]
 pub(crate) mod node;
 
 use mytunnel_keys::{

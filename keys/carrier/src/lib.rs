@@ -2,6 +2,7 @@
 //! messages and the preface of a pipe. Relay and node stand on it and know nothing of each other.
 
 pub mod address;
+mod boxed;
 pub mod frame;
 mod identity;
 pub mod lane;
@@ -11,6 +12,7 @@ mod security;
 pub mod stream;
 pub mod transport;
 
+pub use boxed::Boxed;
 pub use identity::{keypair, peer_id, public_key};
 /// The version of libp2p that this crate's types belong to.
 pub use libp2p;

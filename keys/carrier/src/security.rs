@@ -60,8 +60,8 @@ impl UpgradeInfo for Upgrade {
     }
 }
 
-/// A connection secured by either suite.
-pub(crate) type Secured<C> = Either<noise::Output<C>, tls::TlsStream<C>>;
+/// A connection secured by either suite. TLS is the larger by far, and not what idle connections use.
+pub(crate) type Secured<C> = Either<noise::Output<C>, Box<tls::TlsStream<C>>>;
 
 impl<C> InboundConnectionUpgrade<C> for Upgrade
 where
@@ -82,7 +82,7 @@ where
             Suite::Tls => self
                 .tls
                 .upgrade_inbound(socket, "/tls/1.0.0")
-                .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
+                .map_ok(|(peer, stream)| (peer, Either::Right(Box::new(stream))))
                 .map_err(HandshakeError::Tls)
                 .boxed(),
         }
@@ -108,7 +108,7 @@ where
             Suite::Tls => self
                 .tls
                 .upgrade_outbound(socket, "/tls/1.0.0")
-                .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
+                .map_ok(|(peer, stream)| (peer, Either::Right(Box::new(stream))))
                 .map_err(HandshakeError::Tls)
                 .boxed(),
         }

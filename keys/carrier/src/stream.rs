@@ -4,7 +4,7 @@
 //! What it promises:
 //! - a stream is opened on the connection whose [`Opener`] was asked, never on another one of the same peer (libp2p's
 //!   own stream behaviour picks one at random, so that after an upgrade some streams still cross the relay);
-//! - a request to open goes through a bounded queue straight to the connection's task; the swarm's loop is not on the
+//! - a request to open goes through a queue, bounded by the callers that wait, straight to the connection's task; the swarm's loop is not on the
 //!   path;
 //! - nothing that the other end sends makes a queue here grow without limit: while the swarm is behind, the connection
 //!   is not read.
@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use futures::channel::mpsc;
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
     core::{ConnectedPoint, Endpoint, transport::PortUse},
@@ -29,7 +30,6 @@ use libp2p::{
         THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
-use tokio::sync::mpsc;
 
 use handler::{Accepted, Handler};
 pub use opener::{OpenError, Opener};
@@ -45,8 +45,6 @@ pub struct Config {
     pub keep_alive: bool,
     /// Streams being opened at once on one connection; further requests wait in the queue. Default 64.
     pub max_opening: usize,
-    /// Requests waiting in the queue of one connection; further callers wait for a place. Default 16.
-    pub queue: usize,
     /// Time in which a stream must be negotiated, either way. Default 10 s.
     pub timeout: Duration,
 }
@@ -58,7 +56,6 @@ impl Config {
             accepts: protocols.into_iter().collect(),
             keep_alive: false,
             max_opening: 64,
-            queue: 16,
             timeout: Duration::from_secs(10),
         }
     }
@@ -119,7 +116,7 @@ impl Behaviour {
     }
 
     fn handler(&mut self, connection: ConnectionId, peer: PeerId) -> Handler {
-        let (sender, receiver) = mpsc::channel(self.config.queue.max(1));
+        let (sender, receiver) = mpsc::channel(0);
         self.announced.insert(connection, Opener::new(peer, connection, sender));
         Handler::new(self.config.clone(), receiver)
     }

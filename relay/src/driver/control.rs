@@ -6,7 +6,9 @@
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 
-use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+// A channel of these takes room for what is in it; one of tokio's for 32 messages from the start, for each node.
+use futures::channel::mpsc as queue;
+use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _};
 use libp2p::{Stream, swarm::ConnectionId};
 use mytunnel_carrier::frame::{self, FrameError};
 use mytunnel_keys::wire::{ToNode, ToRelay};
@@ -48,7 +50,7 @@ enum Outgoing {
 
 /// The driver's end of a node's control stream.
 #[derive(Debug)]
-pub(super) struct Control(mpsc::Sender<Outgoing>);
+pub(super) struct Control(queue::Sender<Outgoing>);
 
 /// The node does not take what is sent to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,17 +63,17 @@ impl Control {
         stream: Stream,
         said: mpsc::Sender<Said>,
     ) -> (Self, impl Future<Output = ConnectionId> + Send + 'static) {
-        let (sender, queue) = mpsc::channel(QUEUE);
-        (Self(sender), carry(connection, stream, queue, said))
+        let (sender, outgoing) = queue::channel(QUEUE);
+        (Self(sender), carry(connection, stream, outgoing, said))
     }
 
     /// Queues a message.
-    pub(super) fn send(&self, message: ToNode) -> Result<(), Stuck> {
+    pub(super) fn send(&mut self, message: ToNode) -> Result<(), Stuck> {
         self.0.try_send(Outgoing::Message(message)).map_err(|_| Stuck)
     }
 
     /// Queues the last messages; the task ends once they are written.
-    pub(super) fn finish(self, messages: Vec<ToNode>) -> Result<(), Stuck> {
+    pub(super) fn finish(mut self, messages: Vec<ToNode>) -> Result<(), Stuck> {
         self.0.try_send(Outgoing::Last(messages)).map_err(|_| Stuck)
     }
 }
@@ -79,11 +81,11 @@ impl Control {
 async fn carry(
     connection: ConnectionId,
     stream: Stream,
-    queue: mpsc::Receiver<Outgoing>,
+    outgoing: queue::Receiver<Outgoing>,
     said: mpsc::Sender<Said>,
 ) -> ConnectionId {
     let (reader, writer) = stream.split();
-    let (reading, writing) = (read(connection, reader, said), write(writer, queue));
+    let (reading, writing) = (read(connection, reader, said), write(writer, outgoing));
     tokio::pin!(reading, writing);
     let result = tokio::select! {
         written = &mut writing => written,
@@ -135,10 +137,10 @@ async fn read(
 
 async fn write(
     mut writer: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Outgoing>,
+    mut outgoing: queue::Receiver<Outgoing>,
 ) -> Result<(), FrameError> {
-    while let Some(outgoing) = queue.recv().await {
-        let (bytes, last) = match outgoing {
+    while let Some(next) = outgoing.next().await {
+        let (bytes, last) = match next {
             Outgoing::Message(message) => (frame::encode(&message)?, false),
             Outgoing::Last(messages) => (frames(&messages)?, true),
         };

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::{Multiaddr, Swarm, core::transport::ListenerId, multiaddr::Protocol, swarm::SwarmEvent};
-use mytunnel_carrier::address;
+use mytunnel_carrier::{Boxed, address};
 use tokio::time::timeout;
 
 use super::StartError;
@@ -25,7 +25,7 @@ pub(crate) struct Listening {
 
 /// Listens on QUIC and TCP of each socket address, and tells the swarm which addresses are its own.
 pub(super) async fn on(
-    swarm: &mut Swarm<Behaviour>,
+    swarm: &mut Swarm<Boxed<Behaviour>>,
     sockets: &[SocketAddr],
     public: &[Multiaddr],
 ) -> Result<Listening, StartError> {
@@ -61,7 +61,7 @@ pub(super) async fn on(
 
 impl Listening {
     /// Listens on an address and waits until it is known which it is.
-    async fn bind(&mut self, swarm: &mut Swarm<Behaviour>, addr: Multiaddr) -> Result<(), StartError> {
+    async fn bind(&mut self, swarm: &mut Swarm<Boxed<Behaviour>>, addr: Multiaddr) -> Result<(), StartError> {
         let listener = swarm
             .listen_on(addr.clone())
             .map_err(|source| StartError::Listen { addr: addr.clone(), source })?;

@@ -132,6 +132,12 @@ impl Authority for TestCoordinator {
 pub(crate) struct Reports(mpsc::Receiver<Report>);
 
 impl Reports {
+    /// Takes them without a look.
+    #[cfg(not(test))]
+    pub(crate) async fn drain(mut self) {
+        while self.0.recv().await.is_some() {}
+    }
+
     /// The next report that `pick` picks out.
     pub(crate) async fn find<T>(&mut self, pick: impl Fn(&Report) -> Option<T>) -> T {
         let found = async {

@@ -9,6 +9,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::{
+    StreamExt as _,
+    channel::{mpsc, oneshot},
+};
 use libp2p::{
     Stream, StreamProtocol,
     core::upgrade::{InboundUpgrade, ReadyUpgrade, UpgradeInfo},
@@ -17,7 +21,6 @@ use libp2p::{
         handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
     },
 };
-use tokio::sync::{mpsc, oneshot};
 
 use super::{Config, OpenError, opener::Request};
 
@@ -50,10 +53,10 @@ impl Handler {
 
     fn next_request(&mut self, cx: &mut Context<'_>) -> Poll<HandlerEvent> {
         while self.opening < self.config.max_opening {
-            let Poll::Ready(Some(Request { protocol, reply })) = self.requests.poll_recv(cx) else {
+            let Poll::Ready(Some(Request { protocol, reply })) = self.requests.poll_next_unpin(cx) else {
                 return Poll::Pending;
             };
-            if reply.is_closed() {
+            if reply.is_canceled() {
                 continue;
             }
             self.opening += 1;

@@ -2,8 +2,11 @@
 
 use std::io;
 
+use futures::{
+    SinkExt as _,
+    channel::{mpsc, oneshot},
+};
 use libp2p::{PeerId, Stream, StreamProtocol, swarm::ConnectionId};
-use tokio::sync::{mpsc, oneshot};
 
 /// One stream asked for; answered exactly once, or dropped when the connection ends.
 #[derive(Debug)]
@@ -37,7 +40,8 @@ impl Opener {
     /// [`OpenError`] says whether the connection, the time or the other end was the obstacle.
     pub async fn open(&self, protocol: StreamProtocol) -> Result<Stream, OpenError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { protocol, reply }).await.map_err(|_| OpenError::Closed)?;
+        // Each caller has one place in the queue: it is bounded by who waits for an answer.
+        self.requests.clone().send(Request { protocol, reply }).await.map_err(|_| OpenError::Closed)?;
         answer.await.map_err(|_| OpenError::Closed)?
     }
 
@@ -54,11 +58,6 @@ impl Opener {
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.requests.is_closed()
-    }
-
-    /// Returns when the connection has ended.
-    pub async fn closed(&self) {
-        self.requests.closed().await;
     }
 }
 
