@@ -17,6 +17,7 @@ pub mod head;
 pub mod host;
 
 mod body;
+mod deadline;
 mod exchange;
 mod limits;
 mod listener;

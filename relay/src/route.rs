@@ -332,3 +332,6 @@ impl Routes {
         self.0.names.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

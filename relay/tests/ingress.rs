@@ -1,5 +1,7 @@
 //! The ingress from the outside: real TCP visitors, pipes over in-memory streams, origins in the test.
 
+#![cfg(test)]
+
 #[path = "ingress/house.rs"]
 mod house;
 

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use super::{
     body::RequestBody,
+    deadline::Stage,
     limits::Limits,
     seats::{NoSeat, Seat},
     upstream::{Answered, Lost, Upstream, guard},
-    visit::{Stage, Visit},
+    visit::Visit,
 };
 use crate::route::{Pipe, PipeError, Tunnel};
 

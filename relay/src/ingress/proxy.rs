@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     Shared,
     body::{Download, Granted, Permission, RequestBody, ResponseBody, Upload},
+    deadline::Stage,
     exchange::{Exchange, Turn, Unconnected},
     failure::Failure,
     head,
@@ -21,7 +22,7 @@ use super::{
     seats::NoSeat,
     upgrade::Upgrade,
     upstream::Lost,
-    visit::{Stage, Visit},
+    visit::Visit,
 };
 use crate::route::{Lookup, PipeError, Tunnel};
 

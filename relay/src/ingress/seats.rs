@@ -76,3 +76,36 @@ impl Seats {
         locked(&self.0).taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingress::visit::tests::visit;
+
+    #[test]
+    fn seats_are_limited_and_used_again() {
+        let (seats, visit) = (Seats::default(), visit());
+        let first = seats.enter(&visit, 2).unwrap();
+        let second = seats.enter(&visit, 2).unwrap();
+        assert_eq!(seats.enter(&visit, 2).unwrap_err(), NoSeat::Full);
+        seats.leave(first);
+        let third = seats.enter(&visit, 2).unwrap();
+        assert_eq!(seats.taken(), 2);
+        seats.leave(second);
+        seats.leave(third);
+        assert_eq!(seats.taken(), 0);
+        assert!(locked(&seats.0).slots.len() <= 2);
+        assert_eq!(Arc::strong_count(&visit), 1);
+    }
+
+    #[test]
+    fn closing_cuts_who_is_inside_and_nobody_else() {
+        let (seats, inside, left) = (Seats::default(), visit(), visit());
+        let seat = seats.enter(&left, 9).unwrap();
+        seats.leave(seat);
+        let _seat = seats.enter(&inside, 9).unwrap();
+        seats.close();
+        assert!(inside.is_cut() && !left.is_cut());
+        assert_eq!(seats.enter(&left, 9).unwrap_err(), NoSeat::Closed);
+    }
+}

@@ -61,8 +61,7 @@ impl Upstream {
         if limits.head_fields != HYPER_HEAD_FIELDS {
             builder.max_headers(limits.head_fields);
         }
-        let (sender, connection) =
-            builder.handshake(TokioIo::new(Answered { pipe, answered: false })).await?;
+        let (sender, connection) = builder.handshake(TokioIo::new(Answered::new(pipe))).await?;
         Ok(Box::new(Self { sender, connection, ended: false, lane }))
     }
 
@@ -157,9 +156,30 @@ pub(crate) async fn guard<T>(
 
 /// A pipe whose status byte is read off before the first byte of payload. A status other than "connected" is an
 /// [`io::Error`] that carries [`Refusal`].
+///
+/// A libp2p stream that was reset, or whose connection died, reads as an ordinary end, and a body that ends with its
+/// pipe would look whole. What differs is the way back, which is closed then too: so an end of reading is an error
+/// unless the pipe still takes a write. (A node that ends a pipe properly keeps it until we close our half as well.)
 pub(crate) struct Answered {
     pipe: Pipe,
     answered: bool,
+    shut: bool,
+}
+
+impl Answered {
+    fn new(pipe: Pipe) -> Self {
+        Self { pipe, answered: false, shut: false }
+    }
+
+    fn check_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.shut {
+            return Ok(());
+        }
+        match Pin::new(&mut self.pipe).poll_write(cx, &[]) {
+            Poll::Ready(Err(error)) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        }
+    }
 }
 
 impl fmt::Debug for Answered {
@@ -201,7 +221,12 @@ impl AsyncRead for Answered {
                 }
             }
         }
-        Pin::new(&mut self.pipe).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.pipe).poll_read(cx, buf))?;
+        if buf.filled().len() == before {
+            self.check_end(cx)?;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -215,6 +240,7 @@ impl AsyncWrite for Answered {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shut = true;
         Pin::new(&mut self.pipe).poll_shutdown(cx)
     }
 

@@ -19,77 +19,11 @@ use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::{
+    deadline::{AT_ONCE, LEAVER_PATIENCE, READER_PATIENCE, Stage, Times, Verdict, millis},
     head::Visitor,
     limits::{AddressSeat, Limits},
     upgrade::Upgrade,
 };
-
-/// What a connection is doing, in the order of an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Stage {
-    /// Nothing was received yet.
-    Opened,
-    /// Between two requests.
-    Idle,
-    /// A head has begun.
-    Head,
-    /// A request is with the service; no head of a response was sent.
-    Waiting,
-    /// A response is being sent.
-    Responding,
-}
-
-impl Stage {
-    const ALL: [Self; 5] = [Self::Opened, Self::Idle, Self::Head, Self::Waiting, Self::Responding];
-}
-
-/// What happens when a deadline passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The connection is closed: nobody waits for an answer.
-    Close,
-    /// The service answers with a time-out page.
-    Answer,
-    /// The connection is aborted.
-    Abort,
-}
-
-/// Times of a connection in milliseconds since its start; zero stands for "not".
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    pub(crate) stage: Stage,
-    /// The stage's start, or its last progress.
-    pub(crate) since: u64,
-    /// Since when the visitor takes no bytes that wait for it.
-    pub(crate) stalled: u64,
-    /// Since when the visitor has closed its half and got nothing either, and how long that is borne.
-    pub(crate) half_closed: u64,
-    pub(crate) half_patience: u64,
-}
-
-/// A visitor that closes its sending half looks like one that closed completely. When it does so along with its
-/// request ([`AT_ONCE`]) it means to read the answer; later, it has most likely left.
-const READER_PATIENCE: Duration = Duration::from_secs(30);
-const LEAVER_PATIENCE: Duration = Duration::from_secs(2);
-const AT_ONCE: Duration = Duration::from_millis(500);
-
-impl Times {
-    /// The next deadline and what it means; `None` while a response streams freely.
-    pub(crate) fn deadline(&self, limits: &Limits) -> Option<(u64, Verdict)> {
-        let after = |start: u64, patience: Duration| start.saturating_add(millis(patience));
-        let stage = match self.stage {
-            _ if self.stalled != 0 => Some((after(self.stalled, limits.stall_timeout), Verdict::Abort)),
-            Stage::Opened | Stage::Head => Some((after(self.since, limits.head_timeout), Verdict::Close)),
-            Stage::Idle => Some((after(self.since, limits.idle_timeout), Verdict::Close)),
-            Stage::Waiting => Some((after(self.since, limits.response_timeout), Verdict::Answer)),
-            Stage::Responding => None,
-        };
-        let half = (self.half_closed != 0)
-            .then(|| (self.half_closed.saturating_add(self.half_patience), Verdict::Abort));
-        [stage, half].into_iter().flatten().min_by_key(|(at, _)| *at)
-    }
-}
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -361,6 +295,5 @@ impl Visit {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
-}
+#[cfg(test)]
+pub(crate) mod tests;

@@ -16,11 +16,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     Shared,
+    deadline::{Stage, Verdict},
     limits::Limits,
     proxy::Proxy,
     upgrade,
     upstream::HYPER_HEAD_FIELDS,
-    visit::{Stage, Verdict, Visit},
+    visit::Visit,
     visitor_io::{VisitorIo, VisitorStream},
 };
 

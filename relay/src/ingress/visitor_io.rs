@@ -15,8 +15,9 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    deadline::Stage,
     framing::{Position, Scanner},
-    visit::{Stage, Visit},
+    visit::Visit,
 };
 
 /// What a visitor's connection runs on.

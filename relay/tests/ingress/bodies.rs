@@ -92,9 +92,29 @@ async fn a_truncated_body_resets_a_visitor_of_http_1_0() {
 
 #[tokio::test]
 async fn a_body_that_ends_with_its_pipe_is_whole() {
-    let (house, _) = House::with_demo(&cut_off("HTTP/1.0 200 OK\r\n\r\nall of it")).await;
+    let origin = Origin::new(|_, pipe| async move {
+        let mut pipe = BufReader::new(pipe);
+        read_request(&mut pipe).await;
+        pipe.write_all(b"HTTP/1.0 200 OK\r\n\r\nall of it").await.unwrap();
+        pipe.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        pipe.read_to_end(&mut rest).await.unwrap();
+    });
+    let (house, tunnel) = House::with_demo(&origin).await;
     let mut visitor = house.visitor().await;
-    assert_eq!(visitor.get("/").await.text(), "all of it");
+    for _ in 0..2 {
+        assert_eq!(visitor.get("/").await.text(), "all of it");
+    }
+    assert_eq!((origin.opened(), tunnel.idle_pipes()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_body_that_ends_with_a_reset_of_its_pipe_is_not_whole() {
+    let (house, _) = House::with_demo(&cut_off("HTTP/1.0 200 OK\r\n\r\nhalf of it")).await;
+    let mut visitor = house.visitor().await;
+    visitor.send(get("/")).await;
+    assert!(within(visitor.try_reply()).await.is_err());
+    visitor.gone().await;
 }
 
 #[tokio::test]
