@@ -13,8 +13,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::Context;
 use crate::files;
 
 /// A process that does not answer in this time is left out.
@@ -78,6 +80,25 @@ impl Drop for ControlSocket {
     }
 }
 
+/// Lets `mytunnel status` ask this process. A share or relay without that still does its work.
+pub(crate) fn serve_status(
+    context: &Context,
+    state: impl Fn() -> Value + Send + 'static,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) {
+    let socket = match context.config_dir() {
+        Ok(config) => ControlSocket::bind(&config.run()),
+        Err(failure) => Err(anyhow::anyhow!("{}", failure.message())),
+    };
+    match socket {
+        Ok(socket) => {
+            tasks.spawn(socket.serve(state, stop.clone()));
+        }
+        Err(error) => tracing::warn!("`mytunnel status` will not know of this process: {error:#}"),
+    }
+}
+
 /// Asks every process with a socket in `run`; sockets nobody listens on are removed.
 pub(crate) fn collect(run: &Path) -> io::Result<Vec<Value>> {
     let entries = match std::fs::read_dir(run) {
@@ -128,7 +149,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
 
         let stop = CancellationToken::new();
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = JoinSet::new();
         tasks.spawn(socket.serve(|| json!({"tunnels": []}), stop.clone()));
         let from = run.clone();
         let answers = tokio::task::spawn_blocking(move || collect(&from)).await.unwrap().unwrap();

@@ -5,21 +5,24 @@
 
 mod authority;
 mod console;
+pub(crate) mod joined;
 mod opening;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mytunnel_coordinator::{Config as CoordinatorConfig, Coordinator, Endpoints, StoreConfig};
+use mytunnel_coordinator::{Config as CoordinatorConfig, Coordinator, StoreConfig};
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::Trust;
-use mytunnel_relay::{Config as RelayConfig, Relay};
+use mytunnel_relay::ingress::ConsoleService;
+use mytunnel_relay::{Authority, Config as RelayConfig, Relay};
 
 use self::authority::InProcess;
 pub(crate) use self::console::service;
+pub(crate) use self::opening::cannot_listen;
 use crate::context::random;
 use crate::failure::Failure;
 
@@ -63,62 +66,71 @@ impl Embedded {
         match start_relay(&coordinator, &plan).await {
             Ok(relay) => Ok(Self { coordinator, relay }),
             Err(failure) => {
-                stop(coordinator).await;
+                coordinator.shutdown().await;
                 Err(failure)
             }
         }
     }
 
-    /// Tells the coordinator where it and the tunnels are found, now that this is known.
-    pub(crate) fn announce(&self, url: ServerUrl, endpoints: Endpoints) {
-        self.coordinator.set_endpoints(url, endpoints);
-    }
-
     /// Lets what is in flight end, then closes the store.
     pub(crate) async fn shutdown(self) {
         self.relay.shutdown().await;
-        stop(self.coordinator).await;
+        self.coordinator.shutdown().await;
     }
 }
 
-async fn stop(coordinator: Arc<Coordinator>) {
-    // The relay, which held the other handles, is gone by now.
-    match Arc::into_inner(coordinator) {
-        Some(coordinator) => coordinator.shutdown().await,
-        None => tracing::warn!("the coordinator is still in use; it is left to end with the process"),
-    }
-}
-
+/// The relay follows the coordinator beside it.
 async fn start_relay(coordinator: &Arc<Coordinator>, plan: &Plan) -> Result<Relay, Failure> {
-    let plan = &plan.relay;
-    let seed = match &plan.data {
+    let seed = match &plan.relay.data {
         Some(data) => opening::seed(data)?,
         None => Seed::from_bytes(random()?),
     };
     let enrolled = coordinator.enroll_relay(seed.public(), Vec::new()).await?;
-    let mut last = None;
+    let authority = InProcess::new(Arc::clone(coordinator), seed.public());
+    let service = plan.relay.console.is_some().then(|| service(Arc::clone(coordinator)));
+    let member = Member { seed, certificate: enrolled.certificate, trust: coordinator.trust().clone() };
+    relay(&member, Arc::new(authority), &plan.relay, service).await
+}
+
+/// What makes a relay one of a cluster.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) seed: Seed,
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) trust: Trust,
+}
+
+/// Starts a relay at the first of its addresses that is free.
+pub(crate) async fn relay(
+    member: &Member,
+    authority: Arc<dyn Authority>,
+    plan: &RelayPlan,
+    service: Option<ConsoleService>,
+) -> Result<Relay, Failure> {
+    let mut taken = None;
     for &http in &plan.http {
-        let trust = Trust::open(&enrolled.trust, coordinator.root()).map_err(|error| {
-            Failure::local(format!("the coordinator's trust bundle: {error}"), "Report this.")
-        })?;
-        let authority = InProcess::new(Arc::clone(coordinator), seed.public());
-        let mut config =
-            RelayConfig::new(seed.clone(), enrolled.certificate.clone(), trust, Arc::new(authority));
+        let mut config = RelayConfig::new(
+            member.seed.clone(),
+            member.certificate.clone(),
+            member.trust.clone(),
+            Arc::clone(&authority),
+        );
         config.http = Some(http);
+        config.https = plan.https;
         config.p2p = vec![plan.p2p];
-        config.public_addrs = opening::public_addrs(coordinator.trust().cluster(), plan.p2p);
-        config.data_dir = plan.data.clone();
+        config.public_addrs = opening::public_addrs(member.trust.cluster(), plan.p2p);
+        config.data_dir.clone_from(&plan.data);
         if let Some(console) = &plan.console {
-            config.console = console.clone();
-            config.console_service = Some(service(Arc::clone(coordinator)));
+            config.console.clone_from(console);
         }
+        config.console_service.clone_from(&service);
         match Relay::start(config).await {
             Ok(relay) => return Ok(relay),
-            Err(error) if opening::is_taken(&error, http) => last = Some(error),
+            Err(error) if opening::is_taken(&error, http) => taken = Some(error),
             Err(error) => return Err(error.into()),
         }
     }
-    Err(last.map_or_else(
+    Err(taken.map_or_else(
         || Failure::local("there is no address to listen on", "Give one with --http."),
         Failure::from,
     ))

@@ -18,6 +18,7 @@ mod embedded;
 mod environment;
 mod failure;
 mod files;
+mod http_server;
 mod identity;
 mod logging;
 mod mint;
@@ -38,7 +39,9 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
-use crate::commands::{audit, completions, eval, http, keys, login, projects, relay, share, status};
+use crate::commands::{
+    audit, completions, coordinator, eval, http, keys, login, projects, relay, share, status,
+};
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -76,7 +79,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Eval(args) => eval::run(args, context),
         Command::Audit(args) => audit::run(args, context),
         Command::Relay(args) => relay::run(args, context),
-        Command::Coordinator(_) => Err(Failure::local("not there yet", "")),
+        Command::Coordinator(args) => coordinator::run(args, context),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -1,25 +1,133 @@
 //! `mytunnel coordinator`: the authority alone, for relays that join it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::commands::relay::parse_addr;
+use mytunnel_coordinator::{Config, Coordinator, Endpoints, StoreConfig};
+use mytunnel_keys::id::Cluster;
+use mytunnel_keys::token::ServerUrl;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::relay::{ask_for_owner, parse_addr};
+use crate::context::Context;
+use crate::control::serve_status;
+use crate::embedded::cannot_listen;
+use crate::failure::Failure;
+use crate::report::Style;
+use crate::runtime::{StopSignals, block_on};
+use crate::{http_server, server};
 
 /// Run the coordinator alone; relays join it with a token
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Base domain of the relays [default: localhost]
-    #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
-    pub(crate) domain: String,
+#[command(after_help = "\
+Example:
+  mytunnel coordinator --domain t.example --database sqlite:/var/lib/mytunnel/coordinator.db \\
+      --public-url https://console.example
 
+It speaks plain HTTP: put TLS in front of it where it is reached from other machines.")]
+pub(crate) struct Args {
     /// Where accounts and keys are kept: sqlite:PATH
-    #[arg(long, value_name = "URL")]
-    pub(crate) database: String,
+    #[arg(long, value_name = "URL", value_parser = parse_database)]
+    database: PathBuf,
+
+    /// Base domain of the relays
+    #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
+    domain: Cluster,
 
     /// Address of the API
     #[arg(long, value_name = "ADDR", value_parser = parse_addr, default_value = "127.0.0.1:8080")]
-    pub(crate) http: SocketAddr,
+    http: SocketAddr,
 
     /// URL at which people and relays reach the API [default: http://ADDR]
     #[arg(long, value_name = "URL")]
-    pub(crate) public_url: Option<String>,
+    public_url: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "ready")]
+struct Ready<'a> {
+    domain: &'a Cluster,
+    url: &'a ServerUrl,
+    http: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setup_code: Option<&'a str>,
+}
+
+fn parse_database(text: &str) -> Result<PathBuf, String> {
+    match text.split_once(':') {
+        Some(("sqlite", path)) if !path.is_empty() => {
+            // `sqlite:///path` is how some tools write it.
+            Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+        }
+        Some(("postgres" | "postgresql", _)) => {
+            Err("this release keeps its data in SQLite: write sqlite:PATH".to_owned())
+        }
+        Some(_) | None => {
+            Err("write sqlite:PATH, such as sqlite:/var/lib/mytunnel/coordinator.db".to_owned())
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let given = args.public_url.as_deref().map(server::parse).transpose()?;
+    block_on(serve(args, given, context))
+}
+
+async fn serve(args: &Args, given: Option<ServerUrl>, context: &Context) -> Result<(), Failure> {
+    let mut signals = StopSignals::install()?;
+    let listener =
+        TcpListener::bind(args.http).await.map_err(|error| cannot_listen(&args.http, Some(&error)))?;
+    let http = listener.local_addr().map_err(|error| cannot_listen(&args.http, Some(&error)))?;
+    let url = match given {
+        Some(url) => url,
+        None => server::parse(&format!("http://{http}"))?,
+    };
+    let store = StoreConfig::Sqlite(args.database.clone());
+    let coordinator =
+        Arc::new(Coordinator::open(Config::new(store, args.domain.clone(), url.clone())).await?);
+    coordinator.set_endpoints(url.clone(), Endpoints::default());
+
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    tasks.spawn(http_server::serve(listener, Arc::clone(&coordinator), stop.clone()));
+    let state = serde_json::json!({
+        "tunnels": [], "peers": [],
+        "servers": [{"role": "coordinator", "domain": args.domain, "url": url, "http": http, "pid": std::process::id()}],
+    });
+    serve_status(context, move || state.clone(), &stop, &mut tasks);
+    let code = coordinator.setup_code();
+    let code = code.as_ref().map(|code| code.as_str());
+    context.report.object(&Ready { domain: &args.domain, url: &url, http, setup_code: code });
+    context.report.line(context.report.styled(Style::Strong, &url));
+    context.report.note(format_args!("Coordinator of {}; data in {}.", args.domain, args.database.display()));
+    ask_for_owner(context.report, &url, code);
+
+    signals.next().await;
+    context.report.note("Stopping …");
+    let leave = async {
+        // First the store: it ends the feeds, which the connections are waiting for.
+        coordinator.shutdown().await;
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+    };
+    signals.while_leaving(leave).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_a_sqlite_file() {
+        assert_eq!(parse_database("sqlite:/a/b.db"), Ok("/a/b.db".into()));
+        assert_eq!(parse_database("sqlite:///a/b.db"), Ok("/a/b.db".into()));
+        assert_eq!(parse_database("sqlite:b.db"), Ok("b.db".into()));
+        for bad in ["postgres://x", "/a/b.db", "sqlite:", "mysql:x"] {
+            assert!(parse_database(bad).unwrap_err().contains("sqlite:PATH"), "{bad}");
+        }
+    }
 }

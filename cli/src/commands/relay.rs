@@ -6,15 +6,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use mytunnel_coordinator::Endpoints;
+use mytunnel_keys::error::Code;
 use mytunnel_keys::token::ServerUrl;
+use mytunnel_relay::{Addrs, Relay};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::ready::Ready;
 use crate::context::Context;
-use crate::control::ControlSocket;
-use crate::embedded::{Embedded, Plan, RelayPlan};
-use crate::failure::Failure;
+use crate::control::serve_status;
+use crate::embedded::joined::{self, Joined};
+use crate::embedded::{self, Embedded, Plan, RelayPlan};
+use crate::failure::{Failure, chain};
+use crate::report::Report;
 use crate::runtime::{StopSignals, block_on};
 use crate::settings::{AuthoritySettings, RelaySettings};
 
@@ -80,56 +84,101 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     match &settings.authority {
         AuthoritySettings::Embedded => block_on(all_in_one(&settings, context)),
-        AuthoritySettings::Joined { .. } => todo!(),
+        AuthoritySettings::Joined { server, token } => {
+            let joined = joined::join(&settings.data, &settings.domain, server, token.as_ref())?;
+            if let Some(outage) = &joined.outage {
+                context
+                    .report
+                    .warn(format_args!("{}; starting with what was known before", outage.message()));
+            }
+            block_on(member(&settings, server, joined, context))
+        }
     }
 }
 
+/// Coordinator and relay together.
 async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
-    let embedded = Embedded::start(Plan {
+    let mut embedded = Embedded::start(Plan {
         cluster: settings.domain.clone(),
         database: Some(settings.data.join("coordinator.db")),
         url: ready::console_url(&settings.console, settings.http.port())?,
-        relay: RelayPlan {
-            http: vec![settings.http],
-            https: Some(settings.https),
-            p2p: settings.p2p,
-            console: Some(settings.console.clone()),
-            data: Some(settings.data.clone()),
-        },
+        relay: RelayPlan { console: Some(settings.console.clone()), ..plan(settings) },
     })
     .await?;
     let addrs = embedded.relay.addrs().clone();
     let port = addrs.http.map_or(settings.http.port(), |addr| addr.port());
     let url = ready::console_url(&settings.console, port)?;
-    embedded.announce(url.clone(), endpoints(&addrs));
-    let ready = Ready { settings, addrs: &addrs, url: &url, setup_code: embedded.coordinator.setup_code() };
-    ready.tell(context.report);
-
-    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-    answer_status(&ready, context, &stop, &mut tasks);
-    signals.next().await;
-    stop.cancel();
-    context.report.note("Stopping …");
+    embedded.coordinator.set_endpoints(url.clone(), endpoints(&addrs));
+    let code = embedded.coordinator.setup_code();
+    let code = code.as_ref().map(|code| code.as_str());
+    let outcome = up(settings, &mut embedded.relay, &url, code, &mut signals, context).await;
     signals.while_leaving(embedded.shutdown()).await;
-    tasks.shutdown().await;
-    Ok(())
+    outcome
 }
 
-fn endpoints(addrs: &mytunnel_relay::Addrs) -> Endpoints {
+/// A relay of a coordinator elsewhere.
+async fn member(
+    settings: &RelaySettings,
+    server: &ServerUrl,
+    joined: Joined,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut signals = StopSignals::install()?;
+    let mut relay = embedded::relay(&joined.member, joined.authority, &plan(settings), None).await?;
+    let outcome = up(settings, &mut relay, server, None, &mut signals, context).await;
+    signals.while_leaving(relay.shutdown()).await;
+    outcome
+}
+
+fn plan(settings: &RelaySettings) -> RelayPlan {
+    RelayPlan {
+        http: vec![settings.http],
+        https: Some(settings.https),
+        p2p: settings.p2p,
+        console: None,
+        data: Some(settings.data.clone()),
+    }
+}
+
+/// Says that the relay is up, and waits for a reason to end.
+async fn up(
+    settings: &RelaySettings,
+    relay: &mut Relay,
+    url: &ServerUrl,
+    setup_code: Option<&str>,
+    signals: &mut StopSignals,
+    context: &Context,
+) -> Result<(), Failure> {
+    let ready = Ready { settings, relay, url, setup_code };
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    let state = ready.status();
+    serve_status(context, move || state.clone(), &stop, &mut tasks);
+    ready.tell(context.report);
+    let outcome = tokio::select! {
+        () = signals.next() => Ok(()),
+        ended = relay.stopped() => {
+            let why = ended.err().map(|error| chain(&error)).unwrap_or_else(|| "a part of it stopped".to_owned());
+            Err(Failure::new(Code::Internal, format!("the relay failed: {why}")))
+        }
+    };
+    stop.cancel();
+    context.report.note("Stopping …");
+    tasks.shutdown().await;
+    outcome
+}
+
+/// Where visitors find tunnels, for whoever shows a URL.
+fn endpoints(addrs: &Addrs) -> Endpoints {
     let port = |addr: Option<SocketAddr>| addr.map(|addr| format!(":{}", addr.port()));
     Endpoints { http: port(addrs.http), https: port(addrs.https) }
 }
 
-/// Lets `mytunnel status` ask. A relay without it is still a relay.
-fn answer_status(ready: &Ready<'_>, context: &Context, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
-    let socket = context.config_dir().map_err(|failure| failure.message().to_owned());
-    match socket.and_then(|config| ControlSocket::bind(&config.run()).map_err(|error| format!("{error:#}"))) {
-        Ok(socket) => {
-            let state = ready.status();
-            tasks.spawn(socket.serve(move || state.clone(), stop.clone()));
-        }
-        Err(error) => tracing::warn!(%error, "`mytunnel status` will not know of this relay"),
+/// Tells how to become the owner, while there is none.
+pub(crate) fn ask_for_owner(report: Report, url: &ServerUrl, setup_code: Option<&str>) {
+    if let Some(code) = setup_code {
+        report.note("\nThere is no owner yet. Whoever signs in first with this code becomes it:\n");
+        report.note(format_args!("  mytunnel login {url} --code {code}\n"));
     }
 }
 

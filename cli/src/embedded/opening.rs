@@ -96,7 +96,8 @@ fn io_source(error: &dyn std::error::Error) -> Option<&io::Error> {
     std::iter::successors(error.source(), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-fn cannot_listen(addr: &impl std::fmt::Display, why: Option<&io::Error>) -> Failure {
+/// Words for an address that cannot be listened on.
+pub(crate) fn cannot_listen(addr: &impl std::fmt::Display, why: Option<&io::Error>) -> Failure {
     let text = addr.to_string();
     let flag = if text.starts_with('/') { "--p2p" } else { "--http or --https" };
     let kind = why.map(io::Error::kind);

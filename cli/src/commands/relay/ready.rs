@@ -2,11 +2,11 @@
 
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
-use mytunnel_relay::Addrs;
+use mytunnel_relay::Relay;
 use serde::Serialize;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
+use super::ask_for_owner;
 use crate::failure::Failure;
 use crate::report::{Report, Style, columns};
 use crate::server;
@@ -15,10 +15,11 @@ use crate::settings::{AuthoritySettings, RelaySettings};
 /// A relay that is up, with the addresses that were really bound.
 pub(super) struct Ready<'a> {
     pub(super) settings: &'a RelaySettings,
-    pub(super) addrs: &'a Addrs,
+    pub(super) relay: &'a Relay,
+    /// Where people sign in.
     pub(super) url: &'a ServerUrl,
     /// While there is no owner.
-    pub(super) setup_code: Option<Zeroizing<String>>,
+    pub(super) setup_code: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -37,24 +38,22 @@ struct ReadyEvent<'a> {
 
 impl Ready<'_> {
     pub(super) fn tell(&self, report: Report) {
+        let addrs = self.relay.addrs();
         report.object(&ReadyEvent {
             domain: &self.settings.domain,
             console: &self.settings.console,
             url: self.url,
-            http: self.addrs.http.map(|addr| addr.to_string()),
-            https: self.addrs.https.map(|addr| addr.to_string()),
-            p2p: self.addrs.p2p.iter().map(ToString::to_string).collect(),
+            http: addrs.http.map(|addr| addr.to_string()),
+            https: addrs.https.map(|addr| addr.to_string()),
+            p2p: addrs.p2p.iter().map(ToString::to_string).collect(),
             data: self.settings.data.display().to_string(),
-            setup_code: self.setup_code.as_ref().map(|code| code.as_str()),
+            setup_code: self.setup_code,
         });
         report.line(report.styled(Style::Strong, self.url));
         for line in columns(&self.rows()) {
             report.note(line);
         }
-        if let Some(code) = &self.setup_code {
-            report.note("\nThere is no owner yet. Whoever signs in first with this code becomes it:\n");
-            report.note(format_args!("  mytunnel login {} --code {}\n", self.url, code.as_str()));
-        }
+        ask_for_owner(report, self.url, self.setup_code);
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
@@ -66,15 +65,20 @@ impl Ready<'_> {
                 format!("{scheme}://NAME.{domain}:{port}")
             }
         };
-        let http = self.addrs.http.map(|addr| with_port("http", 80, addr.port()));
-        let https = self.addrs.https.map(|addr| with_port("https", 443, addr.port()));
+        let http = self.relay.addrs().http.map(|addr| with_port("http", 80, addr.port()));
+        let https = self.relay.addrs().https.map(|addr| with_port("https", 443, addr.port()));
         let tunnels: Vec<String> = http.into_iter().chain(https).collect();
-        let nodes = self.addrs.p2p.iter().map(ToString::to_string).find(|addr| addr.contains("/tcp/"));
-        vec![
+        let nodes =
+            self.relay.addrs().p2p.iter().map(ToString::to_string).find(|addr| addr.contains("/tcp/"));
+        let mut rows = vec![
             vec!["  tunnels".to_owned(), tunnels.join("  ")],
             vec!["  nodes".to_owned(), nodes.map(|addr| short(&addr)).unwrap_or_default() + " (UDP and TCP)"],
             vec!["  data".to_owned(), self.settings.data.display().to_string()],
-        ]
+        ];
+        if let Some(ca) = self.relay.local_ca() {
+            rows.push(vec!["  https".to_owned(), format!("for browsers that trust {}", ca.display())]);
+        }
+        rows
     }
 
     /// For `mytunnel status`.
@@ -83,9 +87,9 @@ impl Ready<'_> {
             "tunnels": [], "peers": [],
             "servers": [{
                 "role": "relay", "domain": self.settings.domain, "url": self.url, "pid": std::process::id(),
-                "http": self.addrs.http.map(|addr| addr.to_string()),
-                "https": self.addrs.https.map(|addr| addr.to_string()),
-                "p2p": self.addrs.p2p.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "http": self.relay.addrs().http.map(|addr| addr.to_string()),
+                "https": self.relay.addrs().https.map(|addr| addr.to_string()),
+                "p2p": self.relay.addrs().p2p.iter().map(ToString::to_string).collect::<Vec<_>>(),
             }],
         })
     }
@@ -101,7 +105,9 @@ fn short(addr: &str) -> String {
 
 /// Where people reach the console over HTTP.
 pub(super) fn console_url(console: &str, port: u16) -> Result<ServerUrl, Failure> {
-    let text = if port == 80 { format!("http://{console}") } else { format!("http://{console}:{port}") };
+    // Port 0 is any port: until one is bound, nobody can be told of it.
+    let text =
+        if matches!(port, 0 | 80) { format!("http://{console}") } else { format!("http://{console}:{port}") };
     server::parse(&text)
 }
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::TunnelKind;
-use mytunnel_node::{
-    Closed, Config as NodeConfig, Node, Share, ShareError, ShareEvent, StartError, Status, Target, TunnelSpec,
-};
+use mytunnel_node::{Closed, Node, Share, ShareError, ShareEvent, StartError, Status, Target, TunnelSpec};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -17,8 +15,7 @@ use super::local;
 use super::plan::{Naming, Place, Plan};
 use crate::clock::Skew;
 use crate::context::Context;
-use crate::control::ControlSocket;
-use crate::embedded::Embedded;
+use crate::control::serve_status;
 use crate::failure::{Failure, chain};
 use crate::report::Report;
 use crate::runtime::{GRACE, StopSignals};
@@ -79,7 +76,8 @@ impl Job {
     async fn serve(self, node: Node, signals: &mut StopSignals, context: &Context) -> Result<(), Failure> {
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
-        answer_status(&node, context, &stop, &mut tasks);
+        let status = node.watch_status();
+        serve_status(context, move || described(&status.borrow()), &stop, &mut tasks);
         warn_if_down(self.target.clone(), context.report, &mut tasks);
         let mut teller = Teller::new(context.report, self.target.to_string());
         let outcome = tokio::select! {
@@ -197,18 +195,6 @@ fn warn_if_down(target: Target, report: Report, tasks: &mut JoinSet<()>) {
             "nothing answers at {target} yet ({why}); visitors get an error page until it does"
         ));
     });
-}
-
-/// Lets `mytunnel status` ask. A share without it is still a share.
-fn answer_status(node: &Node, context: &Context, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
-    let socket = context.config_dir().map_err(|failure| failure.message().to_owned());
-    match socket.and_then(|config| ControlSocket::bind(&config.run()).map_err(|error| format!("{error:#}"))) {
-        Ok(socket) => {
-            let status = node.watch_status();
-            tasks.spawn(socket.serve(move || described(&status.borrow()), stop.clone()));
-        }
-        Err(error) => tracing::warn!(%error, "`mytunnel status` will not know of this share"),
-    }
 }
 
 fn described(status: &Status) -> Value {

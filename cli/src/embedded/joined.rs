@@ -1,0 +1,143 @@
+//! A relay whose coordinator is elsewhere: it joins once with a token, and from then on is known by its key.
+//!
+//! What the coordinator gave it is kept in `DATA/membership.json`, so that it starts while the coordinator is down.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mytunnel_keys::api::{RelayJoin, RelayJoined};
+use mytunnel_keys::certificate::{self, Claims};
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::Cluster;
+use mytunnel_keys::secret::Seed;
+use mytunnel_keys::token::{RelayToken, ServerUrl};
+use mytunnel_keys::trust::{RootFingerprint, Trust};
+use mytunnel_relay::{Authority, RemoteCoordinator};
+use serde::{Deserialize, Serialize};
+
+use super::{Member, opening};
+use crate::api::{Api, As, Signer};
+use crate::context::now;
+use crate::failure::{Failure, chain};
+use crate::files;
+
+/// A member, and the coordinator that it follows.
+pub(crate) struct Joined {
+    pub(crate) member: Member,
+    pub(crate) authority: Arc<dyn Authority>,
+    /// Why the coordinator could not be asked for a new certificate, if it could not.
+    pub(crate) outage: Option<Failure>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Membership {
+    root: RootFingerprint,
+    joined: RelayJoined,
+}
+
+/// Becomes a member, or finds out that it is one. Asks over the network, blocking.
+pub(crate) fn join(
+    data: &Path,
+    domain: &Cluster,
+    server: &ServerUrl,
+    token: Option<&RelayToken>,
+) -> Result<Joined, Failure> {
+    let seed = opening::seed(data)?;
+    let api = Api::new(server);
+    let kept = recall(data)?.filter(|kept| token.is_none_or(|token| token.root == kept.root));
+    let (membership, outage) = match (kept, token) {
+        (Some(kept), token) => renew(kept, &api, &seed, token)?,
+        (None, Some(token)) => (enter(&api, &seed, token)?, None),
+        (None, None) => {
+            return Err(Failure::usage(
+                format!("this relay has not joined {server} yet"),
+                "Give it a join token with --join-file (`mytunnel keys join-token` makes one).",
+            ));
+        }
+    };
+    keep(data, &membership)?;
+    let trust = checked(&membership)?;
+    if trust.cluster() != domain {
+        return Err(Failure::usage(
+            format!("{server} is the coordinator of {}, not of {domain}", trust.cluster()),
+            format!("Start the relay with --domain {}.", trust.cluster()),
+        ));
+    }
+    let serial = claims(&membership.joined)?.serial;
+    let authority = RemoteCoordinator::new(server, seed.clone(), serial, trust.cluster().clone())
+        .map_err(|error| Failure::new(Code::CoordinatorUnreachable, chain(&error)))?;
+    let member = Member { seed, certificate: membership.joined.certificate, trust };
+    Ok(Joined { member, authority: Arc::new(authority), outage })
+}
+
+/// A new life for the certificate at every start. A coordinator that is down is no reason not to start; one that
+/// does not know this relay any more is asked to take it in again, where there is a token.
+fn renew(
+    kept: Membership,
+    api: &Api,
+    seed: &Seed,
+    token: Option<&RelayToken>,
+) -> Result<(Membership, Option<Failure>), Failure> {
+    let signer = Signer {
+        seed: seed.clone(),
+        serial: claims(&kept.joined)?.serial,
+        cluster: checked(&kept)?.cluster().clone(),
+    };
+    match api.post::<RelayJoined>(As::Key(&signer), "/relay/renew", &()) {
+        Ok(joined) => Ok((Membership { root: kept.root, joined }, None)),
+        Err(failure)
+            if failure.code() == Code::CoordinatorUnreachable && now() < claims(&kept.joined)?.not_after =>
+        {
+            Ok((kept, Some(failure)))
+        }
+        Err(failure) => match token {
+            Some(token) if failure.code() != Code::CoordinatorUnreachable => {
+                Ok((enter(api, seed, token)?, None))
+            }
+            Some(_) | None => Err(failure),
+        },
+    }
+}
+
+fn enter(api: &Api, seed: &Seed, token: &RelayToken) -> Result<Membership, Failure> {
+    let request = RelayJoin { public_key: seed.public(), secret: *token.secret.expose() };
+    let joined = api.post(As::Anyone, "/relay/join", &request)?;
+    let membership = Membership { root: token.root, joined };
+    checked(&membership)?;
+    Ok(membership)
+}
+
+fn checked(membership: &Membership) -> Result<Trust, Failure> {
+    Trust::open(&membership.joined.trust, &membership.root).map_err(|error| {
+        Failure::new(
+            Code::InvalidKey,
+            format!("the coordinator does not prove whom to trust: {}", chain(&error)),
+        )
+        .with_help("Use the coordinator that made the join token.")
+    })
+}
+
+fn claims(joined: &RelayJoined) -> Result<Claims, Failure> {
+    let claims = certificate::inspect(&joined.certificate);
+    claims.map(|claims| claims.peek().clone()).map_err(|error| {
+        Failure::new(Code::InvalidKey, format!("the relay's certificate: {}", chain(&error)))
+    })
+}
+
+fn recall(data: &Path) -> Result<Option<Membership>, Failure> {
+    let path = data.join("membership.json");
+    let Some(content) = files::read_private(&path)? else { return Ok(None) };
+    serde_json::from_slice(&content).map(Some).map_err(|_| {
+        Failure::local(
+            format!("{} is damaged", path.display()),
+            "Move it away and join again with a new token.",
+        )
+    })
+}
+
+fn keep(data: &Path, membership: &Membership) -> Result<(), Failure> {
+    let path = data.join("membership.json");
+    let text = serde_json::to_vec_pretty(membership)
+        .map_err(|error| Failure::new(Code::Internal, format!("cannot write {}: {error}", path.display())))?;
+    Ok(files::write_private(&path, &text)?)
+}
