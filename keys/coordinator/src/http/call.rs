@@ -151,7 +151,7 @@ async fn by_proof(app: &App, header: &str, parts: &Parts, body: &[u8]) -> Result
     let proof = unverified.verify(&key.subject, &request, now).map_err(refused)?;
     // A repeated mint gives the same child again, which lets a client try again after a lost answer.
     if parts.uri.path() != MINT {
-        app.replays().admit(&proof, now).map_err(|repeat| match repeat {
+        app.replays().admit(&proof, key.kind, now).map_err(|repeat| match repeat {
             Repeat::Seen => {
                 ApiError::refused(Code::InvalidKey, "this request was made before; sign a new one")
             }
