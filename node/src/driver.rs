@@ -35,12 +35,13 @@ use tokio::{
 };
 
 use crate::{
+    carrier::Carrier,
     lanes,
     relays::RelayAddress,
     serve::{pulse::Pulses, table::TableWriter},
     share::{Closed, Share, ShareError, TunnelSpec},
     state::{
-        link::{Carrier, Link, Refusal},
+        link::{Link, Refusal},
         tunnels::Tunnels,
     },
     status::{RelayStatus, Status},

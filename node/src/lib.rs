@@ -26,6 +26,7 @@
     )
 )]
 
+mod carrier;
 mod driver;
 mod lanes;
 mod node;
@@ -39,10 +40,10 @@ mod target;
 mod testing;
 
 pub use self::{
+    carrier::Carrier,
     node::{Config, Node, StartError},
     relays::{RelayAddress, RelayAddressError},
     share::{Closed, Path, Ready, Share, ShareError, ShareEvent, TunnelSpec},
-    state::link::Carrier,
     status::{RelayStatus, Status, TunnelStatus},
     target::{DialError, OriginTrust, Target, TargetError},
 };

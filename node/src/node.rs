@@ -20,10 +20,10 @@ use tokio::{
 };
 
 use crate::{
+    carrier::Carrier,
     driver::{Behaviour, Driver, Introduction, Parts, Request},
     relays::RelayAddress,
     share::{Share, ShareError, TunnelSpec},
-    state::link::Carrier,
     status::Status,
 };
 

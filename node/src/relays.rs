@@ -2,7 +2,7 @@
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use crate::state::link::Carrier;
+use crate::carrier::Carrier;
 
 /// A relay: the key it must prove, and the addresses it may be reached at.
 #[derive(Debug, Clone, PartialEq, Eq)]

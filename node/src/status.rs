@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mytunnel_keys::id::{TunnelId, TunnelKind, TunnelName};
 
-use crate::{share::Path, state::link::Carrier};
+use crate::{carrier::Carrier, share::Path};
 
 /// A snapshot; see [`crate::Node::status`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use libp2p::swarm::ConnectionId;
 use mytunnel_keys::wire::ToRelay;
 use tokio::{sync::mpsc, time::Instant};
+use tracing::{Instrument as _, debug_span};
 
 use super::{
     Driver, OUTGOING,
@@ -72,7 +73,7 @@ impl Driver {
             relay,
             mailbox: Mailbox { connection, driver: self.mailbox.clone() },
         };
-        self.sessions.spawn(session.run(outgoing));
+        self.sessions.spawn(session.run(outgoing).instrument(debug_span!("session", %connection)));
     }
 
     fn keep_lanes(&mut self, share: ShareId, way: lanes::Way) {

@@ -9,7 +9,7 @@ use libp2p::{
 use mytunnel_carrier::address;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::{relays::RelayAddress, state::link::Carrier};
+use crate::{carrier::Carrier, relays::RelayAddress};
 
 /// See the [module documentation](self).
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use mytunnel_carrier::stream::{OpenError, Opener};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::session::{DriverGone, Event, Mailbox};
-use crate::state::link::Carrier;
+use crate::carrier::Carrier;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 

@@ -26,7 +26,7 @@ use super::{
     ping::{self, Finding},
     welcome::{self, Expected, Unwelcome, Welcome},
 };
-use crate::state::link::Carrier;
+use crate::carrier::Carrier;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new(AUTH_PROTOCOL);
 

@@ -8,10 +8,11 @@ use tokio::sync::broadcast;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
+    carrier::Carrier,
     serve::table::{Service, TableWriter},
     share::{Closed, Path, Ready, Share, ShareEvent, TunnelSpec},
     state::{
-        link::{Carrier, Refusal},
+        link::Refusal,
         tunnels::{Grant, ShareId},
     },
     status::TunnelStatus,

@@ -13,7 +13,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
     time::{Duration, Instant},
 };
 
@@ -24,6 +23,7 @@ use super::{
     backoff,
     verdict::{self, Verdict},
 };
+use crate::carrier::Carrier;
 
 /// Head start of the preferred carrier, as of one address family before the other (RFC 8305).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -36,39 +36,10 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// Silence after the first unanswered ping upon which a connection is given up, even if no other is to be had. Until
 /// then a path that is merely congested keeps what is in flight.
-const SILENCE: Duration = Duration::from_secs(6);
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// Dials of one carrier under way. An address that swallows packets keeps each for seconds.
 const MOST_DIALS: usize = 3;
-
-/// What carries a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Carrier {
-    /// QUIC over UDP. Holds up better where packets are lost and addresses change.
-    Quic,
-    /// Noise and yamux over TCP. Takes half the memory at the relay, moves bulk at less cost, and tells at once when
-    /// the relay's process ends; over QUIC that takes an unanswered ping.
-    #[default]
-    Tcp,
-}
-
-impl Carrier {
-    fn other(self) -> Self {
-        match self {
-            Self::Quic => Self::Tcp,
-            Self::Tcp => Self::Quic,
-        }
-    }
-}
-
-impl fmt::Display for Carrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Quic => "quic",
-            Self::Tcp => "tcp",
-        })
-    }
-}
 
 /// A refusal as the relay worded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
