@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{NOW, claims, holder, issuer, root, seed};
+use crate::{
+    error::Code,
+    testing::{NOW, claims, holder, issuer, root, seed},
+};
 
 fn server() -> ServerUrl {
     "http://localhost:8080".parse().unwrap()
