@@ -5,6 +5,8 @@
 //! waited for: each has a task with a short queue, and one whose queue is full is dropped.
 
 mod control;
+mod outlets;
+mod reports;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,10 +23,10 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent},
 };
 use mytunnel_carrier::{
-    Boxed, public_key,
+    Boxed,
     stream::{self, Opener},
 };
-use mytunnel_keys::{feed::Report, id::TunnelName, wire::ToNode};
+use mytunnel_keys::id::TunnelName;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{JoinError, JoinSet},
@@ -33,17 +35,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admit::{Admission, Command, Now, Status},
+    admit::{Admission, Now, Status},
     behaviour::{Behaviour, BehaviourEvent},
     circuits::Admitted,
-    feed::{Link, News},
-    lanes::{Directory, LanesFirst},
-    pipes::StreamPipes,
-    registry::Registration,
+    feed::News,
+    lanes::Directory,
     route::{Routes, Tunnel},
     server::Listening,
 };
 use control::{Control, Said, Utterance};
+use reports::Reports;
 
 /// Messages of all nodes that wait for the driver.
 const SAID: usize = 1024;
@@ -54,10 +55,6 @@ const LINGER: Duration = Duration::from_millis(100);
 
 /// Time after the start in which the first word of the coordinator is waited for.
 const FIRST_NEWS: Duration = Duration::from_secs(1);
-
-/// Reports that wait for the coordinator. When there are more, the subscription is renewed, and begins with a full
-/// account of what is live.
-const MAX_REPORTS: usize = 65_536;
 
 /// See the [module documentation](self).
 pub(crate) struct Driver {
@@ -72,8 +69,7 @@ pub(crate) struct Driver {
     controls: JoinSet<ConnectionId>,
     said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
     lingering: VecDeque<(Instant, ConnectionId)>,
-    reports: VecDeque<Report>,
-    link: Option<Link>,
+    reports: Reports,
 }
 
 impl fmt::Debug for Driver {
@@ -140,8 +136,7 @@ impl Driver {
             controls: JoinSet::new(),
             said: mpsc::channel(SAID),
             lingering: VecDeque::new(),
-            reports: VecDeque::new(),
-            link: None,
+            reports: Reports::default(),
         }
     }
 
@@ -169,7 +164,7 @@ impl Driver {
                 Some(news) = news.recv() => self.on_news(news),
                 Some(ended) = self.controls.join_next(), if !self.controls.is_empty() => self.on_control_ended(ended),
                 () = sleep_until(deadline) => self.admission.handle_timeout(now()),
-                () = deliver(self.link.as_ref(), &mut self.reports), if !self.reports.is_empty() => {}
+                () = self.reports.deliver() => {}
                 event = next_event(&mut self.said.1, &mut self.swarm) => match event {
                     Event::Said(said) => self.on_said(said),
                     Event::Swarm(event) => self.on_swarm_event(event),
@@ -233,18 +228,12 @@ impl Driver {
 
     fn on_news(&mut self, news: News) {
         match news {
-            News::Linked(link) => {
-                // The snapshot that follows makes the state report all that is live.
-                self.reports.clear();
-                self.link = Some(link);
-            }
+            // The snapshot that follows makes the state report all that is live.
+            News::Linked(link) => self.reports.begin(link),
             News::Trust(trust) => self.admission.handle_trust(trust, now()),
             News::Accepted(accepted) => self.admission.handle_news(accepted, now()),
             News::ClockOffset(offset) => self.admission.handle_clock_offset(offset),
-            News::Lost => {
-                self.link = None;
-                self.reports.clear();
-            }
+            News::Lost => self.reports.end(),
         }
     }
 
@@ -283,7 +272,9 @@ impl Driver {
                 self.swarm.close_connection(connection);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed"),
-            SwarmEvent::ListenerClosed { reason, .. } => tracing::error!(?reason, "listener closed"),
+            SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
+                tracing::error!(%error, "listener closed")
+            }
             _ => {}
         }
     }
@@ -314,91 +305,6 @@ impl Driver {
             tracing::debug!(%connection, "second control stream reset");
         }
     }
-
-    fn carry_out(&mut self) {
-        while let Some(command) = self.admission.poll_command() {
-            match command {
-                Command::Admit { connection, peer } => self.admit(connection, peer),
-                Command::Dismiss { peer } => self.around.admitted.remove(&peer),
-                Command::Route(registration) => self.route(registration),
-                Command::Unroute { name } => {
-                    if let Some(tunnel) = self.tunnels.remove(&name) {
-                        self.around.routes.remove(&tunnel);
-                    }
-                }
-                Command::Send { connection, message } => self.send(connection, message),
-                Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
-                Command::Known { name } => self.around.routes.note_known(&name),
-                Command::Forget { name } => self.around.routes.forget(&name),
-                Command::Report(report) => self.report(report),
-            }
-        }
-    }
-
-    fn admit(&mut self, connection: ConnectionId, peer: PeerId) {
-        self.around.admitted.insert(peer);
-        self.swarm.behaviour_mut().0.strangers.admitted(connection);
-    }
-
-    fn route(&mut self, registration: Registration) {
-        let Registration { id, name, project, kind, connection, .. } = registration;
-        let Some(Connection { peer, opener, places, .. }) = self.connections.get(&connection) else { return };
-        // Without such a key it would not have been admitted.
-        let Some(key) = public_key(peer) else { return };
-        let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
-        let pipes = LanesFirst::new(self.around.lanes.admit(id, key), streams);
-        let tunnel = self.around.routes.insert(Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)));
-        self.tunnels.insert(name, tunnel);
-    }
-
-    fn send(&mut self, connection: ConnectionId, message: ToNode) {
-        let Some(Connection { control: ControlStream::Open(control), .. }) =
-            self.connections.get_mut(&connection)
-        else {
-            return;
-        };
-        if control.send(message).is_err() {
-            tracing::debug!(%connection, "node does not read its control stream; dropped");
-            self.swarm.close_connection(connection);
-        }
-    }
-
-    /// The connection is closed when its control stream has ended, or at once when there is none to say it on.
-    fn bid_farewell(&mut self, connection: ConnectionId, messages: Vec<ToNode>) {
-        let Some(known) = self.connections.get_mut(&connection) else { return };
-        let told = known.control.end().is_some_and(|control| control.finish(messages).is_ok());
-        if !told {
-            self.swarm.close_connection(connection);
-        }
-    }
-
-    fn report(&mut self, report: Report) {
-        if self.link.is_none() {
-            return;
-        }
-        if self.reports.len() >= MAX_REPORTS {
-            tracing::warn!("the coordinator does not take reports; subscribing again");
-            self.link = None;
-            self.reports.clear();
-            return;
-        }
-        self.reports.push_back(report);
-    }
-
-    fn publish_status(&self) {
-        let now = self.admission.status();
-        self.around.status.send_if_modified(|status| mem::replace(status, now) != now);
-    }
-
-    fn close_lingering(&mut self) {
-        let now = Instant::now();
-        while let Some(&(until, connection)) = self.lingering.front()
-            && until <= now
-        {
-            self.lingering.pop_front();
-            self.swarm.close_connection(connection);
-        }
-    }
 }
 
 /// Nodes and the swarm take turns, so that neither can shut out the other.
@@ -412,20 +318,6 @@ async fn next_event(said: &mut mpsc::Receiver<Said>, swarm: &mut Swarm<Boxed<Beh
     tokio::select! {
         Some(said) = said.recv() => Event::Said(said),
         event = swarm.select_next_some() => Event::Swarm(event),
-    }
-}
-
-/// Hands the first report to the coordinator's link when there is room; never completes without a link.
-async fn deliver(link: Option<&Link>, reports: &mut VecDeque<Report>) {
-    let Some(link) = link else { return std::future::pending().await };
-    match link.reports.reserve().await {
-        Ok(place) => {
-            if let Some(report) = reports.pop_front() {
-                place.send(report);
-            }
-        }
-        // The subscription is over; the next begins with a full account.
-        Err(_) => reports.clear(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! nothing behind; nodes are served once the first snapshot of the feed is in, or after a second.
 
 mod config;
+mod doors;
 mod listen;
 
 use std::{
@@ -24,7 +25,6 @@ use mytunnel_keys::{
     id::PublicKey,
 };
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
 };
@@ -36,13 +36,13 @@ use crate::{
     circuits::Admitted,
     driver::{Driver, Surroundings},
     feed::Follower,
-    ingress::{self, Https, IngressConfig, IngressError},
-    lanes::{Directory, Door},
-    local_ca::{LocalCa, LocalCaError},
+    ingress::{self, IngressConfig, IngressError},
+    local_ca::LocalCaError,
     memory::{Memory, MemoryError, Remembered},
     route::Routes,
 };
 pub use config::{Config, Limits};
+use doors::Doors;
 pub(crate) use listen::Listening;
 
 /// News that wait for the driver.
@@ -270,66 +270,6 @@ impl Drop for Relay {
             tracing::warn!("relay dropped without shutdown; its nodes are cut off");
         }
     }
-}
-
-/// The sockets for visitors.
-#[derive(Debug)]
-struct Doors {
-    http: Option<TcpListener>,
-    https: Option<Https>,
-    lanes: Option<Door>,
-    directory: Directory,
-    local_ca: Option<PathBuf>,
-}
-
-impl Doors {
-    async fn bind(config: &mut Config, routes: &Routes) -> Result<Self, StartError> {
-        let http = match config.http {
-            Some(addr) => Some(bind(addr).await?),
-            None => None,
-        };
-        let mut local_ca = None;
-        let https = match config.https {
-            Some(addr) => {
-                let certificates = match config.certificates.take() {
-                    Some(certificates) => certificates,
-                    None => {
-                        let ca = own_authority(config)?;
-                        local_ca = ca.path().map(Path::to_owned);
-                        ca.resolver(routes.clone())
-                    }
-                };
-                Some(Https { listener: bind(addr).await?, certificates })
-            }
-            None => None,
-        };
-        let directory = Directory::default();
-        let lanes = match https {
-            Some(_) => Some(Door::new(&config.seed, directory.clone()).map_err(StartError::Lanes)?),
-            None => None,
-        };
-        Ok(Self { http, https, lanes, directory, local_ca })
-    }
-
-    fn http_addr(&self) -> Option<SocketAddr> {
-        self.http.as_ref().and_then(|listener| listener.local_addr().ok())
-    }
-
-    fn https_addr(&self) -> Option<SocketAddr> {
-        self.https.as_ref().and_then(|https| https.listener.local_addr().ok())
-    }
-}
-
-fn own_authority(config: &Config) -> Result<LocalCa, LocalCaError> {
-    let (domain, now) = (config.trust.cluster().as_str(), SystemTime::now());
-    match &config.data_dir {
-        Some(directory) => LocalCa::open(directory, domain, &config.console, now),
-        None => LocalCa::ephemeral(domain, &config.console, now),
-    }
-}
-
-async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })
 }
 
 /// The relay's key, if its certificate holds at this moment.

@@ -11,6 +11,7 @@ use mytunnel_keys::{
     certificate::Claims,
     feed::{Accepted, Change, Position},
     id::TunnelKind,
+    wire::VERSION,
 };
 
 use super::*;

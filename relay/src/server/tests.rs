@@ -9,7 +9,7 @@ mod strangers;
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use mytunnel_keys::{certificate::Claims, error::Code, id::TunnelName, wire::ToNode};
-use tokio::time::timeout;
+use tokio::{net::TcpListener, time::timeout};
 
 use super::*;
 use crate::{

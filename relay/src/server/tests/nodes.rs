@@ -102,7 +102,7 @@ async fn a_coordinator_that_was_away_is_told_anew_what_is_live() {
     lab.reports.find(is_up).await;
     lab.coordinator.set_reachable(false);
     lab.coordinator.set_reachable(true);
-    lab.reports.find(is_up).await;
     lab.reports.find(|report| matches!(report, Report::Applied { epoch: 0, closed: 0 }).then_some(())).await;
+    lab.reports.find(is_up).await;
     assert!(!lab.tunnel("web").is_closed());
 }

@@ -1,0 +1,85 @@
+//! What the state commands, carried out: on the routes, on the nodes' control streams, and towards the coordinator.
+
+use std::{mem, sync::Arc};
+
+use libp2p::{PeerId, swarm::ConnectionId};
+use mytunnel_carrier::public_key;
+use mytunnel_keys::wire::ToNode;
+use tokio::time::Instant;
+
+use super::{Connection, ControlStream, Driver};
+use crate::{admit::Command, lanes::LanesFirst, pipes::StreamPipes, registry::Registration, route::Tunnel};
+
+impl Driver {
+    pub(super) fn carry_out(&mut self) {
+        while let Some(command) = self.admission.poll_command() {
+            match command {
+                Command::Admit { connection, peer } => self.admit(connection, peer),
+                Command::Dismiss { peer } => self.around.admitted.remove(&peer),
+                Command::Route(registration) => self.route(registration),
+                Command::Unroute { name } => {
+                    if let Some(tunnel) = self.tunnels.remove(&name) {
+                        self.around.routes.remove(&tunnel);
+                    }
+                }
+                Command::Send { connection, message } => self.send(connection, message),
+                Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
+                Command::Known { name } => self.around.routes.note_known(&name),
+                Command::Forget { name } => self.around.routes.forget(&name),
+                Command::Report(report) => self.reports.push(report),
+            }
+        }
+    }
+
+    fn admit(&mut self, connection: ConnectionId, peer: PeerId) {
+        self.around.admitted.insert(peer);
+        self.swarm.behaviour_mut().0.strangers.admitted(connection);
+    }
+
+    fn route(&mut self, registration: Registration) {
+        let Registration { id, name, project, kind, connection, .. } = registration;
+        let Some(Connection { peer, opener, places, .. }) = self.connections.get(&connection) else { return };
+        // Without such a key it would not have been admitted.
+        let Some(key) = public_key(peer) else { return };
+        let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
+        let pipes = LanesFirst::new(self.around.lanes.admit(id, key), streams);
+        let tunnel = self.around.routes.insert(Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)));
+        self.tunnels.insert(name, tunnel);
+    }
+
+    fn send(&mut self, connection: ConnectionId, message: ToNode) {
+        let Some(Connection { control: ControlStream::Open(control), .. }) =
+            self.connections.get_mut(&connection)
+        else {
+            return;
+        };
+        if control.send(message).is_err() {
+            tracing::debug!(%connection, "node does not read its control stream; dropped");
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    /// The connection is closed when its control stream has ended, or at once when there is none to say it on.
+    fn bid_farewell(&mut self, connection: ConnectionId, messages: Vec<ToNode>) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        let told = known.control.end().is_some_and(|control| control.finish(messages).is_ok());
+        if !told {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    pub(super) fn publish_status(&self) {
+        let now = self.admission.status();
+        self.around.status.send_if_modified(|status| mem::replace(status, now) != now);
+    }
+
+    pub(super) fn close_lingering(&mut self) {
+        let now = Instant::now();
+        while let Some(&(until, connection)) = self.lingering.front()
+            && until <= now
+        {
+            self.lingering.pop_front();
+            self.swarm.close_connection(connection);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Where visitors and fast lanes come in.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use tokio::net::TcpListener;
+
+use super::{Config, StartError};
+use crate::{
+    ingress::Https,
+    lanes::{Directory, Door},
+    local_ca::{LocalCa, LocalCaError},
+    route::Routes,
+};
+
+/// The sockets for visitors.
+#[derive(Debug)]
+pub(super) struct Doors {
+    pub(super) http: Option<TcpListener>,
+    pub(super) https: Option<Https>,
+    /// Where fast lanes go in, beside HTTPS.
+    pub(super) lanes: Option<Door>,
+    pub(super) directory: Directory,
+    /// The file of the certificate that signs for HTTPS, when it is a CA of this machine's own.
+    pub(super) local_ca: Option<PathBuf>,
+}
+
+impl Doors {
+    pub(super) async fn bind(config: &mut Config, routes: &Routes) -> Result<Self, StartError> {
+        let http = match config.http {
+            Some(addr) => Some(bind(addr).await?),
+            None => None,
+        };
+        let mut local_ca = None;
+        let https = match config.https {
+            Some(addr) => {
+                let certificates = match config.certificates.take() {
+                    Some(certificates) => certificates,
+                    None => {
+                        let ca = own_authority(config)?;
+                        local_ca = ca.path().map(Path::to_owned);
+                        ca.resolver(routes.clone())
+                    }
+                };
+                Some(Https { listener: bind(addr).await?, certificates })
+            }
+            None => None,
+        };
+        let directory = Directory::default();
+        let lanes = match https {
+            Some(_) => Some(Door::new(&config.seed, directory.clone()).map_err(StartError::Lanes)?),
+            None => None,
+        };
+        Ok(Self { http, https, lanes, directory, local_ca })
+    }
+
+    pub(super) fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    pub(super) fn https_addr(&self) -> Option<SocketAddr> {
+        self.https.as_ref().and_then(|https| https.listener.local_addr().ok())
+    }
+}
+
+fn own_authority(config: &Config) -> Result<LocalCa, LocalCaError> {
+    let (domain, now) = (config.trust.cluster().as_str(), SystemTime::now());
+    match &config.data_dir {
+        Some(directory) => LocalCa::open(directory, domain, &config.console, now),
+        None => LocalCa::ephemeral(domain, &config.console, now),
+    }
+}
+
+async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })
+}
