@@ -3,11 +3,9 @@
 use mytunnel_keys::api;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Serial};
-use tokio::sync::oneshot;
 
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, MintRequest, Refusal};
-use crate::feed::Ask;
 use crate::http::ApiError;
 use crate::shared::Shared;
 use crate::store::{KeyFilter, KeyKind, KeyRow, NewProject, Project, Revoked, StoreError};
@@ -130,9 +128,7 @@ impl Shared {
         match self.store.revoke(caller.clone(), nonce.0, cascade, now).await? {
             Ok(revoked) => {
                 if let Some(relay) = revoked.relay {
-                    let (done, expelled) = oneshot::channel();
-                    self.feed.send(Ask::Expel { relay, done }).await.map_err(|_| StoreError::Closed)?;
-                    expelled.await.map_err(|_| StoreError::Closed)?;
+                    self.expel(relay).await?;
                 }
                 Ok(self.confirmed(revoked).await)
             }

@@ -58,6 +58,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/relay/feed", post(relay::feed))
         .route("/api/v1/relay/reports", post(relay::reports))
         .route("/api/v1/bootstrap", get(system::bootstrap))
+        .route("/api/v1/openapi.json", get(system::description))
         .route("/healthz", get(system::alive))
         .route("/readyz", get(system::ready))
         .fallback(async || ApiError::Http(StatusCode::NOT_FOUND, "there is nothing here"))
@@ -74,4 +75,49 @@ async fn keep_private(mut response: Response) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    /// Every route with its methods, as the router's own text has them.
+    fn routed() -> BTreeSet<String> {
+        let source = include_str!("http.rs").replace("MINT,", "\"/api/v1/mint\",");
+        let mut found = BTreeSet::new();
+        for route in source.split(".route(").skip(1) {
+            let route = &route[..route.find("))").unwrap_or(route.len())];
+            let Some(path) = route.split('"').nth(1) else { continue };
+            for method in ["get(", "post(", "delete("] {
+                if route.contains(method) {
+                    found.insert(format!("{} {path}", method.trim_end_matches('(')));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_description_has_every_route_and_no_other() {
+        let document: Value = serde_json::from_str(super::system::OPENAPI).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                described.insert(format!("{method} {path}"));
+            }
+        }
+        assert_eq!(described, routed());
+        assert!(described.len() > 20);
+    }
+
+    #[test]
+    fn every_reference_in_the_description_leads_somewhere() {
+        let document: Value = serde_json::from_str(super::system::OPENAPI).unwrap();
+        for (at, _) in super::system::OPENAPI.match_indices("\"#/") {
+            let pointer = super::system::OPENAPI[at + 2..].split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
 }

@@ -123,7 +123,20 @@ impl Shared {
         let attach = Ask::Attach { relay: relay.subject, nonce: asked.nonce, answer };
         self.feed.send(attach).await.map_err(|_| StoreError::Closed)?;
         let attached = attached.await.map_err(|_| StoreError::Closed)??;
+        // It may have been revoked since it was asked who it is.
+        let key = self.store.key(relay.serial).await?;
+        if let Err(refusal) = authority::standing_relay(key, now) {
+            self.expel(relay.subject).await?;
+            return Err(refusal.into());
+        }
         Ok(Followed { frames: attached.frames, subscription: attached.subscription })
+    }
+
+    /// Ends the subscription of a relay that was revoked.
+    pub(crate) async fn expel(&self, relay: PublicKey) -> Result<(), StoreError> {
+        let (done, expelled) = oneshot::channel();
+        self.feed.send(Ask::Expel { relay, done }).await.map_err(|_| StoreError::Closed)?;
+        expelled.await.map_err(|_| StoreError::Closed)
     }
 
     /// The same for a relay inside this process, with a channel for its reports.

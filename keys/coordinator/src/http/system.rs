@@ -2,13 +2,21 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use mytunnel_keys::api::{AuditLog, Bootstrap};
 use serde_json::{Value, json};
 
 use super::call::{Call, Params};
 use super::{ApiError, App};
 use crate::audit::{AuditQuery, Verdict};
+
+/// The description of this API, OpenAPI 3.1.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
+
+pub(super) async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
 
 pub(super) async fn audit(
     State(app): State<App>,
