@@ -16,6 +16,7 @@ pub mod framing;
 pub mod head;
 pub mod host;
 
+mod bell;
 mod body;
 mod deadline;
 mod exchange;

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -173,12 +173,7 @@ pub(crate) struct Download {
 
 impl Download {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut frame = self.poll_received();
-        if frame.is_pending() {
-            self.exchange.poll_upstream(cx);
-            frame = self.poll_received();
-        }
-        match frame {
+        match self.exchange.poll_frame(&mut self.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.exchange.tunnel().traffic().count_out(bytes);
@@ -192,12 +187,6 @@ impl Download {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
-    }
-
-    /// What the upstream has read already. It is filled by [`Exchange::poll_upstream`] only, so that no waker is
-    /// needed.
-    fn poll_received(&mut self) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
     }
 }
 

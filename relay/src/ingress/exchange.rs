@@ -1,10 +1,15 @@
 //! One request in flight: its places at the tunnel and at the visitor's address, and the pipe it uses. All are given
 //! back when it is dropped, however it ends.
 
-use std::{mem, sync::Arc, task::Context};
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Frame;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -103,10 +108,15 @@ impl Exchange {
         upstream.send(request, &self.visit).await
     }
 
-    /// Moves bytes of a response under way.
-    pub(crate) fn poll_upstream(&mut self, cx: &mut Context<'_>) {
-        if let Some(upstream) = &mut self.upstream {
-            upstream.poll(cx);
+    /// The next frame of the response's body.
+    pub(crate) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match &mut self.upstream {
+            Some(upstream) => upstream.poll_frame(body, cx),
+            None => Poll::Ready(None),
         }
     }
 

@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body as _, Frame};
 use hyper::{
     body::Incoming,
     client::conn::http1::{Builder, Connection, SendRequest},
@@ -24,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use mytunnel_keys::wire::{PipeStatus, UnknownStatus};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{body::RequestBody, limits::Limits, visit::Visit};
+use super::{bell::Bell, body::RequestBody, limits::Limits, visit::Visit};
 use crate::route::Pipe;
 
 /// See the [module](self).
@@ -33,6 +34,7 @@ pub(crate) struct Upstream {
     connection: Connection<TokioIo<Answered>, RequestBody>,
     ended: bool,
     lane: bool,
+    bell: Bell,
 }
 
 /// Hyper's own bound on fields. Set explicitly, even to the same number, it costs an allocation for each head.
@@ -62,7 +64,7 @@ impl Upstream {
             builder.max_headers(limits.head_fields);
         }
         let (sender, connection) = builder.handshake(TokioIo::new(Answered::new(pipe))).await?;
-        Ok(Box::new(Self { sender, connection, ended: false, lane }))
+        Ok(Box::new(Self { sender, connection, ended: false, lane, bell: Bell::new() }))
     }
 
     /// Sends `request` and waits for the head of its response.
@@ -74,11 +76,13 @@ impl Upstream {
         let mut answer = pin!(self.sender.try_send_request(request));
         let (connection, ended) = (&mut self.connection, &mut self.ended);
         let answered = guard(visit, |cx| {
-            if !*ended {
-                *ended = connection.poll_without_shutdown(cx).is_ready();
-            }
-            // Only the connection just polled can complete it: no need to be woken for that.
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            self.bell.poll(cx, |cx| {
+                if !*ended {
+                    *ended = connection.poll_without_shutdown(cx).is_ready();
+                }
+                // Only the connection just polled can complete it: no need to be woken for that.
+                answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            })
         });
         match answered.await? {
             Ok(response) => Ok(response),
@@ -94,20 +98,28 @@ impl Upstream {
         }
     }
 
-    /// Moves bytes in both directions.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            self.ended = self.connection.poll_without_shutdown(cx).is_ready();
-        }
+    /// The next frame of the response's body. Moves bytes in both directions meanwhile.
+    pub(crate) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let (connection, ended) = (&mut self.connection, &mut self.ended);
+        let mut received = || Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop()));
+        self.bell.poll(cx, |cx| {
+            let frame = received();
+            if frame.is_ready() || *ended {
+                return frame;
+            }
+            *ended = connection.poll_without_shutdown(cx).is_ready();
+            received()
+        })
     }
 
     /// Makes the pipe ready to idle; `false` if its last exchange is not complete or it ended. Whoever used it is
-    /// not woken for it any more: without that, the next request on it would wake the visitor before.
+    /// not woken for it any more.
     pub(crate) fn park(&mut self) -> bool {
-        if !self.sender.is_ready() {
-            return false;
-        }
-        self.poll(&mut Context::from_waker(Waker::noop()));
+        self.bell.rest();
         !self.ended && self.sender.is_ready()
     }
 
@@ -118,11 +130,10 @@ impl Upstream {
 
     /// Gives up HTTP after a 101 and returns the pipe, with what was read of the new protocol already.
     pub(crate) async fn into_pipe(mut self: Box<Self>) -> (Answered, Bytes) {
-        std::future::poll_fn(|cx| {
-            self.poll(cx);
-            if self.ended { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        if !self.ended {
+            // However HTTP ended on it, the bytes are what matters from here on.
+            drop(std::future::poll_fn(|cx| self.connection.poll_without_shutdown(cx)).await);
+        }
         let parts = self.connection.into_parts();
         (parts.io.into_inner(), parts.read_buf)
     }
