@@ -91,7 +91,7 @@ pub struct Status {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     /// The peer may reserve and start circuits from here on.
-    Admit { connection: ConnectionId, peer: PeerId },
+    Admit { connection: ConnectionId, peer: PeerId, max_staleness: Duration },
     /// One admission of the peer is over.
     Dismiss { peer: PeerId },
     /// Visitors of the name go to this connection.
@@ -227,6 +227,11 @@ impl Admission {
     /// The next thing to do.
     pub(crate) fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
+    }
+
+    /// When the coordinator was heard last.
+    pub(crate) fn last_news(&self) -> Option<Instant> {
+        self.freshness.last()
     }
 
     /// What there is to say about the whole.

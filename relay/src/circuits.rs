@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId, relay};
@@ -49,39 +49,62 @@ impl Default for CircuitLimits {
     }
 }
 
-/// The peers that hold a valid certificate at this moment, with the number of their admitted connections.
+/// The peers that hold a valid certificate at this moment, and when the coordinator was heard last.
 ///
 /// Written by the driver, read by the limiters inside the swarm that the driver polls: one task, so that the lock is
 /// never contended.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Admitted(Arc<Mutex<HashMap<PeerId, usize>>>);
+pub(crate) struct Admitted(Arc<Mutex<Entries>>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    peers: HashMap<PeerId, Entry>,
+    news: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Admitted connections.
+    connections: usize,
+    /// How old the news may be for this peer to be served, by the certificate that was shown last.
+    max_staleness: Duration,
+}
 
 impl Admitted {
-    pub(crate) fn insert(&self, peer: PeerId) {
-        *self.lock().entry(peer).or_default() += 1;
+    pub(crate) fn insert(&self, peer: PeerId, max_staleness: Duration) {
+        let mut entries = self.lock();
+        let entry = entries.peers.entry(peer).or_insert(Entry { connections: 0, max_staleness });
+        *entry = Entry { connections: entry.connections + 1, max_staleness };
     }
 
     pub(crate) fn remove(&self, peer: &PeerId) {
-        let mut peers = self.lock();
-        if let Some(connections) = peers.get_mut(peer) {
-            *connections -= 1;
-            if *connections == 0 {
-                peers.remove(peer);
+        let mut entries = self.lock();
+        if let Some(entry) = entries.peers.get_mut(peer) {
+            entry.connections -= 1;
+            if entry.connections == 0 {
+                entries.peers.remove(peer);
             }
         }
     }
 
-    fn contains(&self, peer: &PeerId) -> bool {
-        self.lock().contains_key(peer)
+    /// The coordinator was heard.
+    pub(crate) fn set_news(&self, at: Option<Instant>) {
+        self.lock().news = at;
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, usize>> {
+    fn serves(&self, peer: &PeerId, now: Instant) -> bool {
+        let entries = self.lock();
+        let (Some(entry), Some(news)) = (entries.peers.get(peer), entries.news) else { return false };
+        now.saturating_duration_since(news) <= entry.max_staleness
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn limiter(&self) -> Box<dyn relay::RateLimiter> {
         let admitted = self.clone();
-        Box::new(move |peer: PeerId, _: &Multiaddr, _| admitted.contains(&peer))
+        Box::new(move |peer: PeerId, _: &Multiaddr, now: Instant| admitted.serves(&peer, now))
     }
 }
 
@@ -109,15 +132,18 @@ pub(crate) fn behaviour(local: PeerId, limits: &CircuitLimits, admitted: &Admitt
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
     fn only_admitted_peers_pass_and_only_while_a_connection_is_left() {
-        let (admitted, peer) = (Admitted::default(), PeerId::random());
+        let (admitted, peer, now) = (Admitted::default(), PeerId::random(), Instant::now());
+        admitted.set_news(Some(now));
         let mut limiter = admitted.limiter();
-        let mut passes = |peer| limiter.try_next(peer, &Multiaddr::empty(), std::time::Instant::now());
+        let mut passes = |peer| limiter.try_next(peer, &Multiaddr::empty(), now);
         assert!(!passes(peer));
 
-        admitted.insert(peer);
-        admitted.insert(peer);
+        admitted.insert(peer, MINUTE);
+        admitted.insert(peer, MINUTE);
         assert!(passes(peer));
         assert!(!passes(PeerId::random()));
 
@@ -125,5 +151,17 @@ mod tests {
         assert!(passes(peer));
         admitted.remove(&peer);
         assert!(!passes(peer));
+    }
+
+    #[test]
+    fn without_fresh_news_nobody_passes() {
+        let (admitted, peer, now) = (Admitted::default(), PeerId::random(), Instant::now());
+        admitted.insert(peer, MINUTE);
+        assert!(!admitted.serves(&peer, now));
+        admitted.set_news(Some(now));
+        assert!(admitted.serves(&peer, now + MINUTE));
+        assert!(!admitted.serves(&peer, now + MINUTE * 2));
+        admitted.set_news(Some(now + MINUTE));
+        assert!(admitted.serves(&peer, now + MINUTE * 2));
     }
 }

@@ -231,7 +231,10 @@ impl Driver {
             // The snapshot that follows makes the state report all that is live.
             News::Linked(link) => self.reports.begin(link),
             News::Trust(trust) => self.admission.handle_trust(trust, now()),
-            News::Accepted(accepted) => self.admission.handle_news(accepted, now()),
+            News::Accepted(accepted) => {
+                self.admission.handle_news(accepted, now());
+                self.around.admitted.set_news(self.admission.last_news());
+            }
             News::ClockOffset(offset) => self.admission.handle_clock_offset(offset),
             News::Lost => self.reports.end(),
         }

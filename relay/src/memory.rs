@@ -142,3 +142,77 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), MemoryError> {
     };
     replace().map_err(|source| MemoryError::Io { path: path.clone(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::testing::{NOW, bundle, root, seed, trust};
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn position(epoch: u64) -> Position {
+        Position { epoch, ..Position::start(1) }
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let newer = bundle(7, &[seed(201)], NOW);
+        let (sender, receiver) =
+            watch::channel(Remembered { position: None, trust: trust().bytes().to_vec() });
+        let cancelled = CancellationToken::new();
+        let memory = Memory::new(Some(dir.path().to_owned()));
+        let mut held = trust();
+        assert_eq!(memory.load(&mut held).unwrap(), None);
+        let change = async {
+            sender.send_replace(Remembered { position: Some(position(3)), trust: newer.clone() });
+            cancelled.cancel();
+        };
+        tokio::join!(memory.clone().keep(receiver, cancelled.clone()), change);
+
+        assert_eq!(memory.load(&mut held).unwrap(), Some(position(3)));
+        assert_eq!(held.bytes(), newer);
+        assert!(!dir.path().join("feed-position.new").exists());
+    }
+
+    #[tokio::test]
+    async fn an_older_bundle_on_disk_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(TRUST), bundle(1, &[seed(201)], NOW)).unwrap();
+        let mut held = Trust::open(&bundle(2, &[seed(201)], NOW), &root().fingerprint()).unwrap();
+        Memory::new(Some(dir.path().to_owned())).load(&mut held).unwrap();
+        assert_eq!(held.bundle().version, 2);
+    }
+
+    #[test]
+    fn what_is_damaged_or_not_ours_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = Memory::new(Some(dir.path().to_owned()));
+        fs::write(dir.path().join(POSITION), b"garbage").unwrap();
+        let error = memory.load(&mut trust()).unwrap_err();
+        assert!(matches!(&error, MemoryError::Damaged { path } if path.ends_with(POSITION)), "{error}");
+
+        fs::write(dir.path().join(TRUST), b"garbage").unwrap();
+        let error = memory.load(&mut trust()).unwrap_err();
+        assert!(matches!(&error, MemoryError::Trust { path, .. } if path.ends_with(TRUST)), "{error}");
+
+        let file = dir.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = Memory::new(Some(file.join("below"))).load(&mut trust()).unwrap_err();
+        assert!(matches!(error, MemoryError::Io { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn without_a_directory_nothing_is_kept_and_the_task_lasts() {
+        let (_sender, receiver) = watch::channel(Remembered { position: None, trust: Vec::new() });
+        let cancelled = CancellationToken::new();
+        let mut keeping = Box::pin(Memory::new(None).keep(receiver, cancelled.clone()));
+        assert!(futures::poll!(&mut keeping).is_pending());
+        cancelled.cancel();
+        timeout(SOON, keeping).await.expect("ends when cancelled");
+    }
+}

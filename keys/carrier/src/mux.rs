@@ -156,3 +156,62 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures::AsyncWriteExt as _;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A connection on which nothing comes and nothing goes.
+    struct Stuck;
+
+    impl AsyncRead for Stuck {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    fn muxer(windows: Windows) -> Muxer<Stuck> {
+        let Ok(muxer) = Upgrade::new(windows).upgrade_outbound(Stuck, "/yamux/1.0.0").into_inner();
+        muxer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_takes_nothing_does_not_hold_a_closing_connection() {
+        let mut muxer = muxer(Windows::default());
+        let mut stream =
+            std::future::poll_fn(|cx| Pin::new(&mut muxer).poll_outbound(cx)).await.expect("a stream");
+        stream.write_all(b"never read").await.expect("room in the stream's own queue");
+
+        let began = Instant::now();
+        std::future::poll_fn(|cx| Pin::new(&mut muxer).poll_close(cx)).await.expect("closed");
+        assert_eq!(began.elapsed(), CLOSE_GRACE);
+    }
+
+    #[test]
+    fn any_windows_make_a_configuration() {
+        for streams in [1, 512, 1024, 100_000] {
+            for growth in [0, 16 << 20] {
+                muxer(Windows { streams, growth });
+            }
+        }
+    }
+}

@@ -62,7 +62,8 @@ impl Admission {
         self.forget_stranger(connection);
         let left = Duration::from_secs(session.claims.not_after).saturating_sub(now.unix);
         self.timers.set(connection, left, now);
-        self.command(Command::Admit { connection, peer: session.peer });
+        let max_staleness = Duration::from_secs(session.claims.max_staleness.into());
+        self.command(Command::Admit { connection, peer: session.peer, max_staleness });
         self.command(Command::Send {
             connection,
             message: ToNode::Welcome {

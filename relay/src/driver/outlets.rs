@@ -1,6 +1,6 @@
 //! What the state commands, carried out: on the routes, on the nodes' control streams, and towards the coordinator.
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::public_key;
@@ -14,11 +14,14 @@ impl Driver {
     pub(super) fn carry_out(&mut self) {
         while let Some(command) = self.admission.poll_command() {
             match command {
-                Command::Admit { connection, peer } => self.admit(connection, peer),
+                Command::Admit { connection, peer, max_staleness } => {
+                    self.admit(connection, peer, max_staleness)
+                }
                 Command::Dismiss { peer } => self.around.admitted.remove(&peer),
                 Command::Route(registration) => self.route(registration),
                 Command::Unroute { name } => {
                     if let Some(tunnel) = self.tunnels.remove(&name) {
+                        tracing::debug!(%name, "tunnel down");
                         self.around.routes.remove(&tunnel);
                     }
                 }
@@ -31,8 +34,9 @@ impl Driver {
         }
     }
 
-    fn admit(&mut self, connection: ConnectionId, peer: PeerId) {
-        self.around.admitted.insert(peer);
+    fn admit(&mut self, connection: ConnectionId, peer: PeerId, max_staleness: Duration) {
+        tracing::debug!(%connection, %peer, "node admitted");
+        self.around.admitted.insert(peer, max_staleness);
         self.swarm.behaviour_mut().0.strangers.admitted(connection);
     }
 
@@ -43,6 +47,7 @@ impl Driver {
         let Some(key) = public_key(peer) else { return };
         let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
         let pipes = LanesFirst::new(self.around.lanes.admit(id, key), streams);
+        tracing::debug!(%connection, %name, "tunnel up");
         let tunnel = self.around.routes.insert(Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)));
         self.tunnels.insert(name, tunnel);
     }
