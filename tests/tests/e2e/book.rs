@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use mytunnel_tests::process::PATIENCE;
 use tokio::process::Command;
 
 /// One typed line and what must be printed after it.
@@ -35,26 +36,26 @@ fn steps(page: &str) -> Vec<Step> {
 const PORTS: [(&str, &str); 3] = [("8080", "HTTP_PORT"), ("8443", "HTTPS_PORT"), ("4001", "P2P_PORT")];
 
 fn script(steps: &[Step], ports: &[u16; 3]) -> String {
-    let mut script = String::from("set -u\n");
+    let mut script = String::from("set -u\ntrap 'trap - TERM; kill 0' EXIT\n");
     for (index, step) in steps.iter().enumerate() {
         let mut typed = step.typed.clone();
         for ((shown, _), port) in PORTS.iter().zip(ports) {
             typed = typed.replace(shown, &port.to_string());
         }
-        if typed.starts_with("mytunnel relay") {
+        if let Some(rest) = typed.strip_prefix("mytunnel relay") {
             let [http, https, p2p] = ports;
-            let _ = write!(typed, " --http 127.0.0.1:{http} --https 127.0.0.1:{https} --p2p 127.0.0.1:{p2p}");
+            let addresses = format!("--http 127.0.0.1:{http} --https 127.0.0.1:{https} --p2p 127.0.0.1:{p2p}");
+            typed = format!("mytunnel relay {addresses}{rest}");
         }
         let _ = writeln!(script, "echo '=== {index}'");
         let runs_on = ["mytunnel relay", "mytunnel share", "mytunnel http"].iter().any(|verb| typed.starts_with(verb));
         if runs_on {
             // The first line says that it is ready; the pipe stays open, the shell's end ends the program.
-            let _ = writeln!(script, "exec {{output}}< <({typed} 2>&1)\nread -r -t 30 line <&\"$output\"; echo \"$line\"");
+            let _ = writeln!(script, "exec {{output}}< <({typed} 2>> programs.log)\nread -r -t 30 line <&\"$output\"; echo \"$line\"");
         } else {
             let _ = writeln!(script, "{typed} 2>&1");
         }
     }
-    script.push_str("kill $(jobs -p) 2>/dev/null; pkill -P $$ 2>/dev/null; true\n");
     script
 }
 
@@ -101,10 +102,13 @@ async fn follow(page: &Path) -> Result<()> {
         .env("HOME", home.path())
         .env("MYTUNNEL_CONFIG_DIR", home.path().join("config"))
         .env("MYTUNNEL_PASSWORD", "correct horse battery staple")
+        // Of a group of its own, so that its end is the end of all it started.
+        .process_group(0)
+        .stdin(std::process::Stdio::null())
         .kill_on_drop(true)
-        .output()
-        .await
-        .context("bash is not installed")?;
+        .output();
+    let output = tokio::time::timeout(PATIENCE, output).await.context("the page's commands do not end")?;
+    let output = output.context("bash is not installed")?;
     let mut printed = String::from_utf8(output.stdout)?;
     for ((shown, _), port) in PORTS.iter().zip(&ports) {
         printed = printed.replace(&port.to_string(), shown);

@@ -68,8 +68,8 @@ async fn an_unknown_name_is_a_404_that_says_so() -> Result<()> {
     let lab = lab().await?;
     let (head, body) = lab.get("nobody", "/").await?;
     assert_eq!(head.status, 404);
-    assert!(head.field("x-mytunnel-error").is_some(), "{}", head.text);
-    assert!(String::from_utf8(body)?.contains("nobody"));
+    assert_eq!(head.field("x-mytunnel-error"), Some("NOT_FOUND"), "{}", head.text);
+    assert!(String::from_utf8(body)?.contains("NOT_FOUND"));
     Ok(())
 }
 
