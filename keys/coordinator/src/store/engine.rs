@@ -91,7 +91,9 @@ struct Queues {
 /// What is given up when the engine closes, in this order.
 #[derive(Debug, Default)]
 struct Held {
-    threads: Vec<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
+    /// Closes last: the last connection to close tidies the write-ahead log, and readers may not write.
+    writer: Option<JoinHandle<()>>,
     /// Another process may have the directory only when the threads have ended.
     dir: Option<DataDir>,
 }
@@ -101,21 +103,20 @@ impl Engine {
     pub(super) fn start(writer: Connection, readers: Vec<Connection>) -> Result<Self, StoreError> {
         let first = Reading::of(&writer).head()?;
         let (publish, head) = watch::channel(first);
-        let mut threads = Vec::new();
+        let mut held = Held::default();
         let mut queues = Vec::new();
         for connection in readers {
             let (queue, jobs) = mpsc::channel(QUEUE);
-            threads.push(spawn("store-reader", move || read_loop(&connection, jobs))?);
+            held.readers.push(spawn("store-reader", move || read_loop(&connection, jobs))?);
             queues.push(queue);
         }
         let (queue, jobs) = mpsc::channel(QUEUE);
-        // Started last, so that it is joined last: the connection that closes last tidies the write-ahead log.
-        threads.push(spawn("store-writer", move || write_loop(&writer, jobs, &publish))?);
+        held.writer = Some(spawn("store-writer", move || write_loop(&writer, jobs, &publish))?);
         Ok(Self {
             queues: RwLock::new(Some(Queues { writer: queue, readers: queues })),
             next_reader: AtomicUsize::new(0),
             head,
-            held: Mutex::new(Held { threads, dir: None }),
+            held: Mutex::new(held),
         })
     }
 
@@ -126,15 +127,15 @@ impl Engine {
 
     /// Does what is queued, takes nothing more, closes the database and gives the directory back. Blocks.
     pub(super) fn close(&self) {
-        drop(self.queues.write().unwrap_or_else(PoisonError::into_inner).take());
+        let queues = self.queues.write().unwrap_or_else(PoisonError::into_inner).take();
         let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in held.threads {
-            if let Err(panic) = thread.join()
-                && !thread::panicking()
-            {
-                resume_unwind(panic);
-            }
-        }
+        let writer = queues.map(|Queues { writer, readers }| {
+            drop(readers);
+            writer
+        });
+        held.readers.into_iter().for_each(join);
+        drop(writer);
+        held.writer.into_iter().for_each(join);
         drop(held.dir);
     }
 
@@ -189,6 +190,14 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if let Err(panic) = thread.join()
+        && !thread::panicking()
+    {
+        resume_unwind(panic);
     }
 }
 

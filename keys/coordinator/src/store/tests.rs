@@ -127,11 +127,34 @@ async fn when_the_disk_fills_nobody_in_the_transaction_is_told_a_lie() {
 async fn a_caller_that_goes_away_changes_nothing_for_the_others() {
     let (_place, stores) = both();
     for opened in stores {
-        let gone = put(&opened.engine, "gone", vec![1]);
-        let polled = futures::poll!(Box::pin(gone));
-        assert!(polled.is_pending());
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let mut holding = Box::pin(opened.engine.write(move |_| {
+            released.recv().unwrap();
+            Ok::<_, StoreError>(())
+        }));
+        assert!(futures::poll!(&mut holding).is_pending());
+        {
+            let mut gone = Box::pin(put(&opened.engine, "gone", vec![1]));
+            assert!(futures::poll!(&mut gone).is_pending());
+        }
+        release.send(()).unwrap();
+        holding.await.unwrap();
         put(&opened.engine, "there", vec![2]).await.unwrap();
         assert_eq!(get(&opened.engine, "gone").await, Some(vec![1]), "it was asked for, so it was done");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_database_is_one_whole_file() {
+    for _ in 0..20 {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("mytunnel.db");
+        let opened = Opened::file(&path, DataDir::lock(place.path()).unwrap()).unwrap();
+        put(&opened.engine, "x", vec![7; 10_000]).await.unwrap();
+        assert!(get(&opened.engine, "x").await.is_some());
+        opened.engine.close();
+        assert!(!place.path().join("mytunnel.db-wal").exists());
+        assert!(matches!(put(&opened.engine, "y", vec![1]).await, Err(StoreError::Closed)));
     }
 }
 
