@@ -37,6 +37,7 @@ pub(crate) enum Act {
     RelayRenew,
     TunnelUp,
     TunnelRefused,
+    EraBegin,
 }
 
 impl Act {
@@ -59,6 +60,7 @@ impl Act {
             Self::RelayRenew => "relay.renew",
             Self::TunnelUp => "tunnel.up",
             Self::TunnelRefused => "tunnel.refused",
+            Self::EraBegin => "era.begin",
         }
     }
 }

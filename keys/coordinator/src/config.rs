@@ -21,6 +21,10 @@ pub struct Config {
     /// Where visitors reach tunnels; may be set later, see
     /// [`Coordinator::set_endpoints`](crate::Coordinator::set_endpoints).
     pub endpoints: Endpoints,
+    /// Begin a new era of the feed: once, after the database was restored from a backup. Relays that have seen
+    /// more than it holds refuse its feed otherwise, because going back could give revoked keys their rights
+    /// again: revoke anew what was revoked since the backup. Needs `root.key`.
+    pub new_era: bool,
     /// Time-outs and sizes.
     pub limits: Limits,
     /// What time it is.
@@ -35,6 +39,7 @@ impl Config {
             cluster,
             public_url,
             endpoints: Endpoints::default(),
+            new_era: false,
             limits: Limits::default(),
             clock: Clock::system(),
         }

@@ -10,9 +10,9 @@ use axum::http::{Request, Response};
 use mytunnel_keys::api::{Device, RelayJoined};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Subscribe;
-use mytunnel_keys::id::{Cluster, PublicKey, TenantId};
+use mytunnel_keys::id::{PublicKey, TenantId};
 use mytunnel_keys::token::ServerUrl;
-use mytunnel_keys::trust::{RootFingerprint, Trust};
+use mytunnel_keys::trust::{RootFingerprint, Trust, TrustBundle};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tower::ServiceExt as _;
@@ -84,7 +84,7 @@ impl Coordinator {
             StoreConfig::Sqlite(path) => blocking(move || on_disk(&path)).await?,
             StoreConfig::Memory => Opened::memory()?,
         };
-        let (opened, issuer) = issuer(opened, &config.cluster, now).await?;
+        let (opened, issuer) = issuer(opened, &config, now).await?;
         let fresh = TenantId::from_entropy(&random::bytes().map_err(|_| OpenError::Random)?);
         let home = opened.make_home(fresh, now).await?;
         let store = opened.into_store(issuer.feed_signer());
@@ -216,7 +216,7 @@ fn on_disk(path: &Path) -> Result<Opened, OpenError> {
 }
 
 /// The coordinator's keys, made at the first start.
-async fn issuer(opened: Opened, cluster: &Cluster, now: u64) -> Result<(Opened, Issuer), OpenError> {
+async fn issuer(opened: Opened, config: &Config, now: u64) -> Result<(Opened, Issuer), OpenError> {
     let stored = opened.trust().await?;
     let first_start = stored.is_none();
     let (opened, seeds) = blocking(move || {
@@ -228,17 +228,24 @@ async fn issuer(opened: Opened, cluster: &Cluster, now: u64) -> Result<(Opened, 
         Ok((opened, seeds))
     })
     .await?;
-    let (root, bundle) = match stored {
+    let no_root = || OpenError::Trust { problem: "there is no root key to sign it" };
+    let (root, mut bundle) = match stored {
         Some(stored) => stored,
         None => {
-            let made = seeds.first_bundle(cluster, opened.era(), now);
             let (root, bundle) =
-                made.ok_or(OpenError::Trust { problem: "there is no root key to sign it" })?;
+                seeds.first_bundle(&config.cluster, opened.era(), now).ok_or_else(no_root)?;
             opened.keep_trust(*root.as_bytes(), bundle.clone()).await?;
             (root, bundle)
         }
     };
-    Ok((opened, Issuer::new(seeds, &root, &bundle, cluster, now)?))
+    if config.new_era && !first_start {
+        let old = TrustBundle::verify(&bundle, &RootFingerprint::of(&root))
+            .map_err(|_| OpenError::Trust { problem: "it does not verify" })?;
+        let next = seeds.next_era(&old, now).ok_or_else(no_root)?;
+        bundle.clone_from(&next.bundle);
+        opened.begin_era(next, now).await?;
+    }
+    Ok((opened, Issuer::new(seeds, &root, &bundle, &config.cluster, now)?))
 }
 
 /// A new set-up code for every start, for as long as nobody has used one.

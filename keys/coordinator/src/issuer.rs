@@ -84,6 +84,21 @@ impl Seeds {
         };
         Some((root.public(), RootKey::new(root).sign(&bundle)))
     }
+
+    /// Signs the bundle that begins a new era, with the keys of the old one.
+    pub(crate) fn next_era(&self, old: &TrustBundle, now: u64) -> Option<TrustedEra> {
+        // By the clock, so that they grow also where an earlier new era was lost with the database.
+        let era = now.max(old.era + 1);
+        let bundle = TrustBundle { version: now.max(old.version + 1), era, issued_at: now, ..old.clone() };
+        Some(TrustedEra { era, bundle: RootKey::new(self.root.clone()?).sign(&bundle) })
+    }
+}
+
+/// A new era with the root's word for it.
+#[derive(Debug)]
+pub(crate) struct TrustedEra {
+    pub(crate) era: u64,
+    pub(crate) bundle: Vec<u8>,
 }
 
 fn fresh() -> Result<Seed, OpenError> {

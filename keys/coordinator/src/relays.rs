@@ -110,7 +110,8 @@ impl Shared {
         let head = self.store.head().borrow().feed;
         if asked.since.is_some_and(|seen| (seen.era, seen.epoch) > (head.era, head.epoch)) {
             tracing::error!(relay = %relay.subject, epoch = head.epoch,
-                "a relay has seen changes that this database does not have: was it restored from a backup?");
+                "a relay has seen changes that this database does not have; if it was restored from a backup, \
+                 start once with a new era");
         }
         if self.followers.connected() >= self.limits.relays
             && !self.followers.standing(&relay.subject).connected

@@ -7,6 +7,8 @@ use rusqlite::params;
 use super::column;
 use super::sql::{Reading, Writing};
 use super::{Head, Opened, StoreError};
+use crate::audit::{Act, Entry, Party};
+use crate::issuer::TrustedEra;
 
 /// SHA-256 of the set-up code, while there is no owner.
 pub(super) const SETUP: &str = "setup";
@@ -69,6 +71,30 @@ impl Opened {
             .write(move |writing| {
                 writing.set_meta(ROOT, &root)?;
                 writing.set_meta(TRUST, &bundle)
+            })
+            .await
+    }
+
+    /// Begins the feed anew, under a bundle that says so.
+    pub(crate) async fn begin_era(&self, next: TrustedEra, now: u64) -> Result<(), StoreError> {
+        self.engine
+            .write(move |writing| {
+                let Position { epoch, head, .. } = Position::start(next.era);
+                writing.change(
+                    "UPDATE head SET era = $1, epoch = $2, feed_hash = $3 WHERE one = 1",
+                    params![next.era, epoch, head],
+                )?;
+                writing.change("DELETE FROM feed", [])?;
+                writing.set_meta(TRUST, &next.bundle)?;
+                writing.audit(&Entry {
+                    at: now,
+                    tenant: None,
+                    actor: Party::System,
+                    act: Act::EraBegin,
+                    subject: Party::System,
+                    project: None,
+                    detail: String::new(),
+                })
             })
             .await
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use mytunnel_coordinator::{OpenError, StoreConfig};
+use mytunnel_keys::feed::{Accepted, FeedError, FeedReader};
 use serde_json::Value;
 
 use crate::support::{By, Lab};
@@ -210,6 +211,53 @@ async fn a_file_in_the_way_is_named() {
     fs::write(place.db.parent().unwrap(), "x").unwrap();
     let error = place.fails().await;
     assert!(names(&error, place.db.parent().unwrap()), "{error}");
+}
+
+#[tokio::test]
+async fn a_restored_backup_is_refused_by_relays_until_a_new_era_begins() {
+    let place = Place::new();
+    let lab = Lab::at(&place.db).await.unwrap();
+    let house = lab.house().await;
+    lab.coordinator.shutdown().await;
+    let backup = fs::read(&place.db).unwrap();
+    let lab = Lab::at(&place.db).await.unwrap();
+    let child = lab.child(&house.master).await;
+    let mut relay = lab.relay().await;
+    tokio::join!(lab.revoke(By::Key(&child), &child, false), relay.delta()).0.ok();
+    let (id, seen) = (relay.id, relay.reader.position());
+    let trust = relay.reader.trust().clone();
+    lab.coordinator.shutdown().await;
+    fs::write(&place.db, backup).unwrap();
+
+    let lab = Lab::at(&place.db).await.unwrap();
+    lab.coordinator.enroll_relay(id, Vec::new()).await.unwrap();
+    let mut frames = lab.frames(id, seen).await;
+    let mut reader = FeedReader::new(frames.nonce, trust.clone(), seen);
+    assert!(matches!(frames.next(&mut reader).await, Ok(Accepted::Trust { newer: false })));
+    assert!(matches!(frames.next(&mut reader).await, Err(FeedError::Rollback { .. })));
+    lab.coordinator.shutdown().await;
+
+    let root = fs::read(place.file("root.key")).unwrap();
+    fs::remove_file(place.file("root.key")).unwrap();
+    let anew = async || {
+        let store = StoreConfig::Sqlite(place.db.clone());
+        Lab::open(store, |config| config.new_era = true).await
+    };
+    assert!(matches!(anew().await.map(drop), Err(OpenError::Trust { .. })), "only the root can say so");
+    fs::write(place.file("root.key"), root).unwrap();
+    fs::set_permissions(place.file("root.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let lab = anew().await.unwrap();
+    let mut frames = lab.frames(id, seen).await;
+    let mut reader = FeedReader::new(frames.nonce, trust, seen);
+    assert!(matches!(frames.next(&mut reader).await, Ok(Accepted::Trust { newer: true })));
+    assert!(matches!(frames.next(&mut reader).await, Ok(Accepted::Snapshot { .. })));
+    assert!(reader.position().unwrap().era > seen.unwrap().era);
+    // What was signed before still counts.
+    lab.child(&house.master).await;
+    lab.coordinator.shutdown().await;
+    // Without the wish the next start goes on in the same era.
+    let lab = Lab::at(&place.db).await.unwrap();
+    assert_eq!(lab.subscribe(id, reader.position()).await.reader.position(), reader.position());
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use mytunnel_coordinator::{ClientAddress, Clock, Config, Coordinator, FeedLink, OpenError, StoreConfig};
 use mytunnel_keys::api::{Device, MintAnswer, ProjectCreated};
 use mytunnel_keys::error::Code;
-use mytunnel_keys::feed::{Accepted, Change, FeedReader, Position, Report, Subscribe};
+use mytunnel_keys::feed::{Accepted, Change, FeedError, FeedReader, Position, Report, Subscribe};
 use mytunnel_keys::id::{Cluster, ProjectId, PublicKey, Serial, TunnelId, TunnelKind, TunnelName};
 use mytunnel_keys::proof;
 use mytunnel_keys::revocation::RevocationSet;
@@ -174,6 +174,14 @@ impl Lab {
         self.subscribe(seed.public(), None).await
     }
 
+    /// A subscription whose frames the test reads itself.
+    pub(crate) async fn frames(&self, relay: PublicKey, since: Option<Position>) -> Frames {
+        let nonce = random();
+        let asked = Subscribe { nonce, addrs: Vec::new(), since };
+        let link = self.coordinator.subscribe(relay, asked).await.unwrap();
+        Frames { nonce, link, now: self.now() }
+    }
+
     pub(crate) async fn subscribe(&self, id: PublicKey, since: Option<Position>) -> Relay {
         let nonce = random();
         let asked = Subscribe { nonce, addrs: Vec::new(), since };
@@ -235,6 +243,20 @@ impl Answer {
         assert!(self.status.is_client_error() || self.status.is_server_error());
         assert!(error["help"].as_str().is_some_and(|help| !help.is_empty()), "{body}");
         error["message"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Frames as they come.
+pub(crate) struct Frames {
+    pub(crate) nonce: [u8; 16],
+    link: FeedLink,
+    now: u64,
+}
+
+impl Frames {
+    pub(crate) async fn next(&mut self, reader: &mut FeedReader) -> Result<Accepted, FeedError> {
+        let frame = timeout(PATIENCE, self.link.frames.recv()).await.unwrap().unwrap();
+        reader.accept(&frame, self.now)
     }
 }
 
