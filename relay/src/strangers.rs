@@ -24,15 +24,15 @@ use mytunnel_carrier::address;
 /// How many strangers there may be at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StrangerLimits {
-    /// In all. Default 4,096.
+    /// In all. Default 2,048.
     pub total: usize,
-    /// From one IPv4 address or one IPv6 /64. Default 128.
+    /// From one IPv4 address or one IPv6 /64. Default 64.
     pub per_address: usize,
 }
 
 impl Default for StrangerLimits {
     fn default() -> Self {
-        Self { total: 4096, per_address: 128 }
+        Self { total: 2048, per_address: 64 }
     }
 }
 

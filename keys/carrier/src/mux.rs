@@ -33,17 +33,23 @@ pub struct Windows {
     /// Bytes by which the receive windows of all streams of a connection may grow together beyond 256 KiB each.
     /// Default 16 MiB: 100 ms at 1.3 Gbit/s.
     pub growth: usize,
+    /// Streams of the other end that wait to be looked at; further ones are reset. Each may bring 256 KiB along.
+    /// Default 256, which is how many the other end may open before it must hear of one.
+    pub waiting: usize,
 }
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { streams: 1024, growth: 16 << 20 }
+        Self { streams: 1024, growth: 16 << 20, waiting: 256 }
     }
 }
 
 /// Upgrades a secured connection to yamux.
 #[derive(Debug, Clone)]
-pub(crate) struct Upgrade(yamux::Config);
+pub(crate) struct Upgrade {
+    yamux: yamux::Config,
+    waiting: usize,
+}
 
 impl Upgrade {
     pub(crate) fn new(windows: Windows) -> Self {
@@ -53,7 +59,7 @@ impl Upgrade {
         config.set_max_connection_receive_window(None);
         config.set_max_num_streams(windows.streams);
         config.set_max_connection_receive_window(Some(total));
-        Self(config)
+        Self { yamux: config, waiting: windows.waiting }
     }
 }
 
@@ -72,7 +78,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> InboundConnectionUpgrade<C> for Upgrade 
     type Future = Ready<Result<Muxer<C>, Infallible>>;
 
     fn upgrade_inbound(self, io: C, _: Self::Info) -> Self::Future {
-        ready(Ok(Muxer::new(yamux::Connection::new(io, self.0, yamux::Mode::Server))))
+        ready(Ok(Muxer::new(yamux::Connection::new(io, self.yamux, yamux::Mode::Server), self.waiting)))
     }
 }
 
@@ -82,26 +88,24 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Upgrade
     type Future = Ready<Result<Muxer<C>, Infallible>>;
 
     fn upgrade_outbound(self, io: C, _: Self::Info) -> Self::Future {
-        ready(Ok(Muxer::new(yamux::Connection::new(io, self.0, yamux::Mode::Client))))
+        ready(Ok(Muxer::new(yamux::Connection::new(io, self.yamux, yamux::Mode::Client), self.waiting)))
     }
 }
-
-/// Inbound streams that yamux produced while the connection was polled for progress only. The other end stops at
-/// 256 streams that were not acknowledged; whoever goes on is reset.
-const MAX_WAITING: usize = 256;
 
 /// A yamux connection as libp2p wants it.
 #[derive(Debug)]
 pub(crate) struct Muxer<C> {
     connection: yamux::Connection<C>,
+    /// Inbound streams that yamux produced while the connection was polled for progress only.
     waiting: VecDeque<yamux::Stream>,
+    max_waiting: usize,
     fetcher: Option<Waker>,
     closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
-    fn new(connection: yamux::Connection<C>) -> Self {
-        Self { connection, waiting: VecDeque::new(), fetcher: None, closing: None }
+    fn new(connection: yamux::Connection<C>, max_waiting: usize) -> Self {
+        Self { connection, waiting: VecDeque::new(), max_waiting, fetcher: None, closing: None }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<yamux::Stream, yamux::ConnectionError>> {
@@ -145,7 +149,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
         let stream = try_ready!(self.poll_next(cx))?;
-        if self.waiting.len() < MAX_WAITING {
+        if self.waiting.len() < self.max_waiting {
             self.waiting.push_back(stream);
             if let Some(fetcher) = self.fetcher.take() {
                 fetcher.wake();
@@ -210,7 +214,7 @@ mod tests {
     fn any_windows_make_a_configuration() {
         for streams in [1, 512, 1024, 100_000] {
             for growth in [0, 16 << 20] {
-                muxer(Windows { streams, growth });
+                muxer(Windows { streams, growth, ..Windows::default() });
             }
         }
     }

@@ -99,13 +99,14 @@ pub struct Limits {
     pub strangers: StrangerLimits,
     /// Reservations and circuits.
     pub circuits: CircuitLimits,
-    /// Windows and time-outs of connections with nodes.
+    /// Windows and time-outs of connections with nodes. Default: those of the carrier, but with few streams that a node
+    /// may have waiting, because a stranger may have them too.
     pub transport: transport::Config,
     /// Connections with nodes. Default 65,536.
     pub connections: u32,
     /// Connections with one node. Default 8.
     pub connections_per_peer: u32,
-    /// Streams of one connection that the node may have in negotiation. Default 16.
+    /// Streams of one connection that the node may have in negotiation. Default 8.
     pub negotiating: NonZeroUsize,
     /// Pipes of one connection. Default 960, which stays below the streams of [`transport::Windows`].
     pub pipes_per_connection: usize,
@@ -123,14 +124,24 @@ impl Default for Limits {
             ingress: ingress::Limits::default(),
             strangers: StrangerLimits::default(),
             circuits: CircuitLimits::default(),
-            transport: transport::Config::default(),
+            transport: transport(),
             connections: 65_536,
             connections_per_peer: 8,
-            negotiating: const { NonZeroUsize::new(16).expect("16 is not zero") },
+            negotiating: const { NonZeroUsize::new(8).expect("8 is not zero") },
             pipes_per_connection: 960,
             patience: Duration::from_secs(5),
             hard_staleness: Duration::from_secs(15 * 60),
             grace: Duration::from_secs(2),
         }
     }
+}
+
+/// A node opens few streams itself; its pipes are opened by the relay.
+fn transport() -> transport::Config {
+    let mut config = transport::Config::default();
+    config.windows.waiting = 8;
+    config.quic_streams = 128;
+    config.quic_stream_window = 512 << 10;
+    config.quic_window = 32 << 20;
+    config
 }
