@@ -221,6 +221,11 @@ impl Visit {
         self.draining.load(Relaxed)
     }
 
+    /// Whether no request may or can follow the one in flight.
+    pub(crate) fn is_last_request(&self) -> bool {
+        self.is_draining() || self.half_closed.load(Relaxed) != 0
+    }
+
     pub(crate) fn set_upgrade(&self, upgrade: Upgrade) {
         *super::locked(&self.upgrade) = Some(upgrade);
     }

@@ -66,14 +66,10 @@ pub(crate) async fn serve<S: VisitorStream>(
     let mut connection = http1.serve_connection(io, service).with_upgrades();
 
     let mut watchdog = pin!(tokio::time::sleep_until(visit.armed()));
-    let mut draining = false;
+    let mut closing = false;
     let end = std::future::poll_fn(|cx| {
         visit.register(cx.waker());
         loop {
-            if visit.is_draining() && !draining {
-                draining = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
             match Pin::new(&mut connection).poll(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(End::Done),
                 Poll::Ready(Err(error)) => {
@@ -81,6 +77,11 @@ pub(crate) async fn serve<S: VisitorStream>(
                     return Poll::Ready(End::Aborted);
                 }
                 Poll::Pending => {}
+            }
+            if visit.is_last_request() && !closing {
+                closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                continue;
             }
             if visit.is_aborted() || (visit.is_cut() && visit.stage() == Stage::Responding) {
                 return Poll::Ready(End::Aborted);
@@ -102,10 +103,13 @@ pub(crate) async fn serve<S: VisitorStream>(
     match end {
         End::Done => match (visit.take_upgrade(), connection.into_parts()) {
             (Some(upgrade), _) => take_over::<S>(upgrade, &visit).await,
-            (None, Some(parts)) if visit.is_objected() || visit.is_upload_broken() => {
-                linger(parts.io.into_inner().into_stream()).await;
+            (None, Some(parts)) => {
+                let io = parts.io.into_inner();
+                if io.is_unfinished() {
+                    linger(io.into_stream()).await;
+                }
             }
-            (None, _) => {}
+            (None, None) => {}
         },
         End::Aborted => {
             if let Some(parts) = connection.into_parts()
@@ -132,11 +136,11 @@ fn reset<S: VisitorStream>(stream: &S) {
     }
 }
 
-/// Reads on for a moment after a refusal: closing a socket with unread bytes resets it, and the visitor would lose
-/// the page that says why.
+/// Reads on for a moment after an answer that came before the end of its request: closing a socket with unread bytes
+/// resets it, and the visitor would lose the answer.
 async fn linger<S: VisitorStream>(mut stream: S) {
-    const TIME: Duration = Duration::from_secs(1);
-    const BYTES: usize = 256 * 1024;
+    const TIME: Duration = Duration::from_secs(2);
+    const BYTES: usize = 4 << 20;
     let reading = async {
         stream.shutdown().await?;
         let (mut chunk, mut left) = (vec![0; 8 * 1024], BYTES);

@@ -51,6 +51,11 @@ impl<S> VisitorIo<S> {
         Self { stream, scanner: Scanner::new(max_head), visit }
     }
 
+    /// Whether the visitor is in the middle of a message.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.scanner.position() != Position::Between
+    }
+
     pub(crate) fn into_stream(self) -> S {
         self.stream
     }

@@ -304,9 +304,11 @@ async fn an_answer_before_the_end_of_the_upload_is_passed_on() {
     let (house, tunnel) = House::with_demo(&origin).await;
     let mut visitor = house.visitor().await;
     visitor.send(format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 1000000\r\n\r\nsome")).await;
-    let reply = visitor.reply().await;
-    assert_eq!((reply.status, reply.text()), (401, "no"));
-    visitor.gone().await;
+    let reply = visitor.head().await;
+    assert_eq!(reply.status, 401);
+    // Bytes that were on the way do not make the relay reset the connection under its answer.
+    visitor.send("x".repeat(200_000)).await;
+    assert_eq!(visitor.rest().await.unwrap(), b"no");
     assert_eq!(tunnel.idle_pipes(), 0);
 }
 

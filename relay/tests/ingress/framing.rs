@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use mytunnel_relay::ingress::Limits;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::house::{House, Origin, get, within};
 
 const HOST: &str = "Host: demo.tun.test\r\n";
@@ -208,10 +210,33 @@ async fn http_1_0_visitors_are_served() {
 
 #[tokio::test]
 async fn a_visitor_that_closes_its_half_still_gets_its_answer() {
-    let (house, _) = House::with_demo(&Origin::saying("late")).await;
+    let (go, wait) = tokio::sync::watch::channel(false);
+    let origin = Origin::new(move |_, pipe| {
+        let mut wait = wait.clone();
+        async move {
+            let mut pipe = tokio::io::BufReader::new(pipe);
+            crate::house::read_request(&mut pipe).await;
+            wait.wait_for(|go| *go).await.unwrap();
+            pipe.write_all(crate::house::ok("late").as_bytes()).await.unwrap();
+            let mut rest = Vec::new();
+            drop(pipe.read_to_end(&mut rest).await);
+        }
+    });
+    let (house, tunnel) = House::with_demo(&origin).await;
     let mut visitor = house.visitor().await;
     visitor.send(get("/")).await;
-    tokio::io::AsyncWriteExt::shutdown(&mut visitor.stream).await.unwrap();
+    visitor.stream.shutdown().await.unwrap();
+    within(async {
+        while tunnel.in_flight() == 0 {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+    // Another visitor's turn, so that the end of this one's stream has been seen.
+    assert_eq!(house.ask("GET / HTTP/1.1\r\nHost: x.tun.test\r\n\r\n").await.status, 404);
+    go.send(true).unwrap();
     assert_eq!(visitor.reply().await.text(), "late");
-    within(visitor.gone()).await;
+    // And its connection is not kept for requests that cannot come.
+    let closing = tokio::time::timeout(Duration::from_secs(5), visitor.rest()).await;
+    assert!(closing.expect("closed at once").unwrap().is_empty());
 }
