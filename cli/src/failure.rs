@@ -8,7 +8,7 @@ use std::io;
 
 use mytunnel_keys::api::ErrorDetail;
 use mytunnel_keys::error::Code;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::config::ConfigError;
 use crate::credentials::StoreError;
@@ -25,6 +25,15 @@ pub(crate) struct Failure {
     exit: u8,
     message: String,
     help: String,
+}
+
+/// A failure, for scripts.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorEvent<'a> {
+    event: &'static str,
+    code: &'static str,
+    message: &'a str,
+    help: &'a str,
 }
 
 impl Failure {
@@ -81,8 +90,8 @@ impl Failure {
     }
 
     /// The last line of a failed run with `--json`.
-    pub(crate) fn to_event(&self) -> Value {
-        json!({"event": "error", "code": self.code.name(), "message": self.message, "help": self.help})
+    pub(crate) fn to_event(&self) -> ErrorEvent<'_> {
+        ErrorEvent { event: "error", code: self.code.name(), message: &self.message, help: &self.help }
     }
 }
 
@@ -131,6 +140,7 @@ pub(crate) fn io_help(error: &io::Error) -> &'static str {
             "That disk is read-only: choose another directory, or mount it writable."
         }
         io::ErrorKind::PermissionDenied => "Check who owns it, or choose another directory.",
+        io::ErrorKind::NotADirectory => "Check the path: a part of it is a file.",
         io::ErrorKind::NotFound => "Check the path.",
         _ => "",
     }
@@ -164,12 +174,16 @@ impl From<NoHome> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        let help = match (&error, error.suggestion()) {
-            (_, Some(name)) => format!("Did you mean `{name}`?"),
-            (ConfigError::Read { source, .. }, None) => io_help(source).to_owned(),
-            (ConfigError::Invalid { .. }, None) => "Correct that line.".to_owned(),
-        };
-        Self::usage(chain(&error), help)
+        match &error {
+            ConfigError::Invalid { suggestion, .. } => {
+                let help = suggestion.as_ref().map(|name| format!("Did you mean `{name}`?"));
+                Self::usage(chain(&error), help.unwrap_or_else(|| "Correct that line.".to_owned()))
+            }
+            ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Self::usage(chain(&error), io_help(source))
+            }
+            ConfigError::Read { source, .. } => Self::local(chain(&error), io_help(source)),
+        }
     }
 }
 
@@ -190,10 +204,11 @@ mod tests {
 
     #[test]
     fn the_event_has_what_scripts_rely_on() {
-        let event = Failure::new(Code::NameTaken, "taken").with_help("choose another").to_event();
+        let failure = Failure::new(Code::NameTaken, "taken").with_help("choose another");
+        let event = failure.to_event();
         assert_eq!(
-            event,
-            json!({"event": "error", "code": "NAME_TAKEN", "message": "taken", "help": "choose another"})
+            serde_json::to_value(&event).unwrap(),
+            serde_json::json!({"event": "error", "code": "NAME_TAKEN", "message": "taken", "help": "choose another"})
         );
     }
 

@@ -7,12 +7,14 @@ use mytunnel_keys::token::{ChildToken, Secret, ServerUrl};
 use mytunnel_keys::trust::RootFingerprint;
 use zeroize::Zeroizing;
 
+use crate::commands::projects;
 use crate::commands::share::Access;
-use crate::context::Context;
+use crate::context::{Context, random};
 use crate::credentials::{self, Login};
 use crate::failure::Failure;
+use crate::mint::{self, MintOptions};
 use crate::secrets;
-use crate::session::{check_login, wanted_server};
+use crate::session::{Session, check_login, wanted_server};
 
 /// Whoever shares.
 #[derive(Debug)]
@@ -43,7 +45,11 @@ pub(crate) fn resolve(access: &Access, context: &Context) -> Result<Identity, Fa
     match (Login::load(&context.config_dir()?, wanted.as_ref())?, wanted) {
         (Some(login), _) => {
             check_login(&login)?;
-            Ok(Identity::Key(Box::new(of_login(login))))
+            let holder = match wanted_project(access, context)? {
+                Some(project) => in_project(login, &project)?,
+                None => of_login(login),
+            };
+            Ok(Identity::Key(Box::new(holder)))
         }
         (None, Some(server)) => {
             Err(Failure::new(Code::InvalidKey, format!("this machine is not signed in to {server}"))
@@ -99,6 +105,24 @@ fn of_login(login: Login) -> Holder {
         server: login.server,
         expires_at: login.device.expires_at,
     }
+}
+
+fn wanted_project(access: &Access, context: &Context) -> Result<Option<String>, Failure> {
+    match access.project.as_ref().or(context.env.project.as_ref()) {
+        Some(wanted) => Ok(Some(wanted.clone())),
+        None => Ok(context.person_file()?.project),
+    }
+}
+
+/// A device acts in its account's own project. For another one it makes itself a key, which lives as long as keys
+/// may and is gone with the process.
+fn in_project(login: Login, wanted: &str) -> Result<Holder, Failure> {
+    let (root, server) = (login.root, login.server.clone());
+    let session = Session::of_login(login);
+    let project = projects::find(&session, wanted)?.id;
+    let seed = Seed::from_bytes(random()?);
+    let answer = mint::ask(&session, &seed, &MintOptions::for_one_share(), Some(project))?;
+    Ok(Holder { seed, certificate: answer.certificate, root, server, expires_at: answer.expires_at })
 }
 
 fn check_project(token: &ChildToken, wanted: Option<&str>) -> Result<(), Failure> {

@@ -37,6 +37,13 @@ pub(crate) struct MintOptions {
     pub(crate) output_env: bool,
 }
 
+impl MintOptions {
+    /// A key for as long as keys may live, that no other process will use.
+    pub(crate) fn for_one_share() -> Self {
+        Self { ttl: span::MAX_TTL, scope: None, subdomain: Vec::new(), portable: false, output_env: false }
+    }
+}
+
 /// A key that was just made.
 pub(crate) struct Minted {
     pub(crate) token: Zeroizing<String>,
@@ -54,17 +61,7 @@ pub(crate) fn mint(
     let seed = Seed::from_bytes(random()?);
     let config = context.config_dir()?;
     let pending = if options.portable { None } else { Some(PendingSeed::write(&config, &seed)?) };
-    let request = Mint {
-        public_key: seed.public(),
-        ttl: options.ttl,
-        project,
-        scopes: options.scope,
-        hosts: options.subdomain.clone(),
-        budget_cents: None,
-        bound: !options.portable,
-        replaces: None,
-    };
-    let answer: MintAnswer = session.post("/mint", &request)?;
+    let answer = ask(session, &seed, options, project)?;
     let secret = match pending {
         Some(pending) => {
             pending.keep(&config, answer.serial)?;
@@ -75,6 +72,26 @@ pub(crate) fn mint(
     let token =
         ChildToken::new(secret, answer.certificate.clone(), *session.root(), session.server().clone())?;
     Ok(Minted { token: token.into_token().to_text(), answer, bound: !options.portable })
+}
+
+/// Asks for a certificate for the public half of a pair that was made here.
+pub(crate) fn ask(
+    session: &Session,
+    seed: &Seed,
+    options: &MintOptions,
+    project: Option<ProjectId>,
+) -> Result<MintAnswer, Failure> {
+    let request = Mint {
+        public_key: seed.public(),
+        ttl: options.ttl,
+        project,
+        scopes: options.scope,
+        hosts: options.subdomain.clone(),
+        budget_cents: None,
+        bound: !options.portable,
+        replaces: None,
+    };
+    session.post("/mint", &request)
 }
 
 /// Prints a key in the form that was asked for.

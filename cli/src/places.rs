@@ -11,7 +11,7 @@
 //! DATA_DIR/                       database and keys of `mytunnel relay`
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mytunnel_keys::token::ServerUrl;
 
@@ -64,10 +64,6 @@ impl ConfigDir {
     pub(crate) fn run(&self) -> PathBuf {
         self.0.join("run")
     }
-
-    pub(crate) fn root(&self) -> &Path {
-        &self.0
-    }
 }
 
 /// `$XDG_DATA_HOME/mytunnel`, else `~/.local/share/mytunnel`.
@@ -83,19 +79,21 @@ fn file_stem(server: &ServerUrl) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn the_explicit_directory_wins_then_xdg_then_home() {
         let home = Environment { home: Some("/home/u".into()), ..Environment::default() };
-        assert_eq!(ConfigDir::resolve(&home).unwrap().root(), Path::new("/home/u/.config/mytunnel"));
+        assert_eq!(ConfigDir::resolve(&home).unwrap().0, Path::new("/home/u/.config/mytunnel"));
         assert_eq!(default_data_dir(&home).unwrap(), Path::new("/home/u/.local/share/mytunnel"));
 
         let xdg = Environment { xdg_config_home: Some("/x".into()), ..home };
-        assert_eq!(ConfigDir::resolve(&xdg).unwrap().root(), Path::new("/x/mytunnel"));
+        assert_eq!(ConfigDir::resolve(&xdg).unwrap().0, Path::new("/x/mytunnel"));
 
         let explicit = Environment { config_dir: Some("/e".into()), ..xdg };
-        assert_eq!(ConfigDir::resolve(&explicit).unwrap().root(), Path::new("/e"));
+        assert_eq!(ConfigDir::resolve(&explicit).unwrap().0, Path::new("/e"));
         assert!(ConfigDir::resolve(&Environment::default()).is_err());
     }
 

@@ -24,7 +24,6 @@ pub(crate) struct Report {
 pub(crate) enum Style {
     Strong,
     Faint,
-    Good,
     Warning,
     Error,
 }
@@ -34,7 +33,6 @@ impl Style {
         match self {
             Self::Strong => "1",
             Self::Faint => "2",
-            Self::Good => "32",
             Self::Warning => "1;33",
             Self::Error => "1;31",
         }

@@ -44,7 +44,8 @@ impl Session {
         Ok(Some(Self::of_login(login)))
     }
 
-    fn of_login(login: Login) -> Self {
+    /// The person whose device this is.
+    pub(crate) fn of_login(login: Login) -> Self {
         let signer = Signer { seed: login.seed, serial: login.device.serial, cluster: login.device.cluster };
         Self { api: Api::new(&login.server), signer, server: login.server, root: login.root }
     }

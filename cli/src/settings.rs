@@ -163,7 +163,8 @@ mod tests {
         let env = Environment { home: Some("/home/u".into()), ..Environment::default() };
         let context = Context { env, report: Report::new(true, true) };
         let line = std::iter::once(&"relay").chain(line);
-        RelaySettings::resolve(&Line::try_parse_from(line).unwrap().relay, &context)
+        let line = Line::try_parse_from(line).map_err(|error| Failure::usage(error.to_string(), ""))?;
+        RelaySettings::resolve(&line.relay, &context)
     }
 
     #[test]

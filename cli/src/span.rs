@@ -1,5 +1,9 @@
 //! Lengths of time as people write them: `90s`, `30m`, `1h`, `1h30m`, `2d`.
 
+/// Shortest and longest life of a child key, in seconds.
+const MIN_TTL: u64 = 60;
+pub(crate) const MAX_TTL: u64 = 86_400;
+
 /// Reads a length of time into seconds. A bare number is refused: `--ttl 3600` and `--ttl 60` look alike,
 /// and one of them is a mistake.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
@@ -35,7 +39,7 @@ fn expected(text: &str) -> String {
 /// The life of a child key in seconds: one minute to 24 hours.
 pub(crate) fn parse_ttl(text: &str) -> Result<u64, String> {
     let seconds = parse(text)?;
-    if (60..=86_400).contains(&seconds) {
+    if (MIN_TTL..=MAX_TTL).contains(&seconds) {
         Ok(seconds)
     } else {
         Err(format!("a child key lives between 1m and 24h, not {}", human(seconds)))

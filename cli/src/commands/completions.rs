@@ -4,7 +4,6 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::args::Cli;
-use crate::failure::Failure;
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
@@ -16,9 +15,8 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "mytunnel", &mut script);
     crate::report::raw(&script);
-    Ok(())
 }

@@ -4,7 +4,7 @@ mod revoke;
 mod view;
 
 use clap::Subcommand;
-use mytunnel_keys::api::{TokenRow, Tokens};
+use mytunnel_keys::api::{JoinToken, Projects, TokenRow, Tokens};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{ProjectId, Serial};
 use mytunnel_keys::token::Token;
@@ -14,6 +14,7 @@ use crate::context::{Context, now};
 use crate::failure::Failure;
 use crate::mint::{self, MintOptions};
 use crate::session::Session;
+use crate::span;
 
 /// Make, see and revoke keys
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,8 @@ enum KeysCommand {
     /// Show one key
     Show(ShowArgs),
     Revoke(revoke::Args),
+    /// Make a token with which one relay joins this coordinator, once
+    JoinToken(JoinTokenArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +47,16 @@ struct CreateArgs {
 
     #[command(flatten)]
     options: MintOptions,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct JoinTokenArgs {
+    /// Time in which it has to be used
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span::parse)]
+    ttl: u64,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -66,6 +79,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         KeysCommand::Tree(args) => list(args, context, view::tree),
         KeysCommand::Show(args) => show(args, context),
         KeysCommand::Revoke(args) => revoke::run(args, context),
+        KeysCommand::JoinToken(args) => join_token(args, context),
     }
 }
 
@@ -74,6 +88,15 @@ fn create(args: &CreateArgs, context: &Context) -> Result<(), Failure> {
     let project = project_of_person(context, &session, args.project.as_deref())?;
     let minted = mint::mint(context, &session, &args.options, Some(project))?;
     mint::print(context, &args.options, &minted);
+    Ok(())
+}
+
+fn join_token(args: &JoinTokenArgs, context: &Context) -> Result<(), Failure> {
+    let session = Session::signed_in(context, args.server.server.as_deref())?;
+    let answer: JoinToken = session.post(&format!("/relays/join-tokens?ttl={}", args.ttl), &())?;
+    context.report.object(&answer);
+    context.report.line(&answer.token);
+    context.report.note("Start the relay with it: mytunnel relay --domain DOMAIN --join-file FILE");
     Ok(())
 }
 
@@ -87,7 +110,7 @@ pub(crate) fn project_of_person(
     if let Some(wanted) = flag.or(context.env.project.as_deref()).or(file.as_deref()) {
         return Ok(projects::find(session, wanted)?.id);
     }
-    let answer: mytunnel_keys::api::Projects = session.get("/projects")?;
+    let answer: Projects = session.get("/projects")?;
     match answer.projects.as_slice() {
         [project] => Ok(project.id.clone()),
         [] => Err(Failure::usage("there is no project yet", "Create one: mytunnel projects create NAME")),

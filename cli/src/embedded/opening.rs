@@ -63,7 +63,12 @@ pub(super) fn is_taken(error: &StartError, http: SocketAddr) -> bool {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
-        Self::local(chain(&error), error.help())
+        let help = if let OpenError::KeyExposed { path, .. } = &error {
+            format!("Run `chmod 600 {}`.", path.display())
+        } else {
+            sentence(&error.help())
+        };
+        Self::local(chain(&error), help)
     }
 }
 
@@ -91,17 +96,31 @@ impl From<StartError> for Failure {
     }
 }
 
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).chain(['.']).collect()
+}
+
 /// The error of the system somewhere behind an error.
 fn io_source(error: &dyn std::error::Error) -> Option<&io::Error> {
     std::iter::successors(error.source(), |error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// What kind of error of the system it is. Some libraries wrap it in a way that leaves only its text.
+fn kind(error: &io::Error) -> io::ErrorKind {
+    let number = || error.to_string().rsplit_once("(os error ")?.1.strip_suffix(')')?.parse().ok();
+    if error.kind() != io::ErrorKind::Other {
+        return error.kind();
+    }
+    number().map_or(io::ErrorKind::Other, |number| io::Error::from_raw_os_error(number).kind())
 }
 
 /// Words for an address that cannot be listened on.
 pub(crate) fn cannot_listen(addr: &impl std::fmt::Display, why: Option<&io::Error>) -> Failure {
     let text = addr.to_string();
     let flag = if text.starts_with('/') { "--p2p" } else { "--http or --https" };
-    let kind = why.map(io::Error::kind);
-    let (why, help) = match kind {
+    let (why, help) = match why.map(kind) {
         Some(io::ErrorKind::AddrInUse) => (
             "another program listens there".to_owned(),
             format!("Stop it, or choose another port with {flag} (port 0 takes a free one)."),
@@ -151,6 +170,14 @@ mod tests {
         assert!(of("localhost", "0.0.0.0:4001").is_empty());
         assert!(of("t.example", "127.0.0.1:4001").is_empty());
         assert!(of("t.example", "0.0.0.0:0").is_empty());
+    }
+
+    #[test]
+    fn the_systems_error_is_known_behind_others() {
+        let wrapped = io::Error::other(io::Error::from_raw_os_error(98).to_string());
+        assert_eq!(kind(&wrapped), io::Error::from_raw_os_error(98).kind());
+        assert_eq!(kind(&io::ErrorKind::NotFound.into()), io::ErrorKind::NotFound);
+        assert_eq!(kind(&io::Error::other("something else")), io::ErrorKind::Other);
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! The real binary, as people and scripts meet it: what it prints where, and with which status it ends.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod delegation;
 mod errors;
 mod help;
 mod program;
+mod relay;
+mod share;

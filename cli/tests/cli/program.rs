@@ -14,34 +14,34 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A user.
-pub struct User {
+pub(crate) struct User {
     home: TempDir,
 }
 
 /// What a program left.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ended {
     /// The last line of stdout as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let line = self.stdout.lines().last().unwrap_or_else(|| panic!("nothing on stdout: {self:?}"));
         serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))
     }
 
     #[track_caller]
-    pub fn succeeded(self) -> Self {
+    pub(crate) fn succeeded(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
     /// Failed with this code and status, saying so with a remedy.
     #[track_caller]
-    pub fn failed(self, code: &str, exit: i32) -> Value {
+    pub(crate) fn failed(self, code: &str, exit: i32) -> Value {
         let event = self.json();
         assert_eq!(
             (event["event"].as_str(), event["code"].as_str()),
@@ -57,16 +57,16 @@ impl Ended {
 }
 
 impl User {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { home: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     /// A command of this user, with nothing of the tester's surroundings in it.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mytunnel"));
         command.args(args).current_dir(self.home.path()).stdin(Stdio::null());
         command.env_clear().env("HOME", self.home.path()).env("MYTUNNEL_CONFIG_DIR", self.path("config"));
@@ -77,28 +77,28 @@ impl User {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, args: &[&str]) -> Ended {
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
         self.run_with(args, &[])
     }
 
-    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
+    pub(crate) fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
         let output = self.command(args).envs(env.iter().copied()).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
     /// Starts a command that goes on.
-    pub fn start(&self, args: &[&str]) -> Running {
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
         self.start_with(args, &[])
     }
 
-    pub fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
+    pub(crate) fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
         Running::of(self.command(args).envs(env.iter().copied()))
     }
 }
 
 /// A program that runs; it is killed when this is dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     readers: Vec<JoinHandle<String>>,
@@ -126,13 +126,13 @@ impl Running {
         Self { child, lines, readers: vec![out, err] }
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The next line of stdout.
     #[track_caller]
-    pub fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         self.lines
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|error| panic!("no line: {error}; {:?}", self.leave()))
@@ -140,7 +140,7 @@ impl Running {
 
     /// The next line of stdout that is this event.
     #[track_caller]
-    pub fn event(&mut self, event: &str) -> Value {
+    pub(crate) fn event(&mut self, event: &str) -> Value {
         loop {
             let line = self.line();
             let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
@@ -152,14 +152,14 @@ impl Running {
     }
 
     /// Sends a signal by its name and waits for the end.
-    pub fn signal(mut self, name: &str) -> Ended {
+    pub(crate) fn signal(mut self, name: &str) -> Ended {
         let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
         assert!(sent.success());
         self.leave_by_itself()
     }
 
     /// Waits for the end.
-    pub fn ended(mut self) -> Ended {
+    pub(crate) fn ended(mut self) -> Ended {
         self.leave_by_itself()
     }
 

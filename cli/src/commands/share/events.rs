@@ -112,7 +112,7 @@ impl Teller {
         self.away = false;
         if self.shown.as_ref() != Some(url) {
             self.report.line(self.report.styled(Style::Strong, url));
-            self.report.note(format_args!("Sharing {}. Ctrl-C ends it.", self.target));
+            self.report.note(sharing(&self.target, ready.expires_at.saturating_sub(now())));
             self.shown = Some(url.clone());
         }
     }
@@ -124,5 +124,41 @@ impl Teller {
             self.report.note(format_args!("Connection lost ({reason}); trying to get it back …"));
         }
         self.away = true;
+    }
+}
+
+/// A key that ends today ends the share with it, which is worth knowing at its start.
+fn sharing(target: &str, left: u64) -> String {
+    if left > span::MAX_TTL {
+        return format!("Sharing {target}. Ctrl-C ends it.");
+    }
+    format!("Sharing {target}, for the {} that its key lives. Ctrl-C ends it.", span::human(left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_ends_today_is_mentioned() {
+        assert_eq!(sharing("/site", 30 * 86_400), "Sharing /site. Ctrl-C ends it.");
+        assert_eq!(
+            sharing("/site", 3540),
+            "Sharing /site, for the 59 min that its key lives. Ctrl-C ends it."
+        );
+    }
+
+    #[test]
+    fn events_have_the_fields_that_scripts_rely_on() {
+        let told = |event: &Event<'_>| serde_json::to_value(event).unwrap();
+        let closed = told(&Event::Closed { code: Some("KEY_REVOKED"), reason: "revoked" });
+        assert_eq!(
+            closed,
+            serde_json::json!({"event": "closed", "code": "KEY_REVOKED", "reason": "revoked"})
+        );
+        let path = told(&Event::Path { path: "relayed".to_owned(), rtt_ms: 1.5, reason: "r" });
+        assert_eq!(path["event"], "path");
+        let again = serde_json::to_string(&Event::Reconnecting { attempt: 2, reason: "r" }).unwrap();
+        assert!(again.starts_with(r#"{"event":"reconnecting","attempt":2"#), "{again}");
     }
 }

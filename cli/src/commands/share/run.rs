@@ -234,6 +234,7 @@ impl From<Closed> for Failure {
 }
 
 impl From<ShareError> for Failure {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other refusal is told in its own words")]
     fn from(error: ShareError) -> Self {
         match error {
             ShareError::Refused(closed) => closed.into(),
