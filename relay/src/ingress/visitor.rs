@@ -30,10 +30,19 @@ use super::{
 enum End {
     /// As HTTP wants it; the connection may have been upgraded.
     Done,
+    /// With hyper's own answer to what is no request.
+    Refused,
     /// In the middle of something: the visitor must not take what it has for the whole.
     Aborted,
     /// Nobody waits for anything on it.
     Closed,
+}
+
+impl End {
+    fn failed(error: &hyper::Error) -> Self {
+        tracing::debug!(%error, "visitor connection failed");
+        if error.is_parse() { Self::Refused } else { Self::Aborted }
+    }
 }
 
 /// Hyper's settings, the same for every connection.
@@ -65,22 +74,33 @@ pub(crate) async fn serve<S: VisitorStream>(
     let io = TokioIo::new(VisitorIo::new(stream, Arc::clone(&visit), shared.limits.head_bytes));
     let mut connection = http1.serve_connection(io, service).with_upgrades();
 
+    let end = drive(&mut connection, &visit, |connection| connection.graceful_shutdown()).await;
+    let upgrade = visit.take_upgrade();
+    let io = connection.into_parts().map(|parts| parts.io.into_inner());
+    match (end, upgrade, io) {
+        (End::Done, Some(upgrade), _) => take_over::<S>(upgrade, &visit).await,
+        (End::Done | End::Refused, None, Some(io)) if io.is_unfinished() => linger(io.into_stream()).await,
+        (End::Aborted, _, Some(io)) if visit.is_close_delimited() => reset(&io.into_stream()),
+        (End::Done | End::Refused | End::Aborted | End::Closed, _, _) => {}
+    }
+}
+
+/// Polls `connection` and the watchdog over it until either ends it. `close` tells it to take no further request.
+async fn drive<C>(connection: &mut C, visit: &Visit, close: impl Fn(Pin<&mut C>)) -> End
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+{
     let mut watchdog = pin!(tokio::time::sleep_until(visit.armed()));
     let mut closing = false;
-    let end = std::future::poll_fn(|cx| {
+    std::future::poll_fn(|cx| {
         visit.register(cx.waker());
         loop {
-            match Pin::new(&mut connection).poll(cx) {
-                Poll::Ready(Ok(())) => return Poll::Ready(End::Done),
-                Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "visitor connection failed");
-                    return Poll::Ready(End::Aborted);
-                }
-                Poll::Pending => {}
+            if let Poll::Ready(done) = Pin::new(&mut *connection).poll(cx) {
+                return Poll::Ready(done.map_or_else(|error| End::failed(&error), |()| End::Done));
             }
             if visit.is_last_request() && !closing {
                 closing = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                close(Pin::new(&mut *connection));
                 continue;
             }
             if visit.is_aborted() || (visit.is_cut() && visit.stage() == Stage::Responding) {
@@ -98,28 +118,7 @@ pub(crate) async fn serve<S: VisitorStream>(
             }
         }
     })
-    .await;
-
-    match end {
-        End::Done => match (visit.take_upgrade(), connection.into_parts()) {
-            (Some(upgrade), _) => take_over::<S>(upgrade, &visit).await,
-            (None, Some(parts)) => {
-                let io = parts.io.into_inner();
-                if io.is_unfinished() {
-                    linger(io.into_stream()).await;
-                }
-            }
-            (None, None) => {}
-        },
-        End::Aborted => {
-            if let Some(parts) = connection.into_parts()
-                && visit.is_close_delimited()
-            {
-                reset(&parts.io.into_inner().into_stream());
-            }
-        }
-        End::Closed => {}
-    }
+    .await
 }
 
 async fn take_over<S: VisitorStream>(mut upgrade: upgrade::Upgrade, visit: &Visit) {
