@@ -140,7 +140,10 @@ impl Follower {
             }
             if let Some(link) = link.take() {
                 *stood = true;
-                tracing::info!(epoch = reader.position().map(|at| at.epoch), "following the coordinator's feed");
+                tracing::info!(
+                    epoch = reader.position().map(|at| at.epoch),
+                    "following the coordinator's feed"
+                );
                 self.tell(News::Linked(link)).await?;
             }
             self.tell(News::Accepted(accepted)).await?;

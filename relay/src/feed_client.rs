@@ -51,7 +51,7 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest body of a failure that is read.
 const MAX_FAILURE: usize = 16 * 1024;
 
-/// See the [module documentation](self).
+/// A coordinator that is followed over HTTP.
 #[derive(Debug)]
 pub struct RemoteCoordinator {
     caller: Arc<Caller>,

