@@ -76,10 +76,10 @@ codes! {
         "Use 1 to 63 of a-z, 0-9 and '-', not at the ends; some names such as www and admin are reserved.";
     /// The credential has as many tunnels as it may have at one time.
     TunnelLimit "TUNNEL_LIMIT" "tunnel_limit" 4 403
-        "Close a tunnel of this key first (`mytunnel tunnels list`), or mint one key for each tunnel.";
+        "Close the other tunnel of this key first (`mytunnel status`), or mint one key for each tunnel.";
     /// The key's or its parent's budget for the month is spent, or frozen.
     BudgetExceeded "BUDGET_EXCEEDED" "budget_exceeded" 5 402
-        "Ask the owner to raise it with `mytunnel keys budget KEY --cents N`, or wait for the next month (UTC).";
+        "Ask the owner of the project to raise it, or wait for the next month (UTC).";
     /// The tenant's plan does not contain this.
     UpgradeRequired "UPGRADE_REQUIRED" "upgrade_required" 4 402
         "Ask the operator of this server for a plan that contains it.";
@@ -91,13 +91,13 @@ codes! {
         "Wait a minute, then try again.";
     /// The relay does not answer.
     RelayUnreachable "RELAY_UNREACHABLE" "relay_unreachable" 6 502
-        "Run `mytunnel doctor`: it checks DNS, UDP, TCP and the relay's address.";
+        "Check this machine's network, and that the relay runs and its port for nodes is open; then try again.";
     /// The relay has been cut off from its coordinator for too long to vouch for anybody.
     RelayStale "RELAY_STALE" "relay_stale" 6 503
         "Wait for the relay to reach its coordinator again, or use another relay; the operator sees why in `mytunnel status`.";
     /// The coordinator does not answer.
     CoordinatorUnreachable "COORDINATOR_UNREACHABLE" "coordinator_unreachable" 6 503
-        "Check MYTUNNEL_SERVER and the network with `mytunnel doctor`, then try again.";
+        "Check the address in MYTUNNEL_SERVER and this machine's network, then try again.";
     /// The local service behind the tunnel does not answer.
     TargetUnreachable "TARGET_UNREACHABLE" "target_unreachable" 7 502
         "Start the local service, or correct the port or address given to `mytunnel share`.";
@@ -118,7 +118,7 @@ codes! {
         "Correct the field that the message names; `/api/v1/openapi.json` describes every route.";
     /// There is no such thing, or it is not yours to see.
     NotFound "NOT_FOUND" "not_found" 1 404
-        "Check the name or id with `mytunnel tunnels list`, `mytunnel keys list` or `mytunnel projects list`.";
+        "Check the name or id with `mytunnel keys list` or `mytunnel projects list`.";
     /// Something failed inside; the log of the server has the cause.
     Internal "INTERNAL" "internal" 1 500
         "Try again; if it stays, the server's log has the cause.";
