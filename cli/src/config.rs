@@ -3,11 +3,15 @@
 //! Every key is known or an error that names the line and the nearest known key; a file that cannot be
 //! understood whole changes nothing.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+pub(crate) use self::limits::LimitsFile;
 
 /// No file of settings is larger; a larger one is not ours.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -22,7 +26,7 @@ pub(crate) struct PersonFile {
     pub(crate) project: Option<String>,
 }
 
-/// `relay.toml`: one key for each flag of `mytunnel relay`.
+/// `relay.toml`: one key for each flag of `mytunnel relay`, and the limits.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RelayFile {
@@ -34,6 +38,8 @@ pub(crate) struct RelayFile {
     pub(crate) console: Option<String>,
     pub(crate) coordinator: Option<String>,
     pub(crate) join: Option<SecretRef>,
+    #[serde(default)]
+    pub(crate) limits: LimitsFile,
 }
 
 /// A secret is never in a file of settings, only where it is: `{ env = "NAME" }` or `{ file = "PATH" }`.

@@ -12,13 +12,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mytunnel_coordinator::{Config as CoordinatorConfig, Coordinator, StoreConfig};
+use mytunnel_coordinator::{
+    Config as CoordinatorConfig, Coordinator, Limits as CoordinatorLimits, StoreConfig,
+};
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::Trust;
 use mytunnel_relay::ingress::ConsoleService;
-use mytunnel_relay::{Authority, Config as RelayConfig, Relay};
+use mytunnel_relay::{Authority, Config as RelayConfig, Limits as RelayLimits, Relay};
 
 use self::authority::InProcess;
 pub(crate) use self::console::service;
@@ -34,6 +36,7 @@ pub(crate) struct Plan {
     pub(crate) database: Option<PathBuf>,
     /// Where people reach the coordinator, as far as it is known before the sockets are bound.
     pub(crate) url: ServerUrl,
+    pub(crate) limits: CoordinatorLimits,
     pub(crate) relay: RelayPlan,
 }
 
@@ -48,6 +51,7 @@ pub(crate) struct RelayPlan {
     pub(crate) console: Option<String>,
     /// Where the relay keeps its key and how far the feed had come.
     pub(crate) data: Option<PathBuf>,
+    pub(crate) limits: RelayLimits,
 }
 
 /// Both, running.
@@ -61,7 +65,8 @@ impl Embedded {
     /// Starts both. A failure leaves nothing running.
     pub(crate) async fn start(plan: Plan) -> Result<Self, Failure> {
         let store = plan.database.clone().map_or(StoreConfig::Memory, StoreConfig::Sqlite);
-        let config = CoordinatorConfig::new(store, plan.cluster.clone(), plan.url.clone());
+        let mut config = CoordinatorConfig::new(store, plan.cluster.clone(), plan.url.clone());
+        config.limits = plan.limits.clone();
         let coordinator = Arc::new(Coordinator::open(config).await?);
         match start_relay(&coordinator, &plan).await {
             Ok(relay) => Ok(Self { coordinator, relay }),
@@ -124,6 +129,7 @@ pub(crate) async fn relay(
             config.console.clone_from(console);
         }
         config.console_service.clone_from(&service);
+        config.limits = plan.limits.clone();
         match Relay::start(config).await {
             Ok(relay) => return Ok(relay),
             Err(error) if opening::is_taken(&error, http) => taken = Some(error),

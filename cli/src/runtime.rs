@@ -6,9 +6,13 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Failure, chain};
+use crate::report::Report;
 
-/// How long a process may take to say goodbye.
+/// How long requests under way may take to end when a process is told to stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// A goodbye that takes longer than this is explained.
+const REMINDER: Duration = Duration::from_secs(1);
 
 /// Runs a command to its end on a multi-threaded runtime.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -45,12 +49,18 @@ impl StopSignals {
         }
     }
 
-    /// Lets `goodbye` finish, but no longer than the grace time and only until a second signal.
-    pub(crate) async fn while_leaving(&mut self, goodbye: impl Future<Output = ()>) {
+    /// Lets `goodbye` finish, but no longer than `limit` and only until a second signal.
+    pub(crate) async fn leave(&mut self, limit: Duration, report: Report, goodbye: impl Future<Output = ()>) {
+        let reminded = async {
+            tokio::time::sleep(REMINDER).await;
+            report.note("Waiting for requests under way to end; Ctrl-C again ends at once.");
+            tokio::time::sleep(limit.saturating_sub(REMINDER)).await;
+            tracing::warn!("left before everything was closed");
+        };
         tokio::select! {
             () = goodbye => {}
             () = self.next() => {}
-            () = tokio::time::sleep(GRACE) => tracing::warn!("left before everything was closed"),
+            () = reminded => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
 use zeroize::Zeroizing;
 
 use crate::commands::relay::Args as RelayArgs;
-use crate::config::{self, RelayFile, SecretRef};
+use crate::config::{self, LimitsFile, RelayFile, SecretRef};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::places::default_data_dir;
@@ -29,6 +29,7 @@ pub(crate) struct RelaySettings {
     /// Host of the API and the sign-in.
     pub(crate) console: String,
     pub(crate) authority: AuthoritySettings,
+    pub(crate) limits: LimitsFile,
 }
 
 /// Whose authority a relay follows.
@@ -64,6 +65,7 @@ impl RelaySettings {
             console: console(args.console.clone().or(file.console), &domain)?,
             authority: authority(args, context, file.coordinator, file.join.as_ref())?,
             domain,
+            limits: file.limits,
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::control::serve_status;
 use crate::embedded::cannot_listen;
 use crate::failure::Failure;
 use crate::report::Style;
-use crate::runtime::{StopSignals, block_on};
+use crate::runtime::{GRACE, StopSignals, block_on};
 use crate::{http_server, server};
 
 /// Run the coordinator alone; relays join it with a token
@@ -106,14 +106,13 @@ async fn serve(args: &Args, given: Option<ServerUrl>, context: &Context) -> Resu
     ask_for_owner(context.report, &url, code);
 
     signals.next().await;
-    context.report.note("Stopping …");
     let leave = async {
         // First the store: it ends the feeds, which the connections are waiting for.
         coordinator.shutdown().await;
         stop.cancel();
         while tasks.join_next().await.is_some() {}
     };
-    signals.while_leaving(leave).await;
+    signals.leave(GRACE, context.report, leave).await;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use mytunnel_keys::api::{JoinToken, Projects, TokenRow, Tokens};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{ProjectId, Serial};
 use mytunnel_keys::token::Token;
+use serde::Deserialize;
 
 use crate::commands::projects::{self, ServerArgs};
 use crate::context::{Context, now};
@@ -29,14 +30,24 @@ enum KeysCommand {
     /// Make a child key, as the person you are signed in as
     Create(CreateArgs),
     /// List all keys: whose, until when, what is up with them
-    List(ServerArgs),
+    List(ListArgs),
     /// List all keys under the key that made them
-    Tree(ServerArgs),
+    Tree(ListArgs),
     /// Show one key
     Show(ShowArgs),
     Revoke(revoke::Args),
     /// Make a token with which one relay joins this coordinator, once
     JoinToken(JoinTokenArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// Also keys that ended more than a day ago
+    #[arg(long)]
+    all: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -122,17 +133,39 @@ pub(crate) fn project_of_person(
 }
 
 fn list(
-    args: &ServerArgs,
+    args: &ListArgs,
     context: &Context,
     lines: impl Fn(&[TokenRow], u64) -> Vec<String>,
 ) -> Result<(), Failure> {
-    let session = Session::person_or_master(context, args.server.as_deref())?;
-    let answer: Tokens = session.get("/tokens")?;
+    let session = Session::person_or_master(context, args.server.server.as_deref())?;
+    let answer = all(&session, args.all)?;
     context.report.object(&answer);
     for line in lines(&answer.keys, now()) {
         context.report.line(line);
     }
     Ok(())
+}
+
+/// A page of keys; `next` says where the one after it begins.
+#[derive(Debug, Deserialize)]
+struct Page {
+    #[serde(flatten)]
+    tokens: Tokens,
+    next: Option<String>,
+}
+
+/// Every key, page by page.
+fn all(session: &Session, ended: bool) -> Result<Tokens, Failure> {
+    let mut tokens = Tokens { keys: Vec::new() };
+    let mut after = String::new();
+    loop {
+        let page: Page = session.get(&format!("/tokens?all={ended}{after}"))?;
+        tokens.keys.extend(page.tokens.keys);
+        match page.next {
+            Some(next) => after = format!("&after={next}"),
+            None => return Ok(tokens),
+        }
+    }
 }
 
 fn show(args: &ShowArgs, context: &Context) -> Result<(), Failure> {

@@ -49,6 +49,10 @@ pub(crate) struct Args {
     device: Option<String>,
 }
 
+const SETUP_HELP: &str =
+    "Use the code that the relay printed at its last start; once there is an owner, sign in without one.";
+const PASSWORD_HELP: &str = "Check the e-mail address and the password.";
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let Some(server) = wanted_server(context, args.url.as_deref())? else {
         return Err(Failure::usage("which relay?", "Give its address: mytunnel login https://relay.example"));
@@ -123,13 +127,18 @@ fn password(args: &Args, context: &Context) -> Result<Zeroizing<String>, Failure
 
 fn sign_in(api: &Api, code: Option<&str>, email: &str, password: &str) -> Result<Zeroizing<String>, Failure> {
     let (email, password) = (email.to_owned(), password.to_owned());
-    let answer: LoginAnswer = match code {
+    let (answer, help) = match code.map(str::trim) {
+        Some("") => return Err(Failure::usage("the setup code is empty", SETUP_HELP)),
         Some(code) => {
-            let code = code.trim().to_owned();
-            api.post(As::Anyone, "/auth/setup", &Setup { code, email, password })?
+            let setup = Setup { code: code.to_owned(), email, password };
+            (api.post(As::Anyone, "/auth/setup", &setup), SETUP_HELP)
         }
-        None => api.post(As::Anyone, "/auth/login", &api::Login { email, password })?,
+        None => (api.post(As::Anyone, "/auth/login", &api::Login { email, password }), PASSWORD_HELP),
     };
+    let answer = answer.map_err(|failure| match failure.code() == Code::InvalidKey {
+        true => failure.with_help(help),
+        false => failure,
+    })?;
     match answer {
         LoginAnswer::Access { access_token } => Ok(Zeroizing::new(access_token)),
         LoginAnswer::Mfa { .. } => Err(Failure::new(

@@ -4,6 +4,7 @@ mod ready;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mytunnel_coordinator::Endpoints;
 use mytunnel_keys::error::Code;
@@ -21,6 +22,9 @@ use crate::failure::{Failure, chain};
 use crate::report::Report;
 use crate::runtime::{StopSignals, block_on};
 use crate::settings::{AuthoritySettings, RelaySettings};
+
+/// More than the relay's own grace times together; what takes longer than that is stuck.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Run a relay: accounts, keys, tunnels and the public web addresses, in one process
 #[derive(Debug, clap::Args)]
@@ -103,6 +107,7 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
         cluster: settings.domain.clone(),
         database: Some(settings.data.join("coordinator.db")),
         url: ready::console_url(&settings.console, settings.http.port())?,
+        limits: settings.limits.coordinator(),
         relay: RelayPlan { console: Some(settings.console.clone()), ..plan(settings) },
     })
     .await?;
@@ -113,7 +118,7 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
     let code = embedded.coordinator.setup_code();
     let code = code.as_ref().map(|code| code.as_str());
     let outcome = up(settings, &mut embedded.relay, &url, code, &mut signals, context).await;
-    signals.while_leaving(embedded.shutdown()).await;
+    signals.leave(GRACE, context.report, embedded.shutdown()).await;
     outcome
 }
 
@@ -127,7 +132,7 @@ async fn member(
     let mut signals = StopSignals::install()?;
     let mut relay = embedded::relay(&joined.member, joined.authority, &plan(settings), None).await?;
     let outcome = up(settings, &mut relay, server, None, &mut signals, context).await;
-    signals.while_leaving(relay.shutdown()).await;
+    signals.leave(GRACE, context.report, relay.shutdown()).await;
     outcome
 }
 
@@ -138,6 +143,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         p2p: settings.p2p,
         console: None,
         data: Some(settings.data.clone()),
+        limits: settings.limits.relay(),
     }
 }
 
@@ -163,7 +169,6 @@ async fn up(
         }
     };
     stop.cancel();
-    context.report.note("Stopping …");
     tasks.shutdown().await;
     outcome
 }

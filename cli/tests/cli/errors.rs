@@ -1,6 +1,8 @@
 //! What goes wrong before a relay is even asked: each case has its code, its status and its remedy.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::thread::JoinHandle;
 
 use crate::program::User;
 
@@ -20,19 +22,41 @@ fn a_server_that_does_not_answer_is_unreachable() {
     assert!(event["message"].as_str().unwrap().contains(&address), "{event}");
 }
 
-#[test]
-fn a_server_that_is_none_of_ours_is_told_apart() {
+/// A server that answers one request with this.
+fn answering(answer: String) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || {
-        use std::io::{Read, Write};
         let (mut stream, _) = listener.accept().unwrap();
+        // The whole request fits into one read: its body is a hundred bytes.
         let _ = stream.read(&mut [0; 4096]);
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello").unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
     });
+    (address, server)
+}
+
+#[test]
+fn a_server_that_is_none_of_ours_is_told_apart() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    let (address, server) = answering(answer.to_owned());
     let login = ["login", &address, "--email", "a@b.example", "--json"];
     let event = User::new().run_with(&login, &[PASSWORD]).failed("COORDINATOR_UNREACHABLE", 6);
     assert!(event["message"].as_str().unwrap().contains("not a mytunnel coordinator"), "{event}");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_clock_that_is_off_is_named_where_it_may_be_the_cause() {
+    let body = r#"{"error":{"code":"key_expired","message":"the proof is too old","help":"-"}}"#;
+    let answer = format!(
+        "HTTP/1.1 401 Unauthorized\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (address, server) = answering(answer);
+    let login = ["login", &address, "--email", "a@b.example", "--json"];
+    let event = User::new().run_with(&login, &[PASSWORD]).failed("KEY_EXPIRED", 3);
+    assert!(event["message"].as_str().unwrap().contains("clock is"), "{event}");
+    assert!(event["help"].as_str().unwrap().contains("Set the clock"), "{event}");
     server.join().unwrap();
 }
 

@@ -76,7 +76,7 @@ fn scripts_get_json_and_nothing_else() {
         ready["tunnel_id"].is_string() && ready["relay"].is_string() && ready["expires_at"].is_u64(),
         "{ready}"
     );
-    assert_eq!(ready["path"], "relayed");
+    assert_eq!((ready["path"].as_str(), ready["embedded"].as_bool()), (Some("relayed"), Some(true)));
 
     let status = user.run(&["status", "--json"]).succeeded().json();
     assert_eq!(status["tunnels"][0]["url"], ready["url"], "{status}");

@@ -13,6 +13,7 @@ use crate::span;
 pub(super) struct Teller {
     report: Report,
     target: String,
+    embedded: bool,
     /// The URL that stands on stdout.
     shown: Option<String>,
     away: bool,
@@ -31,6 +32,8 @@ enum Event<'a> {
         relay: &'a str,
         path: String,
         expires_at: u64,
+        /// Whether the relay is in this process, for visitors on this machine only.
+        embedded: bool,
     },
     Path {
         path: String,
@@ -51,8 +54,8 @@ enum Event<'a> {
 }
 
 impl Teller {
-    pub(super) const fn new(report: Report, target: String) -> Self {
-        Self { report, target, shown: None, away: false }
+    pub(super) const fn new(report: Report, target: String, embedded: bool) -> Self {
+        Self { report, target, embedded, shown: None, away: false }
     }
 
     /// Whether visitors have ever reached it.
@@ -105,6 +108,7 @@ impl Teller {
             relay: &ready.relay,
             path: ready.path.to_string(),
             expires_at: ready.expires_at,
+            embedded: self.embedded,
         });
         if self.away {
             self.report.note("Connected again.");

@@ -1,10 +1,13 @@
 //! A relay of one's own for one share: in memory, on this machine, gone with the process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
+use mytunnel_coordinator::Limits as CoordinatorLimits;
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
 use mytunnel_node::{Config as NodeConfig, RelayAddress};
+use mytunnel_relay::Limits as RelayLimits;
 
 use crate::context::random;
 use crate::embedded::{Embedded, Plan, RelayPlan};
@@ -20,12 +23,14 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
         cluster: cluster(),
         database: None,
         url: "http://localhost".parse().expect("it is a URL"),
+        limits: CoordinatorLimits::default(),
         relay: RelayPlan {
             http: PORTS.chain([0]).map(at).collect(),
             https: None,
             p2p: at(0),
             console: None,
             data: None,
+            limits: limits(),
         },
     })
     .await?;
@@ -36,6 +41,14 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
             Err(failure)
         }
     }
+}
+
+/// Visitors' requests have had their time when the node left; the relay behind it need not wait again.
+fn limits() -> RelayLimits {
+    let mut limits = RelayLimits::default();
+    limits.ingress.drain_timeout = Duration::from_millis(500);
+    limits.grace = Duration::from_millis(500);
+    limits
 }
 
 async fn node(embedded: &Embedded) -> Result<NodeConfig, Failure> {

@@ -53,13 +53,14 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
                 host_header: plan.host_header,
                 deadline: plan.lifetime.map(|life| Instant::now() + life),
                 skew,
+                embedded: embedded.is_some(),
             };
             job.serve(node, &mut signals, context).await
         }
         Err(error) => Err(error.into()),
     };
     if let Some(embedded) = embedded {
-        signals.while_leaving(embedded.shutdown()).await;
+        signals.leave(GRACE, context.report, embedded.shutdown()).await;
     }
     outcome
 }
@@ -70,6 +71,8 @@ struct Job {
     host_header: Option<http::HeaderValue>,
     deadline: Option<Instant>,
     skew: Skew,
+    /// The relay is in this process.
+    embedded: bool,
 }
 
 impl Job {
@@ -79,7 +82,7 @@ impl Job {
         let status = node.watch_status();
         serve_status(context, move || described(&status.borrow()), &stop, &mut tasks);
         warn_if_down(self.target.clone(), context.report, &mut tasks);
-        let mut teller = Teller::new(context.report, self.target.to_string());
+        let mut teller = Teller::new(context.report, self.target.to_string(), self.embedded);
         let outcome = tokio::select! {
             () = signals.next() => Ok(End::Stopped),
             outcome = self.until_closed(&node, &mut teller) => outcome,
@@ -94,7 +97,7 @@ impl Job {
                 },
             );
         }
-        signals.while_leaving(node.shutdown(GRACE)).await;
+        signals.leave(2 * GRACE, context.report, node.shutdown(GRACE)).await;
         tasks.shutdown().await;
         outcome.map(drop)
     }

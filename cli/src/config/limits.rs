@@ -1,0 +1,156 @@
+//! The limits of a relay that an operator may set, each with the default of the part it belongs to.
+
+use std::fmt;
+use std::time::Duration;
+
+use mytunnel_coordinator::Limits as CoordinatorLimits;
+use mytunnel_relay::Limits as RelayLimits;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+use crate::span;
+
+/// `[limits]` of `relay.toml`. What is left out has its default.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitsFile {
+    /// Bytes of a visitor's request head: 65536.
+    head_bytes: Option<usize>,
+    /// Header fields of a request: 100.
+    head_fields: Option<usize>,
+    /// Time to send a request's head: 10s.
+    head_timeout: Option<Span>,
+    /// Time that a visitor's connection may do nothing: 60s.
+    idle_timeout: Option<Span>,
+    /// Time that a local server may take to begin its answer: 2m.
+    response_timeout: Option<Span>,
+    /// Time that a visitor may take no byte of an answer: 5m.
+    stall_timeout: Option<Span>,
+    /// Time that a visitor waits for a node that reconnects: 5s.
+    away_patience: Option<Span>,
+    /// Time that requests under way get when the relay stops: 10s.
+    drain_timeout: Option<Span>,
+    /// Connections of visitors: 16384; of one address: 4096.
+    visitors: Option<usize>,
+    visitors_per_address: Option<u32>,
+    /// Requests under way of one address: 1024; of one tunnel: 2048.
+    requests_per_address: Option<u32>,
+    requests_per_tunnel: Option<usize>,
+    /// Connections of nodes: 65536.
+    nodes: Option<u32>,
+    /// Time that a node has to show its certificate: 5s.
+    node_patience: Option<Span>,
+    /// Time without news from the coordinator after which a relay ends what it serves: 15m.
+    hard_staleness: Option<Span>,
+    /// Time that a revocation waits for the relays to confirm: 2s.
+    confirm: Option<Span>,
+}
+
+impl LimitsFile {
+    /// The relay's limits, with what is set here.
+    pub(crate) fn relay(&self) -> RelayLimits {
+        let mut limits = RelayLimits::default();
+        let ingress = &mut limits.ingress;
+        set(&mut ingress.head_bytes, self.head_bytes);
+        set(&mut ingress.head_fields, self.head_fields);
+        set(&mut ingress.head_timeout, self.head_timeout);
+        set(&mut ingress.idle_timeout, self.idle_timeout);
+        set(&mut ingress.response_timeout, self.response_timeout);
+        set(&mut ingress.stall_timeout, self.stall_timeout);
+        set(&mut ingress.away_patience, self.away_patience);
+        set(&mut ingress.drain_timeout, self.drain_timeout);
+        set(&mut ingress.connections, self.visitors);
+        set(&mut ingress.connections_per_address, self.visitors_per_address);
+        set(&mut ingress.requests_per_address, self.requests_per_address);
+        set(&mut ingress.requests_per_tunnel, self.requests_per_tunnel);
+        set(&mut limits.connections, self.nodes);
+        set(&mut limits.patience, self.node_patience);
+        set(&mut limits.hard_staleness, self.hard_staleness);
+        limits
+    }
+
+    /// The coordinator's limits, with what is set here.
+    pub(crate) fn coordinator(&self) -> CoordinatorLimits {
+        let mut limits = CoordinatorLimits::default();
+        set(&mut limits.confirm, self.confirm);
+        set(&mut limits.hard_staleness, self.hard_staleness);
+        limits
+    }
+}
+
+fn set<T, V: Into<T>>(limit: &mut T, value: Option<V>) {
+    if let Some(value) = value {
+        *limit = value.into();
+    }
+}
+
+/// A length of time in a file: `"90s"`, `"15m"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span(Duration);
+
+impl From<Span> for Duration {
+    fn from(span: Span) -> Self {
+        span.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length of time such as \"90s\" or \"15m\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+                span::parse(text).map(|seconds| Span(Duration::from_secs(seconds))).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_replaces_the_default_and_the_rest_stays() {
+        let file: LimitsFile = toml::from_str(
+            "head_bytes = 1024\nidle_timeout = '90s'\nhard_staleness = '5m'\nconfirm = '1s'\n",
+        )
+        .unwrap();
+        let (relay, coordinator) = (file.relay(), file.coordinator());
+        assert_eq!((relay.ingress.head_bytes, relay.ingress.idle_timeout), (1024, Duration::from_secs(90)));
+        assert_eq!(relay.ingress.head_fields, RelayLimits::default().ingress.head_fields);
+        assert_eq!(relay.hard_staleness, coordinator.hard_staleness);
+        assert_eq!(coordinator.confirm, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_defaults_written_beside_the_keys_are_true() {
+        let limits = LimitsFile::default().relay();
+        let seconds = |span: Duration| span.as_secs();
+        assert_eq!((limits.ingress.head_bytes, limits.ingress.head_fields), (65_536, 100));
+        assert_eq!((seconds(limits.ingress.head_timeout), seconds(limits.ingress.idle_timeout)), (10, 60));
+        assert_eq!(
+            (seconds(limits.ingress.response_timeout), seconds(limits.ingress.stall_timeout)),
+            (120, 300)
+        );
+        assert_eq!((seconds(limits.ingress.away_patience), seconds(limits.ingress.drain_timeout)), (5, 10));
+        assert_eq!((limits.ingress.connections, limits.ingress.connections_per_address), (16_384, 4096));
+        assert_eq!((limits.ingress.requests_per_address, limits.ingress.requests_per_tunnel), (1024, 2048));
+        assert_eq!((limits.connections, seconds(limits.patience)), (65_536, 5));
+        assert_eq!(seconds(limits.hard_staleness), 900);
+        assert_eq!(LimitsFile::default().coordinator().confirm, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_number_without_a_unit_is_refused() {
+        for bad in ["idle_timeout = 90", "idle_timeout = '90'", "idle_timeuot = '90s'", "head_bytes = -1"] {
+            assert!(toml::from_str::<LimitsFile>(bad).is_err(), "{bad}");
+        }
+    }
+}
