@@ -12,7 +12,8 @@ mod tests {
             let title = format!("\n## {}\n", code.name());
             let section = ERRORS.split_once(&title).unwrap_or_else(|| panic!("{code} has no section")).1;
             let section = section.split("\n## ").next().unwrap_or_default();
-            let status = format!("Exit status {}, HTTP {}. {}", code.exit_code(), code.http_status(), code.help());
+            let status =
+                format!("Exit status {}, HTTP {}. {}", code.exit_code(), code.http_status(), code.help());
             assert!(section.contains(&status), "{code} should say: {status}");
         }
     }

@@ -31,11 +31,13 @@ const AT_ONCE: usize = 16;
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).cloned();
+    let value =
+        |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).cloned();
     let tunnels: usize = value("--tunnels").map_or(Ok(1000), |text| text.parse())?;
     let rounds: usize = value("--rounds").map_or(Ok(50), |text| text.parse())?;
 
-    let (lab, origin) = (Lab::start(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"))).await?, Origin::start().await?);
+    let (lab, origin) =
+        (Lab::start(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"))).await?, Origin::start().await?);
     let other = lab.project("other").await?;
     let child = lab.mint_with(other["master_key"].as_str().context("master")?, &["--ttl", "24h"]).await?;
     let token = child["token"].as_str().context("token")?;
@@ -51,13 +53,20 @@ async fn main() -> Result<()> {
         let nodes = nodes(&lab, &master, tunnels).await?;
         let each = usage::resident(relay)?.saturating_sub(before) / tunnels as u64;
         let (last, answered) = revoke(&lab, &master, nodes).await?;
-        println!("round {round}: last tunnel closed after {last:?}, answered after {answered:?}, {each} B a node");
+        println!(
+            "round {round}: last tunnel closed after {last:?}, answered after {answered:?}, {each} B a node"
+        );
         lasts.push(last);
         ensure!(lab.get("untouched", "/1k").await?.0.status == 200, "another project's tunnel was cut");
     }
     lasts.sort();
     let at = |quantile: f64| lasts[((lasts.len() as f64 * quantile) as usize).min(lasts.len() - 1)];
-    println!("{tunnels} tunnels, {rounds} rounds: median {:?}, p99 {:?}, worst {:?}", at(0.5), at(0.99), at(1.0));
+    println!(
+        "{tunnels} tunnels, {rounds} rounds: median {:?}, p99 {:?}, worst {:?}",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
     Ok(())
 }
 
@@ -67,7 +76,8 @@ async fn nodes(lab: &Lab, master: &Arc<MasterToken>, count: usize) -> Result<Vec
     let relay = relay(lab)?;
     let mut starting = JoinSet::new();
     for number in 0..count {
-        let (master, relay, places, http) = (Arc::clone(master), relay.clone(), Arc::clone(&places), lab.http);
+        let (master, relay, places, http) =
+            (Arc::clone(master), relay.clone(), Arc::clone(&places), lab.http);
         starting.spawn(async move {
             let _place = places.acquire().await?;
             let seed = Seed::from_bytes(random()?);
@@ -78,7 +88,8 @@ async fn nodes(lab: &Lab, master: &Arc<MasterToken>, count: usize) -> Result<Vec
             config.lanes = false;
             let node = Node::start(config)?;
             let name = format!("n{number}-{}", &answer.serial.to_string()[..8]).parse()?;
-            let spec = TunnelSpec { name, kind: "http".parse()?, target: Target::parse("9")?, host_header: None };
+            let spec =
+                TunnelSpec { name, kind: "http".parse()?, target: Target::parse("9")?, host_header: None };
             let mut share = node.share(spec).await?;
             share.ready().await?;
             anyhow::Ok((node, share))

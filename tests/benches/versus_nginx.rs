@@ -54,7 +54,8 @@ async fn main() -> Result<()> {
         println!("{}", origin.address);
         return std::future::pending().await;
     }
-    let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).cloned();
+    let value =
+        |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).cloned();
     let seconds: f64 = value("--seconds").map_or(Ok(4.0), |text| text.parse())?;
     let rounds: usize = value("--rounds").map_or(Ok(3), |text| text.parse())?;
     let only = value("--only");
@@ -67,7 +68,8 @@ async fn main() -> Result<()> {
     let relay = lab.relay.as_ref().and_then(Running::id).context("the relay runs")?;
     let node = node.id().context("the node runs")?;
     let nginx = nginx(directory.path(), address).await;
-    let mut subjects = vec![Subject { name: "direct", address, host: address.to_string(), processes: vec![] }];
+    let mut subjects =
+        vec![Subject { name: "direct", address, host: address.to_string(), processes: vec![] }];
     match &nginx {
         Ok((process, address)) => {
             let processes = usage::tree(process.id().context("nginx runs")?);
@@ -75,10 +77,17 @@ async fn main() -> Result<()> {
         }
         Err(error) => println!("nginx is missing, no ratios to it: {error:#}"),
     }
-    subjects.push(Subject { name: "mytunnel", address: lab.http, host: lab.host("bench"), processes: vec![relay, node] });
+    subjects.push(Subject {
+        name: "mytunnel",
+        address: lab.http,
+        host: lab.host("bench"),
+        processes: vec![relay, node],
+    });
 
     println!("idle memory: relay {:.1} MiB, node {:.1} MiB", mebibytes(relay)?, mebibytes(node)?);
-    println!("| measure | subject | per second | GB/s | ratio to nginx | p99 µs | CPU s per 10,000 | CPU s per GB | RSS MiB |");
+    println!(
+        "| measure | subject | per second | GB/s | ratio to nginx | p99 µs | CPU s per 10,000 | CPU s per GB | RSS MiB |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     for (name, work, connections) in MEASURES {
         if only.as_ref().is_some_and(|only| only != name) {
@@ -106,7 +115,12 @@ async fn measure(subject: &Subject, work: Work, connections: usize, duration: Du
     let outcome: Outcome = load::run(work, subject.address, &subject.host, connections, duration).await;
     let spent = (cpu(subject)? - before).as_secs_f64();
     if outcome.failed > 0 {
-        println!("{}: {} failed: {}", subject.name, outcome.failed, outcome.first_failure.as_deref().unwrap_or(""));
+        println!(
+            "{}: {} failed: {}",
+            subject.name,
+            outcome.failed,
+            outcome.first_failure.as_deref().unwrap_or("")
+        );
     }
     let peaks = subject.processes.iter().filter_map(|process| usage::resident_peak(*process).ok());
     Ok(Measured {
@@ -135,7 +149,8 @@ fn report(name: &str, work: Work, subjects: &[Subject], results: &mut [Vec<Measu
     let base: Option<Vec<f64>> = nginx.map(|index| results[index].iter().map(figure).collect());
     for (subject, results) in subjects.iter().zip(results) {
         let column = |of: &dyn Fn(&Measured) -> f64| median(results.iter().map(of).collect());
-        let ratio = base.as_ref().map(|base| median(results.iter().zip(base).map(|(m, b)| figure(m) / b).collect()));
+        let ratio =
+            base.as_ref().map(|base| median(results.iter().zip(base).map(|(m, b)| figure(m) / b).collect()));
         println!(
             "| {name} | {} | {:.0} | {:.2} | {} | {:.0} | {:.3} | {:.2} | {:.1} |",
             subject.name,
@@ -180,7 +195,11 @@ http {{ access_log off; client_max_body_size 0; keepalive_requests 100000000; ke
     let process = Running::start(Path::new("nginx"), arguments, &[], directory)?;
     let started = tokio::time::Instant::now();
     while tokio::net::TcpStream::connect(free).await.is_err() {
-        anyhow::ensure!(started.elapsed() < Duration::from_secs(5), "nginx does not listen: {}", process.stderr());
+        anyhow::ensure!(
+            started.elapsed() < Duration::from_secs(5),
+            "nginx does not listen: {}",
+            process.stderr()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok((process, free))

@@ -46,9 +46,12 @@ impl Lab {
             master: String::new(),
         };
         lab.start_relay(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]).await?;
-        let code = lab.ready["setup_code"].as_str().context("the first start shows a set-up code")?.to_owned();
+        let code =
+            lab.ready["setup_code"].as_str().context("the first start shows a set-up code")?.to_owned();
         let server = lab.server();
-        lab.run(&["login", &server, "--email", "owner@example.com", "--code", &code, "--json"]).await?.success()?;
+        lab.run(&["login", &server, "--email", "owner@example.com", "--code", &code, "--json"])
+            .await?
+            .success()?;
         let project = lab.project("demo").await?;
         lab.project = project["id"].as_str().context("a project has an id")?.to_owned();
         lab.master = project["master_key"].as_str().context("a project has a master key")?.to_owned();
@@ -77,8 +80,8 @@ impl Lab {
         let data = self.path("data");
         let [http, https, p2p] = addresses.each_ref().map(AsRef::as_ref);
         let data = data.to_str().context("a path in UTF-8")?;
-        let arguments =
-            ["relay", "--json", "--data", data, "--http", http, "--https", https, "--p2p", p2p].map(str::to_owned);
+        let arguments = ["relay", "--json", "--data", data, "--http", http, "--https", https, "--p2p", p2p]
+            .map(str::to_owned);
         let mut relay = self.spawn(&arguments)?;
         self.ready = relay.event("ready").await?;
         let bound = self.ready["http"].as_str().context("the relay tells where it listens")?;
@@ -145,7 +148,11 @@ impl Lab {
     }
 
     /// Starts a command with variables added.
-    pub fn spawn_with<S: AsRef<OsStr>>(&self, arguments: &[S], environment: &[(&str, &str)]) -> Result<Running> {
+    pub fn spawn_with<S: AsRef<OsStr>>(
+        &self,
+        arguments: &[S],
+        environment: &[(&str, &str)],
+    ) -> Result<Running> {
         let config = self.path("config");
         let mut all: Vec<(&str, &OsStr)> = vec![
             ("MYTUNNEL_CONFIG_DIR", config.as_os_str()),

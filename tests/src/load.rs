@@ -76,7 +76,13 @@ impl Outcome {
 }
 
 /// Runs `work` on `connections` connections to `address` for `duration`, sending `host` in each request.
-pub async fn run(work: Work, address: SocketAddr, host: &str, connections: usize, duration: Duration) -> Outcome {
+pub async fn run(
+    work: Work,
+    address: SocketAddr,
+    host: &str,
+    connections: usize,
+    duration: Duration,
+) -> Outcome {
     let started = Instant::now();
     let until = started + duration;
     let mut tasks = JoinSet::new();
@@ -102,10 +108,18 @@ pub async fn run(work: Work, address: SocketAddr, host: &str, connections: usize
     total
 }
 
-async fn one(work: Work, address: SocketAddr, host: &str, until: Instant, outcome: &mut Outcome) -> Result<()> {
+async fn one(
+    work: Work,
+    address: SocketAddr,
+    host: &str,
+    until: Instant,
+    outcome: &mut Outcome,
+) -> Result<()> {
     match work {
         Work::KeepAlive => gets(address, &get("/1k", host, ""), until, outcome).await,
-        Work::NewConnection => connections(address, &get("/1k", host, "connection: close\r\n"), until, outcome).await,
+        Work::NewConnection => {
+            connections(address, &get("/1k", host, "connection: close\r\n"), until, outcome).await
+        }
         Work::Download => gets(address, &get(&format!("/bytes/{DOWNLOAD}"), host, ""), until, outcome).await,
         Work::Upload => uploads(address, host, until, outcome).await,
         Work::WebSocket => messages(address, host, until, outcome).await,
@@ -113,7 +127,8 @@ async fn one(work: Work, address: SocketAddr, host: &str, until: Instant, outcom
 }
 
 fn get(path: &str, host: &str, more: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: load\r\naccept: */*\r\n{more}\r\n").into_bytes()
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: load\r\naccept: */*\r\n{more}\r\n")
+        .into_bytes()
 }
 
 async fn answer(connection: &mut Connection, started: Instant, outcome: &mut Outcome) -> Result<()> {
@@ -139,7 +154,12 @@ async fn gets(address: SocketAddr, request: &[u8], until: Instant, outcome: &mut
     Ok(())
 }
 
-async fn connections(address: SocketAddr, request: &[u8], until: Instant, outcome: &mut Outcome) -> Result<()> {
+async fn connections(
+    address: SocketAddr,
+    request: &[u8],
+    until: Instant,
+    outcome: &mut Outcome,
+) -> Result<()> {
     while Instant::now() < until {
         let started = Instant::now();
         let mut connection = Connection::open(address).await?;

@@ -162,13 +162,15 @@ async fn discard(stream: &mut TcpStream, ahead: &mut Vec<u8>, length: u64) -> Re
 }
 
 async fn text(stream: &mut TcpStream, body: &str) -> Result<()> {
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all((head + body).as_bytes()).await
 }
 
 async fn bytes(stream: &mut TcpStream, length: u64) -> Result<()> {
-    let head =
-        format!("HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {length}\r\n\r\n"
+    );
     let mut left = usize::try_from(length).unwrap_or(usize::MAX);
     let first = left.min(8 << 10);
     let mut start = head.into_bytes();
@@ -192,7 +194,9 @@ async fn cut(stream: &mut TcpStream, length: u64) -> Result<()> {
 
 async fn events(stream: &mut TcpStream, milliseconds: u64, count: u64) -> Result<()> {
     stream
-        .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        .write_all(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+        )
         .await?;
     let mut ticks = tokio::time::interval(Duration::from_millis(milliseconds.max(1)));
     for _ in 0..count {
@@ -206,7 +210,9 @@ async fn events(stream: &mut TcpStream, milliseconds: u64, count: u64) -> Result
 /// Echoes frames of up to 125 bytes unmasked, as a server must send them (RFC 6455 §5.1).
 async fn echo(stream: &mut TcpStream, mut ahead: Vec<u8>, head: &str) -> Result<()> {
     if field(head, "sec-websocket-key") != Some(WEBSOCKET_KEY) {
-        return stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        return stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .await;
     }
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {WEBSOCKET_ACCEPT}\r\n\r\n"

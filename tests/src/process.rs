@@ -38,7 +38,8 @@ pub struct Ended {
 impl Ended {
     /// The last line of standard output as JSON.
     pub fn json(&self) -> Result<Value> {
-        let line = self.stdout.lines().last().with_context(|| format!("no output; stderr: {}", self.stderr))?;
+        let line =
+            self.stdout.lines().last().with_context(|| format!("no output; stderr: {}", self.stderr))?;
         serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))
     }
 

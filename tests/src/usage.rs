@@ -11,7 +11,8 @@ const TICKS: u64 = 100;
 pub fn cpu(process: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let fields: Vec<&str> = stat.rsplit_once(')').context("stat has a name")?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11..15).context("stat is long enough")?.iter().map(|f| f.parse().unwrap_or(0)).sum();
+    let ticks: u64 =
+        fields.get(11..15).context("stat is long enough")?.iter().map(|f| f.parse().unwrap_or(0)).sum();
     Ok(Duration::from_millis(ticks * 1000 / TICKS))
 }
 

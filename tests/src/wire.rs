@@ -103,25 +103,21 @@ impl Connection {
     pub async fn body(&mut self, head: &Head, mut seen: impl FnMut(&[u8])) -> Result<()> {
         match head.framing() {
             Framing::Length(length) => self.exactly(length, &mut seen).await,
-            Framing::Chunked => {
-                loop {
-                    let size = self.chunk_size().await?;
-                    self.exactly(size, &mut seen).await?;
-                    self.exactly(2, &mut |_| ()).await?;
-                    if size == 0 {
-                        return Ok(());
-                    }
+            Framing::Chunked => loop {
+                let size = self.chunk_size().await?;
+                self.exactly(size, &mut seen).await?;
+                self.exactly(2, &mut |_| ()).await?;
+                if size == 0 {
+                    return Ok(());
                 }
-            }
-            Framing::UntilClose => {
-                loop {
-                    seen(&self.ahead);
-                    self.ahead.clear();
-                    if self.fill().await? == 0 {
-                        return Ok(());
-                    }
+            },
+            Framing::UntilClose => loop {
+                seen(&self.ahead);
+                self.ahead.clear();
+                if self.fill().await? == 0 {
+                    return Ok(());
                 }
-            }
+            },
         }
     }
 

@@ -44,14 +44,19 @@ fn script(steps: &[Step], ports: &[u16; 3]) -> String {
         }
         if let Some(rest) = typed.strip_prefix("mytunnel relay") {
             let [http, https, p2p] = ports;
-            let addresses = format!("--http 127.0.0.1:{http} --https 127.0.0.1:{https} --p2p 127.0.0.1:{p2p}");
+            let addresses =
+                format!("--http 127.0.0.1:{http} --https 127.0.0.1:{https} --p2p 127.0.0.1:{p2p}");
             typed = format!("mytunnel relay {addresses}{rest}");
         }
         let _ = writeln!(script, "echo '=== {index}'");
-        let runs_on = ["mytunnel relay", "mytunnel share", "mytunnel http"].iter().any(|verb| typed.starts_with(verb));
+        let runs_on =
+            ["mytunnel relay", "mytunnel share", "mytunnel http"].iter().any(|verb| typed.starts_with(verb));
         if runs_on {
             // The first line says that it is ready; the pipe stays open, the shell's end ends the program.
-            let _ = writeln!(script, "exec {{output}}< <({typed} 2>> programs.log)\nread -r -t 30 line <&\"$output\"; echo \"$line\"");
+            let _ = writeln!(
+                script,
+                "exec {{output}}< <({typed} 2>> programs.log)\nread -r -t 30 line <&\"$output\"; echo \"$line\""
+            );
         } else {
             let _ = writeln!(script, "{typed} 2>&1");
         }
@@ -118,8 +123,14 @@ async fn follow(page: &Path) -> Result<()> {
         let own = start.split("=== ").next().unwrap_or_default();
         let lines: Vec<&str> = own.lines().collect();
         let expected: Vec<&String> = step.printed.iter().filter(|line| !line.is_empty()).collect();
-        let same = expected.len() <= lines.len() && expected.iter().zip(&lines).all(|(pattern, line)| matches(pattern, line));
-        ensure!(same, "{}: $ {}\nthe page says {expected:#?}\nit printed {lines:#?}\n{printed}", page.display(), step.typed);
+        let same = expected.len() <= lines.len()
+            && expected.iter().zip(&lines).all(|(pattern, line)| matches(pattern, line));
+        ensure!(
+            same,
+            "{}: $ {}\nthe page says {expected:#?}\nit printed {lines:#?}\n{printed}",
+            page.display(),
+            step.typed
+        );
     }
     Ok(())
 }

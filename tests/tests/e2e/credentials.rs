@@ -57,7 +57,8 @@ async fn a_mistyped_or_cut_token_is_told_apart_from_a_refused_one() -> Result<()
 async fn a_revoked_child_is_refused() -> Result<()> {
     let lab = lab().await?;
     let child = lab.mint(&[]).await?;
-    let (token, serial) = (child["token"].as_str().context("token")?, child["serial"].as_str().context("serial")?);
+    let (token, serial) =
+        (child["token"].as_str().context("token")?, child["serial"].as_str().context("serial")?);
     lab.run(&["keys", "revoke", serial]).await?.success()?;
     refused(&share(&lab, token, &[]).await?, "KEY_REVOKED", 3)
 }
@@ -95,9 +96,12 @@ async fn a_child_acts_in_its_own_project_only() -> Result<()> {
 #[tokio::test]
 async fn what_eval_prints_is_safe_to_eval_and_holds_no_secret() -> Result<()> {
     let lab = lab().await?;
-    let bound = lab.run_with(&["eval", "mint", "--output-env"], &[("MTK_MASTER", &lab.master)]).await?.success()?;
-    let portable =
-        lab.run_with(&["eval", "mint", "--output-env", "--portable"], &[("MTK_MASTER", &lab.master)]).await?.success()?;
+    let bound =
+        lab.run_with(&["eval", "mint", "--output-env"], &[("MTK_MASTER", &lab.master)]).await?.success()?;
+    let portable = lab
+        .run_with(&["eval", "mint", "--output-env", "--portable"], &[("MTK_MASTER", &lab.master)])
+        .await?
+        .success()?;
     for text in [&bound.stdout, &portable.stdout] {
         assert!(text.starts_with("export MYTUNNEL_AUTH_TOKEN=mtk_child_"), "{text}");
         assert!(text.contains(&format!("export MYTUNNEL_PROJECT={}", lab.project)), "{text}");

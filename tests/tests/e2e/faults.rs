@@ -42,7 +42,18 @@ async fn a_port_in_use_is_said_and_nothing_is_lost() -> Result<()> {
     let data = data.to_str().context("a path in UTF-8")?;
     let taken = lab.http.to_string();
     let ended = lab
-        .run(&["relay", "--json", "--data", data, "--http", &taken, "--https", "127.0.0.1:0", "--p2p", "127.0.0.1:0"])
+        .run(&[
+            "relay",
+            "--json",
+            "--data",
+            data,
+            "--http",
+            &taken,
+            "--https",
+            "127.0.0.1:0",
+            "--p2p",
+            "127.0.0.1:0",
+        ])
         .await?;
     let error = ended.json()?;
     assert_eq!((error["event"].as_str(), ended.code), (Some("error"), Some(1)), "{error}");
@@ -55,8 +66,18 @@ async fn a_second_relay_on_the_same_data_is_refused() -> Result<()> {
     let lab = lab().await?;
     let data = lab.path("data");
     let data = data.to_str().context("a path in UTF-8")?;
-    let arguments =
-        ["relay", "--json", "--data", data, "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--p2p", "127.0.0.1:0"];
+    let arguments = [
+        "relay",
+        "--json",
+        "--data",
+        data,
+        "--http",
+        "127.0.0.1:0",
+        "--https",
+        "127.0.0.1:0",
+        "--p2p",
+        "127.0.0.1:0",
+    ];
     let ended = lab.run(&arguments).await?;
     assert_eq!((ended.json()?["event"].as_str(), ended.code), (Some("error"), Some(1)), "{ended:?}");
     Ok(())

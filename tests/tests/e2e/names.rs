@@ -32,8 +32,9 @@ async fn a_child_has_one_tunnel_at_a_time() -> Result<()> {
     let child = lab.mint(&[]).await?;
     let token = child["token"].as_str().context("token")?;
     let (first, _) = lab.node_with(token, &target, "one").await?;
-    let second =
-        lab.run_with(&["share", &target, "--name", "two", "--json"], &[("MYTUNNEL_AUTH_TOKEN", token)]).await?;
+    let second = lab
+        .run_with(&["share", &target, "--name", "two", "--json"], &[("MYTUNNEL_AUTH_TOKEN", token)])
+        .await?;
     assert_eq!((second.json()?["code"].as_str(), second.code), (Some("TUNNEL_LIMIT"), Some(4)));
     assert_eq!(lab.get("one", "/1k").await?.0.status, 200, "the first tunnel is untouched");
     first.terminate().await?;
@@ -47,7 +48,8 @@ async fn a_child_minted_for_a_name_takes_no_other() -> Result<()> {
     let lab = lab().await?;
     let child = lab.mint(&["--subdomain", "docs-*"]).await?;
     let token = child["token"].as_str().context("token")?;
-    let ended = lab.run_with(&["share", "1", "--name", "shop", "--json"], &[("MYTUNNEL_AUTH_TOKEN", token)]).await?;
+    let ended =
+        lab.run_with(&["share", "1", "--name", "shop", "--json"], &[("MYTUNNEL_AUTH_TOKEN", token)]).await?;
     assert_eq!((ended.json()?["code"].as_str(), ended.code), (Some("SCOPE_DENIED"), Some(4)));
     Ok(())
 }
@@ -59,7 +61,10 @@ async fn a_name_that_is_no_name_is_refused_before_anything_happens() -> Result<(
     let token = child["token"].as_str().context("token")?;
     for wrong in ["Not_A_Name", "a.b", "-x", "www", "xn--80ak6aa92e"] {
         let ended = lab
-            .run_with(&["share", "1", "--json", &format!("--name={wrong}")], &[("MYTUNNEL_AUTH_TOKEN", token)])
+            .run_with(
+                &["share", "1", "--json", &format!("--name={wrong}")],
+                &[("MYTUNNEL_AUTH_TOKEN", token)],
+            )
             .await?;
         assert_eq!(ended.json()?["code"], "NAME_INVALID", "{wrong}");
     }

@@ -19,12 +19,18 @@ async fn a_cascade_cuts_every_child_and_touches_no_other_project() -> Result<()>
     let child = lab.mint_with(other["master_key"].as_str().context("master")?, &[]).await?;
     let (_three, _) = lab.node_with(child["token"].as_str().context("token")?, &target, "three").await?;
     let mut download = Connection::open(lab.http).await?;
-    download.send(format!("GET /sse/20/1000 HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("one")).as_bytes()).await?;
+    download
+        .send(format!("GET /sse/20/1000 HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("one")).as_bytes())
+        .await?;
     let head = download.head().await?;
 
     let answer: Value =
         lab.run(&["keys", "revoke", "--cascade", &lab.master, "--json"]).await?.success()?.json()?;
-    assert_eq!((answer["revoked_masters"].as_u64(), answer["revoked_children"].as_u64()), (Some(1), Some(2)), "{answer}");
+    assert_eq!(
+        (answer["revoked_masters"].as_u64(), answer["revoked_children"].as_u64()),
+        (Some(1), Some(2)),
+        "{answer}"
+    );
     assert_eq!(answer["relays"].as_array().map(Vec::len), Some(1), "{answer}");
     assert_eq!(answer["relays"][0]["applied"], true, "{answer}");
 
@@ -68,7 +74,9 @@ async fn a_tunnel_ends_by_itself_when_its_key_does() -> Result<()> {
     .context("it ends at expiry")??;
     assert_eq!(closed["code"], "KEY_EXPIRED", "{closed}");
     assert_eq!(node.ended().await?.code, Some(3));
-    let again = lab.run_with(&["share", "1", "--name", "brief", "--json"], &[("MYTUNNEL_AUTH_TOKEN", &token)]).await?;
+    let again = lab
+        .run_with(&["share", "1", "--name", "brief", "--json"], &[("MYTUNNEL_AUTH_TOKEN", &token)])
+        .await?;
     assert_eq!((again.json()?["code"].as_str(), again.code), (Some("KEY_EXPIRED"), Some(3)));
     Ok(())
 }
@@ -79,7 +87,8 @@ async fn every_act_is_in_an_audit_log_that_verifies() -> Result<()> {
     let child = lab.mint(&[]).await?;
     lab.run(&["keys", "revoke", child["serial"].as_str().context("serial")?]).await?.success()?;
     let audit = lab.run(&["audit", "--json"]).await?.success()?.json()?;
-    let acts: Vec<&str> = audit["entries"].as_array().context("entries")?.iter().filter_map(|e| e["act"].as_str()).collect();
+    let acts: Vec<&str> =
+        audit["entries"].as_array().context("entries")?.iter().filter_map(|e| e["act"].as_str()).collect();
     for act in ["login", "project", "mint", "revoke"] {
         assert!(acts.iter().any(|seen| seen.contains(act)), "{act} in {acts:?}");
     }

@@ -15,7 +15,9 @@ async fn events_arrive_within_50_ms_of_being_sent() -> Result<()> {
     let (lab, origin) = (lab().await?, Origin::start().await?);
     let (_node, _) = lab.node(&origin.address.port().to_string(), "events").await?;
     let mut visitor = Connection::open(lab.http).await?;
-    visitor.send(format!("GET /sse/100/20 HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("events")).as_bytes()).await?;
+    visitor
+        .send(format!("GET /sse/100/20 HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("events")).as_bytes())
+        .await?;
     let head = visitor.head().await?;
     let mut delays = Vec::new();
     visitor
@@ -38,7 +40,8 @@ async fn events_arrive_within_50_ms_of_being_sent() -> Result<()> {
 async fn a_web_socket_echoes() -> Result<()> {
     let (lab, origin) = (lab().await?, Origin::start().await?);
     let (_node, _) = lab.node(&origin.address.port().to_string(), "socket").await?;
-    let outcome = load::run(Work::WebSocket, lab.http, &lab.host("socket"), 4, Duration::from_millis(200)).await;
+    let outcome =
+        load::run(Work::WebSocket, lab.http, &lab.host("socket"), 4, Duration::from_millis(200)).await;
     assert_eq!(outcome.failed, 0, "{:?}", outcome.first_failure);
     assert!(outcome.count > 4);
     Ok(())
@@ -74,7 +77,9 @@ async fn a_gigabyte_each_way_leaves_memory_flat() -> Result<()> {
     assert_eq!(received, GIGABYTE);
 
     visitor
-        .send(format!("POST /upload HTTP/1.1\r\nhost: {host}\r\ncontent-length: {GIGABYTE}\r\n\r\n").as_bytes())
+        .send(
+            format!("POST /upload HTTP/1.1\r\nhost: {host}\r\ncontent-length: {GIGABYTE}\r\n\r\n").as_bytes(),
+        )
         .await?;
     let piece = vec![7; 1 << 20];
     for _ in 0..GIGABYTE >> 20 {
@@ -101,11 +106,15 @@ async fn slow_downloads_hold_nobody_else_up() -> Result<()> {
     let mut stalled = Vec::new();
     for _ in 0..200 {
         let mut visitor = Connection::open(lab.http).await?;
-        visitor.send(format!("GET /bytes/50000000 HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("slow")).as_bytes()).await?;
+        visitor
+            .send(format!("GET /bytes/50000000 HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("slow")).as_bytes())
+            .await?;
         assert_eq!(visitor.head().await?.status, 200);
         stalled.push(visitor);
     }
-    let other = tokio::time::timeout(Duration::from_secs(2), lab.get("slow", "/1k")).await.context("served in 2 s")??;
+    let other = tokio::time::timeout(Duration::from_secs(2), lab.get("slow", "/1k"))
+        .await
+        .context("served in 2 s")??;
     assert_eq!(other.0.status, 200);
     let grown = usage::resident_peak(relay)?.saturating_sub(before);
     assert!(grown < 256 << 20, "{} MiB for 200 stalled visitors", grown >> 20);

@@ -91,7 +91,8 @@ async fn a_target_that_is_down_is_a_502_and_the_tunnel_stays() -> Result<()> {
 async fn share_alone_makes_its_own_relay() -> Result<()> {
     let directory = tempfile::tempdir()?;
     std::fs::write(directory.path().join("index.html"), "mine")?;
-    let environment = [("MYTUNNEL_CONFIG_DIR", directory.path().join("config")), ("HOME", directory.path().into())];
+    let environment =
+        [("MYTUNNEL_CONFIG_DIR", directory.path().join("config")), ("HOME", directory.path().into())];
     let environment = environment.each_ref().map(|(key, value)| (*key, value.as_os_str()));
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"));
     let mut share = Running::start(program, ["share", ".", "--json"], &environment, directory.path())?;

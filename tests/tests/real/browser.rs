@@ -35,7 +35,8 @@ async fn browse(script: &str, arguments: &[&str]) -> Result<Running> {
          const [url, ...rest] = process.argv.slice(2);
          try {{ {script} }} finally {{ await browser.close(); }}"
     );
-    let file = folder.join(format!("{:x}.mjs", script.len() + arguments.iter().map(|a| a.len()).sum::<usize>() * 31));
+    let file = folder
+        .join(format!("{:x}.mjs", script.len() + arguments.iter().map(|a| a.len()).sum::<usize>() * 31));
     std::fs::write(&file, program)?;
     let mut all = vec![file.to_str().context("a path in UTF-8")?];
     all.extend(arguments);
@@ -64,7 +65,10 @@ async fn an_edit_reaches_the_browser_through_vite() -> Result<()> {
     let app = lab.path("app");
     std::fs::create_dir(&app)?;
     std::os::unix::fs::symlink(packages().await?.join("node_modules"), app.join("node_modules"))?;
-    std::fs::write(app.join("index.html"), r#"<div id="app"></div><script type="module" src="/main.js"></script>"#)?;
+    std::fs::write(
+        app.join("index.html"),
+        r#"<div id="app"></div><script type="module" src="/main.js"></script>"#,
+    )?;
     let main = |text: &str| {
         format!(
             "export const text = '{text}';
@@ -77,7 +81,14 @@ async fn an_edit_reaches_the_browser_through_vite() -> Result<()> {
     std::fs::write(app.join("package.json"), r#"{"private":true,"type":"module"}"#)?;
     let port = free_port()?;
     let _vite = Command::new("node")
-        .args(["node_modules/vite/bin/vite.js", "--port", &port.to_string(), "--strictPort", "--host", "127.0.0.1"])
+        .args([
+            "node_modules/vite/bin/vite.js",
+            "--port",
+            &port.to_string(),
+            "--strictPort",
+            "--host",
+            "127.0.0.1",
+        ])
         .current_dir(&app)
         .kill_on_drop(true)
         .stdout(std::process::Stdio::null())
