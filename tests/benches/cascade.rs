@@ -6,6 +6,8 @@
 //! with one child and one tunnel for each; the clock starts when the revocation is sent and stops when the last node
 //! has been told. A tunnel of another project must outlive every round.
 
+#![expect(clippy::print_stdout, reason = "the figures are its output")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -5,6 +5,8 @@
 //!
 //! nginx must be on `PATH`; without it the ratios are left out and the first line says so.
 
+#![expect(clippy::print_stdout, reason = "the figures are its output")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
