@@ -4,9 +4,8 @@
 //!
 //! Pure functions over header maps. They look at every field once and touch the map only where something is found.
 
-use std::{io::Write as _, net::IpAddr};
+use std::{net::IpAddr, sync::Mutex};
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version,
     header::{
@@ -15,7 +14,10 @@ use http::{
     },
 };
 
-use super::cookies::{self, Verdict};
+use super::{
+    cookies::{self, Verdict},
+    locked,
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -34,11 +36,13 @@ const RELAYS_OWN: [&str; 8] = [
 ];
 
 /// What the relay says about the visitor of one connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Visitor {
     address: HeaderValue,
     node: Box<str>,
     secure: bool,
+    /// The last `Host` and what `Forwarded` says with it: a connection rarely asks for another.
+    last: Mutex<Option<(HeaderValue, HeaderValue)>>,
 }
 
 impl Visitor {
@@ -49,7 +53,7 @@ impl Visitor {
         // RFC 7239 §6: an IPv6 address stands in brackets and quotes.
         let node = if address.is_ipv6() { format!("\"[{text}]\"") } else { text.clone() };
         let value = HeaderValue::from_str(&text).expect("an address is plain ASCII");
-        Self { address: value, node: node.into_boxed_str(), secure }
+        Self { address: value, node: node.into_boxed_str(), secure, last: Mutex::default() }
     }
 
     fn proto(&self) -> &'static str {
@@ -57,15 +61,21 @@ impl Visitor {
     }
 
     fn forwarded(&self, host: &HeaderValue) -> HeaderValue {
-        let mut text = Vec::with_capacity(self.node.len() + host.len() + 32);
-        let (node, proto) = (&self.node, self.proto());
+        let mut last = locked(&self.last);
+        if let Some((said_for, said)) = &*last
+            && said_for == host
+        {
+            return said.clone();
+        }
+        let mut text = format!("for={};host=\"", self.node).into_bytes();
         // Quoted because of the port's colon. A host that passed the check has nothing to escape.
-        let written = write!(text, "for={node};host=\"").and_then(|()| {
-            text.extend_from_slice(host.as_bytes());
-            write!(text, "\";proto={proto}")
-        });
-        debug_assert!(written.is_ok(), "a vector takes every write");
-        HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
+        text.extend_from_slice(host.as_bytes());
+        text.extend_from_slice(b"\";proto=");
+        text.extend_from_slice(self.proto().as_bytes());
+        let said = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        *last =
+            Some((HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone()), said.clone()));
+        said
     }
 }
 

@@ -40,6 +40,14 @@ fn the_relay_says_who_asks() {
     assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
     assert_eq!(headers["x-forwarded-proto"], "https");
 
+    // Said anew for another host on the same connection.
+    let visitor = visitor();
+    for host in ["one.localhost", "one.localhost", "two.localhost", "one.localhost"] {
+        let mut headers = map(&[("host", host)]);
+        to_node(&mut headers, &visitor, false);
+        assert_eq!(headers["forwarded"], format!("for=192.0.2.7;host=\"{host}\";proto=http"));
+    }
+
     let mapped = Visitor::new("::ffff:192.0.2.7".parse().unwrap(), false);
     assert_eq!(mapped.address, "192.0.2.7");
 }
