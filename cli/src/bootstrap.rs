@@ -47,9 +47,13 @@ pub(crate) fn fetch_or_recall(
     let kept = recall(config, server, root);
     let api = Api::new(server);
     match (fetch(&api, server, root), kept) {
-        (Ok(known), kept) => {
+        (Ok(mut known), kept) => {
             if let Some(mut kept) = kept {
                 kept.trust.update(known.trust.bytes()).map_err(|error| refused(server, &error))?;
+                if known.bootstrap.relays.is_empty() {
+                    // A coordinator that was just started does not know its relays yet; they are where they were.
+                    known.bootstrap.relays = kept.bootstrap.relays;
+                }
             }
             keep(config, server, &known.bootstrap);
             Ok(Found { known, outage: None, skew: api.skew() })

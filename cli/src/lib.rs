@@ -55,7 +55,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return not_parsed(&error, &args, &env),
     };
     let report = Report::new(cli.json, env.no_color);
-    if let Err(trouble) = logging::init(&env) {
+    if let Err(trouble) =
+        logging::init(&env, matches!(cli.command, Command::Relay(_) | Command::Coordinator(_)))
+    {
         report.warn(trouble);
     }
     match dispatch(&cli.command, &Context { env, report }) {

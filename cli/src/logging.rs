@@ -10,13 +10,17 @@ use crate::environment::Environment;
 const DEFAULT: &str =
     "warn,libp2p=error,libp2p_swarm=error,libp2p_relay=error,quinn=error,hyper=error,ureq=error";
 
+/// The relay of one share has no operator who could do something about its warnings.
+const NO_OPERATOR: &str = ",mytunnel_relay=error,mytunnel_coordinator=error";
+
 /// Sets the log up. Directives that cannot be read are told about, and the default stands.
-pub(crate) fn init(env: &Environment) -> Result<(), String> {
+pub(crate) fn init(env: &Environment, has_operator: bool) -> Result<(), String> {
+    let default = if has_operator { DEFAULT.to_owned() } else { format!("{DEFAULT}{NO_OPERATOR}") };
     let (filter, trouble) = match env.log.as_deref().map(EnvFilter::try_new) {
-        None => (EnvFilter::new(DEFAULT), None),
+        None => (EnvFilter::new(&default), None),
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => {
-            (EnvFilter::new(DEFAULT), Some(format!("MYTUNNEL_LOG was not understood: {error}")))
+            (EnvFilter::new(&default), Some(format!("MYTUNNEL_LOG was not understood: {error}")))
         }
     };
     let color = std::io::stderr().is_terminal() && !env.no_color;

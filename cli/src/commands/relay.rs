@@ -11,6 +11,7 @@ use mytunnel_keys::error::Code;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_relay::{Addrs, Relay};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::ready::Ready;
@@ -25,6 +26,9 @@ use crate::settings::{AuthoritySettings, RelaySettings};
 
 /// More than the relay's own grace times together; what takes longer than that is stuck.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Time in which a coordinator that is up lets the relay follow its feed.
+const COORDINATOR: Duration = Duration::from_secs(3);
 
 /// Run a relay: accounts, keys, tunnels and the public web addresses, in one process
 #[derive(Debug, clap::Args)]
@@ -156,6 +160,7 @@ async fn up(
     signals: &mut StopSignals,
     context: &Context,
 ) -> Result<(), Failure> {
+    until_known(relay).await;
     let ready = Ready { settings, relay, url, setup_code };
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     let state = ready.status();
@@ -171,6 +176,15 @@ async fn up(
     stop.cancel();
     tasks.shutdown().await;
     outcome
+}
+
+/// Waits until the coordinator has let the relay follow its feed, and so tells nodes where it is. A coordinator that is
+/// down is not waited for.
+async fn until_known(relay: &Relay) {
+    let mut status = relay.status();
+    if timeout(COORDINATOR, status.wait_for(|status| status.clock_offset.is_some())).await.is_err() {
+        tracing::warn!("the coordinator is not heard yet; nodes are not admitted before it is");
+    }
 }
 
 /// Where visitors find tunnels, for whoever shows a URL.
