@@ -126,10 +126,6 @@ impl Running {
         Self { child, lines, readers: vec![out, err] }
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The next line of stdout.
     #[track_caller]
     pub(crate) fn line(&mut self) -> String {
@@ -151,10 +147,15 @@ impl Running {
         }
     }
 
+    /// Sends a signal by its name.
+    pub(crate) fn send(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Sends a signal by its name and waits for the end.
     pub(crate) fn signal(mut self, name: &str) -> Ended {
-        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.send(name);
         self.leave_by_itself()
     }
 

@@ -1,7 +1,7 @@
 //! The main job with no relay set up.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::program::User;
@@ -117,7 +117,7 @@ fn a_share_ends_at_its_time() {
 
 #[test]
 fn a_server_that_is_down_is_shared_with_a_warning() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let user = User::new();
     let mut share = user.start(&["http", &port.to_string(), "--name", "down"]);
     let url = share.line();
@@ -148,6 +148,48 @@ fn a_reader_that_goes_away_does_not_end_the_share() {
     let pid = status["tunnels"][0]["pid"].to_string();
     assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_request_under_way_ends_well_when_the_share_is_stopped() {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = origin.local_addr().unwrap().port();
+    let (finish, stopped) = std::sync::mpsc::channel::<()>();
+    let server = std::thread::spawn(move || {
+        // The first connection may be the look whether anything listens: it sends nothing.
+        for stream in origin.incoming() {
+            let mut stream = stream.unwrap();
+            if stream.read(&mut [0; 4096]).unwrap() == 0 {
+                continue;
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst").unwrap();
+            stopped.recv().unwrap();
+            stream.write_all(b"-last").unwrap();
+            return;
+        }
+    });
+    let user = User::new();
+    let mut share = user.start(&["http", &port.to_string()]);
+    let url = share.line();
+    let authority = url.strip_prefix("http://").unwrap().to_owned();
+    let at: u16 = authority.rsplit_once(':').unwrap().1.parse().unwrap();
+    let mut visitor = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], at))).unwrap();
+    write!(visitor, "GET / HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"first") {
+        let mut piece = [0; 1024];
+        let length = visitor.read(&mut piece).unwrap();
+        assert_ne!(length, 0, "cut short: {}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&piece[..length]);
+    }
+    share.send("INT");
+    // `mytunnel status` no longer finds it: the signal has arrived.
+    while user.run(&["status"]).stdout.contains("http://") {}
+    finish.send(()).unwrap();
+    visitor.read_to_end(&mut answer).unwrap();
+    assert!(answer.ends_with(b"first-last"), "{}", String::from_utf8_lossy(&answer));
+    share.ended().succeeded();
+    server.join().unwrap();
 }
 
 #[test]

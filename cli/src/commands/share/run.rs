@@ -83,9 +83,11 @@ impl Job {
         serve_status(context, move || described(&status.borrow()), &stop, &mut tasks);
         warn_if_down(self.target.clone(), context.report, &mut tasks);
         let mut teller = Teller::new(context.report, self.target.to_string(), self.embedded);
+        // The share outlives the loop that follows it: giving it up would cut the requests that may still end.
+        let mut share = None;
         let outcome = tokio::select! {
             () = signals.next() => Ok(End::Stopped),
-            outcome = self.until_closed(&node, &mut teller) => outcome,
+            outcome = self.until_closed(&node, &mut share, &mut teller) => outcome,
         };
         stop.cancel();
         if let Ok(end) = &outcome {
@@ -103,7 +105,12 @@ impl Job {
     }
 
     /// Runs until the share is over, by its own time or because it was refused.
-    async fn until_closed(&self, node: &Node, teller: &mut Teller) -> Result<End, Failure> {
+    async fn until_closed(
+        &self,
+        node: &Node,
+        share: &mut Option<Share>,
+        teller: &mut Teller,
+    ) -> Result<End, Failure> {
         let over = async {
             match self.deadline {
                 Some(deadline) => sleep_until(deadline).await,
@@ -112,12 +119,12 @@ impl Job {
         };
         tokio::select! {
             () = over => Ok(End::TimeUp),
-            failure = self.follow(node, teller) => Err(self.skew.explain(failure)),
+            failure = self.follow(node, share, teller) => Err(self.skew.explain(failure)),
         }
     }
 
     /// Follows the share; a name that is somebody else's is replaced by the next one where nobody asked for it.
-    async fn follow(&self, node: &Node, teller: &mut Teller) -> Failure {
+    async fn follow(&self, node: &Node, share: &mut Option<Share>, teller: &mut Teller) -> Failure {
         let mut attempt = 0;
         loop {
             let Some(name) = self.name.candidate(attempt) else {
@@ -130,7 +137,7 @@ impl Job {
                 host_header: self.host_header.clone(),
             };
             let closed = match node.share(spec).await {
-                Ok(share) => match self.events(share, node, teller).await {
+                Ok(made) => match self.events(share.insert(made), node, teller).await {
                     Ok(closed) => closed,
                     Err(failure) => return failure,
                 },
@@ -146,7 +153,7 @@ impl Job {
     }
 
     /// Tells every event up to the end of the share.
-    async fn events(&self, mut share: Share, node: &Node, teller: &mut Teller) -> Result<Closed, Failure> {
+    async fn events(&self, share: &mut Share, node: &Node, teller: &mut Teller) -> Result<Closed, Failure> {
         let patience = Instant::now() + FIRST_CONNECTION;
         let mut trouble = "no answer".to_owned();
         loop {
