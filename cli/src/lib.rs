@@ -2,7 +2,7 @@
 //!
 //! [`run`] is the whole program: it parses, resolves settings, does what was asked and returns the exit status.
 //! Decisions live in the modules below the commands and are tested without a process; what a command prints, and
-//! every way it can fail, goes through [`report`] and [`failure`].
+//! every way it can fail, goes through `report` and `failure`.
 
 mod api;
 mod args;

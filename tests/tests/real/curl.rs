@@ -59,7 +59,7 @@ async fn curl_trusts_the_local_authority() -> Result<()> {
     let (_node, _) = lab.node(&origin.address.port().to_string(), "tls").await?;
     let [_, https, _] = lab.listen_addresses()?;
     let port = https.rsplit(':').next().context("a port")?;
-    let authority = lab.path("data").join("ca.pem");
+    let authority = lab.path("data").join("local-ca-localhost.pem");
     let url = format!("https://tls.localhost:{port}/1k");
     let cacert = authority.to_str().context("a path in UTF-8")?;
     assert_eq!(output(curl().args(["--cacert", cacert, &url])).await?.len(), 1024);

@@ -1,25 +1,58 @@
 //! git over HTTP through the tunnel: clone, push, clone again.
 
-use std::os::unix::fs::PermissionsExt;
-
 use anyhow::{Context, Result};
 use tokio::process::Command;
 
 use crate::{free_port, lab, listening, output};
 
+/// `git http-backend` behind Python's HTTP server: a CGI host of a few lines (RFC 3875).
+const SERVER: &str = r#"
+import http.server, os, subprocess, sys
+
+class Git(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def body(self):
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        body = self.body()
+        env = dict(os.environ, GIT_PROJECT_ROOT=sys.argv[2], GIT_HTTP_EXPORT_ALL="1", REMOTE_USER="visitor",
+                   REQUEST_METHOD=self.command, PATH_INFO=path, QUERY_STRING=query,
+                   CONTENT_TYPE=self.headers.get("Content-Type", ""), CONTENT_LENGTH=str(len(body)),
+                   HTTP_CONTENT_ENCODING=self.headers.get("Content-Encoding", ""),
+                   GIT_PROTOCOL=self.headers.get("Git-Protocol", ""))
+        output = subprocess.run(["git", "http-backend"], input=body, env=env, capture_output=True).stdout
+        head, _, answer = output.partition(b"\r\n\r\n")
+        fields = [line.split(": ", 1) for line in head.decode().split("\r\n")]
+        status = next((value for name, value in fields if name == "Status"), "200 OK")
+        self.send_response(int(status.split()[0]))
+        for name, value in fields:
+            if name not in ("Status", "Content-Length"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_POST = do_GET
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Git).serve_forever()
+"#;
+
 #[tokio::test]
 async fn git_clones_and_pushes() -> Result<()> {
     let lab = lab().await?;
-    let server = lab.path("server");
-    let script = server.join("cgi-bin").join("git");
-    std::fs::create_dir_all(server.join("cgi-bin"))?;
     let repositories = lab.path("repositories");
-    let backend = format!(
-        "#!/bin/sh\nGIT_PROJECT_ROOT={} GIT_HTTP_EXPORT_ALL=1 REMOTE_USER=visitor exec git http-backend\n",
-        repositories.display()
-    );
-    std::fs::write(&script, backend)?;
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    let server = lab.path("server.py");
+    std::fs::write(&server, SERVER)?;
     let git = || {
         let mut command = Command::new("git");
         let author = [("GIT_AUTHOR_NAME", "a"), ("GIT_AUTHOR_EMAIL", "a@example.com")];
@@ -34,8 +67,8 @@ async fn git_clones_and_pushes() -> Result<()> {
 
     let port = free_port()?;
     let _python = Command::new("python3")
-        .args(["-m", "http.server", "--cgi", &port.to_string(), "--bind", "127.0.0.1"])
-        .current_dir(&server)
+        .arg(&server)
+        .args([port.to_string(), repositories.display().to_string()])
         .kill_on_drop(true)
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
@@ -43,7 +76,7 @@ async fn git_clones_and_pushes() -> Result<()> {
         .context("python3 is not installed")?;
     listening(port).await?;
     let (_node, ready) = lab.node(&port.to_string(), "git").await?;
-    let url = format!("{}/cgi-bin/git/demo.git", ready["url"].as_str().context("url")?);
+    let url = format!("{}/demo.git", ready["url"].as_str().context("url")?);
 
     let work = lab.path("work");
     let work = work.to_str().context("a path in UTF-8")?;
