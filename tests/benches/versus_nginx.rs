@@ -103,6 +103,8 @@ async fn main() -> Result<()> {
         }
         report(name, work, &subjects, &mut results);
     }
+    let peak = |process| usage::resident_peak(process).map(|bytes| bytes as f64 / (1 << 20) as f64);
+    println!("peak memory: relay {:.1} MiB, node {:.1} MiB", peak(relay)?, peak(node)?);
     Ok(())
 }
 

@@ -33,29 +33,39 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts a relay with `program`, signs the owner in and makes the project `demo`.
-    pub async fn start(program: &Path) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let mut lab = Self {
+    /// A directory in which nothing runs yet.
+    pub fn empty(program: &Path) -> Result<Self> {
+        Ok(Self {
             program: program.to_owned(),
-            directory,
+            directory: tempfile::tempdir()?,
             relay: None,
             ready: Value::Null,
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             project: String::new(),
             master: String::new(),
-        };
+        })
+    }
+
+    /// Starts a relay with `program`, signs the owner in and makes the project `demo`.
+    pub async fn start(program: &Path) -> Result<Self> {
+        let mut lab = Self::empty(program)?;
         lab.start_relay(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]).await?;
         let code =
             lab.ready["setup_code"].as_str().context("the first start shows a set-up code")?.to_owned();
         let server = lab.server();
-        lab.run(&["login", &server, "--email", "owner@example.com", "--code", &code, "--json"])
+        lab.own(&server, &code).await?;
+        Ok(lab)
+    }
+
+    /// Signs in as the owner of a new coordinator and makes the project `demo`.
+    pub async fn own(&mut self, server: &str, code: &str) -> Result<()> {
+        self.run(&["login", server, "--email", "owner@example.com", "--code", code, "--json"])
             .await?
             .success()?;
-        let project = lab.project("demo").await?;
-        lab.project = project["id"].as_str().context("a project has an id")?.to_owned();
-        lab.master = project["master_key"].as_str().context("a project has a master key")?.to_owned();
-        Ok(lab)
+        let project = self.project("demo").await?;
+        self.project = project["id"].as_str().context("a project has an id")?.to_owned();
+        self.master = project["master_key"].as_str().context("a project has a master key")?.to_owned();
+        Ok(())
     }
 
     /// Where the relay listens: HTTP, HTTPS and peer to peer, as given to its flags.
@@ -77,11 +87,17 @@ impl Lab {
 
     /// Starts the relay on its data directory, at these addresses.
     pub async fn start_relay<S: AsRef<str>>(&mut self, addresses: &[S; 3]) -> Result<()> {
+        self.start_relay_with(addresses, &[]).await
+    }
+
+    /// As [`Self::start_relay`], with further flags.
+    pub async fn start_relay_with<S: AsRef<str>>(&mut self, addresses: &[S; 3], more: &[&str]) -> Result<()> {
         let data = self.path("data");
         let [http, https, p2p] = addresses.each_ref().map(AsRef::as_ref);
         let data = data.to_str().context("a path in UTF-8")?;
-        let arguments = ["relay", "--json", "--data", data, "--http", http, "--https", https, "--p2p", p2p]
-            .map(str::to_owned);
+        let mut arguments =
+            vec!["relay", "--json", "--data", data, "--http", http, "--https", https, "--p2p", p2p];
+        arguments.extend(more);
         let mut relay = self.spawn(&arguments)?;
         self.ready = relay.event("ready").await?;
         let bound = self.ready["http"].as_str().context("the relay tells where it listens")?;
