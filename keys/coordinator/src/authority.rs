@@ -128,6 +128,16 @@ pub(crate) fn may_create_project(named: Option<&Project>, count: u64, most: u64)
     Ok(())
 }
 
+/// May the project end? The tenant's own may not: devices serve in it, and they are not issued for a project that
+/// could end with it.
+pub(crate) fn may_delete_project(project: &Project) -> Result<(), Refusal> {
+    if project.id == project.tenant.home_project() {
+        let message = "this project holds what your devices share; it cannot be deleted";
+        return Err(Refusal::new(Code::BadRequest, message));
+    }
+    Ok(())
+}
+
 /// The master key of a new project is there already: the same request again, or a stranger's key.
 pub(crate) fn created_before(named: Option<Project>, key: &KeyRow) -> Result<(Project, Serial), Refusal> {
     match named {

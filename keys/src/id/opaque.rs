@@ -210,6 +210,15 @@ prefixed_id! {
     TenantId, "tenant id", "ten_"
 }
 
+impl TenantId {
+    /// The tenant's own project, where keys serve that were issued for all projects of the tenant. It has the
+    /// tenant's id under the prefix of projects, so that a relay needs to ask nobody.
+    pub fn home_project(&self) -> ProjectId {
+        let own = self.0.strip_prefix("ten_").expect("a tenant's id has its prefix");
+        ProjectId(format!("proj_{own}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +271,17 @@ mod tests {
         );
         for bad in ["proj_", "proj_A", "proj_a b", "proj_é", &format!("proj_{}", "a".repeat(41))] {
             assert!(bad.parse::<ProjectId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tenants_own_project_is_an_id_like_any_other() {
+        for tenant in
+            [TenantId::from_entropy(&[0xa5; 10]), format!("ten_{}", "a".repeat(40)).parse().unwrap()]
+        {
+            let own = tenant.home_project();
+            assert_eq!(own.as_str().strip_prefix("proj_"), tenant.as_str().strip_prefix("ten_"));
+            assert_eq!(own.to_string().parse(), Ok(own));
         }
     }
 }

@@ -4,7 +4,7 @@ use mytunnel_keys::{
     certificate::Claims,
     error::Code,
     feed::Report,
-    id::{ProjectId, TenantId, TunnelId, TunnelKind, TunnelName},
+    id::{ProjectId, TunnelId, TunnelKind, TunnelName},
     wire::ToNode,
 };
 
@@ -83,11 +83,7 @@ impl Admission {
         if !claims.allows_name(name) {
             return Err(Refusal::new(Code::ScopeDenied, format!("this key may not use the name {name}")));
         }
-        let project = match &claims.project {
-            Some(project) => project.clone(),
-            None => home_project(&claims.tenant)
-                .ok_or_else(|| Refusal::new(Code::ProjectMismatch, "this key belongs to no project"))?,
-        };
+        let project = claims.project.clone().unwrap_or_else(|| claims.tenant.home_project());
         match self.names.get(name) {
             Some(owner) if *owner != project => {
                 Err(Refusal::new(Code::NameTaken, "the name belongs to another project"))
@@ -130,11 +126,4 @@ impl Admission {
     pub(super) fn report_down(&mut self, gone: &Registration, now: Now) {
         self.report(Report::TunnelDown { tunnel: gone.id, serial: gone.serial, at: now.seconds() });
     }
-}
-
-/// The project of a key that was issued for all projects of its tenant: the tenant's own, which has the tenant's id
-/// under the prefix of projects.
-fn home_project(tenant: &TenantId) -> Option<ProjectId> {
-    let own = tenant.as_str().strip_prefix("ten_")?;
-    format!("proj_{own}").parse().ok()
 }

@@ -79,10 +79,11 @@ impl Store {
                     tenant: Some(tenant.clone()),
                     actor: party.clone(),
                     act: Act::OwnerSetup,
-                    subject: party,
+                    subject: party.clone(),
                     project: None,
                     detail: String::new(),
                 })?;
+                writing.add_home_project(&tenant, party, now)?;
                 Ok(Account { id: owner.id, tenant, email: owner.email, password: owner.password })
             })
             .await

@@ -11,6 +11,9 @@ use crate::authority::{self, Refusal};
 /// Projects of one tenant that are not deleted.
 const MAX_PROJECTS: u64 = 1000;
 
+/// What people see the tenant's own project called.
+const PERSONAL: &str = "personal";
+
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Project {
@@ -120,6 +123,23 @@ impl Writing<'_> {
         self.add_project(&made, new.actor)?;
         self.add_key(&authority::master(new.serial, new.master, &made))?;
         Ok(Ok((made, new.serial)))
+    }
+
+    /// Makes the project in which devices serve that are signed in. It has no master key: they mint for it.
+    pub(super) fn add_home_project(
+        &self,
+        tenant: &TenantId,
+        actor: Party,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let made = Project {
+            id: tenant.home_project(),
+            tenant: tenant.clone(),
+            name: PERSONAL.to_owned(),
+            created_at: now,
+            deleted_at: None,
+        };
+        self.add_project(&made, actor)
     }
 
     fn add_project(&self, made: &Project, actor: Party) -> Result<(), StoreError> {

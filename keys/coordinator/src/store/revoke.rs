@@ -114,6 +114,9 @@ impl Writing<'_> {
     ) -> Result<Result<Revoked, Refusal>, StoreError> {
         let found = self.project(id)?.filter(|project| project.tenant == *tenant);
         let Some(project) = found else { return Ok(Err(Refusal::not_found("project"))) };
+        if let Err(refusal) = authority::may_delete_project(&project) {
+            return Ok(Err(refusal));
+        }
         if project.deleted_at.is_some() {
             return Ok(Ok(self.revoked(0, 0, None)?));
         }

@@ -4,6 +4,7 @@ use axum::http::{StatusCode, header};
 use mytunnel_coordinator::ClientAddress;
 use mytunnel_keys::certificate::{self, Kind};
 use mytunnel_keys::error::Code;
+use mytunnel_keys::feed::Change;
 use serde_json::{Value, json};
 
 use crate::support::{By, DAY, EMAIL, Lab, PASSWORD, fresh_seed, trust};
@@ -179,4 +180,30 @@ async fn the_person_at_this_machine_needs_no_sign_in() {
     let token = lab.owner().await;
     let projects = lab.call(By::Bearer(&token), "GET", "/api/v1/projects", Value::Null).await.ok();
     assert_eq!(projects["projects"][0]["id"], project.to_string());
+}
+
+#[tokio::test]
+async fn a_signed_in_device_owns_names_in_its_tenants_own_project() {
+    let lab = Lab::new().await;
+    let token = lab.owner().await;
+    let (device, answer) = lab.device(&token).await;
+    let personal = answer.tenant.home_project();
+    let mut relay = lab.relay().await;
+    relay.up(&personal, "web", &device).await;
+    let name = "web".parse().unwrap();
+    assert_eq!(relay.delta().await, [Change::Name { name, project: personal.clone() }]);
+
+    let get = async |path: &str| lab.call(By::Key(&device), "GET", path, Value::Null).await.ok();
+    let tunnels = get("/api/v1/tunnels").await["tunnels"].clone();
+    assert_eq!((&tunnels[0]["name"], &tunnels[0]["online"]), (&json!("web"), &json!(true)), "{tunnels}");
+    let audit = get(&format!("/api/v1/audit?project={personal}")).await["entries"].clone();
+    assert!(audit.as_array().unwrap().iter().any(|row| row["act"] == "tunnel.up"), "{audit}");
+    let projects = get("/api/v1/projects").await["projects"].clone();
+    assert_eq!((&projects[0]["id"], &projects[0]["name"]), (&json!(personal), &json!("personal")));
+
+    let (child, _) = lab.mint(&device, json!({"project": personal})).await;
+    relay.up(&personal, "blog", &child).await;
+    relay.delta().await;
+    let path = format!("/api/v1/projects/{personal}");
+    lab.call(By::Bearer(&token), "DELETE", &path, Value::Null).await.refused(Code::BadRequest);
 }

@@ -38,6 +38,7 @@ async fn every_act_and_refusal_is_written_down_in_its_order() {
     let all = entries(&lab, By::Key(&house.device), "").await;
     let expected = [
         "owner.setup",
+        "project.create",
         "login",
         "device.add",
         "project.create",
@@ -52,7 +53,7 @@ async fn every_act_and_refusal_is_written_down_in_its_order() {
         "project.delete",
     ];
     assert_eq!(acts(&all), expected);
-    let minted = &all[all.len() - 5];
+    let minted = &all[all.len() - 6];
     assert_eq!(minted["actor"], format!("master:{}", house.master.serial.nonce()));
     assert_eq!(minted["subject"], format!("child:{}", child.serial.nonce()));
     assert_eq!(minted["project"], house.project.to_string());
@@ -153,7 +154,7 @@ async fn an_edit_behind_the_coordinators_back_is_found() {
     let verdict = verify(&lab).await;
     assert_eq!(
         (&verdict["ok"], &verdict["entries"], &verdict["broken_at"]),
-        (&json!(true), &json!(9), &json!(null))
+        (&json!(true), &json!(10), &json!(null))
     );
     lab.call(By::Key(&house.master), "GET", "/api/v1/audit/verify", Value::Null)
         .await

@@ -23,7 +23,8 @@ async fn a_project_has_a_master_key_from_birth_and_a_repeated_request_makes_no_s
     let stranger = json!({"name": "other", "master": seed.public()});
     lab.call(By::Bearer(&token), "POST", "/api/v1/projects", stranger).await.refused(Code::BadRequest);
     let listed = lab.call(By::Bearer(&token), "GET", "/api/v1/projects", Value::Null).await.ok();
-    assert_eq!(listed["projects"].as_array().unwrap().len(), 1);
+    // Beside the tenant's own.
+    assert_eq!(listed["projects"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
