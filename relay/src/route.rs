@@ -13,7 +13,7 @@ use std::{
     fmt, io,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -228,7 +228,9 @@ pub struct Routes(Arc<Table>);
 #[derive(Debug, Default)]
 struct Table {
     names: RwLock<HashMap<Box<str>, Lookup>>,
-    /// Notified whenever a name becomes live or is forgotten. One for all names: waiting is rare, and each waiter
+    /// There may be names that are not in the table yet.
+    is_partial: AtomicBool,
+    /// Notified whenever a name becomes live or is forgotten, and when the table has become whole. One for all names: waiting is rare, and each waiter
     /// looks at its own name again.
     changed: Notify,
 }
@@ -237,6 +239,19 @@ impl Routes {
     /// An empty table.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty table that does not know yet which names exist: until it is [whole](Self::set_whole), a name that
+    /// is not in it is [away](Lookup::Away).
+    pub fn partial() -> Self {
+        Self(Arc::new(Table { is_partial: AtomicBool::new(true), ..Table::default() }))
+    }
+
+    /// Every name that exists is in the table from here on: who waits for another is told that there is none.
+    pub fn set_whole(&self) {
+        if self.0.is_partial.swap(false, Ordering::Release) {
+            self.0.changed.notify_waiters();
+        }
     }
 
     /// Puts a tunnel under its name and wakes who waits for it. A tunnel that held the name before is closed: its
@@ -283,7 +298,10 @@ impl Routes {
 
     /// What `label` (the leftmost label of the host, lower case) leads to.
     pub fn find(&self, label: &str) -> Lookup {
-        self.read().get(label).cloned().unwrap_or(Lookup::Unknown)
+        // Looked at first: once the table is whole, the names of that moment are seen too.
+        let partial = self.0.is_partial.load(Ordering::Acquire);
+        let missing = if partial { Lookup::Away } else { Lookup::Unknown };
+        self.read().get(label).cloned().unwrap_or(missing)
     }
 
     /// As [`find`](Self::find), but waits up to `patience` while the node is away. A tunnel that is closed and still

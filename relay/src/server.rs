@@ -136,7 +136,7 @@ impl Relay {
         let memory = Memory::new(config.data_dir.clone());
         let last = memory.load(&mut config.trust)?;
         let id = check_identity(&config)?;
-        let routes = Routes::new();
+        let routes = Routes::partial();
         let doors = Doors::bind(&mut config, &routes).await?;
         let admitted = Admitted::default();
         let mut swarm = swarm(&config, &admitted)?;

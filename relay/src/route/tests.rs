@@ -59,6 +59,26 @@ fn a_later_registration_replaces_and_outlives_the_earlier() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn until_the_table_is_whole_every_name_may_exist() {
+    let routes = Routes::partial();
+    let patience = Duration::from_secs(5);
+    assert!(matches!(routes.find("web"), Lookup::Away));
+    let before = tokio::time::Instant::now();
+    let (missing, found, web) =
+        tokio::join!(routes.wait_live("none", patience), routes.wait_live("web", patience), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            routes.note_known(&"web".parse().unwrap());
+            routes.set_whole();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            routes.insert(tunnel("web"))
+        });
+    assert!(matches!(missing, Lookup::Unknown), "told as soon as it is known");
+    assert!(is_live(&found, &web));
+    assert_eq!(before.elapsed(), Duration::from_secs(2));
+    assert!(matches!(routes.find("none"), Lookup::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiting_ends_with_the_tunnel_the_name_or_patience() {
     let routes = Routes::new();
     let patience = Duration::from_secs(5);

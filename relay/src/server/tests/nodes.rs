@@ -1,6 +1,9 @@
 //! Nodes that hold valid certificates.
 
-use mytunnel_keys::{feed::Report, id::TunnelId};
+use mytunnel_keys::{
+    feed::{Change, Report},
+    id::TunnelId,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
@@ -105,4 +108,19 @@ async fn a_coordinator_that_was_away_is_told_anew_what_is_live() {
     lab.reports.find(|report| matches!(report, Report::Applied { epoch: 0, closed: 0 }).then_some(())).await;
     lab.reports.find(is_up).await;
     assert!(!lab.tunnel("web").is_closed());
+}
+
+#[tokio::test]
+async fn no_name_is_unknown_before_the_first_word_of_the_coordinator() {
+    let (coordinator, _reports) = TestCoordinator::new();
+    coordinator.change(Change::Name { name: name("web"), project: project("a") });
+    coordinator.set_reachable(false);
+    let relay = Relay::start(config(coordinator.clone())).await.unwrap();
+    let routes = relay.routes();
+    assert!(matches!(routes.find("web"), Lookup::Away) && matches!(routes.find("none"), Lookup::Away));
+    coordinator.set_reachable(true);
+    let told = routes.wait_live("none", SOON).await;
+    assert!(matches!(told, Lookup::Unknown), "{told:?}");
+    assert!(matches!(routes.find("web"), Lookup::Away));
+    relay.shutdown().await;
 }
