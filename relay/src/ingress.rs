@@ -32,7 +32,10 @@ mod visit;
 mod visitor;
 mod visitor_io;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -50,7 +53,12 @@ use crate::route::Routes;
 /// The body of an answer of the console.
 pub type ConsoleBody = http_body_util::combinators::BoxBody<bytes::Bytes, BodyError>;
 
-/// Serves the dashboard, the API and sign-in: everything for the console's own host.
+/// Where a visitor's connection comes from. An IPv4 address is one, whatever socket took the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VisitorAddress(pub IpAddr);
+
+/// Serves the dashboard, the API and sign-in: everything for the console's own host. Each request has a
+/// [`VisitorAddress`] among its extensions.
 pub type ConsoleService =
     Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<ConsoleBody>> + Send + Sync>;
 

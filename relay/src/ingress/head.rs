@@ -38,6 +38,7 @@ const RELAYS_OWN: [&str; 8] = [
 /// What the relay says about the visitor of one connection.
 #[derive(Debug)]
 pub struct Visitor {
+    ip: IpAddr,
     address: HeaderValue,
     node: Box<str>,
     secure: bool,
@@ -53,7 +54,12 @@ impl Visitor {
         // RFC 7239 §6: an IPv6 address stands in brackets and quotes.
         let node = if address.is_ipv6() { format!("\"[{text}]\"") } else { text.clone() };
         let value = HeaderValue::from_str(&text).expect("an address is plain ASCII");
-        Self { address: value, node: node.into_boxed_str(), secure, last: Mutex::default() }
+        Self { ip: address, address: value, node: node.into_boxed_str(), secure, last: Mutex::default() }
+    }
+
+    /// Where the connection comes from.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.ip
     }
 
     fn proto(&self) -> &'static str {

@@ -12,7 +12,7 @@ use mytunnel_keys::{id::TunnelKind, wire::PipeStatus};
 use tokio::time::Instant;
 
 use super::{
-    Shared,
+    Shared, VisitorAddress,
     body::{Download, Granted, Permission, RequestBody, ResponseBody, Upload},
     deadline::Stage,
     exchange::{Exchange, Turn, Unconnected},
@@ -111,10 +111,11 @@ impl Proxy {
 
     async fn console(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Failure> {
         let Some(service) = &self.shared.console_service else { return Err(Failure::UnknownName) };
+        request.extensions_mut().insert(VisitorAddress(self.visit.visitor().ip()));
         let response = service(request).await;
         Ok(response.map(|body| ResponseBody::Console { body, _turn: turn }))
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use mytunnel_keys::id::TunnelKind;
-use mytunnel_relay::ingress::{ConsoleService, Limits};
+use mytunnel_relay::ingress::{ConsoleService, Limits, VisitorAddress};
 
 use crate::house::{House, Origin, get, name, tunnel, within};
 
@@ -94,8 +94,10 @@ async fn the_console_has_its_host_and_the_rest_of_the_connection_goes_on() {
     let console: ConsoleService = Arc::new(|request| {
         Box::pin(async move {
             let path = request.uri().path().to_owned();
+            let from = request.extensions().get::<VisitorAddress>().map(|from| from.0.to_string());
+            let from = from.unwrap_or_default();
             let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-            let text = format!("console {path} {}", String::from_utf8_lossy(&body));
+            let text = format!("console {path} {} {from}", String::from_utf8_lossy(&body));
             http::Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed())
         })
     });
@@ -103,7 +105,7 @@ async fn the_console_has_its_host_and_the_rest_of_the_connection_goes_on() {
     house.share("demo", &Origin::saying("tunnel"));
     let mut visitor = house.visitor().await;
     visitor.send("POST /api HTTP/1.1\r\nHost: console.test:80\r\nContent-Length: 2\r\n\r\nhi").await;
-    assert_eq!(visitor.reply().await.text(), "console /api hi");
+    assert_eq!(visitor.reply().await.text(), "console /api hi 127.0.0.1");
     assert_eq!(visitor.get("/").await.text(), "tunnel");
     house.close().await;
 }
