@@ -88,13 +88,13 @@ codes! {
         "Use `google`, or `--oidc ISSUER` with an issuer that the operator has set up.";
     /// Too many attempts in too short a time.
     RateLimited "RATE_LIMITED" "rate_limited" 4 429
-        "Wait a minute, then try again.";
+        "Wait, then try again.";
     /// The relay does not answer.
     RelayUnreachable "RELAY_UNREACHABLE" "relay_unreachable" 6 502
         "Check this machine's network, and that the relay runs and its port for nodes is open; then try again.";
     /// The relay has been cut off from its coordinator for too long to vouch for anybody.
     RelayStale "RELAY_STALE" "relay_stale" 6 503
-        "Wait for the relay to reach its coordinator again, or use another relay; the operator sees why in `mytunnel status`.";
+        "Wait for the relay to reach its coordinator again, or use another relay; the relay's log has the reason.";
     /// The coordinator does not answer.
     CoordinatorUnreachable "COORDINATOR_UNREACHABLE" "coordinator_unreachable" 6 503
         "Check the address in MYTUNNEL_SERVER and this machine's network, then try again.";
@@ -112,7 +112,7 @@ codes! {
         "Sign in again with the second factor, then repeat this within ten minutes.";
     /// The message is larger than this route takes.
     PayloadTooLarge "PAYLOAD_TOO_LARGE" "payload_too_large" 1 413
-        "Send less at once; the documentation lists the limits.";
+        "Send less at once.";
     /// The request cannot be understood.
     BadRequest "BAD_REQUEST" "bad_request" 2 400
         "Correct the field that the message names; `/api/v1/openapi.json` describes every route.";

@@ -115,7 +115,7 @@ impl Failure {
             Self::BadRequest => "Its host or its framing is missing, repeated or contradictory.",
             Self::MethodNotAllowed => "CONNECT and TRACE are not passed on to tunnels.",
             Self::RequestTimeout => "Send it again, without a pause in the middle.",
-            Self::UnknownName => "Check the address. Names are free again when their owner gives them up.",
+            Self::UnknownName => "Check the address; whoever gave it to you may have ended the tunnel.",
             Self::Away => {
                 "The machine that shares it is offline or just reconnecting. Try again in a moment."
             }

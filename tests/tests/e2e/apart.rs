@@ -22,7 +22,7 @@ async fn owned() -> Result<(Lab, Running, String, String)> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
     let (process, ready) = coordinator(&lab, "127.0.0.1:0").await?;
     let url = ready["url"].as_str().context("a URL")?.to_owned();
-    lab.own(&url, ready["setup_code"].as_str().context("a set-up code")?).await?;
+    lab.own(&url, ready["setup_code"].as_str().context("a setup code")?).await?;
     let join = lab.run(&["keys", "join-token", "--json"]).await?.success()?.json()?;
     let join = join["token"].as_str().context("a join token")?.to_owned();
     Ok((lab, process, url, join))
