@@ -8,12 +8,16 @@ use futures::future::FutureExt;
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use mytunnel_coordinator::Coordinator;
-use mytunnel_relay::ingress::{BodyError, ConsoleService};
+use mytunnel_coordinator::{ClientAddress, Coordinator};
+use mytunnel_relay::ingress::{BodyError, ConsoleService, VisitorAddress};
 
 /// Answers requests for the console from the coordinator.
 pub(crate) fn service(coordinator: Arc<Coordinator>) -> ConsoleService {
-    Arc::new(move |request| {
+    Arc::new(move |mut request| {
+        // The coordinator and the relay do not know each other's types.
+        if let Some(VisitorAddress(from)) = request.extensions().get().copied() {
+            request.extensions_mut().insert(ClientAddress(from));
+        }
         let coordinator = Arc::clone(&coordinator);
         async move { coordinator.handle(request).await.map(shareable) }.boxed()
     })

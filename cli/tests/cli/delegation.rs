@@ -234,6 +234,8 @@ fn a_wrong_password_or_code_is_refused_and_changes_nothing() {
     let login = ["login", &server, "--email", "owner@example.com", "--json"];
     let wrong = house.user.run_with(&login, &[("MYTUNNEL_PASSWORD", "wrong horse battery")]);
     wrong.failed("INVALID_KEY", 3);
+    let audit = house.user.run(&["audit", "--json"]).succeeded().stdout;
+    assert!(audit.contains("address:127.0.0.1"), "the relay says who has asked: {audit}");
     let late = [&login[..], &["--code", "AAAA-BBBB-CCCC-DDDD"]].concat();
     assert_ne!(house.user.run_with(&late, &[("MYTUNNEL_PASSWORD", "correct horse battery")]).code, Some(0));
     house.user.run(&["projects", "list"]).succeeded();
