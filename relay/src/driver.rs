@@ -281,8 +281,11 @@ impl Driver {
                 self.swarm.close_connection(connection);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed"),
-            SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
-                tracing::error!(%error, "listener closed")
+            // One that we gave up ourselves is no longer among them.
+            SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. }
+                if self.listeners.contains(&listener_id) =>
+            {
+                tracing::error!(%error, "listener closed");
             }
             _ => {}
         }

@@ -98,7 +98,8 @@ impl Follower {
             let Some(Err(broken)) = cancelled.run_until_cancelled(self.follow(&mut stood)).await else {
                 return;
             };
-            if matches!(broken, Broken::NoListener) {
+            // What breaks while everything ends is no news.
+            if matches!(broken, Broken::NoListener) || cancelled.is_cancelled() {
                 return;
             }
             self.explain(&broken);
