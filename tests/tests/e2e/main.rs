@@ -1,7 +1,6 @@
 //! The product as a user meets it: the real binary in real processes, driven through its command line and its sockets.
 
 mod apart;
-mod book;
 mod credentials;
 mod faults;
 mod names;
