@@ -106,6 +106,7 @@ fn help_at_the_prompt(code: Code) -> &'static str {
             "Check that UDP or TCP to the relay's address is let through, then try again."
         }
         Code::TunnelLimit => "End the other share of this key first, or mint one key for each tunnel.",
+        Code::BadRequest => "Correct what the message names.",
         Code::NotFound => {
             "Check the name or id: `mytunnel keys list` and `mytunnel projects list` show what there is."
         }

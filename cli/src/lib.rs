@@ -102,7 +102,10 @@ fn not_parsed(error: &clap::Error, args: &[OsString], env: &Environment) -> Exit
 
 fn usage_failure(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
-    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    // What is missing stands in lines of its own, up to an empty one.
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let message = lines.join(" ");
+    let message = message.trim_start_matches("error: ");
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
     Failure::usage(message, tip.map_or_else(|| "See --help.".to_owned(), str::to_owned))
 }

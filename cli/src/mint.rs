@@ -1,7 +1,7 @@
 //! Making a child key: the pair is made here, the coordinator sees the public half only.
 
 use mytunnel_keys::api::{Mint, MintAnswer};
-use mytunnel_keys::id::{NamePattern, ProjectId, Scopes};
+use mytunnel_keys::id::{NamePattern, ProjectId, Scope, Scopes};
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::token::{ChildToken, Secret};
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub(crate) struct MintOptions {
     pub(crate) ttl: u64,
 
     /// What the key may share, of http, tcp, udp, private, pair [default: all]
-    #[arg(long, value_name = "KINDS")]
+    #[arg(long, value_name = "KINDS", value_parser = scopes)]
     pub(crate) scope: Option<Scopes>,
 
     /// Only this name, or names with this beginning (pr-*); repeatable [default: any]
@@ -42,6 +42,11 @@ impl MintOptions {
     pub(crate) fn for_one_share() -> Self {
         Self { ttl: span::MAX_TTL, scope: None, subdomain: Vec::new(), portable: false, output_env: false }
     }
+}
+
+fn scopes(text: &str) -> Result<Scopes, String> {
+    let words = Scope::ALL.map(Scope::as_str).join(", ");
+    text.parse().map_err(|error| format!("{error}; choose of {words}, with commas between them"))
 }
 
 /// A key that was just made.

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use mytunnel_keys::error::Code;
 use mytunnel_keys::token::{ChildToken, MasterToken, Token, TokenError};
 use zeroize::Zeroizing;
 
@@ -48,7 +49,14 @@ pub(crate) fn master(context: &Context, file: Option<&Path>) -> Result<MasterTok
             ));
         }
     };
-    Ok(Token::parse(&text).and_then(Token::into_master)?)
+    match Token::parse(&text) {
+        Ok(Token::Child(_)) => Err(Failure::new(Code::ScopeDenied, "a child key cannot mint")
+            .with_help("Set MTK_MASTER to a master key, which `mytunnel projects create` prints.")),
+        parsed => parsed.and_then(Token::into_master).map_err(|error| {
+            Failure::from(error)
+                .with_help("Copy the whole master key that `mytunnel projects create` printed.")
+        }),
+    }
 }
 
 /// A key to share with.
@@ -64,7 +72,6 @@ impl From<TokenError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use mytunnel_keys::error::Code;
     use mytunnel_keys::id::Serial;
     use mytunnel_keys::secret::Seed;
     use mytunnel_keys::trust::RootFingerprint;

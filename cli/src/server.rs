@@ -16,11 +16,24 @@ pub(crate) fn parse(text: &str) -> Result<ServerUrl, Failure> {
         format!("{scheme}://{text}").parse()
     };
     url.map_err(|error| {
+        if let Some(server) = without_path(text) {
+            return Failure::usage(
+                format!("`{text}` is more than a server's address"),
+                format!("Leave the path away: {server}. Write it like https://relay.example."),
+            );
+        }
         Failure::usage(
             format!("`{text}` is not a server's address: {error}"),
             "Write it like https://relay.example.",
         )
     })
+}
+
+/// The address before the path, where that alone would be one.
+fn without_path(text: &str) -> Option<ServerUrl> {
+    let host = text.find("://").map_or(0, |at| at + "://".len());
+    let end = host + text.get(host..)?.find(['/', '?', '#'])?;
+    parse(text.get(..end)?).ok()
 }
 
 /// A password sent there can be read on the way: plain HTTP to another machine.
@@ -59,6 +72,14 @@ mod tests {
             assert_eq!(failure.exit_code(), 2, "{bad}");
             assert!(failure.help().contains("https://relay.example"), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_path_is_to_be_left_away() {
+        let help = |text| parse(text).unwrap_err().help().to_owned();
+        assert!(help("http://host:1/path").starts_with("Leave the path away: http://host:1."));
+        assert!(help("relay.example/console").starts_with("Leave the path away: https://relay.example."));
+        assert!(!help("ftp://a/b").contains("path"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Session {
     signer: Signer,
     server: ServerUrl,
     root: RootFingerprint,
+    /// What helps once this key is revoked, where that is known.
+    if_revoked: Option<String>,
 }
 
 impl Session {
@@ -47,12 +49,14 @@ impl Session {
     /// The person whose device this is.
     pub(crate) fn of_login(login: Login) -> Self {
         let signer = Signer { seed: login.seed, serial: login.device.serial, cluster: login.device.cluster };
-        Self { api: Api::new(&login.server), signer, server: login.server, root: login.root }
+        let if_revoked = Some(format!("Sign in again: `mytunnel login {}`.", login.server));
+        Self { api: Api::new(&login.server), signer, server: login.server, root: login.root, if_revoked }
     }
 
     /// The holder of a master key. Nothing but the key is needed: it names its server and that server's root.
     pub(crate) fn of_master(token: MasterToken) -> Result<Self, Failure> {
-        Self::of_key(token.seed, token.serial, token.server, token.root)
+        let session = Self::of_key(token.seed, token.serial, token.server, token.root)?;
+        Ok(Self { if_revoked: Some("Ask the project's owner for a new master key.".to_owned()), ..session })
     }
 
     /// The holder of a child or device key.
@@ -69,7 +73,7 @@ impl Session {
         let api = Api::new(&server);
         let known = bootstrap::fetch(&api, &server, &root)?;
         let signer = Signer { seed, serial, cluster: known.trust.cluster().clone() };
-        Ok(Self { api, signer, server, root })
+        Ok(Self { api, signer, server, root, if_revoked: None })
     }
 
     /// Whoever can be found to act on keys: the person signed in, else the holder of `MTK_MASTER`.
@@ -93,22 +97,47 @@ impl Session {
         }
         match token {
             Token::Master(master) => Self::of_master(master),
-            Token::Child(child) | Token::User(child) => Self::of_child(&config, &child),
+            Token::Child(child) | Token::User(child) => match Self::of_child(&config, &child) {
+                Err(failure) if failure.code() == Code::InvalidKey && is_bound(&child) => {
+                    Self::of_its_master(context, &child, failure)
+                }
+                session => session,
+            },
             Token::Relay(_) => Err(Failure::new(Code::InvalidKey, "a join token is used up by joining")
                 .with_help("Give the text, serial or id of a key.")),
         }
     }
 
+    /// The holder of `MTK_MASTER`, where a key's own secret is on another machine.
+    fn of_its_master(context: &Context, child: &ChildToken, failure: Failure) -> Result<Self, Failure> {
+        if context.env.master.is_some() {
+            let master = secrets::master(context, None::<&Path>)?;
+            if master.root == *child.root() {
+                return Self::of_master(master);
+            }
+        }
+        Err(failure
+            .with_help("Revoke it where it was minted, with MTK_MASTER set, or signed in as its owner."))
+    }
+
+    /// Refusals in words that fit whoever asks.
+    fn told<T>(&self, answer: Result<T, Failure>) -> Result<T, Failure> {
+        answer.map_err(|failure| match &self.if_revoked {
+            Some(help) if failure.code() == Code::KeyRevoked => failure.with_help(help),
+            Some(_) | None => failure,
+        })
+    }
+
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.api.get(As::Key(&self.signer), path)
+        self.told(self.api.get(As::Key(&self.signer), path))
     }
 
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        self.api.post(As::Key(&self.signer), path, body)
+        self.told(self.api.post(As::Key(&self.signer), path, body))
     }
 
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.api.delete(As::Key(&self.signer), path)
+        self.told(self.api.delete(As::Key(&self.signer), path))
     }
 
     pub(crate) const fn server(&self) -> &ServerUrl {
@@ -137,6 +166,10 @@ pub(crate) fn check_login(login: &Login) -> Result<(), Failure> {
     }
     Err(Failure::new(Code::KeyExpired, format!("this device's sign-in at {} has expired", login.server))
         .with_help(format!("Sign in again: mytunnel login {}", login.server)))
+}
+
+fn is_bound(token: &ChildToken) -> bool {
+    matches!(token.secret(), Secret::Bound)
 }
 
 fn not_signed_in(context: &Context, flag: Option<&str>) -> Result<String, Failure> {

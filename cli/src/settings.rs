@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::commands::relay::Args as RelayArgs;
 use crate::config::{self, LimitsFile, RelayFile, SecretRef};
 use crate::context::Context;
+use crate::embedded::joined::TOKEN_HELP;
 use crate::failure::Failure;
 use crate::places::default_data_dir;
 use crate::{secrets, server};
@@ -131,7 +132,12 @@ fn join_token(
         (None, None, Some(reference)) => Some(referenced(reference)?),
         (None, None, None) => None,
     };
-    text.map(|text| Ok(Token::parse(&text).and_then(Token::into_relay)?)).transpose()
+    text.map(|text| {
+        Token::parse(&text)
+            .and_then(Token::into_relay)
+            .map_err(|error| Failure::from(error).with_help(TOKEN_HELP))
+    })
+    .transpose()
 }
 
 fn referenced(reference: &SecretRef) -> Result<Zeroizing<String>, Failure> {

@@ -35,11 +35,16 @@ pub(crate) struct Args {
     since: Option<u64>,
 
     /// So many entries, the newest
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
     limit: u64,
 
     #[command(flatten)]
     server: ServerArgs,
+}
+
+fn limit(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "a number of entries, 1 or more".to_owned())
 }
 
 /// The server's word on the chain.
@@ -65,8 +70,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let log = read(args, &session)?;
     let verdict = if args.verify { Some(verify(&session)?) } else { None };
     context.report.object(&Answer { log: &log, verified: verdict.as_ref() });
-    for line in lines(&log.entries) {
-        context.report.line(line);
+    if log.entries.is_empty() {
+        context.report.note("No entries.");
+    } else {
+        for line in lines(&log.entries) {
+            context.report.line(line);
+        }
     }
     if let Some(verdict) = verdict {
         context.report.note(format_args!(

@@ -36,8 +36,8 @@ Example:
 The key is bound to this machine: its secret stays in a file here, and the printed text is
 of no use elsewhere. --portable puts the secret into the text.")]
 struct MintArgs {
-    /// Project of the master key; checked if given
-    #[arg(long, value_name = "PROJECT")]
+    /// Id of the master key's project; checked if given
+    #[arg(long, value_name = "PROJECT", value_parser = project_id)]
     project: Option<ProjectId>,
 
     /// File that holds the master key, or - for standard input [default: MTK_MASTER]
@@ -46,6 +46,12 @@ struct MintArgs {
 
     #[command(flatten)]
     options: MintOptions,
+}
+
+/// A master key does not see the names of projects.
+fn project_id(text: &str) -> Result<ProjectId, String> {
+    let why = "give the project by its id, proj_…; `mytunnel projects list` shows them";
+    text.parse().map_err(|_| why.to_owned())
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {

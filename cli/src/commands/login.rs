@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "EMAIL")]
     email: Option<String>,
 
-    /// Setup code that the relay printed at its first start; makes you the owner
+    /// Setup code that the relay printed at its last start; makes you the owner
     #[arg(long, value_name = "CODE")]
     code: Option<String>,
 
@@ -49,9 +49,9 @@ pub(crate) struct Args {
     device: Option<String>,
 }
 
-const SETUP_HELP: &str =
-    "Use the code that the relay printed at its last start; once there is an owner, sign in without one.";
-const PASSWORD_HELP: &str = "Check the e-mail address and the password.";
+const SETUP_HELP: &str = "It is old or mistyped: use the code that the relay printed at its last start; once there is an owner, sign in without one.";
+const PASSWORD_HELP: &str =
+    "Check the e-mail address and the password. On a new relay use the `--code` line that it printed.";
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let Some(server) = wanted_server(context, args.url.as_deref())? else {

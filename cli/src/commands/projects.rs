@@ -79,7 +79,8 @@ fn create(args: &CreateArgs, context: &Context) -> Result<(), Failure> {
     let session = Session::signed_in(context, args.server.server.as_deref())?;
     let seed = Seed::from_bytes(random()?);
     let request = NewProject { name: args.name.clone(), master: seed.public() };
-    let created: ProjectCreated = session.post("/projects", &request)?;
+    let created: ProjectCreated =
+        session.post("/projects", &request).map_err(|failure| exists(failure, &session, &args.name))?;
     let id = created.project.id.clone();
     let token = Token::Master(MasterToken {
         seed,
@@ -97,6 +98,18 @@ fn create(args: &CreateArgs, context: &Context) -> Result<(), Failure> {
     report.line(format_args!("Project created: {id}"));
     report.line(format_args!("Master key (save this — shown once): {}", token.as_str()));
     Ok(())
+}
+
+/// A name that exists already: which project that is.
+fn exists(failure: Failure, session: &Session, name: &str) -> Failure {
+    if failure.code() != Code::NameTaken {
+        return failure;
+    }
+    let help = match find(session, name) {
+        Ok(project) => format!("Choose another name, or use {} as it is.", project.id),
+        Err(_) => "Choose another name.".to_owned(),
+    };
+    failure.with_help(help)
 }
 
 fn list(args: &ServerArgs, context: &Context) -> Result<(), Failure> {
@@ -118,9 +131,15 @@ fn list(args: &ServerArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn delete(args: &DeleteArgs, context: &Context) -> Result<(), Failure> {
+    if !args.yes && (context.report.is_json() || !somebody_is_there()) {
+        return Err(Failure::usage(
+            "deleting a project ends all its keys and tunnels, and there is nobody to ask",
+            "If you mean it, add --yes.",
+        ));
+    }
     let session = Session::signed_in(context, args.server.server.as_deref())?;
     let project = find(&session, &args.project)?;
-    if !args.yes && !context.report.is_json() && !confirmed(&project.name)? {
+    if !args.yes && !confirmed(&project.name)? {
         return Err(Failure::local("nothing was deleted", "Answer with the project's name, or use --yes."));
     }
     let answer: Value = session.delete(&format!("/projects/{}", project.id))?;
@@ -163,11 +182,11 @@ fn pick(projects: Vec<Project>, wanted: &str) -> Result<Project, Failure> {
     }
 }
 
-/// People are asked; a script that says `delete` means it.
+fn somebody_is_there() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 fn confirmed(name: &str) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Ok(true);
-    }
     let ask = || {
         write!(std::io::stderr(), "Its keys are revoked and its tunnels end. Type {name} to delete it: ")?;
         std::io::stderr().flush()?;

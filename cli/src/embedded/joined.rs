@@ -21,6 +21,10 @@ use crate::context::now;
 use crate::failure::{Failure, chain};
 use crate::files;
 
+/// What helps where a join token is of no use.
+pub(crate) const TOKEN_HELP: &str =
+    "Make a new one with `mytunnel keys join-token` on the coordinator's side.";
+
 /// A member, and the coordinator that it follows.
 pub(crate) struct Joined {
     pub(crate) member: Member,
@@ -101,7 +105,10 @@ fn renew(
 
 fn enter(api: &Api, seed: &Seed, token: &RelayToken) -> Result<Membership, Failure> {
     let request = RelayJoin { public_key: seed.public(), secret: *token.secret.expose() };
-    let joined = api.post(As::Anyone, "/relay/join", &request)?;
+    let joined = api.post(As::Anyone, "/relay/join", &request).map_err(|failure: Failure| {
+        let refused = matches!(failure.code(), Code::InvalidKey | Code::KeyExpired | Code::KeyRevoked);
+        if refused { failure.with_help(TOKEN_HELP) } else { failure }
+    })?;
     let membership = Membership { root: token.root, joined };
     checked(&membership)?;
     Ok(membership)

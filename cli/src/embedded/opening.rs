@@ -116,10 +116,18 @@ fn kind(error: &io::Error) -> io::ErrorKind {
     number().map_or(io::ErrorKind::Other, |number| io::Error::from_raw_os_error(number).kind())
 }
 
+/// `/ip4/127.0.0.1/tcp/4001` as `127.0.0.1:4001`.
+fn host_and_port(multiaddr: &str) -> Option<String> {
+    let mut parts = multiaddr.strip_prefix('/')?.split('/');
+    let (kind, host, _, port) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    Some(if kind == "ip6" { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
 /// Words for an address that cannot be listened on.
 pub(crate) fn cannot_listen(addr: &impl std::fmt::Display, why: Option<&io::Error>) -> Failure {
     let text = addr.to_string();
     let flag = if text.starts_with('/') { "--p2p" } else { "--http or --https" };
+    let text = host_and_port(&text).unwrap_or(text);
     let (why, help) = match why.map(kind) {
         Some(io::ErrorKind::AddrInUse) => (
             "another program listens there".to_owned(),
@@ -178,6 +186,13 @@ mod tests {
         assert_eq!(kind(&wrapped), io::Error::from_raw_os_error(98).kind());
         assert_eq!(kind(&io::ErrorKind::NotFound.into()), io::ErrorKind::NotFound);
         assert_eq!(kind(&io::Error::other("something else")), io::ErrorKind::Other);
+    }
+
+    #[test]
+    fn an_address_is_told_as_people_write_it() {
+        assert_eq!(host_and_port("/ip4/127.0.0.1/udp/4001/quic-v1").unwrap(), "127.0.0.1:4001");
+        assert_eq!(host_and_port("/ip6/::1/tcp/4001").unwrap(), "[::1]:4001");
+        assert_eq!(host_and_port("127.0.0.1:80"), None);
     }
 
     #[test]

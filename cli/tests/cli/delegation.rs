@@ -196,6 +196,36 @@ fn the_holder_of_a_key_may_end_it() {
 }
 
 #[test]
+fn a_master_key_revoked_alone_names_the_children_that_live_on() {
+    let house = House::new();
+    house.mint(&[]);
+    house.mint(&["--portable"]);
+    let holder = User::new();
+    let revoked = holder.run(&["keys", "revoke", &house.master, "--json"]).succeeded();
+    assert_eq!(revoked.json()["children_left"], 2, "{revoked:?}");
+    assert!(revoked.stderr.contains("2 child keys of it still work; add --cascade"), "{revoked:?}");
+    let mint = house.user.run_with(&["eval", "mint", "--json"], &[("MTK_MASTER", &house.master)]);
+    let event = mint.failed("KEY_REVOKED", 3);
+    assert!(event["help"].as_str().unwrap().contains("new master key"), "{event}");
+    let again = house.user.run(&["projects", "create", "preview", "--json"]).failed("NAME_TAKEN", 4);
+    assert!(again["help"].as_str().unwrap().contains(&house.project), "{again}");
+}
+
+#[test]
+fn a_child_key_mints_nothing_and_a_bound_one_ends_where_it_was_minted() {
+    let house = House::new();
+    let child = house.mint(&[]);
+    let elsewhere = User::new();
+    let mint = ["eval", "mint", "--json"];
+    let event = elsewhere.run_with(&mint, &[("MTK_MASTER", token(&child))]).failed("SCOPE_DENIED", 4);
+    assert!(event["message"].as_str().unwrap().contains("a child key cannot mint"), "{event}");
+    let revoke = ["keys", "revoke", token(&child), "--json"];
+    let event = elsewhere.run(&revoke).failed("INVALID_KEY", 3);
+    assert!(event["help"].as_str().unwrap().contains("MTK_MASTER"), "{event}");
+    elsewhere.run_with(&revoke, &[("MTK_MASTER", &house.master)]).succeeded();
+}
+
+#[test]
 fn a_person_shares_makes_keys_and_deletes_projects() {
     let house = House::new();
     let mut own = house.user.start(&["share", "--json"]);
@@ -206,11 +236,14 @@ fn a_person_shares_makes_keys_and_deletes_projects() {
     let made = house.user.run(&["keys", "create", "--project", "preview", "--json"]).succeeded().json();
     assert_eq!(made["project"], house.project);
 
-    let deleted = house.user.run(&["projects", "delete", "preview"]).succeeded();
+    let asked = house.user.run(&["projects", "delete", "preview", "--json"]).failed("BAD_REQUEST", 2);
+    assert!(asked["help"].as_str().unwrap().contains("--yes"), "{asked}");
+    assert_eq!(house.user.run(&["projects", "delete", "preview"]).code, Some(2), "nobody is there to ask");
+    let deleted = house.user.run(&["projects", "delete", "preview", "--yes"]).succeeded();
     assert!(deleted.stdout.starts_with(&format!("Project deleted: {}", house.project)), "{deleted:?}");
     in_project.ended().failed("KEY_REVOKED", 3);
     house.refused(token(&made), &[], "KEY_REVOKED", 3);
-    let near = house.user.run(&["projects", "delete", "previe", "--json"]);
+    let near = house.user.run(&["projects", "delete", "previe", "--yes", "--json"]);
     near.failed("NOT_FOUND", 1);
     own.signal("TERM").succeeded();
 }

@@ -85,9 +85,27 @@ fn minting_without_a_master_key_names_the_variable() {
     let user = User::new();
     let event = user.run(&["eval", "mint", "--json"]).failed("BAD_REQUEST", 2);
     assert!(event["message"].as_str().unwrap().contains("MTK_MASTER"), "{event}");
-    user.run_with(&["eval", "mint", "--json"], &[("MTK_MASTER", "mtk_master_cut")]).failed("INVALID_KEY", 3);
+    let cut = user
+        .run_with(&["eval", "mint", "--json"], &[("MTK_MASTER", "mtk_master_cut")])
+        .failed("INVALID_KEY", 3);
+    assert!(cut["help"].as_str().unwrap().contains("mytunnel projects create"), "{cut}");
     let ttl = user.run(&["eval", "mint", "--ttl", "25h", "--json"]).failed("BAD_REQUEST", 2);
     assert!(ttl["message"].as_str().unwrap().contains("between 1m and 24h"), "{ttl}");
+}
+
+#[test]
+fn wrong_usage_names_what_is_missing_and_what_there_is() {
+    let user = User::new();
+    for (line, said) in [
+        (&["projects", "create"][..], "<NAME>"),
+        (&["eval", "mint", "--project", "web"], "proj_"),
+        (&["eval", "mint", "--scope", "foo"], "http, tcp, udp, private, pair"),
+        (&["audit", "--limit", "0"], "1 or more"),
+        (&["audit", "--limit", "x"], "1 or more"),
+    ] {
+        let event = user.run(&[line, &["--json"]].concat()).failed("BAD_REQUEST", 2);
+        assert!(event["message"].as_str().unwrap().contains(said), "{event}");
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! `mytunnel keys revoke`: ends a key, and says when that was true everywhere.
 
-use mytunnel_keys::api::RevokeAnswer;
+use mytunnel_keys::api::{RevokeAnswer, TokenRow};
+use serde::Serialize;
 
 use crate::commands::projects::ServerArgs;
-use crate::context::Context;
+use crate::context::{Context, now};
 use crate::failure::Failure;
+use crate::session::Session;
 
 /// Revoke a key; its tunnels end at once
 #[derive(Debug, clap::Args)]
@@ -27,15 +29,54 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let (session, nonce) = super::subject(context, &args.key, args.server.server.as_deref())?;
     let query = if args.cascade { "?cascade=true" } else { "" };
+    // Asked before: the holder of a revoked key is told nothing any more.
+    let children = if args.cascade { 0 } else { children_left(&session, &nonce) };
     let answer: RevokeAnswer = session.delete(&format!("/tokens/{nonce}{query}"))?;
-    context.report.object(&answer);
+    context.report.object(&Revoked { answer: &answer, children_left: children });
     for line in done(&answer, args.cascade) {
         context.report.line(line);
     }
     for line in relays(&answer) {
         context.report.note(line);
     }
+    if let Some(warning) = still_works(children) {
+        context.report.warn(warning);
+    }
     Ok(())
+}
+
+/// The server's answer, and what it leaves alive.
+#[derive(Serialize)]
+struct Revoked<'a> {
+    #[serde(flatten)]
+    answer: &'a RevokeAnswer,
+    children_left: usize,
+}
+
+/// Keys that this one made and that outlive it. Whoever may not see them revokes without being told.
+fn children_left(session: &Session, nonce: &str) -> usize {
+    match super::all(session, false) {
+        Ok(answer) => living_children(&answer.keys, nonce, now()),
+        Err(failure) => {
+            tracing::debug!(error = failure.message(), "the children of the key are not known");
+            0
+        }
+    }
+}
+
+fn living_children(keys: &[TokenRow], nonce: &str, now: u64) -> usize {
+    let lives = |key: &&TokenRow| {
+        key.revoked_at.is_none() && key.expires_at.is_none_or(|expires_at| expires_at > now)
+    };
+    keys.iter().filter(|key| key.parent.as_deref() == Some(nonce)).filter(lives).count()
+}
+
+fn still_works(children: usize) -> Option<String> {
+    match children {
+        0 => None,
+        1 => Some("1 child key of it still works; add --cascade to end it.".to_owned()),
+        several => Some(format!("{several} child keys of it still work; add --cascade to end them.")),
+    }
 }
 
 /// What was revoked.
@@ -106,6 +147,34 @@ mod tests {
         assert_eq!(done(&answer(0, 1, vec![]), false), ["Revoked 1 child key."]);
         assert_eq!(done(&answer(1, 0, vec![]), false), ["Revoked 1 master key."]);
         assert_eq!(done(&answer(0, 0, vec![]), true), ["Nothing to do: it was revoked before."]);
+    }
+
+    #[test]
+    fn children_that_outlive_their_key_are_told() {
+        assert_eq!(still_works(0), None);
+        assert_eq!(still_works(1).unwrap(), "1 child key of it still works; add --cascade to end it.");
+        assert_eq!(still_works(3).unwrap(), "3 child keys of it still work; add --cascade to end them.");
+    }
+
+    #[test]
+    fn only_living_children_of_that_key_count() {
+        let row = |parent: &str, expires_at: u64, revoked_at: Option<u64>| TokenRow {
+            nonce: "00".to_owned(),
+            kind: mytunnel_keys::api::TokenKind::Child,
+            name: String::new(),
+            parent: Some(parent.to_owned()),
+            project: None,
+            scopes: mytunnel_keys::id::Scopes::default(),
+            hosts: Vec::new(),
+            created_at: 0,
+            expires_at: Some(expires_at),
+            revoked_at,
+            live_tunnels: 0,
+            budget_cents: None,
+            spent_cents: 0,
+        };
+        let keys = [row("a", 9, None), row("a", 9, Some(1)), row("a", 5, None), row("b", 9, None)];
+        assert_eq!(living_children(&keys, "a", 5), 1);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::TunnelKind;
-use mytunnel_node::{Closed, Node, Share, ShareError, ShareEvent, StartError, Status, Target, TunnelSpec};
+use mytunnel_node::{
+    Closed, DialError, Node, Share, ShareError, ShareEvent, StartError, Status, Target, TunnelSpec,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -198,13 +200,22 @@ fn warn_if_down(target: Target, report: Report, tasks: &mut JoinSet<()>) {
         let outcome = tokio::time::timeout(PROBE, target.probe()).await;
         let why = match outcome {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => chain(&error),
+            Ok(Err(error)) => why_down(&error),
             Err(_) => "no answer".to_owned(),
         };
         report.warn(format_args!(
             "nothing answers at {target} yet ({why}); visitors get an error page until it does"
         ));
     });
+}
+
+/// In as few words as will do.
+fn why_down(error: &DialError) -> String {
+    let refused = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::ConnectionRefused;
+    if matches!(error, DialError::Connect(cause) if refused(cause)) {
+        return "connection refused".to_owned();
+    }
+    chain(error)
 }
 
 fn described(status: &Status) -> Value {
