@@ -14,7 +14,7 @@ use crate::credentials::{self, Login};
 use crate::failure::Failure;
 use crate::mint::{self, MintOptions};
 use crate::secrets;
-use crate::session::{Session, check_login, wanted_server};
+use crate::session::{Session, check_login, sign_in_again, wanted_server};
 
 /// Whoever shares.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Holder {
     pub(crate) server: ServerUrl,
     /// Seconds of the Unix epoch.
     pub(crate) expires_at: u64,
+    /// What helps once the key is revoked, where that is known.
+    pub(crate) if_revoked: Option<String>,
 }
 
 /// Finds out as whom to share. A key wins over a sign-in: it was put there for this one job.
@@ -94,11 +96,13 @@ fn of_key(text: &str, access: &Access, context: &Context) -> Result<Holder, Fail
         root: *token.root(),
         server: moved.unwrap_or_else(|| token.server().clone()),
         expires_at: token.claims().not_after,
+        if_revoked: None,
     })
 }
 
 fn of_login(login: Login) -> Holder {
     Holder {
+        if_revoked: Some(sign_in_again(&login.server)),
         seed: login.seed,
         certificate: login.device.certificate,
         root: login.root,
@@ -122,7 +126,14 @@ fn in_project(login: Login, wanted: &str) -> Result<Holder, Failure> {
     let project = projects::find(&session, wanted)?.id;
     let seed = Seed::from_bytes(random()?);
     let answer = mint::ask(&session, &seed, &MintOptions::for_one_share(), Some(project))?;
-    Ok(Holder { seed, certificate: answer.certificate, root, server, expires_at: answer.expires_at })
+    Ok(Holder {
+        seed,
+        certificate: answer.certificate,
+        root,
+        server,
+        expires_at: answer.expires_at,
+        if_revoked: None,
+    })
 }
 
 fn check_project(token: &ChildToken, wanted: Option<&str>) -> Result<(), Failure> {

@@ -49,7 +49,7 @@ impl Session {
     /// The person whose device this is.
     pub(crate) fn of_login(login: Login) -> Self {
         let signer = Signer { seed: login.seed, serial: login.device.serial, cluster: login.device.cluster };
-        let if_revoked = Some(format!("Sign in again: `mytunnel login {}`.", login.server));
+        let if_revoked = Some(sign_in_again(&login.server));
         Self { api: Api::new(&login.server), signer, server: login.server, root: login.root, if_revoked }
     }
 
@@ -165,7 +165,12 @@ pub(crate) fn check_login(login: &Login) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(Code::KeyExpired, format!("this device's sign-in at {} has expired", login.server))
-        .with_help(format!("Sign in again: mytunnel login {}", login.server)))
+        .with_help(sign_in_again(&login.server)))
+}
+
+/// What helps whose device is not known any more.
+pub(crate) fn sign_in_again(server: &ServerUrl) -> String {
+    format!("Sign in again: `mytunnel login {server}`.")
 }
 
 fn is_bound(token: &ChildToken) -> bool {

@@ -226,6 +226,21 @@ fn a_child_key_mints_nothing_and_a_bound_one_ends_where_it_was_minted() {
 }
 
 #[test]
+fn a_revoked_device_is_told_to_sign_in_again() {
+    let house = House::new();
+    let keys = house.user.run(&["keys", "list", "--json"]).succeeded().json();
+    let device = keys["keys"].as_array().unwrap().iter().find(|key| key["kind"] == "user").unwrap();
+    house.user.run(&["keys", "revoke", device["nonce"].as_str().unwrap()]).succeeded();
+    for line in [&["projects", "list", "--json"][..], &["share", "--json"]] {
+        let event = house.user.run(line).failed("KEY_REVOKED", 3);
+        assert!(
+            event["help"].as_str().unwrap().starts_with("Sign in again: `mytunnel login http"),
+            "{event}"
+        );
+    }
+}
+
+#[test]
 fn a_person_shares_makes_keys_and_deletes_projects() {
     let house = House::new();
     let mut own = house.user.start(&["share", "--json"]);

@@ -197,7 +197,13 @@ fn a_relay_joins_a_coordinator_elsewhere_once_with_a_token() {
     let mut relay = user.start(&[&base[..], &["--join-file", join.to_str().unwrap()]].concat());
     relay.event("ready");
     relay.signal("TERM").succeeded();
-    // The token is used up, and is not needed again.
+    // The token is used up for others, and is not needed again.
+    let other = user.path("other");
+    let late = ["--data", other.to_str().unwrap(), "--http", ANY, "--https", ANY, "--p2p", ANY];
+    let late =
+        [&["relay", "--json", "--coordinator", server, "--join-file", join.to_str().unwrap()][..], &late];
+    let event = user.run(&late.concat()).failed("INVALID_KEY", 3);
+    assert!(event["help"].as_str().unwrap().contains("mytunnel keys join-token"), "{event}");
     let mut relay = user.start(&base);
     relay.event("ready");
     let folder = user.path("");

@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) name: Naming,
     pub(super) host_header: Option<HeaderValue>,
     pub(super) lifetime: Option<Duration>,
+    /// What helps once the key is revoked, where that is known.
+    pub(super) if_revoked: Option<String>,
     pub(super) place: Place,
 }
 
@@ -62,6 +64,10 @@ impl Plan {
         let asked = options.name.as_deref().map(names::asked).transpose()?;
         let host_header = options.host_header.as_deref().map(host_header).transpose()?;
         let identity = identity::resolve(&options.access, context)?;
+        let if_revoked = match &identity {
+            Identity::Key(holder) => holder.if_revoked.clone(),
+            Identity::Nobody => None,
+        };
         let (place, spot, hosts) = match identity {
             Identity::Nobody => (Place::Here, String::new(), Vec::new()),
             Identity::Key(holder) => at_relay(*holder, context)?,
@@ -76,7 +82,7 @@ impl Plan {
             },
         };
         let lifetime = options.expires.map(Duration::from_secs);
-        Ok(Self { target, name, host_header, lifetime, place })
+        Ok(Self { target, name, host_header, lifetime, place, if_revoked })
     }
 }
 

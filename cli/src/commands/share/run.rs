@@ -56,6 +56,7 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
                 deadline: plan.lifetime.map(|life| Instant::now() + life),
                 skew,
                 embedded: embedded.is_some(),
+                if_revoked: plan.if_revoked,
             };
             job.serve(node, &mut signals, context).await
         }
@@ -75,6 +76,7 @@ struct Job {
     skew: Skew,
     /// The relay is in this process.
     embedded: bool,
+    if_revoked: Option<String>,
 }
 
 impl Job {
@@ -121,7 +123,10 @@ impl Job {
         };
         tokio::select! {
             () = over => Ok(End::TimeUp),
-            failure = self.follow(node, share, teller) => Err(self.skew.explain(failure)),
+            failure = self.follow(node, share, teller) => Err(match &self.if_revoked {
+                Some(help) if failure.code() == Code::KeyRevoked => failure.with_help(help),
+                Some(_) | None => self.skew.explain(failure),
+            }),
         }
     }
 
