@@ -46,6 +46,9 @@ use crate::{
 use control::{Control, Said, Utterance};
 use reports::Reports;
 
+/// How often the wall clock is looked at: it goes on while the machine sleeps, and may be set.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Messages of all nodes that wait for the driver.
 const SAID: usize = 1024;
 
@@ -221,9 +224,7 @@ impl Driver {
     fn next_timeout(&self) -> Instant {
         let lingering = self.lingering.front().map(|(until, _)| *until);
         let admission = self.admission.poll_timeout().map(Instant::from_std);
-        // Nothing due: a look a day does no harm, and saves a branch that never completes.
-        let far = Instant::now() + Duration::from_secs(24 * 60 * 60);
-        [lingering, admission].into_iter().flatten().fold(far, Instant::min)
+        [lingering, admission].into_iter().flatten().fold(Instant::now() + LOOK, Instant::min)
     }
 
     fn on_news(&mut self, news: News) {

@@ -141,7 +141,7 @@ mod tests {
         );
         assert_eq!((seconds(limits.ingress.away_patience), seconds(limits.ingress.drain_timeout)), (5, 10));
         assert_eq!((limits.ingress.connections, limits.ingress.connections_per_address), (16_384, 4096));
-        assert_eq!((limits.ingress.requests_per_address, limits.ingress.requests_per_tunnel), (1024, 2048));
+        assert_eq!((limits.ingress.requests_per_address, limits.ingress.requests_per_tunnel), (640, 2048));
         assert_eq!((limits.connections, seconds(limits.patience)), (65_536, 5));
         assert_eq!(seconds(limits.hard_staleness), 900);
         assert_eq!(LimitsFile::default().coordinator().confirm, Duration::from_secs(2));

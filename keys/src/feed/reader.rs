@@ -171,6 +171,8 @@ impl FeedReader {
             Body::Delta { prev, changes } => {
                 let mut live = self.live.ok_or(FeedError::NoSnapshot)?;
                 live.check_delta(epoch, &prev)?;
+                // A delta renews the relay's trust in what it knows: one held back on the way must not.
+                offset(time, now)?;
                 self.take_bundles(&changes)?;
                 live.position = frame::next(&live.position, &changes);
                 self.live = Some(live);

@@ -268,6 +268,14 @@ fn clocks_more_than_a_minute_apart_are_refused() {
 }
 
 #[test]
+fn a_delta_that_was_held_back_is_no_news() {
+    let (mut writer, mut reader) = subscribed();
+    let delta = writer.delta(revoke(3), NOW);
+    assert_eq!(reader.accept(&delta, NOW + 61), Err(FeedError::Clock(-61)));
+    assert!(reader.accept(&delta, NOW + 60).is_ok());
+}
+
+#[test]
 fn frames_that_say_more_than_they_may_are_refused() {
     let sealed = |payload: Vec<u8>| {
         let kid = Kid::of(&feed_seed().public());

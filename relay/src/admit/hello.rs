@@ -53,6 +53,9 @@ impl Admission {
         if let Some(code) = self.revoked.is_revoked(claims) {
             return Err(Refusal::new(code, "the key, its parent or its project was revoked"));
         }
+        if Duration::from_secs(claims.not_after) <= now.unix {
+            return Err(Refusal::new(Code::KeyExpired, "the key has expired"));
+        }
         self.freshness
             .vouches(Duration::from_secs(claims.max_staleness.into()), now)
             .map_err(|blind| Refusal::new(Code::RelayStale, blind.to_string()))

@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 
 use super::{
     exchange::{Exchange, Turn},
+    head,
     visit::Visit,
 };
 use crate::route::Tunnel;
@@ -89,7 +90,13 @@ impl Body for RequestBody {
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 upload.tunnel.traffic().count_in(frame.data_ref().map_or(0, |data| data.len() as u64));
-                Some(Ok(frame))
+                Some(Ok(match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        head::trailers_to_node(&mut trailers);
+                        Frame::trailers(trailers)
+                    }
+                    Err(frame) => frame,
+                }))
             }
             Some(Err(error)) => {
                 upload.visit.set_upload_broken();

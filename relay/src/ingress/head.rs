@@ -9,8 +9,8 @@ use std::{net::IpAddr, sync::Mutex};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHORIZATION, SET_COOKIE, TE,
-        TRANSFER_ENCODING, UPGRADE,
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHORIZATION,
+        SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE,
     },
 };
 
@@ -123,15 +123,36 @@ pub fn to_node(headers: &mut HeaderMap, visitor: &Visitor, upgrade: bool) {
     headers.insert(X_FORWARDED_HOST, host);
 }
 
+/// Makes a visitor's trailers ones for the node. Some servers merge them into the head, so that nothing may come in
+/// here that the head may not say, or has said (RFC 9110 §6.5.1).
+pub fn trailers_to_node(trailers: &mut HeaderMap) {
+    let unwanted: Vec<HeaderName> = trailers
+        .iter()
+        .filter(|(name, value)| {
+            is_unwanted(name, value, false)
+                || matches!(
+                    **name,
+                    AUTHORIZATION | CONNECTION | CONTENT_LENGTH | COOKIE | HOST | TRANSFER_ENCODING
+                )
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in unwanted {
+        trailers.remove(name);
+    }
+}
+
 /// A response head that cannot be passed on: both a length and a transfer coding, so that two readers may see two
-/// different bodies.
+/// different bodies, or a coding that nobody here takes off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the response has both a length and a transfer coding")]
+#[error("the response has a length beside a transfer coding, or another coding than chunked")]
 pub struct AmbiguousResponse;
 
 /// Makes the node's response head one for the visitor.
 pub fn to_visitor(status: StatusCode, headers: &mut HeaderMap) -> Result<(), AmbiguousResponse> {
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+    if let Some(coding) = headers.get(TRANSFER_ENCODING)
+        && (headers.contains_key(CONTENT_LENGTH) || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
         return Err(AmbiguousResponse);
     }
     let upgrade = matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);

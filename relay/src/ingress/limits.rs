@@ -61,7 +61,7 @@ impl Default for Limits {
             buffer_bytes: 64 * 1024,
             connections: 16 * 1024,
             connections_per_address: 4 * 1024,
-            requests_per_address: 1024,
+            requests_per_address: 640,
             requests_per_tunnel: 2 * 1024,
             idle_pipes_per_tunnel: 512,
             pipe_idle_timeout: Duration::from_secs(60),

@@ -10,6 +10,7 @@ use mytunnel_keys::id::{PublicKey, TunnelId};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::authority::DEVICE_STALENESS;
 use crate::live::{Holder, Live};
 
 /// The relays that were heard of lately.
@@ -42,6 +43,11 @@ impl Followers {
         Self { relays: Mutex::default(), live: Mutex::default(), hard_staleness }
     }
 
+    /// The longest that a relay without news serves anything: what devices share outlives the hard bound.
+    fn gone_after(&self) -> Duration {
+        self.hard_staleness.max(Duration::from_secs(DEVICE_STALENESS.into()))
+    }
+
     /// A relay that followed before this process began may still be serving.
     pub(crate) fn expect(&self, relay: PublicKey) {
         let gone =
@@ -52,7 +58,7 @@ impl Followers {
     /// A relay follows, by this subscription.
     pub(super) fn attach(&self, relay: PublicKey, subscription: u64) {
         let mut relays = self.lock();
-        relays.retain(|_, follower| !follower.is_over(self.hard_staleness));
+        relays.retain(|_, follower| !follower.is_over(self.gone_after()));
         // A new watch: whoever waits for the old subscription is told that it is over.
         let follower = Follower { applied: watch::Sender::new(0), subscription, gone_since: None };
         relays.insert(relay, follower);
@@ -136,7 +142,7 @@ impl Followers {
         let begun = Instant::now();
         let waits: Vec<_> = {
             let relays = self.lock();
-            let current = relays.iter().filter(|(_, follower)| !follower.is_over(self.hard_staleness));
+            let current = relays.iter().filter(|(_, follower)| !follower.is_over(self.gone_after()));
             current.map(|(id, follower)| (*id, follower.gone_since, follower.applied.subscribe())).collect()
         };
         let answers = waits.into_iter().map(|(id, gone, mut applied)| async move {
@@ -167,8 +173,8 @@ impl Follower {
         self.subscription == subscription && self.gone_since.is_none()
     }
 
-    fn is_over(&self, hard_staleness: Duration) -> bool {
-        self.gone_since.is_some_and(|since| since.elapsed() >= hard_staleness)
+    fn is_over(&self, gone_after: Duration) -> bool {
+        self.gone_since.is_some_and(|since| since.elapsed() >= gone_after)
     }
 }
 
@@ -251,6 +257,8 @@ mod tests {
         assert_eq!((applied(&answers, 1), applied(&answers, 2)), (Some(false), Some(false)));
         assert_eq!(begun.elapsed(), Duration::ZERO);
         tokio::time::advance(HARD).await;
+        assert_eq!(followers.confirm(1, LIMIT).await.len(), 2, "what devices share may still be served");
+        tokio::time::advance(Duration::from_secs(DEVICE_STALENESS.into()) - HARD).await;
         assert_eq!(followers.confirm(1, LIMIT).await, vec![]);
     }
 

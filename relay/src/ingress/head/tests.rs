@@ -175,3 +175,15 @@ fn a_response_with_two_framings_is_refused() {
     let mut headers = map(&[("content-length", "5"), ("transfer-encoding", "chunked")]);
     assert_eq!(to_visitor(StatusCode::OK, &mut headers), Err(AmbiguousResponse));
 }
+
+#[test]
+fn a_response_coding_that_nobody_takes_off_is_refused() {
+    let coded = |coding: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_str(coding).unwrap());
+        to_visitor(StatusCode::OK, &mut headers)
+    };
+    assert_eq!(coded("Chunked"), Ok(()));
+    assert_eq!(coded("gzip"), Err(AmbiguousResponse));
+    assert_eq!(coded("gzip, chunked"), Err(AmbiguousResponse));
+}
