@@ -24,7 +24,7 @@ pub(crate) const MIN_TTL: u64 = 60;
 pub(crate) const MAX_TTL: u64 = 24 * 3600;
 /// Life of a device's certificate, in seconds.
 pub(crate) const DEVICE_TTL: u64 = 30 * 24 * 3600;
-/// Life of a relay's certificate, in seconds.
+/// Life of a relay's certificate, in seconds. A relay renews it whenever it starts, and not while it runs.
 pub(crate) const RELAY_TTL: u64 = 365 * 24 * 3600;
 /// How old a relay's knowledge may be for it to serve a child, in seconds.
 pub(crate) const CHILD_STALENESS: u32 = 60;
