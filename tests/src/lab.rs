@@ -50,8 +50,7 @@ impl Lab {
     pub async fn start(program: &Path) -> Result<Self> {
         let mut lab = Self::empty(program)?;
         lab.start_relay(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]).await?;
-        let code =
-            lab.ready["setup_code"].as_str().context("the first start shows a setup code")?.to_owned();
+        let code = lab.ready["setup_code"].as_str().context("the first start shows a setup code")?.to_owned();
         let server = lab.server();
         lab.own(&server, &code).await?;
         Ok(lab)
