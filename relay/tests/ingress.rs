@@ -13,6 +13,8 @@ mod closing;
 mod framing;
 #[path = "ingress/pooling.rs"]
 mod pooling;
+#[path = "ingress/resets.rs"]
+mod resets;
 #[path = "ingress/routing.rs"]
 mod routing;
 #[path = "ingress/tls.rs"]

@@ -3,6 +3,7 @@
 
 use std::{
     error::Error,
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc,
@@ -173,14 +174,60 @@ pub(crate) enum ResponseBody {
 /// A response body that has bytes to come. Its places and its pipe are given back when it ends or is dropped.
 #[derive(Debug)]
 pub(crate) struct Download {
-    pub(crate) incoming: Incoming,
-    pub(crate) exchange: Exchange,
-    pub(crate) _turn: Turn,
+    incoming: Incoming,
+    exchange: Exchange,
+    _turn: Turn,
+    /// What had come by the time the head was passed on.
+    first: Option<Frame<Bytes>>,
+    /// Why it ends, once that is known.
+    broken: Option<BodyError>,
+}
+
+/// What a response's body says before its head is passed on.
+#[derive(Debug)]
+pub(crate) enum Beginning {
+    Empty,
+    Broken,
+    Some(Download),
 }
 
 impl Download {
+    /// Looks once for the body's first bytes. A server that went away right after its head is found out here, while
+    /// there is still an answer to give in its place.
+    pub(crate) async fn begin(mut incoming: Incoming, mut exchange: Exchange, turn: Turn) -> Beginning {
+        let first = poll_fn(|cx| Poll::Ready(exchange.poll_frame(&mut incoming, cx))).await;
+        let first = match first {
+            Poll::Ready(Some(Ok(frame))) => Some(frame),
+            Poll::Ready(Some(Err(_))) => return Beginning::Broken,
+            Poll::Ready(None) if exchange.tunnel().is_closed() => return Beginning::Broken,
+            Poll::Ready(None) => return Beginning::Empty,
+            Poll::Pending => None,
+        };
+        Beginning::Some(Self { incoming, exchange, _turn: turn, first, broken: None })
+    }
+
+    /// The next frame. An error comes one turn late: hyper drops with it what it has not written yet, and the visitor
+    /// would see neither the head nor the part that has come.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.exchange.poll_frame(&mut self.incoming, cx) {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match self.poll_next(cx) {
+            Poll::Ready(Some(Err(error))) => {
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            other => other,
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let next = match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => self.exchange.poll_frame(&mut self.incoming, cx),
+        };
+        match next {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.exchange.tunnel().traffic().count_out(bytes);
@@ -194,6 +241,20 @@ impl Download {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.broken.is_none() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = self.first.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        let mut hint = self.incoming.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint.set_lower(hint.lower().saturating_add(held));
+        hint
     }
 }
 
@@ -216,7 +277,7 @@ impl Body for ResponseBody {
         match self {
             Self::Page(page) => page.is_none(),
             Self::Console { body, .. } => body.is_end_stream(),
-            Self::Download(download) => download.incoming.is_end_stream(),
+            Self::Download(download) => download.is_end_stream(),
         }
     }
 
@@ -224,7 +285,7 @@ impl Body for ResponseBody {
         match self {
             Self::Page(page) => SizeHint::with_exact(page.as_ref().map_or(0, |page| page.len() as u64)),
             Self::Console { body, .. } => body.size_hint(),
-            Self::Download(download) => download.incoming.size_hint(),
+            Self::Download(download) => download.size_hint(),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     Shared, VisitorAddress,
-    body::{Download, Granted, Permission, RequestBody, ResponseBody, Upload},
+    body::{Beginning, Download, Granted, Permission, RequestBody, ResponseBody, Upload},
     deadline::Stage,
     exchange::{Exchange, Turn, Unconnected},
     failure::Failure,
@@ -222,10 +222,14 @@ impl Proxy {
         if incoming.is_end_stream() {
             return Ok(Response::from_parts(head, ResponseBody::Page(None)));
         }
+        let body = match Download::begin(incoming, exchange, turn).await {
+            Beginning::Broken => return Err(Failure::Broken),
+            Beginning::Empty => ResponseBody::Page(None),
+            Beginning::Some(download) => ResponseBody::Download(download),
+        };
         if forward.http10 && !head.headers.contains_key(CONTENT_LENGTH) {
             self.visit.set_close_delimited();
         }
-        let body = ResponseBody::Download(Download { incoming, exchange, _turn: turn });
         Ok(Response::from_parts(head, body))
     }
 }
