@@ -22,6 +22,7 @@ mod deadline;
 mod exchange;
 mod limits;
 mod listener;
+mod pace;
 mod pool;
 mod proxy;
 mod seats;

@@ -21,3 +21,5 @@ mod routing;
 mod tls;
 #[path = "ingress/upgrades.rs"]
 mod upgrades;
+#[path = "ingress/uploads.rs"]
+mod uploads;

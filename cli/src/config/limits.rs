@@ -24,6 +24,11 @@ pub(crate) struct LimitsFile {
     idle_timeout: Option<Span>,
     /// Time that a local server may take to begin its answer: 2m.
     response_timeout: Option<Span>,
+    /// Bytes a second that a visitor must at least send, on average, of a body that a local server waits for: 256; 0
+    /// for no such bound.
+    upload_rate: Option<u32>,
+    /// Time that a visitor may fall behind that rate, or pause: 2m.
+    upload_grace: Option<Span>,
     /// Time that a visitor may take no byte of an answer: 5m.
     stall_timeout: Option<Span>,
     /// Time that a visitor waits for a node that reconnects: 5s.
@@ -33,7 +38,7 @@ pub(crate) struct LimitsFile {
     /// Connections of visitors: 16384; of one address: 4096.
     visitors: Option<usize>,
     visitors_per_address: Option<u32>,
-    /// Requests under way of one address: 1024; of one tunnel: 2048.
+    /// Requests under way of one address: 640; of one tunnel: 2048.
     requests_per_address: Option<u32>,
     requests_per_tunnel: Option<usize>,
     /// Connections of nodes: 65536.
@@ -56,6 +61,8 @@ impl LimitsFile {
         set(&mut ingress.head_timeout, self.head_timeout);
         set(&mut ingress.idle_timeout, self.idle_timeout);
         set(&mut ingress.response_timeout, self.response_timeout);
+        set(&mut ingress.upload_rate, self.upload_rate);
+        set(&mut ingress.upload_grace, self.upload_grace);
         set(&mut ingress.stall_timeout, self.stall_timeout);
         set(&mut ingress.away_patience, self.away_patience);
         set(&mut ingress.drain_timeout, self.drain_timeout);
@@ -139,6 +146,7 @@ mod tests {
             (seconds(limits.ingress.response_timeout), seconds(limits.ingress.stall_timeout)),
             (120, 300)
         );
+        assert_eq!((limits.ingress.upload_rate, seconds(limits.ingress.upload_grace)), (256, 120));
         assert_eq!((seconds(limits.ingress.away_patience), seconds(limits.ingress.drain_timeout)), (5, 10));
         assert_eq!((limits.ingress.connections, limits.ingress.connections_per_address), (16_384, 4096));
         assert_eq!((limits.ingress.requests_per_address, limits.ingress.requests_per_tunnel), (640, 2048));

@@ -59,14 +59,14 @@ impl Upload {
         tunnel: Arc<Tunnel>,
         permission: Option<Permission>,
     ) -> Self {
-        visit.set_uploading(true);
+        visit.begin_upload();
         Self { incoming, visit, tunnel, permission }
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.visit.set_uploading(false);
+        self.visit.upload().end();
     }
 }
 
@@ -83,14 +83,21 @@ impl Body for RequestBody {
             std::task::ready!(permission.poll(cx));
             upload.permission = None;
         }
-        let frame = std::task::ready!(Pin::new(&mut upload.incoming).poll_frame(cx));
-        upload.visit.progress();
+        let Poll::Ready(frame) = Pin::new(&mut upload.incoming).poll_frame(cx) else {
+            upload.visit.await_upload();
+            return Poll::Pending;
+        };
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) | None => 0,
+        };
+        upload.visit.uploaded(bytes);
         if upload.visit.is_objected() {
             return Poll::Ready(Some(Err(Truncated.into())));
         }
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
-                upload.tunnel.traffic().count_in(frame.data_ref().map_or(0, |data| data.len() as u64));
+                upload.tunnel.traffic().count_in(bytes);
                 Some(Ok(match frame.into_trailers() {
                     Ok(mut trailers) => {
                         head::trailers_to_node(&mut trailers);
@@ -100,7 +107,7 @@ impl Body for RequestBody {
                 }))
             }
             Some(Err(error)) => {
-                upload.visit.set_upload_broken();
+                upload.visit.upload().set_broken();
                 Some(Err(error.into()))
             }
             None => None,

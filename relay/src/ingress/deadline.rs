@@ -46,6 +46,8 @@ pub(crate) struct Times {
     /// Since when the visitor has closed its half and got nothing either, and how long that is borne.
     pub(crate) half_closed: u64,
     pub(crate) half_patience: u64,
+    /// When patience ends with an upload that the tunnel waits for.
+    pub(crate) upload: Option<u64>,
 }
 
 /// A visitor that closes its sending half looks like one that closed completely. When it does so along with its
@@ -62,12 +64,17 @@ impl Times {
             _ if self.stalled != 0 => Some((after(self.stalled, limits.stall_timeout), Verdict::Abort)),
             Stage::Opened | Stage::Head => Some((after(self.since, limits.head_timeout), Verdict::Close)),
             Stage::Idle => Some((after(self.since, limits.idle_timeout), Verdict::Close)),
-            Stage::Waiting => Some((after(self.since, limits.response_timeout), Verdict::Answer)),
+            Stage::Waiting => Some((self.waiting(limits), Verdict::Answer)),
             Stage::Responding => None,
         };
         let half = (self.half_closed != 0)
             .then(|| (self.half_closed.saturating_add(self.half_patience), Verdict::Abort));
         [stage, half].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn waiting(&self, limits: &Limits) -> u64 {
+        let silent = self.since.saturating_add(millis(limits.response_timeout));
+        self.upload.map_or(silent, |upload| silent.min(upload))
     }
 }
 
@@ -81,7 +88,7 @@ mod tests {
     use super::*;
 
     fn times(stage: Stage) -> Times {
-        Times { stage, since: 1_000, stalled: 0, half_closed: 0, half_patience: 0 }
+        Times { stage, since: 1_000, stalled: 0, half_closed: 0, half_patience: 0, upload: None }
     }
 
     #[test]
@@ -104,5 +111,14 @@ mod tests {
         assert_eq!(half.deadline(&limits), Some((7_000, Verdict::Abort)));
         let waiting = Times { half_closed: 5_000, half_patience: 200_000, ..times(Stage::Waiting) };
         assert_eq!(waiting.deadline(&limits), Some((121_000, Verdict::Answer)));
+    }
+
+    #[test]
+    fn an_upload_that_is_waited_for_has_its_own() {
+        let limits = Limits::default();
+        let deadline = |stage, upload| Times { upload: Some(upload), ..times(stage) }.deadline(&limits);
+        assert_eq!(deadline(Stage::Waiting, 25_000), Some((25_000, Verdict::Answer)));
+        assert_eq!(deadline(Stage::Waiting, 125_000), Some((121_000, Verdict::Answer)));
+        assert_eq!(deadline(Stage::Responding, 25_000), None);
     }
 }

@@ -25,6 +25,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long neither a byte of the request nor the head of the response may come.
     pub response_timeout: Duration,
+    /// Bytes a second that a visitor must at least send, on average, of a body that the tunnel's server waits for; 0
+    /// for no such bound.
+    pub upload_rate: u32,
+    /// How far a visitor may fall behind that rate: also how long it may pause.
+    pub upload_grace: Duration,
     /// How long a visitor may take no byte of a response that waits for it.
     pub stall_timeout: Duration,
     /// How long a request waits for a node that is away.
@@ -55,6 +60,8 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(120),
+            upload_rate: 256,
+            upload_grace: Duration::from_secs(120),
             stall_timeout: Duration::from_secs(300),
             away_patience: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),

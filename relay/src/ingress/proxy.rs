@@ -193,9 +193,11 @@ impl Proxy {
         match lost {
             Lost::Refused(PipeStatus::TargetUnreachable) => Failure::TargetRefused,
             Lost::Refused(PipeStatus::UnknownTunnel | PipeStatus::Connected) => Failure::Away,
-            Lost::Expired if self.visit.is_uploading() => Failure::RequestTimeout,
+            Lost::Expired if self.visit.upload().is_uploading() => Failure::RequestTimeout,
             Lost::Expired => Failure::Timeout,
-            Lost::Broken if self.visit.is_upload_broken() || self.visit.is_objected() => Failure::BadRequest,
+            Lost::Broken if self.visit.upload().is_broken() || self.visit.is_objected() => {
+                Failure::BadRequest
+            }
             Lost::Broken | Lost::Cut | Lost::Unsent(..) => Failure::Broken,
         }
     }

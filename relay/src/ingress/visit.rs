@@ -22,6 +22,7 @@ use super::{
     deadline::{AT_ONCE, LEAVER_PATIENCE, READER_PATIENCE, Stage, Times, Verdict, millis},
     head::Visitor,
     limits::{AddressSeat, Limits},
+    pace::Pace,
     upgrade::Upgrade,
 };
 
@@ -44,8 +45,7 @@ pub(crate) struct Visit {
     /// Requests given to the service, and the first one the scanner objects to (zero: none).
     served: AtomicU32,
     objected: AtomicU32,
-    uploading: AtomicBool,
-    upload_broken: AtomicBool,
+    pace: Pace,
     /// The response ends with the connection: an abort must be a reset, or it looks like the end.
     close_delimited: AtomicBool,
     waker: AtomicWaker,
@@ -74,8 +74,7 @@ impl Visit {
             draining: AtomicBool::new(false),
             served: AtomicU32::new(0),
             objected: AtomicU32::new(0),
-            uploading: AtomicBool::new(false),
-            upload_broken: AtomicBool::new(false),
+            pace: Pace::default(),
             close_delimited: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             upgrade: Mutex::new(None),
@@ -153,22 +152,27 @@ impl Visit {
         objected != 0 && objected <= self.served.load(Relaxed)
     }
 
-    pub(crate) fn set_uploading(&self, uploading: bool) {
-        self.uploading.store(uploading, Relaxed);
+    /// An upload begins.
+    pub(crate) fn begin_upload(&self) {
+        self.pace.begin(&self.limits);
     }
 
-    /// Whether the visitor still owes a part of its request.
-    pub(crate) fn is_uploading(&self) -> bool {
-        self.uploading.load(Relaxed)
+    /// The upload in progress, or the last one.
+    pub(crate) fn upload(&self) -> &Pace {
+        &self.pace
     }
 
-    /// The request's body is not what its framing says.
-    pub(crate) fn set_upload_broken(&self) {
-        self.upload_broken.store(true, Relaxed);
+    /// The tunnel would take more of the upload, and there is nothing.
+    pub(crate) fn await_upload(&self) {
+        if self.pace.wait(self.now()) {
+            self.check_deadline();
+        }
     }
 
-    pub(crate) fn is_upload_broken(&self) -> bool {
-        self.upload_broken.load(Relaxed)
+    /// Some of the upload has come, or its end.
+    pub(crate) fn uploaded(&self, bytes: u64) {
+        self.pace.receive(bytes, self.now(), &self.limits);
+        self.progress();
     }
 
     pub(crate) fn set_close_delimited(&self) {
@@ -287,6 +291,7 @@ impl Visit {
             stalled: self.stalled.load(Relaxed),
             half_closed: self.half_closed.load(Relaxed),
             half_patience: self.half_patience.load(Relaxed),
+            upload: self.pace.deadline(&self.limits),
         }
     }
 
