@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -80,7 +80,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self::Upload(upload) = self.get_mut() else { return Poll::Ready(None) };
         if let Some(permission) = &mut upload.permission {
-            std::task::ready!(permission.poll(cx));
+            ready!(permission.poll(cx));
             upload.permission = None;
         }
         let Poll::Ready(frame) = Pin::new(&mut upload.incoming).poll_frame(cx) else {
@@ -190,27 +190,23 @@ pub(crate) struct Download {
     broken: Option<BodyError>,
 }
 
-/// What a response's body says before its head is passed on.
-#[derive(Debug)]
-pub(crate) enum Beginning {
-    Empty,
-    Broken,
-    Some(Download),
-}
-
 impl Download {
     /// Looks once for the body's first bytes. A server that went away right after its head is found out here, while
-    /// there is still an answer to give in its place.
-    pub(crate) async fn begin(mut incoming: Incoming, mut exchange: Exchange, turn: Turn) -> Beginning {
+    /// there is still an answer to give in its place. `None` stands for a body that is over already.
+    pub(crate) async fn begin(
+        mut incoming: Incoming,
+        mut exchange: Exchange,
+        turn: Turn,
+    ) -> Result<Option<Self>, Truncated> {
         let first = poll_fn(|cx| Poll::Ready(exchange.poll_frame(&mut incoming, cx))).await;
         let first = match first {
             Poll::Ready(Some(Ok(frame))) => Some(frame),
-            Poll::Ready(Some(Err(_))) => return Beginning::Broken,
-            Poll::Ready(None) if exchange.tunnel().is_closed() => return Beginning::Broken,
-            Poll::Ready(None) => return Beginning::Empty,
+            Poll::Ready(Some(Err(_))) => return Err(Truncated),
+            Poll::Ready(None) if exchange.tunnel().is_closed() => return Err(Truncated),
+            Poll::Ready(None) => return Ok(None),
             Poll::Pending => None,
         };
-        Beginning::Some(Self { incoming, exchange, _turn: turn, first, broken: None })
+        Ok(Some(Self { incoming, exchange, _turn: turn, first, broken: None }))
     }
 
     /// The next frame. An error comes one turn late: hyper drops with it what it has not written yet, and the visitor
@@ -219,14 +215,13 @@ impl Download {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        match self.poll_next(cx) {
-            Poll::Ready(Some(Err(error))) => {
-                self.broken = Some(error);
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            other => other,
+        let next = ready!(self.poll_next(cx));
+        if let Some(Err(error)) = next {
+            self.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        Poll::Ready(next)
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     Shared, VisitorAddress,
-    body::{Beginning, Download, Granted, Permission, RequestBody, ResponseBody, Upload},
+    body::{Download, Granted, Permission, RequestBody, ResponseBody, Upload},
     deadline::Stage,
     exchange::{Exchange, Turn, Unconnected},
     failure::Failure,
@@ -224,11 +224,8 @@ impl Proxy {
         if incoming.is_end_stream() {
             return Ok(Response::from_parts(head, ResponseBody::Page(None)));
         }
-        let body = match Download::begin(incoming, exchange, turn).await {
-            Beginning::Broken => return Err(Failure::Broken),
-            Beginning::Empty => ResponseBody::Page(None),
-            Beginning::Some(download) => ResponseBody::Download(download),
-        };
+        let begun = Download::begin(incoming, exchange, turn).await.map_err(|_| Failure::Broken)?;
+        let body = begun.map_or(ResponseBody::Page(None), ResponseBody::Download);
         if forward.http10 && !head.headers.contains_key(CONTENT_LENGTH) {
             self.visit.set_close_delimited();
         }
