@@ -8,6 +8,7 @@ mod limits;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use mytunnel_relay::ingress::ProxyNetwork;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -38,6 +39,8 @@ pub(crate) struct RelayFile {
     pub(crate) console: Option<String>,
     pub(crate) coordinator: Option<String>,
     pub(crate) join: Option<SecretRef>,
+    #[serde(default)]
+    pub(crate) trusted_proxies: Vec<ProxyNetwork>,
     #[serde(default)]
     pub(crate) limits: LimitsFile,
 }
@@ -142,11 +145,13 @@ mod tests {
         let file = relay(
             "domain = 'relay.example'\ndata = '/var/lib/mytunnel'\nhttp = '0.0.0.0:80'\nhttps = '[::]:443'\n\
              p2p = '0.0.0.0:4001'\nconsole = 'console.example'\ncoordinator = 'https://c.example'\n\
-             join = { file = '/run/join' }\n",
+             join = { file = '/run/join' }\ntrusted_proxies = ['10.0.0.1', '2001:db8::/32']\n",
         )
         .unwrap();
         assert_eq!(file.domain.as_deref(), Some("relay.example"));
         assert_eq!(file.https, Some("[::]:443".parse().unwrap()));
+        let proxies: Vec<_> = file.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(proxies, ["10.0.0.1/32", "2001:db8::/32"]);
         assert_eq!(file.join, Some(SecretRef::File("/run/join".into())));
     }
 
@@ -162,6 +167,8 @@ mod tests {
     fn a_wrong_value_names_its_line() {
         let error = relay("domain = 'd'\n\nhttp = 'eighty'\n").unwrap_err();
         assert!(error.to_string().starts_with("relay.toml:3: "), "{error}");
+        let everybody = relay("trusted_proxies = ['0.0.0.0/0']").unwrap_err();
+        assert!(everybody.to_string().contains("name the proxies"), "{everybody}");
         assert!(relay("join = 'mtk_relay_x'").is_err(), "a secret in the file itself is refused");
     }
 

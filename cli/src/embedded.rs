@@ -19,7 +19,7 @@ use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::Trust;
-use mytunnel_relay::ingress::ConsoleService;
+use mytunnel_relay::ingress::{ConsoleService, TrustedProxies};
 use mytunnel_relay::{Authority, Config as RelayConfig, Limits as RelayLimits, Relay};
 
 use self::authority::InProcess;
@@ -52,6 +52,8 @@ pub(crate) struct RelayPlan {
     /// Where the relay keeps its key and how far the feed had come.
     pub(crate) data: Option<PathBuf>,
     pub(crate) limits: RelayLimits,
+    /// Who is believed about visitors.
+    pub(crate) proxies: TrustedProxies,
 }
 
 /// Both, running.
@@ -130,6 +132,7 @@ pub(crate) async fn relay(
         }
         config.console_service.clone_from(&service);
         config.limits = plan.limits.clone();
+        config.trusted_proxies = plan.proxies.clone();
         match Relay::start(config).await {
             Ok(relay) => return Ok(relay),
             Err(error) if opening::is_taken(&error, http) => taken = Some(error),

@@ -1,85 +1,152 @@
 //! A coordinator's API on a socket of its own, where no relay's ingress stands in front of it.
+//!
+//! What a stranger can make last is bounded: connections by [`Places`], the head of a request and the rest between two
+//! by [`HEAD`], the body by the coordinator.
+
+mod places;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mytunnel_coordinator::{ClientAddress, Coordinator};
+use mytunnel_coordinator::{ClientAddress, Coordinator, FeedAnswer};
+use mytunnel_keys::api::ErrorBody;
+use mytunnel_keys::error::Code;
+use mytunnel_relay::ingress::{BodyError, TrustedProxies};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once: each relay has two, and people are few.
-const CONNECTIONS: usize = 1024;
-/// Time to send the head of a request.
+use self::places::{Place, Places, Shares};
+
+/// Time to send the head of a request, and the longest rest between two.
 const HEAD: Duration = Duration::from_secs(10);
+/// Bytes that a connection buffers; a longer head is refused.
+const BUFFER: usize = 64 * 1024;
 /// Rest after an accept that failed, which it does when the process is out of file descriptors.
 const REST: Duration = Duration::from_millis(100);
+/// What one connection too many is told.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// Serves until cancelled, then lets requests under way end.
-pub(crate) async fn serve(listener: TcpListener, coordinator: Arc<Coordinator>, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            Some(ended) = connections.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a connection's task failed");
-                }
-                continue;
-            }
-            accepted = accept(&listener, &places) => accepted,
-        };
-        let Some((stream, from, place)) = accepted else { continue };
-        let (coordinator, stop) = (Arc::clone(&coordinator), stop.clone());
-        connections.spawn(async move {
-            converse(stream, from, coordinator, stop).await;
-            drop(place);
-        });
-    }
-    while connections.join_next().await.is_some() {}
-}
+type Answer = Response<UnsyncBoxBody<Bytes, BodyError>>;
 
-/// The next connection, once there is room for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, from)) => Some((stream, from, place)),
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept");
-            tokio::time::sleep(REST).await;
-            None
-        }
-    }
-}
-
-async fn converse(
-    stream: TcpStream,
-    from: SocketAddr,
+/// What every connection needs.
+#[derive(Debug)]
+pub(crate) struct Api {
     coordinator: Arc<Coordinator>,
-    stop: CancellationToken,
-) {
-    let answer = service_fn(move |mut request: Request<Incoming>| {
-        let coordinator = Arc::clone(&coordinator);
-        request.extensions_mut().insert(ClientAddress(from.ip()));
-        async move { Ok::<_, Infallible>(coordinator.handle(request).await) }
+    places: Places,
+    proxies: TrustedProxies,
+}
+
+/// One connection, as its requests see it.
+#[derive(Debug)]
+struct Line {
+    api: Arc<Api>,
+    from: IpAddr,
+    /// Given back as soon as a feed runs on the connection.
+    place: Mutex<Option<Place>>,
+}
+
+impl Api {
+    /// The API of this coordinator; these proxies are believed about who asks.
+    pub(crate) fn new(coordinator: Arc<Coordinator>, proxies: TrustedProxies) -> Self {
+        Self { coordinator, places: Places::new(Shares::default()), proxies }
+    }
+
+    /// Serves until cancelled, then lets requests under way end.
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let api = Arc::new(self);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a connection's task failed");
+                    }
+                }
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, from)) => {
+                        if let Some(line) = api.admit(&stream, from.ip()) {
+                            connections.spawn(converse(stream, line, stop.clone()));
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept");
+                        tokio::time::sleep(REST).await;
+                    }
+                },
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+
+    fn admit(self: &Arc<Self>, stream: &TcpStream, from: IpAddr) -> Option<Line> {
+        let place =
+            if self.proxies.trust(from) { self.places.connect_proxy() } else { self.places.connect(from) };
+        if place.is_none() {
+            // One try: whoever does not take it at once has lost nothing but the reason.
+            let _ = stream.try_write(FULL);
+        }
+        Some(Line { api: Arc::clone(self), from, place: Mutex::new(Some(place?)) })
+    }
+}
+
+impl Line {
+    async fn answer(&self, mut request: Request<Incoming>) -> Answer {
+        let Api { coordinator, places, proxies } = &*self.api;
+        let client = proxies.client(self.from, request.headers());
+        // A connection of a proxy has no share of its own: its senders have.
+        let by_proxy = proxies.trust(self.from);
+        let share = if by_proxy { places.share(client) } else { None };
+        if by_proxy && share.is_none() {
+            return too_many();
+        }
+        request.extensions_mut().insert(ClientAddress(client));
+        let mut response = coordinator.handle(request).await;
+        if response.extensions().get::<FeedAnswer>().is_some() {
+            // Nothing follows on this connection, so that it cannot be kept without a place.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            places.remember_relay(self.from);
+            drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+        drop(share);
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+}
+
+fn too_many() -> Answer {
+    let body = ErrorBody::new(Code::RateLimited, "this address has too many requests under way");
+    let body = Full::from(serde_json::to_vec(&body).unwrap_or_default());
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+async fn converse(stream: TcpStream, line: Line, stop: CancellationToken) {
+    let line = Arc::new(line);
+    let answer = service_fn(|request| {
+        let line = Arc::clone(&line);
+        async move { Ok::<_, Infallible>(line.answer(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -93,3 +160,6 @@ async fn converse(
         tracing::debug!(%error, "a connection ended badly");
     }
 }
+
+#[cfg(test)]
+mod tests;

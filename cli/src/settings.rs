@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
+use mytunnel_relay::ingress::TrustedProxies;
 use zeroize::Zeroizing;
 
 use crate::commands::relay::Args as RelayArgs;
@@ -31,6 +32,8 @@ pub(crate) struct RelaySettings {
     pub(crate) console: String,
     pub(crate) authority: AuthoritySettings,
     pub(crate) limits: LimitsFile,
+    /// Who is believed about visitors.
+    pub(crate) proxies: TrustedProxies,
 }
 
 /// Whose authority a relay follows.
@@ -58,6 +61,8 @@ impl RelaySettings {
             Some(data) => data,
             None => default_data_dir(&context.env)?,
         };
+        let proxies =
+            if args.trusted_proxies.is_empty() { file.trusted_proxies } else { args.trusted_proxies.clone() };
         Ok(Self {
             data,
             http: args.http.or(file.http).unwrap_or(defaults.http),
@@ -67,6 +72,7 @@ impl RelaySettings {
             authority: authority(args, context, file.coordinator, file.join.as_ref())?,
             domain,
             limits: file.limits,
+            proxies: proxies.into_iter().collect(),
         })
     }
 }
@@ -207,6 +213,14 @@ mod tests {
         assert_eq!(settings.https.to_string(), "10.0.0.1:443");
         assert_eq!(settings.p2p.to_string(), "0.0.0.0:4001");
         assert_eq!(settings.console, "t.example");
+
+        let proxy = "10.0.0.1".parse().unwrap();
+        assert!(!settings.proxies.trust(proxy));
+        std::fs::write(file, "trusted_proxies = ['10.0.0.0/8']\n").unwrap();
+        assert!(resolve(&["--config", file]).unwrap().proxies.trust(proxy));
+        let flags = ["--config", file, "--trusted-proxy", "10.1.0.0/16", "--trusted-proxy", "::1"];
+        let settings = resolve(&flags).unwrap();
+        assert!(!settings.proxies.trust(proxy) && settings.proxies.trust("::1".parse().unwrap()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use futures::future::BoxFuture;
 use mytunnel_keys::id::{Cluster, ProjectId, TunnelId, TunnelKind, TunnelName};
 use mytunnel_relay::{
-    ingress::{self, IngressConfig, Limits},
+    ingress::{self, IngressConfig, Limits, TrustedProxies},
     route::{Pipe, PipeError, PipeSource, Routes, Tunnel},
 };
 use tokio::{
@@ -57,6 +57,7 @@ async fn serve(listen: String, origin: String) -> anyhow::Result<()> {
         console: cluster.to_string(),
         console_service: None,
         limits: Limits::default(),
+        proxies: TrustedProxies::default(),
     };
     let stop = CancellationToken::new();
     tokio::select! {

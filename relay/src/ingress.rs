@@ -24,6 +24,7 @@ mod limits;
 mod listener;
 mod pace;
 mod pool;
+mod proxies;
 mod proxy;
 mod seats;
 mod tls;
@@ -45,8 +46,9 @@ use hyper::body::Incoming;
 pub(crate) use self::listener::serve_with;
 pub use self::{
     body::BodyError,
-    limits::Limits,
+    limits::{AddressSeat, Addresses, Limits},
     listener::{Https, IngressConfig, IngressError, serve},
+    proxies::{ProxyNetwork, ProxyNetworkError, TrustedProxies},
 };
 pub(crate) use self::{pool::Pool, seats::Seats};
 use crate::route::Routes;
@@ -70,6 +72,9 @@ struct Shared {
     console: Box<str>,
     console_service: Option<ConsoleService>,
     limits: Arc<Limits>,
+    proxies: TrustedProxies,
+    /// Whose requests proxies bring.
+    senders: Addresses,
 }
 
 impl std::fmt::Debug for Shared {

@@ -198,6 +198,7 @@ impl Relay {
             console: config.console,
             console_service: config.console_service,
             limits: config.limits.ingress,
+            proxies: config.trusted_proxies,
         };
         self.ingress.spawn(ingress::serve_with(
             ingress,

@@ -13,6 +13,8 @@ mod closing;
 mod framing;
 #[path = "ingress/pooling.rs"]
 mod pooling;
+#[path = "ingress/proxies.rs"]
+mod proxies;
 #[path = "ingress/resets.rs"]
 mod resets;
 #[path = "ingress/routing.rs"]

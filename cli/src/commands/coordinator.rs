@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mytunnel_coordinator::{Config, Coordinator, Endpoints, StoreConfig};
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
+use mytunnel_relay::ingress::ProxyNetwork;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -17,9 +18,10 @@ use crate::context::Context;
 use crate::control::serve_status;
 use crate::embedded::cannot_listen;
 use crate::failure::Failure;
+use crate::http_server::Api;
 use crate::report::Style;
 use crate::runtime::{GRACE, StopSignals, block_on};
-use crate::{http_server, server};
+use crate::server;
 
 /// Run the coordinator alone; relays join it with a token
 #[derive(Debug, clap::Args)]
@@ -28,7 +30,8 @@ Example:
   mytunnel coordinator --domain t.example --database sqlite:/var/lib/mytunnel/coordinator.db \\
       --public-url https://console.example
 
-It speaks plain HTTP: put TLS in front of it where it is reached from other machines.")]
+It speaks plain HTTP: put TLS in front of it where it is reached from other machines, and name that proxy:
+  --trusted-proxy 127.0.0.1")]
 pub(crate) struct Args {
     /// Where accounts and keys are kept: sqlite:PATH
     #[arg(long, value_name = "URL", value_parser = parse_database)]
@@ -45,6 +48,10 @@ pub(crate) struct Args {
     /// URL at which people and relays reach the API [default: http://ADDR]
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+
+    /// Proxy in front, by address or network; its X-Forwarded-For is believed (may be repeated)
+    #[arg(long = "trusted-proxy", value_name = "CIDR")]
+    trusted_proxies: Vec<ProxyNetwork>,
 }
 
 #[derive(Serialize)]
@@ -92,7 +99,8 @@ async fn serve(args: &Args, given: Option<ServerUrl>, context: &Context) -> Resu
     coordinator.set_endpoints(url.clone(), Endpoints::default());
 
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-    tasks.spawn(http_server::serve(listener, Arc::clone(&coordinator), stop.clone()));
+    let api = Api::new(Arc::clone(&coordinator), args.trusted_proxies.iter().copied().collect());
+    tasks.spawn(api.serve(listener, stop.clone()));
     let state = serde_json::json!({
         "tunnels": [], "peers": [],
         "servers": [{"role": "coordinator", "domain": args.domain, "url": url, "http": http, "pid": std::process::id()}],

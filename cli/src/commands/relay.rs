@@ -9,6 +9,7 @@ use std::time::Duration;
 use mytunnel_coordinator::Endpoints;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::token::ServerUrl;
+use mytunnel_relay::ingress::ProxyNetwork;
 use mytunnel_relay::{Addrs, Relay};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -75,6 +76,10 @@ pub(crate) struct Args {
     /// File that holds the join token
     #[arg(long, value_name = "FILE")]
     pub(crate) join_file: Option<PathBuf>,
+
+    /// Proxy in front, by address or network; its X-Forwarded-For is believed (may be repeated)
+    #[arg(long = "trusted-proxy", value_name = "CIDR")]
+    pub(crate) trusted_proxies: Vec<ProxyNetwork>,
 
     /// Read settings from FILE (relay.toml); flags win over it
     #[arg(long, value_name = "FILE")]
@@ -148,6 +153,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         console: None,
         data: Some(settings.data.clone()),
         limits: settings.limits.relay(),
+        proxies: settings.proxies.clone(),
     }
 }
 

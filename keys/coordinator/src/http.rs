@@ -18,6 +18,7 @@ use axum::routing::{get, post};
 
 pub use self::call::ClientAddress;
 pub(crate) use self::error::ApiError;
+pub use self::relay::FeedAnswer;
 use crate::shared::Shared;
 
 /// The path of a mint, which may be repeated.

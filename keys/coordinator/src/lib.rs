@@ -32,6 +32,6 @@ pub use self::{
     coordinator::{ActError, Coordinator},
     error::OpenError,
     feed::FeedLink,
-    http::ClientAddress,
+    http::{ClientAddress, FeedAnswer},
     store::StoreError,
 };

@@ -8,15 +8,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
+    Shared,
     body::RequestBody,
     deadline::Stage,
-    limits::Limits,
+    head::Visitor,
+    limits::{AddressSeat, Limits},
     seats::{NoSeat, Seat},
     upstream::{Answered, Lost, Upstream, guard},
     visit::Visit,
@@ -29,16 +31,35 @@ use crate::route::{Pipe, PipeError, Tunnel};
 pub(crate) struct Turn {
     visit: Arc<Visit>,
     entered: bool,
+    sender: Option<Box<Sender>>,
+}
+
+/// Whose request it is, where a proxy has the connection.
+#[derive(Debug)]
+struct Sender {
+    visitor: Visitor,
+    seat: Option<AddressSeat>,
 }
 
 impl Turn {
-    pub(crate) fn take(visit: &Arc<Visit>, limit: u32) -> Self {
-        Self { entered: visit.address().enter(limit), visit: Arc::clone(visit) }
+    pub(super) fn take(visit: &Arc<Visit>, headers: &HeaderMap, shared: &Shared) -> Self {
+        let limit = shared.limits.requests_per_address;
+        let sender = visit.visitor().behind(&shared.proxies, headers).map(|visitor| {
+            let seat = shared.senders.connect(visitor.ip(), limit);
+            Box::new(Sender { visitor, seat })
+        });
+        let entered = sender.is_none() && visit.address().enter(limit);
+        Self { entered, visit: Arc::clone(visit), sender }
+    }
+
+    /// Whose request it is.
+    pub(crate) fn visitor(&self) -> &Visitor {
+        self.sender.as_ref().map_or(self.visit.visitor(), |sender| &sender.visitor)
     }
 
     /// Whether the address has a place for it.
     pub(crate) fn is_entered(&self) -> bool {
-        self.entered
+        self.sender.as_ref().map_or(self.entered, |sender| sender.seat.is_some())
     }
 }
 

@@ -17,11 +17,12 @@ use http::{
 use super::{
     cookies::{self, Verdict},
     locked,
+    proxies::TrustedProxies,
 };
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Names with which proxies speak to servers about identity and origin. From a visitor they are lies.
 const RELAYS_OWN: [&str; 8] = [
@@ -35,13 +36,15 @@ const RELAYS_OWN: [&str; 8] = [
     "x-rewrite-",
 ];
 
-/// What the relay says about the visitor of one connection.
+/// What the relay says about the visitor of one connection, or of one request that a proxy brings.
 #[derive(Debug)]
 pub struct Visitor {
     ip: IpAddr,
     address: HeaderValue,
     node: Box<str>,
     secure: bool,
+    /// The host that the visitor asked for, where a proxy says that it was another.
+    host: Option<HeaderValue>,
     /// The last `Host` and what `Forwarded` says with it: a connection rarely asks for another.
     last: Mutex<Option<(HeaderValue, HeaderValue)>>,
 }
@@ -54,7 +57,19 @@ impl Visitor {
         // RFC 7239 §6: an IPv6 address stands in brackets and quotes.
         let node = if address.is_ipv6() { format!("\"[{text}]\"") } else { text.clone() };
         let value = HeaderValue::from_str(&text).expect("an address is plain ASCII");
-        Self { ip: address, address: value, node: node.into_boxed_str(), secure, last: Mutex::default() }
+        let node = node.into_boxed_str();
+        Self { ip: address, address: value, node, secure, host: None, last: Mutex::default() }
+    }
+
+    /// The visitor of a request on this visitor's connection, if a trusted proxy has that.
+    pub fn behind(&self, proxies: &TrustedProxies, headers: &HeaderMap) -> Option<Self> {
+        proxies.trust(self.ip).then(|| Self {
+            host: TrustedProxies::host(headers),
+            ..Self::new(
+                proxies.client(self.ip, headers),
+                TrustedProxies::is_secure(headers).unwrap_or(self.secure),
+            )
+        })
     }
 
     /// Where the connection comes from.
@@ -116,7 +131,7 @@ pub fn to_node(headers: &mut HeaderMap, visitor: &Visitor, upgrade: bool) {
     if upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    let Some(host) = headers.get(HOST).cloned() else { return };
+    let Some(host) = visitor.host.as_ref().or(headers.get(HOST)).cloned() else { return };
     headers.insert(FORWARDED, visitor.forwarded(&host));
     headers.insert(X_FORWARDED_FOR, visitor.address.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(visitor.proto()));

@@ -76,10 +76,10 @@ impl Default for Limits {
     }
 }
 
-/// Who is connected from where. An address is held as long as it has a connection, so the table is bounded by the
-/// number of connections.
+/// Who is connected from where, an IPv6 host by its /64. An address is held as long as it has a connection, so the
+/// table is bounded by the number of connections.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Addresses(Arc<Mutex<HashMap<IpAddr, Arc<Counts>>>>);
+pub struct Addresses(Arc<Mutex<HashMap<IpAddr, Arc<Counts>>>>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -89,13 +89,14 @@ struct Counts {
 
 impl Addresses {
     /// Counts a connection of `address`; `None` when it has as many as it may have.
-    pub(crate) fn connect(&self, address: IpAddr, limit: u32) -> Option<AddressSeat> {
+    pub fn connect(&self, address: IpAddr, limit: u32) -> Option<AddressSeat> {
         let key = owner(address);
         let mut addresses = locked(&self.0);
-        let counts = addresses.entry(key).or_default();
-        if counts.connections.load(Ordering::Relaxed) >= limit {
+        let taken = addresses.get(&key).map_or(0, |counts| counts.connections.load(Ordering::Relaxed));
+        if taken >= limit {
             return None;
         }
+        let counts = addresses.entry(key).or_default();
         counts.connections.fetch_add(1, Ordering::Relaxed);
         Some(AddressSeat { addresses: self.clone(), key, counts: Arc::clone(counts) })
     }
@@ -103,7 +104,7 @@ impl Addresses {
 
 /// One connection's place; given back on drop.
 #[derive(Debug)]
-pub(crate) struct AddressSeat {
+pub struct AddressSeat {
     addresses: Addresses,
     key: IpAddr,
     counts: Arc<Counts>,
@@ -159,6 +160,7 @@ mod tests {
         second.leave();
         assert!(third.enter(1));
         drop((second, third));
+        assert!(addresses.connect(one, 0).is_none());
         assert!(locked(&addresses.0).is_empty());
     }
 

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ConsoleService, Limits, Shared,
+    ConsoleService, Limits, Shared, TrustedProxies,
     head::Visitor,
     limits::Addresses,
     locked,
@@ -45,6 +45,8 @@ pub struct IngressConfig {
     pub console_service: Option<ConsoleService>,
     /// Bounds.
     pub limits: Limits,
+    /// Proxies in front, which are believed about visitors.
+    pub proxies: TrustedProxies,
 }
 
 /// A TLS listener and where its certificates come from.
@@ -108,6 +110,8 @@ pub(crate) async fn serve_with(
             console: config.console.to_ascii_lowercase().into_boxed_str(),
             console_service: config.console_service,
             limits,
+            proxies: config.proxies,
+            senders: Addresses::default(),
         }),
     };
     let acceptor = Arc::new(acceptor);
@@ -184,10 +188,13 @@ impl Acceptor {
 
     fn admit(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, tls: Option<&Arc<ServerConfig>>) {
         let limits = &self.shared.limits;
+        // A proxy stands for many, who have their shares by request.
+        let by_proxy = self.shared.proxies.trust(address.ip());
+        let share = if by_proxy { u32::MAX } else { limits.connections_per_address };
         let seats = Arc::clone(&self.connections)
             .try_acquire_owned()
             .ok()
-            .zip(self.addresses.connect(address.ip(), limits.connections_per_address));
+            .zip(self.addresses.connect(address.ip(), share));
         let Some((permit, address_seat)) = seats else {
             // One try: whoever does not take it at once has lost nothing but the reason.
             drop(stream.try_write(FULL));

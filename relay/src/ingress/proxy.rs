@@ -17,7 +17,7 @@ use super::{
     deadline::Stage,
     exchange::{Exchange, Turn, Unconnected},
     failure::Failure,
-    head,
+    head::{self, Visitor},
     host::{self, Destination},
     seats::NoSeat,
     upgrade::Upgrade,
@@ -68,7 +68,7 @@ impl Proxy {
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         self.visit.request();
         let accept = request.headers().get(ACCEPT).cloned();
-        let turn = Turn::take(&self.visit, self.shared.limits.requests_per_address);
+        let turn = Turn::take(&self.visit, request.headers(), &self.shared);
         match self.route(request, turn).await {
             Ok(response) => response,
             Err(failure) => page(failure, accept),
@@ -115,7 +115,7 @@ impl Proxy {
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Failure> {
         let Some(service) = &self.shared.console_service else { return Err(Failure::UnknownName) };
-        request.extensions_mut().insert(VisitorAddress(self.visit.visitor().ip()));
+        request.extensions_mut().insert(VisitorAddress(turn.visitor().ip()));
         let response = service(request).await;
         Ok(response.map(|body| ResponseBody::Console { body, _turn: turn }))
     }
@@ -126,7 +126,7 @@ impl Proxy {
         request: Request<Incoming>,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Failure> {
-        let mut forward = prepare(request, &tunnel, &self.visit);
+        let mut forward = prepare(request, &tunnel, &self.visit, turn.visitor());
         let mut patience = None;
         let mut fresh = false;
         loop {
@@ -242,13 +242,18 @@ fn live(found: Lookup) -> Result<Arc<Tunnel>, Failure> {
 }
 
 /// Turns a visitor's request into one for the node.
-fn prepare(mut request: Request<Incoming>, tunnel: &Arc<Tunnel>, visit: &Arc<Visit>) -> Forward {
+fn prepare(
+    mut request: Request<Incoming>,
+    tunnel: &Arc<Tunnel>,
+    visit: &Arc<Visit>,
+    visitor: &Visitor,
+) -> Forward {
     let has_body = !request.body().is_end_stream();
     let wants_upgrade = head::wants_upgrade(&request, has_body);
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let http10 = request.version() == Version::HTTP_10;
     let (mut parts, incoming) = request.into_parts();
-    head::to_node(&mut parts.headers, visit.visitor(), wants_upgrade);
+    head::to_node(&mut parts.headers, visitor, wants_upgrade);
     parts.version = Version::HTTP_11;
     if parts.uri.authority().is_some() {
         parts.uri = origin_form(&parts.uri);

@@ -10,7 +10,7 @@ use rustls::server::ResolvesServerCert;
 use crate::{
     authority::Authority,
     circuits::CircuitLimits,
-    ingress::{self, ConsoleService},
+    ingress::{self, ConsoleService, TrustedProxies},
     strangers::StrangerLimits,
 };
 
@@ -43,6 +43,8 @@ pub struct Config {
     pub console: String,
     /// Who answers for the console.
     pub console_service: Option<ConsoleService>,
+    /// Proxies in front of the relay, which are believed about visitors. Default: none.
+    pub trusted_proxies: TrustedProxies,
     /// Where to remember how far the feed had come. Without it a feed that goes back is noticed only while the relay
     /// runs.
     pub data_dir: Option<PathBuf>,
@@ -68,6 +70,7 @@ impl Config {
             public_addrs: Vec::new(),
             console,
             console_service: None,
+            trusted_proxies: TrustedProxies::default(),
             data_dir: None,
             limits: Limits::default(),
         }

@@ -15,7 +15,7 @@ use std::{
 use futures::future::BoxFuture;
 use mytunnel_keys::id::{ProjectId, TunnelId, TunnelKind, TunnelName};
 use mytunnel_relay::{
-    ingress::{ConsoleService, Https, IngressConfig, IngressError, Limits, serve},
+    ingress::{ConsoleService, Https, IngressConfig, IngressError, Limits, ProxyNetwork, serve},
     local_ca::LocalCa,
     route::{Pipe, PipeError, PipeSource, Routes, Tunnel},
 };
@@ -55,6 +55,15 @@ impl House {
     }
 
     pub(crate) async fn with(limits: Limits, console_service: Option<ConsoleService>) -> Self {
+        Self::behind(&[], limits, console_service).await
+    }
+
+    /// Whoever connects from `proxies` is believed.
+    pub(crate) async fn behind(
+        proxies: &[&str],
+        limits: Limits,
+        console_service: Option<ConsoleService>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tls_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, secure) = (listener.local_addr().unwrap(), tls_listener.local_addr().unwrap());
@@ -68,6 +77,7 @@ impl House {
             console: "console.test".into(),
             console_service,
             limits,
+            proxies: proxies.iter().map(|proxy| proxy.parse::<ProxyNetwork>().unwrap()).collect(),
         };
         let mut serving = JoinSet::new();
         serving.spawn(serve(config, routes.clone(), shutdown.clone()));

@@ -8,6 +8,7 @@ use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
 use mytunnel_node::{Config as NodeConfig, RelayAddress};
 use mytunnel_relay::Limits as RelayLimits;
+use mytunnel_relay::ingress::TrustedProxies;
 
 use crate::context::random;
 use crate::embedded::{Embedded, Plan, RelayPlan};
@@ -31,6 +32,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
             console: None,
             data: None,
             limits: limits(),
+            proxies: TrustedProxies::default(),
         },
     })
     .await?;

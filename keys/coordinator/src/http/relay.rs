@@ -1,10 +1,10 @@
 //! Relays and tunnels.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use mytunnel_keys::api::{JoinToken, RelayJoin, RelayJoined, Relays, RevokeAnswer, Tunnels};
 use mytunnel_keys::feed::{Report, Subscribe};
 use mytunnel_keys::id::PublicKey;
@@ -55,9 +55,14 @@ pub(super) async fn renew(State(app): State<App>, call: Call<()>) -> Result<Json
     app.renew_relay(&call.caller).await.map(Json)
 }
 
+/// Marks, among an answer's extensions, the one that a relay follows for as long as it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedAnswer;
+
 pub(super) async fn feed(State(app): State<App>, call: Call<Cbor<Subscribe>>) -> Result<Response, ApiError> {
     let frames: Body = app.follow(relay_key(&call.caller)?, call.body.0).await?.into_body();
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], frames).into_response())
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, Extension(FeedAnswer), frames).into_response())
 }
 
 pub(super) async fn reports(
