@@ -12,7 +12,7 @@ use mytunnel_keys::wire::AUTH_PROTOCOL;
 use crate::{
     circuits::{self, Admitted},
     server::Limits,
-    strangers,
+    strangers::{self, Handshakes},
 };
 
 /// Interval and patience of the probe that finds nodes which vanished without a word.
@@ -32,7 +32,12 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(crate) fn new(keypair: &Keypair, limits: &Limits, admitted: &Admitted) -> Self {
+    pub(crate) fn new(
+        keypair: &Keypair,
+        limits: &Limits,
+        admitted: &Admitted,
+        handshakes: Handshakes,
+    ) -> Self {
         let local = keypair.public().to_peer_id();
         let connections = ConnectionLimits::default()
             .with_max_established_incoming(Some(limits.connections))
@@ -43,7 +48,7 @@ impl Behaviour {
         let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_PATIENCE);
         Self {
             limits: connection_limits::Behaviour::new(connections),
-            strangers: strangers::Behaviour::new(limits.strangers),
+            strangers: strangers::Behaviour::new(limits.strangers, handshakes),
             streams: stream::Behaviour::new(stream::Config::accepting([StreamProtocol::new(AUTH_PROTOCOL)])),
             circuits: circuits::behaviour(local, &limits.circuits, admitted),
             identify: identify::Behaviour::new(identity),

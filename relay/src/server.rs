@@ -40,6 +40,7 @@ use crate::{
     local_ca::LocalCaError,
     memory::{Memory, MemoryError, Remembered},
     route::Routes,
+    strangers::Handshakes,
 };
 pub use config::{Config, Limits};
 use doors::Doors;
@@ -285,8 +286,9 @@ fn check_identity(config: &Config) -> Result<PublicKey, StartError> {
 fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Boxed<Behaviour>>, StartError> {
     let limits = &config.limits;
     let keypair = mytunnel_carrier::keypair(&config.seed);
-    let transport = transport::transport(&keypair, &limits.transport)?;
-    let behaviour = Boxed(Behaviour::new(&keypair, limits, admitted));
+    let handshakes = Handshakes::default();
+    let transport = handshakes.of(transport::transport(&keypair, &limits.transport)?);
+    let behaviour = Boxed(Behaviour::new(&keypair, limits, admitted, handshakes));
     let settings = transport::swarm_config(limits.negotiating, limits.patience);
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings))
 }

@@ -3,23 +3,32 @@
 //! A place is taken before the handshake, so that half-open connections count as well, and given back when the peer
 //! is admitted, refused or gone. Without a place nothing is spent on a connection. Loopback addresses share no limit
 //! among themselves: whoever is there is on this machine already. An IPv6 host counts by its /64.
+//!
+//! When all places are taken, whoever comes from a network (an IPv4 /24, an IPv6 /48) with fewer of them than another
+//! gets the place of the one from there who has waited longest, so that nobody shuts out the rest by being many.
+
+mod handshakes;
+mod waiting;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, VecDeque},
     convert::Infallible,
-    net::IpAddr,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
+use futures::future::AbortHandle;
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm, dummy,
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
     },
 };
 use mytunnel_carrier::address;
+
+pub(crate) use handshakes::Handshakes;
+use waiting::{Full, Waiting};
 
 /// How many strangers there may be at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,78 +45,57 @@ impl Default for StrangerLimits {
     }
 }
 
-/// Who is waiting at the door: pure bookkeeping.
-#[derive(Debug)]
-struct Waiting {
-    limits: StrangerLimits,
-    places: HashMap<ConnectionId, Option<IpAddr>>,
-    per_address: HashMap<IpAddr, usize>,
-}
-
-/// Why a connection got no place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Full {
-    #[error("too many connections without a certificate")]
-    Total,
-    #[error("too many connections without a certificate from one address")]
-    Address,
-}
-
-impl Waiting {
-    fn new(limits: StrangerLimits) -> Self {
-        Self { limits, places: HashMap::new(), per_address: HashMap::new() }
-    }
-
-    fn enter(&mut self, connection: ConnectionId, from: Option<IpAddr>) -> Result<(), Full> {
-        if self.places.len() >= self.limits.total {
-            return Err(Full::Total);
-        }
-        let counted = from.filter(|ip| !ip.is_loopback()).map(block);
-        if let Some(block) = counted {
-            let count = self.per_address.entry(block).or_default();
-            if *count >= self.limits.per_address {
-                return Err(Full::Address);
-            }
-            *count += 1;
-        }
-        self.places.insert(connection, counted);
-        Ok(())
-    }
-
-    fn leave(&mut self, connection: ConnectionId) {
-        let Some(Some(block)) = self.places.remove(&connection) else { return };
-        if let Entry::Occupied(mut count) = self.per_address.entry(block) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
-/// What counts as one address.
-fn block(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-            Some(mapped) => mapped.into(),
-            None => std::net::Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-        },
-    }
-}
-
 /// Enforces [`StrangerLimits`] in a swarm.
 #[derive(Debug)]
-pub(crate) struct Behaviour(Waiting);
+pub(crate) struct Behaviour {
+    waiting: Waiting,
+    handshakes: Handshakes,
+    strangers: HashMap<ConnectionId, Stranger>,
+    evicted: VecDeque<(PeerId, ConnectionId)>,
+    waker: Option<Waker>,
+}
+
+/// How far a stranger is, and so how its connection is ended.
+#[derive(Debug)]
+enum Stranger {
+    Handshake(Option<AbortHandle>),
+    Connected(PeerId),
+}
 
 impl Behaviour {
-    pub(crate) fn new(limits: StrangerLimits) -> Self {
-        Self(Waiting::new(limits))
+    /// For a swarm whose transport is of `handshakes`.
+    pub(crate) fn new(limits: StrangerLimits, handshakes: Handshakes) -> Self {
+        Self {
+            waiting: Waiting::new(limits),
+            handshakes,
+            strangers: HashMap::new(),
+            evicted: VecDeque::new(),
+            waker: None,
+        }
     }
 
     /// The peer has shown a valid certificate.
     pub(crate) fn admitted(&mut self, connection: ConnectionId) {
-        self.0.leave(connection);
+        self.leave(connection);
+        self.evicted.retain(|(_, evicted)| *evicted != connection);
+    }
+
+    fn leave(&mut self, connection: ConnectionId) {
+        self.waiting.leave(connection);
+        self.strangers.remove(&connection);
+    }
+
+    fn evict(&mut self, connection: ConnectionId) {
+        match self.strangers.remove(&connection) {
+            Some(Stranger::Handshake(Some(handshake))) => handshake.abort(),
+            Some(Stranger::Connected(peer)) => {
+                self.evicted.push_back((peer, connection));
+                if let Some(waker) = self.waker.take() {
+                    waker.wake();
+                }
+            }
+            Some(Stranger::Handshake(None)) | None => {}
+        }
     }
 }
 
@@ -121,16 +109,28 @@ impl NetworkBehaviour for Behaviour {
         _local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.0.enter(connection, address::ip(remote)).map_err(ConnectionDenied::new)
+        let handshake = self.handshakes.newest();
+        let evicted = self.waiting.enter(connection, address::ip(remote)).map_err(ConnectionDenied::new)?;
+        self.strangers.insert(connection, Stranger::Handshake(handshake));
+        if let Some(evicted) = evicted {
+            tracing::debug!(connection = %evicted, "a stranger made room for another");
+            self.evict(evicted);
+        }
+        Ok(())
     }
 
     fn handle_established_inbound_connection(
         &mut self,
-        _connection: ConnectionId,
-        _peer: PeerId,
+        connection: ConnectionId,
+        peer: PeerId,
         _local: &Multiaddr,
         _remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        // Its handshake may have ended in the moment in which it was broken off.
+        if !self.waiting.has(connection) {
+            return Err(ConnectionDenied::new(Full::Evicted));
+        }
+        self.strangers.insert(connection, Stranger::Connected(peer));
         Ok(dummy::ConnectionHandler)
     }
 
@@ -148,8 +148,8 @@ impl NetworkBehaviour for Behaviour {
     #[expect(clippy::wildcard_enum_match_arm, reason = "`FromSwarm` is non-exhaustive; the rest is not ours")]
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionClosed(closed) => self.0.leave(closed.connection_id),
-            FromSwarm::ListenFailure(failure) => self.0.leave(failure.connection_id),
+            FromSwarm::ConnectionClosed(closed) => self.leave(closed.connection_id),
+            FromSwarm::ListenFailure(failure) => self.leave(failure.connection_id),
             _ => {}
         }
     }
@@ -163,7 +163,14 @@ impl NetworkBehaviour for Behaviour {
         match event {}
     }
 
-    fn poll(&mut self, _cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some((peer_id, connection)) = self.evicted.pop_front() {
+            return Poll::Ready(ToSwarm::CloseConnection {
+                peer_id,
+                connection: CloseConnection::One(connection),
+            });
+        }
+        self.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 }
@@ -172,57 +179,19 @@ impl NetworkBehaviour for Behaviour {
 mod tests {
     use super::*;
 
-    fn waiting() -> Waiting {
-        Waiting::new(StrangerLimits { total: 4, per_address: 2 })
-    }
-
-    fn connection(number: usize) -> ConnectionId {
-        ConnectionId::new_unchecked(number)
-    }
-
-    fn enter(waiting: &mut Waiting, number: usize, from: &str) -> Result<(), Full> {
-        waiting.enter(connection(number), from.parse().ok())
-    }
-
     #[test]
-    fn one_address_has_its_share_and_gets_it_back() {
-        let mut waiting = waiting();
-        enter(&mut waiting, 1, "192.0.2.1").unwrap();
-        enter(&mut waiting, 2, "::ffff:192.0.2.1").unwrap();
-        assert_eq!(enter(&mut waiting, 3, "192.0.2.1"), Err(Full::Address));
-        enter(&mut waiting, 4, "192.0.2.2").unwrap();
-
-        waiting.leave(connection(1));
-        waiting.leave(connection(1));
-        enter(&mut waiting, 5, "192.0.2.1").unwrap();
-        assert_eq!(enter(&mut waiting, 6, "192.0.2.1"), Err(Full::Address));
-    }
-
-    #[test]
-    fn an_ipv6_host_counts_by_its_network() {
-        let mut waiting = waiting();
-        enter(&mut waiting, 1, "2001:db8:0:1::1").unwrap();
-        enter(&mut waiting, 2, "2001:db8:0:1:ffff::2").unwrap();
-        assert_eq!(enter(&mut waiting, 3, "2001:db8:0:1::3"), Err(Full::Address));
-        enter(&mut waiting, 4, "2001:db8:0:2::1").unwrap();
-    }
-
-    #[test]
-    fn the_total_holds_for_loopback_and_unknown_addresses_too() {
-        let mut waiting = waiting();
-        for number in 0..3 {
-            enter(&mut waiting, number, "127.0.0.1").unwrap();
-        }
-        waiting.enter(connection(3), None).unwrap();
-        assert_eq!(enter(&mut waiting, 4, "127.0.0.1"), Err(Full::Total));
-        assert_eq!(waiting.enter(connection(5), None), Err(Full::Total));
-    }
-
-    #[test]
-    fn nothing_is_kept_of_those_who_left() {
-        let mut waiting = waiting();
-        enter(&mut waiting, 1, "192.0.2.1").unwrap();
-        waiting.leave(connection(1));
-        assert!(waiting.places.is_empty() && waiting.per_address.is_empty());
+    fn quic_and_tcp_share_the_places_of_an_address() {
+        let limits = StrangerLimits { total: 10, per_address: 2 };
+        let mut strangers = Behaviour::new(limits, Handshakes::default());
+        let mut come = |number, from: &str| {
+            let connection = ConnectionId::new_unchecked(number);
+            let (local, remote) = (Multiaddr::empty(), from.parse().unwrap());
+            strangers.handle_pending_inbound_connection(connection, &local, &remote).is_ok()
+        };
+        assert!(come(1, "/ip4/192.0.2.1/tcp/4000"));
+        assert!(come(2, "/ip4/192.0.2.1/udp/4000/quic-v1"));
+        assert!(!come(3, "/ip4/192.0.2.1/udp/4001/quic-v1"));
+        assert!(!come(4, "/ip6/::ffff:192.0.2.1/tcp/4001"));
+        assert!(come(5, "/ip4/192.0.2.2/udp/4000/quic-v1"));
     }
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test picks out what it looks for")]
 
+#[cfg(target_os = "linux")]
+mod crowd;
 mod nodes;
 mod rights;
 mod strangers;

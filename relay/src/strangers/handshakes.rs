@@ -1,0 +1,84 @@
+//! Handshakes that can be broken off: libp2p has no way to end a connection that is not established yet.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures::{
+    FutureExt as _, TryFutureExt as _,
+    future::{AbortHandle, Abortable, BoxFuture},
+};
+use libp2p::{
+    Multiaddr, PeerId, Transport, TransportError,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{DialOpts, ListenerId, TransportEvent},
+    },
+};
+use mytunnel_carrier::transport::PeerTransport;
+
+/// Hands the handle of each handshake from the transport, which begins it, to the behaviour, which may end it.
+///
+/// The swarm asks its behaviour about an incoming connection before it polls the transport again, so that there is
+/// never more than one to hand over.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Handshakes(Arc<Mutex<Option<AbortHandle>>>);
+
+impl Handshakes {
+    /// The same transport, with handshakes that can be broken off.
+    pub(crate) fn of(&self, inner: PeerTransport) -> PeerTransport {
+        Breakable { inner, handshakes: self.clone() }.boxed()
+    }
+
+    /// The handshake that the swarm is asking about.
+    pub(super) fn newest(&self) -> Option<AbortHandle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn begin(&self, upgrade: Upgrade) -> Upgrade {
+        let (handle, registration) = AbortHandle::new_pair();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        let broken_off = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
+        Abortable::new(upgrade, registration).map_err(broken_off).map(Result::flatten).boxed()
+    }
+}
+
+type Output = (PeerId, StreamMuxerBox);
+type Upgrade = BoxFuture<'static, io::Result<Output>>;
+
+struct Breakable {
+    inner: PeerTransport,
+    handshakes: Handshakes,
+}
+
+impl Transport for Breakable {
+    type Output = Output;
+    type Error = io::Error;
+    type ListenerUpgrade = Upgrade;
+    type Dial = Upgrade;
+
+    fn listen_on(&mut self, id: ListenerId, addr: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.inner.listen_on(id, addr)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(&mut self, addr: Multiaddr, options: DialOpts) -> Result<Upgrade, TransportError<io::Error>> {
+        Ok(self.inner.dial(addr, options)?.boxed())
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+        let handshakes = self.handshakes.clone();
+        Pin::new(&mut self.inner)
+            .poll(cx)
+            .map(|event| event.map_upgrade(|upgrade| handshakes.begin(upgrade.boxed())))
+    }
+}
