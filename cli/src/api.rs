@@ -4,6 +4,7 @@
 //! can fail to come is a [`Failure`] that names the server and the remedy, and a wrong clock is recognised as what it
 //! is, because it makes good keys look bad.
 
+mod pinned;
 mod proof;
 mod trouble;
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Request, Response};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body};
 
 pub(crate) use self::proof::Signer;
@@ -68,7 +70,12 @@ impl Api {
             .user_agent(concat!("mytunnel/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .build();
-        Self { agent: Agent::new_with_config(config), server: server.clone(), skew: Cell::new(Skew::UNKNOWN) }
+        // A pin that no TLS can be set up for fails as an unknown issuer would: nobody vouches for the server then.
+        let agent = match server.pin().and_then(|pin| pinned::connector(*pin).ok()) {
+            Some(connector) => Agent::with_parts(config, connector, DefaultResolver::default()),
+            None => Agent::new_with_config(config),
+        };
+        Self { agent, server: server.clone(), skew: Cell::new(Skew::UNKNOWN) }
     }
 
     /// This machine's clock against the server's, as of the last answer.
@@ -103,7 +110,7 @@ impl Api {
         body: Vec<u8>,
     ) -> Result<T, Failure> {
         let path = format!("{PREFIX}{path}");
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.server));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.server.base()));
         if !body.is_empty() {
             request = request.header("content-type", "application/json");
         }

@@ -61,8 +61,18 @@ pub(crate) fn resolve(access: &Access, context: &Context) -> Result<Identity, Fa
             Code::MasterCannotAct,
             "there is a master key in MTK_MASTER, but no key to share with",
         )),
-        (None, None) => Ok(Identity::Nobody),
+        (None, None) => match access.project.as_ref().or(context.env.project.as_ref()) {
+            Some(project) => Err(no_projects_here(project)),
+            None => Ok(Identity::Nobody),
+        },
     }
+}
+
+/// The relay that a share runs for itself has neither accounts nor projects. Whoever names one means another relay.
+fn no_projects_here(project: &str) -> Failure {
+    let message = format!("this machine is not signed in to a relay that has a project {project}");
+    Failure::new(Code::InvalidKey, message)
+        .with_help("Sign in with `mytunnel login URL`, set MYTUNNEL_AUTH_TOKEN, or leave the project away (--project, MYTUNNEL_PROJECT).")
 }
 
 /// The text of the key that was given: by flag, file or environment.
@@ -88,7 +98,9 @@ fn of_key(text: &str, access: &Access, context: &Context) -> Result<Holder, Fail
     };
     let moved = match (&access.server, &context.env.server) {
         (None, None) => None,
-        (flag, _) => wanted_server(context, flag.as_deref())?,
+        // The same place without its pin is no other place.
+        (flag, _) => wanted_server(context, flag.as_deref())?
+            .filter(|wanted| wanted.pin().is_some() || wanted.base() != token.server().base()),
     };
     Ok(Holder {
         seed,

@@ -30,6 +30,7 @@ mod server;
 mod session;
 mod settings;
 mod span;
+mod vouched;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -82,7 +83,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Relay(args) => relay::run(args, context),
         Command::Coordinator(args) => coordinator::run(args, context),
         Command::Completions(args) => {
-            completions::run(args);
+            completions::run(args, context);
             Ok(())
         }
     }

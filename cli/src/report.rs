@@ -61,6 +61,17 @@ impl Report {
         }
     }
 
+    /// A result that is a file of its own, as it is, for people.
+    pub(crate) fn text(self, content: &[u8]) {
+        if self.json {
+            return;
+        }
+        let mut out = io::stdout().lock();
+        if let Err(error) = out.write_all(content).and_then(|()| out.flush()) {
+            tracing::debug!(%error, "output was not taken");
+        }
+    }
+
     /// The result, or one event of it, for scripts.
     pub(crate) fn object(self, value: &impl Serialize) {
         if self.json {
@@ -113,14 +124,6 @@ fn paint(color: bool, style: Style, text: impl Display) -> String {
 /// such as a share that is up, goes on.
 fn write_line(mut out: impl Write, text: impl Display) {
     if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
-        tracing::debug!(%error, "output was not taken");
-    }
-}
-
-/// A text that is a file of its own, as it is.
-pub(crate) fn raw(content: &[u8]) {
-    let mut out = io::stdout().lock();
-    if let Err(error) = out.write_all(content).and_then(|()| out.flush()) {
         tracing::debug!(%error, "output was not taken");
     }
 }

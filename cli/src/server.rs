@@ -1,6 +1,6 @@
 //! Addresses of coordinators as people type them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 
 use mytunnel_keys::token::ServerUrl;
 
@@ -32,20 +32,32 @@ pub(crate) fn parse(text: &str) -> Result<ServerUrl, Failure> {
 /// The address before the path, where that alone would be one.
 fn without_path(text: &str) -> Option<ServerUrl> {
     let host = text.find("://").map_or(0, |at| at + "://".len());
-    let end = host + text.get(host..)?.find(['/', '?', '#'])?;
+    let end = host + text.get(host..)?.find(['/', '?'])?;
     parse(text.get(..end)?).ok()
 }
 
 /// A password sent there can be read on the way: plain HTTP to another machine.
 pub(crate) fn is_exposed(server: &ServerUrl) -> bool {
-    !server.is_https() && !is_this_machine(server.authority())
+    !server.is_https() && !is_this_machine(server.authority()) && !leads_here(server)
 }
 
-fn is_this_machine(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
+/// Whether the name is one of this machine's (in `/etc/hosts`, say).
+fn leads_here(server: &ServerUrl) -> bool {
+    let found = (host(server.authority()), 80).to_socket_addrs().map(Vec::from_iter).unwrap_or_default();
+    !found.is_empty() && found.iter().all(|address| address.ip().is_loopback())
+}
+
+/// The host of a host and port.
+pub(crate) fn host(authority: &str) -> &str {
+    match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => authority.split([':', '/']).next().unwrap_or(authority),
-    };
+    }
+}
+
+/// Whether this is a name that every machine has for itself.
+pub(crate) fn is_this_machine(authority: &str) -> bool {
+    let host = host(authority);
     let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     loopback || host == "localhost" || host.ends_with(".localhost")
 }
@@ -75,6 +87,16 @@ mod tests {
     }
 
     #[test]
+    fn an_address_may_pin_its_authority() {
+        let pinned = "https://relay.example#ca=00112233445566778899aabbccddeeff";
+        assert_eq!(parse(pinned).unwrap().as_str(), pinned);
+        assert_eq!(parse(&pinned["https://".len()..]).unwrap().as_str(), pinned);
+        let cut = parse(&pinned[..pinned.len() - 1]).unwrap_err();
+        assert!(cut.message().contains("32 hexadecimal digits"), "{cut:?}");
+        assert!(!cut.help().contains("Leave"), "{cut:?}");
+    }
+
+    #[test]
     fn a_path_is_to_be_left_away() {
         let help = |text| parse(text).unwrap_err().help().to_owned();
         assert!(help("http://host:1/path").starts_with("Leave the path away: http://host:1."));
@@ -85,9 +107,9 @@ mod tests {
     #[test]
     fn only_plain_http_to_another_machine_is_exposed() {
         let exposed = |text| is_exposed(&parse(text).unwrap());
-        assert!(exposed("http://relay.example"));
-        assert!(exposed("http://localhost.evil.example"));
-        assert!(!exposed("https://relay.example"));
+        assert!(exposed("http://relay.invalid"));
+        assert!(exposed("http://localhost.evil.invalid"));
+        assert!(!exposed("https://relay.invalid"));
         assert!(!exposed("http://localhost:8080"));
         assert!(!exposed("http://console.localhost"));
         assert!(!exposed("http://127.0.0.1:1"));

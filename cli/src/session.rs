@@ -164,13 +164,16 @@ pub(crate) fn check_login(login: &Login) -> Result<(), Failure> {
     if now() < login.device.expires_at {
         return Ok(());
     }
-    Err(Failure::new(Code::KeyExpired, format!("this device's sign-in at {} has expired", login.server))
-        .with_help(sign_in_again(&login.server)))
+    Err(Failure::new(
+        Code::KeyExpired,
+        format!("this device's sign-in at {} has expired", login.server.base()),
+    )
+    .with_help(sign_in_again(&login.server)))
 }
 
 /// What helps whose device is not known any more.
 pub(crate) fn sign_in_again(server: &ServerUrl) -> String {
-    format!("Sign in again: `mytunnel login {server}`.")
+    format!("Sign in again: `mytunnel login {}`.", server.base())
 }
 
 fn is_bound(token: &ChildToken) -> bool {

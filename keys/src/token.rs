@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 pub use self::{
     error::TokenError,
-    server::{ServerError, ServerUrl},
+    server::{AuthorityPin, ServerError, ServerUrl},
 };
 use crate::{
     Unverified,

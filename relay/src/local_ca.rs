@@ -20,7 +20,7 @@ use rcgen::{
 };
 use rustls::{
     crypto::aws_lc_rs::sign::any_ecdsa_type,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _},
     server::{ClientHello, ResolvesServerCert},
     sign::{CertifiedKey, SigningKey},
 };
@@ -67,6 +67,12 @@ pub enum LocalCaError {
         /// What the parser says.
         source: rcgen::Error,
     },
+    /// The certificate's file holds no certificate.
+    #[error("{} is not a certificate in PEM form; remove it and its key to have a new authority made", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+    },
     /// A certificate cannot be made.
     #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
@@ -85,6 +91,8 @@ pub struct LocalCa {
     leaf: KeyPair,
     signer: Arc<dyn SigningKey>,
     pem: String,
+    /// The same certificate in DER. It goes with every other one, for those who know only its hash.
+    published: CertificateDer<'static>,
     path: Option<PathBuf>,
 }
 
@@ -115,7 +123,11 @@ impl LocalCa {
         };
         let mut ca = Self::with_key(key, domain, console, now)?;
         match read(&path)? {
-            Some(pem) => ca.pem = pem,
+            Some(pem) => {
+                ca.published = CertificateDer::from_pem_slice(pem.as_bytes())
+                    .map_err(|_| LocalCaError::Certificate { path: path.clone() })?;
+                ca.pem = pem;
+            }
             None => write(&path, &ca.pem, 0o644)?,
         }
         ca.path = Some(path);
@@ -133,6 +145,7 @@ impl LocalCa {
         let leaf = KeyPair::generate()?;
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.serialize_der()));
         let (signer, pem) = (any_ecdsa_type(&der)?, authority.pem());
+        let published = authority.der().clone();
         Ok(Self {
             domain: domain.to_ascii_lowercase().into(),
             console: console.to_ascii_lowercase().into(),
@@ -141,6 +154,7 @@ impl LocalCa {
             leaf,
             signer,
             pem,
+            published,
             path: None,
         })
     }
@@ -164,7 +178,10 @@ impl LocalCa {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&self.leaf, &self.authority, &self.key)?;
-        Ok(CertifiedKey::new(vec![certificate.der().clone()], Arc::clone(&self.signer)))
+        Ok(CertifiedKey::new(
+            vec![certificate.der().clone(), self.published.clone()],
+            Arc::clone(&self.signer),
+        ))
     }
 
     /// Answers visitors' handshakes: the console, the base domain, and the names that `routes` knows.

@@ -17,18 +17,19 @@ use crate::context::{Context, now, random};
 use crate::credentials::Login;
 use crate::failure::{Failure, chain};
 use crate::session::wanted_server;
-use crate::{secrets, server, span};
+use crate::{secrets, server, span, vouched};
 
 /// Sign in to a relay; the password is asked for
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   mytunnel login https://t.example
+  mytunnel login 'https://t.example#ca=…'         a relay that vouches for itself prints this address
   mytunnel login http://localhost:8080 --code …   the owner's first login; the relay prints this line
 
 For scripts: --email, and MYTUNNEL_PASSWORD or --password-file.")]
 pub(crate) struct Args {
-    /// Address of the relay's console [default: MYTUNNEL_SERVER]
+    /// Address of the relay's console, as the relay prints it [default: MYTUNNEL_SERVER]
     #[arg(value_name = "URL")]
     url: Option<String>,
 
@@ -47,9 +48,14 @@ pub(crate) struct Args {
     /// What this machine is called in the list of devices [default: its host name]
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
+
+    /// Send the password unencrypted to another machine, over a network you trust
+    #[arg(long)]
+    plain_http: bool,
 }
 
 const SETUP_HELP: &str = "It is old or mistyped: use the code that the relay printed at its last start; once there is an owner, sign in without one.";
+const EXPOSED_HELP: &str = "Use the https:// address that the relay prints when it starts, or --plain-http over a network you trust.";
 const PASSWORD_HELP: &str =
     "Check the e-mail address and the password. On a new relay use the `--code` line that it printed.";
 
@@ -57,9 +63,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let Some(server) = wanted_server(context, args.url.as_deref())? else {
         return Err(Failure::usage("which relay?", "Give its address: mytunnel login https://relay.example"));
     };
-    if server::is_exposed(&server) {
-        context.report.warn(format_args!("{server} is not encrypted: the password can be read on its way"));
+    if server::is_exposed(&server) && !args.plain_http {
+        let message = format!("{server} is not encrypted: the password could be read on its way");
+        return Err(Failure::usage(message, EXPOSED_HELP));
     }
+    let server = vouched_for(server, context)?;
     let api = Api::new(&server);
     let email = email(args)?;
     let password = password(args, context)?;
@@ -70,13 +78,29 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// An address without a pin gets the one that this machine knows: of the earlier sign-in there, or of its own relay.
+fn vouched_for(server: ServerUrl, context: &Context) -> Result<ServerUrl, Failure> {
+    if !server.is_https() || server.pin().is_some() {
+        return Ok(server);
+    }
+    let earlier = Login::load(&context.config_dir()?, Some(&server))?;
+    if let Some(pin) = earlier.as_ref().and_then(|login| login.server.pin()) {
+        return Ok(server.with_pin(*pin));
+    }
+    let Some(authority) = vouched::authority(context, &server) else { return Ok(server) };
+    context
+        .report
+        .note(format_args!("A relay of this machine: {} vouches for it.", authority.path.display()));
+    Ok(server.with_pin(authority.pin))
+}
+
 fn report(context: &Context, login: &Login) {
     let Device { account, tenant, name, serial, expires_at, .. } = &login.device;
     context.report.object(&json!({
         "account": account, "tenant": tenant, "device": name, "serial": serial, "expires_at": expires_at,
         "server": login.server,
     }));
-    context.report.line(format_args!("Signed in to {} as {account}.", login.server));
+    context.report.line(format_args!("Signed in to {} as {account}.", login.server.base()));
     let life = span::human(expires_at.saturating_sub(now()));
     context.report.note(format_args!("This machine is the device \"{name}\" for {life}."));
 }

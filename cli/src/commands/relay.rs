@@ -121,8 +121,7 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
     })
     .await?;
     let addrs = embedded.relay.addrs().clone();
-    let port = addrs.http.map_or(settings.http.port(), |addr| addr.port());
-    let url = ready::console_url(&settings.console, port)?;
+    let url = ready::address(&settings.console, &addrs, embedded.relay.local_ca())?;
     embedded.coordinator.set_endpoints(url.clone(), endpoints(&addrs));
     let code = embedded.coordinator.setup_code();
     let code = code.as_ref().map(|code| code.as_str());
@@ -203,7 +202,9 @@ fn endpoints(addrs: &Addrs) -> Endpoints {
 pub(crate) fn ask_for_owner(report: Report, url: &ServerUrl, setup_code: Option<&str>) {
     if let Some(code) = setup_code {
         report.note("\nThere is no owner yet. Whoever signs in first with this code becomes it:\n");
-        report.note(format_args!("  mytunnel login {url} --code {code}\n"));
+        // Some shells would read more into the pin.
+        let quote = if url.pin().is_some() { "'" } else { "" };
+        report.note(format_args!("  mytunnel login {quote}{url}{quote} --code {code}\n"));
     }
 }
 

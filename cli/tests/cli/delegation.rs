@@ -6,15 +6,15 @@ use crate::program::{Running, User};
 use crate::relay::{sign_in, start};
 
 /// A relay with its owner and a project.
-struct House {
-    user: User,
+pub(crate) struct House {
+    pub(crate) user: User,
     relay: Option<Running>,
-    project: String,
-    master: String,
+    pub(crate) project: String,
+    pub(crate) master: String,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let user = User::new();
         let (relay, ready) = start(&user, "data");
         let login = sign_in(&user, &ready);
@@ -28,7 +28,7 @@ impl House {
         Self { project: text("id"), master: text("master_key"), user, relay: Some(relay) }
     }
 
-    fn mint(&self, more: &[&str]) -> Value {
+    pub(crate) fn mint(&self, more: &[&str]) -> Value {
         let line = [&["eval", "mint", "--json"][..], more].concat();
         self.user.run_with(&line, &[("MTK_MASTER", &self.master)]).succeeded().json()
     }

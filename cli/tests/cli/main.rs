@@ -5,6 +5,8 @@
 mod delegation;
 mod errors;
 mod help;
+mod json;
 mod program;
 mod relay;
 mod share;
+mod vouched;

@@ -1,19 +1,22 @@
 //! A relay as its operator starts it, and what keeps it from starting.
 
 use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::program::{Running, User};
 
-const ANY: &str = "127.0.0.1:0";
+pub(crate) const ANY: &str = "127.0.0.1:0";
+
+/// What is typed for a relay at free ports.
+fn line(data: &Path) -> [&str; 10] {
+    ["relay", "--json", "--data", data.to_str().unwrap(), "--http", ANY, "--https", ANY, "--p2p", ANY]
+}
 
 /// Starts a relay with a data directory of this name at free ports.
 pub(crate) fn start(user: &User, data: &str) -> (Running, Value) {
-    let data = user.path(data);
-    let line =
-        ["relay", "--json", "--data", data.to_str().unwrap(), "--http", ANY, "--https", ANY, "--p2p", ANY];
-    let mut relay = user.start(&line);
+    let mut relay = user.start(&line(&user.path(data)));
     let ready = relay.event("ready");
     (relay, ready)
 }
@@ -98,21 +101,7 @@ fn a_port_in_use_is_named_with_the_flag_that_changes_it() {
 fn a_second_relay_on_the_same_data_is_refused() {
     let user = User::new();
     let (_relay, _) = start(&user, "data");
-    let data = user.path("data");
-    let event = user
-        .run(&[
-            "relay",
-            "--json",
-            "--data",
-            data.to_str().unwrap(),
-            "--http",
-            ANY,
-            "--https",
-            ANY,
-            "--p2p",
-            ANY,
-        ])
-        .failed("INTERNAL", 1);
+    let event = user.run(&line(&user.path("data"))).failed("INTERNAL", 1);
     assert!(event["message"].as_str().unwrap().contains("in use"), "{event}");
 }
 
@@ -129,21 +118,7 @@ fn a_damaged_database_is_named_and_left_alone() {
     for log in ["data/coordinator.db-wal", "data/coordinator.db-shm"] {
         let _ = std::fs::remove_file(user.path(log));
     }
-    let data = user.path("data");
-    let event = user
-        .run(&[
-            "relay",
-            "--json",
-            "--data",
-            data.to_str().unwrap(),
-            "--http",
-            ANY,
-            "--https",
-            ANY,
-            "--p2p",
-            ANY,
-        ])
-        .failed("INTERNAL", 1);
+    let event = user.run(&line(&user.path("data"))).failed("INTERNAL", 1);
     assert!(event["message"].as_str().unwrap().contains("coordinator.db"), "{event}");
     assert!(event["help"].as_str().unwrap().contains("backup"), "{event}");
     assert_eq!(std::fs::read(&database).unwrap(), bytes);
@@ -189,9 +164,7 @@ fn a_relay_joins_a_coordinator_elsewhere_once_with_a_token() {
     let token = user.run(&["keys", "join-token"]).succeeded().stdout;
     std::fs::write(user.path("join"), &token).unwrap();
     let (data, join) = (user.path("member"), user.path("join"));
-    let base =
-        ["relay", "--json", "--data", data.to_str().unwrap(), "--http", ANY, "--https", ANY, "--p2p", ANY];
-    let base = [&base[..], &["--coordinator", server]].concat();
+    let base = [&line(&data)[..], &["--coordinator", server]].concat();
     user.run(&base).failed("BAD_REQUEST", 2);
 
     let mut relay = user.start(&[&base[..], &["--join-file", join.to_str().unwrap()]].concat());
@@ -199,9 +172,7 @@ fn a_relay_joins_a_coordinator_elsewhere_once_with_a_token() {
     relay.signal("TERM").succeeded();
     // The token is used up for others, and is not needed again.
     let other = user.path("other");
-    let late = ["--data", other.to_str().unwrap(), "--http", ANY, "--https", ANY, "--p2p", ANY];
-    let late =
-        [&["relay", "--json", "--coordinator", server, "--join-file", join.to_str().unwrap()][..], &late];
+    let late = [&line(&other)[..], &["--coordinator", server, "--join-file", join.to_str().unwrap()]];
     let event = user.run(&late.concat()).failed("INVALID_KEY", 3);
     assert!(event["help"].as_str().unwrap().contains("mytunnel keys join-token"), "{event}");
     let mut relay = user.start(&base);

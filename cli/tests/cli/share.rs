@@ -207,6 +207,16 @@ fn what_cannot_be_shared_is_told_before_anything_is_started() {
 }
 
 #[test]
+fn a_project_without_a_relay_that_has_it_is_refused() {
+    let user = User::new();
+    let event = user.run(&["share", "--project", "preview", "--json"]).failed("INVALID_KEY", 3);
+    assert!(event["message"].as_str().unwrap().contains("preview"), "{event}");
+    assert!(event["help"].as_str().unwrap().contains("mytunnel login"), "{event}");
+    let exported = user.run_with(&["http", "3000", "--json"], &[("MYTUNNEL_PROJECT", "proj_x")]);
+    exported.failed("INVALID_KEY", 3);
+}
+
+#[test]
 fn a_configuration_that_cannot_be_kept_does_not_stop_a_share() {
     let user = User::new();
     let mut share = user.start_with(&["share", "--json"], &[("MYTUNNEL_CONFIG_DIR", "/proc/mytunnel")]);

@@ -7,6 +7,7 @@ pub mod frame;
 mod identity;
 pub mod lane;
 mod mux;
+pub mod pinned;
 pub mod pipe;
 mod security;
 pub mod stream;

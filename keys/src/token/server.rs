@@ -1,17 +1,56 @@
 //! The address of a coordinator, as a token carries it.
+//!
+//! Where no public authority vouches for a server, its address names the one that does: `https://tun.example#ca=…`, 16
+//! bytes of that certificate's SHA-256 in hexadecimal. Whoever has the address, or a token with it, needs nothing else
+//! to know the right server, and trusts nobody on first use.
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::id::text_serde;
 
-/// Longest address in a token: more would make the token too long.
+/// Longest address in a token, without its pin: more would make the token too long.
 const MAX_SERVER: usize = 96;
 
-/// Base URL of a coordinator: `http` or `https`, host and port, nothing behind them.
+/// What stands before the pin.
+const PIN: &str = "#ca=";
+
+/// Base URL of a coordinator: `http` or `https`, host and port; with `https` perhaps the [pin](AuthorityPin) of its
+/// authority; nothing behind them.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ServerUrl(String);
+pub struct ServerUrl {
+    text: String,
+    pin: Option<AuthorityPin>,
+}
+
+/// The first 16 bytes of SHA-256 of the certificate of an authority that vouches for a server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AuthorityPin([u8; 16]);
+
+impl AuthorityPin {
+    /// The pin of a certificate in DER.
+    pub fn of(certificate: &[u8]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(certificate).into();
+        let mut pin = [0; 16];
+        pin.copy_from_slice(&digest[..16]);
+        Self(pin)
+    }
+}
+
+impl fmt::Display for AuthorityPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for AuthorityPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuthorityPin({self})")
+    }
+}
 
 /// Why a text is not the address of a coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -29,22 +68,44 @@ pub enum ServerError {
     /// Too long to be carried by a token.
     #[error("a server's address has at most 96 characters")]
     TooLong,
+    /// A pin that is none, or one of a server without TLS.
+    #[error("the pin of a server's authority is #ca= and 32 hexadecimal digits, behind an https:// address")]
+    Pin,
 }
 
 impl ServerUrl {
-    /// The address without a slash at its end.
+    /// The address without a slash at its end, with its pin.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The address without its pin.
+    pub fn base(&self) -> &str {
+        self.text.split_once('#').map_or(&self.text, |(base, _)| base)
     }
 
     /// Host and port, as they stand in the address.
     pub fn authority(&self) -> &str {
-        self.0.split_once("://").map_or("", |(_, authority)| authority)
+        self.base().split_once("://").map_or("", |(_, authority)| authority)
     }
 
     /// Whether the address is one of TLS.
     pub fn is_https(&self) -> bool {
-        self.0.starts_with("https://")
+        self.text.starts_with("https://")
+    }
+
+    /// The authority that vouches for the server; without one, any public authority.
+    pub const fn pin(&self) -> Option<&AuthorityPin> {
+        self.pin.as_ref()
+    }
+
+    /// The same server, vouched for by this authority. An address without TLS stays as it is.
+    #[must_use]
+    pub fn with_pin(&self, pin: AuthorityPin) -> Self {
+        if !self.is_https() {
+            return self.clone();
+        }
+        Self { text: format!("{}{PIN}{pin}", self.base()), pin: Some(pin) }
     }
 }
 
@@ -53,6 +114,10 @@ impl FromStr for ServerUrl {
 
     /// Reads an address; a slash at its end is dropped, the scheme and the host are put in lower case.
     fn from_str(text: &str) -> Result<Self, ServerError> {
+        let (text, pin) = match text.split_once('#') {
+            Some((base, _)) => (base, Some(parse_pin(&text[base.len()..])?)),
+            None => (text, None),
+        };
         if text.len() > MAX_SERVER {
             return Err(ServerError::TooLong);
         }
@@ -62,8 +127,19 @@ impl FromStr for ServerUrl {
             .or_else(|| text.strip_prefix("http://"))
             .ok_or(ServerError::Scheme)?;
         check_authority(authority)?;
-        Ok(Self(text))
+        let server = Self { text, pin: None };
+        match pin {
+            Some(_) if !server.is_https() => Err(ServerError::Pin),
+            Some(pin) => Ok(server.with_pin(pin)),
+            None => Ok(server),
+        }
     }
+}
+
+fn parse_pin(text: &str) -> Result<AuthorityPin, ServerError> {
+    let digits = text.strip_prefix(PIN).ok_or(ServerError::Pin)?.to_ascii_lowercase();
+    let bytes = HEXLOWER.decode(digits.as_bytes()).map_err(|_| ServerError::Pin)?;
+    bytes.try_into().map(AuthorityPin).map_err(|_| ServerError::Pin)
 }
 
 fn check_authority(authority: &str) -> Result<(), ServerError> {
@@ -93,13 +169,13 @@ fn check_authority(authority: &str) -> Result<(), ServerError> {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -121,6 +197,38 @@ mod tests {
         }
         let url: ServerUrl = "https://tun.example:8443".parse().unwrap();
         assert_eq!((url.authority(), url.is_https()), ("tun.example:8443", true));
+    }
+
+    #[test]
+    fn an_address_may_name_the_authority_that_vouches_for_it() {
+        let pin = AuthorityPin::of(b"a certificate");
+        let plain: ServerUrl = "https://tun.example:8443".parse().unwrap();
+        let pinned = plain.with_pin(pin);
+        assert_eq!(pinned.as_str(), format!("https://tun.example:8443#ca={pin}"));
+        assert_eq!(pinned.as_str().parse::<ServerUrl>().unwrap(), pinned);
+        let typed = format!("https://Tun.Example:8443/#ca={}", pin.to_string().to_ascii_uppercase());
+        assert_eq!(typed.parse::<ServerUrl>().unwrap(), pinned);
+        assert_eq!((pinned.base(), pinned.authority()), (plain.as_str(), "tun.example:8443"));
+        assert_eq!((pinned.pin(), plain.pin()), (Some(&pin), None));
+        assert_ne!(pinned, plain);
+        let http: ServerUrl = "http://localhost".parse().unwrap();
+        assert_eq!(http.with_pin(pin), http);
+    }
+
+    #[test]
+    fn a_pin_that_is_none_is_refused() {
+        let pin = AuthorityPin::of(b"a certificate").to_string();
+        for wrong in [
+            "https://a#".to_owned(),
+            "https://a#top".to_owned(),
+            "https://a#ca=".to_owned(),
+            format!("https://a#ca={}", &pin[..30]),
+            format!("https://a#ca={pin}00"),
+            format!("https://a#ca={pin}#ca={pin}"),
+            format!("http://a#ca={pin}"),
+        ] {
+            assert_eq!(wrong.parse::<ServerUrl>().unwrap_err(), ServerError::Pin, "{wrong}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use mytunnel_carrier::pinned;
 use mytunnel_keys::token::ServerUrl;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -69,7 +70,7 @@ impl Connector {
         let tls = match url.is_https() {
             true => {
                 let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
-                Some((Arc::new(tls_config()?), name))
+                Some((Arc::new(tls_config(url)?), name))
             }
             false => None,
         };
@@ -104,7 +105,10 @@ impl Connector {
     }
 }
 
-fn tls_config() -> Result<ClientConfig, rustls::Error> {
+fn tls_config(url: &ServerUrl) -> Result<ClientConfig, rustls::Error> {
+    if let Some(pin) = url.pin() {
+        return pinned::client_config(*pin);
+    }
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())

@@ -73,6 +73,9 @@ fn the_authority_outlives_the_process() {
     let later = second.certify("a.localhost", now() + DAY * 30).unwrap();
     assert!(trusts(first.certificate_pem(), &later, "a.localhost", now() + DAY * 30));
     assert_eq!(fs::read_to_string(second.path().unwrap()).unwrap(), second.certificate_pem());
+    // The chain ends in the certificate that was published, not in one of its later twins.
+    let published = CertificateDer::from_pem_slice(first.certificate_pem().as_bytes()).unwrap();
+    assert_eq!((leaf.cert.last(), later.cert.last()), (Some(&published), Some(&published)));
     // Another domain is another authority.
     let other = LocalCa::open(&directory, "tun.test", "console.test", now()).unwrap();
     assert_ne!(other.certificate_pem(), first.certificate_pem());

@@ -1,16 +1,18 @@
 //! What a relay says when it is up.
 
+use std::path::Path;
+
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
-use mytunnel_relay::Relay;
+use mytunnel_relay::{Addrs, Relay};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ask_for_owner;
 use crate::failure::Failure;
 use crate::report::{Report, Style, columns};
-use crate::server;
 use crate::settings::{AuthoritySettings, RelaySettings};
+use crate::{server, vouched};
 
 /// A relay that is up, with the addresses that were really bound.
 pub(super) struct Ready<'a> {
@@ -27,7 +29,10 @@ pub(super) struct Ready<'a> {
 struct ReadyEvent<'a> {
     domain: &'a Cluster,
     console: &'a str,
-    url: &'a ServerUrl,
+    /// Where its API is.
+    url: &'a str,
+    /// The same as `mytunnel login` takes it, with the pin of the authority that vouches for it.
+    login: &'a ServerUrl,
     http: Option<String>,
     https: Option<String>,
     p2p: Vec<String>,
@@ -42,7 +47,8 @@ impl Ready<'_> {
         report.object(&ReadyEvent {
             domain: &self.settings.domain,
             console: &self.settings.console,
-            url: self.url,
+            url: self.url.base(),
+            login: self.url,
             http: addrs.http.map(|addr| addr.to_string()),
             https: addrs.https.map(|addr| addr.to_string()),
             p2p: addrs.p2p.iter().map(ToString::to_string).collect(),
@@ -86,7 +92,8 @@ impl Ready<'_> {
         json!({
             "tunnels": [], "peers": [],
             "servers": [{
-                "role": "relay", "domain": self.settings.domain, "url": self.url, "pid": std::process::id(),
+                "role": "relay", "domain": self.settings.domain, "url": self.url.base(), "login": self.url,
+                "ca": self.relay.local_ca(), "pid": std::process::id(),
                 "http": self.relay.addrs().http.map(|addr| addr.to_string()),
                 "https": self.relay.addrs().https.map(|addr| addr.to_string()),
                 "p2p": self.relay.addrs().p2p.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -101,6 +108,19 @@ fn short(addr: &str) -> String {
     let host = parts.next().unwrap_or_default();
     let port = parts.nth(1).unwrap_or_default();
     format!("{host}:{port}")
+}
+
+/// Where people and keys reach the console, from what was bound: over HTTP on this machine, and from elsewhere over
+/// HTTPS with the pin of the authority that vouches for it.
+pub(super) fn address(console: &str, addrs: &Addrs, ca: Option<&Path>) -> Result<ServerUrl, Failure> {
+    let pin = ca.filter(|_| !server::is_this_machine(console)).and_then(vouched::pin);
+    match (addrs.https, pin) {
+        (Some(https), Some(pin)) => {
+            let port = if https.port() == 443 { String::new() } else { format!(":{}", https.port()) };
+            Ok(server::parse(&format!("https://{console}{port}"))?.with_pin(pin))
+        }
+        _ => console_url(console, addrs.http.map_or(0, |addr| addr.port())),
+    }
 }
 
 /// Where people reach the console over HTTP.
