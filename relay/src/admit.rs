@@ -98,6 +98,8 @@ pub(crate) enum Command {
     Route(Registration),
     /// Visitors of the name go nowhere; cut what is in flight.
     Unroute { name: TunnelName },
+    /// Whoever served the name has lost the right to: its visitors need not wait.
+    Retire { name: TunnelName },
     /// Send these to the node.
     Send { connection: ConnectionId, message: ToNode },
     /// Send these to the node, then close the connection.

@@ -217,6 +217,8 @@ pub enum Lookup {
     Live(Arc<Tunnel>),
     /// The name exists, and no node serves it now: [`Routes::wait_live`].
     Away,
+    /// The name exists; the right to serve it has ended, so that there is nothing to wait for.
+    Ended,
     /// No such name.
     Unknown,
 }
@@ -230,7 +232,7 @@ struct Table {
     names: RwLock<HashMap<Box<str>, Lookup>>,
     /// There may be names that are not in the table yet.
     is_partial: AtomicBool,
-    /// Notified whenever a name becomes live or is forgotten, and when the table has become whole. One for all names: waiting is rare, and each waiter
+    /// Notified whenever a name becomes live, is retired or forgotten, and when the table has become whole. One for all names: waiting is rare, and each waiter
     /// looks at its own name again.
     changed: Notify,
 }
@@ -282,6 +284,15 @@ impl Routes {
         true
     }
 
+    /// Notes that whoever served a name has lost the right to: until somebody serves it again, its visitors do not
+    /// wait, and those that do are told. A live tunnel stays as it is.
+    pub fn retire(&self, name: &TunnelName) {
+        if let Some(entry @ Lookup::Away) = self.write().get_mut(name.as_str()) {
+            *entry = Lookup::Ended;
+        }
+        self.0.changed.notify_waiters();
+    }
+
     /// Notes that a name exists, so that its visitors wait for the node instead of being told 404.
     pub fn note_known(&self, name: &TunnelName) {
         self.write().entry(name.as_str().into()).or_insert(Lookup::Away);
@@ -325,7 +336,7 @@ impl Routes {
                 let changed = self.0.changed.notified();
                 match self.find(label) {
                     Lookup::Live(tunnel) if usable(&tunnel) => return Lookup::Live(tunnel),
-                    Lookup::Unknown => return Lookup::Unknown,
+                    over @ (Lookup::Unknown | Lookup::Ended) => return over,
                     Lookup::Live(_) | Lookup::Away => changed.await,
                 }
             }
@@ -337,7 +348,7 @@ impl Routes {
     pub fn live(&self) -> Vec<Arc<Tunnel>> {
         let live = |entry: &Lookup| match entry {
             Lookup::Live(tunnel) => Some(Arc::clone(tunnel)),
-            Lookup::Away | Lookup::Unknown => None,
+            Lookup::Away | Lookup::Ended | Lookup::Unknown => None,
         };
         self.read().values().filter_map(live).collect()
     }

@@ -156,7 +156,11 @@ impl Admission {
         now: Now,
     ) -> u32 {
         let mut count = 0;
-        for session in self.take_down(connections, now) {
+        let ended = self.take_down(connections, now);
+        for tunnel in ended.iter().flat_map(|session| &session.tunnels) {
+            self.retire(&tunnel.name, code);
+        }
+        for session in ended {
             let mut messages: Vec<_> =
                 session.tunnels.iter().map(|tunnel| closed(tunnel.id, code, reason)).collect();
             count += count_of(&messages);
@@ -172,6 +176,7 @@ impl Admission {
         for (name, code, reason) in names {
             if let Some(gone) = self.registry.remove(name) {
                 self.command(Command::Unroute { name: name.clone() });
+                self.retire(name, *code);
                 self.report_down(&gone, now);
                 messages.push((gone.connection, closed(gone.id, *code, reason)));
             }
@@ -181,6 +186,13 @@ impl Admission {
             self.command(Command::Send { connection, message });
         }
         count
+    }
+
+    /// A tunnel that ended for its own sake will not be back; one that ended for the relay's sake may.
+    fn retire(&mut self, name: &TunnelName, code: Code) {
+        if matches!(code, Code::KeyRevoked | Code::KeyExpired) {
+            self.command(Command::Retire { name: name.clone() });
+        }
     }
 }
 

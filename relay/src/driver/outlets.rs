@@ -25,6 +25,7 @@ impl Driver {
                         self.around.routes.remove(&tunnel);
                     }
                 }
+                Command::Retire { name } => self.around.routes.retire(&name),
                 Command::Send { connection, message } => self.send(connection, message),
                 Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
                 Command::Known { name } => self.around.routes.note_known(&name),

@@ -26,6 +26,8 @@ pub enum Failure {
     RequestTimeout,
     /// No such name.
     UnknownName,
+    /// The name exists; whoever served it has lost the right to.
+    Ended,
     /// The name exists; its node did not come back in time.
     Away,
     /// The node is there; nothing answers at its local server.
@@ -47,7 +49,7 @@ impl Failure {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::UnknownName => StatusCode::NOT_FOUND,
+            Self::UnknownName | Self::Ended => StatusCode::NOT_FOUND,
             Self::Away | Self::TunnelBusy => StatusCode::SERVICE_UNAVAILABLE,
             Self::TargetRefused | Self::Broken => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -59,7 +61,7 @@ impl Failure {
     pub fn code(self) -> Code {
         match self {
             Self::BadRequest | Self::MethodNotAllowed | Self::RequestTimeout => Code::BadRequest,
-            Self::UnknownName => Code::NotFound,
+            Self::UnknownName | Self::Ended => Code::NotFound,
             Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout => Code::TargetUnreachable,
             Self::TunnelBusy | Self::VisitorBusy => Code::RateLimited,
         }
@@ -86,7 +88,7 @@ impl Failure {
             Self::BadRequest | Self::RequestTimeout => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Self::UnknownName | Self::TargetRefused | Self::Broken | Self::Timeout => {}
+            Self::UnknownName | Self::Ended | Self::TargetRefused | Self::Broken | Self::Timeout => {}
         }
         if form == Form::Html {
             let policy = "default-src 'none'; style-src 'unsafe-inline'";
@@ -101,6 +103,7 @@ impl Failure {
             Self::MethodNotAllowed => "This method is not allowed",
             Self::RequestTimeout => "The request did not arrive in time",
             Self::UnknownName => "There is no tunnel with this name",
+            Self::Ended => "This tunnel has ended",
             Self::Away => "This tunnel is not connected",
             Self::TargetRefused => "The local server does not answer",
             Self::Broken => "The connection to the local server broke",
@@ -116,6 +119,7 @@ impl Failure {
             Self::MethodNotAllowed => "CONNECT and TRACE are not passed on to tunnels.",
             Self::RequestTimeout => "Send it again, without a pause in the middle.",
             Self::UnknownName => "Check the address; whoever gave it to you may have ended the tunnel.",
+            Self::Ended => "Its key has expired or was revoked. Ask whoever gave you the address.",
             Self::Away => {
                 "The machine that shares it is offline or just reconnecting. Try again in a moment."
             }
@@ -188,11 +192,12 @@ impl Form {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 10] = [
+    const ALL: [Failure; 11] = [
         Failure::BadRequest,
         Failure::MethodNotAllowed,
         Failure::RequestTimeout,
         Failure::UnknownName,
+        Failure::Ended,
         Failure::Away,
         Failure::TargetRefused,
         Failure::Broken,

@@ -104,7 +104,7 @@ impl Proxy {
             Destination::Tunnel(label) => match self.shared.routes.find(label) {
                 Lookup::Live(tunnel) if tunnel.is_closed() => Ok(Target::Away(label.into())),
                 Lookup::Away => Ok(Target::Away(label.into())),
-                found @ (Lookup::Live(_) | Lookup::Unknown) => live(found).map(Target::Live),
+                found @ (Lookup::Live(_) | Lookup::Ended | Lookup::Unknown) => live(found).map(Target::Live),
             },
         }
     }
@@ -237,6 +237,7 @@ fn live(found: Lookup) -> Result<Arc<Tunnel>, Failure> {
     match found {
         Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Http => Ok(tunnel),
         Lookup::Live(_) | Lookup::Unknown => Err(Failure::UnknownName),
+        Lookup::Ended => Err(Failure::Ended),
         Lookup::Away => Err(Failure::Away),
     }
 }

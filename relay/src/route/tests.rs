@@ -44,6 +44,30 @@ fn a_name_is_unknown_away_or_live() {
     assert!(matches!(routes.find("web"), Lookup::Unknown));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_retired_name_is_not_waited_for_until_it_is_served_again() {
+    let routes = Routes::new();
+    let name: TunnelName = "web".parse().unwrap();
+    let first = routes.insert(tunnel("web"));
+    routes.retire(&name);
+    assert!(is_live(&routes.find("web"), &first), "a live tunnel is not touched");
+    routes.remove(&first);
+    let started = tokio::time::Instant::now();
+    let (waited, ()) = tokio::join!(routes.wait_live("web", Duration::from_secs(5)), async {
+        tokio::task::yield_now().await;
+        routes.retire(&name);
+    });
+    assert!(matches!(waited, Lookup::Ended), "who waits is told");
+    assert!(matches!(routes.wait_live("web", Duration::from_secs(5)).await, Lookup::Ended));
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    routes.note_known(&name);
+    assert!(matches!(routes.find("web"), Lookup::Ended), "that the name exists is nothing new");
+    let again = routes.insert(tunnel("web"));
+    assert!(is_live(&routes.find("web"), &again));
+    routes.retire(&"other".parse().unwrap());
+    assert!(matches!(routes.find("other"), Lookup::Unknown));
+}
+
 #[test]
 fn a_later_registration_replaces_and_outlives_the_earlier() {
     let routes = Routes::new();

@@ -1,6 +1,6 @@
 //! Ending rights ends what lives on them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mytunnel_tests::origin::Origin;
@@ -44,7 +44,11 @@ async fn a_cascade_cuts_every_child_and_touches_no_other_project() -> Result<()>
         assert_eq!(closed["code"], "KEY_REVOKED", "{closed}");
     }
     assert!(download.body(&head, |_| ()).await.is_err(), "a download in flight is cut");
-    assert_ne!(lab.get("one", "/1k").await?.0.status, 200);
+    let asked = Instant::now();
+    let (head, page) = lab.get("one", "/1k").await?;
+    assert_eq!((head.status, head.field("x-mytunnel-error")), (404, Some("NOT_FOUND")), "{}", head.text);
+    assert!(String::from_utf8(page)?.starts_with("This tunnel has ended."));
+    assert!(asked.elapsed() < Duration::from_secs(2), "nobody is waited for: {:?}", asked.elapsed());
     assert_eq!(lab.get("three", "/1k").await?.0.status, 200, "the other project is untouched");
     assert_eq!(one.ended().await?.code, Some(3));
 

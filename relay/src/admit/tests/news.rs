@@ -40,6 +40,8 @@ fn a_cascade_cuts_all_routes_then_tells_all_nodes_then_counts_as_applied() {
     left.sort();
     assert_eq!(left, revoked);
     assert_eq!(unrouted(&commands).len(), 750);
+    let retired = commands.iter().filter(|command| matches!(command, Command::Retire { .. })).count();
+    assert_eq!(retired, 750, "nobody waits for those");
     assert_eq!(code_of(&commands), Some(Code::KeyRevoked));
     assert_eq!(desk.admission.status().tunnels, 250);
 
