@@ -37,7 +37,10 @@ use mytunnel_keys::{
     wire::{ToNode, ToRelay},
 };
 
-use crate::registry::{Ended, Registration, Registry};
+use crate::{
+    circuits::Pass,
+    registry::{Ended, Registration, Registry},
+};
 pub(crate) use answer::Urls;
 use answer::{Refusal, goodbye};
 pub(crate) use bucket::Bucket;
@@ -91,7 +94,7 @@ pub struct Status {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     /// The peer may reserve and start circuits from here on.
-    Admit { connection: ConnectionId, peer: PeerId, max_staleness: Duration },
+    Admit { connection: ConnectionId, peer: PeerId, pass: Pass },
     /// One admission of the peer is over.
     Dismiss { peer: PeerId },
     /// Visitors of the name go to this connection.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libp2p::{
     StreamProtocol, connection_limits, connection_limits::ConnectionLimits, identify, identity::Keypair,
-    ping, relay, swarm::NetworkBehaviour,
+    ping, swarm::NetworkBehaviour,
 };
 use mytunnel_carrier::stream;
 use mytunnel_keys::wire::AUTH_PROTOCOL;
@@ -26,7 +26,7 @@ pub(crate) struct Behaviour {
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) strangers: strangers::Behaviour,
     pub(crate) streams: stream::Behaviour,
-    pub(crate) circuits: relay::Behaviour,
+    pub(crate) circuits: circuits::Behaviour,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
 }
@@ -50,7 +50,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(connections),
             strangers: strangers::Behaviour::new(limits.strangers, handshakes),
             streams: stream::Behaviour::new(stream::Config::accepting([StreamProtocol::new(AUTH_PROTOCOL)])),
-            circuits: circuits::behaviour(local, &limits.circuits, admitted),
+            circuits: circuits::Behaviour::new(local, &limits.circuits, admitted),
             identify: identify::Behaviour::new(identity),
             ping: ping::Behaviour::new(ping),
         }

@@ -1,17 +1,32 @@
-//! Circuits (libp2p circuit relay v2) for admitted peers only.
+//! Circuits (libp2p circuit relay v2) for admitted peers of one tenant only.
 //!
 //! libp2p asks its rate limiters before it grants a reservation or starts a circuit; the first one here is a closure
-//! over the set of admitted peers, so that nobody is served who has not shown a valid certificate, and nobody whose
-//! right has ended. Limits are set on purpose: libp2p's defaults cut a circuit after 128 KiB or two minutes.
+//! over the set of admitted peers, so that nobody is served who has not shown a valid certificate with the scope
+//! `private` or `pair`, and nobody whose right has ended. The limiters are not told where a circuit is to lead: that is
+//! seen when libp2p passes the request to the other peer's connection, and [`Behaviour`] lets nothing through between
+//! two tenants. Limits are set on purpose: libp2p's defaults cut a circuit after 128 KiB or two minutes.
+
+mod admitted;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use libp2p::{Multiaddr, PeerId, relay};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    relay,
+    swarm::{
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler,
+        THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    },
+};
+
+use admitted::Meeting;
+pub(crate) use admitted::{Admitted, Pass};
 
 /// Limits of reservations and circuits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,67 +64,117 @@ impl Default for CircuitLimits {
     }
 }
 
-/// The peers that hold a valid certificate at this moment, and when the coordinator was heard last.
-///
-/// Written by the driver, read by the limiters inside the swarm that the driver polls: one task, so that the lock is
-/// never contended.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Admitted(Arc<Mutex<Entries>>);
-
-#[derive(Debug, Default)]
-struct Entries {
-    peers: HashMap<PeerId, Entry>,
-    news: Option<Instant>,
+/// libp2p's relay, for peers of one tenant.
+pub(crate) struct Behaviour {
+    inner: relay::Behaviour,
+    admitted: Admitted,
+    connections: HashMap<ConnectionId, PeerId>,
+    /// Who asked for a circuit to another tenant's peer.
+    offenders: VecDeque<PeerId>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    /// Admitted connections.
-    connections: usize,
-    /// How old the news may be for this peer to be served, by the certificate that was shown last.
-    max_staleness: Duration,
-}
-
-impl Admitted {
-    pub(crate) fn insert(&self, peer: PeerId, max_staleness: Duration) {
-        let mut entries = self.lock();
-        let entry = entries.peers.entry(peer).or_insert(Entry { connections: 0, max_staleness });
-        *entry = Entry { connections: entry.connections + 1, max_staleness };
-    }
-
-    pub(crate) fn remove(&self, peer: &PeerId) {
-        let mut entries = self.lock();
-        if let Some(entry) = entries.peers.get_mut(peer) {
-            entry.connections -= 1;
-            if entry.connections == 0 {
-                entries.peers.remove(peer);
-            }
+impl Behaviour {
+    /// The relay behaviour for the peers in `admitted`.
+    pub(crate) fn new(local: PeerId, limits: &CircuitLimits, admitted: &Admitted) -> Self {
+        Self {
+            inner: inner(local, limits, admitted),
+            admitted: admitted.clone(),
+            connections: HashMap::new(),
+            offenders: VecDeque::new(),
         }
     }
 
-    /// The coordinator was heard.
-    pub(crate) fn set_news(&self, at: Option<Instant>) {
-        self.lock().news = at;
-    }
-
-    fn serves(&self, peer: &PeerId, now: Instant) -> bool {
-        let entries = self.lock();
-        let (Some(entry), Some(news)) = (entries.peers.get(peer), entries.news) else { return false };
-        now.saturating_duration_since(news) <= entry.max_staleness
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn limiter(&self) -> Box<dyn relay::RateLimiter> {
-        let admitted = self.clone();
-        Box::new(move |peer: PeerId, _: &Multiaddr, now: Instant| admitted.serves(&peer, now))
+    /// Whether a circuit between these two may go on. An offender loses its connections, and with them what libp2p
+    /// keeps of the circuit.
+    fn lets(&mut self, source: PeerId, destination: PeerId) -> bool {
+        match self.admitted.meeting(&source, &destination) {
+            Meeting::Allowed => return true,
+            Meeting::Forbidden => {
+                tracing::debug!(%source, "asked for a circuit that its certificate does not cover; dropped");
+                self.offenders.push_back(source);
+            }
+            Meeting::Over => {}
+        }
+        false
     }
 }
 
-/// The relay behaviour for the peers in `admitted`.
-pub(crate) fn behaviour(local: PeerId, limits: &CircuitLimits, admitted: &Admitted) -> relay::Behaviour {
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = <relay::Behaviour as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = relay::Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_outbound_connection(connection, peer, address, role, port)
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`FromSwarm` is non-exhaustive; the rest is not ours")]
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match &event {
+            FromSwarm::ConnectionEstablished(open) => {
+                self.connections.insert(open.connection_id, open.peer_id);
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.connections.remove(&closed.connection_id);
+            }
+            _ => {}
+        }
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.inner.on_connection_handler_event(peer, connection, event);
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`ToSwarm` is non-exhaustive; the rest passes")]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(peer_id) = self.offenders.pop_front() {
+                return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+            }
+            let next = ready!(self.inner.poll(cx));
+            match &next {
+                // In the name of one peer to a connection of another: a request for a circuit between them, or its
+                // answer. Without it the circuit comes to nothing.
+                ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), .. } => {
+                    match self.connections.get(connection).copied() {
+                        Some(owner) if owner != *peer_id && !self.lets(*peer_id, owner) => {}
+                        _ => return Poll::Ready(next),
+                    }
+                }
+                // Should a circuit have come about in another way.
+                ToSwarm::GenerateEvent(relay::Event::CircuitReqAccepted { src_peer_id, dst_peer_id }) => {
+                    self.lets(*src_peer_id, *dst_peer_id);
+                    return Poll::Ready(next);
+                }
+                _ => return Poll::Ready(next),
+            }
+        }
+    }
+}
+
+fn inner(local: PeerId, limits: &CircuitLimits, admitted: &Admitted) -> relay::Behaviour {
     let per_request = Duration::from_secs(60) / limits.requests_per_minute.get();
     let config = relay::Config {
         max_reservations: limits.reservations,
@@ -126,42 +191,4 @@ pub(crate) fn behaviour(local: PeerId, limits: &CircuitLimits, admitted: &Admitt
         .reservation_rate_per_peer(limits.requests_per_minute, per_request)
         .circuit_src_per_peer(limits.requests_per_minute, per_request);
     relay::Behaviour::new(local, config)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn only_admitted_peers_pass_and_only_while_a_connection_is_left() {
-        let (admitted, peer, now) = (Admitted::default(), PeerId::random(), Instant::now());
-        admitted.set_news(Some(now));
-        let mut limiter = admitted.limiter();
-        let mut passes = |peer| limiter.try_next(peer, &Multiaddr::empty(), now);
-        assert!(!passes(peer));
-
-        admitted.insert(peer, MINUTE);
-        admitted.insert(peer, MINUTE);
-        assert!(passes(peer));
-        assert!(!passes(PeerId::random()));
-
-        admitted.remove(&peer);
-        assert!(passes(peer));
-        admitted.remove(&peer);
-        assert!(!passes(peer));
-    }
-
-    #[test]
-    fn without_fresh_news_nobody_passes() {
-        let (admitted, peer, now) = (Admitted::default(), PeerId::random(), Instant::now());
-        admitted.insert(peer, MINUTE);
-        assert!(!admitted.serves(&peer, now));
-        admitted.set_news(Some(now));
-        assert!(admitted.serves(&peer, now + MINUTE));
-        assert!(!admitted.serves(&peer, now + MINUTE * 2));
-        admitted.set_news(Some(now + MINUTE));
-        assert!(admitted.serves(&peer, now + MINUTE * 2));
-    }
 }

@@ -10,7 +10,7 @@ use mytunnel_keys::{
 };
 
 use super::{Admission, Command, Now, Stranger, answer::Refusal};
-use crate::registry::Session;
+use crate::{circuits::Pass, registry::Session};
 
 impl Admission {
     /// Checks the certificate of a connection and admits it.
@@ -65,8 +65,8 @@ impl Admission {
         self.forget_stranger(connection);
         let left = Duration::from_secs(session.claims.not_after).saturating_sub(now.unix);
         self.timers.set(connection, left, now);
-        let max_staleness = Duration::from_secs(session.claims.max_staleness.into());
-        self.command(Command::Admit { connection, peer: session.peer, max_staleness });
+        let pass = Pass::of(&session.claims);
+        self.command(Command::Admit { connection, peer: session.peer, pass });
         self.command(Command::Send {
             connection,
             message: ToNode::Welcome {

@@ -1,6 +1,6 @@
 //! What the state commands, carried out: on the routes, on the nodes' control streams, and towards the coordinator.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc};
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::public_key;
@@ -8,15 +8,16 @@ use mytunnel_keys::wire::ToNode;
 use tokio::time::Instant;
 
 use super::{Connection, ControlStream, Driver};
-use crate::{admit::Command, lanes::LanesFirst, pipes::StreamPipes, registry::Registration, route::Tunnel};
+use crate::{
+    admit::Command, circuits::Pass, lanes::LanesFirst, pipes::StreamPipes, registry::Registration,
+    route::Tunnel,
+};
 
 impl Driver {
     pub(super) fn carry_out(&mut self) {
         while let Some(command) = self.admission.poll_command() {
             match command {
-                Command::Admit { connection, peer, max_staleness } => {
-                    self.admit(connection, peer, max_staleness)
-                }
+                Command::Admit { connection, peer, pass } => self.admit(connection, peer, pass),
                 Command::Dismiss { peer } => self.around.admitted.remove(&peer),
                 Command::Route(registration) => self.route(registration),
                 Command::Unroute { name } => {
@@ -35,9 +36,9 @@ impl Driver {
         }
     }
 
-    fn admit(&mut self, connection: ConnectionId, peer: PeerId, max_staleness: Duration) {
+    fn admit(&mut self, connection: ConnectionId, peer: PeerId, pass: Pass) {
         tracing::debug!(%connection, %peer, "node admitted");
-        self.around.admitted.insert(peer, max_staleness);
+        self.around.admitted.insert(peer, pass);
         self.swarm.behaviour_mut().0.strangers.admitted(connection);
     }
 

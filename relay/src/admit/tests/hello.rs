@@ -24,7 +24,7 @@ fn a_valid_certificate_is_welcome() {
     let commands = desk.hello(connection, &child.certificate);
 
     let peer = mytunnel_carrier::peer_id(&child.seed.public());
-    assert_eq!(commands[0], Command::Admit { connection, peer, max_staleness: Duration::from_secs(60) });
+    assert_eq!(commands[0], Command::Admit { connection, peer, pass: Pass::of(&child_claims(1, NOW)) });
     let Command::Send { message: ToNode::Welcome { certificate, trust, domain, time, .. }, .. } =
         &commands[1]
     else {

@@ -1,39 +1,14 @@
 //! Those who show no certificate, among them libp2p's own relay client.
 
 use futures::{AsyncReadExt as _, StreamExt as _};
-use libp2p::{
-    SwarmBuilder,
-    identity::Keypair,
-    multiaddr::Protocol,
-    noise, ping, relay,
-    swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, yamux,
-};
+use libp2p::{identity::Keypair, multiaddr::Protocol, swarm::SwarmEvent};
 use mytunnel_keys::wire::ToRelay;
 use tokio::time::Instant;
 
-use super::*;
-
-/// An unmodified client of circuit relays.
-#[derive(NetworkBehaviour)]
-struct Client {
-    relay: relay::client::Behaviour,
-    ping: ping::Behaviour,
-}
-
-fn client(keypair: Keypair) -> Swarm<Client> {
-    SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-        .unwrap()
-        .with_quic()
-        .with_relay_client(noise::Config::new, yamux::Config::default)
-        .unwrap()
-        .with_behaviour(|_, relay| Client { relay, ping: ping::Behaviour::default() })
-        .unwrap()
-        .with_swarm_config(|config| config.with_idle_connection_timeout(SOON * 6))
-        .build()
-}
+use super::{
+    circuits::{ClientEvent, client},
+    *,
+};
 
 #[tokio::test]
 async fn a_libp2p_client_without_a_certificate_gets_no_reservation_and_is_dropped() {
@@ -82,26 +57,6 @@ async fn a_stranger_cannot_reach_an_admitted_peer_over_a_circuit() {
         }
     };
     timeout(SOON, failed).await.expect("refused in time");
-}
-
-/// The same client, with a key that has shown its certificate on another connection.
-#[tokio::test]
-async fn a_client_whose_key_is_admitted_may_reserve() {
-    let lab = Lab::start().await;
-    let child = child(1);
-    let _node = Node::hello(&lab.tcp(), &child).await;
-    lab.until(|status| status.nodes == 1).await;
-    let mut client = client(mytunnel_carrier::keypair(&child.seed));
-    client.listen_on(lab.tcp().with(Protocol::P2pCircuit)).unwrap();
-    let reserved = async {
-        loop {
-            if let SwarmEvent::Behaviour(ClientEvent::Relay(event)) = client.select_next_some().await {
-                return event;
-            }
-        }
-    };
-    let event = timeout(SOON, reserved).await.expect("answered in time");
-    assert!(matches!(event, relay::client::Event::ReservationReqAccepted { .. }), "{event:?}");
 }
 
 #[tokio::test]
