@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         budget: Some([7; 8]),
         max_staleness: 60,
         flags: Flags::NONE,
+        replaces: None,
     };
     let certificate = certificate::issue(&claims, &issuer)?;
     let server: ServerUrl = "https://tun.example".parse()?;

@@ -73,5 +73,6 @@ pub(crate) fn claims() -> Claims {
         budget: Some([0xb0; 8]),
         max_staleness: 60,
         flags: Flags::NONE,
+        replaces: None,
     }
 }

@@ -53,6 +53,13 @@ fn certificate_of_a_child() {
 }
 
 #[test]
+fn certificate_of_a_renewal() {
+    let bytes = committed_bytes("certificate-renewal.hex", &golden::renewal_certificate());
+    let verified = certificate::verify(&bytes, &trust(), &seed(4).public(), NOW).unwrap();
+    assert_eq!(*verified, golden::renewal());
+}
+
+#[test]
 fn tokens() {
     for (name, token) in golden::tokens() {
         let text = committed(name, &token.to_text());

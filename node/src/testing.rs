@@ -69,6 +69,7 @@ fn claims(kind: Kind, holder: &Seed, now: u64, life: u64) -> Claims {
         budget: None,
         max_staleness: 60,
         flags: Flags::NONE,
+        replaces: None,
     }
 }
 

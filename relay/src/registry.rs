@@ -14,7 +14,7 @@ use std::{
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_keys::{
     Verified,
-    certificate::{Claims, Flags},
+    certificate::Claims,
     error::Code,
     id::{ProjectId, Serial, TunnelId, TunnelKind, TunnelName},
 };
@@ -248,14 +248,14 @@ impl Registry {
         reconnect || self.is_renewal(new, held)
     }
 
-    /// Whether a new key of the same parent was minted to take over from the holder.
+    /// Whether a new key of the same parent was minted to take over from this very holder.
     fn is_renewal(&self, new: &Registration, held: &Registration) -> bool {
         let (Some(to), Some(from)) =
             (self.sessions.get(&new.connection), self.sessions.get(&held.connection))
         else {
             return false;
         };
-        to.claims.flags.contains(Flags::MAY_REPLACE)
+        to.claims.replaces == Some(from.claims.serial)
             && to.claims.parent.is_some()
             && to.claims.parent == from.claims.parent
             && new.project == held.project

@@ -107,6 +107,7 @@ pub(crate) fn child_claims(number: u8, now: u64) -> Claims {
         budget: None,
         max_staleness: 60,
         flags: Flags::NONE,
+        replaces: None,
     }
 }
 

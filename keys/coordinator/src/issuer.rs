@@ -18,7 +18,7 @@ use crate::store::{FeedSigner, KeyKind, KeyRow};
 /// How long the root vouches for the issuer's and the feed's key, in seconds: ten years.
 const BUNDLE_LIFE: u64 = 10 * 365 * 24 * 3600;
 /// Bytes of a certificate that are kept free of name patterns, for all its other claims at their largest.
-const OTHER_CLAIMS: usize = 310;
+const OTHER_CLAIMS: usize = 328;
 const ROOT: &str = "root";
 const ISSUER: &str = "issuer";
 const FEED: &str = "feed";
@@ -183,7 +183,6 @@ impl Issuer {
             KeyKind::Relay => Kind::Relay,
             KeyKind::Master => return None,
         };
-        let flag = |set, flag| if set { flag } else { Flags::NONE };
         Some(Claims {
             cluster: self.cluster().clone(),
             serial: key.serial,
@@ -200,7 +199,8 @@ impl Issuer {
             max_tunnels: key.max_tunnels,
             budget: None,
             max_staleness: key.max_staleness,
-            flags: flag(key.bound, Flags::BOUND).with(flag(key.replaces.is_some(), Flags::MAY_REPLACE)),
+            flags: if key.bound { Flags::BOUND } else { Flags::NONE },
+            replaces: key.replaces,
         })
     }
 }
@@ -248,7 +248,8 @@ mod tests {
         let verified = certificate::verify(&certificate, issuer.trust(), &row.subject, NOW + 5).unwrap();
         assert_eq!(verified.serial, row.serial);
         assert_eq!(verified.parent, row.parent);
-        assert!(verified.flags.contains(Flags::BOUND) && verified.flags.contains(Flags::MAY_REPLACE));
+        assert!(verified.flags.contains(Flags::BOUND));
+        assert_eq!(verified.replaces, row.replaces);
     }
 
     #[test]

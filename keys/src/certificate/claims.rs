@@ -65,16 +65,8 @@ impl Flags {
     pub const NONE: Self = Self(0);
     /// The secret never leaves the machine that made it.
     pub const BOUND: Self = Self(1);
-    /// May take over the tunnels of the serial that it replaces.
-    pub const MAY_REPLACE: Self = Self(2);
 
-    const ALL: u8 = 3;
-
-    /// Both sets together.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
+    const ALL: u8 = 1;
 
     /// Whether all of the other set are in this one.
     pub const fn contains(self, other: Self) -> bool {
@@ -117,6 +109,8 @@ pub struct Claims {
     pub max_staleness: u32,
     /// Properties.
     pub flags: Flags,
+    /// The one serial whose live tunnels it may take over: an older child of the same parent.
+    pub replaces: Option<Serial>,
 }
 
 /// Why claims cannot be those of a certificate.
@@ -137,6 +131,9 @@ pub enum ClaimsError {
     /// A child without project or parent.
     #[error("a child key needs a project and a parent")]
     Orphan,
+    /// Another than a child that replaces a key, or a child that replaces itself.
+    #[error("only a child replaces a key, and another than itself")]
+    Replaces,
     /// Too many host patterns.
     #[error("{0} host patterns are too many")]
     Hosts(usize),
@@ -172,6 +169,9 @@ impl Claims {
         if self.kind == Kind::Child && (self.project.is_none() || self.parent.is_none()) {
             return Err(ClaimsError::Orphan);
         }
+        if self.replaces.is_some_and(|old| self.kind != Kind::Child || old == self.serial) {
+            return Err(ClaimsError::Replaces);
+        }
         if self.hosts.len() > MAX_HOSTS {
             return Err(ClaimsError::Hosts(self.hosts.len()));
         }
@@ -199,6 +199,7 @@ impl Claims {
             budget: private.optional_bytes(8)?,
             max_staleness: private.uint(9)?,
             flags: read_flags(&mut private)?,
+            replaces: private.optional_bytes(11)?,
         };
         private.finish()?;
         claims.finish()?;
@@ -218,7 +219,8 @@ impl Claims {
             .put(7, self.max_tunnels)
             .put_some(8, self.budget.as_ref().map(<[u8; 8]>::as_slice))
             .put(9, self.max_staleness)
-            .put_some(10, (self.flags != Flags::NONE).then_some(self.flags.0));
+            .put_some(10, (self.flags != Flags::NONE).then_some(self.flags.0))
+            .put_some(11, self.replaces.as_ref().map(|serial| serial.as_bytes().as_slice()));
         let claims = Writer::new()
             .put(3, self.cluster.as_str())
             .put(4, self.not_after)

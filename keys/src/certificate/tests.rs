@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     cbor, cose,
-    id::{Cluster, IdError},
+    id::{Cluster, IdError, Serial},
     testing::{NOW, bundle, claims, holder, issuer, root, seed, trust},
     trust::TrustBundle,
 };
@@ -63,11 +63,23 @@ fn claims_that_are_left_out_come_back_as_left_out() {
         hosts: vec![],
         scopes: "".parse().unwrap(),
         budget: None,
-        flags: Flags::BOUND.with(Flags::MAY_REPLACE),
+        flags: Flags::BOUND,
         ..claims()
     };
     let bytes = issue(&bare, &issuer()).unwrap();
     assert_eq!(*check(&bytes).unwrap(), bare);
+}
+
+#[test]
+fn a_renewal_names_the_one_key_that_it_replaces() {
+    let renewal = Claims { replaces: Some(Serial::from_bytes([0x0d; 16])), ..claims() };
+    assert_eq!(*check(&issue(&renewal, &issuer()).unwrap()).unwrap(), renewal);
+    let itself = Claims { replaces: Some(claims().serial), ..claims() };
+    let device = Claims { kind: Kind::UserDevice, ..renewal.clone() };
+    for wrong in [itself, device] {
+        assert_eq!(issue(&wrong, &issuer()), Err(ClaimsError::Replaces));
+        assert_eq!(check(&signed(wrong.write())), Err(VerifyError::Claims(ClaimsError::Replaces)));
+    }
 }
 
 #[test]
@@ -199,7 +211,10 @@ fn values_outside_the_profile_are_refused() {
     assert_eq!(private(|map| set(map, 2, 5)), content(FieldError::Value(2)));
     assert_eq!(private(|map| set(map, 1, 2)), content(FieldError::Value(1)));
     assert_eq!(private(|map| set(map, 9, -1)), content(FieldError::Value(9)));
-    assert_eq!(private(|map| map.push((10.into(), 4.into()))), content(FieldError::Value(10)));
+    for unknown in [2, 4] {
+        assert_eq!(private(|map| map.push((10.into(), unknown.into()))), content(FieldError::Value(10)));
+    }
+    assert_eq!(private(|map| map.push((11.into(), vec![1_u8; 15].into()))), content(FieldError::Value(11)));
     assert_eq!(private(|map| map.push((10.into(), 0.into()))), content(FieldError::NotDeterministic));
     assert_eq!(private(|map| set(map, 6, Value::Array(vec!["a.b".into()]))), content(FieldError::Value(6)));
     assert_eq!(private(|map| set(map, 6, Value::Array(vec!["www".into()]))), content(FieldError::Value(6)));
@@ -270,7 +285,7 @@ proptest! {
         hosts in prop::collection::vec("[a-v][a-v0-9]{0,6}\\*?", 0..6),
     ) {
         let hosts: Vec<_> = hosts.iter().filter_map(|host| host.parse().ok()).collect();
-        let serial = crate::id::Serial::from_bytes(serial);
+        let serial = Serial::from_bytes(serial);
         let claims =
             Claims { not_after: NOW + life, max_tunnels, max_staleness, serial, budget, hosts, ..claims() };
         let bytes = issue(&claims, &issuer()).unwrap();

@@ -54,11 +54,21 @@ pub(crate) fn claims() -> Claims {
         budget: Some([0xb0; 8]),
         max_staleness: 60,
         flags: Flags::NONE,
+        replaces: None,
     }
 }
 
 pub(crate) fn certificate() -> Vec<u8> {
     certificate::issue(&claims(), &IssuerKey::new(seed(2))).unwrap()
+}
+
+/// A child that takes over from another.
+pub(crate) fn renewal() -> Claims {
+    Claims { serial: Serial::from_bytes([0x5f; 16]), replaces: Some(claims().serial), ..claims() }
+}
+
+pub(crate) fn renewal_certificate() -> Vec<u8> {
+    certificate::issue(&renewal(), &IssuerKey::new(seed(2))).unwrap()
 }
 
 pub(crate) fn bundle() -> Vec<u8> {

@@ -116,13 +116,16 @@ fn a_key_without_tunnels_gets_none() {
 }
 
 #[test]
-fn a_renewal_takes_over_from_a_sibling_only_if_it_was_minted_for_that() {
-    let renewal = Claims { flags: Flags::MAY_REPLACE, ..child(2) };
-    let stranger = Claims { flags: Flags::MAY_REPLACE, parent: Some(serial(101)), ..child(3) };
-    let mut registry = registry([child(1), renewal, stranger]);
+fn a_renewal_takes_over_from_the_one_sibling_that_it_was_minted_to_replace() {
+    let replacing = |old: u8, new: u8| Claims { replaces: Some(serial(old)), ..child(new) };
+    let stranger = Claims { parent: Some(serial(101)), ..replacing(1, 3) };
+    let mut registry = registry([child(1), replacing(1, 2), stranger, replacing(5, 4), child(5)]);
     registry.register(tunnel("web", 1, 1, 1)).unwrap();
 
     assert_eq!(code(registry.register(tunnel("web", 3, 3, 3))), Code::NameTaken);
+    assert_eq!(code(registry.register(tunnel("web", 4, 4, 4))), Code::NameTaken, "it replaces another");
+    assert_eq!(code(registry.register(tunnel("web", 5, 5, 5))), Code::NameTaken, "it replaces nobody");
+    assert_eq!(registry.tunnel(&"web".parse().unwrap()).unwrap().serial, serial(1));
     let displaced = registry.register(tunnel("web", 2, 2, 2)).unwrap();
     assert_eq!(displaced[0].serial, serial(1));
     assert_eq!(code(registry.register(tunnel("web", 1, 1, 1))), Code::NameTaken);

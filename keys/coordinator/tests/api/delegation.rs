@@ -2,7 +2,7 @@
 
 use mytunnel_keys::certificate::{self, Flags, Kind};
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::Scopes;
+use mytunnel_keys::id::{Scopes, Serial};
 use serde_json::{Value, json};
 
 use crate::support::{By, DAY, Lab, fresh_seed, mint_body, nonces};
@@ -69,7 +69,7 @@ async fn what_is_left_out_is_as_wide_as_the_parent() {
             .unwrap();
     assert_eq!(claims.scopes, Scopes::all());
     assert!(claims.allows_name(&"anything".parse().unwrap()));
-    assert!(!claims.flags.contains(Flags::BOUND) && !claims.flags.contains(Flags::MAY_REPLACE));
+    assert!(!claims.flags.contains(Flags::BOUND) && claims.replaces.is_none());
 }
 
 #[tokio::test]
@@ -185,8 +185,15 @@ async fn a_child_takes_over_from_its_sibling_only() {
     let claims =
         certificate::verify(&minted.certificate, lab.coordinator.trust(), &new.seed.public(), lab.now())
             .unwrap();
-    assert!(claims.flags.contains(Flags::MAY_REPLACE));
-    let body = mint_body(&fresh_seed().public(), json!({"replaces": stranger.serial}));
+    assert_eq!(claims.replaces, Some(old.serial));
+    // Another master's child, a device, the master itself, and a serial that nobody has.
+    for serial in [stranger.serial, house.device.serial, house.master.serial, Serial::from_bytes([9; 16])] {
+        let body = mint_body(&fresh_seed().public(), json!({"replaces": serial}));
+        lab.call(By::Key(&house.master), "POST", "/api/v1/mint", body).await.refused(Code::NotFound);
+    }
+    // A child that a device minted in the same project has another parent.
+    let (cousin, _) = lab.mint(&house.device, json!({"project": house.project})).await;
+    let body = mint_body(&fresh_seed().public(), json!({"replaces": cousin.serial}));
     lab.call(By::Key(&house.master), "POST", "/api/v1/mint", body).await.refused(Code::NotFound);
 }
 
