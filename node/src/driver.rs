@@ -125,6 +125,8 @@ type Letter = (ConnectionId, Event);
 struct Connection {
     opener: Opener,
     peer: PeerId,
+    /// The peer's id as text, which takes long to make.
+    name: String,
     way: Way,
     /// Where lanes go, once the relay has told.
     lanes: Option<lanes::Way>,
@@ -257,7 +259,7 @@ impl Driver {
         let status = Status {
             relay: RelayStatus {
                 connected: current.is_some(),
-                peer: current.map(|current| current.peer.to_string()),
+                peer: current.map(|current| current.name.clone()),
                 address: current.map(|current| current.way.address.clone()),
                 carrier: current.map(|current| current.way.carrier),
                 rtt: current.and_then(|current| current.way.rtt),

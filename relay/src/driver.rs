@@ -9,7 +9,7 @@ mod outlets;
 mod reports;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fmt, mem,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -52,10 +52,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Messages of all nodes that wait for the driver.
 const SAID: usize = 1024;
 
-/// Time between the last word to a node and the end of its connection. Ending connections costs more than telling, so
-/// that it waits until everybody is told.
-const LINGER: Duration = Duration::from_millis(100);
-
 /// Time after the start in which the first word of the coordinator is waited for.
 const FIRST_NEWS: Duration = Duration::from_secs(1);
 
@@ -71,7 +67,6 @@ pub(crate) struct Driver {
     connections: HashMap<ConnectionId, Connection>,
     controls: JoinSet<ConnectionId>,
     said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
-    lingering: VecDeque<(Instant, ConnectionId)>,
     reports: Reports,
 }
 
@@ -138,7 +133,6 @@ impl Driver {
             connections: HashMap::new(),
             controls: JoinSet::new(),
             said: mpsc::channel(SAID),
-            lingering: VecDeque::new(),
             reports: Reports::default(),
         }
     }
@@ -165,16 +159,16 @@ impl Driver {
                 biased;
                 () = cancelled.cancelled() => break,
                 Some(news) = news.recv() => self.on_news(news),
+                // Somebody waits for the word that a revocation was applied.
+                () = self.reports.deliver() => {}
                 Some(ended) = self.controls.join_next(), if !self.controls.is_empty() => self.on_control_ended(ended),
                 () = sleep_until(deadline) => self.admission.handle_timeout(now()),
-                () = self.reports.deliver() => {}
                 event = next_event(&mut self.said.1, &mut self.swarm) => match event {
                     Event::Said(said) => self.on_said(said),
                     Event::Swarm(event) => self.on_swarm_event(event),
                 },
             }
             self.carry_out();
-            self.close_lingering();
             self.publish_status();
         }
         self.say_goodbye(grace).await;
@@ -198,9 +192,6 @@ impl Driver {
         }
         self.admission.handle_shutdown(now());
         self.carry_out();
-        for (_, connection) in mem::take(&mut self.lingering) {
-            self.swarm.close_connection(connection);
-        }
         if timeout(grace, self.let_go()).await.is_err() {
             tracing::debug!("some nodes did not take their farewell in time");
         }
@@ -222,9 +213,8 @@ impl Driver {
     }
 
     fn next_timeout(&self) -> Instant {
-        let lingering = self.lingering.front().map(|(until, _)| *until);
-        let admission = self.admission.poll_timeout().map(Instant::from_std);
-        [lingering, admission].into_iter().flatten().fold(Instant::now() + LOOK, Instant::min)
+        let look = Instant::now() + LOOK;
+        self.admission.poll_timeout().map_or(look, |at| look.min(Instant::from_std(at)))
     }
 
     fn on_news(&mut self, news: News) {
@@ -262,7 +252,7 @@ impl Driver {
                 }
                 // Without its control stream a node has no tunnels.
                 self.admission.handle_closed(connection, now());
-                self.lingering.push_back((Instant::now() + LINGER, connection));
+                self.swarm.close_connection(connection);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => {}

@@ -57,8 +57,9 @@ impl Driver {
                 let remote = endpoint.get_remote_address();
                 let (ip, address) = (mytunnel_carrier::address::ip(remote), remote.to_string());
                 let way = Way { address, ip, carrier, rtt: None };
+                let name = peer.to_string();
                 self.connections
-                    .insert(connection, Connection { opener, peer, way, lanes: None, outgoing: None });
+                    .insert(connection, Connection { opener, peer, name, way, lanes: None, outgoing: None });
                 self.link.on_connected(connection, carrier, Instant::now().into_std());
             }
             stream::Event::Inbound { connection, protocol, stream, .. } => {
@@ -102,10 +103,7 @@ impl Driver {
             Event::Message(message) => self.on_message(connection, message),
             Event::Ping(Finding::Alive(trip)) => self.on_alive(connection, trip),
             Event::Ping(Finding::Silent) => self.link.on_silent(connection, now),
-            Event::Ended(reason) => {
-                self.link.on_closed(connection, &reason, now);
-                self.swarm.close_connection(connection);
-            }
+            Event::Ended(reason) => self.link.on_ended(connection, &reason, now),
         }
     }
 

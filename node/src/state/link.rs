@@ -38,6 +38,9 @@ const STABLE: Duration = Duration::from_secs(10);
 /// then a path that is merely congested keeps what is in flight.
 const SILENCE: Duration = Duration::from_secs(4);
 
+/// Time in which a relay that has said a last goodbye closes the connection itself.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Dials of one carrier under way. An address that swallows packets keeps each for seconds.
 const MOST_DIALS: usize = 3;
 
@@ -76,6 +79,8 @@ pub(crate) struct Link {
     /// Until when the preferred carrier has another chance.
     reserve: Option<Candidate>,
     search: Option<Search>,
+    /// The relay has said its last word on it, and is about to close it.
+    farewell: Option<Candidate>,
     dials: HashMap<Carrier, usize>,
     refused: bool,
     commands: VecDeque<Command>,
@@ -121,6 +126,7 @@ impl Link {
             candidate: None,
             reserve: None,
             search: Some(search),
+            farewell: None,
             dials: HashMap::new(),
             refused: false,
             commands: VecDeque::new(),
@@ -134,6 +140,9 @@ impl Link {
 
     /// When to call [`Self::tick`].
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        if let Some(farewell) = &self.farewell {
+            return Some(farewell.until);
+        }
         if let Some(waiting) = self.candidate.as_ref().or(self.reserve.as_ref()) {
             return Some(waiting.until);
         }
@@ -148,6 +157,9 @@ impl Link {
 
     /// The time has come. `jitter` is random.
     pub(crate) fn tick(&mut self, now: Instant, jitter: u32) {
+        if let Some(overdue) = self.farewell.take_if(|farewell| farewell.until <= now) {
+            self.commands.push_back(Command::Close(overdue.connection));
+        }
         if let Some(candidate) = &self.candidate {
             if candidate.until > now {
                 return;
@@ -242,13 +254,16 @@ impl Link {
         self.commands.push_back(Command::Close(connection));
     }
 
-    /// The relay is going to close the connection. A final reason ends everything; for any other we look for a new
-    /// connection while this one still serves.
+    /// The relay is going to close the connection. A final reason ends everything, and the closing is left to the relay:
+    /// where many nodes are told at once, their closing would compete with the telling. For any other reason we look for
+    /// a new connection while this one still serves.
     pub(crate) fn on_goodbye(&mut self, connection: ConnectionId, refusal: Refusal, now: Instant) {
         if self.current() != Some(connection) {
             return;
         }
         if verdict::on(refusal.code) == Verdict::Final {
+            self.current = None;
+            self.farewell = Some(Candidate { connection, until: now + FAREWELL });
             self.give_up(refusal);
             return;
         }
@@ -285,9 +300,19 @@ impl Link {
         }
     }
 
-    /// A connection is gone, or of no use any more.
+    /// The session of a connection is over, and the connection of no use.
+    pub(crate) fn on_ended(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
+        if self.farewell.as_ref().is_some_and(|farewell| farewell.connection == connection) {
+            return;
+        }
+        self.on_closed(connection, reason, now);
+        self.commands.push_back(Command::Close(connection));
+    }
+
+    /// A connection is gone.
     pub(crate) fn on_closed(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
         self.reserve.take_if(|reserve| reserve.connection == connection);
+        self.farewell.take_if(|farewell| farewell.connection == connection);
         if self.is_candidate(connection) {
             self.candidate = None;
             if let Some(search) = &mut self.search {

@@ -14,7 +14,7 @@ use mytunnel_carrier::frame::{self, FrameError};
 use mytunnel_keys::wire::{ToNode, ToRelay};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// Messages of one node that the driver has not taken yet.
@@ -25,6 +25,10 @@ const QUEUE: usize = 16;
 
 /// Time in which a node must take what is written to it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time between the last word to a node and the end of its connection. Ending streams and connections costs more than
+/// telling, so that it waits until everybody is told.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// What a node said.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ pub(super) struct Control(queue::Sender<Outgoing>);
 pub(super) struct Stuck;
 
 impl Control {
-    /// Makes the driver's end, and the task that carries the messages; it returns when the stream is over.
+    /// Makes the driver's end, and the task that carries the messages; it returns when the connection is to be closed.
     pub(super) fn new(
         connection: ConnectionId,
         stream: Stream,
@@ -146,13 +150,14 @@ async fn write(
         };
         let write = async {
             writer.write_all(&bytes).await?;
-            if last { writer.close().await } else { writer.flush().await }
+            writer.flush().await
         };
         match timeout(WRITE_PATIENCE, write).await {
             Ok(written) => written?,
             Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
         if last {
+            sleep(LINGER).await;
             break;
         }
     }

@@ -5,7 +5,6 @@ use std::{mem, sync::Arc};
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::public_key;
 use mytunnel_keys::wire::ToNode;
-use tokio::time::Instant;
 
 use super::{Connection, ControlStream, Driver};
 use crate::{
@@ -78,15 +77,5 @@ impl Driver {
     pub(super) fn publish_status(&self) {
         let now = self.admission.status();
         self.around.status.send_if_modified(|status| mem::replace(status, now) != now);
-    }
-
-    pub(super) fn close_lingering(&mut self) {
-        let now = Instant::now();
-        while let Some(&(until, connection)) = self.lingering.front()
-            && until <= now
-        {
-            self.lingering.pop_front();
-            self.swarm.close_connection(connection);
-        }
     }
 }

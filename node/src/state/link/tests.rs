@@ -279,7 +279,28 @@ fn a_goodbye_looks_for_a_new_connection_while_the_old_one_serves() {
 fn a_final_goodbye_ends_everything() {
     let mut bench = Bench::online();
     bench.link.on_goodbye(connection(1), refusal(Code::KeyExpired), bench.now);
-    assert_eq!(bench.commands(), [Command::Close(connection(1)), Command::GiveUp(refusal(Code::KeyExpired))]);
+    assert_eq!(bench.commands(), [Command::GiveUp(refusal(Code::KeyExpired))]);
+    bench.link.on_ended(connection(1), "the relay closed the session", bench.now);
+    assert_eq!(bench.commands(), [], "the relay closes the connection");
+    bench.link.on_closed(connection(1), "closed", bench.now);
+    assert_eq!(bench.link.next_timeout(), None);
+}
+
+#[test]
+fn a_relay_that_does_not_close_after_its_last_goodbye_is_left() {
+    let mut bench = Bench::online();
+    bench.link.on_goodbye(connection(1), refusal(Code::KeyRevoked), bench.now);
+    bench.commands();
+    assert_eq!(bench.wait(), [Command::Close(connection(1))]);
+    assert_eq!(bench.link.next_timeout(), None);
+}
+
+#[test]
+fn a_session_that_ends_takes_its_connection_along() {
+    let mut bench = Bench::online();
+    bench.link.on_ended(connection(1), "the relay closed the session", bench.now);
+    assert!(bench.commands().contains(&Command::Close(connection(1))));
+    assert_eq!(bench.link.current(), None);
 }
 
 #[test]
