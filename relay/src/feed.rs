@@ -4,6 +4,8 @@
 //! Every subscription has a nonce of its own, so that no old answer can be played back. What is passed on has been
 //! verified; the newest bundle of trust and the furthest position are kept across subscriptions and restarts.
 
+mod outage;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,7 +17,7 @@ use mytunnel_keys::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{error::Elapsed, sleep, timeout},
+    time::{Instant, error::Elapsed, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -23,6 +25,7 @@ use crate::{
     authority::{Authority, AuthorityError, FeedLink},
     memory::Remembered,
 };
+use outage::{Outage, Staleness, Trouble};
 
 /// Time for a subscription to be answered.
 const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(10);
@@ -68,6 +71,8 @@ pub(crate) struct Follower {
     pub(crate) last: Option<Position>,
     pub(crate) news: mpsc::Sender<News>,
     pub(crate) remember: watch::Sender<Remembered>,
+    /// Time without news after which what is served is ended.
+    pub(crate) hard_staleness: Duration,
 }
 
 /// Why a subscription ended.
@@ -93,16 +98,18 @@ impl Follower {
     /// Follows until cancelled, or until nobody listens.
     pub(crate) async fn run(mut self, cancelled: CancellationToken) {
         let mut failures = 0;
+        let mut outage = Outage::new(self.hard_staleness, now());
         loop {
             let mut stood = false;
-            let Some(Err(broken)) = cancelled.run_until_cancelled(self.follow(&mut stood)).await else {
+            let following = self.follow(&mut stood, &mut outage);
+            let Some(Err(broken)) = cancelled.run_until_cancelled(following).await else {
                 return;
             };
             // What breaks while everything ends is no news.
             if matches!(broken, Broken::NoListener) || cancelled.is_cancelled() {
                 return;
             }
-            self.explain(&broken);
+            explain(&broken, &mut outage);
             if self.news.send(News::Lost).await.is_err() {
                 return;
             }
@@ -115,7 +122,11 @@ impl Follower {
     }
 
     /// One subscription; returns when it is over. `stood` says whether it began at all.
-    async fn follow(&mut self, stood: &mut bool) -> Result<std::convert::Infallible, Broken> {
+    async fn follow(
+        &mut self,
+        stood: &mut bool,
+        outage: &mut Outage,
+    ) -> Result<std::convert::Infallible, Broken> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce)?;
         let request = Subscribe { nonce, addrs: self.addrs.clone(), since: self.last };
@@ -139,10 +150,12 @@ impl Follower {
             if matches!(accepted, Accepted::Trust { .. }) {
                 continue;
             }
+            let away = outage.heard(now());
             if let Some(link) = link.take() {
                 *stood = true;
                 tracing::info!(
                     epoch = reader.position().map(|at| at.epoch),
+                    away_seconds = away.map(|away| away.as_secs()),
                     "following the coordinator's feed"
                 );
                 self.tell(News::Linked(link)).await?;
@@ -176,30 +189,36 @@ impl Follower {
             changed
         });
     }
+}
 
-    fn explain(&self, broken: &Broken) {
-        let error = broken as &dyn std::error::Error;
-        match broken {
-            Broken::Frame(FeedError::Rollback { .. } | FeedError::Fork(_) | FeedError::UnknownEra(_)) => {
-                tracing::error!(
-                    error,
-                    "the coordinator knows less than this relay has seen, as after a restore from a backup; \
-                 until it begins a new era, nothing is admitted here"
-                )
-            }
-            Broken::Frame(FeedError::Clock(_)) => tracing::error!(
-                error,
-                "this machine's clock or the coordinator's is wrong; nothing is admitted until they agree"
-            ),
-            Broken::Authority(_)
-            | Broken::Silent(_)
-            | Broken::Closed
-            | Broken::Unheard
-            | Broken::Frame(_) => {
-                tracing::warn!(error, "feed interrupted; subscribing again");
-            }
-            Broken::NoListener | Broken::Random(_) => tracing::error!(error, "feed ended"),
+/// Says what is new; an attempt that fails as the one before did is only for who looks closely.
+fn explain(broken: &Broken, outage: &mut Outage) {
+    let error = broken as &dyn std::error::Error;
+    let change = outage.failed(Trouble::of(broken), now());
+    match change.trouble {
+        Some(Trouble::Behind) => tracing::error!(
+            error,
+            "the coordinator knows less than this relay has seen, as after a restore from a backup; \
+             until it begins a new era, nothing is admitted here"
+        ),
+        Some(Trouble::Clock) => tracing::error!(
+            error,
+            "this machine's clock or the coordinator's is wrong; nothing is admitted until they agree"
+        ),
+        Some(Trouble::Internal) => tracing::error!(error, "feed ended"),
+        Some(Trouble::Away | Trouble::Refused(_) | Trouble::NotACoordinator | Trouble::Frame) => {
+            tracing::warn!(error, "feed interrupted; subscribing again until it stands");
         }
+        None => tracing::debug!(error, "no feed yet"),
+    }
+    match change.staleness {
+        Some(Staleness::Soft) => tracing::warn!(
+            "no word from the coordinator for a minute; no new registration is taken until there is"
+        ),
+        Some(Staleness::Hard) => tracing::error!(
+            "no word from the coordinator for too long; what this relay serves is ended until there is"
+        ),
+        Some(Staleness::Fresh) | None => {}
     }
 }
 
@@ -211,13 +230,88 @@ fn wait_after(failures: u32, now: SystemTime) -> Duration {
     wait + wait * spread / 4096
 }
 
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 #[cfg(test)]
 mod tests {
+    use mytunnel_keys::feed::Change;
+    use tokio::task::JoinSet;
+    use tracing::Level;
+
     use super::*;
+    use crate::testing::{
+        coordinator::{TestCoordinator, unix_now},
+        logged::Logged,
+        serial, trust_at,
+    };
+
+    /// Follows `coordinator` on a task.
+    fn follow(coordinator: &TestCoordinator) -> (mpsc::Receiver<News>, JoinSet<()>) {
+        let (news, heard) = mpsc::channel(64);
+        let trust = trust_at(unix_now());
+        let remembered = Remembered { position: None, trust: trust.bytes().to_vec() };
+        let follower = Follower {
+            authority: Arc::new(coordinator.clone()),
+            addrs: Vec::new(),
+            trust,
+            last: None,
+            news,
+            remember: watch::channel(remembered).0,
+            hard_staleness: Duration::from_secs(900),
+        };
+        let mut task = JoinSet::new();
+        task.spawn(follower.run(CancellationToken::new()));
+        (heard, task)
+    }
+
+    /// Returns with the next news of this kind.
+    async fn until(heard: &mut mpsc::Receiver<News>, pick: impl Fn(&News) -> bool) -> News {
+        let found = async {
+            loop {
+                let news = heard.recv().await.expect("it follows");
+                if pick(&news) {
+                    return news;
+                }
+            }
+        };
+        timeout(Duration::from_secs(7200), found).await.expect("in time")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_coordinator_that_is_away_is_told_once_for_each_condition() {
+        let logged = Logged::start();
+        let (coordinator, _reports) = TestCoordinator::new();
+        let (mut heard, _task) = follow(&coordinator);
+        let _link = until(&mut heard, |news| matches!(news, News::Linked(_))).await;
+        assert_eq!(logged.take(Level::INFO).len(), 1);
+
+        coordinator.set_reachable(false);
+        let start = Instant::now();
+        let mut attempts = 0;
+        while start.elapsed() < Duration::from_secs(3600) {
+            until(&mut heard, |news| matches!(news, News::Lost)).await;
+            attempts += 1;
+        }
+        assert!(attempts > 500, "{attempts}");
+        // Interrupted, stale, ended.
+        assert_eq!(logged.alarms(), 3, "{:?}", logged.take(Level::WARN));
+
+        logged.take(Level::INFO);
+        coordinator.set_reachable(true);
+        let _link = until(&mut heard, |news| matches!(news, News::Linked(_))).await;
+        let back = logged.take(Level::INFO);
+        assert!(back.len() == 1 && back[0].contains("away_seconds=36"), "{back:?}");
+        coordinator.change(Change::Revoke { serial: serial(1), until: 5 });
+        until(&mut heard, |news| matches!(news, News::Accepted(Accepted::Delta { .. }))).await;
+        let alarms = logged.alarms();
+        assert_eq!(alarms, 0, "{:?}", logged.take(Level::WARN));
+    }
 
     #[test]
     fn waits_grow_to_a_bound() {

@@ -25,7 +25,7 @@ use mytunnel_keys::{
 use serde::Serialize;
 use tokio::{
     sync::mpsc,
-    time::{Duration, timeout},
+    time::{Duration, sleep, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -45,8 +45,12 @@ const QUEUE: usize = 64;
 /// Reports in one request: with the longest names, well below the largest message.
 const BATCH: usize = 128;
 
-/// Time for a request of reports.
+/// Time for a request of reports; a coordinator that needs longer gets more with each attempt, up to the last.
 const REPORT_PATIENCE: Duration = Duration::from_secs(10);
+const LAST_REPORT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Wait before a batch of reports is sent again.
+const REPORT_WAIT: Duration = Duration::from_secs(1);
 
 /// The longest body of a failure that is read.
 const MAX_FAILURE: usize = 16 * 1024;
@@ -67,6 +71,7 @@ struct Caller {
     seed: Seed,
     serial: Serial,
     cluster: Cluster,
+    report_patience: Duration,
 }
 
 impl RemoteCoordinator {
@@ -75,10 +80,15 @@ impl RemoteCoordinator {
     /// # Errors
     /// When the TLS library cannot be set up.
     pub fn new(url: &ServerUrl, seed: Seed, serial: Serial, cluster: Cluster) -> Result<Self, ConnectError> {
-        let caller = Arc::new(Caller { connector: Connector::new(url)?, seed, serial, cluster });
+        let connector = Connector::new(url)?;
+        let caller = Caller { connector, seed, serial, cluster, report_patience: REPORT_PATIENCE };
+        Ok(Self::of(caller))
+    }
+
+    fn of(caller: Caller) -> Self {
         let cancelled = CancellationToken::new();
         let guard = cancelled.clone().drop_guard();
-        Ok(Self { caller, tasks: TaskTracker::new(), cancelled, _cancel: guard })
+        Self { caller: Arc::new(caller), tasks: TaskTracker::new(), cancelled, _cancel: guard }
     }
 }
 
@@ -165,9 +175,7 @@ enum Ended {
     #[error("a frame of {0} bytes is too long")]
     TooLong(usize),
     #[error("reports were not taken")]
-    Reports(#[source] AuthorityError),
-    #[error("reports took too long")]
-    Late,
+    Reports(#[source] Untaken),
 }
 
 /// Carries frames one way and reports the other until either end is over. `line` carries `body`.
@@ -215,16 +223,56 @@ fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, Ended> {
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-/// Sends reports in the order in which they come, as many at once as have come meanwhile.
+/// Sends reports in the order in which they come, as many at once as have come meanwhile. A batch that does not get
+/// through is sent again, and the frames go on meanwhile: a revocation does not wait for what this relay has to tell.
 async fn report(mut reports: mpsc::Receiver<Report>, caller: &Caller) -> Result<(), Ended> {
     let mut line = None;
     let mut batch = Vec::with_capacity(BATCH);
     while reports.recv_many(&mut batch, BATCH).await > 0 {
-        let sent = timeout(REPORT_PATIENCE, send(&mut line, &batch, caller)).await;
-        sent.map_err(|_| Ended::Late)?.map_err(Ended::Reports)?;
+        let mut patience = caller.report_patience;
+        while let Err(untaken) = send_in_time(&mut line, &batch, caller, patience).await {
+            untaken.passes()?;
+            patience = (patience * 2).min(LAST_REPORT_PATIENCE);
+            sleep(REPORT_WAIT.min(patience)).await;
+        }
         batch.clear();
     }
     Ok(())
+}
+
+/// Why a batch is not with the coordinator.
+#[derive(Debug, thiserror::Error)]
+enum Untaken {
+    #[error("reports took too long")]
+    Late,
+    #[error(transparent)]
+    Failed(#[from] AuthorityError),
+}
+
+impl Untaken {
+    /// Whether the same request may be taken later; if not, the subscription is no good either.
+    fn passes(self) -> Result<(), Ended> {
+        match self {
+            Self::Failed(AuthorityError::Protocol(_)) => {}
+            Self::Failed(AuthorityError::Refused { code, .. })
+                if !matches!(code, Code::CoordinatorUnreachable | Code::RateLimited | Code::Internal) => {}
+            Self::Late | Self::Failed(AuthorityError::Unreachable(_) | AuthorityError::Refused { .. }) => {
+                tracing::debug!(error = &self as &dyn std::error::Error, "reports are sent again");
+                return Ok(());
+            }
+        }
+        Err(Ended::Reports(self))
+    }
+}
+
+async fn send_in_time(
+    line: &mut Option<Line>,
+    batch: &[Report],
+    caller: &Caller,
+    patience: Duration,
+) -> Result<(), Untaken> {
+    let sent = timeout(patience, send(line, batch, caller)).await;
+    Ok(sent.map_err(|_| Untaken::Late)??)
 }
 
 /// Sends one batch on the line that is there, or on a new one when that has ended meanwhile.

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use mytunnel_keys::{
@@ -14,11 +15,14 @@ use mytunnel_keys::{
     trust::{Trust, TrustError},
     wire,
 };
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 const POSITION: &str = "feed-position";
 const TRUST: &str = "trust-bundle";
+
+/// Time after which a write that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The directory, if the operator gave one.
 #[derive(Debug, Clone)]
@@ -83,27 +87,45 @@ impl Memory {
     }
 
     /// Writes down every change until the other end is dropped or the work is cancelled, and what is then the last.
+    /// What cannot be written (a full disk) is tried again with the next change, or after a while.
     pub(crate) async fn keep(self, mut latest: watch::Receiver<Remembered>, cancelled: CancellationToken) {
         let Some(dir) = self.0 else { return cancelled.cancelled().await };
         let mut written = latest.borrow_and_update().clone();
+        let mut failing = false;
         loop {
             let last = tokio::select! {
                 changed = latest.changed() => changed.is_err(),
                 () = cancelled.cancelled() => true,
+                () = sleep(AGAIN), if failing => false,
             };
             let next = latest.borrow_and_update().clone();
             if next != written {
-                match write_both(dir.clone(), written.clone(), next.clone()).await {
-                    Ok(()) => written = next,
-                    Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "feed position not saved")
-                    }
+                let result = write_both(dir.clone(), written.clone(), next.clone()).await;
+                report(&result, failing);
+                failing = result.is_err();
+                if !failing {
+                    written = next;
                 }
             }
             if last {
                 return;
             }
         }
+    }
+}
+
+/// Tells the operator of a condition when it begins and when it ends.
+fn report(result: &Result<(), MemoryError>, failing: bool) {
+    match result {
+        Ok(()) if failing => tracing::info!("the feed's position can be saved again"),
+        Ok(()) => {}
+        Err(error) if failing => {
+            tracing::debug!(error = error as &dyn std::error::Error, "feed position not saved yet");
+        }
+        Err(error) => tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "the feed's position cannot be saved; after a restart an old feed might be believed"
+        ),
     }
 }
 
@@ -145,12 +167,11 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), MemoryError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
+    use tokio::{task::JoinSet, time::timeout};
+    use tracing::Level;
 
     use super::*;
-    use crate::testing::{NOW, bundle, root, seed, trust};
+    use crate::testing::{NOW, bundle, logged::Logged, root, seed, trust};
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -177,6 +198,35 @@ mod tests {
         assert_eq!(memory.load(&mut held).unwrap(), Some(position(3)));
         assert_eq!(held.bytes(), newer);
         assert!(!dir.path().join("feed-position.new").exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_written_is_written_later_without_a_further_change() {
+        let (dir, logged) = (tempfile::tempdir().unwrap(), Logged::start());
+        // Not even root writes a file where a directory is.
+        let obstacle = dir.path().join("feed-position.new");
+        fs::create_dir(&obstacle).unwrap();
+        let bundle = trust().bytes().to_vec();
+        let (sender, receiver) = watch::channel(Remembered { position: None, trust: bundle.clone() });
+        let (memory, cancelled) = (Memory::new(Some(dir.path().to_owned())), CancellationToken::new());
+        let mut keeping = JoinSet::new();
+        keeping.spawn(memory.clone().keep(receiver, cancelled.clone()));
+
+        for epoch in 1..=3 {
+            sender.send_replace(Remembered { position: Some(position(epoch)), trust: bundle.clone() });
+            sleep(AGAIN * 3).await;
+        }
+        assert_eq!(memory.load(&mut trust()).unwrap(), None);
+        assert_eq!(logged.take(Level::WARN).len(), 1);
+
+        fs::remove_dir(&obstacle).unwrap();
+        sleep(AGAIN * 2).await;
+        assert_eq!(memory.load(&mut trust()).unwrap(), Some(position(3)));
+        assert_eq!(logged.take(Level::INFO).len(), 1);
+        sender.send_replace(Remembered { position: Some(position(4)), trust: bundle });
+        cancelled.cancel();
+        keeping.join_next().await.unwrap().unwrap();
+        assert_eq!(memory.load(&mut trust()).unwrap(), Some(position(4)));
     }
 
     #[tokio::test]

@@ -188,6 +188,7 @@ impl Relay {
             last,
             news,
             remember,
+            hard_staleness: config.limits.hard_staleness,
         };
         self.tasks.spawn(memory.keep(latest, self.nodes.clone()));
         self.tasks.spawn(follower.run(self.nodes.clone()));

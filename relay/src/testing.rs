@@ -3,6 +3,9 @@
 // The paths are written out because the example `fleet` reads this file from elsewhere.
 #[path = "testing/coordinator.rs"]
 pub(crate) mod coordinator;
+#[cfg(test)]
+#[path = "testing/logged.rs"]
+pub(crate) mod logged;
 #[path = "testing/node.rs"]
 pub(crate) mod node;
 

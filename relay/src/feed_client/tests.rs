@@ -9,7 +9,7 @@ use mytunnel_keys::{
     feed::{Change, Report},
     proof::UnverifiedRequest,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use super::*;
 use crate::testing::{
@@ -26,39 +26,59 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 struct Server {
     coordinator: TestCoordinator,
     reports: Reports,
+    /// How many batches of reports came; those up to the limit are not answered, or with a failure.
+    batches: watch::Receiver<usize>,
     addr: SocketAddr,
     _tasks: JoinSet<()>,
 }
 
 impl Server {
     async fn start() -> Self {
+        Self::start_slow(0).await
+    }
+
+    /// One that takes no batch of reports before this many came.
+    async fn start_slow(untaken: usize) -> Self {
         let (coordinator, reports) = TestCoordinator::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        let served = coordinator.clone();
+        let (came, batches) = watch::channel(0);
+        let served = Arc::new((coordinator.clone(), came, untaken));
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let coordinator = served.clone();
-                let service = service_fn(move |request| answer(coordinator.clone(), request));
+                let served = Arc::clone(&served);
+                let service = service_fn(move |request| answer(Arc::clone(&served), request));
                 connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { coordinator, reports, addr, _tasks: tasks }
+        Self { coordinator, reports, batches, addr, _tasks: tasks }
     }
 
     fn client(&self, number: u8) -> RemoteCoordinator {
         let url = format!("http://{}", self.addr).parse().unwrap();
         RemoteCoordinator::new(&url, seed(number), serial(number), cluster()).unwrap()
     }
+
+    fn impatient_client(&self) -> RemoteCoordinator {
+        let url = format!("http://{}", self.addr).parse().unwrap();
+        RemoteCoordinator::of(Caller {
+            connector: Connector::new(&url).unwrap(),
+            seed: seed(150),
+            serial: serial(150),
+            cluster: cluster(),
+            report_patience: Duration::from_millis(20),
+        })
+    }
 }
 
 async fn answer(
-    coordinator: TestCoordinator,
+    served: Arc<(TestCoordinator, watch::Sender<usize>, usize)>,
     request: http::Request<Incoming>,
 ) -> Result<Answer, Infallible> {
+    let (coordinator, came, untaken) = &*served;
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let proof = parts.headers[header::AUTHORIZATION].to_str().unwrap();
@@ -82,6 +102,13 @@ async fn answer(
             respond(200, StreamBody::new(frames).boxed())
         }
         REPORTS => {
+            came.send_modify(|came| *came += 1);
+            if *came.borrow() <= *untaken {
+                if came.borrow().is_multiple_of(2) {
+                    return Ok(respond(502, Full::from("a proxy's page").boxed()));
+                }
+                std::future::pending::<()>().await;
+            }
             for report in wire::decode::<Vec<Report>>(&body).unwrap() {
                 coordinator.reported(report).await;
             }
@@ -118,6 +145,27 @@ async fn frames_come_whole_and_reports_go_in_order() {
     }
     server.coordinator.change(Change::Revoke { serial: serial(1), until: 5 });
     assert!(timeout(SOON, link.frames.recv()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn reports_that_are_not_taken_do_not_end_the_feed_and_come_later() {
+    let mut server = Server::start_slow(5).await;
+    let client = server.impatient_client();
+    let mut link = client.subscribe(request()).await.unwrap();
+    for _ in 0..2 {
+        timeout(SOON, link.frames.recv()).await.unwrap().unwrap();
+    }
+    for epoch in 1..=3 {
+        link.reports.send(Report::Applied { epoch, closed: 0 }).await.unwrap();
+    }
+    timeout(SOON, server.batches.wait_for(|came| *came >= 3)).await.unwrap().unwrap();
+    server.coordinator.change(Change::Revoke { serial: serial(1), until: 5 });
+    assert!(timeout(SOON, link.frames.recv()).await.unwrap().is_some(), "revocations go on");
+    for expected in 1..=3 {
+        let next =
+            |report: &Report| if let Report::Applied { epoch, .. } = report { Some(*epoch) } else { None };
+        assert_eq!(server.reports.find(next).await, expected);
+    }
 }
 
 #[tokio::test]
