@@ -81,7 +81,7 @@ impl Coordinator {
     async fn start(config: Config) -> Result<Self, OpenError> {
         let now = config.clock.now();
         let opened = match config.store.clone() {
-            StoreConfig::Sqlite(path) => blocking(move || on_disk(&path)).await?,
+            StoreConfig::Sqlite(path) => blocking(move || on_disk(&path, now)).await?,
             StoreConfig::Memory => Opened::memory()?,
         };
         let (opened, issuer) = issuer(opened, &config, now).await?;
@@ -205,14 +205,14 @@ impl From<ApiError> for ActError {
 }
 
 /// Locks the directory of the database and opens it. Blocks.
-fn on_disk(path: &Path) -> Result<Opened, OpenError> {
+fn on_disk(path: &Path, now: u64) -> Result<Opened, OpenError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let dir = DataDir::lock(parent.unwrap_or(Path::new(".")))?;
     // The database is made before the keys, so that keys without it mean that it was lost.
     if Seeds::any_in(&dir) && !store::exists(path) {
         return Err(OpenError::DatabaseMissing { path: path.to_owned() });
     }
-    Opened::file(path, dir)
+    Opened::file(path, dir, now)
 }
 
 /// The coordinator's keys, made at the first start.
@@ -248,7 +248,7 @@ async fn issuer(opened: Opened, config: &Config, now: u64) -> Result<(Opened, Is
     Ok((opened, Issuer::new(seeds, &root, &bundle, &config.cluster, now)?))
 }
 
-/// A new set-up code for every start, for as long as nobody has used one.
+/// A new setup code for every start, for as long as nobody has used one.
 async fn renew_setup_code(store: &Store) -> Result<Option<String>, OpenError> {
     if !store.lacks_owner().await? {
         return Ok(None);

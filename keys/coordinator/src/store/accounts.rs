@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::column;
 use super::meta::SETUP;
+use super::projects::PERSONAL;
 use super::{Store, StoreError};
 use crate::audit::{Act, Entry, Party};
 
@@ -19,7 +20,7 @@ pub(crate) struct Account {
     pub(crate) password: String,
 }
 
-/// The first owner, as asked for with the set-up code.
+/// The first owner, as asked for with the setup code.
 #[derive(Debug)]
 pub(crate) struct NewOwner {
     pub(crate) id: String,
@@ -33,7 +34,7 @@ pub(crate) struct NewOwner {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum SetupError {
     /// There is an owner, or the code is another one.
-    #[error("the set-up code is not valid")]
+    #[error("the setup code is wrong or already used")]
     Code,
     /// The store failed.
     #[error(transparent)]
@@ -48,7 +49,7 @@ impl Store {
             .await
     }
 
-    /// Replaces the set-up code.
+    /// Replaces the setup code.
     pub(crate) async fn set_setup_code(&self, hash: [u8; 32]) -> Result<(), StoreError> {
         self.engine.write(move |writing| writing.set_meta(SETUP, &hash)).await
     }
@@ -83,7 +84,7 @@ impl Store {
                     project: None,
                     detail: String::new(),
                 })?;
-                writing.add_home_project(&tenant, party, now)?;
+                writing.add_home_project(&tenant, PERSONAL.to_owned(), party, now)?;
                 Ok(Account { id: owner.id, tenant, email: owner.email, password: owner.password })
             })
             .await

@@ -5,13 +5,26 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::StoreError;
+use super::sql::Writing;
 use crate::data_dir;
 use crate::error::OpenError;
 
 /// `MTUN`: marks a SQLite file as ours (<https://www.sqlite.org/fileformat2.html#application_id>).
 const APPLICATION: u32 = 0x4d54_554e;
-/// Each entry brings the database one version further. Entries are never edited, only added.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
+/// What brings a database one version further.
+enum Step {
+    Sql(&'static str),
+    /// Rows that only the operations can write; at this time.
+    Rows(fn(&Writing<'_>, u64) -> Result<(), StoreError>),
+}
+
+/// Entries are never edited, only added.
+const MIGRATIONS: &[Step] = &[
+    Step::Sql(include_str!("migrations/1.sql")),
+    // The first version gave a tenant no project of its own, and whoever had signed in could not share there.
+    Step::Rows(|writing, now| writing.add_missing_home_projects(now)),
+];
 /// The version that this release writes.
 const VERSION: u32 = MIGRATIONS.len() as u32;
 /// Reading a larger file from end to end would delay the start by seconds.
@@ -24,7 +37,7 @@ pub(crate) fn exists(path: &Path) -> bool {
 }
 
 /// Opens (or makes) the database at `path`: one connection to write, some to read.
-pub(super) fn file(path: &Path) -> Result<(Connection, Vec<Connection>), OpenError> {
+pub(super) fn file(path: &Path, now: u64) -> Result<(Connection, Vec<Connection>), OpenError> {
     data_dir::create_private(path)?;
     let classify = |error| sort(path, error);
     let mut writer = connect(path).map_err(classify)?;
@@ -33,7 +46,8 @@ pub(super) fn file(path: &Path) -> Result<(Connection, Vec<Connection>), OpenErr
     }
     let found = inspect(&writer, path)?;
     prepare(&writer).map_err(classify)?;
-    migrate(&mut writer, found).map_err(classify)?;
+    migrate(&mut writer, found, now)
+        .map_err(|error| OpenError::from(error).in_file(Some(path.to_owned())))?;
     let readers = (0..READERS)
         .map(|_| {
             let reader = connect(path)?;
@@ -46,10 +60,10 @@ pub(super) fn file(path: &Path) -> Result<(Connection, Vec<Connection>), OpenErr
 }
 
 /// A database that lives as long as its connection.
-pub(super) fn memory() -> rusqlite::Result<Connection> {
+pub(super) fn memory() -> Result<Connection, StoreError> {
     let mut connection = Connection::open_in_memory()?;
     prepare(&connection)?;
-    migrate(&mut connection, 0)?;
+    migrate(&mut connection, 0, 0)?;
     Ok(connection)
 }
 
@@ -95,13 +109,16 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)
 }
 
-fn migrate(connection: &mut Connection, found: u32) -> rusqlite::Result<()> {
+fn migrate(connection: &mut Connection, found: u32, now: u64) -> Result<(), StoreError> {
     if found == VERSION {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for step in &MIGRATIONS[found as usize..] {
-        transaction.execute_batch(step)?;
+        match step {
+            Step::Sql(text) => transaction.execute_batch(text)?,
+            Step::Rows(write) => write(&Writing::of(&transaction), now)?,
+        }
     }
     transaction.execute(
         "INSERT INTO head (one, era, epoch, feed_hash, audit_seq, audit_hash) VALUES (1, 1, 0, $1, 0, $1)
@@ -110,7 +127,7 @@ fn migrate(connection: &mut Connection, found: u32) -> rusqlite::Result<()> {
     )?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
+    Ok(transaction.commit()?)
 }
 
 fn sort(path: &Path, error: rusqlite::Error) -> OpenError {
@@ -134,6 +151,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: u64 = 1_800_000_000;
+
     fn place() -> (tempfile::TempDir, PathBuf) {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("mytunnel.db");
@@ -141,7 +160,7 @@ mod tests {
     }
 
     fn filled(path: &Path) {
-        let (writer, _readers) = file(path).unwrap();
+        let (writer, _readers) = file(path, NOW).unwrap();
         let blob = vec![7_u8; 300];
         for number in 0..400_u32 {
             writer
@@ -154,7 +173,7 @@ mod tests {
     fn a_new_database_is_ours_private_durable_and_of_this_version() {
         use std::os::unix::fs::PermissionsExt;
         let (_place, path) = place();
-        let (writer, _readers) = file(&path).unwrap();
+        let (writer, _readers) = file(&path, NOW).unwrap();
         let text = |name| writer.pragma_query_value(None, name, |row| row.get::<_, String>(0)).unwrap();
         let number = |name| writer.pragma_query_value(None, name, |row| row.get::<_, u32>(0)).unwrap();
         assert_eq!(text("journal_mode"), "wal");
@@ -172,7 +191,7 @@ mod tests {
     fn an_existing_database_opens_again() {
         let (_place, path) = place();
         filled(&path);
-        let (writer, _readers) = file(&path).unwrap();
+        let (writer, _readers) = file(&path, NOW).unwrap();
         let rows: u32 = writer.query_row("SELECT count(*) FROM meta", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 400);
     }
@@ -185,7 +204,7 @@ mod tests {
         let pages = bytes.len() / 4096;
         bytes[(pages - 3) * 4096..(pages - 2) * 4096].fill(0xff);
         fs::write(&path, &bytes).unwrap();
-        let error = file(&path).unwrap_err();
+        let error = file(&path, NOW).unwrap_err();
         assert!(matches!(&error, OpenError::Damaged { path: named, .. } if *named == path), "{error}");
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
@@ -197,7 +216,7 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         bytes[..100].fill(b'x');
         fs::write(&path, &bytes).unwrap();
-        assert!(matches!(file(&path), Err(OpenError::Damaged { .. })));
+        assert!(matches!(file(&path, NOW), Err(OpenError::Damaged { .. })));
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 
@@ -207,7 +226,7 @@ mod tests {
         filled(&path);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        assert!(matches!(file(&path), Err(OpenError::Damaged { .. })));
+        assert!(matches!(file(&path, NOW), Err(OpenError::Damaged { .. })));
     }
 
     #[test]
@@ -215,7 +234,7 @@ mod tests {
         let (_place, path) = place();
         filled(&path);
         Connection::open(&path).unwrap().pragma_update(None, "user_version", VERSION + 1).unwrap();
-        let error = file(&path).unwrap_err();
+        let error = file(&path, NOW).unwrap_err();
         assert!(matches!(error, OpenError::Newer { found, supported: VERSION, .. } if found == VERSION + 1));
     }
 
@@ -223,7 +242,7 @@ mod tests {
     fn another_programs_database_is_refused() {
         let (_place, path) = place();
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
-        assert!(matches!(file(&path), Err(OpenError::Foreign { .. })));
+        assert!(matches!(file(&path, NOW), Err(OpenError::Foreign { .. })));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Facts of which there is one: the root's fingerprint, the trust bundle, the owner's set-up code, the home tenant.
+//! Facts of which there is one: the root's fingerprint, the trust bundle, the owner's setup code, the home tenant.
 
 use mytunnel_keys::feed::Position;
 use mytunnel_keys::id::{PublicKey, TenantId};
@@ -10,7 +10,7 @@ use super::{Head, Opened, StoreError};
 use crate::audit::{Act, Entry, Party};
 use crate::issuer::TrustedEra;
 
-/// SHA-256 of the set-up code, while there is no owner.
+/// SHA-256 of the setup code, while there is no owner.
 pub(super) const SETUP: &str = "setup";
 /// Id of the tenant that operates this coordinator.
 const HOME: &str = "home";

@@ -12,7 +12,7 @@ use crate::authority::{self, Refusal};
 const MAX_PROJECTS: u64 = 1000;
 
 /// What people see the tenant's own project called.
-const PERSONAL: &str = "personal";
+pub(super) const PERSONAL: &str = "personal";
 
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,17 +129,38 @@ impl Writing<'_> {
     pub(super) fn add_home_project(
         &self,
         tenant: &TenantId,
+        name: String,
         actor: Party,
         now: u64,
     ) -> Result<(), StoreError> {
         let made = Project {
             id: tenant.home_project(),
             tenant: tenant.clone(),
-            name: PERSONAL.to_owned(),
+            name,
             created_at: now,
             deleted_at: None,
         };
         self.add_project(&made, actor)
+    }
+
+    /// Gives every tenant that people sign in to the project that older databases lack.
+    pub(super) fn add_missing_home_projects(&self, now: u64) -> Result<(), StoreError> {
+        let tenants: Vec<TenantId> =
+            self.all("SELECT DISTINCT tenant FROM accounts", [], |row| column::parsed(row, 0))?;
+        for tenant in tenants {
+            if self.project(&tenant.home_project())?.is_some() {
+                continue;
+            }
+            let mut name = PERSONAL.to_owned();
+            let mut number = 1;
+            // People may have given that name to a project of theirs, and scripts know it by it.
+            while self.project_named(&tenant, &name)?.is_some() {
+                number += 1;
+                name = format!("{PERSONAL} {number}");
+            }
+            self.add_home_project(&tenant, name, Party::System, now)?;
+        }
+        Ok(())
     }
 
     fn add_project(&self, made: &Project, actor: Party) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! The engine under load and under fire, and the rules for SQL texts.
 
+mod older;
+
 use tokio::task::JoinSet;
 
 use super::*;
@@ -8,7 +10,7 @@ use super::*;
 fn both() -> (tempfile::TempDir, [Opened; 2]) {
     let place = tempfile::tempdir().unwrap();
     let dir = DataDir::lock(place.path()).unwrap();
-    let file = Opened::file(&place.path().join("mytunnel.db"), dir).unwrap();
+    let file = Opened::file(&place.path().join("mytunnel.db"), dir, 0).unwrap();
     (place, [file, Opened::memory().unwrap()])
 }
 
@@ -149,7 +151,7 @@ async fn a_closed_database_is_one_whole_file() {
     for _ in 0..20 {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("mytunnel.db");
-        let opened = Opened::file(&path, DataDir::lock(place.path()).unwrap()).unwrap();
+        let opened = Opened::file(&path, DataDir::lock(place.path()).unwrap(), 0).unwrap();
         put(&opened.engine, "x", vec![7; 10_000]).await.unwrap();
         assert!(get(&opened.engine, "x").await.is_some());
         opened.engine.close();

@@ -1,0 +1,108 @@
+//! Databases that an earlier release wrote.
+
+use mytunnel_keys::id::TenantId;
+use rusqlite::{Connection, params};
+
+use super::*;
+
+const NOW: u64 = 1_800_000_000;
+const OURS: u32 = 0x4d54_554e;
+
+/// A database of the first version, in which `tenants` have an account each and these projects.
+fn of_the_first_version(path: &Path, tenants: &[(&TenantId, &[&str])]) {
+    let old = Connection::open(path).unwrap();
+    old.execute_batch(include_str!("../migrations/1.sql")).unwrap();
+    let zero = [0_u8; 32];
+    old.execute("INSERT INTO head VALUES (1, 1, 0, $1, 0, $1)", [zero]).unwrap();
+    for (number, (tenant, projects)) in tenants.iter().enumerate() {
+        let tenant = tenant.as_str();
+        old.execute("INSERT INTO tenants (id, created_at) VALUES ($1, 5)", [tenant]).unwrap();
+        let email = format!("{number}@b.example");
+        old.execute("INSERT INTO accounts VALUES ($1, $2, $1, '', 5)", params![email, tenant]).unwrap();
+        for project in *projects {
+            let id = format!("proj_{}", project.replace(' ', ""));
+            old.execute(
+                "INSERT INTO projects (id, tenant, name, created_at) VALUES ($1, $2, $3, 5)",
+                params![id, tenant, project],
+            )
+            .unwrap();
+        }
+    }
+    old.pragma_update(None, "application_id", OURS).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+}
+
+/// Id and name of every project of a tenant, by name.
+fn projects(path: &Path, tenant: &TenantId) -> Vec<(String, String)> {
+    let database = Connection::open(path).unwrap();
+    let mut found =
+        database.prepare("SELECT id, name FROM projects WHERE tenant = $1 ORDER BY name").unwrap();
+    let rows = found.query_map([tenant.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+fn opened(place: &tempfile::TempDir, path: &Path) -> Opened {
+    Opened::file(path, DataDir::lock(place.path()).unwrap(), NOW).unwrap()
+}
+
+#[tokio::test]
+async fn a_tenant_of_the_first_version_gets_its_own_project() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("mytunnel.db");
+    let tenant = |byte: u8| TenantId::from_entropy(&[byte; 10]);
+    let (plain, named) = (tenant(1), tenant(2));
+    of_the_first_version(&path, &[(&plain, &["web"]), (&named, &["personal", "personal 2"])]);
+
+    let store = opened(&place, &path);
+    let log: Vec<(u64, String, String)> = store
+        .engine
+        .read(|reading| {
+            reading.all("SELECT at, act, subject FROM audit ORDER BY seq", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+        })
+        .await
+        .unwrap();
+    assert_eq!(log.len(), 2);
+    assert!(log.iter().all(|(at, ..)| *at == NOW), "{log:?}");
+    assert_eq!(store.engine.head().borrow().audit_seq, 2);
+    put(&store.engine, "x", vec![1]).await.unwrap();
+    store.engine.close();
+    drop(store);
+
+    let own = |tenant: &TenantId, name: &str| (tenant.home_project().to_string(), name.to_owned());
+    let web = ("proj_web".to_owned(), "web".to_owned());
+    assert_eq!(projects(&path, &plain), [own(&plain, "personal"), web]);
+    let kept = [("proj_personal", "personal"), ("proj_personal2", "personal 2")];
+    let kept = kept.map(|(id, name)| (id.to_owned(), name.to_owned()));
+    assert_eq!(projects(&path, &named), [&kept[..], &[own(&named, "personal 3")]].concat());
+
+    // Nothing is done twice.
+    let again = opened(&place, &path);
+    assert_eq!(again.engine.head().borrow().audit_seq, 2);
+    again.engine.close();
+    assert_eq!(projects(&path, &plain).len(), 2);
+}
+
+#[tokio::test]
+async fn a_tenant_that_has_its_project_keeps_it_and_others_get_none() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("mytunnel.db");
+    let there = TenantId::from_entropy(&[3; 10]);
+    of_the_first_version(&path, &[(&there, &[])]);
+    let old = Connection::open(&path).unwrap();
+    let id = there.home_project();
+    old.execute(
+        "INSERT INTO projects (id, tenant, name, created_at) VALUES ($1, $2, 'mine', 5)",
+        params![id.as_str(), there.as_str()],
+    )
+    .unwrap();
+    old.execute("INSERT INTO tenants (id, created_at) VALUES ('ten_nobody', 5)", []).unwrap();
+    drop(old);
+
+    let store = opened(&place, &path);
+    store.engine.close();
+    drop(store);
+    assert_eq!(projects(&path, &there), [(id.to_string(), "mine".to_owned())]);
+    assert!(projects(&path, &"ten_nobody".parse().unwrap()).is_empty());
+}
