@@ -4,7 +4,7 @@ mod revoke;
 mod view;
 
 use clap::Subcommand;
-use mytunnel_keys::api::{JoinToken, Projects, TokenRow, Tokens};
+use mytunnel_keys::api::{JoinToken, Projects, Tokens};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{ProjectId, Serial};
 use mytunnel_keys::token::Token;
@@ -29,10 +29,10 @@ pub(crate) struct Args {
 enum KeysCommand {
     /// Make a child key, as the person you are signed in as
     Create(CreateArgs),
-    /// List all keys: whose, until when, what is up with them
+    /// List the keys that work: whose, until when, what is up with them
     List(ListArgs),
-    /// List all keys under the key that made them
-    Tree(ListArgs),
+    /// List all keys under the key that made them, also those that ended within a day
+    Tree(TreeArgs),
     /// Show one key
     Show(ShowArgs),
     Revoke(revoke::Args),
@@ -42,6 +42,16 @@ enum KeysCommand {
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
+    /// Also keys that were revoked or have expired
+    #[arg(long)]
+    all: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct TreeArgs {
     /// Also keys that ended more than a day ago
     #[arg(long)]
     all: bool,
@@ -86,8 +96,8 @@ struct ShowArgs {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     match &args.command {
         KeysCommand::Create(args) => create(args, context),
-        KeysCommand::List(args) => list(args, context, view::list),
-        KeysCommand::Tree(args) => list(args, context, view::tree),
+        KeysCommand::List(args) => list(args, context),
+        KeysCommand::Tree(args) => tree(args, context),
         KeysCommand::Show(args) => show(args, context),
         KeysCommand::Revoke(args) => revoke::run(args, context),
         KeysCommand::JoinToken(args) => join_token(args, context),
@@ -132,15 +142,28 @@ pub(crate) fn project_of_person(
     }
 }
 
-fn list(
-    args: &ListArgs,
-    context: &Context,
-    lines: impl Fn(&[TokenRow], u64) -> Vec<String>,
-) -> Result<(), Failure> {
+/// People see what works; programs get everything with its dates, and choose.
+fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     let session = Session::person_or_master(context, args.server.server.as_deref())?;
     let answer = all(&session, args.all)?;
     context.report.object(&answer);
-    for line in lines(&answer.keys, now()) {
+    let now = now();
+    let (shown, ended): (Vec<_>, Vec<_>) =
+        answer.keys.into_iter().partition(|key| args.all || view::works(key, now));
+    for line in view::list(&shown, now) {
+        context.report.line(line);
+    }
+    if !ended.is_empty() {
+        context.report.note(format_args!("Not shown: {} that ended lately; --all shows them.", ended.len()));
+    }
+    Ok(())
+}
+
+fn tree(args: &TreeArgs, context: &Context) -> Result<(), Failure> {
+    let session = Session::person_or_master(context, args.server.server.as_deref())?;
+    let answer = all(&session, args.all)?;
+    context.report.object(&answer);
+    for line in view::tree(&answer.keys, now()) {
         context.report.line(line);
     }
     Ok(())

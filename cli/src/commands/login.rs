@@ -54,7 +54,7 @@ pub(crate) struct Args {
     plain_http: bool,
 }
 
-const SETUP_HELP: &str = "It is old or mistyped: use the code that the relay printed at its last start; once there is an owner, sign in without one.";
+const SETUP_HELP: &str = "Each start of the relay prints a new code, and only the last one works; once there is an owner, sign in without one.";
 const EXPOSED_HELP: &str = "Use the https:// address that the relay prints when it starts, or --plain-http over a network you trust.";
 const PASSWORD_HELP: &str =
     "Check the e-mail address and the password. On a new relay use the `--code` line that it printed.";

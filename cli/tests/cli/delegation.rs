@@ -189,6 +189,17 @@ fn the_holder_of_a_key_may_end_it() {
     let revoked = finder.run(&["keys", "revoke", token(&child)]).succeeded();
     assert_eq!(revoked.stdout, "Revoked 1 child key.\n");
     house.refused(token(&child), &[], "KEY_REVOKED", 3);
+
+    // People see what works, and are told that there is more; programs get everything.
+    let nonce = &child["serial"].as_str().unwrap()[..16];
+    let list = house.user.run(&["keys", "list"]).succeeded();
+    assert!(!list.stdout.contains(nonce) && list.stderr.contains("1 that ended lately; --all"), "{list:?}");
+    let every = house.user.run(&["keys", "list", "--all"]).succeeded();
+    assert!(every.stdout.contains(nonce) && !every.stderr.contains("--all"), "{every:?}");
+    for line in [&["keys", "list", "--json"][..], &["keys", "tree"]] {
+        let seen = house.user.run(line).succeeded().stdout;
+        assert!(seen.contains(nonce), "{line:?}: {seen}");
+    }
     // With the master key alone, its children.
     let serial = other["serial"].as_str().unwrap();
     finder.run_with(&["keys", "revoke", serial], &[("MTK_MASTER", &house.master)]).succeeded();

@@ -61,7 +61,7 @@ impl Bench {
         let coordinator = Coordinator::open(config).await?;
         println!("first start: {:.1} ms", millis(begun.elapsed()));
         let seed = fresh()?;
-        let code = coordinator.setup_code().context("a set-up code")?;
+        let code = coordinator.setup_code().context("a setup code")?;
         let setup = serde_json::json!({"code": code.as_str(), "email": "a@b", "password": "correct horse"});
         let answer: serde_json::Value = ask(&coordinator, "POST", "/api/v1/auth/setup", None, &setup).await?;
         let token = format!("Bearer {}", answer["access_token"].as_str().context("an access token")?);

@@ -29,14 +29,14 @@ const MAX_LABEL: usize = 100;
 /// The name of the person at this machine, who needs no sign-in.
 const LOCAL: &str = "local";
 
-/// A set-up code as people see it: four groups of four.
+/// A setup code as people see it: four groups of four.
 pub(crate) fn new_setup_code() -> Result<String, random::NoRandomness> {
     let code = random::readable::<16>()?;
     let groups: Vec<&str> = (0..4).map(|group| &code[group * 4..group * 4 + 4]).collect();
     Ok(groups.join("-"))
 }
 
-/// What the store keeps of a set-up code.
+/// What the store keeps of a setup code.
 pub(crate) fn setup_code_hash(code: &str) -> [u8; 32] {
     digest(b"mytunnel set-up code 1\0", random::as_read(code).as_bytes())
 }
@@ -187,7 +187,7 @@ impl Shared {
 fn wrong_code() -> ApiError {
     ApiError::refused(
         Code::InvalidKey,
-        "this set-up code is not valid: it was used, or the server was restarted since",
+        "the setup code is wrong or already used; copy it again from what the server printed at its last start",
     )
 }
 

@@ -2,7 +2,7 @@
 
 use mytunnel_keys::api;
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Serial};
+use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Scopes, Serial};
 
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, MintRequest, Refusal};
@@ -270,7 +270,8 @@ fn token_row(row: &KeyRow, live_tunnels: u32) -> Option<api::TokenRow> {
         name: row.label.clone(),
         parent: row.parent.map(|parent| parent.nonce()),
         project: row.project.clone(),
-        scopes: row.scopes,
+        // What a master's children may do is no right of its own.
+        scopes: if row.kind == KeyKind::Master { Scopes::default() } else { row.scopes },
         hosts: if every_name { Vec::new() } else { row.hosts.clone() },
         created_at: row.issued_at,
         expires_at: row.not_after,

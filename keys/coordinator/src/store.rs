@@ -102,15 +102,15 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens or makes the database file in a locked directory. Blocks.
-    pub(crate) fn file(path: &Path, dir: DataDir) -> Result<Self, OpenError> {
-        let (writer, readers) = connect::file(path)?;
+    /// Opens or makes the database file in a locked directory; an older one is brought up to date. Blocks.
+    pub(crate) fn file(path: &Path, dir: DataDir, now: u64) -> Result<Self, OpenError> {
+        let (writer, readers) = connect::file(path, now)?;
         Ok(Self { engine: Engine::start(writer, readers)?, dir: Some(dir) })
     }
 
     /// A database that is gone when it is dropped.
     pub(crate) fn memory() -> Result<Self, OpenError> {
-        let writer = connect::memory().map_err(StoreError::from)?;
+        let writer = connect::memory()?;
         Ok(Self { engine: Engine::start(writer, Vec::new())?, dir: None })
     }
 

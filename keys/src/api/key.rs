@@ -100,7 +100,7 @@ pub struct TokenRow {
     pub parent: Option<String>,
     /// Its project; none for a person's key.
     pub project: Option<ProjectId>,
-    /// What it may do.
+    /// What it may do; empty for a master key, which only mints and revokes.
     pub scopes: Scopes,
     /// Names that it may use; empty means every name.
     #[serde(default)]

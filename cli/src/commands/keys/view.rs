@@ -6,10 +6,17 @@ use crate::report::columns;
 use crate::span;
 
 const HEADING: [&str; 7] = ["KEY", "KIND", "NAME", "PROJECT", "MAY", "LEFT", "TUNNELS"];
+/// Beside those, where a key may not use every name.
+const NAMES: &str = "NAMES";
+
+/// Whether a key was neither revoked nor is past its life.
+pub(super) fn works(key: &TokenRow, now: u64) -> bool {
+    key.revoked_at.is_none() && key.expires_at.is_none_or(|end| now < end)
+}
 
 /// All keys in the order in which they came.
 pub(super) fn list(keys: &[TokenRow], now: u64) -> Vec<String> {
-    table(keys.iter().map(|key| (String::new(), key)), now)
+    table(keys.iter().map(|key| (String::new(), key)).collect(), now)
 }
 
 /// Every key under the one that made it.
@@ -26,7 +33,7 @@ pub(super) fn tree(keys: &[TokenRow], now: u64) -> Vec<String> {
             rows.push((branch.to_owned(), *child));
         }
     }
-    table(rows.into_iter(), now)
+    table(rows, now)
 }
 
 /// Everything about one key.
@@ -54,10 +61,11 @@ pub(super) fn one(key: &TokenRow, now: u64) -> Vec<String> {
     columns(&rows)
 }
 
-fn table<'a>(keys: impl Iterator<Item = (String, &'a TokenRow)>, now: u64) -> Vec<String> {
-    let heading = HEADING.map(str::to_owned).to_vec();
+fn table(keys: Vec<(String, &TokenRow)>, now: u64) -> Vec<String> {
+    let limited = keys.iter().any(|(_, key)| is_limited(key));
+    let heading = HEADING.into_iter().chain(limited.then_some(NAMES)).map(str::to_owned).collect();
     let row = |(branch, key): (String, &TokenRow)| {
-        vec![
+        let mut row = vec![
             format!("{branch}{}", key.nonce),
             kind(key.kind).to_owned(),
             or_dash(&key.name),
@@ -65,9 +73,11 @@ fn table<'a>(keys: impl Iterator<Item = (String, &'a TokenRow)>, now: u64) -> Ve
             may(key),
             left(key, now),
             key.live_tunnels.to_string(),
-        ]
+        ];
+        row.extend(limited.then(|| names(key)));
+        row
     };
-    let rows: Vec<_> = std::iter::once(heading).chain(keys.map(row)).collect();
+    let rows: Vec<_> = std::iter::once(heading).chain(keys.into_iter().map(row)).collect();
     columns(&rows)
 }
 
@@ -84,9 +94,16 @@ fn may(key: &TokenRow) -> String {
     if key.kind == TokenKind::Master { "mint, revoke".to_owned() } else { or_dash(&key.scopes.to_string()) }
 }
 
+fn is_limited(key: &TokenRow) -> bool {
+    !key.hosts.is_empty() && key.hosts.iter().all(|pattern| pattern.as_str() != "*")
+}
+
 fn names(key: &TokenRow) -> String {
+    if !is_limited(key) {
+        return "any".to_owned();
+    }
     let names: Vec<&str> = key.hosts.iter().map(|pattern| pattern.as_str()).collect();
-    if names.is_empty() || names == ["*"] { "any".to_owned() } else { names.join(" ") }
+    names.join(" ")
 }
 
 fn left(key: &TokenRow, now: u64) -> String {
@@ -135,6 +152,28 @@ mod tests {
         let lines = tree(&keys, 0);
         let first: Vec<&str> = lines.iter().map(|line| line.split("  ").next().unwrap()).collect();
         assert_eq!(first, ["KEY", "mm", "├─ aa", "└─ bb", "cc"]);
+    }
+
+    #[test]
+    fn the_names_of_keys_are_shown_where_one_is_limited() {
+        let mut keys = [key("aa", TokenKind::Child, None), key("bb", TokenKind::Child, None)];
+        assert!(list(&keys, 0).iter().all(|line| !line.contains("NAMES") && !line.contains("any")));
+        keys[0].hosts = vec!["web".parse().unwrap(), "pr-*".parse().unwrap()];
+        for lines in [list(&keys, 0), tree(&keys, 0)] {
+            let last: Vec<&str> = lines.iter().map(|line| line.rsplit("  ").next().unwrap()).collect();
+            assert_eq!(last, ["NAMES", "web pr-*", "any"]);
+        }
+        keys[0].hosts = vec!["web".parse().unwrap(), "*".parse().unwrap()];
+        assert!(list(&keys, 0).iter().all(|line| !line.contains("NAMES")));
+    }
+
+    #[test]
+    fn a_key_works_until_it_ends() {
+        let mut child = key("aa", TokenKind::Child, None);
+        assert!(works(&child, 3599) && !works(&child, 3600));
+        child.revoked_at = Some(10);
+        assert!(!works(&child, 0));
+        assert!(works(&key("mm", TokenKind::Master, None), u64::MAX));
     }
 
     #[test]

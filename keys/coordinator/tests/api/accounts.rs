@@ -19,7 +19,8 @@ async fn the_set_up_code_makes_one_owner() {
     let code = lab.coordinator.setup_code().unwrap();
     let setup = |code: &str| json!({"code": code, "email": EMAIL, "password": PASSWORD});
     let wrong = lab.call(By::Nobody, "POST", "/api/v1/auth/setup", setup("AAAA-AAAA-AAAA-AAAA")).await;
-    wrong.refused(Code::InvalidKey);
+    let message = wrong.refused(Code::InvalidKey);
+    assert!(message.contains("setup code is wrong or already used; copy it again"), "{message}");
     assert!(lab.coordinator.setup_code().is_some());
     // As somebody types it who reads it from another screen.
     let typed = code.to_lowercase().replace('-', "");

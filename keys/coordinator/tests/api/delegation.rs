@@ -104,7 +104,12 @@ async fn the_same_request_again_gives_the_same_child() {
     // The very same bytes, as a proxy or an attacker would send them again.
     assert_eq!(replay().await.ok(), first);
     let listed = lab.call(By::Key(&house.master), "GET", "/api/v1/tokens", Value::Null).await.ok();
-    assert_eq!(listed["keys"].as_array().unwrap().len(), 2, "the master and one child");
+    let keys = listed["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), 2, "the master and one child");
+    for key in keys {
+        let scopes = if key["kind"] == "master" { "" } else { "http tcp udp private pair" };
+        assert_eq!(key["scopes"], scopes, "a master key only mints and revokes");
+    }
 }
 
 #[tokio::test]
