@@ -22,6 +22,7 @@ mod deadline;
 mod exchange;
 mod limits;
 mod listener;
+mod own_answer;
 mod pace;
 mod pool;
 mod proxies;

@@ -20,6 +20,10 @@ pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-mytunnel-error")
 pub enum Failure {
     /// The request's framing or host cannot be understood in only one way.
     BadRequest,
+    /// The request's target is longer than any may be.
+    TargetTooLong,
+    /// The request's head has too many bytes or fields.
+    HeadTooLarge,
     /// A method that would turn the relay into something else.
     MethodNotAllowed,
     /// The visitor stopped in the middle of a request.
@@ -47,6 +51,8 @@ impl Failure {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownName | Self::Ended => StatusCode::NOT_FOUND,
@@ -60,7 +66,11 @@ impl Failure {
     /// The code in `x-mytunnel-error`.
     pub fn code(self) -> Code {
         match self {
-            Self::BadRequest | Self::MethodNotAllowed | Self::RequestTimeout => Code::BadRequest,
+            Self::BadRequest
+            | Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::MethodNotAllowed
+            | Self::RequestTimeout => Code::BadRequest,
             Self::UnknownName | Self::Ended => Code::NotFound,
             Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout => Code::TargetUnreachable,
             Self::TunnelBusy | Self::VisitorBusy => Code::RateLimited,
@@ -85,7 +95,7 @@ impl Failure {
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
             }
             // What follows on the connection can't be trusted to be a request.
-            Self::BadRequest | Self::RequestTimeout => {
+            Self::BadRequest | Self::TargetTooLong | Self::HeadTooLarge | Self::RequestTimeout => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Self::UnknownName | Self::Ended | Self::TargetRefused | Self::Broken | Self::Timeout => {}
@@ -100,6 +110,8 @@ impl Failure {
     fn title(self) -> &'static str {
         match self {
             Self::BadRequest => "This request cannot be understood",
+            Self::TargetTooLong => "This address is too long",
+            Self::HeadTooLarge => "The head of this request is too large",
             Self::MethodNotAllowed => "This method is not allowed",
             Self::RequestTimeout => "The request did not arrive in time",
             Self::UnknownName => "There is no tunnel with this name",
@@ -116,6 +128,10 @@ impl Failure {
     fn advice(self) -> &'static str {
         match self {
             Self::BadRequest => "Its host or its framing is missing, repeated or contradictory.",
+            Self::TargetTooLong => "Shorten its path or its query.",
+            Self::HeadTooLarge => {
+                "Most often its cookies are too many: delete those of this site and try again."
+            }
             Self::MethodNotAllowed => "CONNECT and TRACE are not passed on to tunnels.",
             Self::RequestTimeout => "Send it again, without a pause in the middle.",
             Self::UnknownName => "Check the address; whoever gave it to you may have ended the tunnel.",
@@ -192,8 +208,10 @@ impl Form {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 11] = [
+    const ALL: [Failure; 13] = [
         Failure::BadRequest,
+        Failure::TargetTooLong,
+        Failure::HeadTooLarge,
         Failure::MethodNotAllowed,
         Failure::RequestTimeout,
         Failure::UnknownName,

@@ -140,6 +140,11 @@ impl Visit {
         self.served.fetch_add(1, Relaxed) + 1
     }
 
+    /// How many requests have reached the service.
+    pub(crate) fn served(&self) -> u32 {
+        self.served.load(Relaxed)
+    }
+
     /// The scanner objects to the `number`th request.
     pub(crate) fn object(&self, number: u32) {
         let first = self.objected.compare_exchange(0, number, Relaxed, Relaxed).is_ok();

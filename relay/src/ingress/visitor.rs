@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderMap;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{
     Shared,
     deadline::{Stage, Verdict},
+    failure::Failure,
     limits::Limits,
+    own_answer,
     proxy::Proxy,
     upgrade,
     upstream::HYPER_HEAD_FIELDS,
@@ -79,7 +82,11 @@ pub(crate) async fn serve<S: VisitorStream>(
     let io = connection.into_parts().map(|parts| parts.io.into_inner());
     match (end, upgrade, io) {
         (End::Done, Some(upgrade), _) => take_over::<S>(upgrade, &visit).await,
-        (End::Done | End::Refused, None, Some(io)) if io.is_unfinished() => linger(io.into_stream()).await,
+        (End::Done | End::Refused, None, Some(io)) => match io.refused() {
+            Some(failure) => refuse(io.into_stream(), failure).await,
+            None if io.is_unfinished() => linger(io.into_stream()).await,
+            None => {}
+        },
         (End::Aborted, _, Some(io)) if visit.is_close_delimited() => reset(&io.into_stream()),
         (End::Done | End::Refused | End::Aborted | End::Closed, _, _) => {}
     }
@@ -135,10 +142,23 @@ fn reset<S: VisitorStream>(stream: &S) {
     }
 }
 
+/// Says why what came is no request. How it wants to be told is not known: its head was not understood.
+async fn refuse<S: VisitorStream>(mut stream: S, failure: Failure) {
+    let written = async {
+        stream.write_all(&own_answer::encode(&failure.response(&HeaderMap::new()))?).await?;
+        stream.flush().await
+    };
+    if let Ok(Ok(())) = tokio::time::timeout(LINGER, written).await {
+        linger(stream).await;
+    }
+}
+
+/// How long a visitor has to take the last that it is told.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Reads on for a moment after an answer that came before the end of its request: closing a socket with unread bytes
 /// resets it, and the visitor would lose the answer.
 async fn linger<S: VisitorStream>(mut stream: S) {
-    const TIME: Duration = Duration::from_secs(2);
     const BYTES: usize = 4 << 20;
     let reading = async {
         stream.shutdown().await?;
@@ -152,5 +172,5 @@ async fn linger<S: VisitorStream>(mut stream: S) {
         Ok::<_, std::io::Error>(())
     };
     // Nothing depends on how it went: the visitor has had its chance.
-    drop(tokio::time::timeout(TIME, reading).await);
+    drop(tokio::time::timeout(LINGER, reading).await);
 }

@@ -16,7 +16,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     deadline::Stage,
+    failure::Failure,
     framing::{Position, Scanner},
+    own_answer::OwnAnswer,
     visit::Visit,
 };
 
@@ -44,16 +46,22 @@ pub(crate) struct VisitorIo<S> {
     stream: S,
     scanner: Scanner,
     visit: Arc<Visit>,
+    own: OwnAnswer,
 }
 
 impl<S> VisitorIo<S> {
     pub(crate) fn new(stream: S, visit: Arc<Visit>, max_head: usize) -> Self {
-        Self { stream, scanner: Scanner::new(max_head), visit }
+        Self { stream, scanner: Scanner::new(max_head), visit, own: OwnAnswer::default() }
     }
 
     /// Whether the visitor is in the middle of a message.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.scanner.position() != Position::Between
+    }
+
+    /// What the visitor is to be told, whose request hyper has refused.
+    pub(crate) fn refused(&self) -> Option<Failure> {
+        self.own.failure()
     }
 
     pub(crate) fn into_stream(self) -> S {
@@ -105,16 +113,26 @@ impl<S: VisitorStream> VisitorIo<S> {
 
 impl<S: VisitorStream> AsyncWrite for VisitorIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let this = &mut *self;
+        if this.own.is(buf, &this.visit, &this.scanner) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
         self.written(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.own.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match self.own.failure() {
+            // The page is still to come.
+            Some(_) => Poll::Ready(Ok(())),
+            None => Pin::new(&mut self.stream).poll_shutdown(cx),
+        }
     }
 
     fn poll_write_vectored(
@@ -122,7 +140,12 @@ impl<S: VisitorStream> AsyncWrite for VisitorIo<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let this = &mut *self;
+        let first = bufs.first().map_or(&[][..], |buf| &**buf);
+        if this.own.is(first, &this.visit, &this.scanner) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         self.written(result)
     }
 
