@@ -29,6 +29,10 @@ use tokio_util::sync::CancellationToken;
 /// Long enough for a loaded machine, short enough to notice.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How much may be between a sender and a receiver that does not read: buffers of the kernel, of the ingress in both
+/// directions, of the pipe.
+pub(crate) const ON_THE_WAY: usize = 16 << 20;
+
 /// Fails the test instead of hanging.
 pub(crate) async fn within<F: Future>(work: F) -> F::Output {
     tokio::time::timeout(PATIENCE, work).await.expect("it should not take this long")
