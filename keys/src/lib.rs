@@ -17,6 +17,9 @@ pub mod secret;
 #[cfg(test)]
 #[cfg(feature = "issue")]
 mod testing;
+#[cfg(test)]
+#[cfg(feature = "issue")]
+extern crate self as mytunnel_keys;
 pub mod token;
 pub mod trust;
 mod verified;

@@ -100,7 +100,7 @@ impl Coordinator {
         let publisher =
             Publisher::new(store.clone(), issuer.clone(), config.clock.clone(), followers.clone());
         let heartbeat = config.limits.heartbeat;
-        let shared = Arc::new(Shared::new(Parts {
+        let parts = Parts {
             store,
             issuer,
             followers,
@@ -109,9 +109,9 @@ impl Coordinator {
             clock: config.clock,
             limits: config.limits,
             home,
-            public: Public { url: config.public_url, endpoints: config.endpoints },
-            setup_code,
-        }));
+        };
+        let public = Public { url: config.public_url, endpoints: config.endpoints };
+        let shared = Arc::new(Shared::new(parts, public, setup_code));
         shared.tasks.spawn(publisher.run(asked, heartbeat, shared.stop.clone()));
         shared.tasks.spawn(sweep(shared.clone()));
         Ok(Self { router: router(App(shared.clone())), shared })

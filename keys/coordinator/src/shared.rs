@@ -1,6 +1,7 @@
 //! What every request shares, and the verbs that need more than one part of it.
 
 use std::hash::Hash;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mytunnel_keys::id::TenantId;
@@ -29,16 +30,7 @@ const ALL_REFUSALS: Limit = Limit { tries: 600, window: 60 };
 /// The coordinator behind its handle.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) store: Store,
-    pub(crate) issuer: Arc<Issuer>,
-    pub(crate) followers: Arc<Followers>,
-    /// Where subscriptions are asked for.
-    pub(crate) feed: mpsc::Sender<Ask>,
-    pub(crate) passwords: Passwords,
-    pub(crate) clock: Clock,
-    pub(crate) limits: Limits,
-    /// The tenant that operates this coordinator.
-    pub(crate) home: TenantId,
+    parts: Parts,
     /// Tasks that belong to the coordinator, and their end.
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -56,39 +48,40 @@ pub(crate) struct Public {
     pub(crate) endpoints: Endpoints,
 }
 
-/// The parts of [`Shared`] that are made elsewhere.
+/// The parts of [`Shared`] that are made elsewhere and stay as they are.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) followers: Arc<Followers>,
+    /// Where subscriptions are asked for.
     pub(crate) feed: mpsc::Sender<Ask>,
     pub(crate) passwords: Passwords,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
+    /// The tenant that operates this coordinator.
     pub(crate) home: TenantId,
-    pub(crate) public: Public,
-    pub(crate) setup_code: Option<String>,
+}
+
+impl Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Shared {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts, public: Public, setup_code: Option<String>) -> Self {
         Self {
-            store: parts.store,
-            issuer: parts.issuer,
-            followers: parts.followers,
-            feed: parts.feed,
-            passwords: parts.passwords,
-            clock: parts.clock,
-            limits: parts.limits,
-            home: parts.home,
+            parts,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            public: RwLock::new(parts.public),
+            public: RwLock::new(public),
             attempts: Mutex::new(Attempts::new()),
             replays: Mutex::default(),
             refusals: Mutex::new([Sketch::new(REFUSALS), Sketch::new(ALL_REFUSALS)]),
-            setup_code: Mutex::new(parts.setup_code.map(Zeroizing::new)),
+            setup_code: Mutex::new(setup_code.map(Zeroizing::new)),
         }
     }
 

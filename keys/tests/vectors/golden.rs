@@ -1,17 +1,19 @@
 //! One of everything, made of fixed seeds and a fixed time, for comparison with the files under `tests/vectors`.
 
+#[path = "fixtures.rs"]
+mod fixtures;
+
 use mytunnel_keys::{
-    certificate::{self, Claims, Flags, IssuerKey, Kind},
+    certificate::{self, Claims, IssuerKey},
     feed::{Change, FeedKey, FeedWriter, Position},
     id::{Cluster, Serial},
     proof::{self, Request},
-    secret::{JoinSecret, Seed},
+    secret::JoinSecret,
     token::{ChildToken, MasterToken, RelayToken, Secret, ServerUrl, Token},
-    trust::{IssuerEntry, KeyUse, RootFingerprint, RootKey, TrustBundle},
+    trust::{RootFingerprint, RootKey},
 };
 
-/// The time at which everything is made: 15 January 2027, 08:00 UTC.
-pub(crate) const NOW: u64 = 1_800_000_000;
+pub(crate) use self::fixtures::{NOW, claims, cluster, seed};
 
 /// Nonce of the feed's snapshot.
 pub(crate) const NONCE: [u8; 16] = [0x0c; 16];
@@ -19,43 +21,12 @@ pub(crate) const NONCE: [u8; 16] = [0x0c; 16];
 /// Body of the proof's request.
 pub(crate) const BODY: &[u8] = br#"{"ttl":3600}"#;
 
-/// Seeds: 1 root, 2 issuer, 3 feed, 4 child, 6 master.
-pub(crate) fn seed(byte: u8) -> Seed {
-    Seed::from_bytes([byte; 32])
-}
-
-pub(crate) fn cluster() -> Cluster {
-    "tun.example".parse().unwrap()
-}
-
 pub(crate) fn root() -> RootFingerprint {
     RootKey::new(seed(1)).fingerprint()
 }
 
 fn server() -> ServerUrl {
     "https://tun.example".parse().unwrap()
-}
-
-pub(crate) fn claims() -> Claims {
-    Claims {
-        cluster: cluster(),
-        serial: Serial::from_bytes([0x5e; 16]),
-        kind: Kind::Child,
-        subject: seed(4).public(),
-        tenant: "ten_0123456789abcdef".parse().unwrap(),
-        project: Some("proj_0123456789abcdef".parse().unwrap()),
-        parent: Some(Serial::from_bytes([0xa7; 16])),
-        hosts: vec!["preview".parse().unwrap(), "pr-*".parse().unwrap()],
-        scopes: "http tcp".parse().unwrap(),
-        issued_at: NOW,
-        not_before: NOW,
-        not_after: NOW + 3600,
-        max_tunnels: 1,
-        budget: Some([0xb0; 8]),
-        max_staleness: 60,
-        flags: Flags::NONE,
-        replaces: None,
-    }
 }
 
 pub(crate) fn certificate() -> Vec<u8> {
@@ -72,17 +43,7 @@ pub(crate) fn renewal_certificate() -> Vec<u8> {
 }
 
 pub(crate) fn bundle() -> Vec<u8> {
-    let entry = |byte, usage| {
-        let (not_before, not_after) = (NOW - 86_400, NOW + 365 * 86_400);
-        IssuerEntry { key: seed(byte).public(), usage, not_before, not_after }
-    };
-    RootKey::new(seed(1)).sign(&TrustBundle {
-        version: 1,
-        cluster: cluster(),
-        era: 1,
-        issued_at: NOW - 86_400,
-        keys: vec![entry(2, KeyUse::Certificate), entry(3, KeyUse::Feed)],
-    })
+    RootKey::new(seed(1)).sign(&fixtures::bundle())
 }
 
 pub(crate) fn request(cluster: &Cluster) -> Request<'_> {
