@@ -4,6 +4,8 @@
 //! understood whole changes nothing.
 
 mod limits;
+#[cfg(test)]
+mod page;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
