@@ -1,5 +1,6 @@
 //! `mytunnel relay`: coordinator, relay and ingress in one process, or a relay that joins a coordinator elsewhere.
 
+mod check;
 mod ready;
 
 use std::net::SocketAddr;
@@ -85,7 +86,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Say whether the settings are right, and exit
+    /// Try settings, data directory and ports without starting, tell all that is wrong, and exit
     #[arg(long)]
     pub(crate) check: bool,
 }
@@ -93,7 +94,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let settings = RelaySettings::resolve(args, context)?;
     if args.check {
-        return ready::checked(&settings, context.report);
+        return check::run(&settings, context.report);
     }
     match &settings.authority {
         AuthoritySettings::Embedded => block_on(all_in_one(&settings, context)),

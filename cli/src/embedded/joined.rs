@@ -52,12 +52,7 @@ pub(crate) fn join(
     let (membership, outage) = match (kept, token) {
         (Some(kept), token) => renew(kept, &api, &seed, token)?,
         (None, Some(token)) => (enter(&api, &seed, token)?, None),
-        (None, None) => {
-            return Err(Failure::usage(
-                format!("this relay has not joined {server} yet"),
-                "Give it a join token with --join-file (`mytunnel keys join-token` makes one).",
-            ));
-        }
+        (None, None) => return Err(not_yet(server)),
     };
     keep(data, &membership)?;
     let trust = checked(&membership)?;
@@ -72,6 +67,14 @@ pub(crate) fn join(
         .map_err(|error| Failure::new(Code::CoordinatorUnreachable, chain(&error)))?;
     let member = Member { seed, certificate: membership.joined.certificate, trust };
     Ok(Joined { member, authority: Arc::new(authority), outage })
+}
+
+/// Neither a member nor with a token to become one.
+pub(crate) fn not_yet(server: &ServerUrl) -> Failure {
+    Failure::usage(
+        format!("this relay has not joined {server} yet"),
+        "Give it a join token with --join-file (`mytunnel keys join-token` makes one).",
+    )
 }
 
 /// A new life for the certificate at every start. A coordinator that is down is no reason not to start; one that

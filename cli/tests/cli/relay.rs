@@ -137,20 +137,87 @@ fn a_data_directory_that_cannot_be_is_named() {
 fn check_says_what_the_settings_come_to() {
     let user = User::new();
     let file = user.path("relay.toml");
-    std::fs::write(&file, "domain = 't.example'\nhttp = '0.0.0.0:8080'\n").unwrap();
+    let settings = "domain = 't.example'\nhttp = '0.0.0.0:0'\nhttps = '127.0.0.1:0'\np2p = '127.0.0.1:0'\n";
+    std::fs::write(&file, settings).unwrap();
     let file = file.to_str().unwrap();
     let checked = user.run(&["relay", "--config", file, "--check", "--json"]).succeeded().json();
     assert_eq!(
         (checked["ok"].as_bool(), checked["http"].as_str()),
-        (Some(true), Some("0.0.0.0:8080")),
+        (Some(true), Some("0.0.0.0:0")),
         "{checked}"
     );
-    assert_eq!(checked["https"], "0.0.0.0:443");
+    assert_eq!(checked["https"], "127.0.0.1:0");
     assert!(user.run(&["relay", "--config", file, "--check"]).succeeded().stdout.contains("t.example"));
+    assert!(!user.path(".local").exists(), "nothing is made");
 
     std::fs::write(file, "domian = 't.example'\n").unwrap();
     let wrong = user.run(&["relay", "--config", file, "--check", "--json"]).failed("BAD_REQUEST", 2);
     assert_eq!(wrong["help"], "Did you mean `domain`?");
+}
+
+fn check(user: &User, data: &Path) -> (Value, Value) {
+    let ended = user.run(&[&line(data)[..], &["--check"]].concat());
+    let first = serde_json::from_str(ended.stdout.lines().next().unwrap()).unwrap();
+    (first, ended.failed("INTERNAL", 1))
+}
+
+#[test]
+fn check_tells_all_that_is_wrong_at_once() {
+    let user = User::new();
+    let (relay, ready) = start(&user, "data");
+    let (http, https) = (ready["http"].as_str().unwrap(), ready["https"].as_str().unwrap());
+    let p2p: Vec<&str> = ready["p2p"][0].as_str().unwrap().split('/').collect();
+    let p2p = format!("{}:{}", p2p[2], p2p[4]);
+    let data = user.path("data");
+    let run = ["relay", "--check", "--data", data.to_str().unwrap()];
+    let ports = ["--http", http, "--https", https, "--p2p", &p2p];
+    let ended = user.run(&[&run[..], &ports, &["--json"]].concat());
+    let found: Value = serde_json::from_str(ended.stdout.lines().next().unwrap()).unwrap();
+    assert!(ended.failed("INTERNAL", 1)["message"].as_str().unwrap().starts_with("5 things"), "{found}");
+    let problems = found["problems"].as_array().unwrap();
+    for (problem, (said, remedy)) in problems.iter().zip([
+        ("in use by another process", "--data"),
+        (http, "--http"),
+        (https, "--https"),
+        (&p2p, "--p2p"),
+        (&p2p, "--p2p"),
+    ]) {
+        assert!(problem["message"].as_str().unwrap().contains(said), "{said}: {problem}");
+        assert!(problem["help"].as_str().unwrap().contains(remedy), "{problem}");
+    }
+    assert_eq!((problems.len(), found["ok"].as_bool()), (5, Some(false)), "{found}");
+    let told = user.run(&[&run[..], &ports].concat());
+    assert_eq!(told.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 6, "{told:?}");
+    relay.signal("TERM").succeeded();
+    let whole = user.run(&[&run[..], &ports].concat()).succeeded();
+    assert!(whole.stderr.contains("can be used"), "{whole:?}");
+}
+
+#[test]
+fn check_finds_a_data_directory_that_cannot_be_used() {
+    let user = User::new();
+    let (relay, _) = start(&user, "data");
+    relay.signal("TERM").succeeded();
+    std::fs::write(user.path("data/coordinator.db"), [0xff; 4096]).unwrap();
+    let (found, event) = check(&user, &user.path("data"));
+    assert!(event["message"].as_str().unwrap().contains("coordinator.db"), "{event}");
+    assert_eq!(found["problems"].as_array().map(Vec::len), Some(1), "{found}");
+    std::fs::remove_file(user.path("data/coordinator.db")).unwrap();
+    let (_, event) = check(&user, &user.path("data"));
+    assert!(event["help"].as_str().unwrap().contains("backup"), "keys without their database: {event}");
+
+    std::fs::write(user.path("file"), "").unwrap();
+    let (_, event) = check(&user, &user.path("file/data"));
+    assert!(event["message"].as_str().unwrap().contains("file/data"), "{event}");
+
+    let new = user.path("new");
+    let mut elsewhere = line(&new);
+    elsewhere[7] = "192.0.2.1:0";
+    let event = user.run(&[&elsewhere[..], &["--check"]].concat()).failed("INTERNAL", 1);
+    assert!(event["help"].as_str().unwrap().contains("0.0.0.0"), "{event}");
+    assert!(!new.exists(), "nothing is made");
+    let joining = [&line(&new)[..], &["--check", "--coordinator", "https://c.example"]].concat();
+    user.run(&joining).failed("BAD_REQUEST", 2);
 }
 
 #[test]

@@ -78,6 +78,24 @@ impl Coordinator {
         Self::start(config).await.map_err(|error| error.in_file(path))
     }
 
+    /// Whether the database at this path could be opened: its directory is nobody else's, and it is sound and of a
+    /// version that is known. Of what is not there yet nothing is made, and nothing in the database is changed.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn check(database: &Path) -> Result<(), OpenError> {
+        let directory = directory(database);
+        if !directory.is_dir() {
+            return Ok(());
+        }
+        let dir = DataDir::lock(directory)?;
+        match store::exists(database) {
+            true => store::look(database),
+            false if Seeds::any_in(&dir) => Err(OpenError::DatabaseMissing { path: database.to_owned() }),
+            false => Ok(()),
+        }
+    }
+
     async fn start(config: Config) -> Result<Self, OpenError> {
         let now = config.clock.now();
         let opened = match config.store.clone() {
@@ -206,13 +224,17 @@ impl From<ApiError> for ActError {
 
 /// Locks the directory of the database and opens it. Blocks.
 fn on_disk(path: &Path, now: u64) -> Result<Opened, OpenError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let dir = DataDir::lock(parent.unwrap_or(Path::new(".")))?;
+    let dir = DataDir::lock(directory(path))?;
     // The database is made before the keys, so that keys without it mean that it was lost.
     if Seeds::any_in(&dir) && !store::exists(path) {
         return Err(OpenError::DatabaseMissing { path: path.to_owned() });
     }
     Opened::file(path, dir, now)
+}
+
+/// The data directory of a database.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The coordinator's keys, made at the first start.

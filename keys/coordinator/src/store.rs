@@ -34,7 +34,7 @@ use self::sql::Writing;
 pub(crate) use self::{
     accounts::{Account, NewOwner, SetupError},
     audit::AuditFilter,
-    connect::exists,
+    connect::{exists, look},
     feed::FeedSigner,
     keys::{KeyFilter, KeyKind, KeyRow},
     minting::NewDevice,

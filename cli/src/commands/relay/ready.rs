@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::ask_for_owner;
 use crate::failure::Failure;
 use crate::report::{Report, Style, columns};
-use crate::settings::{AuthoritySettings, RelaySettings};
+use crate::settings::RelaySettings;
 use crate::{server, vouched};
 
 /// A relay that is up, with the addresses that were really bound.
@@ -129,33 +129,6 @@ pub(super) fn console_url(console: &str, port: u16) -> Result<ServerUrl, Failure
     let text =
         if matches!(port, 0 | 80) { format!("http://{console}") } else { format!("http://{console}:{port}") };
     server::parse(&text)
-}
-
-/// Says what the settings come to, without starting anything.
-#[expect(clippy::unnecessary_wraps, reason = "it is the outcome of a command")]
-pub(super) fn checked(settings: &RelaySettings, report: Report) -> Result<(), Failure> {
-    let authority = match &settings.authority {
-        AuthoritySettings::Embedded => "in this process".to_owned(),
-        AuthoritySettings::Joined { server, .. } => server.to_string(),
-    };
-    report.object(&json!({
-        "ok": true, "domain": settings.domain, "data": settings.data, "http": settings.http,
-        "https": settings.https, "p2p": settings.p2p, "console": settings.console, "coordinator": authority,
-    }));
-    let rows = [
-        ("domain", settings.domain.to_string()),
-        ("console", settings.console.clone()),
-        ("http", settings.http.to_string()),
-        ("https", settings.https.to_string()),
-        ("p2p", settings.p2p.to_string()),
-        ("data", settings.data.display().to_string()),
-        ("coordinator", authority),
-    ];
-    for line in columns(&rows.map(|(name, value)| vec![name.to_owned(), value])) {
-        report.line(line);
-    }
-    report.note("The settings are right.");
-    Ok(())
 }
 
 #[cfg(test)]

@@ -59,6 +59,15 @@ pub(super) fn file(path: &Path, now: u64) -> Result<(Connection, Vec<Connection>
     Ok((writer, readers))
 }
 
+/// Whether the database at `path` is one that [`file`] would take, without changing it.
+pub(crate) fn look(path: &Path) -> Result<(), OpenError> {
+    let connection = connect(path).map_err(|error| sort(path, error))?;
+    if connection.is_readonly("main").map_err(|error| sort(path, error))? {
+        return Err(OpenError::ReadOnly { path: path.to_owned(), source: None });
+    }
+    inspect(&connection, path).map(drop)
+}
+
 /// A database that lives as long as its connection.
 pub(super) fn memory() -> Result<Connection, StoreError> {
     let mut connection = Connection::open_in_memory()?;
