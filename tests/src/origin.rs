@@ -6,8 +6,9 @@
 //! | `GET /bytes/N` | N bytes of `x`, with a length |
 //! | `GET /cut/N` | announces N bytes, sends half of them, hangs up |
 //! | `GET /slow/MS` | 1,024 bytes after a while |
+//! | `GET /trickle/MS/N` | the head, then after each MS milliseconds one of N bytes |
 //! | `GET /garbage` | bytes that are not HTTP |
-//! | `GET /sse/MS/N` | N server-sent events, one each MS milliseconds, `data:` = nanoseconds of the clock when sent |
+//! | `GET /sse/MS/N` | N server-sent events, one each MS milliseconds; `id:` = number of the beat, the same in all streams of one MS, `data:` = nanoseconds of the clock when sent |
 //! | `POST /upload` | reads the body, answers its length |
 //! | `GET /echo` with `Upgrade: websocket` | echoes frames (key of RFC 6455 §1.3 only) |
 //! | `GET /head` | the request's own head, as it arrived |
@@ -99,6 +100,7 @@ async fn serve(mut stream: TcpStream) -> Result<()> {
                 tokio::time::sleep(Duration::from_millis(number())).await;
                 bytes(&mut stream, 1024).await?;
             }
+            "trickle" => trickle(&mut stream, number(), number()).await?,
             "garbage" => return stream.write_all(b"\x00\x01 this is not HTTP\r\n\r\n\r\n").await,
             "sse" => events(&mut stream, number(), number()).await?,
             "upload" => text(&mut stream, &uploaded.to_string()).await?,
@@ -185,6 +187,16 @@ async fn bytes(stream: &mut TcpStream, length: u64) -> Result<()> {
     Ok(())
 }
 
+async fn trickle(stream: &mut TcpStream, milliseconds: u64, count: u64) -> Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {count}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    for _ in 0..count {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        stream.write_all(b"x").await?;
+    }
+    Ok(())
+}
+
 async fn cut(stream: &mut TcpStream, length: u64) -> Result<()> {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
@@ -198,10 +210,12 @@ async fn events(stream: &mut TcpStream, milliseconds: u64, count: u64) -> Result
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
         )
         .await?;
-    let mut ticks = tokio::time::interval(Duration::from_millis(milliseconds.max(1)));
-    for _ in 0..count {
-        ticks.tick().await;
-        let event = format!("data: {}\n\n", nanoseconds());
+    let every = Duration::from_millis(milliseconds.max(1)).as_nanos();
+    let first = nanoseconds() / every + 1;
+    for beat in (first..).take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        let left = (beat * every).saturating_sub(nanoseconds());
+        tokio::time::sleep(Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))).await;
+        let event = format!("id: {beat}\ndata: {}\n\n", nanoseconds());
         stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
     }
     stream.write_all(b"0\r\n\r\n").await

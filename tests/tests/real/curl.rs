@@ -1,7 +1,10 @@
 //! curl against a folder, a Python server and uploads, over HTTP and over HTTPS with the local authority.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use mytunnel_tests::origin::Origin;
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use crate::{free_port, lab, listening, output};
@@ -50,6 +53,35 @@ async fn curl_uploads_with_and_without_a_length() -> Result<()> {
     assert_eq!(output(curl().args(chunked)).await?, "3000000");
     let expect = ["--header", "Expect: 100-continue", "--data-binary", &data, &url];
     assert_eq!(output(curl().args(expect)).await?, "3000000");
+    Ok(())
+}
+
+#[tokio::test]
+async fn curl_waits_for_a_slow_server_and_gets_each_byte_when_it_comes() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let (_node, ready) = lab.node(&origin.address.port().to_string(), "slow").await?;
+    let url = ready["url"].as_str().context("url")?.to_owned();
+    let times = ["--output", "/dev/null", "--write-out", "%{time_starttransfer} %{size_download}"];
+    let late = output(curl().args(times).arg(format!("{url}/slow/3000"))).await?;
+    let (seconds, size) = late.split_once(' ').context("two figures")?;
+    assert_eq!(size, "1024");
+    assert!((3.0..5.0).contains(&seconds.parse::<f64>()?), "{late}");
+
+    let mut trickling = curl();
+    trickling.args(["--no-buffer", &format!("{url}/trickle/200/10")]);
+    let mut trickling = trickling.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut stdout = trickling.stdout.take().context("piped")?;
+    let mut arrivals = Vec::new();
+    while stdout.read_u8().await.is_ok() {
+        arrivals.push(Instant::now());
+    }
+    assert!(trickling.wait().await?.success());
+    assert_eq!(arrivals.len(), 10);
+    // Nine pauses of 200 ms lie between the first byte and the last; a busy machine may shorten some of them.
+    let (first, last) = (arrivals[0], arrivals[9]);
+    assert!(last - first > Duration::from_millis(1500), "held back: {:?}", last - first);
+    let alone = arrivals.windows(2).filter(|pair| pair[1] - pair[0] > Duration::from_millis(50)).count();
+    assert!(alone >= 7, "each byte comes by itself: {alone} of 9 pauses were left");
     Ok(())
 }
 
