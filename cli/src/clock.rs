@@ -50,11 +50,15 @@ impl Skew {
         ))
     }
 
-    /// Adds the clock to a refusal that it may well have caused.
+    /// Adds the clock to a refusal that it may well have caused, once.
     pub(crate) fn explain(self, failure: Failure) -> Failure {
-        let by_clock = matches!(failure.code(), Code::KeyExpired | Code::InvalidKey | Code::BadRequest);
+        // A relay whose certificate is not good at this machine's time counts as one that is not reached.
+        let by_clock = matches!(
+            failure.code(),
+            Code::KeyExpired | Code::InvalidKey | Code::BadRequest | Code::RelayUnreachable
+        );
         match self.complaint() {
-            Some(complaint) if by_clock => {
+            Some(complaint) if by_clock && !failure.message().contains(&complaint) => {
                 let message = format!("{}; {complaint}", failure.message());
                 failure
                     .with_message(message)
@@ -94,6 +98,8 @@ mod tests {
         let expired = skew(AT + 3600).explain(Failure::new(Code::KeyExpired, "the key has expired"));
         assert!(expired.message().contains("1 h ahead"), "{}", expired.message());
         assert!(expired.help().contains("Set the clock"));
+        let again = skew(AT + 3600).explain(expired);
+        assert_eq!(again.message().matches("1 h ahead").count(), 1, "{again:?}");
         let taken = skew(AT + 3600).explain(Failure::new(Code::NameTaken, "taken"));
         assert_eq!(taken.message(), "taken");
     }

@@ -72,7 +72,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let email = email(args)?;
     let password = password(args, context)?;
     let access = sign_in(&api, args.code.as_deref(), &email, &password)?;
-    let login = enrol(args, context, &api, server, &email, &access)?;
+    let login =
+        enrol(args, context, &api, server, &email, &access).map_err(|failure| api.skew().explain(failure))?;
     login.store(&context.config_dir()?)?;
     report(context, &login);
     Ok(())

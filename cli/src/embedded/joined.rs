@@ -62,6 +62,11 @@ pub(crate) fn join(
             format!("Start the relay with --domain {}.", trust.cluster()),
         ));
     }
+    certificate::verify(&membership.joined.certificate, &trust, &seed.public(), now()).map_err(|error| {
+        let failure =
+            Failure::new(error.code(), format!("the relay's certificate is refused: {}", chain(&error)));
+        api.skew().explain(failure.with_help("Check this machine's clock (`timedatectl set-ntp true`)."))
+    })?;
     let serial = claims(&membership.joined)?.serial;
     let authority = RemoteCoordinator::new(server, seed.clone(), serial, trust.cluster().clone())
         .map_err(|error| Failure::new(Code::CoordinatorUnreachable, chain(&error)))?;

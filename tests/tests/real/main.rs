@@ -1,8 +1,9 @@
-//! The product among programs that are not ours: curl, Chromium, Python, Vite, git. `.ci/run` installs them; a program
+//! The product among programs that are not ours: curl, Chromium, Python, Vite, git, a clock that is off. `.ci/run` installs them; a program
 //! that is missing fails its test and says which.
 
 mod book;
 mod browser;
+mod clock;
 mod curl;
 mod git;
 
