@@ -297,3 +297,6 @@ async fn sweep(shared: Arc<Shared>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,13 @@ use tokio::task::JoinSet;
 
 use super::*;
 
+impl Store {
+    /// Sets something of the connection that writes.
+    pub(crate) async fn pragma(&self, sql: &'static str) -> Result<(), StoreError> {
+        self.engine.write(move |writing| writing.first(sql, [], |_| Ok(())).map(drop)).await
+    }
+}
+
 /// Both kinds of store; what holds for one holds for the other.
 fn both() -> (tempfile::TempDir, [Opened; 2]) {
     let place = tempfile::tempdir().unwrap();

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test fails by panicking")]
 
 mod accounts;
+mod arbitrary;
 mod audit;
 mod delegation;
+mod disk;
 mod faults;
 mod feed;
 mod http;
