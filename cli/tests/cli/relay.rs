@@ -10,7 +10,7 @@ use crate::program::{Running, User};
 pub(crate) const ANY: &str = "127.0.0.1:0";
 
 /// What is typed for a relay at free ports.
-fn line(data: &Path) -> [&str; 10] {
+pub(crate) fn line(data: &Path) -> [&str; 10] {
     ["relay", "--json", "--data", data.to_str().unwrap(), "--http", ANY, "--https", ANY, "--p2p", ANY]
 }
 

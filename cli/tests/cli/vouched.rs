@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::Value;
 
 use crate::program::{Ended, User};
-use crate::relay::{ANY, start};
+use crate::relay::{ANY, line, sign_in, start};
 
 const PASSWORD: (&str, &str) = ("MYTUNNEL_PASSWORD", "correct horse battery");
 
@@ -77,6 +77,26 @@ fn elsewhere_the_pin_is_all_that_is_needed_and_nothing_is_believed_without_it() 
     let mut share = agent.start_with(&["share", "--name", "demo", "--json"], &key);
     assert_eq!(share.event("ready")["name"], "demo");
     agent.run_with(&["keys", "revoke", child["token"].as_str().unwrap()], &[]).succeeded();
+}
+
+#[test]
+fn a_relay_follows_a_coordinator_whose_authority_is_pinned() {
+    let user = User::new();
+    let (_relay, ready) = start(&user, "data");
+    sign_in(&user, &ready);
+    let token = user.run(&["keys", "join-token"]).succeeded().stdout;
+    std::fs::write(user.path("join"), token).unwrap();
+    let pinned = format!("{}#ca={}", https(&ready), pin(&user.path("data/local-ca-localhost.pem")));
+    let wrong = format!("{}#ca=00112233445566778899aabbccddeeff", https(&ready));
+    let (data, join) = (user.path("member"), user.path("join"));
+    let member = [&line(&data)[..], &["--join-file", join.to_str().unwrap(), "--coordinator"]].concat();
+    user.run(&[&member[..], &[&wrong]].concat()).failed("COORDINATOR_UNREACHABLE", 6);
+    let mut second = user.start(&[&member[..], &[&pinned]].concat());
+    assert_eq!(second.event("ready")["login"], pinned);
+    let made = user.run(&["projects", "create", "preview", "--json"]).succeeded().json();
+    let revoked = user.run(&["keys", "revoke", made["master_key"].as_str().unwrap(), "--json"]).succeeded();
+    let relays = revoked.json()["relays"].as_array().unwrap().clone();
+    assert!(relays.len() == 2 && relays.iter().all(|relay| relay["applied"] == true), "{relays:?}");
 }
 
 #[test]
