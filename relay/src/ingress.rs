@@ -51,7 +51,7 @@ pub use self::{
     listener::{Https, IngressConfig, IngressError, serve},
     proxies::{ProxyNetwork, ProxyNetworkError, TrustedProxies},
 };
-pub(crate) use self::{pool::Pool, seats::Seats};
+pub(crate) use self::{pool::Pool, seats::Seats, upstream::Upstream};
 use crate::route::Routes;
 
 /// The body of an answer of the console.

@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::ingress::{Pool, Seats};
+use crate::ingress::{Pool, Seats, Upstream};
 
 /// What a pipe must be able to do.
 pub trait PipeIo: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -81,7 +81,7 @@ pub struct Tunnel {
     closed: CancellationToken,
     traffic: Traffic,
     seats: Seats,
-    pool: Pool,
+    pool: Pool<Box<Upstream>>,
 }
 
 impl Tunnel {
@@ -168,7 +168,7 @@ impl Tunnel {
         &self.seats
     }
 
-    pub(crate) fn pool(&self) -> &Pool {
+    pub(crate) fn pool(&self) -> &Pool<Box<Upstream>> {
         &self.pool
     }
 }

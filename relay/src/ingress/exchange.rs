@@ -3,6 +3,7 @@
 
 use std::{
     mem,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Shared,
@@ -19,6 +20,7 @@ use super::{
     deadline::Stage,
     head::Visitor,
     limits::{AddressSeat, Limits},
+    pool::{Offer, PATIENCE},
     seats::{NoSeat, Seat},
     upstream::{Answered, Lost, Upstream, guard},
     visit::Visit,
@@ -79,6 +81,8 @@ pub(crate) struct Exchange {
     visit: Arc<Visit>,
     seat: Option<Seat>,
     upstream: Option<Box<Upstream>>,
+    /// Its pipe, or the one that it opens, is among the busy ones.
+    busy: bool,
     keep: usize,
     pooled: bool,
 }
@@ -92,6 +96,7 @@ impl Exchange {
             visit: Arc::clone(visit),
             seat: Some(seat),
             upstream: None,
+            busy: false,
             keep: limits.idle_pipes_per_tunnel,
             pooled: false,
         })
@@ -108,7 +113,14 @@ impl Exchange {
 
     /// Takes a pipe: a kept one if `fresh` does not forbid it, else a new one.
     pub(crate) async fn connect(&mut self, fresh: bool, limits: &Limits) -> Result<(), Unconnected> {
-        self.upstream = if fresh { None } else { self.tunnel.pool().take() };
+        self.upstream = match fresh {
+            true => {
+                self.tunnel.pool().enter();
+                None
+            }
+            false => kept(&self.tunnel, &self.visit).await?,
+        };
+        self.busy = true;
         self.pooled = self.upstream.is_some();
         if self.upstream.is_none() {
             let lane = self.tunnel.source().take_lane();
@@ -143,17 +155,38 @@ impl Exchange {
 
     /// Takes the pipe out after a 101. The places stay taken until the exchange is dropped.
     pub(crate) async fn take_pipe(&mut self) -> Option<(Answered, Bytes)> {
-        match self.upstream.take() {
-            Some(upstream) => Some(upstream.into_pipe().await),
-            None => None,
-        }
+        let upstream = self.upstream.take()?;
+        self.leave();
+        Some(upstream.into_pipe().await)
     }
 
     /// The pipe was found dead; those kept beside it are older.
     pub(crate) fn discard_pool(&mut self) {
         self.upstream = None;
         self.tunnel.pool().clear();
+        self.leave();
     }
+
+    fn leave(&mut self) {
+        if mem::take(&mut self.busy) {
+            self.tunnel.pool().leave();
+        }
+    }
+}
+
+/// A kept pipe, or one that comes back in time.
+async fn kept(tunnel: &Tunnel, visit: &Visit) -> Result<Option<Box<Upstream>>, Lost> {
+    let mut waiting = match tunnel.pool().take() {
+        Offer::Kept(upstream) => return Ok(Some(upstream)),
+        Offer::Open => return Ok(None),
+        Offer::Wait(waiting) => waiting,
+    };
+    let mut late = pin!(sleep(PATIENCE));
+    let given = guard(visit, |cx| match waiting.poll(cx) {
+        Poll::Ready(given) => Poll::Ready(Some(given)),
+        Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+    });
+    Ok(given.await?.unwrap_or_else(|| waiting.give_up()))
 }
 
 async fn open(tunnel: &Tunnel, visit: &Visit) -> Result<Pipe, Unconnected> {
@@ -167,8 +200,10 @@ impl Drop for Exchange {
             && (upstream.is_lane() || !self.tunnel.source().has_lane())
             && upstream.park()
         {
+            self.busy = false;
             self.tunnel.pool().put(upstream, Instant::now(), self.keep);
         }
+        self.leave();
         if let Some(seat) = mem::take(&mut self.seat) {
             self.tunnel.seats().leave(seat);
         }

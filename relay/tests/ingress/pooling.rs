@@ -1,6 +1,6 @@
 //! Pipes are kept and used again, and a dead one is noticed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mytunnel_relay::ingress::Limits;
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -83,7 +83,7 @@ async fn a_server_that_closes_after_each_answer_works() {
 }
 
 /// A server that answers one request on its first pipe, and then does `after` when the second one arrives.
-fn once_then(wait_for_second: bool) -> std::sync::Arc<Origin> {
+fn once_then(wait_for_second: bool) -> Arc<Origin> {
     Origin::new(move |number, pipe| async move {
         let mut pipe = BufReader::new(pipe);
         while let Some(request) = read_request(&mut pipe).await {
@@ -146,6 +146,38 @@ async fn a_dead_server_is_tried_twice_and_no_more() {
     assert_eq!(visitor.get("/").await.status, 200);
     assert_eq!(visitor.get("/").await.status, 502);
     assert_eq!(origin.opened(), 2);
+}
+
+#[tokio::test]
+async fn slow_answers_get_as_many_pipes_as_they_need() {
+    const AT_ONCE: usize = 150;
+    let all_here = Arc::new(tokio::sync::Barrier::new(AT_ONCE));
+    let origin = Origin::new(move |_, pipe| {
+        let all_here = Arc::clone(&all_here);
+        async move {
+            let mut pipe = BufReader::new(pipe);
+            while read_request(&mut pipe).await.is_some() {
+                all_here.wait().await;
+                pipe.write_all(ok("at last").as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let (house, tunnel) = House::with_demo(&origin).await;
+    let mut visitors = Vec::new();
+    for _ in 0..AT_ONCE {
+        visitors.push(house.visitor().await);
+    }
+    // The second time the pipes are there.
+    for _ in 0..2 {
+        for visitor in &mut visitors {
+            visitor.send(get("/")).await;
+        }
+        for visitor in &mut visitors {
+            assert_eq!(visitor.reply().await.text(), "at last");
+        }
+    }
+    assert_eq!(origin.opened(), AT_ONCE);
+    assert_eq!((tunnel.in_flight(), tunnel.idle_pipes()), (0, AT_ONCE));
 }
 
 #[tokio::test(start_paused = true)]
