@@ -1,9 +1,10 @@
 //! A coordinator's API on a socket of its own, where no relay's ingress stands in front of it.
 //!
 //! What a stranger can make last is bounded: connections by [`Places`], the head of a request and the rest between two
-//! by [`HEAD`], the body by the coordinator.
+//! by [`HEAD`], the body by the coordinator, an answer that nobody takes by [`UNREAD`].
 
 mod places;
+mod unread;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -28,9 +29,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::places::{Place, Places, Shares};
+use self::unread::Unread;
 
 /// Time to send the head of a request, and the longest rest between two.
 const HEAD: Duration = Duration::from_secs(10);
+/// Time for which a client may take no byte of its answer.
+const UNREAD: Duration = Duration::from_secs(60);
 /// Bytes that a connection buffers; a longer head is refused.
 const BUFFER: usize = 64 * 1024;
 /// Rest after an accept that failed, which it does when the process is out of file descriptors.
@@ -147,7 +151,7 @@ async fn converse(stream: TcpStream, line: Line, stop: CancellationToken) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Unread::new(stream, UNREAD)), answer);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -207,6 +207,26 @@ async fn senders_behind_a_proxy_have_a_share_each_and_the_proxy_has_none() {
 }
 
 #[tokio::test]
+async fn answers_that_nobody_takes_end_the_connection() {
+    let house = House::open(Shares { per_address: 1, ..Shares::default() }, &[]).await;
+    let mut greedy = house.connect("127.0.0.1").await;
+    // Far more than the buffers of both sockets hold.
+    let asked = "GET /api/v1/openapi.json HTTP/1.1\r\nhost: t.example\r\n\r\n".repeat(1000);
+    greedy.write_all(asked.as_bytes()).await.unwrap();
+    let mut first = [0; 1];
+    greedy.read_exact(&mut first).await.unwrap();
+    tokio::time::pause();
+    let mut waited = 0;
+    while status(&mut house.connect("127.0.0.1").await, ALIVE).await != Some(200) {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        waited += 1;
+        assert!(waited < 300, "the connection is held for ever");
+    }
+    assert!(waited > 30, "{waited} s are too few for somebody who is slow");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_head_that_does_not_come_ends_the_connection() {
     let house = House::open(Shares::default(), &[]).await;
     let mut silent = house.connect("127.0.0.1").await;
