@@ -155,6 +155,9 @@ impl Scanner {
             return Ok(bytes.len());
         };
         if self.line.is_empty() {
+            if end > self.max_line {
+                return Err(Objection::TooLong);
+            }
             self.head_line(&bytes[..end])?;
         } else {
             self.keep(&bytes[..end])?;

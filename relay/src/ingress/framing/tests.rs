@@ -109,6 +109,9 @@ fn a_line_kept_for_later_is_bounded() {
     let mut scanner = Scanner::new(100);
     scanner.scan(&[b'a'; 100]).unwrap();
     assert_eq!(scanner.scan(b"a"), Err(Objection::TooLong));
+    // Nor may one be longer because it came in one piece.
+    let line = [&b"GET /"[..], &[b'a'; 100], b" HTTP/1.1\r\n"].concat();
+    assert_eq!(Scanner::new(100).scan(&line), Err(Objection::TooLong));
 }
 
 proptest! {
