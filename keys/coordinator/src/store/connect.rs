@@ -59,7 +59,7 @@ pub(super) fn file(path: &Path, now: u64) -> Result<(Connection, Vec<Connection>
     Ok((writer, readers))
 }
 
-/// Whether the database at `path` is one that [`file`] would take, without changing it.
+/// Whether the database at `path` is one that [`file()`] would take, without changing it.
 pub(crate) fn look(path: &Path) -> Result<(), OpenError> {
     let connection = connect(path).map_err(|error| sort(path, error))?;
     if connection.is_readonly("main").map_err(|error| sort(path, error))? {
