@@ -8,22 +8,20 @@
 //! The arguments: where to listen, the server behind, the number of worker threads. CPU per request is the process's
 //! CPU time (`/proc/PID/stat`) over the requests that the load generator counts.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::future::BoxFuture;
-use mytunnel_keys::id::{Cluster, ProjectId, TunnelId, TunnelKind, TunnelName};
+use mytunnel_keys::{
+    id::{Cluster, ProjectId, TunnelId, TunnelKind, TunnelName},
+    wire::PipeStatus,
+};
 use mytunnel_relay::{
     ingress::{self, IngressConfig, Limits, TrustedProxies},
     route::{Pipe, PipeError, PipeSource, Routes, Tunnel},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
 };
 use tokio_util::sync::CancellationToken;
@@ -67,7 +65,10 @@ async fn serve(listen: String, origin: String) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A pipe is a connection to the server.
+/// What a node says at the begin of a pipe.
+const CONNECTED: &[u8] = &[PipeStatus::Connected as u8];
+
+/// A pipe is a connection to the server, behind the byte of a node.
 #[derive(Debug)]
 struct Server(String);
 
@@ -76,54 +77,8 @@ impl PipeSource for Server {
         Box::pin(async move {
             let stream = TcpStream::connect(&self.0).await.map_err(PipeError::Open)?;
             stream.set_nodelay(true).map_err(PipeError::Open)?;
-            Ok(Box::new(Connected { stream, answered: false }) as Pipe)
+            let (from, to) = stream.into_split();
+            Ok(Box::new(tokio::io::join(CONNECTED.chain(from), to)) as Pipe)
         })
-    }
-}
-
-/// A connection that begins as a node's pipe does: with the byte for "connected".
-struct Connected {
-    stream: TcpStream,
-    answered: bool,
-}
-
-impl AsyncRead for Connected {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.answered {
-            self.answered = true;
-            buf.put_slice(&[0]);
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connected {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
     }
 }
