@@ -14,7 +14,7 @@ use mytunnel_relay::ingress::ProxyNetwork;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use self::limits::LimitsFile;
+pub(crate) use self::limits::{LimitsFile, RelayLife};
 
 /// No file of settings is larger; a larger one is not ours.
 const MAX_FILE: u64 = 1024 * 1024;

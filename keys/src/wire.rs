@@ -70,7 +70,8 @@ pub enum ToRelay {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToNode {
-    /// The certificate is good.
+    /// The certificate is good. It comes again whenever the relay's own certificate was renewed: a node believes the relay
+    /// until the newest that it was shown ends.
     Welcome {
         /// [`VERSION`] of the relay.
         version: u16,

@@ -4,6 +4,7 @@
 //! Sessions, pipes and look-ups are tasks of the driver's own; when it ends, they end. Commands of the owner come
 //! before anything else, then the network, then housekeeping.
 
+mod belief;
 mod commands;
 mod dialing;
 mod ending;
@@ -41,6 +42,7 @@ use crate::{
     serve::{pulse::Pulses, table::TableWriter},
     share::{Closed, Share, ShareError, TunnelSpec},
     state::{
+        belief::Belief,
         link::{Link, Refusal},
         tunnels::Tunnels,
     },
@@ -130,6 +132,8 @@ struct Connection {
     way: Way,
     /// Where lanes go, once the relay has told.
     lanes: Option<lanes::Way>,
+    /// How long the relay is believed, once it has welcomed us.
+    belief: Option<Belief>,
     /// To the session, once there is one.
     outgoing: Option<mpsc::Sender<ToRelay>>,
 }
@@ -176,7 +180,8 @@ impl Driver {
     /// Handles whatever comes next. Safe to cancel.
     async fn step(&mut self) -> ControlFlow<Duration> {
         let now = Instant::now();
-        let timeouts = [self.link.next_timeout(), self.tunnels.next_timeout(now.into_std(), self.unix())];
+        let tunnels = self.tunnels.next_timeout(now.into_std(), self.unix());
+        let timeouts = [self.link.next_timeout(), tunnels, self.belief_ends()];
         let next = timeouts.into_iter().flatten().min().map(Instant::from_std);
         tokio::select! {
             biased;
@@ -211,6 +216,7 @@ impl Driver {
 
     fn tick(&mut self) {
         let (now, unix) = (Instant::now().into_std(), self.unix());
+        self.leave_unbelieved(now);
         if self.link.next_timeout().is_some_and(|at| at <= now) {
             self.link.tick(now, jitter());
         }

@@ -2,6 +2,7 @@
 //! carries out the commands that come out.
 
 pub(crate) mod backoff;
+pub(crate) mod belief;
 pub(crate) mod lanes;
 pub(crate) mod link;
 pub(crate) mod tunnels;

@@ -10,11 +10,13 @@
 //! - a right ends when its certificate does (by a timer set at admission), when it or what it descends from is
 //!   revoked, when its issuer is trusted no longer, and when the relay has had no news for too long;
 //! - when rights end, all their routes go first, then the nodes are told, and only then the act counts as applied;
+//! - a relay whose own certificate has ended, or that its coordinator has cast out, admits nothing new;
 //! - without fresh news nothing new is admitted: how fresh is a claim of the certificate, measured on a clock that
 //!   nobody can set back.
 
 mod answer;
 mod bucket;
+mod certificate;
 mod freshness;
 mod hello;
 mod news;
@@ -40,6 +42,7 @@ use mytunnel_keys::{
 use crate::{
     circuits::Pass,
     registry::{Ended, Registration, Registry},
+    renewal::OwnCertificate,
 };
 pub(crate) use answer::Urls;
 use answer::{Refusal, goodbye};
@@ -68,8 +71,8 @@ pub(crate) struct Policy {
     pub(crate) patience: Duration,
     /// Time without news after which everything live is ended.
     pub(crate) hard_staleness: Duration,
-    /// The relay's own certificate.
-    pub(crate) certificate: Vec<u8>,
+    /// The relay's own certificate at its start.
+    pub(crate) certificate: OwnCertificate,
     /// Where visitors reach a name.
     pub(crate) urls: Urls,
     /// Port of the fast lane.
@@ -80,6 +83,10 @@ pub(crate) struct Policy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
+    /// When the relay's own certificate ends, in Unix seconds. After that no tunnel is taken.
+    pub certificate_ends: u64,
+    /// Whether the coordinator has said that the relay is none of its own: no tunnel is taken.
+    pub expelled: bool,
     /// Admitted connections.
     pub nodes: usize,
     /// Live tunnels.
@@ -129,6 +136,8 @@ pub(crate) struct Admission {
     timers: Timers,
     /// When to look whether the silence has become too long for anything live.
     next_hard_check: Option<Instant>,
+    /// The coordinator has said that this relay is none of its own.
+    expelled: bool,
     /// Bounds what strangers can have written into the audit log.
     refusals: Option<Bucket>,
     commands: VecDeque<Command>,
@@ -153,6 +162,7 @@ impl Admission {
             registry: Registry::default(),
             timers: Timers::default(),
             next_hard_check: None,
+            expelled: false,
             refusals: None,
             commands: VecDeque::new(),
         }
@@ -242,7 +252,14 @@ impl Admission {
     /// What there is to say about the whole.
     pub(crate) fn status(&self) -> Status {
         let (nodes, tunnels) = self.registry.counts();
-        Status { nodes, tunnels, strangers: self.strangers.len(), clock_offset: self.freshness.offset() }
+        Status {
+            certificate_ends: self.policy.certificate.life.until,
+            expelled: self.expelled,
+            nodes,
+            tunnels,
+            strangers: self.strangers.len(),
+            clock_offset: self.freshness.offset(),
+        }
     }
 
     /// Refuses a whole connection.

@@ -8,6 +8,7 @@ use std::{error::Error, fmt};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use mytunnel_keys::{
+    api::RelayJoined,
     error::Code,
     feed::{Report, Subscribe},
 };
@@ -22,13 +23,16 @@ pub struct FeedLink {
     pub reports: mpsc::Sender<Report>,
 }
 
-/// Somebody whose feed a relay can follow.
+/// Somebody whose feed a relay can follow, and who renews its certificate.
 pub trait Authority: Send + Sync + fmt::Debug {
     /// Starts a subscription.
     fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<FeedLink, AuthorityError>>;
+
+    /// Asks for a new certificate of the relay's key. The relay checks what it gets.
+    fn renew(&self) -> BoxFuture<'_, Result<RelayJoined, AuthorityError>>;
 }
 
-/// Why there is no subscription.
+/// Why there is no subscription, or no certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthorityError {

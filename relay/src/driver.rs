@@ -234,6 +234,8 @@ impl Driver {
             }
             News::ClockOffset(offset) => self.admission.handle_clock_offset(offset),
             News::Lost => self.reports.end(),
+            News::Certificate(own) => self.admission.handle_certificate(own, now()),
+            News::Expelled => self.admission.handle_expelled(),
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use mytunnel_keys::{
+    error::Code,
     feed::{Accepted, FeedError, FeedReader, Position, Report, Subscribe},
     trust::Trust,
 };
@@ -24,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     authority::{Authority, AuthorityError, FeedLink},
     memory::Remembered,
+    renewal::OwnCertificate,
 };
 use outage::{Outage, Staleness, Trouble};
 
@@ -37,7 +39,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// What the driver learns of a subscription: `Linked`, then any number of `Accepted`, then `Lost`; `Trust` at any time.
+/// What the driver learns of a subscription: `Linked`, then any number of `Accepted`, then `Lost`; the others at any time.
 #[derive(Debug)]
 pub(crate) enum News {
     /// A subscription stands.
@@ -50,6 +52,20 @@ pub(crate) enum News {
     ClockOffset(i64),
     /// The subscription is over.
     Lost,
+    /// The relay has a new certificate of its own.
+    Certificate(OwnCertificate),
+    /// The coordinator does not count the relay among its own any more.
+    Expelled,
+}
+
+impl News {
+    /// What a coordinator's refusal says about the relay itself, if it does.
+    pub(crate) fn expelled(error: &AuthorityError) -> Option<Self> {
+        let AuthorityError::Refused { code: Code::KeyRevoked | Code::InvalidKey, .. } = error else {
+            return None;
+        };
+        Some(Self::Expelled)
+    }
 }
 
 /// The driver's end of a subscription.
@@ -110,8 +126,11 @@ impl Follower {
                 return;
             }
             explain(&broken, &mut outage);
-            if self.news.send(News::Lost).await.is_err() {
-                return;
+            let expelled = if let Broken::Authority(error) = &broken { News::expelled(error) } else { None };
+            for news in expelled.into_iter().chain([News::Lost]) {
+                if self.news.send(news).await.is_err() {
+                    return;
+                }
             }
             failures = if stood { 0 } else { failures + 1 };
             let wait = wait_after(failures, SystemTime::now());

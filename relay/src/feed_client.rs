@@ -13,7 +13,7 @@ use http::{Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use mytunnel_keys::{
-    api::ErrorBody,
+    api::{ErrorBody, RelayJoined},
     error::Code,
     feed::{MAX_FRAME, Report, Subscribe},
     id::{Cluster, Serial},
@@ -38,6 +38,7 @@ use line::{Connector, Line};
 
 const FEED: &str = "/api/v1/relay/feed";
 const REPORTS: &str = "/api/v1/relay/reports";
+const RENEW: &str = "/api/v1/relay/renew";
 
 /// Frames that wait for the reader, and reports that wait for a request.
 const QUEUE: usize = 64;
@@ -52,8 +53,8 @@ const LAST_REPORT_PATIENCE: Duration = Duration::from_secs(60);
 /// Wait before a batch of reports is sent again.
 const REPORT_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest body of a failure that is read.
-const MAX_FAILURE: usize = 16 * 1024;
+/// The longest body of an answer that is read: a failure, or a certificate with a bundle of trust.
+const MAX_ANSWER: usize = 16 * 1024;
 
 /// A coordinator that is followed over HTTP.
 #[derive(Debug)]
@@ -114,6 +115,21 @@ impl Authority for RemoteCoordinator {
         }
         .boxed()
     }
+
+    fn renew(&self) -> BoxFuture<'_, Result<RelayJoined, AuthorityError>> {
+        async move {
+            let mut line = self.caller.connect().await?;
+            let answer = self.caller.post(&mut line, RENEW, &()).await?;
+            if answer.status() != StatusCode::OK {
+                return Err(refusal(answer).await);
+            }
+            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|_| AuthorityError::Protocol("the answer broke off"))?;
+            serde_json::from_slice(&body.to_bytes())
+                .map_err(|_| AuthorityError::Protocol("what should be a certificate is none"))
+        }
+        .boxed()
+    }
 }
 
 impl Caller {
@@ -156,7 +172,7 @@ impl From<WireError> for AuthorityError {
 /// What a coordinator says when it does not do what was asked.
 async fn refusal(answer: Response<Incoming>) -> AuthorityError {
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_FAILURE).collect().await;
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     let Ok(body) = body else { return AuthorityError::Protocol("the answer broke off") };
     match serde_json::from_slice::<ErrorBody>(&body.to_bytes()) {
         Ok(ErrorBody { error }) => AuthorityError::Refused { code: error.code, message: error.message },
@@ -286,7 +302,7 @@ async fn send(line: &mut Option<Line>, batch: &[Report], caller: &Caller) -> Res
         return Err(refusal(answer).await);
     }
     // The line is free for the next request once this answer is read.
-    let read = Limited::new(answer.into_body(), MAX_FAILURE).collect().await;
+    let read = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     *line = read.is_ok().then_some(open);
     Ok(())
 }

@@ -18,6 +18,7 @@ pub mod local_ca;
 mod memory;
 mod pipes;
 mod registry;
+mod renewal;
 pub mod route;
 mod server;
 mod strangers;

@@ -1,7 +1,7 @@
 //! A relay as one thing: [`Relay::start`] binds its sockets and starts its tasks, [`Relay::shutdown`] ends them.
 //!
-//! Three tasks share nothing but channels and the table of routes: the ingress (visitors), the driver (nodes) and the
-//! follower of the coordinator's feed. Sockets are bound before anything is spawned, so that a failed start leaves
+//! Four tasks share nothing but channels and the table of routes: the ingress (visitors), the driver (nodes), the
+//! follower of the coordinator's feed and the one that renews the relay's certificate. Sockets are bound before anything is spawned, so that a failed start leaves
 //! nothing behind; nodes are served once the first snapshot of the feed is in, or after a second.
 
 mod config;
@@ -11,6 +11,7 @@ mod listen;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -19,11 +20,7 @@ use mytunnel_carrier::{
     Boxed,
     transport::{self, SecurityError},
 };
-use mytunnel_keys::{
-    certificate::{self, Kind, VerifyError},
-    feed::Position,
-    id::PublicKey,
-};
+use mytunnel_keys::{certificate::VerifyError, feed::Position, id::PublicKey};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
@@ -39,6 +36,7 @@ use crate::{
     ingress::{self, IngressConfig, IngressError},
     local_ca::LocalCaError,
     memory::{Memory, MemoryError, Remembered},
+    renewal::{Life, NotOurs, OwnCertificate, Renewal},
     route::Routes,
     strangers::Handshakes,
 };
@@ -136,7 +134,9 @@ impl Relay {
     pub async fn start(mut config: Config) -> Result<Self, StartError> {
         let memory = Memory::new(config.data_dir.clone());
         let last = memory.load(&mut config.trust)?;
-        let id = check_identity(&config)?;
+        let id = config.seed.public();
+        let own = own_certificate(&config, &id)?;
+        let life = own.life;
         let routes = Routes::partial();
         let doors = Doors::bind(&mut config, &routes).await?;
         let admitted = Admitted::default();
@@ -146,7 +146,7 @@ impl Relay {
             Addrs { id, http: doors.http_addr(), https: doors.https_addr(), p2p: listening.addrs.clone() };
 
         let (status_in, status) = watch::channel(Status::default());
-        let admission = Admission::new(policy(&config, &addrs), config.trust.clone());
+        let admission = Admission::new(policy(&config, &addrs, own), config.trust.clone());
         let around = Surroundings {
             admitted,
             routes: routes.clone(),
@@ -166,7 +166,7 @@ impl Relay {
             tasks: JoinSet::new(),
             grace: config.limits.grace,
         };
-        relay.spawn(config, memory, last, driver, doors);
+        relay.spawn(config, memory, (last, life), driver, doors);
         Ok(relay)
     }
 
@@ -174,13 +174,21 @@ impl Relay {
         &mut self,
         config: Config,
         memory: Memory,
-        last: Option<Position>,
+        (last, life): (Option<Position>, Life),
         driver: Driver,
         doors: Doors,
     ) {
         let (news, news_for_driver) = mpsc::channel(NEWS);
         let remembered = Remembered { position: last, trust: config.trust.bytes().to_vec() };
         let (remember, latest) = watch::channel(remembered);
+        let renewal = Renewal {
+            authority: Arc::clone(&config.authority),
+            id: self.addrs.id,
+            root: *config.trust.root(),
+            known: remember.subscribe(),
+            life,
+            news: news.clone(),
+        };
         let follower = Follower {
             authority: config.authority,
             addrs: self.addrs.p2p.iter().map(ToString::to_string).collect(),
@@ -192,6 +200,7 @@ impl Relay {
         };
         self.tasks.spawn(memory.keep(latest, self.nodes.clone()));
         self.tasks.spawn(follower.run(self.nodes.clone()));
+        self.tasks.spawn(renewal.run(self.nodes.clone()));
         self.tasks.spawn(driver.run(news_for_driver, self.nodes.clone(), self.grace));
         let ingress = IngressConfig {
             http: doors.http,
@@ -275,13 +284,14 @@ impl Drop for Relay {
     }
 }
 
-/// The relay's key, if its certificate holds at this moment.
-fn check_identity(config: &Config) -> Result<PublicKey, StartError> {
-    let id = config.seed.public();
+/// The relay's certificate, if it is one of its key. One that has ended is renewed before it is of use.
+fn own_certificate(config: &Config, id: &PublicKey) -> Result<OwnCertificate, StartError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let claims = certificate::verify(&config.certificate, &config.trust, &id, now.as_secs())
-        .map_err(StartError::Certificate)?;
-    if claims.kind == Kind::Relay { Ok(id) } else { Err(StartError::NotARelay) }
+    let own = OwnCertificate::check_at_start(config.certificate.clone(), &config.trust, id, now.as_secs());
+    own.map_err(|error| match error {
+        NotOurs::Verify(error) => StartError::Certificate(error),
+        NotOurs::Kind => StartError::NotARelay,
+    })
 }
 
 fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Boxed<Behaviour>>, StartError> {
@@ -294,12 +304,12 @@ fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Boxed<Behaviour>>
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings))
 }
 
-fn policy(config: &Config, addrs: &Addrs) -> Policy {
+fn policy(config: &Config, addrs: &Addrs, certificate: OwnCertificate) -> Policy {
     let port = |addr: Option<SocketAddr>| addr.map(|addr| addr.port());
     Policy {
         patience: config.limits.patience,
         hard_staleness: config.limits.hard_staleness,
-        certificate: config.certificate.clone(),
+        certificate,
         urls: Urls {
             domain: config.trust.cluster().clone(),
             http: config.public_http.or(port(addrs.http)),

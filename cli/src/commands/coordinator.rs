@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::relay::{ask_for_owner, parse_addr};
+use crate::config::RelayLife;
 use crate::context::Context;
 use crate::control::serve_status;
 use crate::embedded::cannot_listen;
@@ -48,6 +49,10 @@ pub(crate) struct Args {
     /// URL at which people and relays reach the API [default: http://ADDR]
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+
+    /// Life of a relay's certificate; nodes believe a revoked relay for as long [default: 24h]
+    #[arg(long, value_name = "SPAN")]
+    relay_certificate: Option<RelayLife>,
 
     /// Proxy in front, by address or network; its X-Forwarded-For is believed (may be repeated)
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
@@ -94,8 +99,11 @@ async fn serve(args: &Args, given: Option<ServerUrl>, context: &Context) -> Resu
         None => server::parse(&format!("http://{http}"))?,
     };
     let store = StoreConfig::Sqlite(args.database.clone());
-    let coordinator =
-        Arc::new(Coordinator::open(Config::new(store, args.domain.clone(), url.clone())).await?);
+    let mut config = Config::new(store, args.domain.clone(), url.clone());
+    if let Some(life) = args.relay_certificate {
+        config.limits.relay_certificate = life.into();
+    }
+    let coordinator = Arc::new(Coordinator::open(config).await?);
     coordinator.set_endpoints(url.clone(), Endpoints::default());
 
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::ready::Ready;
-use crate::context::Context;
+use crate::context::{Context, now};
 use crate::control::serve_status;
 use crate::embedded::joined::{self, Joined};
 use crate::embedded::{self, Embedded, Plan, RelayPlan};
@@ -169,8 +169,8 @@ async fn up(
     until_known(relay).await;
     let ready = Ready { settings, relay, url, setup_code };
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-    let state = ready.status();
-    serve_status(context, move || state.clone(), &stop, &mut tasks);
+    let (state, live) = (ready.status(), relay.status());
+    serve_status(context, move || ready::standing(state.clone(), &live.borrow(), now()), &stop, &mut tasks);
     ready.tell(context.report);
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),

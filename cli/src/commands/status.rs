@@ -48,6 +48,9 @@ fn lines(whole: &Value) -> Vec<String> {
             text(&server["domain"]),
             text(&server["http"])
         ));
+        if let Some(trouble) = server["trouble"].as_str() {
+            lines.push(format!("  {trouble}"));
+        }
     }
     let tunnels = whole["tunnels"].as_array().map(Vec::as_slice).unwrap_or_default();
     if tunnels.is_empty() {
@@ -87,10 +90,12 @@ mod tests {
                 "relay": {"addr": name, "connected": true},
             })
         };
-        let whole = merge(&[json!({"tunnels": [], "servers": [{"role": "relay"}]}), share("a"), share("b")]);
+        let server = json!({"role": "relay", "trouble": "its certificate has ended"});
+        let whole = merge(&[json!({"tunnels": [], "servers": [server]}), share("a"), share("b")]);
         assert_eq!(whole["tunnels"].as_array().unwrap().len(), 2);
         assert_eq!(whole["relay"]["addr"], "a");
         let text = lines(&whole).join("\n");
         assert!(text.contains("http://b.localhost") && text.contains("up"), "{text}");
+        assert!(text.contains("its certificate has ended"), "{text}");
     }
 }

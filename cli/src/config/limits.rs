@@ -1,6 +1,7 @@
 //! The limits of a relay that an operator may set, each with the default of the part it belongs to.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use mytunnel_coordinator::Limits as CoordinatorLimits;
@@ -47,6 +48,8 @@ pub(crate) struct LimitsFile {
     node_patience: Option<Span>,
     /// Time without news from the coordinator after which a relay ends what it serves: 15m.
     hard_staleness: Option<Span>,
+    /// Life of a relay's certificate: 24h; 5s to 30d.
+    relay_certificate: Option<RelayLife>,
     /// Time that a revocation waits for the relays to confirm: 2s.
     confirm: Option<Span>,
 }
@@ -81,7 +84,41 @@ impl LimitsFile {
         let mut limits = CoordinatorLimits::default();
         set(&mut limits.confirm, self.confirm);
         set(&mut limits.hard_staleness, self.hard_staleness);
+        set(&mut limits.relay_certificate, self.relay_certificate);
         limits
+    }
+}
+
+/// How long a relay's certificate may live: it is renewed at half of that, which takes a moment; and nodes believe a
+/// relay that was revoked for as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Span")]
+pub(crate) struct RelayLife(Duration);
+
+impl TryFrom<Span> for RelayLife {
+    type Error = &'static str;
+
+    fn try_from(Span(life): Span) -> Result<Self, Self::Error> {
+        if (Duration::from_secs(5)..=Duration::from_secs(30 * 24 * 3600)).contains(&life) {
+            Ok(Self(life))
+        } else {
+            Err("a relay's certificate lives from 5s to 30d")
+        }
+    }
+}
+
+impl FromStr for RelayLife {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = span::parse(text).map_err(|error| error.to_string())?;
+        Self::try_from(Span(Duration::from_secs(seconds))).map_err(str::to_owned)
+    }
+}
+
+impl From<RelayLife> for Duration {
+    fn from(life: RelayLife) -> Self {
+        life.0
     }
 }
 
@@ -152,7 +189,17 @@ mod tests {
         assert_eq!((limits.ingress.requests_per_address, limits.ingress.requests_per_tunnel), (640, 2048));
         assert_eq!((limits.connections, seconds(limits.patience)), (65_536, 5));
         assert_eq!(seconds(limits.hard_staleness), 900);
-        assert_eq!(LimitsFile::default().coordinator().confirm, Duration::from_secs(2));
+        let coordinator = LimitsFile::default().coordinator();
+        assert_eq!((seconds(coordinator.confirm), seconds(coordinator.relay_certificate)), (2, 86_400));
+    }
+
+    #[test]
+    fn a_relays_certificate_lives_neither_for_a_moment_nor_for_ever() {
+        let of = |life: &str| toml::from_str::<LimitsFile>(&format!("relay_certificate = '{life}'"));
+        assert_eq!(of("7d").unwrap().coordinator().relay_certificate, Duration::from_secs(7 * 86_400));
+        assert!(of("5s").is_ok() && of("30d").is_ok());
+        assert!(of("4s").is_err() && of("31d").unwrap_err().to_string().contains("5s to 30d"));
+        assert!("31d".parse::<RelayLife>().is_err() && "x".parse::<RelayLife>().is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
 use mytunnel_coordinator::{ActError, Coordinator};
+use mytunnel_keys::api::RelayJoined;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Subscribe;
 use mytunnel_keys::id::PublicKey;
@@ -29,6 +30,10 @@ impl Authority for InProcess {
             Ok(FeedLink { frames: link.frames, reports: link.reports })
         }
         .boxed()
+    }
+
+    fn renew(&self) -> BoxFuture<'_, Result<RelayJoined, AuthorityError>> {
+        async move { self.coordinator.renew_relay(self.relay).await.map_err(refused) }.boxed()
     }
 }
 

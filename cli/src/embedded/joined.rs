@@ -62,16 +62,24 @@ pub(crate) fn join(
             format!("Start the relay with --domain {}.", trust.cluster()),
         ));
     }
-    certificate::verify(&membership.joined.certificate, &trust, &seed.public(), now()).map_err(|error| {
-        let failure =
-            Failure::new(error.code(), format!("the relay's certificate is refused: {}", chain(&error)));
-        api.skew().explain(failure.with_help("Check this machine's clock (`timedatectl set-ntp true`)."))
-    })?;
+    if outage.is_none() {
+        fresh(&membership.joined, &trust, &seed, &api)?;
+    }
     let serial = claims(&membership.joined)?.serial;
     let authority = RemoteCoordinator::new(server, seed.clone(), serial, trust.cluster().clone())
         .map_err(|error| Failure::new(Code::CoordinatorUnreachable, chain(&error)))?;
     let member = Member { seed, certificate: membership.joined.certificate, trust };
     Ok(Joined { member, authority: Arc::new(authority), outage })
+}
+
+/// What the coordinator has issued just now holds just now, unless a clock is wrong.
+fn fresh(joined: &RelayJoined, trust: &Trust, seed: &Seed, api: &Api) -> Result<(), Failure> {
+    let verified = certificate::verify(&joined.certificate, trust, &seed.public(), now());
+    verified.map(drop).map_err(|error| {
+        let failure =
+            Failure::new(error.code(), format!("the relay's certificate is refused: {}", chain(&error)));
+        api.skew().explain(failure.with_help("Check this machine's clock (`timedatectl set-ntp true`)."))
+    })
 }
 
 /// Neither a member nor with a token to become one.
@@ -82,8 +90,10 @@ pub(crate) fn not_yet(server: &ServerUrl) -> Failure {
     )
 }
 
-/// A new life for the certificate at every start. A coordinator that is down is no reason not to start; one that
-/// does not know this relay any more is asked to take it in again, where there is a token.
+/// A new life for the certificate at every start, also for one that ended while the relay was switched off: the request
+/// proves the relay's key, and the coordinator grants it unless the relay was revoked. Later ones are the relay's own
+/// doing. A coordinator that is down is no reason not to start; one that does not know this relay any more is asked to
+/// take it in again, where there is a token.
 fn renew(
     kept: Membership,
     api: &Api,
@@ -98,15 +108,14 @@ fn renew(
     match api.post::<RelayJoined>(As::Key(&signer), "/relay/renew", &()) {
         Ok(joined) => Ok((Membership { root: kept.root, joined }, None)),
         Err(failure)
-            if failure.code() == Code::CoordinatorUnreachable && now() < claims(&kept.joined)?.not_after =>
+            // One that has ended will do: the relay takes nothing before the coordinator is there to renew it.
+            if failure.code() == Code::CoordinatorUnreachable =>
         {
             Ok((kept, Some(failure)))
         }
         Err(failure) => match token {
-            Some(token) if failure.code() != Code::CoordinatorUnreachable => {
-                Ok((enter(api, seed, token)?, None))
-            }
-            Some(_) | None => Err(failure),
+            Some(token) => Ok((enter(api, seed, token)?, None)),
+            None => Err(failure),
         },
     }
 }

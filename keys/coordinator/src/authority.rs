@@ -11,7 +11,7 @@ use std::fmt;
 
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Change;
-use mytunnel_keys::id::{ProjectId, Serial, TenantId};
+use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelKind, TunnelName};
 
 pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
 pub(crate) use self::rows::{child, device, master, relay};
@@ -24,8 +24,10 @@ pub(crate) const MIN_TTL: u64 = 60;
 pub(crate) const MAX_TTL: u64 = 24 * 3600;
 /// Life of a device's certificate, in seconds.
 pub(crate) const DEVICE_TTL: u64 = 30 * 24 * 3600;
-/// Life of a relay's certificate, in seconds. A relay renews it whenever it starts, and not while it runs.
-pub(crate) const RELAY_TTL: u64 = 365 * 24 * 3600;
+/// Life of a relay's certificate, in seconds, unless the operator sets another. Nodes have no feed: they believe a relay
+/// that was revoked for as long, which is thus no longer than a child lives. Relays renew it at half of its life, so that
+/// a coordinator may be away for twelve hours before one ends; service without it ends far earlier.
+pub(crate) const RELAY_TTL: u64 = 24 * 3600;
 /// How old a relay's knowledge may be for it to serve a child, in seconds.
 pub(crate) const CHILD_STALENESS: u32 = 60;
 /// The same for a person's device.
@@ -161,6 +163,32 @@ pub(crate) fn may_enroll(there: Option<&KeyRow>) -> Result<(), Refusal> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// May a key ask for a new certificate, as far as its own state goes? A relay may though its own has ended, because it
+/// may have been switched off for long: the request proved its key, and only revoking it ends that right.
+pub(crate) fn may_ask_renewal(key: &KeyRow, now: u64) -> Result<(), Refusal> {
+    match key.kind {
+        KeyKind::Relay if revoked_at(key).is_none() => Ok(()),
+        KeyKind::Relay => Err(Refusal::new(Code::KeyRevoked, "this relay was revoked; make a new key pair")),
+        KeyKind::User | KeyKind::Master | KeyKind::Child => stands(key, now),
+    }
+}
+
+/// The enrolled relay behind a key, if its certificate may have a new life.
+pub(crate) fn renewable_relay(key: Option<KeyRow>, now: u64) -> Result<KeyRow, Refusal> {
+    let relay = key.filter(|key| key.kind == KeyKind::Relay).ok_or_else(Refusal::unknown_key)?;
+    may_ask_renewal(&relay, now)?;
+    Ok(relay)
+}
+
+/// May the key have a tunnel of that name and kind now, by what is known here? Asked of what relays report, with some
+/// time for a report on its way.
+pub(crate) fn may_have_tunnel(key: &KeyRow, name: &TunnelName, kind: TunnelKind, now: u64) -> bool {
+    let serves = matches!(key.kind, KeyKind::User | KeyKind::Child);
+    let in_time = key.not_after.is_none_or(|end| now < end + REVOKED_GRACE);
+    let in_reach = key.scopes.contains(kind.scope()) && key.hosts.iter().any(|host| host.matches(name));
+    serves && in_time && in_reach && revoked_at(key).is_none()
 }
 
 /// The enrolled relay behind a key, if it may follow the feed.

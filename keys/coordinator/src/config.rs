@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
 
+use crate::authority;
+
 /// Settings of a [`Coordinator`](crate::Coordinator).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -79,6 +81,8 @@ pub struct Limits {
     pub session: Duration,
     /// Life of a join token that names none: 1 h.
     pub join_token: Duration,
+    /// Life of a relay's certificate: 24 h. Nodes believe a relay that was revoked until its certificate ends.
+    pub relay_certificate: Duration,
     /// A name that nobody used for so long is free again: 30 days.
     pub unused_name: Duration,
     /// Largest body of a request: 64 KiB.
@@ -95,6 +99,7 @@ impl Default for Limits {
             hard_staleness: Duration::from_secs(15 * 60),
             session: Duration::from_secs(15 * 60),
             join_token: Duration::from_secs(3600),
+            relay_certificate: Duration::from_secs(authority::RELAY_TTL),
             unused_name: Duration::from_secs(30 * 24 * 3600),
             body: 64 * 1024,
             relays: 256,

@@ -108,7 +108,7 @@ impl Coordinator {
         let store = opened.into_store(issuer.feed_signer());
         let setup_code = renew_setup_code(&store).await?;
         let followers = Arc::new(Followers::new(config.limits.hard_staleness));
-        for relay in store.relays(now).await? {
+        for relay in store.relays().await? {
             if relay.seen_at + config.limits.hard_staleness.as_secs() > now {
                 followers.expect(relay.id);
             }
@@ -173,6 +173,15 @@ impl Coordinator {
     /// When the key belongs to something else or was revoked, or the store fails.
     pub async fn enroll_relay(&self, relay: PublicKey, addrs: Vec<String>) -> Result<RelayJoined, ActError> {
         Ok(self.shared.enroll(relay, None, addrs).await?)
+    }
+
+    /// Gives the certificate of the enrolled relay inside this process a new life.
+    ///
+    /// # Errors
+    /// When no such relay is enrolled, or it was revoked, or the store fails.
+    pub async fn renew_relay(&self, relay: PublicKey) -> Result<RelayJoined, ActError> {
+        let key = self.shared.store.key_of(relay).await?.ok_or_else(authority::Refusal::unknown_key);
+        Ok(self.shared.renew_relay(&key.map_err(ApiError::from)?).await?)
     }
 
     /// Begins the subscription of the enrolled relay inside this process.

@@ -147,7 +147,7 @@ impl Shared {
         id: PublicKey,
     ) -> Result<api::RevokeAnswer, ApiError> {
         self.operator(&caller, "revoke a relay")?;
-        let rows = self.store.relays(self.clock.now()).await?;
+        let rows = self.store.relays().await?;
         let relay = rows.into_iter().find(|row| row.id == id).ok_or_else(|| Refusal::not_found("relay"))?;
         self.revoke(caller, Nonce(relay.serial.nonce()), false).await
     }

@@ -24,6 +24,9 @@ use crate::shared::Shared;
 /// The path of a mint, which may be repeated.
 const MINT: &str = "/api/v1/mint";
 
+/// The path at which relays renew their certificates, also when they have ended.
+const RENEW: &str = "/api/v1/relay/renew";
+
 /// What handlers get.
 #[derive(Debug, Clone)]
 pub(crate) struct App(pub(crate) Arc<Shared>);
@@ -55,7 +58,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/relays/{id}", axum::routing::delete(relay::revoke))
         .route("/api/v1/relays/join-tokens", post(relay::join_token))
         .route("/api/v1/relay/join", post(relay::join))
-        .route("/api/v1/relay/renew", post(relay::renew))
+        .route(RENEW, post(relay::renew))
         .route("/api/v1/relay/feed", post(relay::feed))
         .route("/api/v1/relay/reports", post(relay::reports))
         .route("/api/v1/bootstrap", get(system::bootstrap))
@@ -86,7 +89,9 @@ mod tests {
 
     /// Every route with its methods, as the router's own text has them.
     fn routed() -> BTreeSet<String> {
-        let source = include_str!("http.rs").replace("MINT,", "\"/api/v1/mint\",");
+        let source = include_str!("http.rs")
+            .replace("MINT,", "\"/api/v1/mint\",")
+            .replace("RENEW,", "\"/api/v1/relay/renew\",");
         let mut found = BTreeSet::new();
         for route in source.split(".route(").skip(1) {
             let route = &route[..route.find("))").unwrap_or(route.len())];

@@ -224,7 +224,8 @@ mod tests {
     fn child(hosts: Vec<NamePattern>) -> KeyRow {
         let seed = Seed::from_bytes([9; 32]);
         let tenant = format!("ten_{}", "a".repeat(16)).parse().unwrap();
-        let row = authority::relay(Serial::from_bytes([3; 16]), seed.public(), &tenant, NOW);
+        let row =
+            authority::relay(Serial::from_bytes([3; 16]), seed.public(), &tenant, authority::RELAY_TTL, NOW);
         KeyRow {
             kind: KeyKind::Child,
             project: format!("proj_{}", "b".repeat(16)).parse().ok(),

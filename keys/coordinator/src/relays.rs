@@ -22,7 +22,7 @@ use crate::feed::{Ask, FeedLink};
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::{Public, Shared};
-use crate::store::{KeyKind, KeyRow, NewRelay, StoreError};
+use crate::store::{KeyKind, KeyRow, NewRelay, RelayRow, StoreError};
 
 /// Longest life of a join token, in seconds.
 const MAX_JOIN_TTL: u64 = 24 * 3600;
@@ -80,10 +80,18 @@ impl Shared {
     }
 
     /// Gives a relay's certificate a new life.
-    pub(crate) async fn renew_relay(&self, caller: &Caller) -> Result<api::RelayJoined, ApiError> {
-        let key = relay_key(caller)?;
-        let row = self.store.renew_relay(key.serial, self.clock.now()).await?;
-        self.joined(&row)
+    pub(crate) async fn renew_relay(&self, relay: &KeyRow) -> Result<api::RelayJoined, ApiError> {
+        match self.store.renew_relay(relay.serial, self.relay_life(), self.clock.now()).await? {
+            Ok(row) => self.joined(&row),
+            Err(refusal) => {
+                self.note_refused_request(relay, &refusal).await;
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn relay_life(&self) -> u64 {
+        self.limits.relay_certificate.as_secs()
     }
 
     /// Enrols the relay inside this process, which needs no token.
@@ -94,7 +102,7 @@ impl Shared {
         addrs: Vec<String>,
     ) -> Result<api::RelayJoined, ApiError> {
         let serial = Serial::from_bytes(random::bytes()?);
-        let new = NewRelay { serial, subject, token, addrs: checked(addrs)? };
+        let new = NewRelay { serial, subject, token, addrs: checked(addrs)?, life: self.relay_life() };
         let row = self.store.enroll_relay(new, self.clock.now()).await??;
         self.joined(&row)
     }
@@ -154,7 +162,7 @@ impl Shared {
     /// Every relay of the cluster, for its operator.
     pub(crate) async fn relays(&self, caller: &Caller) -> Result<api::Relays, ApiError> {
         self.operator(caller, "list relays")?;
-        let rows = self.store.relays(self.clock.now()).await?;
+        let rows = self.store.relays().await?;
         let relays = rows.into_iter().map(|row| {
             let standing = self.followers.standing(&row.id);
             api::RelayRow {
@@ -169,8 +177,9 @@ impl Shared {
 
     /// What a program must know before it can ask anything.
     pub(crate) async fn bootstrap(&self) -> Result<api::Bootstrap, ApiError> {
-        let rows = self.store.relays(self.clock.now()).await?;
-        let connected = rows.into_iter().filter(|row| self.followers.standing(&row.id).connected);
+        let (rows, now) = (self.store.relays().await?, self.clock.now());
+        let serves = |row: &RelayRow| row.not_after > now && self.followers.standing(&row.id).connected;
+        let connected = rows.into_iter().filter(serves);
         let Public { endpoints, .. } = self.public();
         Ok(api::Bootstrap {
             cluster: self.issuer.cluster().clone(),

@@ -39,7 +39,7 @@ pub(crate) use self::{
     keys::{KeyFilter, KeyKind, KeyRow},
     minting::NewDevice,
     projects::{NewProject, Project},
-    relays::NewRelay,
+    relays::{NewRelay, RelayRow},
     revoke::Revoked,
     tunnels::Up,
 };

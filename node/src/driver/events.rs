@@ -58,8 +58,10 @@ impl Driver {
                 let (ip, address) = (mytunnel_carrier::address::ip(remote), remote.to_string());
                 let way = Way { address, ip, carrier, rtt: None };
                 let name = peer.to_string();
-                self.connections
-                    .insert(connection, Connection { opener, peer, name, way, lanes: None, outgoing: None });
+                self.connections.insert(
+                    connection,
+                    Connection { opener, peer, name, way, lanes: None, belief: None, outgoing: None },
+                );
                 self.link.on_connected(connection, carrier, Instant::now().into_std());
             }
             stream::Event::Inbound { connection, protocol, stream, .. } => {
@@ -88,9 +90,10 @@ impl Driver {
         let now = Instant::now().into_std();
         match event {
             Event::Welcomed(welcome) => {
-                let Welcome { trust, lane_port, clock_offset } = *welcome;
+                let Welcome { trust, not_after, lane_port, clock_offset } = *welcome;
                 self.expected.held = Some(trust);
                 self.clock_offset = clock_offset;
+                self.believe(connection, not_after, now);
                 if let Some(port) = lane_port {
                     self.find_lanes(connection, port);
                 }
@@ -137,7 +140,7 @@ impl Driver {
                 let help = code.help().to_owned();
                 self.link.on_goodbye(connection, refusal(code, message, help), now);
             }
-            ToNode::Welcome { .. } => {}
+            ToNode::Welcome { .. } => self.on_shown_again(connection, message, now),
         }
     }
 

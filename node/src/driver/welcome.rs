@@ -27,6 +27,8 @@ pub(super) struct Expected {
 pub(super) struct Welcome {
     /// The bundle it showed, or a newer one that we held.
     pub(super) trust: Trust,
+    /// When the relay's certificate ends, in Unix seconds.
+    pub(super) not_after: u64,
     /// Port of the fast lane, when there is one.
     pub(super) lane_port: Option<u16>,
     /// Seconds by which the relay's clock is ahead of ours.
@@ -61,7 +63,7 @@ pub(super) enum FalseRelay {
     Nonsense,
 }
 
-/// Judges a relay's first message. `relay` is the key that the connection's handshake proved, `now` our Unix time.
+/// Judges a relay's first message, and later ones in which it shows a renewed certificate. `relay` is the key that the connection's handshake proved, `now` our Unix time.
 pub(super) fn judge(
     answer: ToNode,
     relay: &PublicKey,
@@ -71,8 +73,8 @@ pub(super) fn judge(
     match answer {
         ToNode::Welcome { version, certificate, trust, lane_port, time, .. } => {
             let shown = Shown { version, certificate, trust, time };
-            let trust = shown.check(relay, expected, now).map_err(Unwelcome::FalseRelay)?;
-            Ok(Welcome { trust, lane_port, clock_offset: offset(time, now) })
+            let (trust, not_after) = shown.check(relay, expected, now).map_err(Unwelcome::FalseRelay)?;
+            Ok(Welcome { trust, not_after, lane_port, clock_offset: offset(time, now) })
         }
         ToNode::Refused { code, message, help, .. } => {
             Err(Unwelcome::Refused(Refusal { code, message: plain(&message), help: plain(&help) }))
@@ -93,7 +95,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn check(&self, relay: &PublicKey, expected: Expected, now: u64) -> Result<Trust, FalseRelay> {
+    fn check(&self, relay: &PublicKey, expected: Expected, now: u64) -> Result<(Trust, u64), FalseRelay> {
         if self.version != VERSION {
             return Err(FalseRelay::Version(self.version));
         }
@@ -117,7 +119,7 @@ impl Shown {
                 FalseRelay::Certificate(error)
             }
         })?;
-        if claims.kind == Kind::Relay { Ok(trust) } else { Err(FalseRelay::Kind) }
+        if claims.kind == Kind::Relay { Ok((trust, claims.not_after)) } else { Err(FalseRelay::Kind) }
     }
 }
 
@@ -162,6 +164,7 @@ mod tests {
         let welcome = judged(welcome()).unwrap();
         assert_eq!(welcome.clock_offset, 0);
         assert_eq!(welcome.trust.bundle().version, 1);
+        assert_eq!(welcome.not_after, testing::relay_claims().not_after);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use libp2p::swarm::ConnectionId;
 use mytunnel_keys::{
     certificate::{self, Claims, Kind},
     error::Code,
-    wire::{ToNode, VERSION},
+    wire::VERSION,
 };
 
 use super::{Admission, Command, Now, Stranger, answer::Refusal};
@@ -56,6 +56,7 @@ impl Admission {
         if Duration::from_secs(claims.not_after) <= now.unix {
             return Err(Refusal::new(Code::KeyExpired, "the key has expired"));
         }
+        self.may_serve_at_all(now)?;
         self.freshness
             .vouches(Duration::from_secs(claims.max_staleness.into()), now)
             .map_err(|blind| Refusal::new(Code::RelayStale, blind.to_string()))
@@ -67,17 +68,8 @@ impl Admission {
         self.timers.set(connection, left, now);
         let pass = Pass::of(&session.claims);
         self.command(Command::Admit { connection, peer: session.peer, pass });
-        self.command(Command::Send {
-            connection,
-            message: ToNode::Welcome {
-                version: VERSION,
-                certificate: self.policy.certificate.clone(),
-                trust: self.trust.bytes().to_vec(),
-                domain: self.trust.cluster().clone(),
-                lane_port: self.policy.lane_port,
-                time: now.seconds(),
-            },
-        });
+        let message = self.welcome(now);
+        self.command(Command::Send { connection, message });
         self.registry.open(connection, session);
         self.schedule_hard_check();
     }

@@ -29,6 +29,7 @@ impl Admission {
             Accepted::Snapshot { position, changes, offset } => {
                 self.freshness.renew(now);
                 self.freshness.set_offset(offset);
+                self.expelled = false;
                 self.replace_state(position, &changes, now);
             }
             Accepted::Delta { position, changes } => {

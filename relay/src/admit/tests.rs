@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test picks out what it looks for")]
 
+mod certificate;
 mod hello;
 mod news;
 mod tunnels;
@@ -32,7 +33,7 @@ impl Desk {
         let policy = Policy {
             patience: Duration::from_secs(5),
             hard_staleness: Duration::from_secs(900),
-            certificate: b"relay certificate".to_vec(),
+            certificate: certificate::own(b"relay certificate", 365 * 86_400),
             urls: Urls { domain: "tun.example".parse().unwrap(), http: None, https: Some(443) },
             lane_port: None,
         };

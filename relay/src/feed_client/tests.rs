@@ -6,8 +6,10 @@ use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
 use hyper::{body::Frame, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use mytunnel_keys::{
+    certificate,
     feed::{Change, Report},
     proof::UnverifiedRequest,
+    trust::Trust,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -15,7 +17,7 @@ use super::*;
 use crate::testing::{
     cluster,
     coordinator::{Reports, TestCoordinator, unix_now},
-    seed, serial,
+    root, seed, serial,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -114,6 +116,10 @@ async fn answer(
             }
             respond(204, Full::default().boxed())
         }
+        RENEW => {
+            let joined = coordinator.renew().await.unwrap();
+            respond(200, Full::from(serde_json::to_vec(&joined).unwrap()).boxed())
+        }
         other => panic!("{other}"),
     })
 }
@@ -181,6 +187,16 @@ async fn a_feed_that_ends_ends_the_link_and_a_dropped_link_ends_the_feed() {
     drop(link);
     client.tasks.close();
     timeout(SOON, client.tasks.wait()).await.expect("nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_fetched_by_a_signed_request() {
+    let server = Server::start().await;
+    let joined = server.client(150).renew().await.unwrap();
+    let trust = Trust::open(&joined.trust, &root().fingerprint()).unwrap();
+    certificate::verify(&joined.certificate, &trust, &seed(150).public(), unix_now()).unwrap();
+    let error = server.client(149).renew().await.unwrap_err();
+    assert!(matches!(error, AuthorityError::Refused { code: Code::KeyRevoked, .. }), "{error}");
 }
 
 #[tokio::test]

@@ -19,7 +19,8 @@ use crate::{
 pub struct Config {
     /// The relay's own key: its identity towards nodes and towards the coordinator.
     pub seed: Seed,
-    /// The certificate of that key, of kind relay.
+    /// The certificate of that key, of kind relay. It is renewed while the relay runs; one that has ended is renewed
+    /// before any tunnel is taken.
     pub certificate: Vec<u8>,
     /// Whom the cluster trusts. A newer bundle in [`Self::data_dir`] takes its place.
     pub trust: Trust,

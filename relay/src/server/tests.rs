@@ -6,6 +6,7 @@ mod circuits;
 #[cfg(target_os = "linux")]
 mod crowd;
 mod nodes;
+mod renewal;
 mod rights;
 mod strangers;
 

@@ -8,12 +8,18 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use mytunnel_keys::{
+    api::RelayJoined,
+    certificate::Claims,
+    error::Code,
     feed::{Change, FeedKey, FeedWriter, Position, Report, Subscribe},
     trust::Trust,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
-use super::{cluster, feed_seed, trust_at};
+use super::{Credential, cluster, feed_seed, relay_claims, trust_at};
 use crate::{Authority, AuthorityError, FeedLink};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -35,6 +41,16 @@ struct Inner {
     reports: mpsc::Sender<Report>,
     reachable: bool,
     clock: i64,
+    /// How it answers relays that renew.
+    renewing: Renewing,
+}
+
+#[derive(Debug)]
+struct Renewing {
+    /// Seconds that a certificate lives.
+    life: u64,
+    refusal: Option<Code>,
+    asked: watch::Sender<u32>,
 }
 
 impl TestCoordinator {
@@ -48,6 +64,7 @@ impl TestCoordinator {
             reports,
             reachable: true,
             clock: 0,
+            renewing: Renewing { life: 3600, refusal: None, asked: watch::Sender::new(0) },
         };
         (Self(Arc::new(Mutex::new(inner))), Reports(reported))
     }
@@ -91,6 +108,23 @@ impl TestCoordinator {
         reports.send(report).await.unwrap();
     }
 
+    /// Certificates from here on live for so many seconds.
+    pub(crate) fn set_life(&self, seconds: u64) {
+        self.0.lock().unwrap().renewing.life = seconds;
+    }
+
+    /// Refuses to renew, and cuts every subscription, or renews again.
+    pub(crate) fn set_refusal(&self, code: Option<Code>) {
+        let mut inner = self.0.lock().unwrap();
+        inner.renewing.refusal = code;
+        inner.subscribers.clear();
+    }
+
+    /// How often relays have asked for a certificate.
+    pub(crate) fn asked(&self) -> watch::Receiver<u32> {
+        self.0.lock().unwrap().renewing.asked.subscribe()
+    }
+
     /// Sets the coordinator's clock off.
     pub(crate) fn set_clock(&self, offset: i64) {
         self.0.lock().unwrap().clock = offset;
@@ -100,6 +134,14 @@ impl TestCoordinator {
 impl Inner {
     fn time(&self) -> u64 {
         unix_now().saturating_add_signed(self.clock)
+    }
+
+    fn answers(&self) -> Result<(), AuthorityError> {
+        match self.renewing.refusal {
+            _ if !self.reachable => Err(AuthorityError::Unreachable("out of reach".into())),
+            Some(code) => Err(AuthorityError::Refused { code, message: "not you".to_owned() }),
+            None => Ok(()),
+        }
     }
 
     fn send(&mut self, frame: Vec<u8>) {
@@ -122,8 +164,20 @@ impl Inner {
 impl Authority for TestCoordinator {
     fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<FeedLink, AuthorityError>> {
         let mut inner = self.0.lock().unwrap();
-        let link = inner.reachable.then(|| inner.subscribe(&request));
-        std::future::ready(link.ok_or_else(|| AuthorityError::Unreachable("out of reach".into()))).boxed()
+        let link = inner.answers().map(|()| inner.subscribe(&request));
+        std::future::ready(link).boxed()
+    }
+
+    fn renew(&self) -> BoxFuture<'_, Result<RelayJoined, AuthorityError>> {
+        let inner = self.0.lock().unwrap();
+        inner.renewing.asked.send_modify(|asked| *asked += 1);
+        let joined = inner.answers().map(|()| {
+            let now = inner.time();
+            let claims = Claims { not_after: now + inner.renewing.life, ..relay_claims(150, now) };
+            let certificate = Credential::issue(150, claims).certificate;
+            RelayJoined { certificate, trust: inner.trust.bytes().to_vec() }
+        });
+        std::future::ready(joined).boxed()
     }
 }
 

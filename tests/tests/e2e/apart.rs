@@ -10,9 +10,11 @@ use serde_json::Value;
 
 const ANY: [&str; 3] = ["127.0.0.1:0"; 3];
 
-async fn coordinator(lab: &Lab, address: &str) -> Result<(Running, Value)> {
+pub(crate) async fn coordinator(lab: &Lab, address: &str, more: &[&str]) -> Result<(Running, Value)> {
     let database = format!("sqlite:{}", lab.path("coordinator.db").display());
-    let mut process = lab.spawn(&["coordinator", "--json", "--http", address, "--database", &database])?;
+    let mut arguments = vec!["coordinator", "--json", "--http", address, "--database", &database];
+    arguments.extend(more);
+    let mut process = lab.spawn(&arguments)?;
     let ready = process.event("ready").await?;
     Ok((process, ready))
 }
@@ -20,7 +22,7 @@ async fn coordinator(lab: &Lab, address: &str) -> Result<(Running, Value)> {
 /// A coordinator with an owner; its URL, and a token with which one relay may join.
 async fn owned() -> Result<(Lab, Running, String, String)> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let (process, ready) = coordinator(&lab, "127.0.0.1:0").await?;
+    let (process, ready) = coordinator(&lab, "127.0.0.1:0", &[]).await?;
     let url = ready["url"].as_str().context("a URL")?.to_owned();
     lab.own(&url, ready["setup_code"].as_str().context("a setup code")?).await?;
     let join = lab.run(&["keys", "join-token", "--json"]).await?.success()?.json()?;
@@ -44,7 +46,7 @@ async fn a_coordinator_may_die_and_come_back() -> Result<()> {
     assert_eq!((mint.json()?["code"].as_str(), mint.code), (Some("COORDINATOR_UNREACHABLE"), Some(6)));
 
     let address = url.strip_prefix("http://").context("plain HTTP")?;
-    let (_process, _) = coordinator(&lab, address).await?;
+    let (_process, _) = coordinator(&lab, address, &[]).await?;
     let child = lab.mint(&[]).await?;
     let serial = child["serial"].as_str().context("a serial")?;
     // The relay follows again by itself, and from then on confirms.

@@ -4,6 +4,7 @@ mod apart;
 mod credentials;
 mod faults;
 mod names;
+mod renewal;
 mod revocation;
 mod streams;
 mod visitors;

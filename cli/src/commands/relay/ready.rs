@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
-use mytunnel_relay::{Addrs, Relay};
+use mytunnel_relay::{Addrs, Relay, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -102,6 +102,20 @@ impl Ready<'_> {
     }
 }
 
+/// What `mytunnel status` says of the relay's certificate, beside all that does not change.
+pub(super) fn standing(mut state: Value, live: &Status, now: u64) -> Value {
+    let trouble = if live.expelled {
+        Some("its coordinator has revoked it, or does not know it: it takes no tunnels")
+    } else if now >= live.certificate_ends {
+        Some("its certificate has ended: it takes no tunnels until its coordinator renews it")
+    } else {
+        None
+    };
+    state["servers"][0]["certificate_ends"] = json!(live.certificate_ends);
+    state["servers"][0]["trouble"] = json!(trouble);
+    state
+}
+
 /// `/ip4/1.2.3.4/tcp/4001/p2p/…` as `1.2.3.4:4001`.
 fn short(addr: &str) -> String {
     let mut parts = addr.split('/').skip(2);
@@ -139,6 +153,21 @@ mod tests {
     fn a_url_has_a_port_only_where_it_is_not_the_usual_one() {
         assert_eq!(console_url("t.example", 80).unwrap().as_str(), "http://t.example");
         assert_eq!(console_url("localhost", 8080).unwrap().as_str(), "http://localhost:8080");
+    }
+
+    #[test]
+    fn the_state_names_what_is_wrong_with_the_certificate() {
+        let state = || json!({"servers": [{"role": "relay"}]});
+        let mut live = Status::default();
+        live.certificate_ends = 100;
+        assert_eq!(
+            standing(state(), &live, 99)["servers"][0],
+            json!({"role": "relay", "certificate_ends": 100, "trouble": null})
+        );
+        let trouble = |live: &Status| standing(state(), live, 100)["servers"][0]["trouble"].to_string();
+        assert!(trouble(&live).contains("has ended"));
+        live.expelled = true;
+        assert!(trouble(&live).contains("revoked"));
     }
 
     #[test]

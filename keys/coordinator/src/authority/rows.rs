@@ -3,7 +3,7 @@
 use mytunnel_keys::id::{NamePattern, PublicKey, Scopes, Serial, TenantId};
 
 use super::mint::{Grant, MintRequest};
-use super::{CHILD_STALENESS, DEVICE_STALENESS, RELAY_TTL};
+use super::{CHILD_STALENESS, DEVICE_STALENESS};
 use crate::store::{KeyKind, KeyRow, NewDevice, Project};
 
 /// Tunnels that a person's device may have at a time.
@@ -61,8 +61,8 @@ pub(crate) fn master(serial: Serial, subject: PublicKey, project: &Project) -> K
     }
 }
 
-/// The row of a relay.
-pub(crate) fn relay(serial: Serial, subject: PublicKey, home: &TenantId, now: u64) -> KeyRow {
+/// The row of a relay whose certificate lives for `life` seconds.
+pub(crate) fn relay(serial: Serial, subject: PublicKey, home: &TenantId, life: u64, now: u64) -> KeyRow {
     KeyRow {
         serial,
         kind: KeyKind::Relay,
@@ -75,7 +75,7 @@ pub(crate) fn relay(serial: Serial, subject: PublicKey, home: &TenantId, now: u6
         hosts: Vec::new(),
         scopes: Scopes::NONE,
         issued_at: now,
-        not_after: Some(now + RELAY_TTL),
+        not_after: Some(now + life),
         max_tunnels: 0,
         max_staleness: CHILD_STALENESS,
         bound: true,

@@ -106,7 +106,7 @@ fn rights_only_get_narrower() {
 fn children_and_relays_mint_nothing() {
     let master = master_of("web");
     assert_eq!(mint(&child_of(&master), None, &request()), Err(Code::ScopeDenied));
-    let relay = relay(serial(4), subject(4), &tenant("a"), NOW);
+    let relay = relay(serial(4), subject(4), &tenant("a"), RELAY_TTL, NOW);
     assert_eq!(mint(&relay, None, &request()), Err(Code::ScopeDenied));
 }
 
@@ -213,7 +213,7 @@ fn the_administrator_is_a_person() {
     assert_eq!(code(&by(device_of(Some("web")))), Err(Code::ScopeDenied));
     assert_eq!(code(&by(master_of("web"))), Err(Code::MasterCannotAct));
     assert_eq!(code(&by(child_of(&master_of("web")))), Err(Code::ScopeDenied));
-    assert_eq!(code(&by(relay(serial(4), subject(4), &tenant("a"), NOW))), Err(Code::ScopeDenied));
+    assert_eq!(code(&by(relay(serial(4), subject(4), &tenant("a"), RELAY_TTL, NOW))), Err(Code::ScopeDenied));
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn who_may_revoke_what() {
     let sibling = KeyRow { serial: serial(5), ..child.clone() };
     let elsewhere =
         KeyRow { tenant: tenant("b"), serial: serial(6), parent: Some(serial(7)), ..child.clone() };
-    let relay = relay(serial(4), subject(4), &tenant("a"), NOW);
+    let relay = relay(serial(4), subject(4), &tenant("a"), RELAY_TTL, NOW);
     let may =
         |caller: &KeyRow, target: &KeyRow| may_revoke(&Caller::Key(Box::new(caller.clone())), target).is_ok();
     let device = device_of(None);
@@ -284,7 +284,7 @@ fn what_is_revoked_already_counts_no_more() {
 
 #[test]
 fn a_revoked_relay_or_anothers_key_is_not_enrolled() {
-    let relay = relay(serial(4), subject(4), &tenant("a"), NOW);
+    let relay = relay(serial(4), subject(4), &tenant("a"), RELAY_TTL, NOW);
     assert!(may_enroll(None).is_ok() && may_enroll(Some(&relay)).is_ok());
     let revoked = KeyRow { revoked_at: Some(NOW), ..relay.clone() };
     assert_eq!(may_enroll(Some(&revoked)).unwrap_err().code, Code::KeyRevoked);
@@ -293,4 +293,38 @@ fn a_revoked_relay_or_anothers_key_is_not_enrolled() {
     assert!(standing_relay(None, NOW).is_err());
     assert!(standing_relay(Some(master_of("web")), NOW).is_err());
     assert!(standing_relay(Some(relay), NOW + RELAY_TTL).is_err());
+}
+
+#[test]
+fn a_relay_renews_whenever_it_was_not_revoked_and_nobody_else_does() {
+    let relay = relay(serial(4), subject(4), &tenant("a"), RELAY_TTL, NOW);
+    let long_after = NOW + 1000 * RELAY_TTL;
+    assert!(renewable_relay(Some(relay.clone()), long_after).is_ok());
+    let revoked = KeyRow { revoked_at: Some(NOW), ..relay };
+    assert_eq!(renewable_relay(Some(revoked), NOW).unwrap_err().code, Code::KeyRevoked);
+    assert_eq!(renewable_relay(None, NOW).unwrap_err().code, Code::InvalidKey);
+    assert_eq!(renewable_relay(Some(device_of(None)), NOW).unwrap_err().code, Code::InvalidKey);
+    let ended = may_ask_renewal(&device_of(None), NOW + DEVICE_TTL).unwrap_err();
+    assert_eq!(ended.code, Code::KeyExpired, "what has ended stays ended for all but relays");
+}
+
+#[test]
+fn a_relays_word_goes_as_far_as_the_key_behind_it() {
+    let child = KeyRow { hosts: hosts(&["pr-*"]), ..child_of(&master_of("web")) };
+    let name = |name: &str| name.parse::<TunnelName>().unwrap();
+    let may = |key: &KeyRow, tunnel: &str, now| may_have_tunnel(key, &name(tunnel), TunnelKind::Http, now);
+    assert!(may(&child, "pr-1", NOW) && may(&device_of(None), "web", NOW));
+    assert!(!may(&child, "web", NOW), "another name");
+    assert!(!may_have_tunnel(
+        &KeyRow { scopes: "http".parse().unwrap(), ..child.clone() },
+        &name("pr-1"),
+        TunnelKind::Tcp,
+        NOW
+    ));
+    let end = child.not_after.unwrap();
+    assert!(may(&child, "pr-1", end + REVOKED_GRACE - 1), "a report may be late");
+    assert!(!may(&child, "pr-1", end + REVOKED_GRACE), "the key is long over");
+    assert!(!may(&KeyRow { revoked_at: Some(NOW), ..child.clone() }, "pr-1", NOW));
+    assert!(!may(&KeyRow { parent_cascaded_at: Some(NOW), ..child }, "pr-1", NOW));
+    assert!(!may(&master_of("web"), "pr-1", NOW), "it has no tunnels");
 }

@@ -15,7 +15,7 @@ use mytunnel_keys::wire;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use super::{App, MINT};
+use super::{App, MINT, RENEW};
 use crate::accounts;
 use crate::authority::{self, Caller, Refusal};
 use crate::replays::Repeat;
@@ -158,7 +158,8 @@ async fn by_proof(app: &App, header: &str, parts: &Parts, body: &[u8]) -> Result
             Repeat::Full => ApiError::TooMany(proof::WINDOW),
         })?;
     }
-    if let Err(refusal) = authority::stands(&key, now) {
+    let standing = if parts.uri.path() == RENEW { authority::may_ask_renewal } else { authority::stands };
+    if let Err(refusal) = standing(&key, now) {
         app.note_refused_request(&key, &refusal).await;
         return Err(refusal.into());
     }

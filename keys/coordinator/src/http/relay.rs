@@ -52,7 +52,7 @@ pub(super) async fn join(
 }
 
 pub(super) async fn renew(State(app): State<App>, call: Call<()>) -> Result<Json<RelayJoined>, ApiError> {
-    app.renew_relay(&call.caller).await.map(Json)
+    app.renew_relay(relay_key(&call.caller)?).await.map(Json)
 }
 
 /// Marks, among an answer's extensions, the one that a relay follows for as long as it can.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Report;
-use mytunnel_keys::id::{PublicKey, Serial};
+use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
 use tokio::sync::mpsc;
 
 use super::{REPORTS, relay_key};
@@ -93,6 +93,11 @@ impl Shared {
             match report {
                 Report::Applied { .. } => {}
                 Report::TunnelUp { tunnel, name, project, serial, kind, .. } => {
+                    // An id of its own choice would let a relay touch the tunnels of other projects.
+                    if tunnel != TunnelId::derive(self.issuer.cluster(), &project, &name) {
+                        tracing::warn!(relay = %relay.subject, "a relay reported a tunnel by a false id");
+                        continue;
+                    }
                     ups.push(Up { tunnel, name, project, serial, kind });
                     if ups.len() == UPS {
                         self.tunnels_up(relay, subscription, std::mem::take(&mut ups)).await?;

@@ -33,16 +33,19 @@ impl Shared {
     /// Sweeps away what nobody needs: names that were not used for long, frames that every relay has.
     pub(crate) async fn sweep(&self, frames_kept: u64) -> Result<(), StoreError> {
         let now = self.clock.now();
-        for relay in self.store.relays(now).await? {
+        for relay in self.store.relays().await? {
             if self.followers.standing(&relay.id).connected {
                 self.store.see_relay(relay.serial, None, now).await?;
             }
         }
         let before = now.saturating_sub(self.limits.unused_name.as_secs());
-        let mut names = self.store.unused_names(before).await?;
+        let mut names = self.store.unused_names(before, now).await?;
         {
             let (live, cluster) = (self.followers.live(), self.issuer.cluster());
-            names.retain(|(name, project)| !live.is_up(&TunnelId::derive(cluster, project, name)));
+            // Up by the word of a relay, which counts for as long as the key does.
+            names.retain(|unused| {
+                !(unused.key_lives && live.is_up(&TunnelId::derive(cluster, &unused.project, &unused.name)))
+            });
         }
         self.store.free_names(names, before, now).await?;
         self.store.forget_frames(now.saturating_sub(frames_kept)).await

@@ -20,6 +20,8 @@ pub(crate) struct RelayRow {
     pub(crate) addrs: Vec<String>,
     /// When it was heard of last.
     pub(crate) seen_at: u64,
+    /// When its certificate ends.
+    pub(crate) not_after: u64,
 }
 
 /// A relay to be enrolled.
@@ -30,6 +32,8 @@ pub(crate) struct NewRelay {
     /// SHA-256 of the join token's secret; none for the relay inside this process.
     pub(crate) token: Option<[u8; 32]>,
     pub(crate) addrs: Vec<String>,
+    /// Seconds that its certificate lives.
+    pub(crate) life: u64,
 }
 
 impl Store {
@@ -98,14 +102,22 @@ impl Store {
         self.engine.write(move |writing| writing.enroll_relay(&new, now)).await
     }
 
-    /// Gives the certificate of a relay that is there a new life.
-    pub(crate) async fn renew_relay(&self, serial: Serial, now: u64) -> Result<KeyRow, StoreError> {
+    /// Gives the certificate of a relay that is there a new life, unless the relay was revoked meanwhile.
+    pub(crate) async fn renew_relay(
+        &self,
+        serial: Serial,
+        life: u64,
+        now: u64,
+    ) -> Result<Result<KeyRow, Refusal>, StoreError> {
         self.engine
             .write(move |writing| {
-                let there = writing.key(&serial)?.ok_or(StoreError::Malformed("relay"))?;
-                let row = writing.extend_relay(there, now)?;
+                let there = match authority::renewable_relay(writing.key(&serial)?, now) {
+                    Ok(there) => there,
+                    Err(refusal) => return Ok(Err(refusal)),
+                };
+                let row = writing.extend_relay(there, life, now)?;
                 writing.note_relay(&row, Act::RelayRenew, now)?;
-                Ok(row)
+                Ok(Ok(row))
             })
             .await
     }
@@ -129,20 +141,21 @@ impl Store {
             .await
     }
 
-    /// Relays that may serve at this time.
-    pub(crate) async fn relays(&self, now: u64) -> Result<Vec<RelayRow>, StoreError> {
+    /// Every relay that was not revoked, also one that was switched off when its certificate ended: it may renew it.
+    pub(crate) async fn relays(&self) -> Result<Vec<RelayRow>, StoreError> {
         self.engine
-            .read(move |reading| {
+            .read(|reading| {
                 reading.all(
-                    "SELECT r.serial, k.subject, r.addrs, r.seen_at FROM relays r JOIN keys k ON k.serial = r.serial
-                     WHERE k.revoked_at IS NULL AND k.not_after > $1 ORDER BY k.issued_at, r.serial",
-                    [now],
+                    "SELECT r.serial, k.subject, r.addrs, r.seen_at, k.not_after FROM relays r JOIN keys k ON k.serial = r.serial
+                     WHERE k.revoked_at IS NULL ORDER BY k.issued_at, r.serial",
+                    [],
                     |row| {
                         Ok(RelayRow {
                             serial: column::serial(row, 0)?,
                             id: column::public_key(row, 1)?,
                             addrs: column::words(row, 2)?,
                             seen_at: row.get(3)?,
+                            not_after: row.get(4)?,
                         })
                     },
                 )
@@ -170,7 +183,7 @@ impl Writing<'_> {
         }
         let row = match there {
             Some(there) => {
-                let row = self.extend_relay(there, now)?;
+                let row = self.extend_relay(there, new.life, now)?;
                 self.note_relay(&row, Act::RelayRenew, now)?;
                 row
             }
@@ -179,8 +192,8 @@ impl Writing<'_> {
         Ok(Ok(row))
     }
 
-    fn extend_relay(&self, there: KeyRow, now: u64) -> Result<KeyRow, StoreError> {
-        let not_after = now + authority::RELAY_TTL;
+    fn extend_relay(&self, there: KeyRow, life: u64, now: u64) -> Result<KeyRow, StoreError> {
+        let not_after = now + life;
         self.change(
             "UPDATE keys SET issued_at = $1, not_after = $2 WHERE serial = $3",
             params![now, not_after, there.serial.as_bytes()],
@@ -189,7 +202,7 @@ impl Writing<'_> {
     }
 
     fn add_relay(&self, new: &NewRelay, now: u64) -> Result<KeyRow, StoreError> {
-        let fresh = authority::relay(new.serial, new.subject, &self.home()?, now);
+        let fresh = authority::relay(new.serial, new.subject, &self.home()?, new.life, now);
         self.add_key(&fresh)?;
         self.change(
             "INSERT INTO relays (serial, addrs, seen_at) VALUES ($1, $2, $3)",

@@ -8,8 +8,9 @@ use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelId, TunnelKind, Tunne
 use rusqlite::{Row, params};
 
 use super::sql::Writing;
-use super::{KeyKind, KeyRow, Store, StoreError, column};
+use super::{KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
+use crate::authority::{self, REVOKED_GRACE};
 use crate::live::Holder;
 
 /// Names that one project may own. A registration beyond it works, but reserves nothing.
@@ -36,6 +37,15 @@ pub(crate) struct TunnelRow {
     pub(crate) kind: TunnelKind,
     /// The key that served it last.
     pub(crate) serial: Serial,
+}
+
+/// A name that was not registered for long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnusedName {
+    pub(crate) name: TunnelName,
+    pub(crate) project: ProjectId,
+    /// Whether the key that served it last may still do so.
+    pub(crate) key_lives: bool,
 }
 
 impl Store {
@@ -83,15 +93,23 @@ impl Store {
     }
 
     /// Names whose tunnels nobody has registered since `before`, some of them.
-    pub(crate) async fn unused_names(&self, before: u64) -> Result<Vec<(TunnelName, ProjectId)>, StoreError> {
+    pub(crate) async fn unused_names(&self, before: u64, now: u64) -> Result<Vec<UnusedName>, StoreError> {
+        let ended_before = now.saturating_sub(REVOKED_GRACE);
         self.engine
             .read(move |reading| {
                 reading.all(
-                    "SELECT n.name, n.project FROM names n
+                    "SELECT n.name, n.project, coalesce(k.revoked_at IS NULL AND k.not_after > $1, 0) FROM names n
                      LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name
-                     WHERE coalesce(t.seen_at, n.created_at) < $1 LIMIT 500",
-                    [before],
-                    |row| Ok((column::parsed(row, 0)?, column::parsed(row, 1)?)),
+                     LEFT JOIN keys k ON k.serial = t.serial
+                     WHERE coalesce(t.seen_at, n.created_at) < $2 LIMIT 500",
+                    [ended_before, before],
+                    |row| {
+                        Ok(UnusedName {
+                            name: column::parsed(row, 0)?,
+                            project: column::parsed(row, 1)?,
+                            key_lives: row.get(2)?,
+                        })
+                    },
                 )
             })
             .await
@@ -100,13 +118,13 @@ impl Store {
     /// Frees those of the names that were not registered again since `before`.
     pub(crate) async fn free_names(
         &self,
-        names: Vec<(TunnelName, ProjectId)>,
+        names: Vec<UnusedName>,
         before: u64,
         now: u64,
     ) -> Result<(), StoreError> {
         self.publishing(move |writing, signer| {
             let mut changes = Vec::new();
-            for (name, project) in names {
+            for UnusedName { name, project, .. } in names {
                 let of_name = params![project.as_str(), name.as_str(), before];
                 let back: bool = writing.one(
                     "SELECT EXISTS (SELECT 1 FROM tunnels WHERE project = $1 AND name = $2 AND seen_at >= $3)",
@@ -128,7 +146,7 @@ impl Store {
 
 impl Writing<'_> {
     fn tunnel_up(&self, up: &Up, changes: &mut Vec<Change>, now: u64) -> Result<Option<Holder>, StoreError> {
-        let Some(key) = self.holder_of(up)? else { return Ok(None) };
+        let Some(key) = self.holder_of(up, now)? else { return Ok(None) };
         match self.claim(up, now)? {
             Claim::New(change) => changes.push(change),
             Claim::Owned | Claim::TooMany => {}
@@ -169,15 +187,14 @@ impl Writing<'_> {
         Ok(Some(Holder { serial: key.serial, parent: key.parent }))
     }
 
-    /// The key behind a report, if it may have tunnels in that project: a relay is believed no further.
-    fn holder_of(&self, up: &Up) -> Result<Option<KeyRow>, StoreError> {
+    /// The key behind a report, if it may have that tunnel in that project now: a relay is believed no further.
+    fn holder_of(&self, up: &Up, now: u64) -> Result<Option<KeyRow>, StoreError> {
         let Some(key) = self.key(&up.serial)? else { return Ok(None) };
         let project = self.project(&up.project)?.filter(|project| project.deleted_at.is_none());
         let fits = project.is_some_and(|project| {
             project.tenant == key.tenant && key.project.as_ref().is_none_or(|own| *own == project.id)
         });
-        let serves = matches!(key.kind, KeyKind::User | KeyKind::Child);
-        if !fits || !serves {
+        if !fits || !authority::may_have_tunnel(&key, &up.name, up.kind, now) {
             tracing::warn!(serial = %up.serial.nonce(), "a relay reported a tunnel that does not fit its key");
             return Ok(None);
         }

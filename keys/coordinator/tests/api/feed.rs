@@ -204,6 +204,23 @@ async fn an_unused_name_is_free_again_and_a_used_one_is_not() {
 }
 
 #[tokio::test]
+async fn a_name_is_not_held_for_ever_by_a_relay_that_never_says_it_is_down() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let child = lab.child(&house.master).await;
+    let mut relay = lab.relay().await;
+    relay.up(&house.project, "old", &child).await;
+    relay.delta().await;
+    lab.advance(31 * DAY);
+    // The sweep is due every ten minutes.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(600)).await;
+    tokio::time::resume();
+    let freed = relay.delta().await;
+    assert!(matches!(&freed[..], [Change::NameFreed { name }] if name.as_str() == "old"), "{freed:?}");
+}
+
+#[tokio::test]
 async fn a_relay_elsewhere_follows_by_http() {
     let lab = Lab::new().await;
     let house = lab.house().await;

@@ -58,6 +58,74 @@ async fn another_peer_at_the_address_is_not_talked_to() {
     assert!(!node.status().relay.connected);
 }
 
+/// A welcome whose certificate is believed for two seconds more, by the tolerance for clocks.
+fn short() -> ToNode {
+    let mut claims = testing::relay_claims_at(testing::unix() - 100);
+    claims.not_after = testing::unix() + 2 - mytunnel_keys::trust::CLOCK_SKEW;
+    testing::welcome(&claims, &testing::bundle(1))
+}
+
+#[tokio::test]
+async fn a_relay_is_left_when_the_certificate_that_it_showed_has_ended() {
+    for carrier in BOTH {
+        let manners = Manners { welcome: short(), ..Manners::default() };
+        let mut lab = lab_with(manners, carrier, "3000", |_| {}).await;
+        loop {
+            match next(&mut lab.share).await {
+                ShareEvent::Reconnecting { reason, .. } if reason.contains("certificate has ended") => break,
+                ShareEvent::Closed(closed) => panic!("{closed:?}"),
+                _ => {}
+            }
+        }
+        while !matches!(lab.relay.notice().await, Noticed::Gone) {}
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_shows_a_new_certificate_in_time_keeps_its_nodes() {
+    let (listener, address) = origin().await;
+    let first = short();
+    let end = testing::unix() + 2;
+    let manners = Manners { welcome: first, ..Manners::default() };
+    let mut lab = lab_with(manners, Carrier::Quic, &address, |_| {}).await;
+    lab.relay.hear_registration().await;
+    lab.relay.say(Manners::default().welcome).await;
+    let serve = async {
+        loop {
+            let (mut local, _) = listener.accept().await.unwrap();
+            local.write_all(b"answer").await.unwrap();
+        }
+    };
+    let visit = async {
+        while testing::unix() <= end {
+            assert_eq!(exchange(&mut lab.relay.pipe().await, b"x").await.0, b"\0answer");
+        }
+    };
+    tokio::select! {
+        () = serve => {},
+        () = visit => {},
+    }
+    assert!(lab.node.status().relay.connected);
+    lab.relay.disconnect().await;
+    assert!(matches!(lab.relay.notice().await, Noticed::Gone), "nothing else was said before");
+}
+
+#[tokio::test]
+async fn a_false_certificate_shown_later_ends_the_session() {
+    let lab = lab(Carrier::Quic, "3000").await;
+    let mut claims = testing::relay_claims_at(testing::unix());
+    claims.subject = Seed::from_bytes([77; 32]).public();
+    lab.relay.say(testing::welcome(&claims, &testing::bundle(1))).await;
+    let mut share = lab.share;
+    loop {
+        match next(&mut share).await {
+            ShareEvent::Reconnecting { reason, .. } if reason.contains("another key") => break,
+            ShareEvent::Closed(closed) => panic!("{closed:?}"),
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn a_certificate_for_another_key_or_cluster_does_not_start() {
     let relay = || vec![address_of(&["/ip4/192.0.2.1/tcp/1".parse().unwrap()])];
