@@ -232,8 +232,8 @@ struct Table {
     names: RwLock<HashMap<Box<str>, Lookup>>,
     /// There may be names that are not in the table yet.
     is_partial: AtomicBool,
-    /// Notified whenever a name becomes live, is retired or forgotten, and when the table has become whole. One for all names: waiting is rare, and each waiter
-    /// looks at its own name again.
+    /// Notified whenever a name becomes live, is retired or forgotten, and when the table has become whole. One for all
+    /// names: waiting is rare, and each waiter looks at its own name again.
     changed: Notify,
 }
 

@@ -1,8 +1,9 @@
 //! A relay as one thing: [`Relay::start`] binds its sockets and starts its tasks, [`Relay::shutdown`] ends them.
 //!
 //! Four tasks share nothing but channels and the table of routes: the ingress (visitors), the driver (nodes), the
-//! follower of the coordinator's feed and the one that renews the relay's certificate. Sockets are bound before anything is spawned, so that a failed start leaves
-//! nothing behind; nodes are served once the first snapshot of the feed is in, or after a second.
+//! follower of the coordinator's feed and the one that renews the relay's certificate. Sockets are bound before anything
+//! is spawned, so that a failed start leaves nothing behind; nodes are served once the first snapshot of the feed is in,
+//! or after a second.
 
 mod config;
 mod doors;
