@@ -1,8 +1,8 @@
 //! The answers that hyper makes by itself to what is no request: a status and nothing else.
 //!
 //! They are kept back on their way to the visitor, who gets the relay's page in their place. What tells them from every
-//! other answer: they begin on an empty line of output, no request is being served, and the visitor has begun a
-//! message that never came to be one.
+//! other answer: they begin on an empty line of output, no request is being served and none was when it became empty,
+//! and the visitor has begun a message that never came to be one.
 
 use std::io;
 
@@ -21,6 +21,8 @@ pub(crate) struct OwnAnswer {
     /// The request whose answer was begun last.
     begun: u32,
     unflushed: bool,
+    /// A request was being served when everything had been written last: more of its answer may follow.
+    unfinished: bool,
     failure: Option<Failure>,
 }
 
@@ -28,7 +30,8 @@ impl OwnAnswer {
     /// Whether `output` is hyper's own answer, and so is not to be written.
     pub(super) fn is(&mut self, output: &[u8], visit: &Visit, scanner: &Scanner) -> bool {
         let served = visit.served();
-        let at_start = !self.unflushed && self.begun == served && !visit.in_exchange();
+        let over = !self.unfinished && !visit.in_exchange();
+        let at_start = !self.unflushed && self.begun == served && over;
         if at_start && concerns(scanner) > served {
             self.failure = failure(output);
         }
@@ -39,8 +42,9 @@ impl OwnAnswer {
     }
 
     /// Everything was written.
-    pub(super) fn flushed(&mut self) {
+    pub(super) fn flushed(&mut self, visit: &Visit) {
         self.unflushed = false;
+        self.unfinished = visit.in_exchange();
     }
 
     /// What the visitor is to be told instead.
@@ -97,10 +101,10 @@ mod tests {
         visit.request();
         // A tunnel may answer alike: at once, in pieces, and at the end of a body.
         assert!(!own.is(OWN, &visit, &scanner));
-        own.flushed();
+        own.flushed(&visit);
         visit.enter(Stage::Responding);
         assert!(!own.is(OWN, &visit, &scanner));
-        own.flushed();
+        own.flushed(&visit);
         visit.enter(Stage::Idle);
         assert!(!own.is(OWN, &visit, &scanner));
 
@@ -108,7 +112,7 @@ mod tests {
         scanner.scan(BAD).unwrap();
         visit.enter(Stage::Head);
         assert!(!own.is(OWN, &visit, &scanner));
-        own.flushed();
+        own.flushed(&visit);
         assert!(own.is(OWN, &visit, &scanner));
         assert_eq!(own.failure(), Some(Failure::BadRequest));
     }

@@ -122,8 +122,9 @@ impl<S: VisitorStream> AsyncWrite for VisitorIo<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.own.flushed();
+        let this = &mut *self;
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        this.own.flushed(&this.visit);
         Poll::Ready(Ok(()))
     }
 

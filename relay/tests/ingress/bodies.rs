@@ -1,8 +1,10 @@
 //! Bodies: at once, whole or not at all, and never piled up.
 
+use std::sync::Arc;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 
 use crate::house::{House, ON_THE_WAY, Origin, get, read_chunk, read_head, read_request, within};
@@ -13,7 +15,7 @@ const HOST: &str = "Host: demo.tun.test\r\n";
 async fn each_event_of_a_stream_arrives_before_the_next_is_made() {
     let (go, mut wait) = mpsc::channel::<()>(1);
     let wait =
-        std::sync::Arc::new(tokio::sync::Mutex::new(Some(std::mem::replace(&mut wait, mpsc::channel(1).1))));
+        Arc::new(tokio::sync::Mutex::new(Some(std::mem::replace(&mut wait, mpsc::channel(1).1))));
     let origin = Origin::new(move |_, pipe| {
         let wait = wait.clone();
         async move {
@@ -47,7 +49,7 @@ async fn each_event_of_a_stream_arrives_before_the_next_is_made() {
 }
 
 /// A server that sends `start` and hangs up.
-fn cut_off(start: &'static str) -> std::sync::Arc<Origin> {
+fn cut_off(start: &'static str) -> Arc<Origin> {
     Origin::new(move |_, pipe| async move {
         let mut pipe = BufReader::new(pipe);
         read_request(&mut pipe).await;
@@ -197,4 +199,32 @@ async fn read_chunk_lenient<R: tokio::io::AsyncRead + Unpin>(stream: &mut BufRea
 
 async fn read_head_or_line<R: tokio::io::AsyncRead + Unpin>(stream: &mut BufReader<R>) -> String {
     within(read_head(stream)).await.unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn the_end_of_a_tunnels_body_is_not_taken_for_a_refusal() {
+    const END: &str = "HTTP/1.1 400 Bad Request\r\n";
+    let seen = Arc::new(Notify::new());
+    let first_is_seen = Arc::clone(&seen);
+    let origin = Origin::new(move |_, pipe| {
+        let seen = Arc::clone(&first_is_seen);
+        async move {
+            let mut pipe = BufReader::new(pipe);
+            read_request(&mut pipe).await;
+            let start = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n>", END.len() + 1);
+            pipe.write_all(start.as_bytes()).await.unwrap();
+            seen.notified().await;
+            pipe.write_all(END.as_bytes()).await.unwrap();
+        }
+    });
+    let (house, _) = House::with_demo(&origin).await;
+    let mut visitor = house.visitor().await;
+    // The next request has begun by the time the last bytes of the body come.
+    visitor.send(format!("{}GET /next HTTP/1.1\r\n", get("/"))).await;
+    assert_eq!(visitor.head().await.status, 200);
+    let mut body = [0; 1 + END.len()];
+    within(visitor.stream.read_exact(&mut body[..1])).await.unwrap();
+    seen.notify_one();
+    within(visitor.stream.read_exact(&mut body[1..])).await.unwrap();
+    assert_eq!(std::str::from_utf8(&body[1..]), Ok(END));
 }
