@@ -6,7 +6,7 @@
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 use super::head::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -32,13 +32,21 @@ impl FromStr for ProxyNetwork {
 
     fn from_str(text: &str) -> Result<Self, ProxyNetworkError> {
         let text = text.trim();
-        let one = || text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+        let one = || text.parse::<IpAddr>().map(IpNet::from);
         let network = text.parse::<IpNet>().or_else(|_| one()).map_err(|_| ProxyNetworkError::Malformed)?;
+        let network = canonical(network);
         if network.prefix_len() == 0 {
             return Err(ProxyNetworkError::Everybody);
         }
         Ok(Self(network.trunc()))
     }
+}
+
+/// Peers are compared by their IPv4 address, where they have one.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(written) = network else { return network };
+    let mapped = written.addr().to_ipv4_mapped().zip(written.prefix_len().checked_sub(96));
+    mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4)
 }
 
 impl TryFrom<String> for ProxyNetwork {
@@ -188,7 +196,8 @@ mod tests {
         assert_eq!(parse("10.1.2.3/8").unwrap(), "10.0.0.0/8");
         assert_eq!(parse(" 2001:db8::1 ").unwrap(), "2001:db8::1/128");
         assert_eq!(parse("::ffff:10.0.0.1").unwrap(), "10.0.0.1/32");
-        for everybody in ["0.0.0.0/0", "::/0"] {
+        assert_eq!(parse("::ffff:10.0.0.0/104").unwrap(), "10.0.0.0/8");
+        for everybody in ["0.0.0.0/0", "::/0", "::ffff:0.0.0.0/96"] {
             assert_eq!(parse(everybody), Err(ProxyNetworkError::Everybody));
         }
         for bad in ["", "10.0.0.0/33", "proxy.example", "10.0.0.1:80", "10.0.0"] {

@@ -14,8 +14,7 @@ const HOST: &str = "Host: demo.tun.test\r\n";
 #[tokio::test]
 async fn each_event_of_a_stream_arrives_before_the_next_is_made() {
     let (go, mut wait) = mpsc::channel::<()>(1);
-    let wait =
-        Arc::new(tokio::sync::Mutex::new(Some(std::mem::replace(&mut wait, mpsc::channel(1).1))));
+    let wait = Arc::new(tokio::sync::Mutex::new(Some(std::mem::replace(&mut wait, mpsc::channel(1).1))));
     let origin = Origin::new(move |_, pipe| {
         let wait = wait.clone();
         async move {
