@@ -75,6 +75,10 @@ impl<P> Pool<P> {
             state.busy += 1;
             return Offer::Open;
         }
+        if state.waiting.len() == state.waiting.capacity() {
+            // Visitors who left are still among them: room is made for those who are there, and for nobody else.
+            state.waiting.retain(|waiting| !waiting.is_closed());
+        }
         let (sender, receiver) = oneshot::channel();
         state.waiting.push_back(sender);
         Offer::Wait(Waiting { pool: self, receiver })

@@ -97,6 +97,21 @@ fn those_who_gave_up_are_forgotten() {
 }
 
 #[test]
+fn those_who_leave_while_they_wait_do_not_pile_up() {
+    let pool = busy();
+    let mut first = waiting(&pool);
+    let live: Vec<_> = (0..20).map(|_| waiting(&pool)).collect();
+    for _ in 0..1000 {
+        drop(waiting(&pool));
+    }
+    assert!(counts(&pool).2 <= 64, "{:?}", counts(&pool));
+    put(&pool, 7);
+    assert_eq!(poll(&mut first), Poll::Ready(Some(7)), "who waits keeps its turn");
+    drop(live);
+    assert_eq!(counts(&pool).0, MANY);
+}
+
+#[test]
 fn a_closed_pool_keeps_nothing_and_lets_nobody_wait() {
     let pool = busy();
     let mut early = waiting(&pool);
