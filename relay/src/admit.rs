@@ -20,6 +20,7 @@ mod certificate;
 mod freshness;
 mod hello;
 mod news;
+mod settling;
 mod timers;
 mod tunnels;
 
@@ -48,6 +49,7 @@ pub(crate) use answer::Urls;
 use answer::{Refusal, goodbye};
 pub(crate) use bucket::Bucket;
 use freshness::Freshness;
+use settling::Settling;
 use timers::Timers;
 use tunnels::Request;
 
@@ -71,6 +73,8 @@ pub(crate) struct Policy {
     pub(crate) patience: Duration,
     /// Time without news after which everything live is ended.
     pub(crate) hard_staleness: Duration,
+    /// Time from the first snapshot on in which a name that it lacks may still come back.
+    pub(crate) settling: Duration,
     /// The relay's own certificate at its start.
     pub(crate) certificate: OwnCertificate,
     /// Where visitors reach a name.
@@ -118,6 +122,8 @@ pub(crate) enum Command {
     Known { name: TunnelName },
     /// The name exists no longer.
     Forget { name: TunnelName },
+    /// Every name that exists is known from here on.
+    Whole,
     /// Tell the coordinator.
     Report(Report),
 }
@@ -130,6 +136,7 @@ pub(crate) struct Admission {
     revoked: RevocationSet,
     /// Whose the names are that exist, by the feed.
     names: HashMap<TunnelName, ProjectId>,
+    settling: Settling,
     freshness: Freshness,
     strangers: HashMap<ConnectionId, Stranger>,
     registry: Registry,
@@ -153,6 +160,7 @@ struct Stranger {
 impl Admission {
     pub(crate) fn new(policy: Policy, trust: Trust) -> Self {
         Self {
+            settling: Settling::new(policy.settling),
             policy,
             trust,
             revoked: RevocationSet::default(),
@@ -232,11 +240,12 @@ impl Admission {
         }
         self.end_rights(&expired, Code::KeyExpired, "the certificate has ended", now);
         self.check_hard_staleness(now);
+        self.check_settled(now);
     }
 
     /// When [`Self::handle_timeout`] is to be called, if nothing else happens.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.next_hard_check].into_iter().flatten().min()
+        [self.timers.next(), self.next_hard_check, self.settling.next()].into_iter().flatten().min()
     }
 
     /// The next thing to do.

@@ -26,7 +26,7 @@ use mytunnel_carrier::{
     Boxed,
     stream::{self, Opener},
 };
-use mytunnel_keys::{feed::Accepted, id::TunnelName};
+use mytunnel_keys::id::TunnelName;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{JoinError, JoinSet},
@@ -223,14 +223,8 @@ impl Driver {
             News::Linked(link) => self.reports.begin(link),
             News::Trust(trust) => self.admission.handle_trust(trust, now()),
             News::Accepted(accepted) => {
-                let whole = matches!(accepted, Accepted::Snapshot { .. });
                 self.admission.handle_news(accepted, now());
                 self.around.admitted.set_news(self.admission.last_news());
-                if whole {
-                    // The names of the snapshot go into the table before it counts as whole.
-                    self.carry_out();
-                    self.around.routes.set_whole();
-                }
             }
             News::ClockOffset(offset) => self.admission.handle_clock_offset(offset),
             News::Lost => self.reports.end(),

@@ -147,7 +147,7 @@ impl Relay {
             Addrs { id, http: doors.http_addr(), https: doors.https_addr(), p2p: listening.addrs.clone() };
 
         let (status_in, status) = watch::channel(Status::default());
-        let admission = Admission::new(policy(&config, &addrs, own), config.trust.clone());
+        let admission = Admission::new(policy(&config, &addrs, own, last), config.trust.clone());
         let around = Surroundings {
             admitted,
             routes: routes.clone(),
@@ -305,11 +305,13 @@ fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Boxed<Behaviour>>
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings))
 }
 
-fn policy(config: &Config, addrs: &Addrs, certificate: OwnCertificate) -> Policy {
+fn policy(config: &Config, addrs: &Addrs, certificate: OwnCertificate, last: Option<Position>) -> Policy {
     let port = |addr: Option<SocketAddr>| addr.map(|addr| addr.port());
     Policy {
         patience: config.limits.patience,
         hard_staleness: config.limits.hard_staleness,
+        // Whoever has never followed the feed has no nodes that could come back.
+        settling: last.map_or(Duration::ZERO, |_| config.limits.ingress.away_patience),
         certificate,
         urls: Urls {
             domain: config.trust.cluster().clone(),

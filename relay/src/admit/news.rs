@@ -31,6 +31,8 @@ impl Admission {
                 self.freshness.set_offset(offset);
                 self.expelled = false;
                 self.replace_state(position, &changes, now);
+                self.settling.begin(now);
+                self.check_settled(now);
             }
             Accepted::Delta { position, changes } => {
                 self.freshness.renew(now);
@@ -88,6 +90,13 @@ impl Admission {
             }
         }
         self.end_rights(&ended, Code::RelayStale, "this relay has lost its coordinator for too long", now);
+    }
+
+    /// Says so once, when every name that exists is known.
+    pub(super) fn check_settled(&mut self, now: Now) {
+        if self.settling.is_due(now) {
+            self.command(Command::Whole);
+        }
     }
 
     /// Sets the next look at the silence, which is not later than the first moment at which something may end by it.

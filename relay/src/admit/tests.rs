@@ -30,9 +30,15 @@ struct Desk {
 impl Desk {
     /// A desk that has never heard of its coordinator.
     fn unheard() -> Self {
+        Self::settling(0)
+    }
+
+    /// A desk that has not heard of its coordinator since its start, which was not its first.
+    fn settling(seconds: u64) -> Self {
         let policy = Policy {
             patience: Duration::from_secs(5),
             hard_staleness: Duration::from_secs(900),
+            settling: Duration::from_secs(seconds),
             certificate: certificate::own(b"relay certificate", 365 * 86_400),
             urls: Urls { domain: "tun.example".parse().unwrap(), http: None, https: Some(443) },
             lane_port: None,

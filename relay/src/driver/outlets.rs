@@ -30,6 +30,7 @@ impl Driver {
                 Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
                 Command::Known { name } => self.around.routes.note_known(&name),
                 Command::Forget { name } => self.around.routes.forget(&name),
+                Command::Whole => self.around.routes.set_whole(),
                 Command::Report(report) => self.reports.push(report),
             }
         }

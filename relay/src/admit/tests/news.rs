@@ -152,6 +152,28 @@ fn a_snapshot_replaces_what_was_known_and_is_answered_with_all_that_is_live() {
 }
 
 #[test]
+fn all_names_are_known_with_the_first_snapshot() {
+    let mut desk = Desk::unheard();
+    assert_eq!(desk.wait(60), []);
+    let commands = desk.snapshot(&[Change::Name { name: name("web"), project: project("a") }]);
+    let at = |wanted: Command| commands.iter().position(|command| *command == wanted);
+    assert!(at(Command::Known { name: name("web") }) < at(Command::Whole), "{commands:?}");
+    assert!(!desk.snapshot(&[]).contains(&Command::Whole));
+}
+
+#[test]
+fn a_relay_that_ran_before_waits_for_names_that_only_their_nodes_know() {
+    let mut desk = Desk::settling(5);
+    assert_eq!(desk.wait(60), []);
+    assert!(!desk.snapshot(&[]).contains(&Command::Whole));
+    assert_eq!(desk.admission.poll_timeout(), Some(desk.now().instant + Duration::from_secs(5)));
+    assert_eq!(desk.wait(4), []);
+    assert!(!desk.snapshot(&[]).contains(&Command::Whole), "a later snapshot changes nothing");
+    assert_eq!(desk.wait(1), [Command::Whole]);
+    assert_eq!(desk.wait(5), []);
+}
+
+#[test]
 fn after_too_long_a_silence_everything_ends_and_comes_back_with_news() {
     let mut desk = Desk::open();
     let patient = Claims { max_staleness: 3600, ..device_claims(2, NOW) };

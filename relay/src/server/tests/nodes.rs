@@ -124,3 +124,32 @@ async fn no_name_is_unknown_before_the_first_word_of_the_coordinator() {
     assert!(matches!(routes.find("web"), Lookup::Away));
     relay.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_relay_started_anew_gives_nodes_time_to_bring_names_that_nobody_stored() {
+    let (dir, child) = (tempfile::tempdir().unwrap(), child(1));
+    let start = |patience| {
+        let data_dir = Some(dir.path().to_owned());
+        Lab::start_with(move |config| {
+            config.data_dir = data_dir;
+            config.limits.ingress.away_patience = patience;
+        })
+    };
+    let heard = |status: &Status| status.clock_offset.is_some();
+    let first = start(SOON).await;
+    assert!(matches!(first.relay.routes().wait_live("pr-1", SOON).await, Lookup::Unknown));
+    first.relay.shutdown().await;
+
+    let again = start(SOON).await;
+    again.until(heard).await;
+    assert!(matches!(again.relay.routes().find("pr-1"), Lookup::Away));
+    let (tcp, routes) = (again.tcp(), again.relay.routes());
+    let (found, _node) = tokio::join!(routes.wait_live("pr-1", SOON), Node::serve(&tcp, &child, "pr-1", 1));
+    assert!(matches!(found, Lookup::Live(_)), "{found:?}");
+    again.relay.shutdown().await;
+
+    let late = start(Duration::from_millis(20)).await;
+    let told = late.relay.routes().wait_live("pr-1", SOON).await;
+    assert!(matches!(told, Lookup::Unknown), "{told:?}");
+    late.relay.shutdown().await;
+}
