@@ -3,7 +3,7 @@
 //! The types here have no options left to decide: whoever gets one of them needs nothing else to begin.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
@@ -61,6 +61,8 @@ impl RelaySettings {
             Some(data) => data,
             None => default_data_dir(&context.env)?,
         };
+        // Others are told where it is (`mytunnel status`), and may be in another directory.
+        let data = absolute(&data).unwrap_or(data);
         let proxies =
             if args.trusted_proxies.is_empty() { file.trusted_proxies } else { args.trusted_proxies.clone() };
         Ok(Self {
@@ -191,6 +193,12 @@ mod tests {
         assert_eq!(settings.p2p.to_string(), "127.0.0.1:4001");
         assert_eq!(settings.data, std::path::Path::new("/home/u/.local/share/mytunnel"));
         assert!(matches!(settings.authority, AuthoritySettings::Embedded));
+    }
+
+    #[test]
+    fn a_relative_data_directory_means_the_same_to_everybody() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(resolve(&["--data", "relay"]).unwrap().data, here.join("relay"));
     }
 
     #[test]
