@@ -101,7 +101,7 @@ fn writable(directory: &Path) -> Result<(), Failure> {
 fn ports(settings: &RelaySettings) -> Vec<Failure> {
     let mut held: Vec<Held> = Vec::new();
     let [quic, tcp] = listen_on(settings.p2p);
-    [
+    let mut problems: Vec<Failure> = [
         (settings.http.to_string(), bind(&mut held, settings.http, TcpListener::bind)),
         (settings.https.to_string(), bind(&mut held, settings.https, TcpListener::bind)),
         (tcp.to_string(), bind(&mut held, settings.p2p, TcpListener::bind)),
@@ -109,7 +109,10 @@ fn ports(settings: &RelaySettings) -> Vec<Failure> {
     ]
     .into_iter()
     .filter_map(|(address, outcome)| outcome.err().map(|error| cannot_listen(&address, Some(&error))))
-    .collect()
+    .collect();
+    // Both halves of the address for nodes are one thing to mend.
+    problems.dedup_by(|one, other| one.message() == other.message());
+    problems
 }
 
 type Held = Box<dyn std::any::Any>;
