@@ -32,6 +32,14 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     Ok(total)
 }
 
+/// As [`parse`], but some time.
+pub(crate) fn parse_some(text: &str) -> Result<u64, String> {
+    match parse(text)? {
+        0 => Err("no time at all; write 90s, 30m, 1h or 1h30m".to_owned()),
+        seconds => Ok(seconds),
+    }
+}
+
 fn expected(text: &str) -> String {
     format!("`{text}` is not a length of time; write 90s, 30m, 1h or 1h30m")
 }
@@ -90,6 +98,12 @@ mod tests {
         assert_eq!(parse("1h"), Ok(3600));
         assert_eq!(parse(" 1h30m "), Ok(5400));
         assert_eq!(parse("2d"), Ok(172_800));
+    }
+
+    #[test]
+    fn no_time_is_not_some_time() {
+        assert_eq!(parse_some("1s"), Ok(1));
+        assert!(parse_some("0s").unwrap_err().contains("30m") && parse_some("x").is_err());
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) struct Options {
     pub(crate) name: Option<String>,
 
     /// End the share after this time, e.g. 2h
-    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    #[arg(long, value_name = "TIME", value_parser = span::parse_some)]
     pub(crate) expires: Option<u64>,
 
     /// Host header the local server gets [default: the public name]

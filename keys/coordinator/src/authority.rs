@@ -182,6 +182,13 @@ pub(crate) fn renewable_relay(key: Option<KeyRow>, now: u64) -> Result<KeyRow, R
     Ok(relay)
 }
 
+/// Has a relay's certificate hardly begun the life that it would get? Then it is issued once more as it is: a relay that
+/// asks again and again, because answers are lost or because it means harm, leaves nothing behind.
+pub(crate) fn has_new_life(relay: &KeyRow, life: u64, now: u64) -> bool {
+    let age = now.checked_sub(relay.issued_at);
+    age.is_some_and(|age| age < life / 10) && relay.not_after == Some(relay.issued_at + life)
+}
+
 /// May the key have a tunnel of that name and kind now, by what is known here? Asked of what relays report, with some
 /// time for a report on its way.
 pub(crate) fn may_have_tunnel(key: &KeyRow, name: &TunnelName, kind: TunnelKind, now: u64) -> bool {

@@ -115,9 +115,7 @@ impl Store {
                     Ok(there) => there,
                     Err(refusal) => return Ok(Err(refusal)),
                 };
-                let row = writing.extend_relay(there, life, now)?;
-                writing.note_relay(&row, Act::RelayRenew, now)?;
-                Ok(Ok(row))
+                writing.extend_relay(there, life, now).map(Ok)
             })
             .await
     }
@@ -182,23 +180,24 @@ impl Writing<'_> {
             }
         }
         let row = match there {
-            Some(there) => {
-                let row = self.extend_relay(there, new.life, now)?;
-                self.note_relay(&row, Act::RelayRenew, now)?;
-                row
-            }
+            Some(there) => self.extend_relay(there, new.life, now)?,
             None => self.add_relay(new, now)?,
         };
         Ok(Ok(row))
     }
 
     fn extend_relay(&self, there: KeyRow, life: u64, now: u64) -> Result<KeyRow, StoreError> {
+        if authority::has_new_life(&there, life, now) {
+            return Ok(there);
+        }
         let not_after = now + life;
         self.change(
             "UPDATE keys SET issued_at = $1, not_after = $2 WHERE serial = $3",
             params![now, not_after, there.serial.as_bytes()],
         )?;
-        Ok(KeyRow { issued_at: now, not_after: Some(not_after), ..there })
+        let row = KeyRow { issued_at: now, not_after: Some(not_after), ..there };
+        self.note_relay(&row, Act::RelayRenew, now)?;
+        Ok(row)
     }
 
     fn add_relay(&self, new: &NewRelay, now: u64) -> Result<KeyRow, StoreError> {

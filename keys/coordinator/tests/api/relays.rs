@@ -112,6 +112,12 @@ async fn a_relay_renews_its_certificate_also_when_it_was_switched_off_for_long()
         assert_eq!((claims.serial, claims.not_after), (relay.serial, lab.now() + DAY));
         assert_eq!(acts(&lab).await[0], (json!("relay.renew"), party.clone()));
     }
+    let before = acts(&lab).await.len();
+    for _ in 0..10 {
+        lab.advance(60);
+        lab.call(By::Key(&relay), "POST", RENEW, Value::Null).await.ok();
+    }
+    assert_eq!(acts(&lab).await.len(), before, "asking on and on fills nothing");
     lab.advance(DAY);
     let feed = lab.call(By::Key(&relay), "POST", "/api/v1/relay/feed", Value::Null).await;
     feed.refused(Code::KeyExpired);
