@@ -4,20 +4,11 @@
 #[path = "../../tests/fuzz/src/lib.rs"]
 mod entries;
 
-use std::{fs, path::Path};
+#[expect(unreachable_pub, reason = "two crates take it in")]
+#[path = "../../tests/fuzz/src/replay.rs"]
+mod seeds;
 
-fn replay(target: &str, entry: fn(&[u8]) -> bool) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus").join(target);
-    let files = fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()));
-    let (mut count, mut accepted) = (0, 0);
-    for file in files {
-        let path = file.expect("the directory can be read").path();
-        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        accepted += u32::from(entry(&bytes));
-        count += 1;
-    }
-    assert!(accepted > 0 && count > accepted, "{target}: {accepted} of {count} seeds were accepted");
-}
+use seeds::replay;
 
 #[test]
 fn certificates() {

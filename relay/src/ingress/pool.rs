@@ -193,7 +193,8 @@ impl<P> Drop for Waiting<'_, P> {
     fn drop(&mut self) {
         self.receiver.close();
         match self.receiver.try_recv() {
-            Ok(Some(pipe)) => self.pool.put(pipe, Instant::now(), MANY),
+            // To the next one who waits, or to nobody: how many may be kept is not known here.
+            Ok(Some(pipe)) => self.pool.put(pipe, Instant::now(), 0),
             Ok(None) => self.pool.leave(),
             // Nothing came, or it was taken.
             Err(_) => {}

@@ -53,7 +53,7 @@ async fn an_upload_that_trickles_is_408() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_that_thinks_for_long_costs_its_visitor_nothing() {
     let origin = Origin::new(|_, pipe| async move {
         let mut pipe = BufReader::new(pipe);
@@ -70,7 +70,7 @@ async fn a_server_that_thinks_for_long_costs_its_visitor_nothing() {
 }
 
 /// Whoever answers first does not wait for the rest: the two may talk for as long as they like.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_conversation_is_no_upload() {
     let origin = Origin::new(|_, pipe| async move {
         let mut pipe = BufReader::new(pipe);

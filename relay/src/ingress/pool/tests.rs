@@ -77,6 +77,15 @@ fn what_was_given_to_who_left_goes_to_the_next() {
 }
 
 #[test]
+fn what_nobody_takes_is_not_kept_beyond_the_limit() {
+    let pool = busy();
+    let left = waiting(&pool);
+    pool.put(7, Instant::now(), 0);
+    drop(left);
+    assert_eq!(counts(&pool), (MANY - 1, 0, 0));
+}
+
+#[test]
 fn who_has_waited_long_opens_a_pipe_of_its_own() {
     let pool = busy();
     assert_eq!(waiting(&pool).give_up(), None);
