@@ -81,6 +81,15 @@ pub enum StoreError {
     /// A stored value is not what it should be.
     #[error("a stored {0} cannot be read")]
     Malformed(&'static str),
+    /// A column of a row is not what it should be.
+    #[error("column {index} of a stored row cannot be read")]
+    Column {
+        /// Its place in the row, from 0.
+        index: usize,
+        /// Why it does not parse, if its kind is right.
+        #[source]
+        source: Option<Arc<dyn Error + Send + Sync>>,
+    },
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -62,9 +62,10 @@ impl ApiError {
                     StoreError::ReadOnly => "nothing was changed: the server's disk is read-only",
                     StoreError::Damaged(_) => "nothing was changed: the server's database is damaged",
                     StoreError::Closed => "nothing was changed: the server is shutting down",
-                    StoreError::Thread(_) | StoreError::Engine(_) | StoreError::Malformed(_) => {
-                        "nothing was changed: the server's database failed"
-                    }
+                    StoreError::Thread(_)
+                    | StoreError::Engine(_)
+                    | StoreError::Malformed(_)
+                    | StoreError::Column { .. } => "nothing was changed: the server's database failed",
                 };
                 (StatusCode::SERVICE_UNAVAILABLE, ErrorBody::new(Code::Internal, message))
             }

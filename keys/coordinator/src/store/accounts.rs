@@ -1,12 +1,12 @@
 //! Accounts and their sessions.
 
 use mytunnel_keys::id::TenantId;
-use rusqlite::{Row, params};
 use subtle::ConstantTimeEq as _;
 
 use super::column;
 use super::meta::SETUP;
 use super::projects::PERSONAL;
+use super::sql::{Row, params};
 use super::{Store, StoreError};
 use crate::audit::{Act, Entry, Party};
 
@@ -45,7 +45,9 @@ impl Store {
     /// Is there nobody who can sign in?
     pub(crate) async fn lacks_owner(&self) -> Result<bool, StoreError> {
         self.engine
-            .read(|reading| reading.one("SELECT NOT EXISTS (SELECT 1 FROM accounts)", [], column::only))
+            .read(|reading| {
+                reading.one("SELECT NOT EXISTS (SELECT 1 FROM accounts)", params![], column::only)
+            })
             .await
     }
 
@@ -68,7 +70,7 @@ impl Store {
                 if !bool::from(stored.ct_eq(&owner.code)) {
                     return Err(SetupError::Code);
                 }
-                writing.change("DELETE FROM meta WHERE name = $1", [SETUP])?;
+                writing.change("DELETE FROM meta WHERE name = $1", params![SETUP])?;
                 let tenant = writing.home()?;
                 writing.change(
                     "INSERT INTO accounts (id, tenant, email, password, created_at) VALUES ($1, $2, $3, $4, $5)",
@@ -96,7 +98,7 @@ impl Store {
             .read(move |reading| {
                 reading.first(
                     "SELECT id, tenant, email, password FROM accounts WHERE email = $1",
-                    [email],
+                    params![email],
                     account,
                 )
             })
@@ -113,7 +115,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.engine
             .write(move |writing| {
-                writing.change("DELETE FROM sessions WHERE expires_at <= $1", [now])?;
+                writing.change("DELETE FROM sessions WHERE expires_at <= $1", params![now])?;
                 writing.change(
                     "INSERT INTO sessions (hash, account, expires_at) VALUES ($1, $2, $3)",
                     params![hash, account.id, expires_at],
@@ -149,12 +151,14 @@ impl Store {
     /// Ends a session; one that has ended stays so.
     pub(crate) async fn close_session(&self, hash: [u8; 32]) -> Result<(), StoreError> {
         self.engine
-            .write(move |writing| writing.change("DELETE FROM sessions WHERE hash = $1", [hash]).map(drop))
+            .write(move |writing| {
+                writing.change("DELETE FROM sessions WHERE hash = $1", params![hash]).map(drop)
+            })
             .await
     }
 }
 
-fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
+fn account(row: &Row<'_>) -> Result<Account, StoreError> {
     Ok(Account {
         id: row.get(0)?,
         tenant: column::parsed(row, 1)?,

@@ -1,9 +1,8 @@
 //! The audit log's rows. Only an operation that acts can write one, in its own transaction.
 
 use mytunnel_keys::id::{ProjectId, TenantId};
-use rusqlite::params;
 
-use super::sql::{Reading, Writing};
+use super::sql::{self, Reading, Writing, params};
 use super::{Store, StoreError};
 use crate::audit::{Chain, Entry, Row};
 use crate::delegation::Nonce;
@@ -133,7 +132,7 @@ impl Reading<'_> {
     }
 }
 
-fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+fn row(row: &sql::Row<'_>) -> Result<Row, StoreError> {
     Ok(Row {
         seq: row.get(0)?,
         at: row.get(1)?,

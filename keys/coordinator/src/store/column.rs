@@ -2,19 +2,21 @@
 
 use std::error::Error;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use mytunnel_keys::id::{PublicKey, Serial};
-use rusqlite::Row;
-use rusqlite::types::{FromSql, Type};
 
-type Read<T> = rusqlite::Result<T>;
+use super::StoreError;
+use super::sql::{FromCell, Row};
+
+type Read<T> = Result<T, StoreError>;
 
 pub(super) fn parsed<T>(row: &Row<'_>, index: usize) -> Read<T>
 where
     T: FromStr<Err: Error + Send + Sync + 'static>,
 {
     let text: String = row.get(index)?;
-    text.parse().map_err(|error| bad(index, Type::Text, error))
+    text.parse().map_err(|error| bad(index, error))
 }
 
 pub(super) fn maybe_parsed<T>(row: &Row<'_>, index: usize) -> Read<Option<T>>
@@ -22,7 +24,7 @@ where
     T: FromStr<Err: Error + Send + Sync + 'static>,
 {
     let text: Option<String> = row.get(index)?;
-    text.map(|text| text.parse().map_err(|error| bad(index, Type::Text, error))).transpose()
+    text.map(|text| text.parse().map_err(|error| bad(index, error))).transpose()
 }
 
 /// Words with a blank between them.
@@ -31,9 +33,7 @@ where
     T: FromStr<Err: Error + Send + Sync + 'static>,
 {
     let text: String = row.get(index)?;
-    text.split_ascii_whitespace()
-        .map(|word| word.parse().map_err(|error| bad(index, Type::Text, error)))
-        .collect()
+    text.split_ascii_whitespace().map(|word| word.parse().map_err(|error| bad(index, error))).collect()
 }
 
 pub(super) fn serial(row: &Row<'_>, index: usize) -> Read<Serial> {
@@ -41,18 +41,18 @@ pub(super) fn serial(row: &Row<'_>, index: usize) -> Read<Serial> {
 }
 
 pub(super) fn maybe_serial(row: &Row<'_>, index: usize) -> Read<Option<Serial>> {
-    Ok(row.get::<_, Option<[u8; 16]>>(index)?.map(Serial::from_bytes))
+    Ok(row.get::<Option<[u8; 16]>>(index)?.map(Serial::from_bytes))
 }
 
 pub(super) fn public_key(row: &Row<'_>, index: usize) -> Read<PublicKey> {
-    PublicKey::from_bytes(row.get(index)?).map_err(|error| bad(index, Type::Blob, error))
+    PublicKey::from_bytes(row.get(index)?).map_err(|error| bad(index, error))
 }
 
 /// The only column of a row.
-pub(super) fn only<T: FromSql>(row: &Row<'_>) -> Read<T> {
+pub(super) fn only<T: FromCell>(row: &Row<'_>) -> Read<T> {
     row.get(0)
 }
 
-fn bad(index: usize, kind: Type, error: impl Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(index, kind, Box::new(error))
+fn bad(index: usize, error: impl Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Column { index, source: Some(Arc::new(error)) }
 }

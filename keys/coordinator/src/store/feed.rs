@@ -2,9 +2,8 @@
 
 use mytunnel_keys::feed::{Change, FeedKey, FeedWriter, Position};
 use mytunnel_keys::id::{Cluster, TunnelName};
-use rusqlite::params;
 
-use super::sql::{Reading, Writing};
+use super::sql::{Reading, Writing, params};
 use super::{Store, StoreError, column, revoke};
 
 /// Frames handed over in one go.
@@ -55,7 +54,7 @@ impl Writing<'_> {
 impl Reading<'_> {
     fn state(&self, now: u64) -> Result<State, StoreError> {
         let mut changes = revoke::in_force(self, now)?;
-        changes.extend(self.all("SELECT name, project FROM names", [], |row| {
+        changes.extend(self.all("SELECT name, project FROM names", params![], |row| {
             Ok(Change::Name { name: column::parsed::<TunnelName>(row, 0)?, project: column::parsed(row, 1)? })
         })?);
         Ok(State { position: self.head()?.feed, changes })
@@ -92,7 +91,7 @@ impl Store {
             .write(move |writing| {
                 writing.change(
                     "DELETE FROM feed WHERE epoch IN (SELECT epoch FROM feed WHERE at < $1 ORDER BY epoch LIMIT 1000)",
-                    [before],
+                    params![before],
                 )?;
                 Ok(())
             })

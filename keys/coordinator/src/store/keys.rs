@@ -1,9 +1,8 @@
 //! Credentials: how they are kept, found and added.
 
 use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Scopes, Serial, TenantId};
-use rusqlite::{Row, params};
 
-use super::sql::{Reading, Writing};
+use super::sql::{Reading, Row, Writing, params};
 use super::{Store, StoreError, column};
 
 /// What kind of credential.
@@ -96,11 +95,11 @@ macro_rules! select_key {
 
 impl Reading<'_> {
     pub(super) fn key(&self, serial: &Serial) -> Result<Option<KeyRow>, StoreError> {
-        self.first(select_key!("WHERE k.serial = $1"), [serial.as_bytes()], key)
+        self.first(select_key!("WHERE k.serial = $1"), params![serial.as_bytes()], key)
     }
 
     pub(super) fn key_of(&self, subject: &PublicKey) -> Result<Option<KeyRow>, StoreError> {
-        self.first(select_key!("WHERE k.subject = $1"), [subject.as_bytes()], key)
+        self.first(select_key!("WHERE k.subject = $1"), params![subject.as_bytes()], key)
     }
 }
 
@@ -148,7 +147,9 @@ impl Store {
 
     /// The credential with that nonce.
     pub(crate) async fn key_by_nonce(&self, nonce: String) -> Result<Option<KeyRow>, StoreError> {
-        self.engine.read(move |reading| reading.first(select_key!("WHERE k.nonce = $1"), [nonce], key)).await
+        self.engine
+            .read(move |reading| reading.first(select_key!("WHERE k.nonce = $1"), params![nonce], key))
+            .await
     }
 
     /// Credentials in the order in which they were made.
@@ -186,7 +187,7 @@ impl Reading<'_> {
     }
 }
 
-fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
+fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let kind: String = row.get(1)?;
     let malformed = || rusqlite::Error::InvalidColumnType(1, "kind".to_owned(), rusqlite::types::Type::Text);
     Ok(KeyRow {

@@ -2,10 +2,9 @@
 
 use mytunnel_keys::feed::Position;
 use mytunnel_keys::id::{PublicKey, TenantId};
-use rusqlite::params;
 
 use super::column;
-use super::sql::{Reading, Writing};
+use super::sql::{Reading, Writing, params};
 use super::{Head, Opened, StoreError};
 use crate::audit::{Act, Entry, Party};
 use crate::issuer::TrustedEra;
@@ -22,14 +21,18 @@ const TRUST: &str = "trust";
 impl Reading<'_> {
     /// Where feed and audit log end.
     pub(super) fn head(&self) -> Result<Head, StoreError> {
-        self.one("SELECT era, epoch, feed_hash, audit_seq, audit_hash FROM head WHERE one = 1", [], |row| {
-            let feed = Position { era: row.get(0)?, epoch: row.get(1)?, head: row.get(2)? };
-            Ok(Head { feed, audit_seq: row.get(3)?, audit_hash: row.get(4)? })
-        })
+        self.one(
+            "SELECT era, epoch, feed_hash, audit_seq, audit_hash FROM head WHERE one = 1",
+            params![],
+            |row| {
+                let feed = Position { era: row.get(0)?, epoch: row.get(1)?, head: row.get(2)? };
+                Ok(Head { feed, audit_seq: row.get(3)?, audit_hash: row.get(4)? })
+            },
+        )
     }
 
     pub(super) fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.first("SELECT value FROM meta WHERE name = $1", [name], column::only)
+        self.first("SELECT value FROM meta WHERE name = $1", params![name], column::only)
     }
 
     /// The tenant that operates this coordinator.
@@ -84,7 +87,7 @@ impl Opened {
                     "UPDATE head SET era = $1, epoch = $2, feed_hash = $3 WHERE one = 1",
                     params![next.era, epoch, head],
                 )?;
-                writing.change("DELETE FROM feed", [])?;
+                writing.change("DELETE FROM feed", params![])?;
                 writing.set_meta(TRUST, &next.bundle)?;
                 writing.audit(&Entry {
                     at: now,

@@ -1,9 +1,8 @@
 //! New children and devices: looked at, decided and written in one transaction.
 
 use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId};
-use rusqlite::params;
 
-use super::sql::Writing;
+use super::sql::{Writing, params};
 use super::{KeyKind, KeyRow, Store, StoreError};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, MintFacts, MintRequest, Refusal};

@@ -1,9 +1,8 @@
 //! Projects: the namespaces that tunnel names belong to.
 
 use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId};
-use rusqlite::{Row, params};
 
-use super::sql::{Reading, Writing};
+use super::sql::{Reading, Row, Writing, params};
 use super::{Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Refusal};
@@ -39,7 +38,7 @@ impl Reading<'_> {
     pub(super) fn project(&self, id: &ProjectId) -> Result<Option<Project>, StoreError> {
         self.first(
             "SELECT id, tenant, name, created_at, deleted_at FROM projects WHERE id = $1",
-            [id.as_str()],
+            params![id.as_str()],
             project,
         )
     }
@@ -71,7 +70,7 @@ impl Store {
                 reading.all(
                     "SELECT id, tenant, name, created_at, deleted_at FROM projects
                      WHERE tenant = $1 AND deleted_at IS NULL ORDER BY name",
-                    [tenant.as_str()],
+                    params![tenant.as_str()],
                     project,
                 )
             })
@@ -112,7 +111,7 @@ impl Writing<'_> {
         }
         let count = self.one(
             "SELECT count(*) FROM projects WHERE tenant = $1 AND deleted_at IS NULL",
-            [new.tenant.as_str()],
+            params![new.tenant.as_str()],
             column::only,
         )?;
         if let Err(refusal) = authority::may_create_project(named.as_ref(), count, MAX_PROJECTS) {
@@ -146,7 +145,7 @@ impl Writing<'_> {
     /// Gives every tenant that people sign in to the project that older databases lack.
     pub(super) fn add_missing_home_projects(&self, now: u64) -> Result<(), StoreError> {
         let tenants: Vec<TenantId> =
-            self.all("SELECT DISTINCT tenant FROM accounts", [], |row| column::parsed(row, 0))?;
+            self.all("SELECT DISTINCT tenant FROM accounts", params![], |row| column::parsed(row, 0))?;
         for tenant in tenants {
             if self.project(&tenant.home_project())?.is_some() {
                 continue;
@@ -180,7 +179,7 @@ impl Writing<'_> {
     }
 }
 
-fn project(row: &Row<'_>) -> rusqlite::Result<Project> {
+fn project(row: &Row<'_>) -> Result<Project, StoreError> {
     Ok(Project {
         id: column::parsed(row, 0)?,
         tenant: column::parsed(row, 1)?,

@@ -1,9 +1,8 @@
 //! Relays and the tokens by which new ones join.
 
 use mytunnel_keys::id::{PublicKey, Serial};
-use rusqlite::params;
 
-use super::sql::Writing;
+use super::sql::{Writing, params};
 use super::{KeyKind, KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Refusal};
@@ -47,10 +46,10 @@ impl Store {
     ) -> Result<Result<(), Refusal>, StoreError> {
         self.engine
             .write(move |writing| {
-                writing.change("DELETE FROM join_tokens WHERE expires_at <= $1", [now])?;
+                writing.change("DELETE FROM join_tokens WHERE expires_at <= $1", params![now])?;
                 let open: u64 = writing.one(
                     "SELECT count(*) FROM join_tokens WHERE used_by IS NULL",
-                    [],
+                    params![],
                     column::only,
                 )?;
                 if open >= MAX_OPEN_TOKENS {
@@ -146,7 +145,7 @@ impl Store {
                 reading.all(
                     "SELECT r.serial, k.subject, r.addrs, r.seen_at, k.not_after FROM relays r JOIN keys k ON k.serial = r.serial
                      WHERE k.revoked_at IS NULL ORDER BY k.issued_at, r.serial",
-                    [],
+                    params![],
                     |row| {
                         Ok(RelayRow {
                             serial: column::serial(row, 0)?,

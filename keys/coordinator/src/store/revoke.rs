@@ -5,9 +5,8 @@
 
 use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId, TunnelName};
-use rusqlite::params;
 
-use super::sql::{Reading, Writing};
+use super::sql::{Reading, Writing, params};
 use super::{FeedSigner, KeyKind, KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, Refusal};
@@ -123,7 +122,7 @@ impl Writing<'_> {
         let (masters, children) =
             (self.standing_in(id, KeyKind::Master, now)?, self.standing_in(id, KeyKind::Child, now)?);
         self.change("UPDATE projects SET deleted_at = $1 WHERE id = $2", params![now, id.as_str()])?;
-        self.change("DELETE FROM tunnels WHERE project = $1", [id.as_str()])?;
+        self.change("DELETE FROM tunnels WHERE project = $1", params![id.as_str()])?;
         let mut changes =
             vec![Change::RevokeProject { project: id.clone(), until: now + authority::PROJECT_LIFE }];
         changes.extend(self.drop_names(id)?.into_iter().map(|name| Change::NameFreed { name }));
@@ -151,7 +150,7 @@ impl Writing<'_> {
     }
 
     fn drop_names(&self, project: &ProjectId) -> Result<Vec<TunnelName>, StoreError> {
-        self.all("DELETE FROM names WHERE project = $1 RETURNING name", [project.as_str()], |row| {
+        self.all("DELETE FROM names WHERE project = $1 RETURNING name", params![project.as_str()], |row| {
             column::parsed(row, 0)
         })
     }
@@ -196,7 +195,9 @@ pub(super) fn in_force(reading: &Reading<'_>, now: u64) -> Result<Vec<Change>, S
 impl Writing<'_> {
     fn key_by_nonce(&self, nonce: &str) -> Result<Option<KeyRow>, StoreError> {
         let serial: Option<Serial> =
-            self.first("SELECT serial FROM keys WHERE nonce = $1", [nonce], |row| column::serial(row, 0))?;
+            self.first("SELECT serial FROM keys WHERE nonce = $1", params![nonce], |row| {
+                column::serial(row, 0)
+            })?;
         match serial {
             Some(serial) => self.key(&serial),
             None => Ok(None),

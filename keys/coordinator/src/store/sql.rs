@@ -1,15 +1,26 @@
 //! The narrow door to the database engine.
 //!
-//! The operations in this directory speak SQL through [`Reading`] and [`Writing`] only. Their texts use
-//! `$1..$n` in order of first appearance (the order in which SQLite numbers them), so that PostgreSQL can run
-//! them as they stand.
+//! The operations in this directory speak SQL through [`Reading`] and [`Writing`] only, bind parameters with
+//! [`params!`] and read columns from a [`Row`]. Their texts use `$1..$n` in order of first appearance (the order in
+//! which SQLite numbers them), so that PostgreSQL can run them as they stand.
+
+mod value;
 
 use std::cell::RefCell;
 use std::ops::Deref;
 
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use rusqlite::{CachedStatement, Connection};
 
+pub(super) use self::value::{FromCell, Row, ToValue, Value};
 use super::StoreError;
+
+/// Parameters of a SQL text, in their order.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => {
+        &[$($crate::store::sql::ToValue::to_value(&$value)),*]
+    };
+}
+pub(super) use params;
 
 /// Access to one consistent view of the database.
 pub(crate) struct Reading<'c> {
@@ -26,34 +37,41 @@ impl<'c> Reading<'c> {
     pub(super) fn first<T>(
         &self,
         sql: &str,
-        params: impl Params,
-        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+        params: &[Value],
+        read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let mut statement = self.note(self.connection.prepare_cached(sql))?;
-        self.note(statement.query_row(params, read).optional())
+        let mut statement = self.bound(sql, params)?;
+        let mut rows = statement.raw_query();
+        match self.note(rows.next())? {
+            Some(row) => read(&Row::of(row)).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The row that must be there.
     pub(super) fn one<T>(
         &self,
         sql: &str,
-        params: impl Params,
-        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+        params: &[Value],
+        read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut statement = self.note(self.connection.prepare_cached(sql))?;
-        self.note(statement.query_row(params, read))
+        self.first(sql, params, read)?.ok_or(StoreError::Malformed("row, which should be there,"))
     }
 
     /// Every row.
     pub(super) fn all<T>(
         &self,
         sql: &str,
-        params: impl Params,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        params: &[Value],
+        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut statement = self.note(self.connection.prepare_cached(sql))?;
-        let rows = self.note(statement.query_map(params, read))?;
-        self.note(rows.collect())
+        let mut statement = self.bound(sql, params)?;
+        let mut rows = statement.raw_query();
+        let mut found = Vec::new();
+        while let Some(row) = self.note(rows.next())? {
+            found.push(read(&Row::of(row))?);
+        }
+        Ok(found)
     }
 
     /// Steers transactions.
@@ -70,6 +88,19 @@ impl<'c> Reading<'c> {
     /// The error behind a transaction that the engine undid by itself.
     pub(super) fn last_fault(&self) -> StoreError {
         self.fault.take().unwrap_or(StoreError::Closed)
+    }
+
+    fn bound(&self, sql: &str, params: &[Value]) -> Result<CachedStatement<'c>, StoreError> {
+        let mut statement = self.note(self.connection.prepare_cached(sql))?;
+        let expected = statement.parameter_count();
+        if expected != params.len() {
+            let found = params.len();
+            return self.note(Err(rusqlite::Error::InvalidParameterCount(found, expected)));
+        }
+        for (index, value) in params.iter().enumerate() {
+            self.note(statement.raw_bind_parameter(index + 1, value))?;
+        }
+        Ok(statement)
     }
 
     fn note<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -90,9 +121,9 @@ impl<'c> Writing<'c> {
     }
 
     /// Changes rows; answers how many.
-    pub(super) fn change(&self, sql: &str, params: impl Params) -> Result<usize, StoreError> {
-        let mut statement = self.note(self.connection.prepare_cached(sql))?;
-        self.note(statement.execute(params))
+    pub(super) fn change(&self, sql: &str, params: &[Value]) -> Result<usize, StoreError> {
+        let mut statement = self.bound(sql, params)?;
+        self.note(statement.raw_execute())
     }
 }
 

@@ -4,12 +4,13 @@ mod older;
 
 use tokio::task::JoinSet;
 
+use super::sql::params;
 use super::*;
 
 impl Store {
     /// Sets something of the connection that writes.
     pub(crate) async fn pragma(&self, sql: &'static str) -> Result<(), StoreError> {
-        self.engine.write(move |writing| writing.first(sql, [], |_| Ok(())).map(drop)).await
+        self.engine.write(move |writing| writing.first(sql, params![], |_| Ok(())).map(drop)).await
     }
 }
 
@@ -73,7 +74,7 @@ async fn a_reader_cannot_write() {
     let (_place, [file, _]) = both();
     let refused: Result<(), StoreError> = file
         .engine
-        .read(|reading| reading.first("DELETE FROM meta RETURNING name", [], |_| Ok(())).map(drop))
+        .read(|reading| reading.first("DELETE FROM meta RETURNING name", params![], |_| Ok(())).map(drop))
         .await;
     assert!(matches!(refused, Err(StoreError::ReadOnly)), "{refused:?}");
 }
@@ -87,7 +88,7 @@ async fn a_full_disk_loses_nothing_and_heals() {
         let limit = |pages: u32| {
             engine.write(move |writing| {
                 let sql = format!("PRAGMA max_page_count = {pages}");
-                writing.one(&sql, [], |_| Ok(()))
+                writing.one(&sql, params![], |_| Ok(()))
             })
         };
         limit(60).await.unwrap();
@@ -115,7 +116,7 @@ async fn when_the_disk_fills_nobody_in_the_transaction_is_told_a_lie() {
     let (_place, [file, _]) = both();
     let engine = Arc::new(file.engine);
     let limited: Result<(), StoreError> =
-        engine.write(|writing| writing.one("PRAGMA max_page_count = 80", [], |_| Ok(()))).await;
+        engine.write(|writing| writing.one("PRAGMA max_page_count = 80", params![], |_| Ok(()))).await;
     limited.unwrap();
     let mut tasks = JoinSet::new();
     for number in 0..200_u32 {
@@ -181,6 +182,7 @@ fn sql_parameters_are_numbered_in_order_of_appearance() {
         include_str!("projects.rs"),
         include_str!("relays.rs"),
         include_str!("revoke.rs"),
+        include_str!("sql.rs"),
         include_str!("tunnels.rs"),
     ];
     let mut texts = 0;

@@ -5,9 +5,8 @@
 
 use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelId, TunnelKind, TunnelName};
-use rusqlite::{Row, params};
 
-use super::sql::Writing;
+use super::sql::{Row, Writing, params};
 use super::{KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, REVOKED_GRACE};
@@ -102,7 +101,7 @@ impl Store {
                      LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name
                      LEFT JOIN keys k ON k.serial = t.serial
                      WHERE coalesce(t.seen_at, n.created_at) < $2 LIMIT 500",
-                    [ended_before, before],
+                    params![ended_before, before],
                     |row| {
                         Ok(UnusedName {
                             name: column::parsed(row, 0)?,
@@ -155,7 +154,7 @@ impl Writing<'_> {
         }
         let last: Option<(Serial, u64)> = self.first(
             "SELECT serial, seen_at FROM tunnels WHERE id = $1",
-            [up.tunnel.to_string()],
+            params![up.tunnel.to_string()],
             |row| Ok((column::serial(row, 0)?, row.get(1)?)),
         )?;
         self.change(
@@ -203,14 +202,17 @@ impl Writing<'_> {
 
     fn claim(&self, up: &Up, now: u64) -> Result<Claim, StoreError> {
         let owner: Option<ProjectId> =
-            self.first("SELECT project FROM names WHERE name = $1", [up.name.as_str()], |row| {
+            self.first("SELECT project FROM names WHERE name = $1", params![up.name.as_str()], |row| {
                 column::parsed(row, 0)
             })?;
         if let Some(owner) = owner {
             return Ok(if owner == up.project { Claim::Owned } else { Claim::Taken });
         }
-        let count: u64 =
-            self.one("SELECT count(*) FROM names WHERE project = $1", [up.project.as_str()], column::only)?;
+        let count: u64 = self.one(
+            "SELECT count(*) FROM names WHERE project = $1",
+            params![up.project.as_str()],
+            column::only,
+        )?;
         if count >= MAX_NAMES {
             return Ok(Claim::TooMany);
         }
@@ -229,7 +231,7 @@ enum Claim {
     TooMany,
 }
 
-fn tunnel(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
+fn tunnel(row: &Row<'_>) -> Result<TunnelRow, StoreError> {
     Ok(TunnelRow {
         id: column::parsed(row, 0)?,
         name: column::parsed(row, 1)?,

@@ -57,7 +57,7 @@ async fn a_tenant_of_the_first_version_gets_its_own_project() {
     let log: Vec<(u64, String, String)> = store
         .engine
         .read(|reading| {
-            reading.all("SELECT at, act, subject FROM audit ORDER BY seq", [], |row| {
+            reading.all("SELECT at, act, subject FROM audit ORDER BY seq", &[], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
         })
