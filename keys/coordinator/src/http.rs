@@ -9,10 +9,12 @@ mod system;
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{get, post};
 
@@ -65,12 +67,24 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/openapi.json", get(system::description))
         .route("/healthz", get(system::alive))
         .route("/readyz", get(system::ready))
+        .route("/metrics", get(system::metrics))
         .fallback(async || ApiError::Http(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {
             ApiError::Http(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
         })
         .layer(map_response(keep_private))
+        .layer(from_fn_with_state(app.clone(), count))
         .with_state(app)
+}
+
+/// Counts what is answered, by the route and not by what was asked.
+async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let (method, begun) = (request.method().clone(), Instant::now());
+    let response = next.run(request).await;
+    let route = route.as_ref().map(MatchedPath::as_str);
+    app.metrics.answered(route, method.as_str(), response.status().as_u16(), begun.elapsed());
+    response
 }
 
 /// Answers are for the one who asked: no cache keeps them, no page frames or guesses at them.

@@ -20,6 +20,7 @@ mod feed;
 mod http;
 mod issuer;
 mod live;
+mod metrics;
 mod random;
 mod relays;
 mod replays;

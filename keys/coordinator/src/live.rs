@@ -59,6 +59,11 @@ impl Live {
         self.by_key.get(key).copied().unwrap_or(0)
     }
 
+    /// Tunnels that are up.
+    pub(crate) fn len(&self) -> usize {
+        self.by_tunnel.len()
+    }
+
     /// Is it up anywhere?
     pub(crate) fn is_up(&self, tunnel: &TunnelId) -> bool {
         self.by_tunnel.contains_key(tunnel)

@@ -17,6 +17,7 @@ use crate::authority::Refusal;
 use crate::config::{Clock, Endpoints, Limits};
 use crate::feed::{Ask, Followers};
 use crate::issuer::Issuer;
+use crate::metrics::{Metrics, Reading};
 use crate::replays::Replays;
 use crate::sketch::{Limit, Sketch};
 use crate::store::{KeyRow, Store};
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     replays: Mutex<Replays>,
     refusals: Mutex<[Sketch; 2]>,
     setup_code: Mutex<Option<Zeroizing<String>>>,
+    pub(crate) metrics: Metrics,
 }
 
 /// Where the outside finds things.
@@ -82,6 +84,7 @@ impl Shared {
             replays: Mutex::default(),
             refusals: Mutex::new([Sketch::new(REFUSALS), Sketch::new(ALL_REFUSALS)]),
             setup_code: Mutex::new(setup_code.map(Zeroizing::new)),
+            metrics: Metrics::new(),
         }
     }
 
@@ -108,6 +111,20 @@ impl Shared {
 
     pub(crate) fn forget_setup_code(&self) {
         *lock(&self.setup_code) = None;
+    }
+
+    /// What an operator watches, as a scraper reads it.
+    pub(crate) fn metrics_text(&self) -> String {
+        let head = *self.store.head().borrow();
+        let (relays, slowest) = self.followers.progress();
+        self.metrics.text(Reading {
+            relays,
+            behind: slowest.map_or(0, |epoch| head.feed.epoch.saturating_sub(epoch)),
+            tunnels: self.followers.live().len(),
+            feed_epoch: head.feed.epoch,
+            audit_entries: head.audit_seq,
+            writes_waiting: self.store.writes_waiting(),
+        })
     }
 
     /// Writes a refusal into the audit log, unless its actor has filled its share of it.

@@ -155,6 +155,11 @@ impl Store {
         self.engine.head()
     }
 
+    /// Operations that wait for the writer.
+    pub(crate) fn writes_waiting(&self) -> usize {
+        self.engine.writes_waiting()
+    }
+
     /// Does what was asked for, then closes the database. Later operations fail.
     pub(crate) async fn close(&self) {
         let engine = self.engine.clone();

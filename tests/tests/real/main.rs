@@ -6,6 +6,7 @@ mod browser;
 mod clock;
 mod curl;
 mod git;
+mod openapi;
 
 use std::path::Path;
 

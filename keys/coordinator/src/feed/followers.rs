@@ -136,6 +136,14 @@ impl Followers {
         self.lock().values().filter(|follower| follower.gone_since.is_none()).count()
     }
 
+    /// How many relays follow at this moment, and the epoch by which the slowest of them acts.
+    pub(crate) fn progress(&self) -> (usize, Option<u64>) {
+        let relays = self.lock();
+        let following = relays.values().filter(|follower| follower.gone_since.is_none());
+        let epochs: Vec<u64> = following.map(|follower| *follower.applied.borrow()).collect();
+        (epochs.len(), epochs.into_iter().min())
+    }
+
     /// Waits until every connected relay acts by `epoch`, but not for longer than `limit`, and says who does.
     /// A relay that cannot be heard but may still be serving is named too.
     pub(crate) async fn confirm(&self, epoch: u64, limit: Duration) -> Vec<RelayApplied> {

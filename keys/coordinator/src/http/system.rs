@@ -1,18 +1,21 @@
 //! The audit log, bootstrap, and signs of life.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use mytunnel_keys::api::{AuditLog, Bootstrap};
 use serde_json::{Value, json};
 
-use super::call::{Call, Params};
+use super::call::{Call, ClientAddress, Params};
 use super::{ApiError, App};
 use crate::audit::{AuditQuery, Verdict};
+use crate::metrics;
 
 /// The description of this API, OpenAPI 3.1.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
+/// By these a proxy says that it asks for somebody else.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
 pub(super) async fn description() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
@@ -46,4 +49,15 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Value>, ApiErro
     }
     app.store.lacks_owner().await?;
     Ok(Json(json!({"status": "ready"})))
+}
+
+/// What an operator watches: for this machine, and for owners from anywhere.
+pub(super) async fn metrics(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let from = request.extensions().get::<ClientAddress>().map(|address| address.0);
+    let forwarded = request.headers().keys().any(|name| FORWARDED.contains(&name.as_str()));
+    if !metrics::is_local(from, forwarded) {
+        let call = Call::<()>::from_request(request, &app).await?;
+        app.operator(&call.caller, "read the metrics")?;
+    }
+    Ok(([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], app.metrics_text()).into_response())
 }

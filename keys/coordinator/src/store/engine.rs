@@ -144,6 +144,11 @@ impl Engine {
         self.head.clone()
     }
 
+    /// Operations in the queue of the writer.
+    pub(super) fn writes_waiting(&self) -> usize {
+        self.queue(|queues| Some(queues.writer.max_capacity() - queues.writer.capacity())).unwrap_or(0)
+    }
+
     /// Runs `operation` in a transaction and answers once it is on the disk. An error undoes the operation and
     /// nothing else.
     pub(super) async fn write<T, E, F>(&self, operation: F) -> Result<T, E>

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use mytunnel_coordinator::ClientAddress;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::Serial;
 use mytunnel_keys::proof;
@@ -62,6 +63,30 @@ async fn signs_of_life_need_no_credential() {
     }
     let known = lab.call(By::Nobody, "GET", "/api/v1/bootstrap", Value::Null).await.ok();
     assert_eq!((&known["cluster"], &known["relays"]), (&json!("localhost"), &json!([])));
+}
+
+#[tokio::test]
+async fn metrics_are_for_the_machine_itself_and_for_owners() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let ask = async |from: Option<&str>, forwarded: bool, by: By<'_>| {
+        let mut request = lab.request(by, "GET", "/metrics", Vec::new());
+        if let Some(from) = from {
+            request.extensions_mut().insert(ClientAddress(from.parse().unwrap()));
+        }
+        if forwarded {
+            request.headers_mut().insert("x-forwarded-for", "127.0.0.1".parse().unwrap());
+        }
+        lab.send(request).await
+    };
+    let text = ask(Some("127.0.0.1"), false, By::Nobody).await.text();
+    assert!(text.contains("mytunnel_api_requests_total{route=\"/api/v1/projects\""), "{text}");
+    assert!(text.contains("mytunnel_audit_entries ") && text.ends_with("# EOF\n"), "{text}");
+    ask(Some("127.0.0.1"), true, By::Nobody).await.refused(Code::InvalidKey);
+    ask(Some("192.0.2.1"), false, By::Nobody).await.refused(Code::InvalidKey);
+    ask(None, false, By::Nobody).await.refused(Code::InvalidKey);
+    ask(Some("192.0.2.1"), false, By::Key(&house.master)).await.refused(Code::MasterCannotAct);
+    assert!(ask(Some("192.0.2.1"), false, By::Key(&house.device)).await.text().contains("relays_connected"));
 }
 
 #[tokio::test]

@@ -229,6 +229,14 @@ impl Answer {
         serde_json::from_value(self.ok()).unwrap()
     }
 
+    /// The text of a success.
+    #[track_caller]
+    pub(crate) fn text(&self) -> String {
+        let text = String::from_utf8(self.body.to_vec()).unwrap();
+        assert!(self.status.is_success(), "{} {text}", self.status);
+        text
+    }
+
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()

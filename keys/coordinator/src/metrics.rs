@@ -1,0 +1,190 @@
+//! What an operator watches: counts and states in the text form of OpenMetrics
+//! (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
+//!
+//! Requests are counted as they are answered, under the route they matched and never under what a stranger typed.
+//! Everything else is read at the moment of the scrape from whoever owns it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds of the classes of time, in seconds: a read of the store takes under a millisecond, a password some
+/// forty, and a change of rights waits two seconds for relays at the most.
+const SECONDS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// The media type of [`Metrics::text`].
+pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    route: String,
+    method: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+/// The state of the coordinator at the moment of a scrape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Relays that follow the feed.
+    pub(crate) relays: usize,
+    /// Changes that the slowest of them has not acted by yet.
+    pub(crate) behind: u64,
+    /// Tunnels that are up.
+    pub(crate) tunnels: usize,
+    pub(crate) feed_epoch: u64,
+    pub(crate) audit_entries: u64,
+    /// Operations that wait for the store's writer.
+    pub(crate) writes_waiting: usize,
+}
+
+/// The counters, and the form in which they are told.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Answered, Counter>,
+    seconds: Family<Route, Histogram, fn() -> Histogram>,
+    relays: Gauge,
+    behind: Gauge<u64, AtomicU64>,
+    tunnels: Gauge,
+    feed_epoch: Gauge<u64, AtomicU64>,
+    audit_entries: Gauge<u64, AtomicU64>,
+    writes_waiting: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("mytunnel");
+        let requests = Family::default();
+        registry.register("api_requests", "Requests to the API that were answered", requests.clone());
+        let seconds = Family::new_with_constructor(class as fn() -> Histogram);
+        registry.register("api_request_seconds", "Time to an answer's head", seconds.clone());
+        let relays = Gauge::default();
+        registry.register("relays_connected", "Relays that follow the feed", relays.clone());
+        let behind = Gauge::default();
+        registry.register("relays_behind", "Changes that the slowest relay lacks", behind.clone());
+        let tunnels = Gauge::default();
+        registry.register("tunnels_up", "Tunnels that are up, as the relays say", tunnels.clone());
+        let feed_epoch = Gauge::default();
+        registry.register("feed_epoch", "Number of the feed's last change", feed_epoch.clone());
+        let audit_entries = Gauge::default();
+        registry.register("audit_entries", "Rows of the audit log", audit_entries.clone());
+        let writes_waiting = Gauge::default();
+        let waiting = "Operations that wait for the store's writer";
+        registry.register("store_writes_waiting", waiting, writes_waiting.clone());
+        Self {
+            registry,
+            requests,
+            seconds,
+            relays,
+            behind,
+            tunnels,
+            feed_epoch,
+            audit_entries,
+            writes_waiting,
+        }
+    }
+
+    /// Counts an answer. `route` is the pattern that matched; what matched none has none.
+    pub(crate) fn answered(&self, route: Option<&str>, method: &str, status: u16, took: Duration) {
+        let route = route.unwrap_or("none").to_owned();
+        // A stranger may invent methods.
+        let method = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+            .into_iter()
+            .find(|known| *known == method)
+            .unwrap_or("other");
+        self.seconds.get_or_create(&Route { route: route.clone() }).observe(took.as_secs_f64());
+        self.requests.get_or_create(&Answered { route, method, status }).inc();
+    }
+
+    /// Everything, as a scraper reads it.
+    pub(crate) fn text(&self, now: Reading) -> String {
+        self.relays.set(whole(now.relays));
+        self.behind.set(now.behind);
+        self.tunnels.set(whole(now.tunnels));
+        self.feed_epoch.set(now.feed_epoch);
+        self.audit_entries.set(now.audit_entries);
+        self.writes_waiting.set(whole(now.writes_waiting));
+        let mut told = String::with_capacity(8 * 1024);
+        if text::encode(&mut told, &self.registry).is_err() {
+            // A `String` takes all that is written to it; an encoder that fails leaves half a page.
+            told.clear();
+            let _ = writeln!(told, "# EOF");
+        }
+        told
+    }
+}
+
+/// May a scrape come from there without a credential? From this machine, unless a proxy on it brings it for somebody.
+pub(crate) fn is_local(from: Option<IpAddr>, forwarded: bool) -> bool {
+    from.is_some_and(|from| from.to_canonical().is_loopback()) && !forwarded
+}
+
+fn class() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Reading =
+        Reading { relays: 2, behind: 1, tunnels: 3, feed_epoch: 40, audit_entries: 50, writes_waiting: 0 };
+
+    #[test]
+    fn what_is_told_is_what_happened() {
+        let metrics = Metrics::new();
+        metrics.answered(Some("/api/v1/mint"), "POST", 200, Duration::from_millis(3));
+        metrics.answered(Some("/api/v1/mint"), "POST", 200, Duration::from_millis(30));
+        let told = metrics.text(NOW);
+        for line in [
+            r#"mytunnel_api_requests_total{route="/api/v1/mint",method="POST",status="200"} 2"#,
+            r#"mytunnel_api_request_seconds_bucket{le="0.005",route="/api/v1/mint"} 1"#,
+            r#"mytunnel_api_request_seconds_count{route="/api/v1/mint"} 2"#,
+            "mytunnel_relays_connected 2",
+            "mytunnel_relays_behind 1",
+            "mytunnel_tunnels_up 3",
+            "mytunnel_feed_epoch 40",
+            "mytunnel_audit_entries 50",
+            "# EOF",
+        ] {
+            assert!(told.lines().any(|found| found == line), "{line} is missing in\n{told}");
+        }
+    }
+
+    #[test]
+    fn strangers_do_not_choose_the_labels() {
+        let metrics = Metrics::new();
+        for number in 0..100 {
+            metrics.answered(None, &format!("M{number}"), 404, Duration::ZERO);
+        }
+        let told = metrics.text(NOW);
+        let lines = told.lines().filter(|line| line.starts_with("mytunnel_api_requests_total")).count();
+        assert_eq!(lines, 1, "{told}");
+    }
+
+    #[test]
+    fn only_this_machine_needs_no_credential() {
+        let address = |text: &str| Some(text.parse().unwrap());
+        assert!(is_local(address("127.0.0.1"), false) && is_local(address("::1"), false));
+        assert!(is_local(address("::ffff:127.0.0.1"), false));
+        assert!(!is_local(address("127.0.0.1"), true), "a proxy on this machine speaks for somebody else");
+        assert!(!is_local(address("192.0.2.1"), false) && !is_local(None, false));
+    }
+}
