@@ -11,6 +11,7 @@
 
 mod change;
 mod frame;
+mod gate;
 mod reader;
 mod report;
 #[cfg(feature = "issue")]
@@ -23,6 +24,7 @@ pub use self::writer::{FeedKey, FeedWriter};
 pub use self::{
     change::Change,
     frame::MAX_FRAME,
+    gate::{BasicGate, Gates, SignInGate},
     reader::{Accepted, FeedError, FeedReader},
     report::{Report, Subscribe},
 };

@@ -1,7 +1,7 @@
 //! What a key, a certificate and a proof are: pure types and checks.
 //!
 //! Nothing in here reads a clock, a socket or a random source: time comes in as seconds of the Unix epoch, randomness
-//! as bytes. What has been checked is a type that only the check can make.
+//! as bytes; only a [`sketch`] has its hashes keyed by the standard library. What has been checked is a type that only the check can make.
 
 pub mod api;
 mod bytes;
@@ -14,6 +14,7 @@ pub mod id;
 pub mod proof;
 pub mod revocation;
 pub mod secret;
+pub mod sketch;
 #[cfg(test)]
 #[cfg(feature = "issue")]
 mod testing;

@@ -32,7 +32,11 @@ impl RevocationSet {
             Change::RevokeTree { serial, until } => remember(&mut self.trees, *serial, *until),
             Change::Revoke { serial, until } => remember(&mut self.serials, *serial, *until),
             Change::RevokeProject { project, until } => remember(&mut self.projects, project.clone(), *until),
-            Change::Name { .. } | Change::NameFreed { .. } | Change::Trust { .. } => false,
+            Change::Name { .. }
+            | Change::NameFreed { .. }
+            | Change::Trust { .. }
+            | Change::Gates { .. }
+            | Change::Close { .. } => false,
         }
     }
 

@@ -26,6 +26,7 @@ mod tunnels;
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -33,8 +34,8 @@ use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::public_key;
 use mytunnel_keys::{
     error::Code,
-    feed::Report,
-    id::{ProjectId, PublicKey, TunnelName},
+    feed::{Gates, Report},
+    id::{ProjectId, PublicKey, TunnelId, TunnelName},
     revocation::RevocationSet,
     trust::Trust,
     wire::{ToNode, ToRelay},
@@ -108,8 +109,10 @@ pub(crate) enum Command {
     Admit { connection: ConnectionId, peer: PeerId, pass: Pass },
     /// One admission of the peer is over.
     Dismiss { peer: PeerId },
-    /// Visitors of the name go to this connection.
-    Route(Registration),
+    /// Visitors of the name go to this connection, once they have passed these gates.
+    Route(Registration, Option<Arc<Gates>>),
+    /// Visitors of the name have to pass these gates from here on.
+    Gate { name: TunnelName, gates: Option<Arc<Gates>> },
     /// Visitors of the name go nowhere; cut what is in flight.
     Unroute { name: TunnelName },
     /// Whoever served the name has lost the right to: its visitors need not wait.
@@ -136,6 +139,10 @@ pub(crate) struct Admission {
     revoked: RevocationSet,
     /// Whose the names are that exist, by the feed.
     names: HashMap<TunnelName, ProjectId>,
+    /// The gates of tunnels that have any, live or not.
+    gates: HashMap<TunnelId, Arc<Gates>>,
+    /// Era and epoch of the last news.
+    reached: (u64, u64),
     settling: Settling,
     freshness: Freshness,
     strangers: HashMap<ConnectionId, Stranger>,
@@ -165,6 +172,8 @@ impl Admission {
             trust,
             revoked: RevocationSet::default(),
             names: HashMap::new(),
+            gates: HashMap::new(),
+            reached: (0, 0),
             freshness: Freshness::default(),
             strangers: HashMap::new(),
             registry: Registry::default(),

@@ -51,8 +51,8 @@ pub use self::{
     listener::{Https, IngressConfig, IngressError, serve},
     proxies::{ProxyNetwork, ProxyNetworkError, TrustedProxies},
 };
-pub(crate) use self::{pool::Pool, seats::Seats, upstream::Upstream};
-use crate::route::Routes;
+pub(crate) use self::{limits::owner, pool::Pool, seats::Seats, upstream::Upstream};
+use crate::{gate::Gatekeeper, route::Routes};
 
 /// The body of an answer of the console.
 pub type ConsoleBody = http_body_util::combinators::BoxBody<bytes::Bytes, BodyError>;
@@ -69,6 +69,7 @@ pub type ConsoleService =
 /// What every visitor's connection needs.
 struct Shared {
     routes: Routes,
+    gates: Gatekeeper,
     domain: Box<str>,
     console: Box<str>,
     console_service: Option<ConsoleService>,
@@ -88,6 +89,6 @@ impl std::fmt::Debug for Shared {
 }
 
 /// A lock of a leaf: what it guards stays consistent at every point where a holder could panic.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

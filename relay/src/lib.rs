@@ -12,6 +12,7 @@ mod circuits;
 mod driver;
 mod feed;
 mod feed_client;
+mod gate;
 pub mod ingress;
 mod lanes;
 pub mod local_ca;

@@ -54,6 +54,8 @@ pub(crate) struct Registration {
     pub(crate) connection: ConnectionId,
     /// Tells a reconnect of one process from a second process with the same key.
     pub(crate) instance: [u8; 16],
+    /// Era and epoch that the relay's knowledge had reached.
+    pub(crate) since: (u64, u64),
 }
 
 /// A session that is over, with what was live in it.

@@ -19,7 +19,10 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use mytunnel_keys::id::{ProjectId, TunnelId, TunnelKind, TunnelName};
+use mytunnel_keys::{
+    feed::Gates,
+    id::{ProjectId, TunnelId, TunnelKind, TunnelName},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Notify,
@@ -78,6 +81,7 @@ pub struct Tunnel {
     project: ProjectId,
     kind: TunnelKind,
     source: Arc<dyn PipeSource>,
+    gates: RwLock<Option<Arc<Gates>>>,
     closed: CancellationToken,
     traffic: Traffic,
     seats: Seats,
@@ -99,11 +103,18 @@ impl Tunnel {
             project,
             kind,
             source,
+            gates: RwLock::default(),
             closed: CancellationToken::new(),
             traffic: Traffic::default(),
             seats: Seats::default(),
             pool: Pool::default(),
         }
+    }
+
+    /// The same tunnel behind gates.
+    #[must_use]
+    pub fn gated(self, gates: Option<Arc<Gates>>) -> Self {
+        Self { gates: RwLock::new(gates), ..self }
     }
 
     /// The tunnel's id, the same after every reconnect.
@@ -129,6 +140,26 @@ impl Tunnel {
     /// The way to the node.
     pub fn source(&self) -> &dyn PipeSource {
         &*self.source
+    }
+
+    /// What visitors have to pass; nothing for an open tunnel.
+    pub fn gates(&self) -> Option<Arc<Gates>> {
+        self.gates.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other gates before the tunnel. Whoever came in without having passed them is cut off: requests in flight
+    /// and upgraded connections.
+    pub fn set_gates(&self, gates: Option<Arc<Gates>>) {
+        let changed = {
+            let mut held = self.gates.write().unwrap_or_else(PoisonError::into_inner);
+            let changed = *held != gates;
+            held.clone_from(&gates);
+            changed
+        };
+        // In this order: whoever takes a seat later looks at the new gates first.
+        if changed && gates.is_some() {
+            self.seats.cut();
+        }
     }
 
     /// Cuts every request, upgrade and pooled pipe of this tunnel, now, and for good. Visitors are treated as those

@@ -11,6 +11,8 @@ mod bodies;
 mod closing;
 #[path = "ingress/framing.rs"]
 mod framing;
+#[path = "ingress/gates.rs"]
+mod gates;
 #[path = "ingress/pooling.rs"]
 mod pooling;
 #[path = "ingress/proxies.rs"]

@@ -25,8 +25,9 @@ mod random;
 mod relays;
 mod replays;
 mod shared;
-mod sketch;
 mod store;
+
+use mytunnel_keys::sketch;
 
 pub use self::{
     config::{Clock, Config, Endpoints, Limits, StoreConfig},

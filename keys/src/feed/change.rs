@@ -2,9 +2,10 @@
 
 use ciborium::Value;
 
+use super::Gates;
 use crate::{
     cbor::{self, FieldError},
-    id::{ProjectId, Serial, TunnelName},
+    id::{ProjectId, Serial, TunnelId, TunnelName},
 };
 
 /// Label of the changes in a frame, which errors name.
@@ -52,6 +53,21 @@ pub enum Change {
         /// Its signed bytes.
         bundle: Vec<u8>,
     },
+    /// A tunnel has these gates from here on, in place of those before.
+    Gates {
+        /// The tunnel, which need not be live.
+        tunnel: TunnelId,
+        /// All of its gates.
+        gates: Gates,
+    },
+    /// A tunnel is to end where it was registered by a relay that knew less than this epoch. Its node may register it
+    /// again.
+    Close {
+        /// The tunnel.
+        tunnel: TunnelId,
+        /// The epoch in which it was closed.
+        epoch: u64,
+    },
 }
 
 impl Change {
@@ -66,13 +82,21 @@ impl Change {
             Self::Name { name, project } => vec![4.into(), name.as_str().into(), project.as_str().into()],
             Self::NameFreed { name } => vec![5.into(), name.as_str().into()],
             Self::Trust { bundle } => vec![6.into(), bundle.as_slice().into()],
+            Self::Gates { tunnel, gates } => {
+                vec![7.into(), tunnel.as_bytes().as_slice().into(), gates.write()]
+            }
+            Self::Close { tunnel, epoch } => {
+                vec![8.into(), tunnel.as_bytes().as_slice().into(), (*epoch).into()]
+            }
         })
     }
 
     /// A change of a kind that this version does not know may take rights away, so that it is refused.
     pub(super) fn read(value: &Value) -> Option<Self> {
         let parts = value.as_array()?;
-        let serial = |value: &Value| Some(Serial::from_bytes(value.as_bytes()?.as_slice().try_into().ok()?));
+        let bytes = |value: &Value| value.as_bytes()?.as_slice().try_into().ok();
+        let serial = |value: &Value| bytes(value).map(Serial::from_bytes);
+        let tunnel = |value: &Value| bytes(value).map(TunnelId::from_bytes);
         Some(match (number(parts.first()?)?, &parts[1..]) {
             (1, [key, until]) => Self::RevokeTree { serial: serial(key)?, until: number(until)? },
             (2, [key, until]) => Self::Revoke { serial: serial(key)?, until: number(until)? },
@@ -82,6 +106,8 @@ impl Change {
             (4, [name, project]) => Self::Name { name: cbor::text(name)?, project: cbor::text(project)? },
             (5, [name]) => Self::NameFreed { name: cbor::text(name)? },
             (6, [bundle]) => Self::Trust { bundle: bundle.as_bytes()?.clone() },
+            (7, [id, gates]) => Self::Gates { tunnel: tunnel(id)?, gates: Gates::read(gates)? },
+            (8, [id, epoch]) => Self::Close { tunnel: tunnel(id)?, epoch: number(epoch)? },
             _ => return None,
         })
     }
@@ -95,6 +121,6 @@ pub(super) fn read_all(changes: &[Value]) -> Result<Vec<Change>, FieldError> {
     changes.iter().map(|change| Change::read(change).ok_or(FieldError::Value(CHANGES))).collect()
 }
 
-fn number(value: &Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     value.as_integer()?.try_into().ok()
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     cose,
     cose::EnvelopeError,
-    id::{Kid, Serial, SignatureError},
+    id::{Kid, Serial, SignatureError, TunnelId},
     secret::Seed,
     testing::{NOW, bundle, cluster, feed_seed, root, seed, trust},
     trust::{IssuerEntry, KeyError, KeyUse, TrustBundle, TrustError},
@@ -77,6 +77,15 @@ fn every_change_comes_back_as_it_was() {
         Change::Name { name: "web".parse().unwrap(), project: "proj_a".parse().unwrap() },
         Change::NameFreed { name: "web".parse().unwrap() },
         Change::Trust { bundle: trust().bytes().to_vec() },
+        Change::Gates { tunnel: TunnelId::from_bytes([7; 16]), gates: Gates::default() },
+        Change::Gates {
+            tunnel: TunnelId::from_bytes([8; 16]),
+            gates: Gates {
+                basic: Some(BasicGate { user: "ann".to_owned(), hash: "$h".to_owned(), generation: 9 }),
+                sign_in: None,
+            },
+        },
+        Change::Close { tunnel: TunnelId::from_bytes([9; 16]), epoch: 12 },
     ];
     let Accepted::Delta { changes: back, .. } =
         reader.accept(&writer.delta(changes.clone(), NOW), NOW).unwrap()

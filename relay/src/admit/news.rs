@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -9,8 +10,8 @@ use libp2p::swarm::ConnectionId;
 use mytunnel_keys::{
     certificate,
     error::Code,
-    feed::{Accepted, Change, Position, Report},
-    id::TunnelName,
+    feed::{Accepted, Change, Gates, Position, Report},
+    id::{TunnelId, TunnelName},
     revocation::RevocationSet,
     trust::Trust,
 };
@@ -19,6 +20,7 @@ use super::{
     Admission, Command, Now,
     answer::{closed, goodbye},
 };
+use crate::registry::Registration;
 
 const REVOKED: &str = "the key, its parent or its project was revoked";
 
@@ -36,6 +38,7 @@ impl Admission {
             }
             Accepted::Delta { position, changes } => {
                 self.freshness.renew(now);
+                self.reached = (position.era, position.epoch);
                 let closed = self.apply(&changes, now);
                 self.report(Report::Applied { epoch: position.epoch, closed });
                 self.revoked.prune(now.seconds());
@@ -107,11 +110,17 @@ impl Admission {
     /// Takes a whole state in place of what was known.
     fn replace_state(&mut self, position: Position, changes: &[Change], now: Now) {
         self.revoked = RevocationSet::default();
-        let before: HashSet<_> = std::mem::take(&mut self.names).into_keys().collect();
+        self.reached = (position.era, position.epoch);
+        let names: HashSet<_> = std::mem::take(&mut self.names).into_keys().collect();
+        let gated: HashSet<_> = std::mem::take(&mut self.gates).into_keys().collect();
         let mut closed = self.apply(changes, now);
-        let freed: Vec<_> = before.into_iter().filter(|name| !self.names.contains_key(name)).collect();
-        closed +=
-            self.apply(&freed.into_iter().map(|name| Change::NameFreed { name }).collect::<Vec<_>>(), now);
+        let freed = names.into_iter().filter(|name| !self.names.contains_key(name));
+        let opened = gated.into_iter().filter(|tunnel| !self.gates.contains_key(tunnel));
+        let gone: Vec<_> = freed
+            .map(|name| Change::NameFreed { name })
+            .chain(opened.map(|tunnel| Change::Gates { tunnel, gates: Gates::default() }))
+            .collect();
+        closed += self.apply(&gone, now);
         let live: Vec<_> = self.registry.tunnels().cloned().collect();
         for tunnel in live {
             self.report_up(&tunnel, now);
@@ -123,6 +132,8 @@ impl Admission {
     fn apply(&mut self, changes: &[Change], now: Now) -> u32 {
         let mut sessions = Vec::new();
         let mut ended = Vec::new();
+        let mut gated = HashSet::new();
+        let mut closes = HashMap::new();
         for change in changes {
             self.revoked.apply(change);
             match change {
@@ -152,9 +163,49 @@ impl Admission {
                     ended.push((name.clone(), Code::NotFound, "the tunnel was deleted"));
                 }
                 Change::Trust { .. } => {}
+                Change::Gates { tunnel, gates } => {
+                    self.set_gates(*tunnel, gates);
+                    gated.insert(*tunnel);
+                }
+                Change::Close { tunnel, epoch } => drop(closes.insert(*tunnel, *epoch)),
             }
         }
+        self.gate_live(&gated);
+        for name in self.registered_before(&closes) {
+            ended.push((name, Code::NotFound, "the tunnel was closed by its owner"));
+        }
         self.end_rights(&sessions, Code::KeyRevoked, REVOKED, now) + self.close_tunnels(&ended, now)
+    }
+
+    fn set_gates(&mut self, tunnel: TunnelId, gates: &Gates) {
+        if gates.is_open() {
+            self.gates.remove(&tunnel);
+        } else {
+            self.gates.insert(tunnel, Arc::new(gates.clone()));
+        }
+    }
+
+    /// Puts the gates of these tunnels before those that are live.
+    fn gate_live(&mut self, tunnels: &HashSet<TunnelId>) {
+        if tunnels.is_empty() {
+            return;
+        }
+        let live = self.registry.tunnels().filter(|live| tunnels.contains(&live.id));
+        let gates = |live: &Registration| self.gates.get(&live.id).cloned();
+        let commands: Vec<_> =
+            live.map(|live| Command::Gate { name: live.name.clone(), gates: gates(live) }).collect();
+        self.commands.extend(commands);
+    }
+
+    /// Names of live tunnels that were registered without knowledge of the epoch in which they were closed.
+    fn registered_before(&self, closed: &HashMap<TunnelId, u64>) -> Vec<TunnelName> {
+        if closed.is_empty() {
+            return Vec::new();
+        }
+        let (era, _) = self.reached;
+        let before =
+            |live: &&Registration| closed.get(&live.id).is_some_and(|epoch| live.since < (era, *epoch));
+        self.registry.tunnels().filter(before).map(|live| live.name.clone()).collect()
     }
 
     /// Ends sessions: all their routes first, then the nodes are told. Answers with the number of tunnels that ended.
@@ -200,7 +251,7 @@ impl Admission {
 
     /// A tunnel that ended for its own sake will not be back; one that ended for the relay's sake may.
     fn retire(&mut self, name: &TunnelName, code: Code) {
-        if matches!(code, Code::KeyRevoked | Code::KeyExpired) {
+        if matches!(code, Code::KeyRevoked | Code::KeyExpired | Code::NotFound) {
             self.command(Command::Retire { name: name.clone() });
         }
     }

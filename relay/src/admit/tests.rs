@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test picks out what it looks for")]
 
 mod certificate;
+mod gates;
 mod hello;
 mod news;
 mod tunnels;

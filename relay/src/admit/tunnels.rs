@@ -59,13 +59,22 @@ impl Admission {
         let (serial, expires_at) = (claims.serial, claims.not_after);
         let Request { request, name, kind, instance } = asked;
         let tunnel = TunnelId::derive(self.trust.cluster(), &project, &name);
-        let new =
-            Registration { id: tunnel, name: name.clone(), kind, project, serial, connection, instance };
+        let new = Registration {
+            id: tunnel,
+            name: name.clone(),
+            kind,
+            project,
+            serial,
+            connection,
+            instance,
+            since: self.reached,
+        };
 
         let displaced = self.registry.register(new.clone())?;
         self.tell_displaced(&new, displaced, now);
         self.report_up(&new, now);
-        self.command(Command::Route(new));
+        let gates = self.gates.get(&tunnel).cloned();
+        self.command(Command::Route(new, gates));
         let urls = self.policy.urls.of(&name);
         let message = ToNode::Registered { request, tunnel, name, urls, expires_at };
         self.command(Command::Send { connection, message });

@@ -4,7 +4,7 @@ use std::{mem, sync::Arc};
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::public_key;
-use mytunnel_keys::wire::ToNode;
+use mytunnel_keys::{feed::Gates, wire::ToNode};
 
 use super::{Connection, ControlStream, Driver};
 use crate::{
@@ -18,7 +18,13 @@ impl Driver {
             match command {
                 Command::Admit { connection, peer, pass } => self.admit(connection, peer, pass),
                 Command::Dismiss { peer } => self.around.admitted.remove(&peer),
-                Command::Route(registration) => self.route(registration),
+                Command::Route(registration, gates) => self.route(registration, gates),
+                Command::Gate { name, gates } => {
+                    if let Some(tunnel) = self.tunnels.get(&name) {
+                        tracing::debug!(%name, gated = gates.is_some(), "gates changed");
+                        tunnel.set_gates(gates);
+                    }
+                }
                 Command::Unroute { name } => {
                     if let Some(tunnel) = self.tunnels.remove(&name) {
                         tracing::debug!(%name, "tunnel down");
@@ -42,7 +48,7 @@ impl Driver {
         self.swarm.behaviour_mut().0.strangers.admitted(connection);
     }
 
-    fn route(&mut self, registration: Registration) {
+    fn route(&mut self, registration: Registration, gates: Option<Arc<Gates>>) {
         let Registration { id, name, project, kind, connection, .. } = registration;
         let Some(Connection { peer, opener, places, .. }) = self.connections.get(&connection) else { return };
         // Without such a key it would not have been admitted.
@@ -50,7 +56,9 @@ impl Driver {
         let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
         let pipes = LanesFirst::new(self.around.lanes.admit(id, key), streams);
         tracing::debug!(%connection, %name, "tunnel up");
-        let tunnel = self.around.routes.insert(Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)));
+        // Its gates stand before anybody can find it.
+        let tunnel = Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)).gated(gates);
+        let tunnel = self.around.routes.insert(tunnel);
         self.tunnels.insert(name, tunnel);
     }
 

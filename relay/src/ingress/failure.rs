@@ -11,7 +11,7 @@ use http::{
 };
 use mytunnel_keys::error::Code;
 
-/// Names the failure's [`Code`] in every answer that the relay makes.
+/// Names the failure in every answer that the relay makes: by its [`Code`], or what a gate asks for.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-mytunnel-error");
 
 /// Why a visitor gets an answer from the relay instead of one from the tunnel.
@@ -44,6 +44,14 @@ pub enum Failure {
     TunnelBusy,
     /// The visitor's address has as many requests in flight as it may have.
     VisitorBusy,
+    /// The tunnel asks for a user name and a password, and these were none or the wrong ones.
+    PasswordRequired,
+    /// Too many wrong passwords.
+    TooManyGuesses,
+    /// Too many passwords are being checked.
+    GateBusy,
+    /// The tunnel asks for a sign-in, and the relay offers none.
+    SignInUnavailable,
 }
 
 impl Failure {
@@ -56,14 +64,40 @@ impl Failure {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownName | Self::Ended => StatusCode::NOT_FOUND,
-            Self::Away | Self::TunnelBusy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Away | Self::TunnelBusy | Self::GateBusy | Self::SignInUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::TargetRefused | Self::Broken => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::VisitorBusy => StatusCode::TOO_MANY_REQUESTS,
+            Self::VisitorBusy | Self::TooManyGuesses => StatusCode::TOO_MANY_REQUESTS,
+            Self::PasswordRequired => StatusCode::UNAUTHORIZED,
         }
     }
 
-    /// The code in `x-mytunnel-error`.
+    /// What `x-mytunnel-error` says: the name of a [`Code`], but for what only a gate can say.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PasswordRequired => "PASSWORD_REQUIRED",
+            Self::SignInUnavailable => "SIGN_IN_UNAVAILABLE",
+            Self::BadRequest
+            | Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::MethodNotAllowed
+            | Self::RequestTimeout
+            | Self::UnknownName
+            | Self::Ended
+            | Self::Away
+            | Self::TargetRefused
+            | Self::Broken
+            | Self::Timeout
+            | Self::TunnelBusy
+            | Self::VisitorBusy
+            | Self::TooManyGuesses
+            | Self::GateBusy => self.code().name(),
+        }
+    }
+
+    /// The nearest of the codes that all parts of mytunnel share.
     pub fn code(self) -> Code {
         match self {
             Self::BadRequest
@@ -73,7 +107,9 @@ impl Failure {
             | Self::RequestTimeout => Code::BadRequest,
             Self::UnknownName | Self::Ended => Code::NotFound,
             Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout => Code::TargetUnreachable,
-            Self::TunnelBusy | Self::VisitorBusy => Code::RateLimited,
+            Self::TunnelBusy | Self::VisitorBusy | Self::TooManyGuesses | Self::GateBusy => Code::RateLimited,
+            Self::PasswordRequired => Code::InvalidKey,
+            Self::SignInUnavailable => Code::UnsupportedProvider,
         }
     }
 
@@ -83,11 +119,11 @@ impl Failure {
         let mut response = Response::new(form.page(self));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(ERROR_HEADER, HeaderValue::from_static(self.code().name()));
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(self.name()));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
-            Self::Away | Self::TunnelBusy | Self::VisitorBusy => {
+            Self::Away | Self::TunnelBusy | Self::VisitorBusy | Self::TooManyGuesses | Self::GateBusy => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             Self::MethodNotAllowed => {
@@ -98,7 +134,13 @@ impl Failure {
             Self::BadRequest | Self::TargetTooLong | Self::HeadTooLarge | Self::RequestTimeout => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Self::UnknownName | Self::Ended | Self::TargetRefused | Self::Broken | Self::Timeout => {}
+            Self::UnknownName
+            | Self::Ended
+            | Self::TargetRefused
+            | Self::Broken
+            | Self::Timeout
+            | Self::PasswordRequired
+            | Self::SignInUnavailable => {}
         }
         if form == Form::Html {
             let policy = "default-src 'none'; style-src 'unsafe-inline'";
@@ -122,6 +164,10 @@ impl Failure {
             Self::Timeout => "The local server took too long",
             Self::TunnelBusy => "This tunnel is busy",
             Self::VisitorBusy => "Too many requests at once",
+            Self::PasswordRequired => "This tunnel asks for a password",
+            Self::TooManyGuesses => "Too many wrong passwords",
+            Self::GateBusy => "Too many sign-ins at once",
+            Self::SignInUnavailable => "This tunnel asks for a sign-in that is not available",
         }
     }
 
@@ -135,7 +181,7 @@ impl Failure {
             Self::MethodNotAllowed => "CONNECT and TRACE are not passed on to tunnels.",
             Self::RequestTimeout => "Send it again, without a pause in the middle.",
             Self::UnknownName => "Check the address; whoever gave it to you may have ended the tunnel.",
-            Self::Ended => "Its key has expired or was revoked. Ask whoever gave you the address.",
+            Self::Ended => "Its key has ended, or its owner closed it. Ask whoever gave you the address.",
             Self::Away => {
                 "The machine that shares it is offline or just reconnecting. Try again in a moment."
             }
@@ -149,6 +195,12 @@ impl Failure {
             Self::TunnelBusy => "It has as many requests in flight as it may have. Try again in a moment.",
             Self::VisitorBusy => {
                 "Your address has as many requests in flight as it may have. Wait for some to end."
+            }
+            Self::PasswordRequired => "Ask whoever gave you the address for the user name and the password.",
+            Self::TooManyGuesses => "Wait a few minutes, then try again with the right one.",
+            Self::GateBusy => "Others are signing in to it at this moment. Try again in a few seconds.",
+            Self::SignInUnavailable => {
+                "Its owner lets in only who signs in, which this relay cannot offer. Tell whoever gave you the address."
             }
         }
     }
@@ -183,22 +235,21 @@ impl Form {
     }
 
     fn page(self, failure: Failure) -> Bytes {
-        let (title, advice, code) = (failure.title(), failure.advice(), failure.code());
+        let (title, advice, name) = (failure.title(), failure.advice(), failure.name());
         let page = match self {
             Self::Html => format!(
                 "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
                  <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
                  <style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;\
                  margin:18vh auto;padding:0 1.5rem}}h1{{font-size:1.4rem}}p{{opacity:.85}}small{{opacity:.6}}</style>\
-                 </head><body><h1>{title}</h1><p>{advice}</p><small>{status} · {code}</small></body></html>\n",
+                 </head><body><h1>{title}</h1><p>{advice}</p><small>{status} · {name}</small></body></html>\n",
                 status = failure.status().as_u16(),
-                code = code.name(),
             ),
             Self::Json => format!(
                 "{{\"error\":{{\"code\":\"{}\",\"message\":\"{title}\",\"help\":\"{advice}\"}}}}\n",
-                code.api_name()
+                name.to_ascii_lowercase()
             ),
-            Self::Text => format!("{title}. {advice} ({})\n", code.name()),
+            Self::Text => format!("{title}. {advice} ({name})\n"),
         };
         Bytes::from(page)
     }
@@ -208,7 +259,7 @@ impl Form {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 13] = [
+    const ALL: [Failure; 17] = [
         Failure::BadRequest,
         Failure::TargetTooLong,
         Failure::HeadTooLarge,
@@ -222,6 +273,10 @@ mod tests {
         Failure::Timeout,
         Failure::TunnelBusy,
         Failure::VisitorBusy,
+        Failure::PasswordRequired,
+        Failure::TooManyGuesses,
+        Failure::GateBusy,
+        Failure::SignInUnavailable,
     ];
 
     fn asking(accept: &str) -> HeaderMap {
@@ -244,7 +299,7 @@ mod tests {
         for failure in ALL {
             for accept in ["text/html", "application/json", "*/*"] {
                 let response = failure.response(&asking(accept));
-                assert_eq!(response.headers()[ERROR_HEADER], failure.code().name());
+                assert_eq!(response.headers()[ERROR_HEADER], failure.name());
                 assert!(!response.headers().contains_key("server"));
                 let page = std::str::from_utf8(response.body()).unwrap();
                 assert!(page.contains(failure.title()) && page.ends_with('\n'), "{page}");
@@ -252,7 +307,7 @@ mod tests {
             }
             let json = failure.response(&asking("application/json"));
             let object: serde_json::Value = serde_json::from_slice(json.body()).unwrap();
-            assert_eq!(object["error"]["code"], failure.code().api_name());
+            assert_eq!(object["error"]["code"], failure.name().to_ascii_lowercase());
             assert!(object["error"]["help"].is_string());
         }
     }

@@ -135,7 +135,7 @@ impl Drop for AddressSeat {
 }
 
 /// One customer of an IPv6 provider has at least a /64 to itself.
-fn owner(address: IpAddr) -> IpAddr {
+pub(crate) fn owner(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,

@@ -29,7 +29,7 @@ use super::{
     visit::Visit,
     visitor::{self},
 };
-use crate::{lanes::Door, route::Routes};
+use crate::{gate::Gatekeeper, lanes::Door, route::Routes};
 
 /// What the ingress listens on and answers for.
 pub struct IngressConfig {
@@ -76,6 +76,9 @@ pub enum IngressError {
     /// The TLS settings were refused.
     #[error("tls cannot be set up")]
     Tls(#[source] rustls::Error),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
 }
 
 /// Serves visitors until `shutdown`, then lets requests in flight end for [`Limits::drain_timeout`], aborts the rest
@@ -106,6 +109,7 @@ pub(crate) async fn serve_with(
         lanes,
         shared: Arc::new(Shared {
             routes,
+            gates: Gatekeeper::new().map_err(IngressError::Random)?,
             domain: config.domain.to_ascii_lowercase().into_boxed_str(),
             console: config.console.to_ascii_lowercase().into_boxed_str(),
             console_service: config.console_service,

@@ -24,7 +24,10 @@ use super::{
     upstream::Lost,
     visit::Visit,
 };
-use crate::route::{Lookup, PipeError, Tunnel};
+use crate::{
+    gate::{Denied, Passed},
+    route::{Lookup, PipeError, Tunnel},
+};
 
 /// Serves the requests of one visitor connection.
 #[derive(Debug)]
@@ -40,6 +43,12 @@ enum Target {
     Away(Box<str>),
 }
 
+/// Why a request is answered here.
+enum Refused {
+    Failed(Failure),
+    Denied(Denied),
+}
+
 /// A request on its way.
 struct Forward {
     /// `None` while it is with a pipe.
@@ -48,6 +57,7 @@ struct Forward {
     repeatable: bool,
     upgrade: Option<OnUpgrade>,
     http10: bool,
+    passed: Passed,
 }
 
 /// How far one try to send a request came.
@@ -71,19 +81,19 @@ impl Proxy {
         let turn = Turn::take(&self.visit, request.headers(), &self.shared);
         match self.route(request, turn).await {
             Ok(response) => response,
-            Err(failure) => page(failure, accept),
+            Err(refused) => refused.page(accept),
         }
     }
 
-    async fn route(&self, request: Request<Incoming>, turn: Turn) -> Result<Response<ResponseBody>, Failure> {
+    async fn route(&self, request: Request<Incoming>, turn: Turn) -> Result<Response<ResponseBody>, Refused> {
         if self.visit.is_objected() {
-            return Err(Failure::BadRequest);
+            return Err(Failure::BadRequest.into());
         }
         if !turn.is_entered() {
-            return Err(Failure::VisitorBusy);
+            return Err(Failure::VisitorBusy.into());
         }
         match self.target(&request)? {
-            Target::Console => self.console(request, turn).await,
+            Target::Console => Ok(self.console(request, turn).await?),
             Target::Live(tunnel) => self.forward(tunnel, request, turn).await,
             Target::Away(label) => {
                 let patience = self.shared.limits.away_patience;
@@ -123,16 +133,18 @@ impl Proxy {
     async fn forward(
         &self,
         mut tunnel: Arc<Tunnel>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         turn: Turn,
-    ) -> Result<Response<ResponseBody>, Failure> {
-        let mut forward = prepare(request, &tunnel, &self.visit, turn.visitor());
+    ) -> Result<Response<ResponseBody>, Refused> {
+        let passed = self.shared.gates.pass(&tunnel, request.headers(), turn.visitor().ip()).await?;
+        passed.strip(request.headers_mut());
+        let mut forward = prepare(request, &tunnel, &self.visit, turn.visitor(), passed);
         let mut patience = None;
         let mut fresh = false;
         loop {
             match self.attempt(&tunnel, &mut forward, fresh).await? {
                 Attempt::Answered(response, exchange) => {
-                    return self.answer(response, exchange, forward, turn).await;
+                    return Ok(self.answer(response, exchange, forward, turn).await?);
                 }
                 Attempt::Stale => fresh = true,
                 Attempt::Gone => {
@@ -150,28 +162,35 @@ impl Proxy {
         tunnel: &Arc<Tunnel>,
         forward: &mut Forward,
         fresh: bool,
-    ) -> Result<Attempt, Failure> {
+    ) -> Result<Attempt, Refused> {
         let limits = &self.shared.limits;
         let mut exchange = match Exchange::enter(tunnel, &self.visit, limits) {
             Ok(exchange) => exchange,
             Err(NoSeat::Closed) => return Ok(Attempt::Gone),
-            Err(NoSeat::Full) => return Err(Failure::TunnelBusy),
+            Err(NoSeat::Full) => return Err(Failure::TunnelBusy.into()),
         };
+        // Other gates may stand there by now, also because it is another registration of the name.
+        forward.passed.check(tunnel)?;
         match exchange.connect(fresh, limits).await {
             Ok(()) => {}
             Err(Unconnected::Pipe(PipeError::Gone) | Unconnected::Lost(Lost::Cut)) => {
+                forward.passed.check(tunnel)?;
                 return Ok(Attempt::Gone);
             }
-            Err(Unconnected::Pipe(PipeError::Busy)) => return Err(Failure::TunnelBusy),
-            Err(Unconnected::Lost(Lost::Expired)) => return Err(Failure::Timeout),
-            Err(Unconnected::Pipe(PipeError::Open(_)) | Unconnected::Lost(_)) => return Err(Failure::Broken),
+            Err(Unconnected::Pipe(PipeError::Busy)) => return Err(Failure::TunnelBusy.into()),
+            Err(Unconnected::Lost(Lost::Expired)) => return Err(Failure::Timeout.into()),
+            Err(Unconnected::Pipe(PipeError::Open(_)) | Unconnected::Lost(_)) => {
+                return Err(Failure::Broken.into());
+            }
         }
-        let Some(request) = forward.request.take() else { return Err(Failure::Broken) };
+        let Some(request) = forward.request.take() else { return Err(Failure::Broken.into()) };
         let pooled = exchange.is_pooled();
         let copy = (pooled && forward.repeatable).then(|| copy(&request));
         match exchange.send(*request).await {
             Ok(response) => return Ok(Attempt::Answered(response, exchange)),
-            Err(Lost::Unsent(_, Some(PipeStatus::TargetUnreachable))) => return Err(Failure::TargetRefused),
+            Err(Lost::Unsent(_, Some(PipeStatus::TargetUnreachable))) => {
+                return Err(Failure::TargetRefused.into());
+            }
             Err(Lost::Unsent(request, status)) => {
                 forward.request = Some(request);
                 if status == Some(PipeStatus::UnknownTunnel) {
@@ -179,13 +198,16 @@ impl Proxy {
                 }
             }
             Err(Lost::Broken) if copy.is_some() => forward.request = copy,
-            Err(lost) => return Err(self.failure(&lost)),
+            Err(lost) => {
+                forward.passed.check(tunnel)?;
+                return Err(self.failure(&lost).into());
+            }
         }
         exchange.discard_pool();
         match (pooled, tunnel.is_closed()) {
             (_, true) => Ok(Attempt::Gone),
             (true, false) => Ok(Attempt::Stale),
-            (false, false) => Err(Failure::Broken),
+            (false, false) => Err(Failure::Broken.into()),
         }
     }
 
@@ -248,6 +270,7 @@ fn prepare(
     tunnel: &Arc<Tunnel>,
     visit: &Arc<Visit>,
     visitor: &Visitor,
+    passed: Passed,
 ) -> Forward {
     let has_body = !request.body().is_end_stream();
     let wants_upgrade = head::wants_upgrade(&request, has_body);
@@ -276,7 +299,7 @@ fn prepare(
             }
         });
     }
-    Forward { request: Some(Box::new(request)), repeatable, upgrade, http10 }
+    Forward { request: Some(Box::new(request)), repeatable, upgrade, http10, passed }
 }
 
 fn is_continue(value: &HeaderValue) -> bool {
@@ -296,7 +319,25 @@ fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
     Box::new(copy)
 }
 
-fn page(failure: Failure, accept: Option<HeaderValue>) -> Response<ResponseBody> {
-    let asked: HeaderMap = accept.into_iter().map(|value| (ACCEPT, value)).collect();
-    failure.response(&asked).map(|page| ResponseBody::Page(Some(page)))
+impl Refused {
+    fn page(self, accept: Option<HeaderValue>) -> Response<ResponseBody> {
+        let asked: HeaderMap = accept.into_iter().map(|value| (ACCEPT, value)).collect();
+        let page = match self {
+            Self::Failed(failure) => failure.response(&asked),
+            Self::Denied(denied) => denied.response(&asked),
+        };
+        page.map(|page| ResponseBody::Page(Some(page)))
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
 }

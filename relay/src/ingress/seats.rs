@@ -62,11 +62,13 @@ impl Seats {
 
     /// Refuses everybody from now on and cuts whoever is inside.
     pub(crate) fn close(&self) {
-        let inside: Vec<Arc<Visit>> = {
-            let mut state = locked(&self.0);
-            state.closed = true;
-            state.slots.iter().flatten().cloned().collect()
-        };
+        locked(&self.0).closed = true;
+        self.cut();
+    }
+
+    /// Cuts whoever is inside.
+    pub(crate) fn cut(&self) {
+        let inside: Vec<Arc<Visit>> = locked(&self.0).slots.iter().flatten().cloned().collect();
         for visit in inside {
             visit.cut();
         }

@@ -28,6 +28,7 @@ fn tunnel(name: &str, key: u8, on: usize, instance: u8) -> Registration {
         serial: serial(key),
         connection: connection(on),
         instance: [instance; 16],
+        since: (0, 0),
     }
 }
 

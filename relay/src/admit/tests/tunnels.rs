@@ -10,7 +10,7 @@ fn a_registration_is_routed_answered_and_reported() {
     let commands = desk.register(node, "web", 7);
 
     let name: TunnelName = "web".parse().unwrap();
-    let id = mytunnel_keys::id::TunnelId::derive(&cluster(), &project("a"), &name);
+    let id = TunnelId::derive(&cluster(), &project("a"), &name);
     let kind = TunnelKind::Http;
     let registration = Registration {
         id,
@@ -20,6 +20,7 @@ fn a_registration_is_routed_answered_and_reported() {
         serial: serial(1),
         connection: node,
         instance: [7; 16],
+        since: (1, 0),
     };
     let up = Report::TunnelUp {
         tunnel: id,
@@ -32,7 +33,7 @@ fn a_registration_is_routed_answered_and_reported() {
     let urls = vec!["https://web.tun.example".to_owned()];
     let message = ToNode::Registered { request: 9, tunnel: id, name, urls, expires_at: NOW + 3600 };
     let send = Command::Send { connection: node, message };
-    assert_eq!(commands, [Command::Report(up), Command::Route(registration), send]);
+    assert_eq!(commands, [Command::Report(up), Command::Route(registration, None), send]);
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn a_childs_second_tunnel_is_refused() {
     let elsewhere = desk.enter(&child(1));
     assert_eq!(code_of(&desk.register(elsewhere, "web", 2)), Some(Code::TunnelLimit));
 
-    let id = mytunnel_keys::id::TunnelId::derive(&cluster(), &project("a"), &"web".parse().unwrap());
+    let id = TunnelId::derive(&cluster(), &project("a"), &"web".parse().unwrap());
     let commands = desk.say(node, ToRelay::Unregister { tunnel: id });
     assert_eq!(unrouted(&commands), ["web"]);
     assert_eq!(reports(&commands), [&Report::TunnelDown { tunnel: id, serial: serial(1), at: NOW }]);
@@ -117,7 +118,7 @@ fn a_node_that_comes_back_takes_over_from_its_half_dead_connection() {
         "{commands:?}"
     );
     let routed =
-        commands.iter().position(|command| matches!(command, Command::Route(to) if to.connection == new));
+        commands.iter().position(|command| matches!(command, Command::Route(to, _) if to.connection == new));
     assert!(routed.is_some(), "{commands:?}");
 
     desk.admission.handle_closed(old, desk.now());

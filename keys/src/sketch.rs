@@ -10,18 +10,20 @@ const CELLS: usize = 4096;
 
 /// So many within so many seconds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit {
-    pub(crate) tries: u32,
-    pub(crate) window: u64,
+pub struct Limit {
+    /// How many.
+    pub tries: u32,
+    /// Within so many seconds.
+    pub window: u64,
 }
 
 /// Come back after so many seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RetryAfter(pub(crate) u64);
+pub struct RetryAfter(pub u64);
 
 /// Counters of one limit.
 #[derive(Debug)]
-pub(crate) struct Sketch {
+pub struct Sketch {
     limit: Limit,
     rows: [Row; 2],
 }
@@ -39,13 +41,17 @@ struct Cell {
 }
 
 impl Sketch {
-    pub(crate) fn new(limit: Limit) -> Self {
+    /// Counters at zero.
+    pub fn new(limit: Limit) -> Self {
         let row = || Row { key: RandomState::new(), cells: vec![Cell::default(); CELLS].into() };
         Self { limit, rows: [row(), row()] }
     }
 
     /// Would one more be too many?
-    pub(crate) fn check(&self, key: &impl Hash, now: u64) -> Result<(), RetryAfter> {
+    ///
+    /// # Errors
+    /// When it would be; says how long for.
+    pub fn check(&self, key: &impl Hash, now: u64) -> Result<(), RetryAfter> {
         let cells = self.rows.iter().map(|row| row.cells[row.index(key)]);
         let waits = cells.map(|cell| {
             let end = cell.since.saturating_add(self.limit.window);
@@ -60,14 +66,17 @@ impl Sketch {
     }
 
     /// Counts one, unless it is one too many.
-    pub(crate) fn admit(&mut self, key: &impl Hash, now: u64) -> Result<(), RetryAfter> {
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn admit(&mut self, key: &impl Hash, now: u64) -> Result<(), RetryAfter> {
         self.check(key, now)?;
         self.add(key, now, 1);
         Ok(())
     }
 
     /// Counts up or down.
-    pub(crate) fn add(&mut self, key: &impl Hash, now: u64, change: i32) {
+    pub fn add(&mut self, key: &impl Hash, now: u64, change: i32) {
         for row in &mut self.rows {
             let index = row.index(key);
             let cell = &mut row.cells[index];

@@ -1,0 +1,112 @@
+//! Which credentials were right before, so that a visitor pays for hashing once.
+//!
+//! Kept is a keyed hash of tunnel, gate and header, whose key lives as long as the process: it tells nobody a password,
+//! and means nothing for another gate or another setting of the same. What was wrong is never kept.
+
+use std::collections::HashSet;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use mytunnel_keys::{feed::BasicGate, id::TunnelId};
+use sha2::Sha256;
+
+/// Proofs in one generation. At the bound the older of two generations is forgotten; whoever was in it pays again.
+const GENERATION: usize = 16 * 1024;
+
+/// Stands for credentials at a gate.
+pub(super) type Proof = [u8; 32];
+
+/// See the [module documentation](self).
+pub(super) struct Proven {
+    key: Hmac<Sha256>,
+    young: HashSet<Proof>,
+    old: HashSet<Proof>,
+}
+
+impl Proven {
+    pub(super) fn new() -> Result<Self, getrandom::Error> {
+        let mut key = zeroize::Zeroizing::new([0; 64]);
+        getrandom::fill(&mut *key)?;
+        Ok(Self::keyed(&key))
+    }
+
+    fn keyed(key: &[u8; 64]) -> Self {
+        Self { key: Hmac::new(key.into()), young: HashSet::new(), old: HashSet::new() }
+    }
+
+    /// What stands for the credentials in `header`.
+    pub(super) fn proof(&self, tunnel: &TunnelId, gate: &BasicGate, header: &[u8]) -> Proof {
+        let mut mac = self.key.clone();
+        mac.update(tunnel.as_bytes());
+        mac.update(&gate.generation.to_be_bytes());
+        for part in [gate.user.as_bytes(), gate.hash.as_bytes(), header] {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Whether they were right.
+    pub(super) fn holds(&self, proof: &Proof) -> bool {
+        self.young.contains(proof) || self.old.contains(proof)
+    }
+
+    /// Notes that they are.
+    pub(super) fn keep(&mut self, proof: Proof) {
+        if self.young.len() >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(proof);
+    }
+}
+
+impl std::fmt::Debug for Proven {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proven").field("young", &self.young.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(hash: &str, generation: u64) -> BasicGate {
+        BasicGate { user: "ann".to_owned(), hash: hash.to_owned(), generation }
+    }
+
+    #[test]
+    fn a_proof_is_for_one_tunnel_one_setting_one_header_and_one_process() {
+        let proven = Proven::keyed(&[1; 64]);
+        let proof = |proven: &Proven, tunnel: u8, hash: &str, generation, header: &[u8]| {
+            proven.proof(&TunnelId::from_bytes([tunnel; 16]), &gate(hash, generation), header)
+        };
+        let own = proof(&proven, 1, "h", 1, b"x");
+        assert_eq!(own, proof(&proven, 1, "h", 1, b"x"));
+        for other in [
+            proof(&proven, 2, "h", 1, b"x"),
+            proof(&proven, 1, "i", 1, b"x"),
+            proof(&proven, 1, "h", 2, b"x"),
+            proof(&proven, 1, "h", 1, b"y"),
+            proof(&proven, 1, "hx", 1, b""),
+            proof(&Proven::keyed(&[2; 64]), 1, "h", 1, b"x"),
+        ] {
+            assert_ne!(own, other);
+        }
+    }
+
+    #[test]
+    fn it_does_not_grow_and_forgets_the_oldest() {
+        let mut proven = Proven::keyed(&[1; 64]);
+        let number = |number: usize| {
+            let mut proof = [0; 32];
+            proof[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            proof
+        };
+        for at in 0..5 * GENERATION {
+            proven.keep(number(at));
+            assert!(proven.holds(&number(at)));
+        }
+        assert!(!proven.holds(&number(0)));
+        assert!(proven.holds(&number(4 * GENERATION)));
+        assert!(proven.young.len() + proven.old.len() <= 2 * GENERATION);
+    }
+}
