@@ -138,6 +138,8 @@ impl Api {
         let skew = Skew::of_date_header(response.headers().get("date"), now());
         self.skew.set(skew);
         if response.status().is_success() {
+            // Some answers have nothing to say but that it is done.
+            let content = if content.is_empty() { b"null" } else { content };
             return serde_json::from_slice(content)
                 .map_err(|_| not_a_coordinator(&self.server, response.status()));
         }

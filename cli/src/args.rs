@@ -5,7 +5,7 @@ use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, completions, coordinator, eval, http, keys, login, projects, relay, share, status,
+    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -27,6 +27,7 @@ Environment:
   MYTUNNEL_SERVER      address of the relay, where a key does not name it
   MYTUNNEL_PROJECT     project to work in
   MYTUNNEL_PASSWORD    password for login
+  MYTUNNEL_TOTP        second factor for login
   MYTUNNEL_CONFIG_DIR  settings and credentials [default: ~/.config/mytunnel]
   MYTUNNEL_LOG         what to log on stderr: warn, info, debug …
   NO_COLOR             no colours";
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Http(http::Args),
     Status(status::Args),
     Login(login::Args),
+    Mfa(mfa::Args),
     Projects(projects::Args),
     Keys(keys::Args),
     Eval(eval::Args),

@@ -7,6 +7,7 @@ pub(crate) mod eval;
 pub(crate) mod http;
 pub(crate) mod keys;
 pub(crate) mod login;
+pub(crate) mod mfa;
 pub(crate) mod projects;
 pub(crate) mod relay;
 pub(crate) mod share;

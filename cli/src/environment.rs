@@ -17,6 +17,8 @@ pub(crate) struct Environment {
     pub(crate) auth_token: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PASSWORD`: the account's password, for scripts.
     pub(crate) password: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_TOTP`: six digits of the authenticator, or a recovery code, for scripts.
+    pub(crate) totp: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PROJECT`.
     pub(crate) project: Option<String>,
     /// `MYTUNNEL_SERVER`: base URL of the coordinator.
@@ -53,6 +55,7 @@ impl Environment {
             auth_token: secret("MYTUNNEL_AUTH_TOKEN"),
             password: raw("MYTUNNEL_PASSWORD")
                 .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
+            totp: secret("MYTUNNEL_TOTP"),
             project: text("MYTUNNEL_PROJECT"),
             server: text("MYTUNNEL_SERVER"),
             config_dir: path("MYTUNNEL_CONFIG_DIR"),

@@ -29,6 +29,7 @@ mod secrets;
 mod server;
 mod session;
 mod settings;
+mod sign_in;
 mod span;
 mod vouched;
 
@@ -40,7 +41,7 @@ use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    audit, completions, coordinator, eval, http, keys, login, projects, relay, share, status,
+    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -76,6 +77,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Http(args) => http::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Login(args) => login::run(args, context),
+        Command::Mfa(args) => mfa::run(args, context),
         Command::Projects(args) => projects::run(args, context),
         Command::Keys(args) => keys::run(args, context),
         Command::Eval(args) => eval::run(args, context),

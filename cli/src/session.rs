@@ -180,7 +180,8 @@ fn is_bound(token: &ChildToken) -> bool {
     matches!(token.secret(), Secret::Bound)
 }
 
-fn not_signed_in(context: &Context, flag: Option<&str>) -> Result<String, Failure> {
+/// What is wrong where nobody is signed in.
+pub(crate) fn not_signed_in(context: &Context, flag: Option<&str>) -> Result<String, Failure> {
     Ok(match wanted_server(context, flag)? {
         Some(server) => format!("this machine is not signed in to {server}"),
         None => "this machine is not signed in to a relay".to_owned(),

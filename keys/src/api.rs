@@ -10,7 +10,10 @@ mod relay;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    account::{Device, Login, LoginAnswer, NewDevice, Setup},
+    account::{
+        Device, Login, LoginAnswer, LoginMfa, Me, MfaCode, MfaEnabled, MfaEnrolment, MfaProof, MfaStatus,
+        NewDevice, RecoveryCodes, SessionRow, Sessions, Setup,
+    },
     key::{
         Mint, MintAnswer, NewProject, Project, ProjectCreated, Projects, RelayApplied, RevokeAnswer,
         TokenRow, Tokens,

@@ -3,23 +3,23 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-use mytunnel_keys::api::{self, Device, LoginAnswer, NewDevice, Setup};
+use mytunnel_keys::api::{self, Device, NewDevice, Setup};
 use mytunnel_keys::certificate;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::{RootFingerprint, Trust, TrustBundle, TrustError};
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use crate::api::{Api, As};
 use crate::context::{Context, now, random};
 use crate::credentials::Login;
 use crate::failure::{Failure, chain};
 use crate::session::wanted_server;
-use crate::{secrets, server, span, vouched};
+use crate::sign_in::{self, Access};
+use crate::{server, span, vouched};
 
-/// Sign in to a relay; the password is asked for
+/// Sign in to a relay; the password is asked for, and the second factor where there is one
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -27,7 +27,7 @@ Examples:
   mytunnel login 'https://t.example#ca=…'         a relay that vouches for itself prints this address
   mytunnel login http://localhost:8080 --code …   the owner's first login; the relay prints this line
 
-For scripts: --email, and MYTUNNEL_PASSWORD or --password-file.")]
+For scripts: --email, MYTUNNEL_PASSWORD or --password-file, and MYTUNNEL_TOTP where the account has a second factor.")]
 pub(crate) struct Args {
     /// Address of the relay's console, as the relay prints it [default: MYTUNNEL_SERVER]
     #[arg(value_name = "URL")]
@@ -66,10 +66,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let server = vouched_for(server, context)?;
     let api = Api::new(&server);
     let email = email(args)?;
-    let password = password(args, context)?;
-    let access = sign_in(&api, args.code.as_deref(), &email, &password)?;
-    let login =
-        enrol(args, context, &api, server, &email, &access).map_err(|failure| api.skew().explain(failure))?;
+    let password = sign_in::password(context, args.password_file.as_deref(), args.code.is_some())?;
+    let access = sign_in(args, context, &api, &email, &password)?;
+    let login = enrol(args, context, &api, server, &email, access.token())
+        .map_err(|failure| api.skew().explain(failure));
+    access.end(&api);
+    let login = login?;
     login.store(&context.config_dir()?)?;
     report(context, &login);
     Ok(())
@@ -120,35 +122,15 @@ fn email(args: &Args) -> Result<String, Failure> {
     })
 }
 
-fn password(args: &Args, context: &Context) -> Result<Zeroizing<String>, Failure> {
-    if let Some(file) = &args.password_file {
-        return secrets::from_file(file);
-    }
-    if let Some(password) = &context.env.password {
-        return Ok(password.clone());
-    }
-    let ask = |prompt: &str| {
-        rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|_| {
-            Failure::usage(
-                "there is nobody to ask for the password",
-                "Set MYTUNNEL_PASSWORD, or give a file with --password-file.",
-            )
-        })
-    };
-    if args.code.is_none() {
-        return ask("Password: ");
-    }
-    let password = ask("New password: ")?;
-    if ask("The same again: ")? == password {
-        Ok(password)
-    } else {
-        Err(Failure::usage("the two passwords differ", "Try again; nothing was changed."))
-    }
-}
-
-fn sign_in(api: &Api, code: Option<&str>, email: &str, password: &str) -> Result<Zeroizing<String>, Failure> {
+fn sign_in(
+    args: &Args,
+    context: &Context,
+    api: &Api,
+    email: &str,
+    password: &str,
+) -> Result<Access, Failure> {
     let (email, password) = (email.to_owned(), password.to_owned());
-    let (answer, help) = match code.map(str::trim) {
+    let (answer, help) = match args.code.as_deref().map(str::trim) {
         Some("") => return Err(Failure::usage("the setup code is empty", SETUP_HELP)),
         Some(code) => {
             let setup = Setup { code: code.to_owned(), email, password };
@@ -160,14 +142,7 @@ fn sign_in(api: &Api, code: Option<&str>, email: &str, password: &str) -> Result
         true => failure.with_help(help),
         false => failure,
     })?;
-    match answer {
-        LoginAnswer::Access { access_token } => Ok(Zeroizing::new(access_token)),
-        LoginAnswer::Mfa { .. } => Err(Failure::new(
-            Code::MfaRequired,
-            "this account asks for a second factor, which this release cannot give",
-        )
-        .with_help("Update mytunnel, or sign in with an account without a second factor.")),
-    }
+    sign_in::complete(api, context, answer)
 }
 
 /// Makes a key here and gets it a certificate. A device that is signed in again keeps its key, so that it stays one

@@ -6,6 +6,7 @@ mod delegation;
 mod errors;
 mod help;
 mod json;
+mod mfa;
 mod program;
 mod relay;
 mod share;

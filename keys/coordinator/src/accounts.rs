@@ -1,33 +1,42 @@
-//! People: the first owner, sign-in, devices.
+//! People: the first owner, sign-in, sessions, second factors, devices.
+//!
+//! Whoever proved once who they are comes in by [`Shared::identified`](crate::shared::Shared::identified), whatever the
+//! proof: it ends in a session or, where the account has a second factor, in a challenge.
 
+mod devices;
+mod entry;
 mod limits;
 mod password;
+mod second_factor;
+mod sessions;
+mod totp;
+mod vault;
 
 use std::net::IpAddr;
 
-use data_encoding::BASE64URL_NOPAD;
 use mytunnel_keys::api;
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+pub(crate) use self::entry::{Entered, SignedIn};
 pub(crate) use self::limits::Attempts;
 pub(crate) use self::password::{HashError, Passwords};
 use self::password::{MAX_PASSWORD, MIN_PASSWORD};
+pub(crate) use self::sessions::Renewed;
+pub(crate) use self::totp::{TypedCode, matching_step};
+pub(crate) use self::vault::Vault;
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, Caller};
+use crate::authority::First;
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::Shared;
-use crate::store::{Account, KeyRow, NewDevice, NewOwner, SetupError, StoreError};
+use crate::store::{Account, NewOwner, SetupError, Visit};
 
 /// Longest address of an account (RFC 5321).
 const MAX_EMAIL: usize = 254;
 /// Longest name of a device or project, in characters.
 const MAX_LABEL: usize = 100;
-/// The name of the person at this machine, who needs no sign-in.
-const LOCAL: &str = "local";
 
 /// A setup code as people see it: four groups of four.
 pub(crate) fn new_setup_code() -> Result<String, random::NoRandomness> {
@@ -42,8 +51,18 @@ pub(crate) fn setup_code_hash(code: &str) -> [u8; 32] {
 }
 
 /// What the store keeps of an access token.
-pub(crate) fn session_hash(token: &str) -> [u8; 32] {
+pub(crate) fn access_hash(token: &str) -> [u8; 32] {
     digest(b"mytunnel access token 1\0", token.as_bytes())
+}
+
+/// What the store keeps of a refresh token.
+pub(crate) fn refresh_hash(token: &str) -> [u8; 32] {
+    digest(b"mytunnel refresh token 1\0", token.as_bytes())
+}
+
+/// What the store keeps of a challenge token.
+pub(crate) fn challenge_hash(token: &str) -> [u8; 32] {
+    digest(b"mytunnel challenge token 1\0", token.as_bytes())
 }
 
 fn digest(domain: &[u8], secret: &[u8]) -> [u8; 32] {
@@ -52,16 +71,16 @@ fn digest(domain: &[u8], secret: &[u8]) -> [u8; 32] {
 
 impl Shared {
     /// Makes the first owner and signs them in.
-    pub(crate) async fn set_up(&self, setup: api::Setup, from: Option<IpAddr>) -> Result<String, ApiError> {
+    pub(crate) async fn set_up(&self, setup: api::Setup, visit: Visit) -> Result<Entered, ApiError> {
         let password = Zeroizing::new(setup.password);
         let email = email(&setup.email)?;
         check_password(&password)?;
         let now = self.clock.now();
         // Counted under a name that no account can have.
-        self.attempts().admit("", from, now).map_err(|wait| ApiError::TooMany(wait.0))?;
+        self.attempts().admit("", visit.address, now).map_err(|wait| ApiError::TooMany(wait.0))?;
         let code = setup_code_hash(&setup.code);
         if !self.store.setup_code_fits(code).await? {
-            self.note_refused_login(None, from).await;
+            self.note_refused_login(None, visit.address, "").await;
             return Err(wrong_code());
         }
         let password = self.passwords.hash(password).await?;
@@ -72,14 +91,14 @@ impl Shared {
             SetupError::Store(error) => error.into(),
         })?;
         self.forget_setup_code();
-        self.open_session(account).await
+        self.identified(account, First::Password, visit).await
     }
 
-    /// Signs an account in.
-    pub(crate) async fn log_in(&self, login: api::Login, from: Option<IpAddr>) -> Result<String, ApiError> {
+    /// Signs an account in by its password.
+    pub(crate) async fn log_in(&self, login: api::Login, visit: Visit) -> Result<Entered, ApiError> {
         let password = Zeroizing::new(login.password);
         let email = email(&login.email)?;
-        let now = self.clock.now();
+        let (now, from) = (self.clock.now(), visit.address);
         self.attempts().admit(&email, from, now).map_err(|wait| ApiError::TooMany(wait.0))?;
         let account = self.store.account(email.clone()).await?;
         let stored = account.as_ref().map(|account| account.password.clone());
@@ -88,25 +107,17 @@ impl Shared {
         match account {
             Some(account) if fits => {
                 self.attempts().succeed(&email, from, now);
-                self.open_session(account).await
+                self.identified(account, First::Password, visit).await
             }
             known => {
-                self.note_refused_login(known, from).await;
+                self.note_refused_login(known, from, "").await;
                 Err(ApiError::refused(Code::InvalidKey, "e-mail or password is wrong"))
             }
         }
     }
 
-    async fn open_session(&self, account: Account) -> Result<String, ApiError> {
-        let token = BASE64URL_NOPAD.encode(&random::bytes::<32>()?);
-        let now = self.clock.now();
-        let end = now + self.limits.session.as_secs();
-        self.store.open_session(account, session_hash(&token), end, now).await?;
-        Ok(token)
-    }
-
     /// A row for a refused sign-in. What was typed as an address is not written down: it may be a password.
-    async fn note_refused_login(&self, account: Option<Account>, from: Option<IpAddr>) {
+    async fn note_refused_login(&self, account: Option<Account>, from: Option<IpAddr>, detail: &str) {
         let actor = Party::Address(from);
         let entry = Entry {
             at: self.clock.now(),
@@ -115,72 +126,9 @@ impl Shared {
             actor,
             act: Act::LoginRefused,
             project: None,
-            detail: String::new(),
+            detail: detail.to_owned(),
         };
         self.note_refusal(entry).await;
-    }
-
-    /// Gives a device of the caller's account a certificate.
-    pub(crate) async fn add_device(
-        &self,
-        caller: &Caller,
-        asked: api::NewDevice,
-    ) -> Result<api::Device, ApiError> {
-        let label = label(&asked.name)?;
-        let Caller::Account(account) = caller else {
-            return Err(ApiError::refused(Code::ScopeDenied, "sign in with a password to add a device"));
-        };
-        let device = self
-            .new_device(
-                asked.public_key,
-                account.tenant.clone(),
-                None,
-                Some(account.id.clone()),
-                caller.party(),
-                label,
-            )
-            .await?;
-        self.device_answer(&device, &account.email)
-    }
-
-    /// Gives the person at this machine a certificate for one project, without any sign-in.
-    pub(crate) async fn local_device(&self, key: PublicKey) -> Result<api::Device, ApiError> {
-        let now = self.clock.now();
-        let fresh = ProjectId::from_entropy(&random::bytes()?);
-        let project = self.store.project_or_new(self.home.clone(), LOCAL, fresh, now).await?;
-        let device = self
-            .new_device(key, self.home.clone(), Some(project.id), None, Party::System, LOCAL.to_owned())
-            .await?;
-        self.device_answer(&device, LOCAL)
-    }
-
-    async fn new_device(
-        &self,
-        subject: PublicKey,
-        tenant: TenantId,
-        project: Option<ProjectId>,
-        account: Option<String>,
-        actor: Party,
-        label: String,
-    ) -> Result<KeyRow, ApiError> {
-        let now = self.clock.now();
-        let serial = Serial::from_bytes(random::bytes()?);
-        let not_after = now + authority::DEVICE_TTL;
-        let device = NewDevice { serial, subject, tenant, project, account, actor, label, not_after };
-        Ok(self.store.add_device(device, now).await??)
-    }
-
-    fn device_answer(&self, device: &KeyRow, account: &str) -> Result<api::Device, ApiError> {
-        Ok(api::Device {
-            account: account.to_owned(),
-            tenant: device.tenant.clone(),
-            name: device.label.clone(),
-            serial: device.serial,
-            certificate: self.issuer.certify(device)?,
-            trust: self.issuer.trust().bytes().to_vec(),
-            cluster: self.issuer.cluster().clone(),
-            expires_at: device.not_after.ok_or(StoreError::Malformed("device"))?,
-        })
     }
 }
 

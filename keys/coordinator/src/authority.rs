@@ -5,6 +5,7 @@
 //! narrower; anybody may revoke the key that they hold.
 
 mod mint;
+mod people;
 mod rows;
 
 use std::fmt;
@@ -14,9 +15,13 @@ use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelKind, TunnelName};
 
 pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
+pub(crate) use self::people::{
+    CHALLENGE_LIFE, Failures, First, MAX_SESSIONS, Person, Proven, Role, Rotation, SESSION_IDLE,
+    SESSION_LIFE, Second, fresh, fresh_second, in_session, own_account, rotation,
+};
 pub(crate) use self::rows::{child, device, master, relay};
 use crate::audit::Party;
-use crate::store::{Account, KeyKind, KeyRow, Project};
+use crate::store::{KeyKind, KeyRow, Project};
 
 /// Shortest life of a child, in seconds.
 pub(crate) const MIN_TTL: u64 = 60;
@@ -70,7 +75,7 @@ impl fmt::Display for Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// A person with a session.
-    Account(Account),
+    Account(Person),
     /// A key that signed the request.
     Key(Box<KeyRow>),
 }

@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
-use crate::accounts::{self, Passwords};
+use crate::accounts::{self, Passwords, Vault};
 use crate::authority;
 use crate::config::{Config, Endpoints, StoreConfig};
 use crate::data_dir::DataDir;
@@ -36,6 +36,9 @@ const ASKED: usize = 16;
 const SWEEP: Duration = Duration::from_secs(600);
 /// Frames of the feed are kept for so many seconds: a day, and the difference of clocks.
 const FRAMES_KEPT: u64 = 25 * 3600;
+
+/// The key file of second factors.
+const ACCOUNTS: &str = "accounts";
 
 /// A running coordinator. It stops at [`Coordinator::shutdown`], or when it is dropped.
 #[derive(Debug)]
@@ -103,6 +106,7 @@ impl Coordinator {
             StoreConfig::Memory => Opened::memory()?,
         };
         let (opened, issuer) = issuer(opened, &config, now).await?;
+        let (opened, vault) = vault(opened).await?;
         let fresh = TenantId::from_entropy(&random::bytes().map_err(|_| OpenError::Random)?);
         let home = opened.make_home(fresh, now).await?;
         let store = opened.into_store(issuer.feed_signer());
@@ -124,6 +128,7 @@ impl Coordinator {
             followers,
             feed,
             passwords: Passwords::new(),
+            vault: Arc::new(vault),
             clock: config.clock,
             limits: config.limits,
             home,
@@ -277,6 +282,43 @@ async fn issuer(opened: Opened, config: &Config, now: u64) -> Result<(Opened, Is
         opened.begin_era(next, now).await?;
     }
     Ok((opened, Issuer::new(seeds, &root, &bundle, &config.cluster, now)?))
+}
+
+/// The key of second factors, made at the first start that knows of them. The database has its fingerprint, so that one
+/// that was lost or exchanged is noticed at once, and not by people who cannot sign in.
+async fn vault(opened: Opened) -> Result<(Opened, Vault), OpenError> {
+    let known = opened.accounts_key().await?;
+    let made_before = known.is_some();
+    let (opened, key) = blocking(move || {
+        let key = match opened.dir() {
+            None => fresh_key()?,
+            Some(dir) => match dir.read_key(ACCOUNTS)? {
+                Some(key) => key,
+                None if made_before => return Err(OpenError::KeyMissing { path: dir.key_path(ACCOUNTS) }),
+                None => {
+                    let key = fresh_key()?;
+                    dir.write_key(ACCOUNTS, &key)?;
+                    key
+                }
+            },
+        };
+        Ok((opened, key))
+    })
+    .await?;
+    let fingerprint = Vault::fingerprint(&key);
+    match known {
+        None => opened.keep_accounts_key(fingerprint).await?,
+        Some(known) if known == fingerprint => {}
+        Some(_) => {
+            let path = opened.dir().map(|dir| dir.key_path(ACCOUNTS)).unwrap_or_default();
+            return Err(OpenError::KeyWrong { path, problem: "belongs to another database" });
+        }
+    }
+    Ok((opened, Vault::new(&key)))
+}
+
+fn fresh_key() -> Result<Zeroizing<[u8; 32]>, OpenError> {
+    random::bytes().map(Zeroizing::new).map_err(|_| OpenError::Random)
 }
 
 /// A new setup code for every start, for as long as nobody has used one.

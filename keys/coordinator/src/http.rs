@@ -2,6 +2,7 @@
 
 mod account;
 mod call;
+mod cookie;
 mod error;
 mod key;
 mod relay;
@@ -46,7 +47,16 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/api/v1/auth/setup", post(account::set_up))
         .route("/api/v1/auth/login", post(account::log_in))
+        .route("/api/v1/auth/login/mfa", post(account::log_in_mfa))
+        .route("/api/v1/auth/refresh", post(account::refresh))
         .route("/api/v1/auth/logout", post(account::log_out))
+        .route("/api/v1/auth/me", get(account::me))
+        .route("/api/v1/auth/mfa/enroll", post(account::enrol))
+        .route("/api/v1/auth/mfa/enroll/verify", post(account::enrol_verify))
+        .route("/api/v1/auth/mfa/disable", post(account::disable_mfa))
+        .route("/api/v1/auth/mfa/recovery-codes", post(account::recovery_codes))
+        .route("/api/v1/sessions", get(account::sessions))
+        .route("/api/v1/sessions/{id}", axum::routing::delete(account::end_session))
         .route("/api/v1/devices", post(account::add_device))
         .route("/api/v1/projects", get(key::projects).post(key::create_project))
         .route("/api/v1/projects/{id}", axum::routing::delete(key::delete_project))

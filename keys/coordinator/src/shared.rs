@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use crate::accounts::{Attempts, Passwords};
+use crate::accounts::{Attempts, Passwords, Vault};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::Refusal;
 use crate::config::{Clock, Endpoints, Limits};
@@ -59,6 +59,7 @@ pub(crate) struct Parts {
     /// Where subscriptions are asked for.
     pub(crate) feed: mpsc::Sender<Ask>,
     pub(crate) passwords: Passwords,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     /// The tenant that operates this coordinator.

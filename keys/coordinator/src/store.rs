@@ -17,6 +17,8 @@ mod minting;
 mod projects;
 mod relays;
 mod revoke;
+mod second_factor;
+mod sessions;
 mod sql;
 mod tunnels;
 
@@ -41,6 +43,8 @@ pub(crate) use self::{
     projects::{NewProject, Project},
     relays::{NewRelay, RelayRow},
     revoke::Revoked,
+    second_factor::{CodeError, EnableError, NewFactor},
+    sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
     tunnels::Up,
 };
 use crate::data_dir::DataDir;

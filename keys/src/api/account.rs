@@ -65,6 +65,121 @@ impl fmt::Debug for LoginAnswer {
     }
 }
 
+/// `POST /auth/login/mfa`: the second factor of somebody who is half signed in.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct LoginMfa {
+    /// What the first half of the sign-in answered.
+    pub challenge_token: String,
+    /// Six digits of the authenticator, or a recovery code.
+    pub code: String,
+}
+
+/// Answer of `POST /auth/mfa/enroll`: what the authenticator must be told. Nothing is kept of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MfaEnrolment {
+    /// The secret, for typing.
+    pub secret_base32: String,
+    /// The same with its parameters, for an authenticator.
+    pub otpauth_uri: String,
+    /// The same as a picture.
+    pub qr_svg: String,
+}
+
+/// `POST /auth/mfa/enroll/verify`: shows that the authenticator has the secret.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct MfaProof {
+    /// The secret of [`MfaEnrolment`].
+    pub secret_base32: String,
+    /// Six digits of the authenticator.
+    pub code: String,
+}
+
+/// Answer to [`MfaProof`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MfaEnabled {
+    /// Always `enabled`.
+    pub status: String,
+    /// Each is good once, in the place of six digits; shown once.
+    pub recovery_codes: Vec<String>,
+}
+
+/// `POST /auth/mfa/disable` and `/auth/mfa/recovery-codes`.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct MfaCode {
+    /// Six digits of the authenticator, or a recovery code. Disabling can do without one after a sign-in with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// Answer of `POST /auth/mfa/disable`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MfaStatus {
+    /// Always `disabled`.
+    pub status: String,
+}
+
+/// Answer of `POST /auth/mfa/recovery-codes`: they replace all before them.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryCodes {
+    /// Each is good once; shown once.
+    pub recovery_codes: Vec<String>,
+}
+
+macro_rules! say_nothing {
+    ($($secret:ident)+) => {$(
+        impl fmt::Debug for $secret {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($secret)).finish_non_exhaustive()
+            }
+        }
+    )+};
+}
+
+say_nothing!(LoginMfa MfaEnrolment MfaProof MfaEnabled MfaCode RecoveryCodes);
+
+/// Answer of `GET /auth/me`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Me {
+    /// Id of the account.
+    pub id: String,
+    /// Its address.
+    pub email: String,
+    /// `owner` or `member`.
+    pub role: String,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// The tenant's plan.
+    pub plan: String,
+    /// Whether it has a second factor.
+    pub mfa_enabled: bool,
+    /// Recovery codes that were not used yet.
+    pub recovery_codes_left: u64,
+}
+
+/// A session, as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// Its id.
+    pub id: String,
+    /// When it began.
+    pub created_at: u64,
+    /// When it was last kept alive.
+    pub last_used_at: u64,
+    /// Where it began.
+    pub address: Option<String>,
+    /// What the browser or program called itself.
+    pub agent: String,
+    /// Whether it is the one that asks.
+    pub current: bool,
+}
+
+/// Answer of `GET /sessions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// The caller's own, the last used first.
+    pub sessions: Vec<SessionRow>,
+}
+
 /// `POST /devices`: asks for a certificate for a key that was made on the device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewDevice {

@@ -200,11 +200,14 @@ fn a_key_is_revoked_since_the_first_of_its_reasons() {
 
 #[test]
 fn the_administrator_is_a_person() {
-    let account = Account {
+    let account = Person {
         id: "acc_1".to_owned(),
         tenant: tenant("a"),
-        email: "a@b".to_owned(),
-        password: String::new(),
+        email: "a@b.example".to_owned(),
+        role: Role::Owner,
+        session: "ses_1".to_owned(),
+        auth_time: NOW,
+        proven: "pwd".parse().unwrap(),
     };
     let code = |caller: &Caller| may_administer(caller, "do it").map_err(|refusal| refusal.code);
     let by = |key: KeyRow| Caller::Key(Box::new(key));

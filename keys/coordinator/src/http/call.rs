@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::proof::{self, UnverifiedRequest};
 use mytunnel_keys::wire;
@@ -19,9 +19,13 @@ use super::{App, MINT, RENEW};
 use crate::accounts;
 use crate::authority::{self, Caller, Refusal};
 use crate::replays::Repeat;
+use crate::store::Visit;
 
 /// Time that a client has to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Characters of a browser's name that are kept with its session.
+const MAX_AGENT: usize = 200;
 
 /// The address that a request came from, for limits and the audit log. Whoever accepts connections puts it into
 /// the request's extensions; without it all callers share one limit.
@@ -38,7 +42,7 @@ pub(super) struct Call<B> {
 /// A request that anybody may make.
 #[derive(Debug)]
 pub(super) struct Open<B> {
-    pub(super) address: Option<IpAddr>,
+    pub(super) visit: Visit,
     pub(super) body: B,
 }
 
@@ -51,6 +55,13 @@ pub(super) trait ReadBody: Sized {
 impl ReadBody for () {
     fn read(_: Bytes) -> Result<Self, ApiError> {
         Ok(())
+    }
+}
+
+/// Nothing, or something that is read.
+impl<B: ReadBody> ReadBody for Option<B> {
+    fn read(bytes: Bytes) -> Result<Self, ApiError> {
+        if bytes.is_empty() { Ok(None) } else { B::read(bytes).map(Some) }
     }
 }
 
@@ -76,8 +87,7 @@ impl<B: ReadBody> FromRequest<App> for Open<B> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let address = parts.extensions.get::<ClientAddress>().map(|address| address.0);
-        Ok(Self { address, body: B::read(whole(body, app.limits.body).await?)? })
+        Ok(Self { visit: visit(&parts), body: B::read(whole(body, app.limits.body).await?)? })
     }
 }
 
@@ -89,6 +99,15 @@ impl<B: ReadBody> FromRequest<App> for Call<B> {
         let bytes = whole(body, app.limits.body).await?;
         let caller = authenticate(app, &parts, &bytes).await?;
         Ok(Self { caller, body: B::read(bytes)? })
+    }
+}
+
+fn visit(parts: &Parts) -> Visit {
+    let agent = parts.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    let agent = String::from_utf8_lossy(agent);
+    Visit {
+        address: parts.extensions.get::<ClientAddress>().map(|address| address.0),
+        agent: agent.chars().filter(|letter| !letter.is_control()).take(MAX_AGENT).collect(),
     }
 }
 
@@ -131,7 +150,7 @@ fn authorization(headers: &HeaderMap) -> Result<&str, ApiError> {
 }
 
 async fn by_session(app: &App, token: &str) -> Result<Caller, ApiError> {
-    let account = app.store.session(accounts::session_hash(token), app.clock.now()).await?;
+    let account = app.store.session(accounts::access_hash(token), app.clock.now()).await?;
     let ended =
         || ApiError::refused(Code::InvalidKey, "this access token is not valid, or has ended; sign in again");
     account.map(Caller::Account).ok_or_else(ended)
@@ -166,16 +185,20 @@ async fn by_proof(app: &App, header: &str, parts: &Parts, body: &[u8]) -> Result
     Ok(Caller::Key(Box::new(key)))
 }
 
-/// The access token of a request, not checked.
+/// The access token of a request, not checked; none if there is no Authorization header at all.
 #[derive(Debug)]
-pub(super) struct Bearer(pub(super) String);
+pub(super) struct MaybeBearer(pub(super) Option<String>);
 
-impl FromRequestParts<App> for Bearer {
+impl FromRequestParts<App> for MaybeBearer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        let token = bearer(authorization(&parts.headers)?).map(str::to_owned).map(Self);
-        token.ok_or_else(|| ApiError::refused(Code::InvalidKey, "this needs an access token"))
+        if !parts.headers.contains_key(header::AUTHORIZATION) {
+            return Ok(Self(None));
+        }
+        let token = bearer(authorization(&parts.headers)?).map(str::to_owned);
+        let missing = || ApiError::refused(Code::InvalidKey, "this needs an access token");
+        token.ok_or_else(missing).map(|token| Self(Some(token)))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::accounts::HashError;
 use crate::authority::Refusal;
 use crate::issuer::IssueError;
 use crate::random::NoRandomness;
-use crate::store::StoreError;
+use crate::store::{CodeError, StoreError};
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,11 @@ impl ApiError {
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::refused(Code::BadRequest, message)
+    }
+
+    /// Neither cookie nor token of a session.
+    pub(crate) fn no_session() -> Self {
+        Self::refused(Code::InvalidKey, "there is no session here; sign in")
     }
 
     fn status_and_body(&self) -> (StatusCode, ErrorBody) {
@@ -92,6 +97,18 @@ impl From<NoRandomness> for ApiError {
 impl From<IssueError> for ApiError {
     fn from(error: IssueError) -> Self {
         Self::Internal(error.into())
+    }
+}
+
+impl From<CodeError> for ApiError {
+    fn from(error: CodeError) -> Self {
+        match error {
+            CodeError::Wrong => {
+                Self::refused(Code::MfaInvalid, "this code is wrong, too old, or was used before")
+            }
+            CodeError::Wait(seconds) => Self::TooMany(seconds),
+            CodeError::Off => Self::bad_request("this account has no second factor"),
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn join(
     State(app): State<App>,
     call: Open<Json<RelayJoin>>,
 ) -> Result<Json<RelayJoined>, ApiError> {
-    app.join(call.body.0, call.address).await.map(Json)
+    app.join(call.body.0, call.visit.address).await.map(Json)
 }
 
 pub(super) async fn renew(State(app): State<App>, call: Call<()>) -> Result<Json<RelayJoined>, ApiError> {

@@ -1,4 +1,4 @@
-//! Accounts and their sessions.
+//! Accounts: who can sign in.
 
 use mytunnel_keys::id::TenantId;
 use subtle::ConstantTimeEq as _;
@@ -6,9 +6,10 @@ use subtle::ConstantTimeEq as _;
 use super::column;
 use super::meta::SETUP;
 use super::projects::PERSONAL;
-use super::sql::{Row, params};
+use super::sql::{Reading, Row, params};
 use super::{Store, StoreError};
 use crate::audit::{Act, Entry, Party};
+use crate::authority::Role;
 
 /// A person who can sign in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,14 @@ pub(crate) struct Account {
     pub(crate) email: String,
     /// PHC string.
     pub(crate) password: String,
+    pub(crate) role: Role,
+}
+
+/// The columns of an [`Account`].
+macro_rules! select_account {
+    ($rest:literal) => {
+        concat!("SELECT id, tenant, email, password, role FROM accounts ", $rest)
+    };
 }
 
 /// The first owner, as asked for with the setup code.
@@ -87,7 +96,7 @@ impl Store {
                     detail: String::new(),
                 })?;
                 writing.add_home_project(&tenant, PERSONAL.to_owned(), party, now)?;
-                Ok(Account { id: owner.id, tenant, email: owner.email, password: owner.password })
+                Ok(Account { id: owner.id, tenant, email: owner.email, password: owner.password, role: Role::Owner })
             })
             .await
     }
@@ -95,66 +104,14 @@ impl Store {
     /// The account with that address.
     pub(crate) async fn account(&self, email: String) -> Result<Option<Account>, StoreError> {
         self.engine
-            .read(move |reading| {
-                reading.first(
-                    "SELECT id, tenant, email, password FROM accounts WHERE email = $1",
-                    params![email],
-                    account,
-                )
-            })
+            .read(move |reading| reading.first(select_account!("WHERE email = $1"), params![email], account))
             .await
     }
+}
 
-    /// Begins a session: the token's hash is kept, never the token.
-    pub(crate) async fn open_session(
-        &self,
-        account: Account,
-        hash: [u8; 32],
-        expires_at: u64,
-        now: u64,
-    ) -> Result<(), StoreError> {
-        self.engine
-            .write(move |writing| {
-                writing.change("DELETE FROM sessions WHERE expires_at <= $1", params![now])?;
-                writing.change(
-                    "INSERT INTO sessions (hash, account, expires_at) VALUES ($1, $2, $3)",
-                    params![hash, account.id, expires_at],
-                )?;
-                let party = Party::Account(account.email);
-                writing.audit(&Entry {
-                    at: now,
-                    tenant: Some(account.tenant),
-                    actor: party.clone(),
-                    act: Act::Login,
-                    subject: party,
-                    project: None,
-                    detail: String::new(),
-                })
-            })
-            .await
-    }
-
-    /// Whose session that is, if it has not ended.
-    pub(crate) async fn session(&self, hash: [u8; 32], now: u64) -> Result<Option<Account>, StoreError> {
-        self.engine
-            .read(move |reading| {
-                reading.first(
-                    "SELECT a.id, a.tenant, a.email, a.password FROM sessions s JOIN accounts a ON a.id = s.account
-                     WHERE s.hash = $1 AND s.expires_at > $2",
-                    params![hash, now],
-                    account,
-                )
-            })
-            .await
-    }
-
-    /// Ends a session; one that has ended stays so.
-    pub(crate) async fn close_session(&self, hash: [u8; 32]) -> Result<(), StoreError> {
-        self.engine
-            .write(move |writing| {
-                writing.change("DELETE FROM sessions WHERE hash = $1", params![hash]).map(drop)
-            })
-            .await
+impl Reading<'_> {
+    pub(super) fn account_by_id(&self, id: &str) -> Result<Option<Account>, StoreError> {
+        self.first(select_account!("WHERE id = $1"), params![id], account)
     }
 }
 
@@ -164,5 +121,6 @@ fn account(row: &Row<'_>) -> Result<Account, StoreError> {
         tenant: column::parsed(row, 1)?,
         email: row.get(2)?,
         password: row.get(3)?,
+        role: column::parsed(row, 4)?,
     })
 }

@@ -15,6 +15,8 @@ pub(super) const SETUP: &str = "setup";
 const HOME: &str = "home";
 /// The root's public key.
 const ROOT: &str = "root";
+/// Fingerprint of the key of second factors.
+const ACCOUNTS_KEY: &str = "accounts-key";
 /// The trust bundle that is given out.
 const TRUST: &str = "trust";
 
@@ -76,6 +78,16 @@ impl Opened {
                 writing.set_meta(TRUST, &bundle)
             })
             .await
+    }
+
+    /// The fingerprint of the key of second factors, once it was made.
+    pub(crate) async fn accounts_key(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.engine.read(|reading| reading.meta(ACCOUNTS_KEY)).await
+    }
+
+    /// Keeps that fingerprint.
+    pub(crate) async fn keep_accounts_key(&self, fingerprint: [u8; 32]) -> Result<(), StoreError> {
+        self.engine.write(move |writing| writing.set_meta(ACCOUNTS_KEY, &fingerprint)).await
     }
 
     /// Begins the feed anew, under a bundle that says so.

@@ -14,15 +14,21 @@ use crate::support::{Answer, By, House, Key, Lab, fresh_seed};
 const CASES: u32 = 24;
 
 /// Requests that these routes take, with every field they know.
-fn whole(house: &House) -> [(&'static str, Value); 12] {
+fn whole(house: &House) -> Vec<(&'static str, Value)> {
     let key = fresh_seed().public();
-    [
+    vec![
         (
             "/api/v1/auth/setup",
             json!({"code": "AAAA-BBBB", "email": "a@b.example", "password": "long enough"}),
         ),
         ("/api/v1/auth/login", json!({"email": "a@b.example", "password": "long enough"})),
         ("/api/v1/auth/logout", Value::Null),
+        ("/api/v1/auth/login/mfa", json!({"challenge_token": "AAAA", "code": "123456"})),
+        ("/api/v1/auth/refresh", Value::Null),
+        ("/api/v1/auth/mfa/enroll", Value::Null),
+        ("/api/v1/auth/mfa/enroll/verify", json!({"secret_base32": "GEZDGNBVGY3TQOJQ", "code": "123456"})),
+        ("/api/v1/auth/mfa/disable", json!({"code": "abcd-efgh"})),
+        ("/api/v1/auth/mfa/recovery-codes", json!({"code": "123456"})),
         ("/api/v1/devices", json!({"public_key": key, "name": "laptop"})),
         ("/api/v1/projects", json!({"name": "web", "master": key})),
         (

@@ -58,7 +58,10 @@ async fn everything_in_the_data_directory_is_private() {
         found.push(entry.file_name().into_string().unwrap());
     }
     found.sort();
-    assert_eq!(found, ["coordinator.lock", "feed.key", "issuer.key", "mytunnel.db", "root.key"]);
+    assert_eq!(
+        found,
+        ["accounts.key", "coordinator.lock", "feed.key", "issuer.key", "mytunnel.db", "root.key"]
+    );
 }
 
 #[tokio::test]

@@ -12,5 +12,7 @@ mod http;
 mod race;
 mod relays;
 mod revocation;
+mod second_factor;
+mod sessions;
 mod storm;
 mod support;

@@ -1,0 +1,146 @@
+//! What of second factors is kept, and under which keys: the one key of the file `accounts.key`, never in the database.
+//!
+//! From it come three keys, one for each use: it encrypts the secrets of authenticators, it makes the secret that an
+//! enrolment shows (so that nothing is kept before its proof, and nobody can bring a secret of their own), and it keys
+//! the hashes of recovery codes, whose 40 bits could otherwise be tried out by whoever has a copy of the database.
+
+use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::random::{self, NoRandomness};
+
+/// Bytes of an authenticator's secret: what RFC 4226 recommends.
+pub(crate) const SECRET: usize = 20;
+/// Bytes before the ciphertext.
+const NONCE: usize = 24;
+/// For so many seconds an enrolment shows the same secret; it can be confirmed until the end of the next such time.
+const ENROLMENT: u64 = 10 * 60;
+
+/// The secret of an authenticator.
+pub(crate) type TotpSecret = Zeroizing<[u8; SECRET]>;
+
+/// A key for each use.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct Vault {
+    seal: [u8; 32],
+    enrol: [u8; 32],
+    codes: [u8; 32],
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Vault")
+    }
+}
+
+impl Vault {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        let of = |usage: &[u8]| mac(key, &[b"mytunnel accounts 1\0", usage]);
+        Self { seal: of(b"authenticator"), enrol: of(b"enrolment"), codes: of(b"recovery code") }
+    }
+
+    /// What the database says of the key, so that another one is noticed at the start.
+    pub(crate) fn fingerprint(key: &[u8; 32]) -> [u8; 32] {
+        Sha256::new().chain_update(b"mytunnel accounts key 1\0").chain_update(key).finalize().into()
+    }
+
+    /// Encrypts a secret for this account.
+    pub(crate) fn seal(&self, account: &str, secret: &TotpSecret) -> Result<Vec<u8>, NoRandomness> {
+        let nonce: [u8; NONCE] = random::bytes()?;
+        let message = Payload { msg: secret.as_slice(), aad: account.as_bytes() };
+        let cipher = XChaCha20Poly1305::new((&self.seal).into());
+        // It fails for messages of more than 256 GiB.
+        let sealed = cipher.encrypt(XNonce::from_slice(&nonce), message).map_err(|_| NoRandomness)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// Decrypts what was sealed for this account, and for no other.
+    pub(crate) fn open(&self, account: &str, sealed: &[u8]) -> Option<TotpSecret> {
+        let (nonce, sealed) = sealed.split_at_checked(NONCE)?;
+        let message = Payload { msg: sealed, aad: account.as_bytes() };
+        let cipher = XChaCha20Poly1305::new((&self.seal).into());
+        let opened = Zeroizing::new(cipher.decrypt(XNonce::from_slice(nonce), message).ok()?);
+        opened.as_slice().try_into().ok().map(Zeroizing::new)
+    }
+
+    /// The secret that an enrolment of this account shows at this time.
+    pub(crate) fn enrolment(&self, account: &str, now: u64) -> TotpSecret {
+        self.enrolment_in(account, now / ENROLMENT)
+    }
+
+    /// The secrets that can be confirmed at this time.
+    pub(crate) fn confirmable(&self, account: &str, now: u64) -> [TotpSecret; 2] {
+        let window = now / ENROLMENT;
+        [window, window.saturating_sub(1)].map(|window| self.enrolment_in(account, window))
+    }
+
+    /// What the database keeps of a recovery code.
+    pub(crate) fn recovery_hash(&self, account: &str, code: &str) -> [u8; 32] {
+        mac(&self.codes, &[account.as_bytes(), b"\0", code.as_bytes()])
+    }
+
+    fn enrolment_in(&self, account: &str, window: u64) -> TotpSecret {
+        let whole = Zeroizing::new(mac(&self.enrol, &[account.as_bytes(), b"\0", &window.to_be_bytes()]));
+        let mut secret = Zeroizing::new([0; SECRET]);
+        secret.copy_from_slice(&whole[..SECRET]);
+        secret
+    }
+}
+
+fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // HMAC itself fills a key up to a block with zeros.
+    let mut block = Zeroizing::new([0; 64]);
+    block[..32].copy_from_slice(key);
+    let mut mac = Hmac::<Sha256>::new((&*block).into());
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn a_sealed_secret_opens_for_its_account_and_key_only() {
+        let vault = Vault::new(&[1; 32]);
+        let secret = vault.enrolment("acc_1", NOW);
+        let sealed = vault.seal("acc_1", &secret).unwrap();
+        assert_ne!(sealed, vault.seal("acc_1", &secret).unwrap());
+        assert!(!sealed.windows(8).any(|part| secret.windows(8).any(|clear| clear == part)));
+        assert_eq!(vault.open("acc_1", &sealed), Some(secret));
+        assert_eq!(vault.open("acc_2", &sealed), None);
+        assert_eq!(Vault::new(&[2; 32]).open("acc_1", &sealed), None);
+        for at in [0, NONCE, sealed.len() - 1] {
+            let mut bent = sealed.clone();
+            bent[at] ^= 1;
+            assert_eq!(vault.open("acc_1", &bent), None);
+        }
+        assert_eq!(vault.open("acc_1", &sealed[..NONCE - 1]), None);
+    }
+
+    #[test]
+    fn an_enrolment_shows_one_secret_for_ten_minutes_and_another_to_everybody_else() {
+        let vault = Vault::new(&[1; 32]);
+        let start = NOW - NOW % ENROLMENT;
+        let secret = vault.enrolment("acc_1", start);
+        assert_eq!(secret, vault.enrolment("acc_1", start + ENROLMENT - 1));
+        assert_ne!(secret, vault.enrolment("acc_1", start + ENROLMENT));
+        assert_ne!(secret, vault.enrolment("acc_2", start));
+        assert_ne!(secret, Vault::new(&[2; 32]).enrolment("acc_1", start));
+        assert!(vault.confirmable("acc_1", start + 2 * ENROLMENT - 1).contains(&secret));
+        assert!(!vault.confirmable("acc_1", start + 2 * ENROLMENT).contains(&secret));
+    }
+
+    #[test]
+    fn a_recovery_code_hashes_under_account_and_key() {
+        let hash = |key: u8, account| Vault::new(&[key; 32]).recovery_hash(account, "ABCD1234");
+        assert_eq!(hash(1, "acc_1"), hash(1, "acc_1"));
+        assert_ne!(hash(1, "acc_1"), hash(1, "acc_2"));
+        assert_ne!(hash(1, "acc_1"), hash(2, "acc_1"));
+    }
+}
