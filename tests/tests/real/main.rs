@@ -1,6 +1,7 @@
 //! The product among programs that are not ours: curl, Chromium, Python, Vite, git, a clock that is off. `.ci/run` installs them; a program
 //! that is missing fails its test and says which.
 
+mod agents;
 mod book;
 mod browser;
 mod clock;
