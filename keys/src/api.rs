@@ -19,8 +19,8 @@ pub use self::{
         TokenRow, Tokens,
     },
     relay::{
-        AuditEntry, AuditLog, Bootstrap, JoinToken, RelayAddress, RelayJoin, RelayJoined, RelayRow, Relays,
-        TunnelRow, Tunnels,
+        AuditEntry, AuditLog, AuditWitness, Bootstrap, JoinToken, RelayAddress, RelayJoin, RelayJoined,
+        RelayRow, Relays, TunnelRow, Tunnels,
     },
 };
 use crate::error::Code;

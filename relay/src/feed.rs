@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     authority::{Authority, AuthorityError, FeedLink},
-    memory::Remembered,
+    memory::{Remembered, Witnessed},
     renewal::OwnCertificate,
 };
 use outage::{Outage, Staleness, Trouble};
@@ -86,6 +86,8 @@ pub(crate) struct Follower {
     pub(crate) trust: Trust,
     pub(crate) last: Option<Position>,
     pub(crate) news: mpsc::Sender<News>,
+    /// What was last kept of the audit log's end.
+    pub(crate) witnessed: Option<Witnessed>,
     pub(crate) remember: watch::Sender<Remembered>,
     /// Time without news after which what is served is ended.
     pub(crate) hard_staleness: Duration,
@@ -169,6 +171,9 @@ impl Follower {
             if matches!(accepted, Accepted::Trust { .. }) {
                 continue;
             }
+            if let Accepted::Heartbeat { audit_head, .. } = accepted {
+                self.witnessed = Some(Witnessed::next(self.witnessed, audit_head, unix_seconds()));
+            }
             let away = outage.heard(now());
             if let Some(link) = link.take() {
                 *stood = true;
@@ -199,11 +204,11 @@ impl Follower {
     }
 
     fn keep(&self) {
-        let (position, trust) = (self.last, self.trust.bytes());
+        let (position, trust, witnessed) = (self.last, self.trust.bytes(), self.witnessed);
         self.remember.send_if_modified(|kept| {
-            let changed = kept.position != position || kept.trust != trust;
+            let changed = kept.position != position || kept.trust != trust || kept.witnessed != witnessed;
             if changed {
-                *kept = Remembered { position, trust: trust.to_vec() };
+                *kept = Remembered { position, trust: trust.to_vec(), witnessed };
             }
             changed
         });
@@ -274,13 +279,14 @@ mod tests {
     fn follow(coordinator: &TestCoordinator) -> (mpsc::Receiver<News>, JoinSet<()>) {
         let (news, heard) = mpsc::channel(64);
         let trust = trust_at(unix_now());
-        let remembered = Remembered { position: None, trust: trust.bytes().to_vec() };
+        let remembered = Remembered { position: None, trust: trust.bytes().to_vec(), witnessed: None };
         let follower = Follower {
             authority: Arc::new(coordinator.clone()),
             addrs: Vec::new(),
             trust,
             last: None,
             news,
+            witnessed: None,
             remember: watch::channel(remembered).0,
             hard_staleness: Duration::from_secs(900),
         };

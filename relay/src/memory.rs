@@ -1,7 +1,10 @@
-//! What a relay must not forget when it is started anew: how far the feed had come, and whom the cluster trusts.
+//! What a relay must not forget when it is started anew: how far the feed had come, whom the cluster trusts, and what
+//! the audit log ended with.
 //!
 //! With it, a feed that goes back (a coordinator restored from a backup would give revoked keys their rights again) is
 //! refused also after a restart. Files are replaced as a whole, so that a crash leaves the old or the new content.
+
+mod witness;
 
 use std::{
     fs::{self, File},
@@ -18,6 +21,8 @@ use mytunnel_keys::{
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::witness::Witnessed;
+
 const POSITION: &str = "feed-position";
 const TRUST: &str = "trust-bundle";
 
@@ -33,6 +38,8 @@ pub(crate) struct Memory(Option<PathBuf>);
 pub(crate) struct Remembered {
     pub(crate) position: Option<Position>,
     pub(crate) trust: Vec<u8>,
+    /// The last end of the audit log that is worth a line.
+    pub(crate) witnessed: Option<Witnessed>,
 }
 
 /// Why the memory is of no use.
@@ -140,6 +147,10 @@ async fn write_both(dir: PathBuf, before: Remembered, now: Remembered) -> Result
                 wire::encode(&position).map_err(|_| MemoryError::Damaged { path: dir.join(POSITION) })?;
             write(&dir, POSITION, &bytes)?;
         }
+        if let Some(seen) = now.witnessed.filter(|_| now.witnessed != before.witnessed) {
+            let path = dir.join(witness::WITNESS);
+            witness::append(&dir, &seen).map_err(|source| MemoryError::Io { path, source })?;
+        }
         Ok(())
     };
     spawn_blocking(write).await.expect("writing does not panic")
@@ -184,19 +195,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let newer = bundle(7, &[seed(201)], NOW);
         let (sender, receiver) =
-            watch::channel(Remembered { position: None, trust: trust().bytes().to_vec() });
+            watch::channel(Remembered { position: None, trust: trust().bytes().to_vec(), witnessed: None });
         let cancelled = CancellationToken::new();
         let memory = Memory::new(Some(dir.path().to_owned()));
         let mut held = trust();
         assert_eq!(memory.load(&mut held).unwrap(), None);
+        let seen = Some(Witnessed { at: 5, head: [7; 32] });
         let change = async {
-            sender.send_replace(Remembered { position: Some(position(3)), trust: newer.clone() });
+            sender.send_replace(Remembered {
+                position: Some(position(3)),
+                trust: newer.clone(),
+                witnessed: seen,
+            });
             cancelled.cancel();
         };
         tokio::join!(memory.clone().keep(receiver, cancelled.clone()), change);
 
         assert_eq!(memory.load(&mut held).unwrap(), Some(position(3)));
         assert_eq!(held.bytes(), newer);
+        let witness = fs::read_to_string(dir.path().join(witness::WITNESS)).unwrap();
+        assert_eq!(witness, format!("5 {}\n", "07".repeat(32)));
         assert!(!dir.path().join("feed-position.new").exists());
     }
 
@@ -207,13 +225,18 @@ mod tests {
         let obstacle = dir.path().join("feed-position.new");
         fs::create_dir(&obstacle).unwrap();
         let bundle = trust().bytes().to_vec();
-        let (sender, receiver) = watch::channel(Remembered { position: None, trust: bundle.clone() });
+        let (sender, receiver) =
+            watch::channel(Remembered { position: None, trust: bundle.clone(), witnessed: None });
         let (memory, cancelled) = (Memory::new(Some(dir.path().to_owned())), CancellationToken::new());
         let mut keeping = JoinSet::new();
         keeping.spawn(memory.clone().keep(receiver, cancelled.clone()));
 
         for epoch in 1..=3 {
-            sender.send_replace(Remembered { position: Some(position(epoch)), trust: bundle.clone() });
+            sender.send_replace(Remembered {
+                position: Some(position(epoch)),
+                trust: bundle.clone(),
+                witnessed: None,
+            });
             sleep(AGAIN * 3).await;
         }
         assert_eq!(memory.load(&mut trust()).unwrap(), None);
@@ -223,7 +246,7 @@ mod tests {
         sleep(AGAIN * 2).await;
         assert_eq!(memory.load(&mut trust()).unwrap(), Some(position(3)));
         assert_eq!(logged.take(Level::INFO).len(), 1);
-        sender.send_replace(Remembered { position: Some(position(4)), trust: bundle });
+        sender.send_replace(Remembered { position: Some(position(4)), trust: bundle, witnessed: None });
         cancelled.cancel();
         keeping.join_next().await.unwrap().unwrap();
         assert_eq!(memory.load(&mut trust()).unwrap(), Some(position(4)));
@@ -258,7 +281,8 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_directory_nothing_is_kept_and_the_task_lasts() {
-        let (_sender, receiver) = watch::channel(Remembered { position: None, trust: Vec::new() });
+        let (_sender, receiver) =
+            watch::channel(Remembered { position: None, trust: Vec::new(), witnessed: None });
         let cancelled = CancellationToken::new();
         let mut keeping = Box::pin(Memory::new(None).keep(receiver, cancelled.clone()));
         assert!(futures::poll!(&mut keeping).is_pending());

@@ -180,7 +180,7 @@ impl Relay {
         doors: Doors,
     ) {
         let (news, news_for_driver) = mpsc::channel(NEWS);
-        let remembered = Remembered { position: last, trust: config.trust.bytes().to_vec() };
+        let remembered = Remembered { position: last, trust: config.trust.bytes().to_vec(), witnessed: None };
         let (remember, latest) = watch::channel(remembered);
         let renewal = Renewal {
             authority: Arc::clone(&config.authority),
@@ -196,6 +196,7 @@ impl Relay {
             trust: config.trust.clone(),
             last,
             news,
+            witnessed: None,
             remember,
             hard_staleness: config.limits.hard_staleness,
         };

@@ -1,6 +1,10 @@
 //! `mytunnel audit`: what was done, by whom; `--verify` has the whole chain of hashes followed.
 
-use mytunnel_keys::api::{AuditEntry, AuditLog};
+mod witness;
+
+use std::path::{Path, PathBuf};
+
+use mytunnel_keys::api::{AuditEntry, AuditLog, AuditWitness};
 use mytunnel_keys::error::Code;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +25,10 @@ pub(crate) struct Args {
     /// Have the hash chain of the whole log checked, too
     #[arg(long)]
     verify: bool,
+
+    /// Compare with what a relay was told: the file audit-witness in its data directory
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    witness: Option<PathBuf>,
 
     /// Only what concerns this key (its id or serial)
     #[arg(long, value_name = "KEY")]
@@ -55,6 +63,8 @@ struct Verdict {
     head: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     broken_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -68,7 +78,7 @@ struct Answer<'a> {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let session = Session::signed_in(context, args.server.server.as_deref())?;
     let log = read(args, &session)?;
-    let verdict = if args.verify { Some(verify(&session)?) } else { None };
+    let verdict = if args.verify { Some(verify(&session, args.witness.as_deref())?) } else { None };
     context.report.object(&Answer { log: &log, verified: verdict.as_ref() });
     if log.entries.is_empty() {
         context.report.note("No entries.");
@@ -82,6 +92,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             "The chain of all {} entries is whole; its head is {}.",
             verdict.entries, verdict.head
         ));
+        if args.witness.is_some() {
+            context.report.note("It is the log that the relay was told of.");
+        }
     }
     Ok(())
 }
@@ -121,15 +134,31 @@ fn filter(args: &Args, session: &Session) -> Result<String, Failure> {
     Ok(filter)
 }
 
-fn verify(session: &Session) -> Result<Verdict, Failure> {
-    let verdict: Verdict = session.get("/audit/verify")?;
+fn verify(session: &Session, witness: Option<&Path>) -> Result<Verdict, Failure> {
+    let seen = witness.map(witness::read).transpose()?.unwrap_or_default();
+    let verdict: Verdict = if seen.is_empty() {
+        session.get("/audit/verify")?
+    } else {
+        let heads = seen.iter().map(|seen| seen.head.clone()).collect();
+        session.post("/audit/verify", &AuditWitness { heads })?
+    };
     if verdict.ok {
         return Ok(verdict);
     }
-    let at = verdict.broken_at.map(|at| format!(" at entry {at}")).unwrap_or_default();
-    Err(Failure::new(Code::Internal, format!("the audit log was changed: its chain is broken{at}"))
+    if let Some(at) = verdict.broken_at {
+        return Err(Failure::new(
+            Code::Internal,
+            format!("the audit log was changed: its chain is broken at entry {at}"),
+        )
         .with_help(
-            "Compare with a copy of the database from before; the relays keep the heads they were told.",
+            "Compare with a copy of the database from before. Relays keep what they were told of the log: \
+             --witness FILE compares with that.",
+        ));
+    }
+    Err(Failure::new(Code::Internal, format!("the audit log is not the one that the relay was told of: {}", witness::span_of(&seen, &verdict.missing)))
+        .with_help(
+            "Its chain fits, so it was written anew from some entry on, or the database was restored from a backup. \
+             Compare with a copy of the database from before.",
         ))
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/tokens/{nonce}", get(key::show).delete(key::revoke))
         .route("/api/v1/tunnels", get(relay::tunnels))
         .route("/api/v1/audit", get(system::audit))
-        .route("/api/v1/audit/verify", get(system::verify_audit))
+        .route("/api/v1/audit/verify", get(system::verify_audit).post(system::verify_audit_by))
         .route("/api/v1/relays", get(relay::list))
         .route("/api/v1/relays/{id}", axum::routing::delete(relay::revoke))
         .route("/api/v1/relays/join-tokens", post(relay::join_token))

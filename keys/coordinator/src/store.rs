@@ -35,7 +35,7 @@ use self::engine::Engine;
 use self::sql::Writing;
 pub(crate) use self::{
     accounts::{Account, NewOwner, SetupError},
-    audit::AuditFilter,
+    audit::{AuditFilter, Followed},
     connect::{exists, look},
     feed::FeedSigner,
     keys::{KeyFilter, KeyKind, KeyRow},

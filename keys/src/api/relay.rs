@@ -139,6 +139,13 @@ pub struct AuditEntry {
     pub hash: String,
 }
 
+/// Body of `POST /audit/verify`: what the log ended with at some times, as somebody else kept it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditWitness {
+    /// Hashes of entries, in hex; a relay keeps them in its `audit-witness` file.
+    pub heads: Vec<String>,
+}
+
 /// Answer of `GET /audit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditLog {

@@ -1,6 +1,7 @@
 //! The product as a user meets it: the real binary in real processes, driven through its command line and its sockets.
 
 mod apart;
+mod audit;
 mod credentials;
 mod faults;
 mod names;

@@ -9,7 +9,7 @@ use crate::authority::{self, Caller};
 use crate::delegation::Nonce;
 use crate::http::ApiError;
 use crate::shared::Shared;
-use crate::store::{AuditFilter, StoreError};
+use crate::store::{AuditFilter, Followed, StoreError};
 
 /// Rows in one answer, unless the caller says another number.
 const DEFAULT_PAGE: u64 = 100;
@@ -41,6 +41,9 @@ pub(crate) struct Verdict {
     /// The first row that is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     broken_at: Option<u64>,
+    /// Heads that were sent and are no row's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
 }
 
 impl Shared {
@@ -65,13 +68,32 @@ impl Shared {
         })
     }
 
-    /// Follows the whole chain.
-    pub(crate) async fn verify_audit(&self, caller: &Caller) -> Result<Verdict, ApiError> {
+    /// Follows the whole chain. Whoever rewrote the log from some row on, and made the chain fit again, is found by
+    /// heads that relays were told before.
+    pub(crate) async fn verify_audit(
+        &self,
+        caller: &Caller,
+        witnessed: api::AuditWitness,
+    ) -> Result<Verdict, ApiError> {
         self.operator(caller, "verify the audit log")?;
-        let (chain, broken_at) = self.store.verify_audit().await?;
-        let head = HEXLOWER.encode(&chain.hash);
-        Ok(Verdict { ok: broken_at.is_none(), entries: chain.seq, head, broken_at })
+        let heads = witnessed.heads.iter().map(|head| head_of(head)).collect::<Result<_, _>>()?;
+        let Followed { chain, broken_at, missing } = self.store.verify_audit(heads).await?;
+        // In the order in which they were sent, which is that of their time.
+        let missing = witnessed
+            .heads
+            .into_iter()
+            .filter(|head| head_of(head).is_ok_and(|head| missing.contains(&head)));
+        let missing: Vec<String> = missing.collect();
+        let ok = broken_at.is_none() && missing.is_empty();
+        Ok(Verdict { ok, entries: chain.seq, head: HEXLOWER.encode(&chain.hash), broken_at, missing })
     }
+}
+
+fn head_of(text: &str) -> Result<[u8; 32], ApiError> {
+    let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| {
+        ApiError::bad_request("heads: each is the hash of a row, 64 digits of hex in lower case")
+    })
 }
 
 fn shown(row: Row) -> Result<api::AuditEntry, StoreError> {

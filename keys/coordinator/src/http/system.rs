@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use mytunnel_keys::api::{AuditLog, Bootstrap};
+use mytunnel_keys::api::{AuditLog, AuditWitness, Bootstrap};
 use serde_json::{Value, json};
 
 use super::call::{Call, ClientAddress, Params};
@@ -30,7 +30,14 @@ pub(super) async fn audit(
 }
 
 pub(super) async fn verify_audit(State(app): State<App>, call: Call<()>) -> Result<Json<Verdict>, ApiError> {
-    app.verify_audit(&call.caller).await.map(Json)
+    app.verify_audit(&call.caller, AuditWitness::default()).await.map(Json)
+}
+
+pub(super) async fn verify_audit_by(
+    State(app): State<App>,
+    call: Call<Json<AuditWitness>>,
+) -> Result<Json<Verdict>, ApiError> {
+    app.verify_audit(&call.caller, call.body.0).await.map(Json)
 }
 
 pub(super) async fn bootstrap(State(app): State<App>) -> Result<Json<Bootstrap>, ApiError> {

@@ -1,5 +1,7 @@
 //! The audit log's rows. Only an operation that acts can write one, in its own transaction.
 
+use std::collections::HashSet;
+
 use mytunnel_keys::id::{ProjectId, TenantId};
 
 use super::sql::{self, Reading, Writing, params};
@@ -79,10 +81,9 @@ impl Store {
         self.engine.read(move |reading| reading.audit_rows(&filter)).await
     }
 
-    /// Follows the whole chain and compares its end with the head. Answers how far it holds, and the first row
-    /// that does not.
-    pub(crate) async fn verify_audit(&self) -> Result<(Chain, Option<u64>), StoreError> {
-        let mut chain = Chain::START;
+    /// Follows the whole chain, compares its end with the head, and looks for heads that were seen elsewhere.
+    pub(crate) async fn verify_audit(&self, witnessed: HashSet<[u8; 32]>) -> Result<Followed, StoreError> {
+        let (mut chain, mut missing) = (Chain::START, witnessed);
         loop {
             // Page by page, so that other readers get their turn.
             let (rows, head) = self
@@ -93,13 +94,28 @@ impl Store {
                 .await?;
             if rows.is_empty() {
                 let whole = chain == Chain { seq: head.audit_seq, hash: head.audit_hash };
-                return Ok((chain, (!whole).then_some(chain.seq + 1)));
+                let broken_at = (!whole).then_some(chain.seq + 1);
+                return Ok(Followed { chain, broken_at, missing });
             }
-            if let Some(bad) = rows.iter().find(|row| !chain.accept(row)) {
-                return Ok((chain, Some(bad.seq)));
+            for row in &rows {
+                if !chain.accept(row) {
+                    return Ok(Followed { chain, broken_at: Some(row.seq), missing });
+                }
+                missing.remove(&row.hash);
             }
         }
     }
+}
+
+/// What came of following the chain.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    /// How far it holds.
+    pub(crate) chain: Chain,
+    /// The first row that does not.
+    pub(crate) broken_at: Option<u64>,
+    /// Heads that were seen elsewhere and are not in it.
+    pub(crate) missing: HashSet<[u8; 32]>,
 }
 
 impl Reading<'_> {

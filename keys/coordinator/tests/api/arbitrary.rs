@@ -38,6 +38,7 @@ fn whole(house: &House) -> Vec<(&'static str, Value)> {
                 "budget_cents": 5, "bound": true, "replaces": house.master.serial,
             }),
         ),
+        ("/api/v1/audit/verify", json!({"heads": ["ab".repeat(32)]})),
         ("/api/v1/relays/join-tokens", Value::Null),
         ("/api/v1/relays/join-tokens?ttl=18446744073709551615", Value::Null),
         (

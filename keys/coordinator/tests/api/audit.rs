@@ -180,3 +180,29 @@ async fn an_edit_behind_the_coordinators_back_is_found() {
     let lab = Lab::at(&path).await.unwrap();
     assert_eq!(verify(&lab).await["broken_at"], 9);
 }
+
+#[tokio::test]
+async fn a_log_that_was_rewritten_whole_is_found_by_what_relays_were_told() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let heads = async || {
+        let rows = entries(&lab, By::Key(&house.device), "?limit=1000").await;
+        let hashes = rows.iter().map(|row| row["hash"].as_str().unwrap().to_owned());
+        hashes.collect::<Vec<_>>()
+    };
+    let told = heads().await;
+    lab.child(&house.master).await;
+    let verify = async |heads: &[String]| {
+        lab.call(By::Key(&house.device), "POST", "/api/v1/audit/verify", json!({"heads": heads})).await.ok()
+    };
+    assert_eq!(verify(&told).await["ok"], true);
+    // What a relay was told of a log that is another one by now.
+    let other = "ab".repeat(32);
+    let verdict = verify(&[told[0].clone(), other.clone()]).await;
+    assert_eq!((&verdict["ok"], &verdict["missing"]), (&json!(false), &json!([other])));
+    for bad in ["", "ab", &"AB".repeat(32), &"zz".repeat(32)] {
+        let body = json!({"heads": [bad]});
+        let answer = lab.call(By::Key(&house.device), "POST", "/api/v1/audit/verify", body).await;
+        assert!(answer.refused(Code::BadRequest).contains("heads"));
+    }
+}
