@@ -97,9 +97,16 @@ impl Api {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| Failure::new(Code::Internal, format!("cannot write the request: {error}")))?;
-        self.ask(&Method::POST, who, path, body)
+        self.ask(&Method::POST, who, path, written(body)?)
+    }
+
+    pub(crate) fn put<T: DeserializeOwned>(
+        &self,
+        who: As<'_>,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(&Method::PUT, who, path, written(body)?)
     }
 
     fn ask<T: DeserializeOwned>(
@@ -148,4 +155,9 @@ impl Api {
             Err(_) => Err(not_a_coordinator(&self.server, response.status())),
         }
     }
+}
+
+fn written(body: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(body)
+        .map_err(|error| Failure::new(Code::Internal, format!("cannot write the request: {error}")))
 }

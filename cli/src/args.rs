@@ -5,7 +5,7 @@ use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status,
+    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Keys(keys::Args),
     Eval(eval::Args),
     Audit(audit::Args),
+    Usage(usage::Args),
     Relay(relay::Args),
     Coordinator(coordinator::Args),
     Completions(completions::Args),

@@ -12,3 +12,4 @@ pub(crate) mod projects;
 pub(crate) mod relay;
 pub(crate) mod share;
 pub(crate) mod status;
+pub(crate) mod usage;

@@ -6,6 +6,7 @@
 mod limits;
 #[cfg(test)]
 mod page;
+mod prices;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::limits::{LimitsFile, RelayLife};
+pub(crate) use self::prices::{Cents, PricesFile};
 
 /// No file of settings is larger; a larger one is not ours.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -29,7 +31,7 @@ pub(crate) struct PersonFile {
     pub(crate) project: Option<String>,
 }
 
-/// `relay.toml`: one key for each flag of `mytunnel relay`, and the limits.
+/// `relay.toml`: one key for each flag of `mytunnel relay`, the limits and the prices.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RelayFile {
@@ -45,6 +47,8 @@ pub(crate) struct RelayFile {
     pub(crate) trusted_proxies: Vec<ProxyNetwork>,
     #[serde(default)]
     pub(crate) limits: LimitsFile,
+    #[serde(default)]
+    pub(crate) prices: PricesFile,
 }
 
 /// A secret is never in a file of settings, only where it is: `{ env = "NAME" }` or `{ file = "PATH" }`.

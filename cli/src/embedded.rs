@@ -19,6 +19,7 @@ use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::Trust;
+use mytunnel_keys::usage::Prices;
 use mytunnel_relay::ingress::{ConsoleService, TrustedProxies};
 use mytunnel_relay::{Authority, Config as RelayConfig, Limits as RelayLimits, Relay};
 
@@ -37,6 +38,8 @@ pub(crate) struct Plan {
     /// Where people reach the coordinator, as far as it is known before the sockets are bound.
     pub(crate) url: ServerUrl,
     pub(crate) limits: CoordinatorLimits,
+    /// What use costs.
+    pub(crate) prices: Prices,
     pub(crate) relay: RelayPlan,
 }
 
@@ -69,6 +72,7 @@ impl Embedded {
         let store = plan.database.clone().map_or(StoreConfig::Memory, StoreConfig::Sqlite);
         let mut config = CoordinatorConfig::new(store, plan.cluster.clone(), plan.url.clone());
         config.limits = plan.limits.clone();
+        config.prices = plan.prices;
         let coordinator = Arc::new(Coordinator::open(config).await?);
         match start_relay(&coordinator, &plan).await {
             Ok(relay) => Ok(Self { coordinator, relay }),

@@ -21,6 +21,7 @@ mod http_server;
 mod identity;
 mod logging;
 mod mint;
+mod money;
 mod names;
 mod places;
 mod report;
@@ -41,7 +42,7 @@ use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status,
+    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -82,6 +83,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Keys(args) => keys::run(args, context),
         Command::Eval(args) => eval::run(args, context),
         Command::Audit(args) => audit::run(args, context),
+        Command::Usage(args) => usage::run(args, context),
         Command::Relay(args) => relay::run(args, context),
         Command::Coordinator(args) => coordinator::run(args, context),
         Command::Completions(args) => {

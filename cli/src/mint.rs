@@ -13,6 +13,9 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::span;
 
+/// The largest budget of a month, in cents.
+pub(crate) const MAX_BUDGET: u64 = 1_000_000_000;
+
 /// What can be said about a key to be made, by a master key or a person.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MintOptions {
@@ -28,6 +31,10 @@ pub(crate) struct MintOptions {
     #[arg(long, visible_alias = "name", value_name = "NAME")]
     pub(crate) subdomain: Vec<NamePattern>,
 
+    /// Cents that the key may cost in a month, beside what the key that mints it may [default: that alone]
+    #[arg(long, value_name = "CENTS", value_parser = clap::value_parser!(u64).range(1..=MAX_BUDGET))]
+    pub(crate) budget: Option<u64>,
+
     /// Put the secret into the printed key, so that it works on another machine
     #[arg(long)]
     pub(crate) portable: bool,
@@ -40,7 +47,14 @@ pub(crate) struct MintOptions {
 impl MintOptions {
     /// A key for as long as keys may live, that no other process will use.
     pub(crate) fn for_one_share() -> Self {
-        Self { ttl: span::MAX_TTL, scope: None, subdomain: Vec::new(), portable: false, output_env: false }
+        Self {
+            ttl: span::MAX_TTL,
+            scope: None,
+            subdomain: Vec::new(),
+            budget: None,
+            portable: false,
+            output_env: false,
+        }
     }
 }
 
@@ -92,7 +106,7 @@ pub(crate) fn ask(
         project,
         scopes: options.scope,
         hosts: options.subdomain.clone(),
-        budget_cents: None,
+        budget_cents: options.budget,
         bound: !options.portable,
         replaces: None,
     };

@@ -11,7 +11,7 @@ use mytunnel_relay::ingress::TrustedProxies;
 use zeroize::Zeroizing;
 
 use crate::commands::relay::Args as RelayArgs;
-use crate::config::{self, LimitsFile, RelayFile, SecretRef};
+use crate::config::{self, LimitsFile, PricesFile, RelayFile, SecretRef};
 use crate::context::Context;
 use crate::embedded::joined::TOKEN_HELP;
 use crate::failure::Failure;
@@ -32,6 +32,7 @@ pub(crate) struct RelaySettings {
     pub(crate) console: String,
     pub(crate) authority: AuthoritySettings,
     pub(crate) limits: LimitsFile,
+    pub(crate) prices: PricesFile,
     /// Who is believed about visitors.
     pub(crate) proxies: TrustedProxies,
 }
@@ -74,6 +75,7 @@ impl RelaySettings {
             authority: authority(args, context, file.coordinator, file.join.as_ref())?,
             domain,
             limits: file.limits,
+            prices: file.prices,
             proxies: proxies.into_iter().collect(),
         })
     }

@@ -6,6 +6,7 @@
 mod account;
 mod key;
 mod relay;
+mod usage;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ pub use self::{
         AuditEntry, AuditLog, AuditWitness, Bootstrap, JoinToken, RelayAddress, RelayJoin, RelayJoined,
         RelayRow, Relays, TunnelRow, Tunnels,
     },
+    usage::{BudgetAnswer, SetBudget, UsageAnswer, UsageKey, UsagePoint},
 };
 use crate::error::Code;
 pub use crate::token::TokenKind;

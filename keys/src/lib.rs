@@ -23,6 +23,7 @@ mod testing;
 extern crate self as mytunnel_keys;
 pub mod token;
 pub mod trust;
+pub mod usage;
 mod verified;
 pub mod wire;
 

@@ -36,7 +36,8 @@ impl RevocationSet {
             | Change::NameFreed { .. }
             | Change::Trust { .. }
             | Change::Gates { .. }
-            | Change::Close { .. } => false,
+            | Change::Close { .. }
+            | Change::Budget { .. } => false,
         }
     }
 

@@ -9,6 +9,7 @@
 //! - a connection without a valid certificate is ended after [`Policy::patience`];
 //! - a right ends when its certificate does (by a timer set at admission), when it or what it descends from is
 //!   revoked, when its issuer is trusted no longer, and when the relay has had no news for too long;
+//! - a key with a budget spends only what was leased to this relay, and its tunnels end when there is no more;
 //! - when rights end, all their routes go first, then the nodes are told, and only then the act counts as applied;
 //! - a relay whose own certificate has ended, or that its coordinator has cast out, admits nothing new;
 //! - without fresh news nothing new is admitted: how fresh is a claim of the certificate, measured on a clock that
@@ -16,6 +17,7 @@
 
 mod answer;
 mod bucket;
+mod budgets;
 mod certificate;
 mod freshness;
 mod hello;
@@ -49,6 +51,8 @@ use crate::{
 pub(crate) use answer::Urls;
 use answer::{Refusal, goodbye};
 pub(crate) use bucket::Bucket;
+use budgets::Budgets;
+pub(crate) use budgets::Used;
 use freshness::Freshness;
 use settling::Settling;
 use timers::Timers;
@@ -82,6 +86,8 @@ pub(crate) struct Policy {
     pub(crate) urls: Urls,
     /// Port of the fast lane.
     pub(crate) lane_port: Option<u16>,
+    /// Random bytes of this process, by which it tells usage.
+    pub(crate) incarnation: [u8; 16],
 }
 
 /// How a relay is doing.
@@ -154,6 +160,7 @@ pub(crate) struct Admission {
     expelled: bool,
     /// Bounds what strangers can have written into the audit log.
     refusals: Option<Bucket>,
+    budgets: Budgets,
     commands: VecDeque<Command>,
 }
 
@@ -168,6 +175,7 @@ impl Admission {
     pub(crate) fn new(policy: Policy, trust: Trust) -> Self {
         Self {
             settling: Settling::new(policy.settling),
+            budgets: Budgets::new(policy.incarnation),
             policy,
             trust,
             revoked: RevocationSet::default(),
@@ -250,11 +258,13 @@ impl Admission {
         self.end_rights(&expired, Code::KeyExpired, "the certificate has ended", now);
         self.check_hard_staleness(now);
         self.check_settled(now);
+        self.check_budgets(now);
     }
 
     /// When [`Self::handle_timeout`] is to be called, if nothing else happens.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.next_hard_check, self.settling.next()].into_iter().flatten().min()
+        let all = [self.timers.next(), self.next_hard_check, self.settling.next(), self.budgets.next()];
+        all.into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -328,6 +338,7 @@ impl Admission {
     }
 
     fn command(&mut self, command: Command) {
+        self.budgets.follow(&command);
         self.commands.push_back(command);
     }
 }

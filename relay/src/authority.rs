@@ -11,6 +11,7 @@ use mytunnel_keys::{
     api::RelayJoined,
     error::Code,
     feed::{Report, Subscribe},
+    usage::{Tell, Told},
 };
 use tokio::sync::mpsc;
 
@@ -23,10 +24,13 @@ pub struct FeedLink {
     pub reports: mpsc::Sender<Report>,
 }
 
-/// Somebody whose feed a relay can follow, and who renews its certificate.
+/// Somebody whose feed a relay can follow, who takes what it tells of usage, and who renews its certificate.
 pub trait Authority: Send + Sync + fmt::Debug {
     /// Starts a subscription.
     fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<FeedLink, AuthorityError>>;
+
+    /// Tells what tunnels have used, and asks for leases of budgets.
+    fn tell(&self, tell: Tell) -> BoxFuture<'_, Result<Told, AuthorityError>>;
 
     /// Asks for a new certificate of the relay's key. The relay checks what it gets.
     fn renew(&self) -> BoxFuture<'_, Result<RelayJoined, AuthorityError>>;

@@ -5,8 +5,10 @@
 //! waited for: each has a task with a short queue, and one whose queue is full is dropped.
 
 mod control;
+mod gauges;
 mod outlets;
 mod reports;
+mod telling;
 
 use std::{
     collections::HashMap,
@@ -26,7 +28,11 @@ use mytunnel_carrier::{
     Boxed,
     stream::{self, Opener},
 };
-use mytunnel_keys::id::TunnelName;
+use mytunnel_keys::{
+    feed::{Accepted, Change},
+    id::TunnelName,
+    usage::Told,
+};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{JoinError, JoinSet},
@@ -36,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admit::{Admission, Now, Status},
+    authority::Authority,
     behaviour::{Behaviour, BehaviourEvent},
     circuits::Admitted,
     feed::News,
@@ -44,10 +51,14 @@ use crate::{
     server::Listening,
 };
 use control::{Control, Said, Utterance};
+use gauges::Gauges;
 use reports::Reports;
 
 /// How often the wall clock is looked at: it goes on while the machine sleeps, and may be set.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Time that the coordinator has at the end to take what it was not told yet.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Messages of all nodes that wait for the driver.
 const SAID: usize = 1024;
@@ -68,6 +79,13 @@ pub(crate) struct Driver {
     controls: JoinSet<ConnectionId>,
     said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
     reports: Reports,
+    gauges: Gauges,
+    /// When they are to be read.
+    next_reading: Instant,
+    /// What is on its way to the coordinator: one message at most.
+    telling: JoinSet<Option<Told>>,
+    /// Whether the last message was taken.
+    is_heard: bool,
 }
 
 impl fmt::Debug for Driver {
@@ -114,6 +132,7 @@ pub(crate) struct Surroundings {
     pub(crate) lanes: Directory,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) pipes_per_connection: usize,
+    pub(crate) authority: Arc<dyn Authority>,
 }
 
 impl Driver {
@@ -134,6 +153,10 @@ impl Driver {
             controls: JoinSet::new(),
             said: mpsc::channel(SAID),
             reports: Reports::default(),
+            gauges: Gauges::default(),
+            next_reading: Instant::now(),
+            telling: JoinSet::new(),
+            is_heard: true,
         }
     }
 
@@ -152,6 +175,7 @@ impl Driver {
         for event in mem::take(&mut self.backlog) {
             self.on_swarm_event(event);
         }
+        let alarm = self.gauges.alarm();
         loop {
             let deadline = self.next_timeout();
             tokio::select! {
@@ -162,13 +186,16 @@ impl Driver {
                 // Somebody waits for the word that a revocation was applied.
                 () = self.reports.deliver() => {}
                 Some(ended) = self.controls.join_next(), if !self.controls.is_empty() => self.on_control_ended(ended),
-                () = sleep_until(deadline) => self.admission.handle_timeout(now()),
+                () = alarm.notified() => self.read_gauges(),
+                Some(told) = self.telling.join_next(), if !self.telling.is_empty() => self.on_told(told),
+                () = sleep_until(deadline) => self.on_timeout(),
                 event = next_event(&mut self.said.1, &mut self.swarm) => match event {
                     Event::Said(said) => self.on_said(said),
                     Event::Swarm(event) => self.on_swarm_event(event),
                 },
             }
             self.carry_out();
+            self.tell_what_is_urgent();
             self.publish_status();
         }
         self.say_goodbye(grace).await;
@@ -196,6 +223,9 @@ impl Driver {
             tracing::debug!("some nodes did not take their farewell in time");
         }
         self.controls.shutdown().await;
+        if timeout(LAST_WORD, self.tell_the_rest()).await.is_err() {
+            tracing::warn!("the coordinator did not take the last of what tunnels have used");
+        }
     }
 
     /// Returns when every node has been told and every connection is closed.
@@ -213,7 +243,7 @@ impl Driver {
     }
 
     fn next_timeout(&self) -> Instant {
-        let look = Instant::now() + LOOK;
+        let look = self.next_reading.min(Instant::now() + LOOK);
         self.admission.poll_timeout().map_or(look, |at| look.min(Instant::from_std(at)))
     }
 
@@ -223,8 +253,12 @@ impl Driver {
             News::Linked(link) => self.reports.begin(link),
             News::Trust(trust) => self.admission.handle_trust(trust, now()),
             News::Accepted(accepted) => {
+                let budgets = tells_of_budgets(&accepted);
                 self.admission.handle_news(accepted, now());
                 self.around.admitted.set_news(self.admission.last_news());
+                if budgets {
+                    self.read_gauges();
+                }
             }
             News::ClockOffset(offset) => self.admission.handle_clock_offset(offset),
             News::Lost => self.reports.end(),
@@ -303,6 +337,18 @@ impl Driver {
         } else {
             tracing::debug!(%connection, "second control stream reset");
         }
+    }
+}
+
+/// Whether purses are to be filled anew.
+fn tells_of_budgets(news: &Accepted) -> bool {
+    match news {
+        Accepted::Snapshot { .. } => true,
+        Accepted::Delta { changes, .. } => {
+            changes.iter().any(|change| matches!(change, Change::Budget { .. }))
+        }
+        Accepted::Trust { .. } | Accepted::Heartbeat { .. } => false,
+        _ => false,
     }
 }
 

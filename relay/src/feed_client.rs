@@ -5,7 +5,10 @@
 
 mod line;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
@@ -20,7 +23,8 @@ use mytunnel_keys::{
     proof::{self, Request},
     secret::Seed,
     token::ServerUrl,
-    wire::{self, WireError},
+    usage::{Tell, Told},
+    wire::{self, MAX_MESSAGE, WireError},
 };
 use serde::Serialize;
 use tokio::{
@@ -38,6 +42,7 @@ use line::{Connector, Line};
 
 const FEED: &str = "/api/v1/relay/feed";
 const REPORTS: &str = "/api/v1/relay/reports";
+const USAGE: &str = "/api/v1/relay/usage";
 const RENEW: &str = "/api/v1/relay/renew";
 
 /// Frames that wait for the reader, and reports that wait for a request.
@@ -60,6 +65,8 @@ const MAX_ANSWER: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct RemoteCoordinator {
     caller: Arc<Caller>,
+    /// The connection on which usage was told last.
+    telling: Mutex<Option<Line>>,
     tasks: TaskTracker,
     cancelled: CancellationToken,
     _cancel: DropGuard,
@@ -89,7 +96,13 @@ impl RemoteCoordinator {
     fn of(caller: Caller) -> Self {
         let cancelled = CancellationToken::new();
         let guard = cancelled.clone().drop_guard();
-        Self { caller: Arc::new(caller), tasks: TaskTracker::new(), cancelled, _cancel: guard }
+        Self {
+            caller: Arc::new(caller),
+            telling: Mutex::default(),
+            tasks: TaskTracker::new(),
+            cancelled,
+            _cancel: guard,
+        }
     }
 }
 
@@ -112,6 +125,26 @@ impl Authority for RemoteCoordinator {
             };
             self.tasks.spawn(self.cancelled.clone().run_until_cancelled_owned(carry));
             Ok(FeedLink { frames, reports })
+        }
+        .boxed()
+    }
+
+    fn tell(&self, tell: Tell) -> BoxFuture<'_, Result<Told, AuthorityError>> {
+        async move {
+            // Out of its place while it is in use: one that is given up half way is not used again.
+            let kept = self.telling.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let mut line = match kept.filter(Line::is_open) {
+                Some(line) => line,
+                None => self.caller.connect().await?,
+            };
+            let answer = self.caller.post(&mut line, USAGE, &tell).await?;
+            if answer.status() != StatusCode::OK {
+                return Err(refusal(answer).await);
+            }
+            let body = Limited::new(answer.into_body(), MAX_MESSAGE).collect().await;
+            let body = body.map_err(|_| AuthorityError::Protocol("the answer broke off"))?;
+            *self.telling.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+            wire::decode(&body.to_bytes()).map_err(|_| AuthorityError::Protocol("leases that are none"))
         }
         .boxed()
     }

@@ -25,6 +25,7 @@ mod server;
 mod strangers;
 #[cfg(test)]
 mod testing;
+mod traffic;
 
 pub use admit::Status;
 pub use authority::{Authority, AuthorityError, FeedLink};

@@ -51,6 +51,8 @@ pub(crate) struct Registration {
     pub(crate) kind: TunnelKind,
     pub(crate) project: ProjectId,
     pub(crate) serial: Serial,
+    /// The key that minted it.
+    pub(crate) parent: Option<Serial>,
     pub(crate) connection: ConnectionId,
     /// Tells a reconnect of one process from a second process with the same key.
     pub(crate) instance: [u8; 16],

@@ -13,7 +13,7 @@ use std::{
     fmt, io,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,8 @@ use tokio::{
     sync::Notify,
 };
 use tokio_util::sync::CancellationToken;
+
+pub use crate::traffic::Traffic;
 
 use crate::ingress::{Pool, Seats, Upstream};
 
@@ -83,7 +85,7 @@ pub struct Tunnel {
     source: Arc<dyn PipeSource>,
     gates: RwLock<Option<Arc<Gates>>>,
     closed: CancellationToken,
-    traffic: Traffic,
+    traffic: Arc<Traffic>,
     seats: Seats,
     pool: Pool<Box<Upstream>>,
 }
@@ -105,7 +107,7 @@ impl Tunnel {
             source,
             gates: RwLock::default(),
             closed: CancellationToken::new(),
-            traffic: Traffic::default(),
+            traffic: Arc::default(),
             seats: Seats::default(),
             pool: Pool::default(),
         }
@@ -115,6 +117,11 @@ impl Tunnel {
     #[must_use]
     pub fn gated(self, gates: Option<Arc<Gates>>) -> Self {
         Self { gates: RwLock::new(gates), ..self }
+    }
+
+    /// The same, counted by these counts.
+    pub(crate) fn counted(self, traffic: Arc<Traffic>) -> Self {
+        Self { traffic, ..self }
     }
 
     /// The tunnel's id, the same after every reconnect.
@@ -201,43 +208,6 @@ impl Tunnel {
 
     pub(crate) fn pool(&self) -> &Pool<Box<Upstream>> {
         &self.pool
-    }
-}
-
-/// Counts of one tunnel since it was registered. Only ever growing.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    requests: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-}
-
-impl Traffic {
-    /// Requests that were given to the node.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Body and upgrade bytes from visitors to the node.
-    pub fn bytes_in(&self) -> u64 {
-        self.bytes_in.load(Ordering::Relaxed)
-    }
-
-    /// Body and upgrade bytes from the node to visitors.
-    pub fn bytes_out(&self) -> u64 {
-        self.bytes_out.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_in(&self, bytes: u64) {
-        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_out(&self, bytes: u64) {
-        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

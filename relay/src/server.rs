@@ -122,6 +122,9 @@ pub enum StartError {
     /// No security layer can be set up for the relay's key.
     #[error("the relay's key cannot be used")]
     Security(#[from] SecurityError),
+    /// The system gives no random bytes.
+    #[error("there are no random bytes")]
+    Random(#[from] getrandom::Error),
     /// The TLS library cannot use the relay's key for fast lanes.
     #[error("the relay's key cannot be used for fast lanes")]
     Lanes(#[source] rustls::Error),
@@ -147,12 +150,15 @@ impl Relay {
             Addrs { id, http: doors.http_addr(), https: doors.https_addr(), p2p: listening.addrs.clone() };
 
         let (status_in, status) = watch::channel(Status::default());
-        let admission = Admission::new(policy(&config, &addrs, own, last), config.trust.clone());
+        let mut incarnation = [0; 16];
+        getrandom::fill(&mut incarnation)?;
+        let admission = Admission::new(policy(&config, &addrs, own, last, incarnation), config.trust.clone());
         let around = Surroundings {
             admitted,
             routes: routes.clone(),
             lanes: doors.directory.clone(),
             status: status_in,
+            authority: Arc::clone(&config.authority),
             pipes_per_connection: config.limits.pipes_per_connection,
         };
         let driver = Driver::new(swarm, listening, admission, around);
@@ -306,7 +312,13 @@ fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Boxed<Behaviour>>
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings))
 }
 
-fn policy(config: &Config, addrs: &Addrs, certificate: OwnCertificate, last: Option<Position>) -> Policy {
+fn policy(
+    config: &Config,
+    addrs: &Addrs,
+    certificate: OwnCertificate,
+    last: Option<Position>,
+    incarnation: [u8; 16],
+) -> Policy {
     let port = |addr: Option<SocketAddr>| addr.map(|addr| addr.port());
     Policy {
         patience: config.limits.patience,
@@ -320,6 +332,7 @@ fn policy(config: &Config, addrs: &Addrs, certificate: OwnCertificate, last: Opt
             https: config.public_https.or(port(addrs.https)),
         },
         lane_port: config.public_https.or(port(addrs.https)),
+        incarnation,
     }
 }
 

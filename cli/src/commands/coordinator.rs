@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::relay::{ask_for_owner, parse_addr};
-use crate::config::RelayLife;
+use crate::config::{Cents, PricesFile, RelayLife};
 use crate::context::Context;
 use crate::control::serve_status;
 use crate::embedded::cannot_listen;
@@ -53,6 +53,18 @@ pub(crate) struct Args {
     /// Life of a relay's certificate; nodes believe a revoked relay for as long [default: 24h]
     #[arg(long, value_name = "SPAN")]
     relay_certificate: Option<RelayLife>,
+
+    /// Price of a GiB in either direction, in US cents [default: 5]
+    #[arg(long, value_name = "CENTS")]
+    price_gib: Option<Cents>,
+
+    /// Price of a million requests [default: 0]
+    #[arg(long, value_name = "CENTS")]
+    price_requests: Option<Cents>,
+
+    /// Price of a tunnel that is up for an hour [default: 1]
+    #[arg(long, value_name = "CENTS")]
+    price_hour: Option<Cents>,
 
     /// Proxy in front, by address or network; its X-Forwarded-For is believed (may be repeated)
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
@@ -103,6 +115,8 @@ async fn serve(args: &Args, given: Option<ServerUrl>, context: &Context) -> Resu
     if let Some(life) = args.relay_certificate {
         config.limits.relay_certificate = life.into();
     }
+    let (gib, million_requests, tunnel_hour) = (args.price_gib, args.price_requests, args.price_hour);
+    config.prices = PricesFile { gib, million_requests, tunnel_hour }.prices();
     let coordinator = Arc::new(Coordinator::open(config).await?);
     coordinator.set_endpoints(url.clone(), Endpoints::default());
 

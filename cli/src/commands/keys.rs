@@ -1,5 +1,6 @@
-//! `mytunnel keys create|list|tree|show|revoke`.
+//! `mytunnel keys create|list|tree|show|revoke|budget`.
 
+mod budget;
 mod revoke;
 mod view;
 
@@ -36,6 +37,7 @@ enum KeysCommand {
     /// Show one key
     Show(ShowArgs),
     Revoke(revoke::Args),
+    Budget(budget::Args),
     /// Make a token with which one relay joins this coordinator, once
     JoinToken(JoinTokenArgs),
 }
@@ -100,6 +102,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         KeysCommand::Tree(args) => tree(args, context),
         KeysCommand::Show(args) => show(args, context),
         KeysCommand::Revoke(args) => revoke::run(args, context),
+        KeysCommand::Budget(args) => budget::run(args, context),
         KeysCommand::JoinToken(args) => join_token(args, context),
     }
 }
@@ -219,6 +222,19 @@ fn subject(context: &Context, key: &str, server: Option<&str>) -> Result<(Sessio
     }
     let nonce = nonce(key)?;
     Ok((Session::person_or_master(context, server)?, nonce))
+}
+
+/// The id of a key that was given as text, serial or id.
+fn named(key: &str) -> Result<String, Failure> {
+    let key = key.trim();
+    if !key.starts_with("mtk_") {
+        return nonce(key);
+    }
+    let serial = Token::parse(key)?.serial();
+    serial.as_ref().map(Serial::nonce).ok_or_else(|| {
+        Failure::new(Code::InvalidKey, "a join token is no key")
+            .with_help("Give the text, serial or id of a key.")
+    })
 }
 
 /// The id of a key that was given as serial or id.

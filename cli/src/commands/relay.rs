@@ -118,6 +118,7 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
         database: Some(settings.data.join("coordinator.db")),
         url: ready::console_url(&settings.console, settings.http.port())?,
         limits: settings.limits.coordinator(),
+        prices: settings.prices.prices(),
         relay: RelayPlan { console: Some(settings.console.clone()), ..plan(settings) },
     })
     .await?;

@@ -6,7 +6,9 @@ use mytunnel_coordinator::Limits as CoordinatorLimits;
 use mytunnel_relay::Limits as RelayLimits;
 use serde::de::DeserializeOwned;
 
-use super::{ConfigError, LimitsFile, PersonFile, RelayFile, parse, unknown_field};
+use mytunnel_keys::usage::Prices;
+
+use super::{ConfigError, LimitsFile, PersonFile, PricesFile, RelayFile, parse, unknown_field};
 
 const PAGE: &str = include_str!("../../../docs/src/configuration.md");
 
@@ -39,6 +41,7 @@ fn is_complete<T: DeserializeOwned>(heading: &str) {
 fn the_book_has_every_key() {
     is_complete::<RelayFile>("`relay.toml`");
     is_complete::<LimitsFile>("`[limits]`");
+    is_complete::<PricesFile>("`[prices]`");
     is_complete::<PersonFile>("`mytunnel.toml`");
 }
 
@@ -51,6 +54,14 @@ fn the_limits_in_the_book_are_the_defaults() {
     assert_eq!(format!("{:?}", file.relay()), format!("{:?}", RelayLimits::default()));
     assert_eq!(format!("{:?}", file.coordinator()), format!("{:?}", CoordinatorLimits::default()));
     assert!(!format!("{file:?}").contains("None"), "each is set: {file:?}");
+}
+
+#[test]
+fn the_prices_in_the_book_are_the_defaults() {
+    let lines: Vec<String> =
+        table("`[prices]`").into_iter().map(|(key, default)| format!("{key} = {default}\n")).collect();
+    let file: PricesFile = parse(Path::new("configuration.md"), &lines.concat()).unwrap();
+    assert_eq!((file.prices(), lines.len()), (Prices::default(), 3));
 }
 
 #[test]

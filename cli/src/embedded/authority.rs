@@ -8,6 +8,7 @@ use mytunnel_keys::api::RelayJoined;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Subscribe;
 use mytunnel_keys::id::PublicKey;
+use mytunnel_keys::usage::{Tell, Told};
 use mytunnel_relay::{Authority, AuthorityError, FeedLink};
 
 /// One relay's way to the coordinator beside it.
@@ -30,6 +31,10 @@ impl Authority for InProcess {
             Ok(FeedLink { frames: link.frames, reports: link.reports })
         }
         .boxed()
+    }
+
+    fn tell(&self, tell: Tell) -> BoxFuture<'_, Result<Told, AuthorityError>> {
+        async move { self.coordinator.take_usage(self.relay, tell).await.map_err(refused) }.boxed()
     }
 
     fn renew(&self) -> BoxFuture<'_, Result<RelayJoined, AuthorityError>> {

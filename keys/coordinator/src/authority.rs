@@ -13,6 +13,7 @@ use std::fmt;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelKind, TunnelName};
+use mytunnel_keys::usage::Standing;
 
 pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
 pub(crate) use self::people::{
@@ -41,6 +42,8 @@ pub(crate) const DEVICE_STALENESS: u32 = 3600;
 pub(crate) const TREE_LIFE: u64 = MAX_TTL + 300;
 /// How long relays must know that a project was deleted: a device may be for it alone.
 pub(crate) const PROJECT_LIFE: u64 = DEVICE_TTL + REVOKED_GRACE;
+/// The largest budget of a month, in cents.
+pub(crate) const MAX_BUDGET: u64 = 1_000_000_000;
 /// How long beyond a key's own end relays must know that it was revoked, in seconds.
 pub(crate) const REVOKED_GRACE: u64 = 300;
 
@@ -254,6 +257,31 @@ pub(crate) fn may_administer(caller: &Caller, what: &str) -> Result<TenantId, Re
     }
 }
 
+/// May the caller say what that key may cost? Whoever administers the tenant may, but nobody that of the key by which
+/// they ask: a key's holder would raise it.
+pub(crate) fn may_set_budget(caller: &Caller, target: &KeyRow) -> Result<(), Refusal> {
+    let tenant = may_administer(caller, "set budgets")?;
+    if target.tenant != tenant || target.kind == KeyKind::Relay {
+        return Err(Refusal::not_found("key"));
+    }
+    match caller {
+        Caller::Key(key) if key.serial == target.serial => {
+            let message = "a key cannot set its own budget: use another device, or the dashboard";
+            Err(Refusal::new(Code::ScopeDenied, message))
+        }
+        Caller::Key(_) | Caller::Account(_) => Ok(()),
+    }
+}
+
+/// How a key of that budget stands with the relays.
+pub(crate) const fn standing_of(cents: Option<u64>) -> Standing {
+    match cents {
+        None => Standing::Free,
+        Some(0) => Standing::Frozen,
+        Some(_) => Standing::Limited,
+    }
+}
+
 /// Which keys the caller may list: all of the tenant, or itself with its children.
 pub(crate) fn reach_of_keys(caller: &Caller) -> Result<Reach, Refusal> {
     let tenant = caller.tenant().clone();
@@ -266,6 +294,19 @@ pub(crate) fn reach_of_keys(caller: &Caller) -> Result<Reach, Refusal> {
             }
             KeyKind::Relay => Err(Refusal::new(Code::ScopeDenied, "a relay cannot list keys")),
         },
+    }
+}
+
+/// The project to list: the caller's own, or the one that was asked for.
+pub(crate) fn narrowed(
+    own: Option<ProjectId>,
+    wanted: Option<ProjectId>,
+) -> Result<Option<ProjectId>, Refusal> {
+    match (own, wanted) {
+        (Some(own), Some(wanted)) if own != wanted => {
+            Err(Refusal::new(Code::ProjectMismatch, "this key sees its own project only"))
+        }
+        (own, wanted) => Ok(own.or(wanted)),
     }
 }
 

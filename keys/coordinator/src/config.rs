@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
+use mytunnel_keys::usage::Prices;
 
 use crate::authority;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub new_era: bool,
     /// Time-outs and sizes.
     pub limits: Limits,
+    /// What use costs from here on.
+    pub prices: Prices,
     /// What time it is.
     pub clock: Clock,
 }
@@ -43,6 +46,7 @@ impl Config {
             endpoints: Endpoints::default(),
             new_era: false,
             limits: Limits::default(),
+            prices: Prices::default(),
             clock: Clock::system(),
         }
     }

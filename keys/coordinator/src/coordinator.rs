@@ -13,6 +13,7 @@ use mytunnel_keys::feed::Subscribe;
 use mytunnel_keys::id::{PublicKey, TenantId};
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::{RootFingerprint, Trust, TrustBundle};
+use mytunnel_keys::usage::{Tell, Told};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tower::ServiceExt as _;
@@ -111,6 +112,7 @@ impl Coordinator {
         let home = opened.make_home(fresh, now).await?;
         let store = opened.into_store(issuer.feed_signer());
         let setup_code = renew_setup_code(&store).await?;
+        let prices = store.set_prices(config.prices, now).await?;
         let followers = Arc::new(Followers::new(config.limits.hard_staleness));
         for relay in store.relays().await? {
             if relay.seen_at + config.limits.hard_staleness.as_secs() > now {
@@ -131,6 +133,7 @@ impl Coordinator {
             vault: Arc::new(vault),
             clock: config.clock,
             limits: config.limits,
+            prices,
             home,
         };
         let public = Public { url: config.public_url, endpoints: config.endpoints };
@@ -199,6 +202,16 @@ impl Coordinator {
         Ok(self.shared.link(key, asked).await?)
     }
 
+    /// Takes what the enrolled relay inside this process tells of usage, and grants it leases.
+    ///
+    /// # Errors
+    /// When no such relay is enrolled, or it was revoked, or the store fails.
+    pub async fn take_usage(&self, relay: PublicKey, tell: Tell) -> Result<Told, ActError> {
+        let key = self.shared.store.key_of(relay).await?;
+        let key = authority::standing_relay(key, self.shared.clock.now()).map_err(ApiError::from)?;
+        Ok(self.shared.take_usage(&key, tell).await?)
+    }
+
     /// A certificate for the person at this machine, without any sign-in: for one project named `local`, which
     /// is made on first use. The same key again gets a new life.
     ///
@@ -230,7 +243,9 @@ impl From<ApiError> for ActError {
             ApiError::Refused(refusal) => Self::Refused { code: refusal.code, message: refusal.message },
             ApiError::Store(error) => Self::Store(error),
             ApiError::TooMany(_) => Self::Refused { code: Code::RateLimited, message: error.to_string() },
-            ApiError::Http(..) => Self::Refused { code: Code::BadRequest, message: error.to_string() },
+            ApiError::Http(..) | ApiError::Unprocessable(_) => {
+                Self::Refused { code: Code::BadRequest, message: error.to_string() }
+            }
             ApiError::Internal(cause) => Self::Internal(cause),
         }
     }

@@ -3,12 +3,13 @@
 use mytunnel_keys::api;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Scopes, Serial};
+use mytunnel_keys::usage::MICRO;
 
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, Caller, MintRequest, Refusal};
+use crate::authority::{self, Caller, MintRequest, Reach, Refusal};
 use crate::http::ApiError;
 use crate::shared::Shared;
-use crate::store::{KeyFilter, KeyKind, KeyRow, NewProject, Project, Revoked, StoreError};
+use crate::store::{KeyFilter, KeyKind, Listed, NewProject, Project, Revoked, StoreError};
 use crate::{accounts, random};
 
 /// Keys in one answer.
@@ -45,9 +46,6 @@ impl Shared {
             let message = "keys are minted by keys: use a master key, or this device's own key";
             return Err(ApiError::refused(Code::ScopeDenied, message));
         };
-        if asked.budget_cents.is_some() {
-            return Err(ApiError::bad_request("budget_cents: this server does not enforce budgets yet"));
-        }
         let request = MintRequest {
             subject: asked.public_key,
             project: asked.project,
@@ -56,6 +54,7 @@ impl Shared {
             hosts: asked.hosts,
             bound: asked.bound,
             replaces: asked.replaces,
+            budget: asked.budget_cents,
         };
         let now = self.clock.now();
         let serial = Serial::from_bytes(random::bytes()?);
@@ -81,16 +80,18 @@ impl Shared {
         let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
         let filter = KeyFilter {
             tenant: reach.tenant,
-            project: narrowed(reach.project, query.project)?,
+            project: authority::narrowed(reach.project, query.project)?,
             family: reach.family,
             only: None,
             ended_after: if query.all { 0 } else { self.clock.now().saturating_sub(RECENT) },
             after: query.after.as_deref().map(cursor).transpose()?,
             limit,
+            month: self.month(),
         };
         let rows = self.store.keys(filter).await?;
         let more = rows.len() as u64 == limit;
-        let last = rows.last().filter(|_| more).map(|row| format!("{}.{}", row.issued_at, row.serial));
+        let last =
+            rows.last().filter(|_| more).map(|row| format!("{}.{}", row.key.issued_at, row.key.serial));
         Ok(KeyPage { tokens: api::Tokens { keys: self.token_rows(&rows) }, next: last })
     }
 
@@ -99,22 +100,28 @@ impl Shared {
         let reach = authority::reach_of_keys(caller)?;
         let found = self.store.key_by_nonce(nonce.0.clone()).await?;
         let key = found.ok_or_else(|| Refusal::not_found("key"))?;
+        self.token(reach, key.serial).await
+    }
+
+    /// The row of one key within somebody's reach.
+    pub(crate) async fn token(&self, reach: Reach, serial: Serial) -> Result<api::TokenRow, ApiError> {
         let filter = KeyFilter {
             tenant: reach.tenant,
             project: reach.project,
             family: reach.family,
-            only: Some(key.serial),
+            only: Some(serial),
             ended_after: 0,
             after: None,
             limit: 1,
+            month: self.month(),
         };
         let rows = self.store.keys(filter).await?;
         Ok(self.token_rows(&rows).pop().ok_or_else(|| Refusal::not_found("key"))?)
     }
 
-    fn token_rows(&self, rows: &[KeyRow]) -> Vec<api::TokenRow> {
+    fn token_rows(&self, rows: &[Listed]) -> Vec<api::TokenRow> {
         let live = self.followers.live();
-        rows.iter().filter_map(|row| token_row(row, live.count_of(&row.serial))).collect()
+        rows.iter().filter_map(|row| token_row(row, live.count_of(&row.key.serial))).collect()
     }
 
     /// Revokes a key, and waits until the relays act by it.
@@ -198,7 +205,13 @@ impl Shared {
         Ok(self.confirmed(deleted).await)
     }
 
-    async fn note_refused_act(&self, caller: &Caller, act: Act, subject: Party, refusal: &Refusal) {
+    pub(crate) async fn note_refused_act(
+        &self,
+        caller: &Caller,
+        act: Act,
+        subject: Party,
+        refusal: &Refusal,
+    ) {
         let project = match caller {
             Caller::Account(_) => None,
             Caller::Key(key) => key.project.clone(),
@@ -241,22 +254,14 @@ impl std::str::FromStr for Nonce {
     }
 }
 
-fn narrowed(own: Option<ProjectId>, wanted: Option<ProjectId>) -> Result<Option<ProjectId>, Refusal> {
-    match (own, wanted) {
-        (Some(own), Some(wanted)) if own != wanted => {
-            Err(Refusal::new(Code::ProjectMismatch, "this key sees its own project only"))
-        }
-        (own, wanted) => Ok(own.or(wanted)),
-    }
-}
-
 fn cursor(text: &str) -> Result<(u64, Serial), ApiError> {
     let parsed = text.split_once('.').and_then(|(at, serial)| Some((at.parse().ok()?, serial.parse().ok()?)));
     parsed.ok_or_else(|| ApiError::bad_request("after: this is not the next of an earlier answer"))
 }
 
 /// A relay is no token.
-fn token_row(row: &KeyRow, live_tunnels: u32) -> Option<api::TokenRow> {
+fn token_row(listed: &Listed, live_tunnels: u32) -> Option<api::TokenRow> {
+    let row = &listed.key;
     let kind = match row.kind {
         KeyKind::Master => api::TokenKind::Master,
         KeyKind::Child => api::TokenKind::Child,
@@ -277,8 +282,9 @@ fn token_row(row: &KeyRow, live_tunnels: u32) -> Option<api::TokenRow> {
         expires_at: row.not_after,
         revoked_at: authority::revoked_at(row),
         live_tunnels,
-        budget_cents: None,
-        spent_cents: 0,
+        budget_cents: row.budget_cents,
+        // Rounded, so that a budget of which nothing can be leased any more shows as spent.
+        spent_cents: listed.spent.saturating_add(MICRO / 2) / MICRO,
     })
 }
 

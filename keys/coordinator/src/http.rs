@@ -17,7 +17,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 pub use self::call::ClientAddress;
 pub(crate) use self::error::ApiError;
@@ -63,6 +63,8 @@ pub(crate) fn router(app: App) -> Router {
         .route(MINT, post(key::mint))
         .route("/api/v1/tokens", get(key::list))
         .route("/api/v1/tokens/{nonce}", get(key::show).delete(key::revoke))
+        .route("/api/v1/tokens/{nonce}/budget", put(key::set_budget))
+        .route("/api/v1/usage", get(key::usage))
         .route("/api/v1/tunnels", get(relay::tunnels))
         .route("/api/v1/audit", get(system::audit))
         .route("/api/v1/audit/verify", get(system::verify_audit).post(system::verify_audit_by))
@@ -73,6 +75,7 @@ pub(crate) fn router(app: App) -> Router {
         .route(RENEW, post(relay::renew))
         .route("/api/v1/relay/feed", post(relay::feed))
         .route("/api/v1/relay/reports", post(relay::reports))
+        .route("/api/v1/relay/usage", post(relay::usage))
         .route("/api/v1/bootstrap", get(system::bootstrap))
         .route("/api/v1/openapi.json", get(system::description))
         .route("/healthz", get(system::alive))
@@ -120,7 +123,7 @@ mod tests {
         for route in source.split(".route(").skip(1) {
             let route = &route[..route.find("))").unwrap_or(route.len())];
             let Some(path) = route.split('"').nth(1) else { continue };
-            for method in ["get(", "post(", "delete("] {
+            for method in ["get(", "post(", "put(", "delete("] {
                 if route.contains(method) {
                     found.insert(format!("{} {path}", method.trim_end_matches('(')));
                 }

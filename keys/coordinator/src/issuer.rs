@@ -197,12 +197,19 @@ impl Issuer {
             not_before: key.issued_at,
             not_after: key.not_after?,
             max_tunnels: key.max_tunnels,
-            budget: None,
+            budget: budget(key),
             max_staleness: key.max_staleness,
             flags: if key.bound { Flags::BOUND } else { Flags::NONE },
             replaces: key.replaces,
         })
     }
+}
+
+/// The budget that a child has from birth: its own, whose id is the first half of its serial. Relays know by it that they
+/// need a lease, however far they are behind in the feed.
+fn budget(key: &KeyRow) -> Option<[u8; 8]> {
+    let own = key.kind == KeyKind::Child && key.budget_cents.is_some();
+    own.then(|| key.serial.as_bytes().first_chunk().copied()).flatten()
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod relays;
 mod replays;
 mod shared;
 mod store;
+mod usage;
 
 use mytunnel_keys::sketch;
 

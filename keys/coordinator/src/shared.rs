@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mytunnel_keys::id::TenantId;
 use mytunnel_keys::token::ServerUrl;
+use mytunnel_keys::usage::PriceList;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -62,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) vault: Arc<Vault>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
+    pub(crate) prices: PriceList,
     /// The tenant that operates this coordinator.
     pub(crate) home: TenantId,
 }

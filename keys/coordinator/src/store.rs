@@ -7,6 +7,7 @@
 
 mod accounts;
 mod audit;
+mod budgets;
 mod column;
 mod connect;
 mod engine;
@@ -21,6 +22,7 @@ mod second_factor;
 mod sessions;
 mod sql;
 mod tunnels;
+mod usage;
 
 use std::error::Error;
 use std::io;
@@ -38,7 +40,7 @@ pub(crate) use self::{
     audit::{AuditFilter, Followed},
     connect::{exists, look},
     feed::FeedSigner,
-    keys::{KeyFilter, KeyKind, KeyRow},
+    keys::{KeyFilter, KeyKind, KeyRow, Listed},
     minting::NewDevice,
     projects::{NewProject, Project},
     relays::{NewRelay, RelayRow},
@@ -46,6 +48,7 @@ pub(crate) use self::{
     second_factor::{CodeError, EnableError, NewFactor},
     sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
     tunnels::Up,
+    usage::{Totals, UsageFilter},
 };
 use crate::data_dir::DataDir;
 use crate::error::OpenError;

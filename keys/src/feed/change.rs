@@ -6,6 +6,7 @@ use super::Gates;
 use crate::{
     cbor::{self, FieldError},
     id::{ProjectId, Serial, TunnelId, TunnelName},
+    usage::Standing,
 };
 
 /// Label of the changes in a frame, which errors name.
@@ -68,6 +69,13 @@ pub enum Change {
         /// The epoch in which it was closed.
         epoch: u64,
     },
+    /// A key stands so by its budget. The amount is not in here: relays are leased parts of it.
+    Budget {
+        /// The key.
+        serial: Serial,
+        /// How it stands.
+        standing: Standing,
+    },
 }
 
 impl Change {
@@ -87,6 +95,14 @@ impl Change {
             }
             Self::Close { tunnel, epoch } => {
                 vec![8.into(), tunnel.as_bytes().as_slice().into(), (*epoch).into()]
+            }
+            Self::Budget { serial: key, standing } => {
+                let standing: u64 = match standing {
+                    Standing::Free => 0,
+                    Standing::Limited => 1,
+                    Standing::Frozen => 2,
+                };
+                vec![9.into(), serial(key), standing.into()]
             }
         })
     }
@@ -108,6 +124,11 @@ impl Change {
             (6, [bundle]) => Self::Trust { bundle: bundle.as_bytes()?.clone() },
             (7, [id, gates]) => Self::Gates { tunnel: tunnel(id)?, gates: Gates::read(gates)? },
             (8, [id, epoch]) => Self::Close { tunnel: tunnel(id)?, epoch: number(epoch)? },
+            (9, [key, standing]) => {
+                let standings = [Standing::Free, Standing::Limited, Standing::Frozen];
+                let standing = *standings.get(usize::try_from(number(standing)?).ok()?)?;
+                Self::Budget { serial: serial(key)?, standing }
+            }
             _ => return None,
         })
     }

@@ -11,6 +11,7 @@ use crate::{
     secret::Seed,
     testing::{NOW, bundle, cluster, feed_seed, root, seed, trust},
     trust::{IssuerEntry, KeyError, KeyUse, TrustBundle, TrustError},
+    usage::Standing,
 };
 
 const NONCE: [u8; 16] = [0x0c; 16];
@@ -86,6 +87,9 @@ fn every_change_comes_back_as_it_was() {
             },
         },
         Change::Close { tunnel: TunnelId::from_bytes([9; 16]), epoch: 12 },
+        Change::Budget { serial: Serial::from_bytes([7; 16]), standing: Standing::Free },
+        Change::Budget { serial: Serial::from_bytes([8; 16]), standing: Standing::Limited },
+        Change::Budget { serial: Serial::from_bytes([9; 16]), standing: Standing::Frozen },
     ];
     let Accepted::Delta { changes: back, .. } =
         reader.accept(&writer.delta(changes.clone(), NOW), NOW).unwrap()

@@ -56,6 +56,7 @@ impl Admission {
         if Duration::from_secs(claims.not_after) <= now.unix {
             return Err(Refusal::new(Code::KeyExpired, "the key has expired"));
         }
+        self.is_frozen(claims)?;
         self.may_serve_at_all(now)?;
         self.freshness
             .vouches(Duration::from_secs(claims.max_staleness.into()), now)

@@ -14,11 +14,13 @@ use mytunnel_keys::{
     id::{TunnelId, TunnelName},
     revocation::RevocationSet,
     trust::Trust,
+    usage::Standing,
 };
 
 use super::{
     Admission, Command, Now,
     answer::{closed, goodbye},
+    budgets::FROZEN,
 };
 use crate::registry::Registration;
 
@@ -113,6 +115,7 @@ impl Admission {
         self.reached = (position.era, position.epoch);
         let names: HashSet<_> = std::mem::take(&mut self.names).into_keys().collect();
         let gated: HashSet<_> = std::mem::take(&mut self.gates).into_keys().collect();
+        self.budgets.replace(changes);
         let mut closed = self.apply(changes, now);
         let freed = names.into_iter().filter(|name| !self.names.contains_key(name));
         let opened = gated.into_iter().filter(|tunnel| !self.gates.contains_key(tunnel));
@@ -131,6 +134,7 @@ impl Admission {
     /// Applies changes in their order; answers with the number of tunnels that ended.
     fn apply(&mut self, changes: &[Change], now: Now) -> u32 {
         let mut sessions = Vec::new();
+        let mut frozen = Vec::new();
         let mut ended = Vec::new();
         let mut gated = HashSet::new();
         let mut closes = HashMap::new();
@@ -168,13 +172,22 @@ impl Admission {
                     gated.insert(*tunnel);
                 }
                 Change::Close { tunnel, epoch } => drop(closes.insert(*tunnel, *epoch)),
+                Change::Budget { serial, standing } => {
+                    self.budgets.meter.set_standing(*serial, *standing);
+                    if *standing == Standing::Frozen {
+                        frozen.extend(self.registry.of_serial(serial));
+                        frozen.extend(self.registry.of_parent(serial));
+                    }
+                }
             }
         }
         self.gate_live(&gated);
         for name in self.registered_before(&closes) {
             ended.push((name, Code::NotFound, "the tunnel was closed by its owner"));
         }
-        self.end_rights(&sessions, Code::KeyRevoked, REVOKED, now) + self.close_tunnels(&ended, now)
+        self.end_rights(&sessions, Code::KeyRevoked, REVOKED, now)
+            + self.end_rights(&frozen, Code::BudgetExceeded, FROZEN, now)
+            + self.close_tunnels(&ended, now)
     }
 
     fn set_gates(&mut self, tunnel: TunnelId, gates: &Gates) {
@@ -251,7 +264,7 @@ impl Admission {
 
     /// A tunnel that ended for its own sake will not be back; one that ended for the relay's sake may.
     fn retire(&mut self, name: &TunnelName, code: Code) {
-        if matches!(code, Code::KeyRevoked | Code::KeyExpired | Code::NotFound) {
+        if matches!(code, Code::KeyRevoked | Code::KeyExpired | Code::NotFound | Code::BudgetExceeded) {
             self.command(Command::Retire { name: name.clone() });
         }
     }

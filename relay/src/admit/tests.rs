@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test picks out what it looks for")]
 
+mod budgets;
 mod certificate;
 mod gates;
 mod hello;
@@ -43,6 +44,7 @@ impl Desk {
             certificate: certificate::own(b"relay certificate", 365 * 86_400),
             urls: Urls { domain: "tun.example".parse().unwrap(), http: None, https: Some(443) },
             lane_port: None,
+            incarnation: [7; 16],
         };
         let admission = Admission::new(policy, trust());
         Self { admission, start: Instant::now(), elapsed: Duration::ZERO, connections: 0, epoch: 0 }

@@ -13,6 +13,7 @@ use libp2p::swarm::ConnectionId;
 use super::{
     Admission, Command, Now,
     answer::{Refusal, closed, goodbye},
+    budgets::Means,
 };
 use crate::registry::Registration;
 
@@ -32,14 +33,30 @@ impl Admission {
             let refusal = Refusal::new(Code::RateLimited, "this key asks for tunnels too often");
             return self.command(Command::Send { connection, message: refusal.message(Some(number)) });
         }
+        self.handle_request(connection, request, now);
+    }
+
+    /// Registers, refuses, or lets it wait for a lease of its key's budget.
+    pub(super) fn handle_request(&mut self, connection: ConnectionId, request: Request, now: Now) {
+        let number = request.request;
         if let Err(refusal) = self.register(connection, request, now) {
-            let refusal = match self.registry.session(connection) {
-                Some(session) => refusal.of(session.claims.serial),
-                None => refusal,
-            };
-            self.report_refusal(&refusal, now);
-            self.command(Command::Send { connection, message: refusal.message(Some(number)) });
+            self.refuse_registration(connection, number, refusal, now);
         }
+    }
+
+    pub(super) fn refuse_registration(
+        &mut self,
+        connection: ConnectionId,
+        number: u32,
+        refusal: Refusal,
+        now: Now,
+    ) {
+        let refusal = match self.registry.session(connection) {
+            Some(session) => refusal.of(session.claims.serial),
+            None => refusal,
+        };
+        self.report_refusal(&refusal, now);
+        self.command(Command::Send { connection, message: refusal.message(Some(number)) });
     }
 
     pub(super) fn handle_unregister(&mut self, connection: ConnectionId, id: &TunnelId, now: Now) {
@@ -56,7 +73,10 @@ impl Admission {
         let claims = &session.claims;
         self.may_act(claims, now)?;
         let project = self.may_serve(claims, &asked.name, asked.kind)?;
-        let (serial, expires_at) = (claims.serial, claims.not_after);
+        let (serial, parent, expires_at) = (claims.serial, claims.parent, claims.not_after);
+        if self.means(connection, now)? == Means::Awaited {
+            return self.await_means(connection, asked, now);
+        }
         let Request { request, name, kind, instance } = asked;
         let tunnel = TunnelId::derive(self.trust.cluster(), &project, &name);
         let new = Registration {
@@ -65,6 +85,7 @@ impl Admission {
             kind,
             project,
             serial,
+            parent,
             connection,
             instance,
             since: self.reached,

@@ -4,9 +4,9 @@ use std::{mem, sync::Arc};
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::public_key;
-use mytunnel_keys::{feed::Gates, wire::ToNode};
+use mytunnel_keys::{feed::Gates, id::Serial, wire::ToNode};
 
-use super::{Connection, ControlStream, Driver};
+use super::{Connection, ControlStream, Driver, now};
 use crate::{
     admit::Command, circuits::Pass, lanes::LanesFirst, pipes::StreamPipes, registry::Registration,
     route::Tunnel,
@@ -29,6 +29,7 @@ impl Driver {
                     if let Some(tunnel) = self.tunnels.remove(&name) {
                         tracing::debug!(%name, "tunnel down");
                         self.around.routes.remove(&tunnel);
+                        self.gauges.close(&name, now().instant);
                     }
                 }
                 Command::Retire { name } => self.around.routes.retire(&name),
@@ -49,15 +50,20 @@ impl Driver {
     }
 
     fn route(&mut self, registration: Registration, gates: Option<Arc<Gates>>) {
-        let Registration { id, name, project, kind, connection, .. } = registration;
+        let connection = registration.connection;
         let Some(Connection { peer, opener, places, .. }) = self.connections.get(&connection) else { return };
         // Without such a key it would not have been admitted.
         let Some(key) = public_key(peer) else { return };
+        let (now, prices) = (now(), self.admission.prices().prices);
+        let fill = |key: &Serial| self.admission.fill(key, now);
+        let traffic = self.gauges.open(&registration, &prices, fill, now.instant);
+        let Registration { id, name, project, kind, .. } = registration;
         let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
         let pipes = LanesFirst::new(self.around.lanes.admit(id, key), streams);
         tracing::debug!(%connection, %name, "tunnel up");
         // Its gates stand before anybody can find it.
-        let tunnel = Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)).gated(gates);
+        let tunnel =
+            Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)).gated(gates).counted(traffic);
         let tunnel = self.around.routes.insert(tunnel);
         self.tunnels.insert(name, tunnel);
     }

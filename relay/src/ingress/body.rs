@@ -25,7 +25,7 @@ use super::{
     head,
     visit::Visit,
 };
-use crate::route::Tunnel;
+use crate::{route::Tunnel, traffic::Pause};
 
 /// What a body can fail with.
 pub type BodyError = Box<dyn Error + Send + Sync>;
@@ -50,6 +50,7 @@ pub(crate) struct Upload {
     tunnel: Arc<Tunnel>,
     /// Set when the visitor waits for permission to send (RFC 9110 §10.1.1).
     permission: Option<Permission>,
+    pause: Pause,
 }
 
 impl Upload {
@@ -60,7 +61,7 @@ impl Upload {
         permission: Option<Permission>,
     ) -> Self {
         visit.begin_upload();
-        Self { incoming, visit, tunnel, permission }
+        Self { incoming, visit, tunnel, permission, pause: Pause::default() }
     }
 }
 
@@ -83,6 +84,7 @@ impl Body for RequestBody {
             ready!(permission.poll(cx));
             upload.permission = None;
         }
+        ready!(upload.tunnel.traffic().poll_ready(&mut upload.pause, cx));
         let Poll::Ready(frame) = Pin::new(&mut upload.incoming).poll_frame(cx) else {
             upload.visit.await_upload();
             return Poll::Pending;
@@ -188,6 +190,7 @@ pub(crate) struct Download {
     first: Option<Frame<Bytes>>,
     /// Why it ends, once that is known.
     broken: Option<BodyError>,
+    pause: Pause,
 }
 
 impl Download {
@@ -206,7 +209,7 @@ impl Download {
             Poll::Ready(None) => return Ok(None),
             Poll::Pending => None,
         };
-        Ok(Some(Self { incoming, exchange, _turn: turn, first, broken: None }))
+        Ok(Some(Self { incoming, exchange, _turn: turn, first, broken: None, pause: Pause::default() }))
     }
 
     /// The next frame. An error comes one turn late: hyper drops with it what it has not written yet, and the visitor
@@ -225,6 +228,10 @@ impl Download {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let tunnel = self.exchange.tunnel();
+        if tunnel.traffic().poll_ready(&mut self.pause, cx).is_pending() {
+            return if tunnel.is_closed() { Poll::Ready(Some(Err(Truncated.into()))) } else { Poll::Pending };
+        }
         let next = match self.first.take() {
             Some(first) => Poll::Ready(Some(Ok(first))),
             None => self.exchange.poll_frame(&mut self.incoming, cx),

@@ -18,7 +18,7 @@ use super::{
     Shared,
     body::RequestBody,
     deadline::Stage,
-    head::Visitor,
+    head::{self, Visitor},
     limits::{AddressSeat, Limits},
     pool::{Offer, PATIENCE},
     seats::{NoSeat, Seat},
@@ -137,8 +137,13 @@ impl Exchange {
     /// Sends `request` on the pipe and waits for the head of the response.
     pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Lost> {
         let Some(upstream) = &mut self.upstream else { return Err(Lost::Unsent(Box::new(request), None)) };
-        self.tunnel.traffic().count_request();
-        upstream.send(request, &self.visit).await
+        let traffic = self.tunnel.traffic();
+        traffic.count_request(head::length(request.headers()) + request.uri().path().len() as u64);
+        let answered = upstream.send(request, &self.visit).await;
+        if let Ok(response) = &answered {
+            traffic.count_response(head::length(response.headers()));
+        }
+        answered
     }
 
     /// The next frame of the response's body.

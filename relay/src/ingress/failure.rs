@@ -42,6 +42,8 @@ pub enum Failure {
     Timeout,
     /// The tunnel has as many requests in flight as it may have.
     TunnelBusy,
+    /// What the tunnel may cost in this month is used up.
+    Spent,
     /// The visitor's address has as many requests in flight as it may have.
     VisitorBusy,
     /// The tunnel asks for a user name and a password, and these were none or the wrong ones.
@@ -64,7 +66,7 @@ impl Failure {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownName | Self::Ended => StatusCode::NOT_FOUND,
-            Self::Away | Self::TunnelBusy | Self::GateBusy | Self::SignInUnavailable => {
+            Self::Away | Self::TunnelBusy | Self::GateBusy | Self::SignInUnavailable | Self::Spent => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::TargetRefused | Self::Broken => StatusCode::BAD_GATEWAY,
@@ -91,6 +93,7 @@ impl Failure {
             | Self::Broken
             | Self::Timeout
             | Self::TunnelBusy
+            | Self::Spent
             | Self::VisitorBusy
             | Self::TooManyGuesses
             | Self::GateBusy => self.code().name(),
@@ -110,6 +113,7 @@ impl Failure {
             Self::TunnelBusy | Self::VisitorBusy | Self::TooManyGuesses | Self::GateBusy => Code::RateLimited,
             Self::PasswordRequired => Code::InvalidKey,
             Self::SignInUnavailable => Code::UnsupportedProvider,
+            Self::Spent => Code::BudgetExceeded,
         }
     }
 
@@ -139,6 +143,7 @@ impl Failure {
             | Self::TargetRefused
             | Self::Broken
             | Self::Timeout
+            | Self::Spent
             | Self::PasswordRequired
             | Self::SignInUnavailable => {}
         }
@@ -163,6 +168,7 @@ impl Failure {
             Self::Broken => "The connection to the local server broke",
             Self::Timeout => "The local server took too long",
             Self::TunnelBusy => "This tunnel is busy",
+            Self::Spent => "This tunnel has used up its budget",
             Self::VisitorBusy => "Too many requests at once",
             Self::PasswordRequired => "This tunnel asks for a password",
             Self::TooManyGuesses => "Too many wrong passwords",
@@ -181,7 +187,9 @@ impl Failure {
             Self::MethodNotAllowed => "CONNECT and TRACE are not passed on to tunnels.",
             Self::RequestTimeout => "Send it again, without a pause in the middle.",
             Self::UnknownName => "Check the address; whoever gave it to you may have ended the tunnel.",
-            Self::Ended => "Its key has ended, or its owner closed it. Ask whoever gave you the address.",
+            Self::Ended => {
+                "Its key has ended or used up its budget, or its owner closed it. Ask whoever gave you the address."
+            }
             Self::Away => {
                 "The machine that shares it is offline or just reconnecting. Try again in a moment."
             }
@@ -192,6 +200,7 @@ impl Failure {
                 "It closed before a complete answer arrived. Try again; if it is yours, look at its log."
             }
             Self::Timeout => "The tunnel is up, but its local server has not answered. Try again later.",
+            Self::Spent => "It may cost no more in this month. Ask whoever gave you the address.",
             Self::TunnelBusy => "It has as many requests in flight as it may have. Try again in a moment.",
             Self::VisitorBusy => {
                 "Your address has as many requests in flight as it may have. Wait for some to end."

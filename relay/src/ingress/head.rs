@@ -100,6 +100,12 @@ impl Visitor {
     }
 }
 
+/// About how many bytes a head takes on the wire, beside its first line.
+pub(super) fn length(headers: &HeaderMap) -> u64 {
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    fields.sum::<usize>() as u64
+}
+
 /// Whether a request asks for another protocol on its connection in a way that can be passed on: HTTP/1.1, no body,
 /// named in `Connection`, and not HTTP/2 in clear text (which would let a visitor speak past every check).
 pub fn wants_upgrade<B>(request: &Request<B>, has_body: bool) -> bool {

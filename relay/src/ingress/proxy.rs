@@ -171,6 +171,9 @@ impl Proxy {
         };
         // Other gates may stand there by now, also because it is another registration of the name.
         forward.passed.check(tunnel)?;
+        if !tunnel.traffic().ready().await {
+            return Err(Failure::Spent.into());
+        }
         match exchange.connect(fresh, limits).await {
             Ok(()) => {}
             Err(Unconnected::Pipe(PipeError::Gone) | Unconnected::Lost(Lost::Cut)) => {

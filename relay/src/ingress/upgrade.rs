@@ -11,6 +11,7 @@ use super::{
     upstream::Answered,
     visit::Visit,
 };
+use crate::traffic::{Pause, Traffic};
 
 /// Both ends of an upgraded exchange, waiting for hyper to let go of the visitor's.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ where
     let (from_visitor, to_visitor) = tokio::io::split(visitor);
     let (from_node, to_node) = tokio::io::split(node);
     let traffic = exchange.tunnel().traffic();
-    let up = pin!(one_way(early, from_visitor, to_node, |bytes| traffic.count_in(bytes)));
-    let down = pin!(one_way(first, from_node, to_visitor, |bytes| traffic.count_out(bytes)));
+    let up = pin!(one_way(early, from_visitor, to_node, traffic, Traffic::count_in));
+    let down = pin!(one_way(first, from_node, to_visitor, traffic, Traffic::count_out));
     let mut both = pin!(first_then_linger(up, down));
     std::future::poll_fn(|cx| {
         visit.register(cx.waker());
@@ -62,22 +63,25 @@ async fn one_way<R, W>(
     first: Bytes,
     mut from: ReadHalf<R>,
     mut to: WriteHalf<W>,
-    count: impl Fn(u64),
+    traffic: &Traffic,
+    count: impl Fn(&Traffic, u64),
 ) -> io::Result<()>
 where
     R: AsyncRead,
     W: AsyncWrite,
 {
     to.write_all(&first).await?;
-    count(first.len() as u64);
+    count(traffic, first.len() as u64);
     let mut chunk = vec![0; CHUNK];
+    let mut pause = Pause::default();
     loop {
+        std::future::poll_fn(|cx| traffic.poll_ready(&mut pause, cx)).await;
         to.flush().await?;
         let read = from.read(&mut chunk).await?;
         if read == 0 {
             return to.shutdown().await;
         }
         to.write_all(&chunk[..read]).await?;
-        count(read as u64);
+        count(traffic, read as u64);
     }
 }

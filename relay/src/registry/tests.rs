@@ -26,6 +26,7 @@ fn tunnel(name: &str, key: u8, on: usize, instance: u8) -> Registration {
         kind: TunnelKind::Http,
         project: project("a"),
         serial: serial(key),
+        parent: None,
         connection: connection(on),
         instance: [instance; 16],
         since: (0, 0),

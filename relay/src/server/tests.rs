@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test picks out what it looks for")]
 
+mod budgets;
 mod circuits;
 #[cfg(target_os = "linux")]
 mod crowd;

@@ -1,6 +1,7 @@
 //! A coordinator in a few lines: signs a feed for every subscriber, and hands out the reports.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -12,7 +13,9 @@ use mytunnel_keys::{
     certificate::Claims,
     error::Code,
     feed::{Change, FeedKey, FeedWriter, Position, Report, Subscribe},
+    id::Serial,
     trust::Trust,
+    usage::{Lease, PriceList, Prices, Tell, Told, Usage},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -43,6 +46,9 @@ struct Inner {
     clock: i64,
     /// How it answers relays that renew.
     renewing: Renewing,
+    /// Micro-cents that each key may yet be leased, and what was told of each.
+    means: u64,
+    used: watch::Sender<HashMap<Serial, Usage>>,
 }
 
 #[derive(Debug)]
@@ -65,6 +71,8 @@ impl TestCoordinator {
             reachable: true,
             clock: 0,
             renewing: Renewing { life: 3600, refusal: None, asked: watch::Sender::new(0) },
+            means: 0,
+            used: watch::Sender::new(HashMap::new()),
         };
         (Self(Arc::new(Mutex::new(inner))), Reports(reported))
     }
@@ -125,6 +133,18 @@ impl TestCoordinator {
         self.0.lock().unwrap().renewing.asked.subscribe()
     }
 
+    /// Leases so many micro-cents from here on, all in all.
+    #[cfg(test)]
+    pub(crate) fn set_means(&self, means: u64) {
+        self.0.lock().unwrap().means = means;
+    }
+
+    /// What was told of each key.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> watch::Receiver<HashMap<Serial, Usage>> {
+        self.0.lock().unwrap().used.subscribe()
+    }
+
     /// Sets the coordinator's clock off.
     pub(crate) fn set_clock(&self, offset: i64) {
         self.0.lock().unwrap().clock = offset;
@@ -142,6 +162,21 @@ impl Inner {
             Some(code) => Err(AuthorityError::Refused { code, message: "not you".to_owned() }),
             None => Ok(()),
         }
+    }
+
+    fn told(&mut self, tell: Tell) -> Told {
+        for count in tell.counts {
+            self.used.send_modify(|used| {
+                used.insert(count.serial, count.total);
+            });
+        }
+        let leases = tell.wants.iter().map(|want| {
+            let amount = want.ask.min(self.means);
+            self.means -= amount;
+            Lease { key: want.key, amount, seconds: 60 }
+        });
+        let leases = leases.collect();
+        Told { seq: tell.seq, prices: PriceList { version: 1, prices: Prices::default() }, leases }
     }
 
     fn send(&mut self, frame: Vec<u8>) {
@@ -166,6 +201,12 @@ impl Authority for TestCoordinator {
         let mut inner = self.0.lock().unwrap();
         let link = inner.answers().map(|()| inner.subscribe(&request));
         std::future::ready(link).boxed()
+    }
+
+    fn tell(&self, tell: Tell) -> BoxFuture<'_, Result<Told, AuthorityError>> {
+        let mut inner = self.0.lock().unwrap();
+        let told = inner.answers().map(|()| inner.told(tell));
+        std::future::ready(told).boxed()
     }
 
     fn renew(&self) -> BoxFuture<'_, Result<RelayJoined, AuthorityError>> {

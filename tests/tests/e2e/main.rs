@@ -2,6 +2,7 @@
 
 mod apart;
 mod audit;
+mod budgets;
 mod credentials;
 mod faults;
 mod names;

@@ -1,6 +1,6 @@
 //! `mytunnel keys revoke`: ends a key, and says when that was true everywhere.
 
-use mytunnel_keys::api::{RevokeAnswer, TokenRow};
+use mytunnel_keys::api::{RelayApplied, RevokeAnswer, TokenRow};
 use serde::Serialize;
 
 use crate::commands::projects::ServerArgs;
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     for line in done(&answer, args.cascade) {
         context.report.line(line);
     }
-    for line in relays(&answer) {
+    for line in relays(&answer.relays) {
         context.report.note(line);
     }
     if let Some(warning) = still_works(children) {
@@ -98,12 +98,12 @@ fn done(answer: &RevokeAnswer, cascade: bool) -> Vec<String> {
 }
 
 /// Where that is true by now.
-fn relays(answer: &RevokeAnswer) -> Vec<String> {
-    let total = answer.relays.len();
+pub(super) fn relays(relays: &[RelayApplied]) -> Vec<String> {
+    let total = relays.len();
     if total == 0 {
         return vec!["No relay is connected; a relay learns of it before it serves again.".to_owned()];
     }
-    let confirmed: Vec<_> = answer.relays.iter().filter(|relay| relay.applied).collect();
+    let confirmed: Vec<_> = relays.iter().filter(|relay| relay.applied).collect();
     let slowest = confirmed.iter().filter_map(|relay| relay.ms).max();
     let within = slowest.map(|ms| format!(" within {ms} ms")).unwrap_or_default();
     let mut lines = vec![format!(
@@ -111,7 +111,7 @@ fn relays(answer: &RevokeAnswer) -> Vec<String> {
         confirmed.len(),
         if total == 1 { "" } else { "s" }
     )];
-    let silent = answer.relays.iter().filter(|relay| !relay.applied);
+    let silent = relays.iter().filter(|relay| !relay.applied);
     lines.extend(
         silent.map(|relay| format!("Relay {} has not confirmed; cut off, it closes by itself.", relay.id)),
     );
@@ -120,7 +120,6 @@ fn relays(answer: &RevokeAnswer) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use mytunnel_keys::api::RelayApplied;
     use mytunnel_keys::secret::Seed;
 
     use super::*;
@@ -179,14 +178,10 @@ mod tests {
 
     #[test]
     fn relays_are_counted_and_a_silent_one_is_named() {
-        let lines =
-            relays(&answer(0, 1, vec![relay(true, Some(9)), relay(true, Some(12)), relay(false, None)]));
+        let lines = relays(&[relay(true, Some(9)), relay(true, Some(12)), relay(false, None)]);
         assert_eq!(lines[0], "Confirmed by 2 of 3 relays within 12 ms.");
         assert!(lines[1].contains("has not confirmed"), "{lines:?}");
-        assert_eq!(
-            relays(&answer(0, 1, vec![relay(true, Some(3))])),
-            ["Confirmed by 1 of 1 relay within 3 ms."]
-        );
-        assert!(relays(&answer(0, 1, vec![]))[0].starts_with("No relay is connected"));
+        assert_eq!(relays(&[relay(true, Some(3))]), ["Confirmed by 1 of 1 relay within 3 ms."]);
+        assert!(relays(&[])[0].starts_with("No relay is connected"));
     }
 }

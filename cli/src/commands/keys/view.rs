@@ -2,10 +2,11 @@
 
 use mytunnel_keys::api::{TokenKind, TokenRow};
 
+use crate::money;
 use crate::report::columns;
 use crate::span;
 
-const HEADING: [&str; 7] = ["KEY", "KIND", "NAME", "PROJECT", "MAY", "LEFT", "TUNNELS"];
+const HEADING: [&str; 8] = ["KEY", "KIND", "NAME", "PROJECT", "MAY", "LEFT", "TUNNELS", "SPENT"];
 /// Beside those, where a key may not use every name.
 const NAMES: &str = "NAMES";
 
@@ -53,6 +54,7 @@ pub(super) fn one(key: &TokenRow, now: u64) -> Vec<String> {
         ("ends", key.expires_at.map_or_else(|| "never".to_owned(), span::utc)),
         ("left", left(key, now)),
         ("live tunnels", key.live_tunnels.to_string()),
+        ("spent this month", spent(key)),
     ];
     if let Some(at) = key.revoked_at {
         rows.push(("revoked", span::utc(at)));
@@ -73,6 +75,7 @@ fn table(keys: Vec<(String, &TokenRow)>, now: u64) -> Vec<String> {
             may(key),
             left(key, now),
             key.live_tunnels.to_string(),
+            spent(key),
         ];
         row.extend(limited.then(|| names(key)));
         row
@@ -87,6 +90,16 @@ const fn kind(kind: TokenKind) -> &'static str {
         TokenKind::Child => "child",
         TokenKind::User => "device",
         TokenKind::Relay => "relay",
+    }
+}
+
+/// What it has cost in this month, and what it may.
+fn spent(key: &TokenRow) -> String {
+    let spent = money::dollars(key.spent_cents);
+    match key.budget_cents {
+        None => spent,
+        Some(0) => "frozen".to_owned(),
+        Some(cents) => format!("{spent} of {}", money::dollars(cents)),
     }
 }
 
@@ -165,6 +178,17 @@ mod tests {
         }
         keys[0].hosts = vec!["web".parse().unwrap(), "*".parse().unwrap()];
         assert!(list(&keys, 0).iter().all(|line| !line.contains("NAMES")));
+    }
+
+    #[test]
+    fn spend_stands_beside_its_limit() {
+        let mut master = key("mm", TokenKind::Master, None);
+        master.spent_cents = 1234;
+        assert_eq!(spent(&master), "$12.34");
+        master.budget_cents = Some(5000);
+        assert_eq!(spent(&master), "$12.34 of $50.00");
+        master.budget_cents = Some(0);
+        assert_eq!(spent(&master), "frozen");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mytunnel_coordinator::Limits as CoordinatorLimits;
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
+use mytunnel_keys::usage::Prices;
 use mytunnel_node::{Config as NodeConfig, RelayAddress};
 use mytunnel_relay::Limits as RelayLimits;
 use mytunnel_relay::ingress::TrustedProxies;
@@ -25,6 +26,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
         database: None,
         url: "http://localhost".parse().expect("it is a URL"),
         limits: CoordinatorLimits::default(),
+        prices: Prices::default(),
         relay: RelayPlan {
             http: PORTS.chain([0]).map(at).collect(),
             https: None,

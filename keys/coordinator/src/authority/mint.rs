@@ -3,7 +3,7 @@
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Scopes, Serial};
 
-use super::{MAX_TTL, MIN_TTL, Refusal, stands};
+use super::{MAX_BUDGET, MAX_TTL, MIN_TTL, Refusal, stands};
 use crate::store::{KeyKind, KeyRow, Project};
 
 /// Patterns that a mint may name.
@@ -22,6 +22,8 @@ pub(crate) struct MintRequest {
     pub(crate) bound: bool,
     /// The child whose tunnels this one takes over.
     pub(crate) replaces: Option<Serial>,
+    /// Cents that it may cost in a month, beside what its parent may.
+    pub(crate) budget: Option<u64>,
 }
 
 /// What a child gets.
@@ -31,6 +33,7 @@ pub(crate) struct Grant {
     pub(crate) hosts: Vec<NamePattern>,
     pub(crate) scopes: Scopes,
     pub(crate) not_after: u64,
+    pub(crate) budget: Option<u64>,
 }
 
 /// What the store knows that bears on a mint.
@@ -69,6 +72,7 @@ pub(crate) fn may_mint(facts: &MintFacts<'_>, request: &MintRequest, now: u64) -
         hosts: narrower_hosts(parent, &request.hosts, facts.room)?,
         scopes: narrower_scopes(parent, request.scopes)?,
         not_after: (now + request.ttl).min(parent.not_after.unwrap_or(u64::MAX)),
+        budget: narrower_budget(parent, request.budget)?,
     })
 }
 
@@ -136,6 +140,21 @@ fn narrower_hosts(parent: &KeyRow, wanted: &[NamePattern], room: usize) -> Resul
         return Err(Refusal::new(Code::ScopeDenied, format!("the parent does not allow the name {pattern}")));
     }
     Ok(wanted.to_vec())
+}
+
+/// What a child uses is charged to its parent too, so that one without a budget of its own has its parent's.
+fn narrower_budget(parent: &KeyRow, wanted: Option<u64>) -> Result<Option<u64>, Refusal> {
+    let Some(cents) = wanted else { return Ok(None) };
+    if !(1..=MAX_BUDGET).contains(&cents) {
+        let message = format!("budget_cents: a budget is 1 to {MAX_BUDGET} cents a month");
+        return Err(Refusal::new(Code::BadRequest, message));
+    }
+    match parent.budget_cents {
+        Some(own) if cents > own => {
+            Err(Refusal::new(Code::ScopeDenied, format!("the parent may cost {own} cents a month only")))
+        }
+        Some(_) | None => Ok(Some(cents)),
+    }
 }
 
 /// The key of a mint request is there already: the same request again, or a stranger's.

@@ -32,6 +32,7 @@ pub(crate) fn device(device: &NewDevice, now: u64) -> KeyRow {
         cascaded_at: None,
         parent_cascaded_at: None,
         project_deleted_at: None,
+        budget_cents: None,
     }
 }
 
@@ -58,6 +59,7 @@ pub(crate) fn master(serial: Serial, subject: PublicKey, project: &Project) -> K
         cascaded_at: None,
         parent_cascaded_at: None,
         project_deleted_at: None,
+        budget_cents: None,
     }
 }
 
@@ -84,6 +86,7 @@ pub(crate) fn relay(serial: Serial, subject: PublicKey, home: &TenantId, life: u
         cascaded_at: None,
         parent_cascaded_at: None,
         project_deleted_at: None,
+        budget_cents: None,
     }
 }
 
@@ -116,5 +119,6 @@ pub(crate) fn child(
         cascaded_at: None,
         parent_cascaded_at: None,
         project_deleted_at: None,
+        budget_cents: grant.budget,
     }
 }

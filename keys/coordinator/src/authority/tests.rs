@@ -54,6 +54,7 @@ fn request() -> MintRequest {
         hosts: Vec::new(),
         bound: false,
         replaces: None,
+        budget: None,
     }
 }
 

@@ -24,6 +24,9 @@ pub(crate) enum ApiError {
     /// Refused by HTTP's own rules, with a status of its own.
     #[error("{1}")]
     Http(StatusCode, &'static str),
+    /// It is well formed, and lacks something.
+    #[error("{0}")]
+    Unprocessable(&'static str),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,6 +63,9 @@ impl ApiError {
                     _ => Code::BadRequest,
                 };
                 (*status, ErrorBody::new(code, *message))
+            }
+            Self::Unprocessable(message) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, ErrorBody::new(Code::BadRequest, *message))
             }
             Self::Store(error) => {
                 let message = match error {

@@ -2,13 +2,17 @@
 
 use axum::Json;
 use axum::extract::State;
-use mytunnel_keys::api::{Mint, MintAnswer, NewProject, ProjectCreated, Projects, RevokeAnswer, TokenRow};
+use mytunnel_keys::api::{
+    BudgetAnswer, Mint, MintAnswer, NewProject, ProjectCreated, Projects, RevokeAnswer, SetBudget, TokenRow,
+    UsageAnswer,
+};
 use mytunnel_keys::id::ProjectId;
 use serde::Deserialize;
 
 use super::call::{Call, Params, Segment};
 use super::{ApiError, App};
 use crate::delegation::{KeyPage, KeyQuery, Nonce};
+use crate::usage::UsageQuery;
 
 pub(super) async fn projects(State(app): State<App>, call: Call<()>) -> Result<Json<Projects>, ApiError> {
     app.projects(&call.caller).await.map(Json)
@@ -50,6 +54,22 @@ pub(super) async fn show(
     call: Call<()>,
 ) -> Result<Json<TokenRow>, ApiError> {
     app.key(&call.caller, &nonce).await.map(Json)
+}
+
+pub(super) async fn set_budget(
+    State(app): State<App>,
+    Segment(nonce): Segment<Nonce>,
+    call: Call<Json<SetBudget>>,
+) -> Result<Json<BudgetAnswer>, ApiError> {
+    app.set_budget(call.caller, nonce, call.body.0).await.map(Json)
+}
+
+pub(super) async fn usage(
+    State(app): State<App>,
+    Params(query): Params<UsageQuery>,
+    call: Call<()>,
+) -> Result<Json<UsageAnswer>, ApiError> {
+    app.usage(&call.caller, query).await.map(Json)
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,6 +8,8 @@ use axum::{Extension, Json};
 use mytunnel_keys::api::{JoinToken, RelayJoin, RelayJoined, Relays, RevokeAnswer, Tunnels};
 use mytunnel_keys::feed::{Report, Subscribe};
 use mytunnel_keys::id::PublicKey;
+use mytunnel_keys::usage::Tell;
+use mytunnel_keys::wire;
 use serde::Deserialize;
 
 use super::call::{Call, Cbor, Open, Params, Segment};
@@ -63,6 +65,12 @@ pub(super) async fn feed(State(app): State<App>, call: Call<Cbor<Subscribe>>) ->
     let frames: Body = app.follow(relay_key(&call.caller)?, call.body.0).await?.into_body();
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
     Ok((kind, Extension(FeedAnswer), frames).into_response())
+}
+
+pub(super) async fn usage(State(app): State<App>, call: Call<Cbor<Tell>>) -> Result<Response, ApiError> {
+    let told = app.take_usage(relay_key(&call.caller)?, call.body.0).await?;
+    let body = wire::encode(&told).map_err(|error| ApiError::Internal(error.into()))?;
+    Ok(([(header::CONTENT_TYPE, "application/cbor")], body).into_response())
 }
 
 pub(super) async fn reports(

@@ -48,7 +48,8 @@ impl Shared {
             });
         }
         self.store.free_names(names, before, now).await?;
-        self.store.forget_frames(now.saturating_sub(frames_kept)).await
+        self.store.forget_frames(now.saturating_sub(frames_kept)).await?;
+        self.tidy_usage(now).await
     }
 }
 

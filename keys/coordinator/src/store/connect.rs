@@ -25,6 +25,7 @@ const MIGRATIONS: &[Step] = &[
     // The first version gave a tenant no project of its own, and whoever had signed in could not share there.
     Step::Rows(|writing, now| writing.add_missing_home_projects(now)),
     Step::Sql(include_str!("migrations/sessions.sql")),
+    Step::Sql(include_str!("migrations/usage.sql")),
 ];
 /// The version that this release writes.
 const VERSION: u32 = MIGRATIONS.len() as u32;

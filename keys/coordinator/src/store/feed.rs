@@ -4,7 +4,7 @@ use mytunnel_keys::feed::{Change, FeedKey, FeedWriter, Position};
 use mytunnel_keys::id::{Cluster, TunnelName};
 
 use super::sql::{Reading, Writing, params};
-use super::{Store, StoreError, column, revoke};
+use super::{Store, StoreError, budgets, column, revoke};
 
 /// Frames handed over in one go.
 const PAGE: u64 = 500;
@@ -27,7 +27,7 @@ impl FeedSigner {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) position: Position,
-    /// What makes it out of nothing: revocations in force and the names that are owned.
+    /// What makes it out of nothing: revocations and budgets in force and the names that are owned.
     pub(crate) changes: Vec<Change>,
 }
 
@@ -54,6 +54,7 @@ impl Writing<'_> {
 impl Reading<'_> {
     fn state(&self, now: u64) -> Result<State, StoreError> {
         let mut changes = revoke::in_force(self, now)?;
+        changes.extend(budgets::in_force(self, now)?);
         changes.extend(self.all("SELECT name, project FROM names", params![], |row| {
             Ok(Change::Name { name: column::parsed::<TunnelName>(row, 0)?, project: column::parsed(row, 1)? })
         })?);

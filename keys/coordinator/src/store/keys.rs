@@ -1,6 +1,7 @@
 //! Credentials: how they are kept, found and added.
 
 use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Scopes, Serial, TenantId};
+use mytunnel_keys::usage::Month;
 
 use super::sql::{Reading, Row, Writing, params};
 use super::{Store, StoreError, column};
@@ -62,6 +63,16 @@ pub(crate) struct KeyRow {
     pub(crate) cascaded_at: Option<u64>,
     pub(crate) parent_cascaded_at: Option<u64>,
     pub(crate) project_deleted_at: Option<u64>,
+    /// Cents that it may cost in a month.
+    pub(crate) budget_cents: Option<u64>,
+}
+
+/// A credential in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) key: KeyRow,
+    /// Micro-cents that it has cost in the month, with its children.
+    pub(crate) spent: u64,
 }
 
 /// Which credentials to list.
@@ -78,16 +89,24 @@ pub(crate) struct KeyFilter {
     /// Continue behind this key: when it was made, and its serial.
     pub(crate) after: Option<(u64, Serial)>,
     pub(crate) limit: u64,
+    /// The month whose spend is told.
+    pub(crate) month: Month,
 }
 
-/// The columns of a [`KeyRow`]; `k` is the key, `p` its parent, `j` its project.
+/// The columns of a [`KeyRow`]; `k` is the key, `p` its parent, `j` its project, `b` its budget. `more` are columns behind
+/// them.
 macro_rules! select_key {
     ($rest:literal) => {
+        select_key!("", $rest)
+    };
+    ($more:literal, $rest:literal) => {
         concat!(
             "SELECT k.serial, k.kind, k.subject, k.tenant, k.project, k.account, k.parent, k.label, k.hosts,
                     k.scopes, k.issued_at, k.not_after, k.max_tunnels, k.max_staleness, k.bound, k.replaces,
-                    k.revoked_at, k.cascaded_at, p.cascaded_at, j.deleted_at
-             FROM keys k LEFT JOIN keys p ON p.serial = k.parent LEFT JOIN projects j ON j.id = k.project ",
+                    k.revoked_at, k.cascaded_at, p.cascaded_at, j.deleted_at, b.cents",
+            $more,
+            " FROM keys k LEFT JOIN keys p ON p.serial = k.parent LEFT JOIN projects j ON j.id = k.project
+             LEFT JOIN budgets b ON b.serial = k.serial ",
             $rest
         )
     };
@@ -153,26 +172,29 @@ impl Store {
     }
 
     /// Credentials in the order in which they were made.
-    pub(crate) async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyRow>, StoreError> {
+    pub(crate) async fn keys(&self, filter: KeyFilter) -> Result<Vec<Listed>, StoreError> {
         self.engine.read(move |reading| reading.keys(&filter)).await
     }
 }
 
 impl Reading<'_> {
-    fn keys(&self, filter: &KeyFilter) -> Result<Vec<KeyRow>, StoreError> {
+    fn keys(&self, filter: &KeyFilter) -> Result<Vec<Listed>, StoreError> {
         let (after, after_serial) =
             filter.after.map_or((0, [0; 16]), |(at, serial)| (at, *serial.as_bytes()));
         self.all(
             select_key!(
-                "WHERE k.tenant = $1 AND k.kind <> 'relay' AND (k.issued_at, k.serial) > ($2, $3)
-                   AND ($4 IS NULL OR k.project = $4)
-                   AND ($5 IS NULL OR k.serial = $5 OR k.parent = $5)
-                   AND ($6 IS NULL OR k.serial = $6)
-                   AND coalesce(k.not_after, $7) >= $7
-                   AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $7) >= $7
-                 ORDER BY k.issued_at, k.serial LIMIT $8"
+                ", coalesce(s.spent, 0)",
+                "LEFT JOIN spend s ON s.serial = k.serial AND s.month = $1
+                 WHERE k.tenant = $2 AND k.kind <> 'relay' AND (k.issued_at, k.serial) > ($3, $4)
+                   AND ($5 IS NULL OR k.project = $5)
+                   AND ($6 IS NULL OR k.serial = $6 OR k.parent = $6)
+                   AND ($7 IS NULL OR k.serial = $7)
+                   AND coalesce(k.not_after, $8) >= $8
+                   AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $8) >= $8
+                 ORDER BY k.issued_at, k.serial LIMIT $9"
             ),
             params![
+                filter.month.number(),
                 filter.tenant.as_str(),
                 after,
                 after_serial,
@@ -182,7 +204,7 @@ impl Reading<'_> {
                 filter.ended_after,
                 filter.limit,
             ],
-            key,
+            |row| Ok(Listed { key: key(row)?, spent: row.get(21)? }),
         )
     }
 }
@@ -211,5 +233,6 @@ fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
         cascaded_at: row.get(17)?,
         parent_cascaded_at: row.get(18)?,
         project_deleted_at: row.get(19)?,
+        budget_cents: row.get(20)?,
     })
 }

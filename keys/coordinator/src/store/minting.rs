@@ -75,6 +75,9 @@ impl Writing<'_> {
         };
         let child = authority::child(&parent, request, grant, serial, now);
         self.add_key(&child)?;
+        if let Some(cents) = child.budget_cents {
+            self.add_budget(&serial, cents)?;
+        }
         self.audit(&Entry {
             at: now,
             tenant: Some(child.tenant.clone()),

@@ -193,7 +193,7 @@ pub(super) fn in_force(reading: &Reading<'_>, now: u64) -> Result<Vec<Change>, S
 }
 
 impl Writing<'_> {
-    fn key_by_nonce(&self, nonce: &str) -> Result<Option<KeyRow>, StoreError> {
+    pub(super) fn key_by_nonce(&self, nonce: &str) -> Result<Option<KeyRow>, StoreError> {
         let serial: Option<Serial> =
             self.first("SELECT serial FROM keys WHERE nonce = $1", params![nonce], |row| {
                 column::serial(row, 0)

@@ -91,7 +91,7 @@ async fn a_full_disk_loses_nothing_and_heals() {
                 writing.one(&sql, params![], |_| Ok(()))
             })
         };
-        limit(60).await.unwrap();
+        limit(200).await.unwrap();
         let mut kept = 0;
         let failed = loop {
             match put(engine, &format!("big {kept}"), vec![7; 20_000]).await {
@@ -116,7 +116,7 @@ async fn when_the_disk_fills_nobody_in_the_transaction_is_told_a_lie() {
     let (_place, [file, _]) = both();
     let engine = Arc::new(file.engine);
     let limited: Result<(), StoreError> =
-        engine.write(|writing| writing.one("PRAGMA max_page_count = 80", params![], |_| Ok(()))).await;
+        engine.write(|writing| writing.one("PRAGMA max_page_count = 220", params![], |_| Ok(()))).await;
     limited.unwrap();
     let mut tasks = JoinSet::new();
     for number in 0..200_u32 {

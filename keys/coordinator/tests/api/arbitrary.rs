@@ -48,6 +48,10 @@ fn whole(house: &House) -> Vec<(&'static str, Value)> {
         ("/api/v1/relay/renew", Value::Null),
         ("/api/v1/relay/feed", json!({"nonce": vec![0; 16], "addrs": [], "since": null})),
         ("/api/v1/relay/reports", json!([{"applied": {"epoch": 1, "closed": 0}}])),
+        (
+            "/api/v1/relay/usage",
+            json!({"incarnation": vec![0; 16], "seq": 1, "prices": 0, "counts": [], "wants": []}),
+        ),
     ]
 }
 

@@ -170,7 +170,7 @@ async fn a_mint_that_cannot_be_kept_to_is_refused() {
         json!({"hosts": ["www"]}),
         json!({"scopes": ""}),
         json!({"scopes": "http admin"}),
-        json!({"budget_cents": 5}),
+        json!({"budget_cents": 0}),
         json!({"public_key": "12D3KooW9tGaPdJo5jmCpadQ971nfiq4kLcQjeBPYTfutBTtckPH"}),
     ] {
         let body = mint_body(&fresh_seed().public(), more.clone());

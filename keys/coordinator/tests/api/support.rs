@@ -124,6 +124,13 @@ impl Lab {
         answer.ok()["access_token"].as_str().unwrap().to_owned()
     }
 
+    /// Signs the owner in again.
+    pub(crate) async fn owner_again(&self) -> String {
+        let body = json!({"email": EMAIL, "password": PASSWORD});
+        let answer = self.call(By::Nobody, "POST", "/api/v1/auth/login", body).await;
+        answer.ok()["access_token"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn device(&self, token: &str) -> (Key, Device) {
         let seed = fresh_seed();
         let body = json!({"public_key": seed.public(), "name": "laptop"});

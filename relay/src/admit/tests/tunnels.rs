@@ -18,6 +18,7 @@ fn a_registration_is_routed_answered_and_reported() {
         kind,
         project: project("a"),
         serial: serial(1),
+        parent: Some(serial(100)),
         connection: node,
         instance: [7; 16],
         since: (1, 0),

@@ -1,0 +1,149 @@
+//! Leases: what relays may spend, and what becomes of what they did not tell.
+
+use mytunnel_keys::id::Serial;
+use mytunnel_keys::usage::{Facts, Lease, MICRO, Month, Usage, Want, grant};
+
+use super::{HOUR, MAX_COST, Telling};
+use crate::store::sql::{Writing, params};
+use crate::store::{StoreError, column};
+
+/// Seconds that a relay may act by a lease without asking again.
+const LIFE: u32 = 60;
+
+impl Writing<'_> {
+    /// Grants what may be granted, and keeps what the relay may spend from here on: by what it holds, or by this answer
+    /// if it arrives.
+    pub(super) fn lease(&self, telling: &Telling, want: &Want) -> Result<Lease, StoreError> {
+        // Holds off everybody else who would lease of the same budget, until this is through.
+        self.change("UPDATE budgets SET told = told WHERE serial = $1", params![want.key.as_bytes()])?;
+        let budget: Option<Option<u64>> = self.first(
+            "SELECT cents FROM budgets WHERE serial = $1",
+            params![want.key.as_bytes()],
+            column::only,
+        )?;
+        let Some(cents) = budget.flatten() else {
+            self.hold(telling, &want.key, 0)?;
+            return Ok(Lease { key: want.key, amount: want.ask, seconds: LIFE });
+        };
+        let facts = Facts {
+            budget: cents.saturating_mul(MICRO),
+            spent: self.spent(&want.key, Month::of(telling.now))?,
+            others: self.held_by_others(&want.key, &telling.incarnation)?,
+            relays: telling.relays,
+        };
+        let amount = if telling.ended { 0 } else { grant(&facts, want.ask) };
+        self.hold(telling, &want.key, want.held.min(MAX_COST).max(amount))?;
+        Ok(Lease { key: want.key, amount, seconds: LIFE })
+    }
+
+    fn spent(&self, key: &Serial, month: Month) -> Result<u64, StoreError> {
+        let spent = self.first(
+            "SELECT spent FROM spend WHERE serial = $1 AND month = $2",
+            params![key.as_bytes(), month.number()],
+            column::only,
+        )?;
+        Ok(spent.unwrap_or(0))
+    }
+
+    fn held_by_others(&self, key: &Serial, incarnation: &[u8; 16]) -> Result<u64, StoreError> {
+        self.one(
+            "SELECT CAST(coalesce(sum(held), 0) AS BIGINT) FROM leases WHERE serial = $1 AND incarnation <> $2",
+            params![key.as_bytes(), incarnation],
+            column::only,
+        )
+    }
+
+    fn hold(&self, telling: &Telling, key: &Serial, held: u64) -> Result<(), StoreError> {
+        if held == 0 {
+            self.change(
+                "DELETE FROM leases WHERE serial = $1 AND incarnation = $2",
+                params![key.as_bytes(), telling.incarnation],
+            )?;
+            return Ok(());
+        }
+        self.change(
+            "INSERT INTO leases (serial, incarnation, held, until) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (serial, incarnation) DO UPDATE SET held = excluded.held, until = excluded.until",
+            params![key.as_bytes(), telling.incarnation, held, telling.now + u64::from(LIFE)],
+        )?;
+        Ok(())
+    }
+
+    /// A relay has started anew: what its earlier processes held and did not tell is charged.
+    pub(super) fn end_others(
+        &self,
+        relay: &Serial,
+        incarnation: &[u8; 16],
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let earlier = self.all(
+            "SELECT incarnation FROM meters WHERE relay = $1 AND incarnation <> $2 AND ended = 0",
+            params![relay.as_bytes(), incarnation],
+            column::only::<[u8; 16]>,
+        )?;
+        for ended in earlier {
+            self.change("UPDATE meters SET ended = 1 WHERE incarnation = $1", params![ended])?;
+            let left = self.all(
+                "SELECT serial, held FROM leases WHERE incarnation = $1 AND held > 0",
+                params![ended],
+                |row| Ok((column::serial(row, 0)?, row.get(1)?)),
+            )?;
+            for (key, held) in left {
+                self.charge(&key, &ended, held, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges what is held by relays that were not heard of since that time.
+    pub(super) fn charge_silent(&self, silent: u64, now: u64) -> Result<(), StoreError> {
+        let left = self.all(
+            "SELECT serial, incarnation, held FROM leases WHERE held > 0 AND until < $1 LIMIT 1000",
+            params![silent],
+            |row| Ok((column::serial(row, 0)?, row.get::<[u8; 16]>(1)?, row.get(2)?)),
+        )?;
+        for (key, incarnation, held) in left {
+            self.charge(&key, &incarnation, held, now)?;
+        }
+        Ok(())
+    }
+
+    fn charge(&self, key: &Serial, incarnation: &[u8; 16], held: u64, now: u64) -> Result<(), StoreError> {
+        let month = Month::of(now);
+        self.change(
+            "UPDATE leases SET held = 0, charged = $1, charged_month = $2 WHERE serial = $3 AND incarnation = $4",
+            params![held, month.number(), key.as_bytes(), incarnation],
+        )?;
+        self.spend(key, month, held)?;
+        self.draw_charge(key, now, held.cast_signed())
+    }
+
+    /// A relay that was given up is back, and tells: what it was charged for is held again until it has told all.
+    pub(super) fn uncharge(&self, incarnation: &[u8; 16], now: u64) -> Result<(), StoreError> {
+        let charged = self.all(
+            "SELECT serial, charged, charged_month FROM leases WHERE incarnation = $1 AND charged > 0",
+            params![incarnation],
+            |row| Ok((column::serial(row, 0)?, row.get::<u64>(1)?, row.get::<u32>(2)?)),
+        )?;
+        for (key, charged, month) in charged {
+            self.change(
+                "UPDATE leases SET held = held + charged, charged = 0 WHERE serial = $1 AND incarnation = $2",
+                params![key.as_bytes(), incarnation],
+            )?;
+            self.change(
+                "UPDATE spend SET spent = spent - $1 WHERE serial = $2 AND month = $3",
+                params![charged, key.as_bytes(), month],
+            )?;
+            self.draw_charge(&key, now, -charged.cast_signed())?;
+        }
+        Ok(())
+    }
+
+    /// What was charged without being told has its place in the picture too.
+    fn draw_charge(&self, key: &Serial, now: u64, cost: i64) -> Result<(), StoreError> {
+        match self.user(key)? {
+            Some(user) => self.draw(key, &user, now - now % HOUR, Usage::default(), cost),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Use over time.
+
+use mytunnel_keys::id::{ProjectId, Serial, TenantId};
+use mytunnel_keys::usage::Usage;
+
+use super::{HOUR, User};
+use crate::store::sql::{Row, Writing, params};
+use crate::store::{Store, StoreError, column};
+
+/// Length of a span of the picture when it is old, in seconds.
+const DAY: u64 = 86_400;
+/// Hours that are folded in one go, and keys in one answer.
+const FOLDED: u64 = 2000;
+const KEYS: u64 = 1000;
+
+/// Which use to show.
+#[derive(Debug, Clone)]
+pub(crate) struct UsageFilter {
+    pub(crate) tenant: TenantId,
+    pub(crate) project: Option<ProjectId>,
+    /// This key and its children only.
+    pub(crate) family: Option<Serial>,
+    /// Narrowed further: this key and its children only.
+    pub(crate) key: Option<Serial>,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// What was used in some time, and what by which key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// By the span, in order: when it begins, what was used, and micro-cents.
+    pub(crate) spans: Vec<(u64, Usage, i64)>,
+    /// By the key: its serial, and micro-cents of its own use. The dearest first.
+    pub(crate) keys: Vec<(Serial, Usage, i64)>,
+    /// By the key that minted others: micro-cents of their use.
+    pub(crate) payers: Vec<(Serial, Usage, i64)>,
+}
+
+impl Store {
+    /// What was used, by time and by key.
+    pub(crate) async fn usage(&self, filter: UsageFilter) -> Result<Totals, StoreError> {
+        self.engine
+            .read(move |reading| {
+                let UsageFilter { tenant, project, family, key, from, to } = &filter;
+                let asked = params![
+                    tenant.as_str(),
+                    *from,
+                    *to,
+                    project.as_ref().map(ProjectId::as_str),
+                    family.as_ref().map(Serial::as_bytes),
+                    key.as_ref().map(Serial::as_bytes),
+                ];
+                let read_key = |row: &Row<'_>| Ok((column::serial(row, 0)?, usage(row, 1)?, row.get(5)?));
+                let spans = reading.all(summed!("at", "at", "ORDER BY at"), asked, |row| {
+                    Ok((row.get(0)?, usage(row, 1)?, row.get(5)?))
+                })?;
+                let mut limited = asked.to_vec();
+                limited.push(crate::store::sql::ToValue::to_value(&KEYS));
+                let keys = reading.all(
+                    summed!("serial", "serial", "ORDER BY sum(cost) DESC, serial LIMIT $7"),
+                    &limited,
+                    read_key,
+                )?;
+                let payers = reading.all(
+                    summed!("payer", "payer", "ORDER BY sum(cost) DESC, payer LIMIT $7"),
+                    &limited,
+                    read_key,
+                )?;
+                Ok(Totals { spans, keys, payers })
+            })
+            .await
+    }
+}
+
+macro_rules! summed {
+    ($column:literal, $group:literal, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $column,
+            ", CAST(sum(bytes_in) AS BIGINT), CAST(sum(bytes_out) AS BIGINT), CAST(sum(requests) AS BIGINT),
+                    CAST(sum(tunnel_seconds) AS BIGINT), CAST(sum(cost) AS BIGINT)
+             FROM usage
+             WHERE tenant = $1 AND at >= $2 AND at < $3 AND ($4 IS NULL OR project = $4)
+               AND ($5 IS NULL OR serial = $5 OR payer = $5) AND ($6 IS NULL OR serial = $6 OR payer = $6)
+             GROUP BY ",
+            $group,
+            " ",
+            $rest
+        )
+    };
+}
+use summed;
+
+impl Writing<'_> {
+    /// Draws use into the picture, beside what is there.
+    pub(super) fn draw(
+        &self,
+        serial: &Serial,
+        user: &User,
+        at: u64,
+        used: Usage,
+        cost: i64,
+    ) -> Result<(), StoreError> {
+        self.draw_span(
+            &Drawn {
+                serial: *serial,
+                at,
+                payer: user.parent.unwrap_or(*serial),
+                tenant: user.tenant.clone(),
+                project: user.project.clone(),
+                used,
+                cost,
+            },
+            HOUR,
+        )
+    }
+
+    fn draw_span(&self, drawn: &Drawn, span: u64) -> Result<(), StoreError> {
+        self.change(
+            "INSERT INTO usage (serial, at, span, payer, tenant, project, bytes_in, bytes_out, requests,
+                                tunnel_seconds, cost)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             ON CONFLICT (serial, at, span) DO UPDATE
+             SET bytes_in = usage.bytes_in + excluded.bytes_in, bytes_out = usage.bytes_out + excluded.bytes_out,
+                 requests = usage.requests + excluded.requests,
+                 tunnel_seconds = usage.tunnel_seconds + excluded.tunnel_seconds,
+                 cost = usage.cost + excluded.cost",
+            params![
+                drawn.serial.as_bytes(),
+                drawn.at,
+                span,
+                drawn.payer.as_bytes(),
+                drawn.tenant.as_str(),
+                drawn.project.as_ref().map(ProjectId::as_str),
+                drawn.used.bytes_in,
+                drawn.used.bytes_out,
+                drawn.used.requests,
+                drawn.used.tunnel_seconds,
+                drawn.cost,
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Folds hours before that time into days, some of them.
+    pub(super) fn fold_hours(&self, before: u64) -> Result<(), StoreError> {
+        let hours = self.all(
+            "SELECT serial, at, payer, tenant, project, cost, bytes_in, bytes_out, requests, tunnel_seconds
+             FROM usage WHERE span = $1 AND at < $2 ORDER BY at LIMIT $3",
+            params![HOUR, before, FOLDED],
+            |row| {
+                Ok(Drawn {
+                    serial: column::serial(row, 0)?,
+                    at: row.get(1)?,
+                    payer: column::serial(row, 2)?,
+                    tenant: column::parsed(row, 3)?,
+                    project: column::maybe_parsed(row, 4)?,
+                    cost: row.get(5)?,
+                    used: usage(row, 6)?,
+                })
+            },
+        )?;
+        for hour in hours {
+            self.change(
+                "DELETE FROM usage WHERE serial = $1 AND at = $2 AND span = $3",
+                params![hour.serial.as_bytes(), hour.at, HOUR],
+            )?;
+            self.draw_span(&Drawn { at: hour.at - hour.at % DAY, ..hour }, DAY)?;
+        }
+        Ok(())
+    }
+}
+
+/// A row of the picture.
+#[derive(Debug)]
+struct Drawn {
+    serial: Serial,
+    at: u64,
+    payer: Serial,
+    tenant: TenantId,
+    project: Option<ProjectId>,
+    used: Usage,
+    cost: i64,
+}
+
+/// Four columns from `first` on.
+pub(super) fn usage(row: &Row<'_>, first: usize) -> Result<Usage, StoreError> {
+    Ok(Usage {
+        bytes_in: row.get(first)?,
+        bytes_out: row.get(first + 1)?,
+        requests: row.get(first + 2)?,
+        tunnel_seconds: row.get(first + 3)?,
+    })
+}

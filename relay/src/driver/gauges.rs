@@ -1,0 +1,240 @@
+//! Reads what went through the tunnels, and fills the purses of the keys that pay for them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use mytunnel_keys::{
+    id::{Serial, TunnelName},
+    usage::{Prices, Usage},
+};
+use tokio::sync::Notify;
+
+use crate::{
+    admit::Used,
+    registry::Registration,
+    traffic::{Fill, Purse, Traffic},
+};
+
+/// How often the time of a tunnel without traffic is told: each time costs its coordinator a row.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// See the [module documentation](self).
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    live: HashMap<TunnelName, Gauge>,
+    /// Of tunnels that are over, for as long as streams of theirs may still count.
+    over: Vec<Gauge>,
+    purses: HashMap<Serial, Weak<Purse>>,
+    alarm: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Gauge {
+    serial: Serial,
+    parent: Option<Serial>,
+    traffic: Arc<Traffic>,
+    read: Usage,
+    /// Until when its time was read.
+    until: Instant,
+}
+
+/// What purses had given when the counts were not read yet.
+#[derive(Debug)]
+pub(super) struct Spent(Vec<(Serial, Arc<Purse>, u64)>);
+
+impl Gauges {
+    /// Completes when a purse is low or empty. Safe to cancel.
+    pub(super) fn alarm(&self) -> Arc<Notify> {
+        Arc::clone(&self.alarm)
+    }
+
+    /// Begins to count a tunnel, whose keys may spend what `fill` says.
+    pub(super) fn open(
+        &mut self,
+        tunnel: &Registration,
+        prices: &Prices,
+        fill: impl Fn(&Serial) -> Fill,
+        now: Instant,
+    ) -> Arc<Traffic> {
+        self.close(&tunnel.name, now);
+        let purses =
+            [Some(tunnel.serial), tunnel.parent].map(|key| key.map(|key| self.purse(key, prices, &fill)));
+        let traffic = Arc::new(Traffic::paid_by(purses));
+        let gauge = Gauge {
+            serial: tunnel.serial,
+            parent: tunnel.parent,
+            traffic: Arc::clone(&traffic),
+            read: Usage::default(),
+            until: now,
+        };
+        self.live.insert(tunnel.name.clone(), gauge);
+        traffic
+    }
+
+    /// A tunnel is over. What of it is in flight still counts, its time no longer.
+    pub(super) fn close(&mut self, name: &TunnelName, now: Instant) {
+        if let Some(mut gauge) = self.live.remove(name) {
+            gauge.read.tunnel_seconds += gauge.seconds(now);
+            self.over.push(gauge);
+        }
+    }
+
+    /// What every tunnel has used since the last call.
+    pub(super) fn read(&mut self, now: Instant) -> (Spent, Vec<Used>) {
+        self.purses.retain(|_, purse| purse.strong_count() > 0);
+        let purses = self.purses.iter().filter_map(|(key, purse)| Some((*key, purse.upgrade()?)));
+        let spent = Spent(
+            purses
+                .map(|(key, purse)| {
+                    let spent = purse.spent();
+                    (key, purse, spent)
+                })
+                .collect(),
+        );
+        let mut used = Vec::new();
+        for gauge in self.live.values_mut() {
+            used.extend(gauge.read(now));
+        }
+        self.over.retain_mut(|gauge| {
+            used.extend(gauge.rest());
+            Arc::strong_count(&gauge.traffic) > 1
+        });
+        (spent, used)
+    }
+
+    /// The purse of a key, shared by its tunnels.
+    fn purse(&mut self, key: Serial, prices: &Prices, fill: impl Fn(&Serial) -> Fill) -> Arc<Purse> {
+        if let Some(purse) = self.purses.get(&key).and_then(Weak::upgrade) {
+            return purse;
+        }
+        let purse = Arc::new(Purse::new(Arc::clone(&self.alarm)));
+        purse.fill(0, fill(&key), prices);
+        self.purses.insert(key, Arc::downgrade(&purse));
+        purse
+    }
+}
+
+impl Spent {
+    /// Sets every purse right.
+    pub(super) fn fill(self, prices: &Prices, fill: impl Fn(&Serial) -> Fill) {
+        for (key, purse, spent) in self.0 {
+            purse.fill(spent, fill(&key), prices);
+        }
+    }
+}
+
+impl Gauge {
+    fn read(&mut self, now: Instant) -> Option<Used> {
+        let total = self.traffic.usage();
+        let mut usage = total.since(self.read);
+        usage.tunnel_seconds = 0;
+        let idle = usage.is_nothing() && now.saturating_duration_since(self.until) < IDLE;
+        if idle {
+            return None;
+        }
+        usage.tunnel_seconds = self.seconds(now);
+        self.until += Duration::from_secs(usage.tunnel_seconds);
+        self.read = Usage { tunnel_seconds: 0, ..total };
+        (!usage.is_nothing()).then_some(Used { serial: self.serial, parent: self.parent, usage })
+    }
+
+    /// The rest of one that is over: its last seconds stand in what was read.
+    fn rest(&mut self) -> Option<Used> {
+        let total = self.traffic.usage();
+        let usage = Usage { tunnel_seconds: self.read.tunnel_seconds, ..total.since(self.read) };
+        self.read = Usage { tunnel_seconds: 0, ..total };
+        (!usage.is_nothing()).then_some(Used { serial: self.serial, parent: self.parent, usage })
+    }
+
+    /// Whole seconds that were not read yet.
+    fn seconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.until).as_secs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::swarm::ConnectionId;
+    use mytunnel_keys::id::{TunnelId, TunnelKind};
+
+    use super::*;
+    use crate::testing::{project, serial};
+
+    fn registration(name: &str, number: u8) -> Registration {
+        Registration {
+            id: TunnelId::from_bytes([number; 16]),
+            name: name.parse().unwrap(),
+            kind: TunnelKind::Http,
+            project: project("a"),
+            serial: serial(number),
+            parent: Some(serial(100)),
+            connection: ConnectionId::new_unchecked(1),
+            instance: [1; 16],
+            since: (1, 0),
+        }
+    }
+
+    fn open(gauges: &mut Gauges, name: &str, number: u8, now: Instant) -> Arc<Traffic> {
+        gauges.open(&registration(name, number), &Prices::default(), |_| Fill::Free, now)
+    }
+
+    fn only(used: &[Used]) -> Usage {
+        let [Used { usage, .. }] = used else { panic!("{used:?}") };
+        *usage
+    }
+
+    #[test]
+    fn what_went_through_is_read_once_and_time_with_it() {
+        let (mut gauges, start) = (Gauges::default(), Instant::now());
+        let at = |seconds| start + Duration::from_millis(seconds);
+        let traffic = open(&mut gauges, "web", 1, start);
+        traffic.count_out(7);
+        assert_eq!(
+            only(&gauges.read(at(2500)).1),
+            Usage { bytes_out: 7, tunnel_seconds: 2, ..Usage::default() }
+        );
+        assert_eq!(gauges.read(at(3100)).1, []);
+        traffic.count_in(1);
+        assert_eq!(
+            only(&gauges.read(at(3200)).1),
+            Usage { bytes_in: 1, tunnel_seconds: 1, ..Usage::default() }
+        );
+        assert_eq!(gauges.read(at(6000)).1, [], "a tunnel without traffic is told of every few seconds");
+        assert_eq!(only(&gauges.read(at(7000)).1), Usage { tunnel_seconds: 4, ..Usage::default() });
+    }
+
+    #[test]
+    fn what_is_in_flight_when_a_tunnel_ends_counts() {
+        let (mut gauges, start) = (Gauges::default(), Instant::now());
+        let traffic = open(&mut gauges, "web", 1, start);
+        gauges.close(&"web".parse().unwrap(), start + Duration::from_secs(3));
+        let later = start + Duration::from_secs(60);
+        assert_eq!(only(&gauges.read(later).1), Usage { tunnel_seconds: 3, ..Usage::default() });
+        traffic.count_out(5);
+        drop(traffic);
+        assert_eq!(only(&gauges.read(later).1), Usage { bytes_out: 5, ..Usage::default() });
+        assert_eq!((gauges.read(later).1, gauges.over.len()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_tunnel_has_its_limit_from_the_beginning() {
+        let (mut gauges, now) = (Gauges::default(), Instant::now());
+        let limit = |key: &Serial| if *key == serial(100) { Fill::Left(1) } else { Fill::Free };
+        let traffic = gauges.open(&registration("web", 1), &Prices::default(), limit, now);
+        assert!(!traffic.is_dry());
+        traffic.count_out(1 << 20);
+        assert!(traffic.is_dry());
+    }
+
+    #[test]
+    fn tunnels_of_one_parent_share_its_purse() {
+        let (mut gauges, now) = (Gauges::default(), Instant::now());
+        let (one, two) = (open(&mut gauges, "one", 1, now), open(&mut gauges, "two", 2, now));
+        let (spent, _) = gauges.read(now);
+        spent.fill(&Prices::default(), |key| if *key == serial(100) { Fill::Left(0) } else { Fill::Free });
+        assert!(one.is_dry() && two.is_dry());
+    }
+}
