@@ -5,7 +5,8 @@ use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status, usage,
+    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status, tenant,
+    tunnels, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -28,6 +29,7 @@ Environment:
   MYTUNNEL_PROJECT     project to work in
   MYTUNNEL_PASSWORD    password for login
   MYTUNNEL_TOTP        second factor for login
+  MYTUNNEL_TUNNEL_PASSWORD  password that a tunnel asks of visitors
   MYTUNNEL_CONFIG_DIR  settings and credentials [default: ~/.config/mytunnel]
   MYTUNNEL_LOG         what to log on stderr: warn, info, debug …
   NO_COLOR             no colours";
@@ -54,9 +56,11 @@ pub(crate) enum Command {
     Mfa(mfa::Args),
     Projects(projects::Args),
     Keys(keys::Args),
+    Tunnels(tunnels::Args),
     Eval(eval::Args),
     Audit(audit::Args),
     Usage(usage::Args),
+    Tenant(tenant::Args),
     Relay(relay::Args),
     Coordinator(coordinator::Args),
     Completions(completions::Args),

@@ -12,4 +12,6 @@ pub(crate) mod projects;
 pub(crate) mod relay;
 pub(crate) mod share;
 pub(crate) mod status;
+pub(crate) mod tenant;
+pub(crate) mod tunnels;
 pub(crate) mod usage;

@@ -19,6 +19,8 @@ pub(crate) struct Environment {
     pub(crate) password: Option<Zeroizing<String>>,
     /// `MYTUNNEL_TOTP`: six digits of the authenticator, or a recovery code, for scripts.
     pub(crate) totp: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_TUNNEL_PASSWORD`: the password that a tunnel asks of visitors.
+    pub(crate) tunnel_password: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PROJECT`.
     pub(crate) project: Option<String>,
     /// `MYTUNNEL_SERVER`: base URL of the coordinator.
@@ -56,6 +58,8 @@ impl Environment {
             password: raw("MYTUNNEL_PASSWORD")
                 .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
             totp: secret("MYTUNNEL_TOTP"),
+            tunnel_password: raw("MYTUNNEL_TUNNEL_PASSWORD")
+                .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
             project: text("MYTUNNEL_PROJECT"),
             server: text("MYTUNNEL_SERVER"),
             config_dir: path("MYTUNNEL_CONFIG_DIR"),

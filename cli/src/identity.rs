@@ -36,6 +36,8 @@ pub(crate) struct Holder {
     pub(crate) expires_at: u64,
     /// What helps once the key is revoked, where that is known.
     pub(crate) if_revoked: Option<String>,
+    /// The person on whose behalf it is shared is signed in here.
+    pub(crate) is_person: bool,
 }
 
 /// Finds out as whom to share. A key wins over a sign-in: it was put there for this one job.
@@ -109,6 +111,7 @@ fn of_key(text: &str, access: &Access, context: &Context) -> Result<Holder, Fail
         server: moved.unwrap_or_else(|| token.server().clone()),
         expires_at: token.claims().not_after,
         if_revoked: None,
+        is_person: false,
     })
 }
 
@@ -120,6 +123,7 @@ fn of_login(login: Login) -> Holder {
         root: login.root,
         server: login.server,
         expires_at: login.device.expires_at,
+        is_person: true,
     }
 }
 
@@ -145,6 +149,7 @@ fn in_project(login: Login, wanted: &str) -> Result<Holder, Failure> {
         server,
         expires_at: answer.expires_at,
         if_revoked: None,
+        is_person: true,
     })
 }
 

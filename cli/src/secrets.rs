@@ -37,6 +37,38 @@ pub(crate) fn from_flag(
     Some(Zeroizing::new(value.trim().to_owned()))
 }
 
+/// The password that a tunnel asks of its visitors: of a file, of a flag with what its value is called, of the
+/// environment, or typed twice.
+pub(crate) fn tunnel_password(
+    context: &Context,
+    file: Option<&Path>,
+    flag: Option<(&str, &str)>,
+) -> Result<Zeroizing<String>, Failure> {
+    const INSTEAD: &str = "MYTUNNEL_TUNNEL_PASSWORD or a file";
+    if let Some(file) = file {
+        return from_file(file);
+    }
+    if let Some((name, value)) = flag
+        && let Some(password) = from_flag(context, name, Some(value), INSTEAD)
+    {
+        return Ok(password);
+    }
+    if let Some(password) = &context.env.tunnel_password {
+        return Ok(password.clone());
+    }
+    let ask = |prompt: &str| {
+        rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|_| {
+            Failure::usage("there is nobody to ask for the password", "Set MYTUNNEL_TUNNEL_PASSWORD.")
+        })
+    };
+    let password = ask("Password for visitors: ")?;
+    if ask("The same again: ")? == password {
+        Ok(password)
+    } else {
+        Err(Failure::usage("the two passwords differ", "Try again; nothing was changed."))
+    }
+}
+
 /// The project's master key.
 pub(crate) fn master(context: &Context, file: Option<&Path>) -> Result<MasterToken, Failure> {
     let text = match (file, &context.env.master) {

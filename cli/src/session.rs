@@ -15,6 +15,7 @@ use crate::bootstrap;
 use crate::context::{Context, now};
 use crate::credentials::{self, Login};
 use crate::failure::Failure;
+use crate::identity::Holder;
 use crate::places::ConfigDir;
 use crate::{secrets, server};
 
@@ -67,6 +68,11 @@ impl Session {
             Secret::Bound => credentials::load_seed(config, serial)?,
         };
         Self::of_key(seed, serial, token.server().clone(), *token.root())
+    }
+
+    /// Whoever shares with a key.
+    pub(crate) fn of_holder(holder: &Holder, serial: Serial) -> Result<Self, Failure> {
+        Self::of_key(holder.seed.clone(), serial, holder.server.clone(), holder.root)
     }
 
     fn of_key(seed: Seed, serial: Serial, server: ServerUrl, root: RootFingerprint) -> Result<Self, Failure> {

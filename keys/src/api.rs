@@ -6,6 +6,7 @@
 mod account;
 mod key;
 mod relay;
+mod tunnel;
 mod usage;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,11 @@ pub use self::{
     },
     relay::{
         AuditEntry, AuditLog, AuditWitness, Bootstrap, JoinToken, RelayAddress, RelayJoin, RelayJoined,
-        RelayRow, Relays, TunnelRow, Tunnels,
+        RelayRow, Relays,
+    },
+    tunnel::{
+        Auth, AuthAnswer, EdgeAuth, EdgeAuthAnswer, NewTunnel, PlanName, SetAuth, SetEdgeAuth, SetPlan,
+        Tenant, Tunnel, TunnelClosed, TunnelRow, Tunnels,
     },
     usage::{BudgetAnswer, SetBudget, UsageAnswer, UsageKey, UsagePoint},
 };

@@ -11,6 +11,8 @@ use mytunnel_keys::id::{ProjectId, Serial};
 use mytunnel_keys::token::Token;
 use serde::Deserialize;
 
+pub(crate) use self::revoke::relays as confirmations;
+
 use crate::commands::projects::{self, ServerArgs};
 use crate::context::{Context, now};
 use crate::failure::Failure;

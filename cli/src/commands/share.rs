@@ -1,6 +1,7 @@
 //! `mytunnel share [TARGET]`: the main job.
 
 mod events;
+mod gate;
 mod local;
 mod plan;
 mod run;
@@ -20,6 +21,7 @@ Examples:
   mytunnel share 3000                what listens on port 3000
   mytunnel share ./dist --name demo  a folder, at a name of your choice
   mytunnel share unix:/run/app.sock  a server on a unix socket
+  mytunnel share 3000 --basic ann    visitors need a password, which is asked for
 
 Without a relay (no login, no key) an own one is started on this machine.")]
 pub(crate) struct Args {
@@ -45,6 +47,10 @@ pub(crate) struct Options {
     /// Host header the local server gets [default: the public name]
     #[arg(long, value_name = "HOST")]
     pub(crate) host_header: Option<String>,
+
+    /// Ask visitors for this user name and a password, before the first can enter; it stays with the name
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    pub(crate) basic: Option<String>,
 
     #[command(flatten)]
     pub(crate) access: Access,

@@ -46,6 +46,11 @@ pub(crate) enum Act {
     RelayRenew,
     TunnelUp,
     TunnelRefused,
+    TunnelClose,
+    GateSet,
+    GateDrop,
+    GateRefused,
+    PlanSet,
     EraBegin,
 }
 
@@ -78,6 +83,11 @@ impl Act {
             Self::RelayRenew => "relay.renew",
             Self::TunnelUp => "tunnel.up",
             Self::TunnelRefused => "tunnel.refused",
+            Self::TunnelClose => "tunnel.close",
+            Self::GateSet => "gate.set",
+            Self::GateDrop => "gate.drop",
+            Self::GateRefused => "gate.refused",
+            Self::PlanSet => "plan.set",
             Self::EraBegin => "era.begin",
         }
     }

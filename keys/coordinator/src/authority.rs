@@ -4,6 +4,7 @@
 //! revokes the children of its own project and does nothing else; a child mints nothing; rights only ever get
 //! narrower; anybody may revoke the key that they hold.
 
+mod gates;
 mod mint;
 mod people;
 mod rows;
@@ -15,6 +16,10 @@ use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelKind, TunnelName};
 use mytunnel_keys::usage::Standing;
 
+pub(crate) use self::gates::{
+    CLOSING_LIFE, Plan, SetBy, check_gate_password, gate_user, may_ask_for_password, may_change_gates,
+    may_change_password, sets_as, sign_in_gate,
+};
 pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
 pub(crate) use self::people::{
     CHALLENGE_LIFE, Failures, First, MAX_SESSIONS, Person, Proven, Role, Rotation, SESSION_IDLE,

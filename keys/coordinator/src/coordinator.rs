@@ -10,7 +10,7 @@ use axum::http::{Request, Response};
 use mytunnel_keys::api::{Device, RelayJoined};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Subscribe;
-use mytunnel_keys::id::{PublicKey, TenantId};
+use mytunnel_keys::id::{PublicKey, TenantId, TunnelName};
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::{RootFingerprint, Trust, TrustBundle};
 use mytunnel_keys::usage::{Tell, Told};
@@ -219,6 +219,21 @@ impl Coordinator {
     /// When the key belongs to something else or was revoked, or the store fails.
     pub async fn local_owner_device(&self, key: PublicKey) -> Result<Device, ActError> {
         Ok(self.shared.local_device(key).await?)
+    }
+
+    /// Asks the visitors of a tunnel for a password that a device of this process is about to open under this name.
+    /// Once it returns, the relay beside it asks for it.
+    ///
+    /// # Errors
+    /// When the user's name or the password does not fit, or the store fails.
+    pub async fn ask_for_password(
+        &self,
+        device: PublicKey,
+        name: TunnelName,
+        user: String,
+        password: String,
+    ) -> Result<(), ActError> {
+        Ok(self.shared.ask_for_password(device, name, user, password).await?)
     }
 
     /// Stops: relays are cut off, and what was asked for is on the disk when this returns. Requests that come

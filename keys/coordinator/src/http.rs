@@ -7,6 +7,7 @@ mod error;
 mod key;
 mod relay;
 mod system;
+mod tunnel;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -65,7 +66,12 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/tokens/{nonce}", get(key::show).delete(key::revoke))
         .route("/api/v1/tokens/{nonce}/budget", put(key::set_budget))
         .route("/api/v1/usage", get(key::usage))
-        .route("/api/v1/tunnels", get(relay::tunnels))
+        .route("/api/v1/tunnels", get(tunnel::list))
+        .route("/api/v1/tunnels/{id}", get(tunnel::show).delete(tunnel::close))
+        .route("/api/v1/tunnels/{id}/auth", put(tunnel::set_auth).delete(tunnel::drop_auth))
+        .route("/api/v1/tunnels/{id}/edge-auth", put(tunnel::set_edge_auth).delete(tunnel::drop_edge_auth))
+        .route("/api/v1/tenant", get(tunnel::tenant))
+        .route("/api/v1/tenant/plan", put(tunnel::set_plan))
         .route("/api/v1/audit", get(system::audit))
         .route("/api/v1/audit/verify", get(system::verify_audit).post(system::verify_audit_by))
         .route("/api/v1/relays", get(relay::list))

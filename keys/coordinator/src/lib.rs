@@ -17,6 +17,7 @@ mod data_dir;
 mod delegation;
 mod error;
 mod feed;
+mod gates;
 mod http;
 mod issuer;
 mod live;

@@ -16,6 +16,7 @@ use mytunnel_keys::secret::JoinSecret;
 use mytunnel_keys::token::{RelayToken, Token};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::tunnels::TunnelQuery;
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, Refusal};
 use crate::feed::{Ask, FeedLink};

@@ -12,6 +12,7 @@ mod column;
 mod connect;
 mod engine;
 mod feed;
+mod gates;
 mod keys;
 mod meta;
 mod minting;
@@ -21,6 +22,7 @@ mod revoke;
 mod second_factor;
 mod sessions;
 mod sql;
+mod tenants;
 mod tunnels;
 mod usage;
 
@@ -40,6 +42,7 @@ pub(crate) use self::{
     audit::{AuditFilter, Followed},
     connect::{exists, look},
     feed::FeedSigner,
+    gates::GateChange,
     keys::{KeyFilter, KeyKind, KeyRow, Listed},
     minting::NewDevice,
     projects::{NewProject, Project},
@@ -47,7 +50,7 @@ pub(crate) use self::{
     revoke::Revoked,
     second_factor::{CodeError, EnableError, NewFactor},
     sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
-    tunnels::Up,
+    tunnels::{TunnelRow, Up},
     usage::{Totals, UsageFilter},
 };
 use crate::data_dir::DataDir;

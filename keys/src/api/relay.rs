@@ -1,10 +1,10 @@
-//! Relays, tunnels, the audit log, and what a program must know before it can ask anything.
+//! Relays, the audit log, and what a program must know before it can ask anything.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Cluster, ProjectId, PublicKey, TunnelId, TunnelKind, TunnelName};
+use crate::id::{Cluster, ProjectId, PublicKey};
 
 /// Answer of `GET /bootstrap`, which needs no credential. The reader checks `trust` against the root that its token
 /// names, or that it already knows.
@@ -92,32 +92,6 @@ pub struct RelayRow {
 pub struct Relays {
     /// Every relay of the cluster.
     pub relays: Vec<RelayRow>,
-}
-
-/// A tunnel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TunnelRow {
-    /// Its id.
-    pub id: TunnelId,
-    /// Its name.
-    pub name: TunnelName,
-    /// Its project.
-    pub project: ProjectId,
-    /// What it carries.
-    pub kind: TunnelKind,
-    /// Where visitors reach it.
-    pub url: Option<String>,
-    /// Whether a node serves it at this moment.
-    pub online: bool,
-    /// Names of its gates.
-    pub gates: Vec<String>,
-}
-
-/// Answer of `GET /tunnels`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tunnels {
-    /// Tunnels of the tenant.
-    pub tunnels: Vec<TunnelRow>,
 }
 
 /// One act in the audit log.

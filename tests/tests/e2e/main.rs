@@ -5,6 +5,7 @@ mod audit;
 mod budgets;
 mod credentials;
 mod faults;
+mod gates;
 mod names;
 mod renewal;
 mod revocation;

@@ -98,3 +98,22 @@ async fn curl_trusts_the_local_authority() -> Result<()> {
     assert!(output(curl().arg(&url)).await.is_err(), "nobody else's authority vouches for it");
     Ok(())
 }
+
+#[tokio::test]
+async fn curl_gives_the_password_that_a_tunnel_asks_for() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    let arguments = ["share", &target, "--name", "shop", "--basic", "ann", "--json"];
+    let mut node = lab.spawn_with(&arguments, &[("MYTUNNEL_TUNNEL_PASSWORD", "correct: h\u{f6}rse")])?;
+    let ready = node.event("ready").await?;
+    let url = format!("{}/head", ready["url"].as_str().context("url")?);
+    let status = ["--output", "/dev/null", "--write-out", "%{http_code}"];
+    let mut asked = Command::new("curl");
+    asked.args(["--silent", "--noproxy", "*"]).args(status).arg(&url);
+    assert_eq!(output(&mut asked).await?, "401");
+    // `--anyauth` takes what the challenge offers.
+    let seen = output(curl().args(["--anyauth", "--user", "ann:correct: h\u{f6}rse", &url])).await?;
+    assert!(seen.starts_with("GET /head") && !seen.to_ascii_lowercase().contains("authorization"), "{seen}");
+    assert!(output(curl().args(["--user", "ann:wrong", &url])).await.is_err());
+    Ok(())
+}

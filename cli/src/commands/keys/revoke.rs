@@ -98,7 +98,7 @@ fn done(answer: &RevokeAnswer, cascade: bool) -> Vec<String> {
 }
 
 /// Where that is true by now.
-pub(super) fn relays(relays: &[RelayApplied]) -> Vec<String> {
+pub(crate) fn relays(relays: &[RelayApplied]) -> Vec<String> {
     let total = relays.len();
     if total == 0 {
         return vec!["No relay is connected; a relay learns of it before it serves again.".to_owned()];

@@ -9,13 +9,15 @@ use mytunnel_keys::id::{Cluster, NamePattern, TunnelName};
 use mytunnel_keys::trust::RootFingerprint;
 use mytunnel_node::{Config as NodeConfig, RelayAddress, Target, TargetError};
 
-use super::Options;
+use super::gate::{At, Password};
+use super::{Access, Options};
 use crate::bootstrap::{self, Known};
 use crate::clock::Skew;
 use crate::context::{Context, now, random};
 use crate::failure::{Failure, chain};
 use crate::identity::{self, Holder, Identity};
 use crate::names::{self, Subject};
+use crate::session::Session;
 use crate::{files, span};
 
 /// A share to be.
@@ -27,12 +29,14 @@ pub(super) struct Plan {
     /// What helps once the key is revoked, where that is known.
     pub(super) if_revoked: Option<String>,
     pub(super) place: Place,
+    /// What visitors are asked for.
+    pub(super) password: Option<Password>,
 }
 
 /// Where the relay is.
 pub(super) enum Place {
-    /// At a relay that is there.
-    Relay { node: Box<NodeConfig>, skew: Skew },
+    /// At a relay that is there; with whom to set a password, where there is one to set.
+    Relay { node: Box<NodeConfig>, skew: Skew, gate: Option<Box<At>> },
     /// In this process.
     Here,
 }
@@ -63,6 +67,7 @@ impl Plan {
         let target = Target::parse(target)?;
         let asked = options.name.as_deref().map(names::asked).transpose()?;
         let host_header = options.host_header.as_deref().map(host_header).transpose()?;
+        let password = options.basic.as_deref().map(|flag| Password::read(flag, context)).transpose()?;
         let identity = identity::resolve(&options.access, context)?;
         let if_revoked = match &identity {
             Identity::Key(holder) => holder.if_revoked.clone(),
@@ -70,7 +75,10 @@ impl Plan {
         };
         let (place, spot, hosts) = match identity {
             Identity::Nobody => (Place::Here, String::new(), Vec::new()),
-            Identity::Key(holder) => at_relay(*holder, context)?,
+            Identity::Key(holder) => {
+                let gated = password.as_ref().map(|_| &options.access);
+                at_relay(*holder, gated, context)?
+            }
         };
         let name = match asked {
             Some(name) => Naming::Asked(name),
@@ -82,12 +90,16 @@ impl Plan {
             },
         };
         let lifetime = options.expires.map(Duration::from_secs);
-        Ok(Self { target, name, host_header, lifetime, place, if_revoked })
+        Ok(Self { target, name, host_header, lifetime, place, if_revoked, password })
     }
 }
 
 /// Finds the relay of a key. Without its coordinator, what was last known has to do.
-fn at_relay(holder: Holder, context: &Context) -> Result<(Place, String, Vec<NamePattern>), Failure> {
+fn at_relay(
+    holder: Holder,
+    gated: Option<&Access>,
+    context: &Context,
+) -> Result<(Place, String, Vec<NamePattern>), Failure> {
     let found = bootstrap::fetch_or_recall(&context.config_dir()?, &holder.server, &holder.root);
     let skew = found.as_ref().map_or(Skew::UNKNOWN, |found| found.skew);
     check_life(&holder, skew)?;
@@ -104,8 +116,21 @@ fn at_relay(holder: Holder, context: &Context) -> Result<(Place, String, Vec<Nam
     );
     let hosts = claims.peek().hosts.clone();
     let (cluster, root) = (found.known.trust.cluster().clone(), holder.root);
+    let at = |access: &Access| {
+        let claims = claims.peek();
+        Ok::<_, Failure>(Box::new(At {
+            session: match holder.is_person {
+                true => Session::signed_in(context, access.server.as_deref())?,
+                false => Session::of_holder(&holder, claims.serial)?,
+            },
+            project: claims.project.clone().unwrap_or_else(|| claims.tenant.home_project()),
+            cluster: cluster.clone(),
+            relays: found.known.bootstrap.relays.iter().map(|relay| relay.peer_id).collect(),
+        }))
+    };
+    let gate = gated.map(at).transpose()?;
     let node = node_config(holder, cluster, root, &found.known)?;
-    Ok((Place::Relay { node: Box::new(node), skew }, spot, hosts))
+    Ok((Place::Relay { node: Box::new(node), skew, gate }, spot, hosts))
 }
 
 fn check_life(holder: &Holder, skew: Skew) -> Result<(), Failure> {

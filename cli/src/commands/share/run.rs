@@ -1,5 +1,6 @@
 //! A share from its start to its end.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::events::Teller;
+use super::gate::Gate;
 use super::local;
 use super::plan::{Naming, Place, Plan};
 use crate::clock::Skew;
@@ -39,12 +41,18 @@ enum End {
 
 pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
-    let (embedded, config, skew) = match plan.place {
-        Place::Relay { node, skew } => (None, *node, skew),
+    let (embedded, config, skew, gate) = match plan.place {
+        Place::Relay { node, skew, gate } => {
+            let gate = plan.password.zip(gate);
+            let gate = gate.map(|(password, at)| Gate::Session { password, at: Arc::new(Mutex::new(*at)) });
+            (None, *node, skew, gate)
+        }
         Place::Here => {
             context.report.note("No relay is set up: running one here, for visitors on this machine.");
             let (embedded, config) = local::start().await?;
-            (Some(embedded), config, Skew::UNKNOWN)
+            let (coordinator, device) = (Arc::clone(&embedded.coordinator), config.seed.public());
+            let gate = plan.password.map(|password| Gate::Here { password, coordinator, device });
+            (Some(embedded), config, Skew::UNKNOWN, gate)
         }
     };
     let outcome = match Node::start(config) {
@@ -57,6 +65,7 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
                 skew,
                 embedded: embedded.is_some(),
                 if_revoked: plan.if_revoked,
+                gate,
             };
             job.serve(node, &mut signals, context).await
         }
@@ -77,6 +86,7 @@ struct Job {
     /// The relay is in this process.
     embedded: bool,
     if_revoked: Option<String>,
+    gate: Option<Gate>,
 }
 
 impl Job {
@@ -143,6 +153,19 @@ impl Job {
                 target: self.target.clone(),
                 host_header: self.host_header.clone(),
             };
+            // What visitors are asked for stands before the tunnel does.
+            if let Some(gate) = &self.gate
+                && let Err(failure) = gate.set(&spec.name).await
+            {
+                attempt += 1;
+                if failure.code() == Code::NameTaken
+                    && attempt < NAMES
+                    && self.name.candidate(attempt).is_some()
+                {
+                    continue;
+                }
+                return failure;
+            }
             let closed = match node.share(spec).await {
                 Ok(made) => match self.events(share.insert(made), node, teller).await {
                     Ok(closed) => closed,

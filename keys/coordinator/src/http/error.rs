@@ -40,6 +40,11 @@ impl ApiError {
         Self::Refused(Refusal::new(code, message))
     }
 
+    /// Is it that there is no such thing?
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code == Code::NotFound)
+    }
+
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::refused(Code::BadRequest, message)
     }

@@ -1,11 +1,11 @@
-//! Relays and tunnels.
+//! Relays.
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use mytunnel_keys::api::{JoinToken, RelayJoin, RelayJoined, Relays, RevokeAnswer, Tunnels};
+use mytunnel_keys::api::{JoinToken, RelayJoin, RelayJoined, Relays, RevokeAnswer};
 use mytunnel_keys::feed::{Report, Subscribe};
 use mytunnel_keys::id::PublicKey;
 use mytunnel_keys::usage::Tell;
@@ -15,10 +15,6 @@ use serde::Deserialize;
 use super::call::{Call, Cbor, Open, Params, Segment};
 use super::{ApiError, App};
 use crate::relays::relay_key;
-
-pub(super) async fn tunnels(State(app): State<App>, call: Call<()>) -> Result<Json<Tunnels>, ApiError> {
-    app.tunnels(&call.caller).await.map(Json)
-}
 
 pub(super) async fn list(State(app): State<App>, call: Call<()>) -> Result<Json<Relays>, ApiError> {
     app.relays(&call.caller).await.map(Json)

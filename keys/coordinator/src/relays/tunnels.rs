@@ -1,33 +1,55 @@
 //! Tunnels as people see them, and the names that nobody uses any more.
 
 use mytunnel_keys::api;
-use mytunnel_keys::id::{TunnelId, TunnelName};
+use mytunnel_keys::id::{ProjectId, TunnelId, TunnelName};
 
-use crate::authority::{self, Caller};
+use crate::authority::{self, Caller, Reach};
 use crate::http::ApiError;
 use crate::shared::{Public, Shared};
-use crate::store::StoreError;
+use crate::store::{StoreError, TunnelRow};
 
 /// Tunnels in one answer.
-const MAX_TUNNELS: u64 = 10_000;
+const PAGE: u64 = 1000;
+
+/// Which tunnels to list.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+pub(crate) struct TunnelQuery {
+    project: Option<ProjectId>,
+    /// Continue behind this: the `next` of the answer before.
+    after: Option<String>,
+    limit: Option<u64>,
+}
 
 impl Shared {
-    /// Tunnels that the caller may see.
-    pub(crate) async fn tunnels(&self, caller: &Caller) -> Result<api::Tunnels, ApiError> {
+    /// Tunnels that the caller may see, a page at a time.
+    pub(crate) async fn tunnels(
+        &self,
+        caller: &Caller,
+        query: TunnelQuery,
+    ) -> Result<api::Tunnels, ApiError> {
         let reach = authority::reach_of_tunnels(caller)?;
-        let rows = self.store.tunnels(reach.tenant, reach.project, reach.family, MAX_TUNNELS).await?;
-        let public = self.public();
-        let live = self.followers.live();
-        let tunnels = rows.into_iter().map(|row| api::TunnelRow {
-            url: public.tunnel_url(self.issuer.cluster().as_str(), &row.name),
-            online: live.is_up(&row.id),
+        let reach = Reach { project: authority::narrowed(reach.project, query.project)?, ..reach };
+        let after = query.after.as_deref().map(cursor).transpose()?;
+        let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
+        // One more than is answered, to know whether there is one.
+        let mut rows = self.store.tunnels(reach, after, limit + 1).await?;
+        let more = rows.len() as u64 > limit;
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let next = rows.last().filter(|_| more).map(|row| format!("{}.{}", row.name, row.id));
+        Ok(api::Tunnels { tunnels: rows.into_iter().map(|row| self.tunnel_row(row)).collect(), next })
+    }
+
+    /// A tunnel as people see it.
+    pub(crate) fn tunnel_row(&self, row: TunnelRow) -> api::TunnelRow {
+        api::TunnelRow {
+            url: self.public().tunnel_url(self.issuer.cluster().as_str(), &row.name),
+            online: self.followers.live().is_up(&row.id),
             id: row.id,
             name: row.name,
             project: row.project,
             kind: row.kind,
-            gates: Vec::new(),
-        });
-        Ok(api::Tunnels { tunnels: tunnels.collect() })
+            gates: row.gates.into_iter().map(str::to_owned).collect(),
+        }
     }
 
     /// Sweeps away what nobody needs: names that were not used for long, frames that every relay has.
@@ -51,6 +73,12 @@ impl Shared {
         self.store.forget_frames(now.saturating_sub(frames_kept)).await?;
         self.tidy_usage(now).await
     }
+}
+
+/// Where a page begins: behind this name and id.
+fn cursor(text: &str) -> Result<(TunnelName, TunnelId), ApiError> {
+    let parsed = text.split_once('.').and_then(|(name, id)| Some((name.parse().ok()?, id.parse().ok()?)));
+    parsed.ok_or_else(|| ApiError::bad_request("after: this is not the next of an earlier answer"))
 }
 
 impl Public {

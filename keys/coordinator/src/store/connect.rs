@@ -26,6 +26,7 @@ const MIGRATIONS: &[Step] = &[
     Step::Rows(|writing, now| writing.add_missing_home_projects(now)),
     Step::Sql(include_str!("migrations/sessions.sql")),
     Step::Sql(include_str!("migrations/usage.sql")),
+    Step::Sql(include_str!("migrations/gates.sql")),
 ];
 /// The version that this release writes.
 const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -27,7 +27,7 @@ impl FeedSigner {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) position: Position,
-    /// What makes it out of nothing: revocations and budgets in force and the names that are owned.
+    /// What makes it out of nothing: revocations and budgets in force, the names that are owned, gates and closings.
     pub(crate) changes: Vec<Change>,
 }
 
@@ -58,6 +58,7 @@ impl Reading<'_> {
         changes.extend(self.all("SELECT name, project FROM names", params![], |row| {
             Ok(Change::Name { name: column::parsed::<TunnelName>(row, 0)?, project: column::parsed(row, 1)? })
         })?);
+        changes.extend(self.gated_and_closed(now)?);
         Ok(State { position: self.head()?.feed, changes })
     }
 }

@@ -100,6 +100,8 @@ impl Opened {
                     params![next.era, epoch, head],
                 )?;
                 writing.change("DELETE FROM feed", params![])?;
+                // Their epochs are those of the era that ends.
+                writing.change("DELETE FROM closings", params![])?;
                 writing.set_meta(TRUST, &next.bundle)?;
                 writing.audit(&Entry {
                     at: now,

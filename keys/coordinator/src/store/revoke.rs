@@ -122,9 +122,10 @@ impl Writing<'_> {
         let (masters, children) =
             (self.standing_in(id, KeyKind::Master, now)?, self.standing_in(id, KeyKind::Child, now)?);
         self.change("UPDATE projects SET deleted_at = $1 WHERE id = $2", params![now, id.as_str()])?;
-        self.change("DELETE FROM tunnels WHERE project = $1", params![id.as_str()])?;
         let mut changes =
             vec![Change::RevokeProject { project: id.clone(), until: now + authority::PROJECT_LIFE }];
+        changes.extend(self.drop_gates(id)?);
+        self.change("DELETE FROM tunnels WHERE project = $1", params![id.as_str()])?;
         changes.extend(self.drop_names(id)?.into_iter().map(|name| Change::NameFreed { name }));
         self.publish(signer, changes, now)?;
         self.audit(&Entry {

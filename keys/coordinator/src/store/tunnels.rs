@@ -3,13 +3,15 @@
 //! A name belongs to the project that registered it first. The first report of it to arrive decides, and the
 //! feed tells every relay.
 
+use mytunnel_keys::api::NewTunnel;
+use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Change;
-use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelId, TunnelKind, TunnelName};
+use mytunnel_keys::id::{Cluster, ProjectId, Serial, TunnelId, TunnelKind, TunnelName};
 
-use super::sql::{Row, Writing, params};
+use super::sql::{Reading, Row, Writing, params};
 use super::{KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, REVOKED_GRACE};
+use crate::authority::{self, Caller, REVOKED_GRACE, Reach, Refusal};
 use crate::live::Holder;
 
 /// Names that one project may own. A registration beyond it works, but reserves nothing.
@@ -36,6 +38,8 @@ pub(crate) struct TunnelRow {
     pub(crate) kind: TunnelKind,
     /// The key that served it last.
     pub(crate) serial: Serial,
+    /// Names of its gates.
+    pub(crate) gates: Vec<&'static str>,
 }
 
 /// A name that was not registered for long.
@@ -63,26 +67,30 @@ impl Store {
         .await
     }
 
-    /// Tunnels of the tenant, by name.
+    /// A page of the tunnels within a caller's reach, by name, from behind `after`.
     pub(crate) async fn tunnels(
         &self,
-        tenant: TenantId,
-        project: Option<ProjectId>,
-        serial: Option<Serial>,
+        reach: Reach,
+        after: Option<(TunnelName, TunnelId)>,
         limit: u64,
     ) -> Result<Vec<TunnelRow>, StoreError> {
         self.engine
             .read(move |reading| {
+                let (name, id) =
+                    after.map(|(name, id)| (name.to_string(), id.to_string())).unwrap_or_default();
                 reading.all(
-                    "SELECT t.id, t.name, t.project, t.kind, t.serial
+                    "SELECT t.id, t.name, t.project, t.kind, t.serial, b.username, o.provider
                      FROM tunnels t JOIN projects j ON j.id = t.project
-                     WHERE j.tenant = $1 AND j.deleted_at IS NULL AND ($2 IS NULL OR t.project = $2)
-                       AND ($3 IS NULL OR t.serial = $3)
-                     ORDER BY t.name, t.id LIMIT $4",
+                     LEFT JOIN basic_gates b ON b.tunnel = t.id LEFT JOIN oidc_gates o ON o.tunnel = t.id
+                     WHERE j.tenant = $1 AND j.deleted_at IS NULL AND t.project = coalesce($2, t.project)
+                       AND t.serial = coalesce($3, t.serial) AND (t.name > $4 OR (t.name = $4 AND t.id > $5))
+                     ORDER BY t.name, t.id LIMIT $6",
                     params![
-                        tenant.as_str(),
-                        project.as_ref().map(ProjectId::as_str),
-                        serial.as_ref().map(Serial::as_bytes),
+                        reach.tenant.as_str(),
+                        reach.project.as_ref().map(ProjectId::as_str),
+                        reach.family.as_ref().map(Serial::as_bytes),
+                        name,
+                        id,
                         limit
                     ],
                     tunnel,
@@ -91,7 +99,7 @@ impl Store {
             .await
     }
 
-    /// Names whose tunnels nobody has registered since `before`, some of them.
+    /// Names without gates whose tunnels nobody has registered since `before`, some of them.
     pub(crate) async fn unused_names(&self, before: u64, now: u64) -> Result<Vec<UnusedName>, StoreError> {
         let ended_before = now.saturating_sub(REVOKED_GRACE);
         self.engine
@@ -100,7 +108,9 @@ impl Store {
                     "SELECT n.name, n.project, coalesce(k.revoked_at IS NULL AND k.not_after > $1, 0) FROM names n
                      LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name
                      LEFT JOIN keys k ON k.serial = t.serial
-                     WHERE coalesce(t.seen_at, n.created_at) < $2 LIMIT 500",
+                     WHERE coalesce(t.seen_at, n.created_at) < $2
+                       AND NOT EXISTS (SELECT 1 FROM basic_gates b WHERE b.tunnel = t.id)
+                       AND NOT EXISTS (SELECT 1 FROM oidc_gates o WHERE o.tunnel = t.id) LIMIT 500",
                     params![ended_before, before],
                     |row| {
                         Ok(UnusedName {
@@ -114,7 +124,7 @@ impl Store {
             .await
     }
 
-    /// Frees those of the names that were not registered again since `before`.
+    /// Frees those of the names that were neither registered again since `before` nor got a gate.
     pub(crate) async fn free_names(
         &self,
         names: Vec<UnusedName>,
@@ -126,7 +136,8 @@ impl Store {
             for UnusedName { name, project, .. } in names {
                 let of_name = params![project.as_str(), name.as_str(), before];
                 let back: bool = writing.one(
-                    "SELECT EXISTS (SELECT 1 FROM tunnels WHERE project = $1 AND name = $2 AND seen_at >= $3)",
+                    "SELECT EXISTS (SELECT 1 FROM tunnels WHERE project = $1 AND name = $2 AND (seen_at >= $3
+                       OR id IN (SELECT tunnel FROM basic_gates) OR id IN (SELECT tunnel FROM oidc_gates)))",
                     of_name,
                     column::only,
                 )?;
@@ -143,9 +154,32 @@ impl Store {
     }
 }
 
+impl Reading<'_> {
+    /// A tunnel, if it is within a caller's reach.
+    pub(super) fn tunnel(&self, reach: &Reach, id: &TunnelId) -> Result<Option<TunnelRow>, StoreError> {
+        self.first(
+            "SELECT t.id, t.name, t.project, t.kind, t.serial, b.username, o.provider
+             FROM tunnels t JOIN projects j ON j.id = t.project
+             LEFT JOIN basic_gates b ON b.tunnel = t.id LEFT JOIN oidc_gates o ON o.tunnel = t.id
+             WHERE t.id = $1 AND j.tenant = $2 AND j.deleted_at IS NULL AND t.project = coalesce($3, t.project)
+               AND t.serial = coalesce($4, t.serial)",
+            params![
+                id.to_string(),
+                reach.tenant.as_str(),
+                reach.project.as_ref().map(ProjectId::as_str),
+                reach.family.as_ref().map(Serial::as_bytes)
+            ],
+            tunnel,
+        )
+    }
+}
+
 impl Writing<'_> {
     fn tunnel_up(&self, up: &Up, changes: &mut Vec<Change>, now: u64) -> Result<Option<Holder>, StoreError> {
-        let Some(key) = self.holder_of(up, now)? else { return Ok(None) };
+        let Some(key) = self.holder_of(up, now)? else {
+            tracing::warn!(serial = %up.serial.nonce(), "a relay reported a tunnel that does not fit its key");
+            return Ok(None);
+        };
         match self.claim(up, now)? {
             Claim::New(change) => changes.push(change),
             Claim::Owned | Claim::TooMany => {}
@@ -157,20 +191,7 @@ impl Writing<'_> {
             params![up.tunnel.to_string()],
             |row| Ok((column::serial(row, 0)?, row.get(1)?)),
         )?;
-        self.change(
-            "INSERT INTO tunnels (id, project, name, kind, serial, created_at, seen_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $6)
-             ON CONFLICT (id) DO UPDATE
-             SET kind = excluded.kind, serial = excluded.serial, seen_at = excluded.seen_at",
-            params![
-                up.tunnel.to_string(),
-                up.project.as_str(),
-                up.name.as_str(),
-                up.kind.as_str(),
-                up.serial.as_bytes(),
-                now
-            ],
-        )?;
+        self.put_tunnel(up, now)?;
         let same_use = last.is_some_and(|(serial, seen)| serial == up.serial && now < seen + SAME_USE);
         if !same_use {
             self.audit(&Entry {
@@ -186,6 +207,65 @@ impl Writing<'_> {
         Ok(Some(Holder { serial: key.serial, parent: key.parent }))
     }
 
+    /// Makes the tunnel that a key is about to open, so that its gates are there before it is. Answers with what relays
+    /// must know.
+    pub(super) fn reserve(
+        &self,
+        cluster: &Cluster,
+        caller: &Caller,
+        id: &TunnelId,
+        new: NewTunnel,
+        now: u64,
+    ) -> Result<Result<(TunnelRow, Vec<Change>), Refusal>, StoreError> {
+        // A session opens no tunnels.
+        let Caller::Key(key) = caller else { return Ok(Err(Refusal::not_found("tunnel"))) };
+        let NewTunnel { project, name } = new;
+        if TunnelId::derive(cluster, &project, &name) != *id {
+            let message = "tunnel: this is not what the id is made of";
+            return Ok(Err(Refusal::new(Code::BadRequest, message)));
+        }
+        let up = Up { tunnel: *id, name, project, serial: key.serial, kind: TunnelKind::Http };
+        if self.holder_of(&up, now)?.is_none() {
+            return Ok(Err(Refusal::new(Code::ScopeDenied, "this key may not open that tunnel")));
+        }
+        let changes = match self.claim(&up, now)? {
+            Claim::New(change) => vec![change],
+            Claim::Owned | Claim::TooMany => Vec::new(),
+            Claim::Taken => {
+                return Ok(Err(Refusal::new(Code::NameTaken, "the name belongs to another project")));
+            }
+        };
+        // One that is there, beyond the caller's reach, stays as it is.
+        let there: bool = self.one(
+            "SELECT EXISTS (SELECT 1 FROM tunnels WHERE id = $1)",
+            params![id.to_string()],
+            column::only,
+        )?;
+        if !there {
+            self.put_tunnel(&up, now)?;
+        }
+        let Up { tunnel: id, name, project, serial, kind } = up;
+        Ok(Ok((TunnelRow { id, name, project, kind, serial, gates: Vec::new() }, changes)))
+    }
+
+    fn put_tunnel(&self, up: &Up, now: u64) -> Result<(), StoreError> {
+        self.change(
+            "INSERT INTO tunnels (id, project, name, kind, serial, created_at, seen_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $6)
+             ON CONFLICT (id) DO UPDATE
+             SET kind = excluded.kind, serial = excluded.serial, seen_at = excluded.seen_at",
+            params![
+                up.tunnel.to_string(),
+                up.project.as_str(),
+                up.name.as_str(),
+                up.kind.as_str(),
+                up.serial.as_bytes(),
+                now
+            ],
+        )?;
+        Ok(())
+    }
+
     /// The key behind a report, if it may have that tunnel in that project now: a relay is believed no further.
     fn holder_of(&self, up: &Up, now: u64) -> Result<Option<KeyRow>, StoreError> {
         let Some(key) = self.key(&up.serial)? else { return Ok(None) };
@@ -193,11 +273,8 @@ impl Writing<'_> {
         let fits = project.is_some_and(|project| {
             project.tenant == key.tenant && key.project.as_ref().is_none_or(|own| *own == project.id)
         });
-        if !fits || !authority::may_have_tunnel(&key, &up.name, up.kind, now) {
-            tracing::warn!(serial = %up.serial.nonce(), "a relay reported a tunnel that does not fit its key");
-            return Ok(None);
-        }
-        Ok(Some(key))
+        let may = fits && authority::may_have_tunnel(&key, &up.name, up.kind, now);
+        Ok(may.then_some(key))
     }
 
     fn claim(&self, up: &Up, now: u64) -> Result<Claim, StoreError> {
@@ -232,11 +309,13 @@ enum Claim {
 }
 
 fn tunnel(row: &Row<'_>) -> Result<TunnelRow, StoreError> {
+    let (user, provider): (Option<String>, Option<String>) = (row.get(5)?, row.get(6)?);
     Ok(TunnelRow {
         id: column::parsed(row, 0)?,
         name: column::parsed(row, 1)?,
         project: column::parsed(row, 2)?,
         kind: column::parsed(row, 3)?,
         serial: column::serial(row, 4)?,
+        gates: user.map(|_| "basic").into_iter().chain(provider.map(|_| "oidc")).collect(),
     })
 }

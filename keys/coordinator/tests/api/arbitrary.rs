@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
+use mytunnel_keys::id::TunnelId;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value, json};
@@ -171,4 +172,49 @@ fn every_post_route_is_among_them() {
         .map(|(path, _)| path.as_str())
         .collect();
     assert_eq!(tried, posts);
+}
+
+/// Requests that change what tunnels ask of visitors, with every field they know.
+fn puts(house: &House) -> [(String, Value); 3] {
+    let name = "web".parse().unwrap();
+    let id = TunnelId::derive(&"localhost".parse().unwrap(), &house.project, &name);
+    let lists =
+        json!({"provider": "google", "allowed_domains": ["a.example"], "allowed_emails": ["b@c.example"]});
+    let tunnel = json!({"project": house.project, "name": name});
+    [
+        (
+            format!("/api/v1/tunnels/{id}/auth"),
+            json!({"user": "ann", "password": "long enough", "tunnel": tunnel}),
+        ),
+        (format!("/api/v1/tunnels/{id}/edge-auth"), lists),
+        ("/api/v1/tenant/plan".to_owned(), json!({"plan": "trial", "trial_ends_at": 1_900_000_000})),
+    ]
+}
+
+#[test]
+fn no_body_of_a_gate_or_a_plan_makes_the_server_fail() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (lab, house) = runtime.block_on(async {
+        let lab = Lab::new().await;
+        let house = lab.house().await;
+        (lab, house)
+    });
+    let statuses = RefCell::new(BTreeSet::new());
+    for (path, whole) in puts(&house) {
+        // The tunnel is there from the first request on.
+        runtime.block_on(lab.call(By::Key(&house.device), "PUT", &path, whole.clone())).ok();
+        for by in [By::Nobody, By::Bearer(&house.token), By::Key(&house.master), By::Key(&house.device)] {
+            let mut runner =
+                TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
+            let outcome = runner.run(&body(&whole), |body| {
+                let answer = runtime.block_on(lab.send(lab.request(by, "PUT", &path, body)));
+                statuses.borrow_mut().insert(answer.status.as_u16());
+                judged(&answer)
+            });
+            outcome.unwrap_or_else(|error| panic!("{path} by {by:?}: {error}"));
+        }
+    }
+    for reached in [400, 401, 403] {
+        assert!(statuses.borrow().contains(&reached), "{statuses:?}");
+    }
 }

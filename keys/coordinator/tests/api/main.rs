@@ -9,6 +9,7 @@ mod delegation;
 mod disk;
 mod faults;
 mod feed;
+mod gates;
 mod http;
 mod race;
 mod relays;
