@@ -21,6 +21,8 @@ pub(crate) struct Environment {
     pub(crate) totp: Option<Zeroizing<String>>,
     /// `MYTUNNEL_TUNNEL_PASSWORD`: the password that a tunnel asks of visitors.
     pub(crate) tunnel_password: Option<Zeroizing<String>>,
+    /// `PGPASSWORD`: the password for a PostgreSQL server.
+    pub(crate) postgres_password: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PROJECT`.
     pub(crate) project: Option<String>,
     /// `MYTUNNEL_SERVER`: base URL of the coordinator.
@@ -59,6 +61,8 @@ impl Environment {
                 .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
             totp: secret("MYTUNNEL_TOTP"),
             tunnel_password: raw("MYTUNNEL_TUNNEL_PASSWORD")
+                .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
+            postgres_password: raw("PGPASSWORD")
                 .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
             project: text("MYTUNNEL_PROJECT"),
             server: text("MYTUNNEL_SERVER"),

@@ -1,10 +1,11 @@
 //! `mytunnel coordinator`: the authority alone, for relays that join it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mytunnel_coordinator::{Config, Coordinator, Endpoints, StoreConfig};
+use mytunnel_coordinator::{Config, Coordinator, Endpoints, PostgresUrl, StoreConfig, UrlError};
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_relay::ingress::ProxyNetwork;
@@ -22,7 +23,7 @@ use crate::failure::Failure;
 use crate::http_server::Api;
 use crate::report::Style;
 use crate::runtime::{GRACE, StopSignals, block_on};
-use crate::server;
+use crate::{secrets, server};
 
 /// Run the coordinator alone; relays join it with a token
 #[derive(Debug, clap::Args)]
@@ -32,11 +33,23 @@ Example:
       --public-url https://console.example
 
 It speaks plain HTTP: put TLS in front of it where it is reached from other machines, and name that proxy:
-  --trusted-proxy 127.0.0.1")]
+  --trusted-proxy 127.0.0.1
+
+With PostgreSQL its own keys lie in --data:
+  mytunnel coordinator --domain t.example --database postgres://mytunnel@db.example/mytunnel \\
+      --database-password-file /etc/mytunnel/db-password --data /var/lib/mytunnel --public-url https://console.example")]
 pub(crate) struct Args {
-    /// Where accounts and keys are kept: sqlite:PATH
-    #[arg(long, value_name = "URL", value_parser = parse_database)]
-    database: PathBuf,
+    /// Where accounts and keys are kept: sqlite:PATH or postgres://USER@HOST/DATABASE
+    #[arg(long, value_name = "URL", value_parser = parse_database, env = "MYTUNNEL_DATABASE", hide_env_values = true)]
+    database: Database,
+
+    /// File with the password for the PostgreSQL server [default: PGPASSWORD]
+    #[arg(long, value_name = "FILE")]
+    database_password_file: Option<PathBuf>,
+
+    /// Folder of the coordinator's own keys, with PostgreSQL; with SQLite they lie beside the database
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 
     /// Base domain of the relays
     #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
@@ -81,17 +94,67 @@ struct Ready<'a> {
     setup_code: Option<&'a str>,
 }
 
-fn parse_database(text: &str) -> Result<PathBuf, String> {
+/// What `--database` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Database {
+    Sqlite(PathBuf),
+    Postgres(PostgresUrl),
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres(url) => url.fmt(f),
+        }
+    }
+}
+
+fn parse_database(text: &str) -> Result<Database, String> {
     match text.split_once(':') {
         Some(("sqlite", path)) if !path.is_empty() => {
             // `sqlite:///path` is how some tools write it.
-            Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+            Ok(Database::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
         }
         Some(("postgres" | "postgresql", _)) => {
-            Err("this release keeps its data in SQLite: write sqlite:PATH".to_owned())
+            text.parse().map(Database::Postgres).map_err(|error: UrlError| error.to_string())
         }
-        Some(_) | None => {
-            Err("write sqlite:PATH, such as sqlite:/var/lib/mytunnel/coordinator.db".to_owned())
+        Some(_) | None => Err("write sqlite:PATH, such as sqlite:/var/lib/mytunnel/coordinator.db, \
+                               or postgres://USER@HOST/DATABASE"
+            .to_owned()),
+    }
+}
+
+/// The store that the flags name.
+fn store(args: &Args, context: &Context) -> Result<StoreConfig, Failure> {
+    match &args.database {
+        Database::Sqlite(path) if args.data.is_none() && args.database_password_file.is_none() => {
+            Ok(StoreConfig::Sqlite(path.clone()))
+        }
+        Database::Sqlite(_) => Err(Failure::usage(
+            "--data and --database-password-file belong to PostgreSQL",
+            "Leave them out: with SQLite the keys lie beside the database.",
+        )),
+        Database::Postgres(url) => {
+            let data = args.data.clone().ok_or_else(|| {
+                Failure::usage(
+                    "--data is missing",
+                    "Name the folder in which this coordinator keeps its keys: --data /var/lib/mytunnel",
+                )
+            })?;
+            let url = url.clone();
+            let password = match &args.database_password_file {
+                Some(file) => Some(secrets::from_file(file)?),
+                None => context.env.postgres_password.clone(),
+            };
+            if url.has_password() {
+                context.report.warn(format_args!(
+                    "others on this machine can read a password in --database; use --database-password-file or MYTUNNEL_DATABASE"
+                ));
+                return Ok(StoreConfig::Postgres { url, data });
+            }
+            let url = password.map_or(url.clone(), |password| url.with_password(&password));
+            Ok(StoreConfig::Postgres { url, data })
         }
     }
 }
@@ -110,8 +173,7 @@ async fn serve(args: &Args, given: Option<ServerUrl>, context: &Context) -> Resu
         Some(url) => url,
         None => server::parse(&format!("http://{http}"))?,
     };
-    let store = StoreConfig::Sqlite(args.database.clone());
-    let mut config = Config::new(store, args.domain.clone(), url.clone());
+    let mut config = Config::new(store(args, context)?, args.domain.clone(), url.clone());
     if let Some(life) = args.relay_certificate {
         config.limits.relay_certificate = life.into();
     }
@@ -132,7 +194,7 @@ async fn serve(args: &Args, given: Option<ServerUrl>, context: &Context) -> Resu
     let code = code.as_ref().map(|code| code.as_str());
     context.report.object(&Ready { domain: &args.domain, url: &url, http, setup_code: code });
     context.report.line(context.report.styled(Style::Strong, &url));
-    context.report.note(format_args!("Coordinator of {}; data in {}.", args.domain, args.database.display()));
+    context.report.note(format_args!("Coordinator of {}; data in {}.", args.domain, args.database));
     ask_for_owner(context.report, &url, code);
 
     signals.next().await;
@@ -151,12 +213,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_a_sqlite_file() {
-        assert_eq!(parse_database("sqlite:/a/b.db"), Ok("/a/b.db".into()));
-        assert_eq!(parse_database("sqlite:///a/b.db"), Ok("/a/b.db".into()));
-        assert_eq!(parse_database("sqlite:b.db"), Ok("b.db".into()));
-        for bad in ["postgres://x", "/a/b.db", "sqlite:", "mysql:x"] {
+    fn a_database_is_a_sqlite_file_or_on_a_postgresql_server() {
+        let file = |path: &str| Ok(Database::Sqlite(path.into()));
+        assert_eq!(parse_database("sqlite:/a/b.db"), file("/a/b.db"));
+        assert_eq!(parse_database("sqlite:///a/b.db"), file("/a/b.db"));
+        assert_eq!(parse_database("sqlite:b.db"), file("b.db"));
+        let server = parse_database("postgres://anna:hunter2@db.example/mytunnel").unwrap();
+        assert_eq!(server.to_string(), "postgres://db.example:5432/mytunnel");
+        for bad in ["/a/b.db", "sqlite:", "mysql:x"] {
             assert!(parse_database(bad).unwrap_err().contains("sqlite:PATH"), "{bad}");
+        }
+        for bad in ["postgres://x", "postgres:x", "postgres://h/d?sslmode=prefer"] {
+            let told = parse_database(bad).unwrap_err();
+            assert!(told.contains("postgres://USER") || told.contains("verify-full"), "{bad}: {told}");
         }
     }
 }

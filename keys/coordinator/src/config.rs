@@ -10,6 +10,7 @@ use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::usage::Prices;
 
 use crate::authority;
+use crate::store::PostgresUrl;
 
 /// Settings of a [`Coordinator`](crate::Coordinator).
 #[derive(Debug, Clone)]
@@ -58,6 +59,14 @@ impl Config {
 pub enum StoreConfig {
     /// A SQLite file. Keys and lock lie in its directory, which is made (mode 0700) if it is missing.
     Sqlite(PathBuf),
+    /// A PostgreSQL database, which several coordinators may share. Each has a data directory of its own, with a
+    /// lock and copies of the same keys.
+    Postgres {
+        /// Where the database is.
+        url: PostgresUrl,
+        /// Where keys and lock lie; made (mode 0700) if it is missing.
+        data: PathBuf,
+    },
     /// Nothing outlives the process: for a share without a server, and for tests.
     Memory,
 }

@@ -29,7 +29,7 @@ use crate::http::{ApiError, App, router};
 use crate::issuer::{Issuer, Seeds};
 use crate::random;
 use crate::shared::{Parts, Public, Shared};
-use crate::store::{self, Opened, Store, StoreError};
+use crate::store::{self, Opened, PostgresUrl, Store, StoreError};
 
 /// Subscriptions that may be asked for at a time.
 const ASKED: usize = 16;
@@ -77,7 +77,7 @@ impl Coordinator {
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         let path = match &config.store {
             StoreConfig::Sqlite(path) => Some(path.clone()),
-            StoreConfig::Memory => None,
+            StoreConfig::Postgres { .. } | StoreConfig::Memory => None,
         };
         Self::start(config).await.map_err(|error| error.in_file(path))
     }
@@ -104,6 +104,7 @@ impl Coordinator {
         let now = config.clock.now();
         let opened = match config.store.clone() {
             StoreConfig::Sqlite(path) => blocking(move || on_disk(&path, now)).await?,
+            StoreConfig::Postgres { url, data } => blocking(move || on_server(&url, &data, now)).await?,
             StoreConfig::Memory => Opened::memory()?,
         };
         let (opened, issuer) = issuer(opened, &config, now).await?;
@@ -276,6 +277,17 @@ fn on_disk(path: &Path, now: u64) -> Result<Opened, OpenError> {
     Opened::file(path, dir, now)
 }
 
+/// Locks the directory of the keys and opens the database on its server. Blocks.
+fn on_server(url: &PostgresUrl, data: &Path, now: u64) -> Result<Opened, OpenError> {
+    let dir = DataDir::lock(data)?;
+    let keys = Seeds::any_in(&dir);
+    // As for a file: the database is made before the keys.
+    if keys && !store::exists_on(url)? {
+        return Err(OpenError::DatabaseMissing { path: url.to_string().into() });
+    }
+    Opened::server(url, dir, now)
+}
+
 /// The data directory of a database.
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -300,8 +312,7 @@ async fn issuer(opened: Opened, config: &Config, now: u64) -> Result<(Opened, Is
         None => {
             let (root, bundle) =
                 seeds.first_bundle(&config.cluster, opened.era(), now).ok_or_else(no_root)?;
-            opened.keep_trust(*root.as_bytes(), bundle.clone()).await?;
-            (root, bundle)
+            opened.keep_trust(root, bundle).await?
         }
     };
     if config.new_era && !first_start {

@@ -50,6 +50,21 @@ pub enum OpenError {
         /// The last version that this release can read.
         supported: u32,
     },
+    /// The database on the server is in use by some other program.
+    #[error("the database {server} holds the tables of another program")]
+    NotOurs {
+        /// The server and the database.
+        server: String,
+    },
+    /// The database server cannot be reached, or lets nobody in.
+    #[error("cannot open the database {server}")]
+    Unreachable {
+        /// The server and the database.
+        server: String,
+        /// What it said.
+        #[source]
+        source: StoreError,
+    },
     /// The disk or the file can only be read.
     #[error("cannot write {}: it is read-only", path.display())]
     ReadOnly {
@@ -134,6 +149,14 @@ impl OpenError {
                     path.display()
                 )
             }
+            Self::NotOurs { .. } => {
+                "name a database of its own, such as one made with `createdb mytunnel`; nothing in it was changed"
+                    .to_owned()
+            }
+            Self::Unreachable { .. } => {
+                "check that the server runs, that it lets this user in (psql with the same URL), and the password"
+                    .to_owned()
+            }
             Self::Newer { .. } => "run the release that wrote it, or a later one".to_owned(),
             Self::Full { path } => format!("free some space on the disk of {}", path.display()),
             Self::DatabaseMissing { path } => format!(
@@ -141,14 +164,20 @@ impl OpenError {
                 path.display()
             ),
             Self::KeyMissing { path } | Self::KeyWrong { path, .. } => {
-                format!("restore {} from a backup", path.display())
+                format!(
+                    "restore {} from a backup, or copy it from another coordinator of this database",
+                    path.display()
+                )
             }
             Self::KeyExposed { path, .. } => format!("chmod 600 {}", path.display()),
             Self::Io { path, .. } => {
                 format!("check that {} is there and belongs to this user", path.display())
             }
             Self::Store(_) => "see the log for the database's own words".to_owned(),
-            Self::Trust { .. } => "start with the domain that this data directory was made for".to_owned(),
+            Self::Trust { .. } => {
+                "start with the domain and the keys that the database was made with: every coordinator of one database has copies of the same *.key files"
+                    .to_owned()
+            }
             Self::Random => "check the system's random number source".to_owned(),
         }
     }

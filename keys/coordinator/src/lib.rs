@@ -37,5 +37,5 @@ pub use self::{
     error::OpenError,
     feed::FeedLink,
     http::{ClientAddress, FeedAnswer},
-    store::StoreError,
+    store::{PostgresUrl, StoreError, UrlError},
 };

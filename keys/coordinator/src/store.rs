@@ -2,8 +2,7 @@
 //!
 //! Callers see operations ("mint", "revoke", "enrol"), never SQL. Each one is atomic: the act, its row in the
 //! audit log and its change in the feed are committed together or not at all, and an operation that answered
-//! has reached the disk. SQLite is behind it, in a file or in memory; another engine needs these operations
-//! and nothing more.
+//! has reached the disk. SQLite is behind it, in a file or in memory, or PostgreSQL: the texts are the same.
 
 mod accounts;
 mod audit;
@@ -15,7 +14,9 @@ mod feed;
 mod gates;
 mod keys;
 mod meta;
+mod migrations;
 mod minting;
+mod postgres;
 mod projects;
 mod relays;
 mod revoke;
@@ -35,7 +36,8 @@ use mytunnel_keys::feed::Position;
 use rusqlite::ErrorCode;
 use tokio::sync::watch;
 
-use self::engine::Engine;
+use self::engine::{Engine, Line};
+pub use self::postgres::{PostgresUrl, UrlError};
 use self::sql::Writing;
 pub(crate) use self::{
     accounts::{Account, NewOwner, SetupError},
@@ -45,6 +47,7 @@ pub(crate) use self::{
     gates::GateChange,
     keys::{KeyFilter, KeyKind, KeyRow, Listed},
     minting::NewDevice,
+    postgres::exists_on,
     projects::{NewProject, Project},
     relays::{NewRelay, RelayRow},
     revoke::Revoked,
@@ -66,7 +69,8 @@ pub(crate) struct Head {
     pub(crate) audit_hash: [u8; 32],
 }
 
-/// The database could not do what was asked. Nothing of the operation was kept.
+/// The database could not do what was asked. Nothing of the operation was kept, but for
+/// [`Uncertain`](Self::Uncertain).
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -82,6 +86,12 @@ pub enum StoreError {
     /// The coordinator is shutting down.
     #[error("the store is closed")]
     Closed,
+    /// The database server cannot be reached.
+    #[error("the database server cannot be reached")]
+    Unreachable(#[source] Arc<dyn Error + Send + Sync>),
+    /// The database server was lost while it committed. This alone may have been kept.
+    #[error("the database server was lost while it committed; whether it did is not known")]
+    Uncertain(#[source] Arc<dyn Error + Send + Sync>),
     /// A thread for the database could not be started.
     #[error("cannot start a thread for the database")]
     Thread(#[source] Arc<io::Error>),
@@ -124,13 +134,22 @@ impl Opened {
     /// Opens or makes the database file in a locked directory; an older one is brought up to date. Blocks.
     pub(crate) fn file(path: &Path, dir: DataDir, now: u64) -> Result<Self, OpenError> {
         let (writer, readers) = connect::file(path, now)?;
-        Ok(Self { engine: Engine::start(writer, readers)?, dir: Some(dir) })
+        let readers = readers.into_iter().map(Line::Sqlite).collect();
+        Ok(Self { engine: Engine::start(Line::Sqlite(writer), readers)?, dir: Some(dir) })
+    }
+
+    /// Opens a database on a server, whose keys lie in a locked directory; an older one is brought up to date.
+    /// Blocks.
+    pub(crate) fn server(url: &PostgresUrl, dir: DataDir, now: u64) -> Result<Self, OpenError> {
+        let (writer, readers) = postgres::prepare(url, now)?;
+        let readers = readers.into_iter().map(|line| Line::Postgres(Box::new(line))).collect();
+        Ok(Self { engine: Engine::start(Line::Postgres(Box::new(writer)), readers)?, dir: Some(dir) })
     }
 
     /// A database that is gone when it is dropped.
     pub(crate) fn memory() -> Result<Self, OpenError> {
         let writer = connect::memory()?;
-        Ok(Self { engine: Engine::start(writer, Vec::new())?, dir: None })
+        Ok(Self { engine: Engine::start(Line::Sqlite(writer), Vec::new())?, dir: None })
     }
 
     /// The locked directory, if the database is a file.
@@ -189,5 +208,8 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+#[path = "../tests/support/database.rs"]
+mod testing;
 #[cfg(test)]
 mod tests;

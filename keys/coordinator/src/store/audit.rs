@@ -125,7 +125,7 @@ impl Reading<'_> {
         let [user, master, child, relay] = parties;
         self.all(
             "SELECT seq, at, tenant, actor, act, subject, project, detail, hash FROM audit
-             WHERE (tenant = $1 OR ($2 AND tenant IS NULL))
+             WHERE (tenant = $1 OR ($2 = 1 AND tenant IS NULL))
                AND ($3 IS NULL OR actor IN ($3, $4, $5, $6) OR subject IN ($3, $4, $5, $6))
                AND ($7 IS NULL OR project = $7)
                AND at >= $8 AND at <= $9 AND seq < $10

@@ -6,30 +6,13 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::StoreError;
-use super::sql::Writing;
+use super::migrations::{MIGRATIONS, Step, VERSION};
+use super::sql::{Session, Writing};
 use crate::data_dir;
 use crate::error::OpenError;
 
 /// `MTUN`: marks a SQLite file as ours (<https://www.sqlite.org/fileformat2.html#application_id>).
 const APPLICATION: u32 = 0x4d54_554e;
-/// What brings a database one version further.
-enum Step {
-    Sql(&'static str),
-    /// Rows that only the operations can write; at this time.
-    Rows(fn(&Writing<'_>, u64) -> Result<(), StoreError>),
-}
-
-/// Entries are never edited, only added.
-const MIGRATIONS: &[Step] = &[
-    Step::Sql(include_str!("migrations/1.sql")),
-    // The first version gave a tenant no project of its own, and whoever had signed in could not share there.
-    Step::Rows(|writing, now| writing.add_missing_home_projects(now)),
-    Step::Sql(include_str!("migrations/sessions.sql")),
-    Step::Sql(include_str!("migrations/usage.sql")),
-    Step::Sql(include_str!("migrations/gates.sql")),
-];
-/// The version that this release writes.
-const VERSION: u32 = MIGRATIONS.len() as u32;
 /// Reading a larger file from end to end would delay the start by seconds.
 const CHECKED_UP_TO: u64 = 256 * 1024 * 1024;
 const READERS: usize = 2;
@@ -129,7 +112,8 @@ fn migrate(connection: &mut Connection, found: u32, now: u64) -> Result<(), Stor
     for step in &MIGRATIONS[found as usize..] {
         match step {
             Step::Sql(text) => transaction.execute_batch(text)?,
-            Step::Rows(write) => write(&Writing::of(&transaction), now)?,
+            Step::Rows(write) => write(&Writing::of(Session::Sqlite(&transaction)), now)?,
+            Step::Postgres(_) => {}
         }
     }
     transaction.execute(

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::sql::{Reading, Writing};
-use super::{Head, StoreError};
+use super::sql::{Reading, Session, Writing};
+use super::{Head, StoreError, postgres};
 use crate::data_dir::DataDir;
 
 /// Operations that may wait for the writer; a caller beyond it waits for a place.
@@ -28,7 +28,7 @@ const FULL_AFTER: Duration = Duration::from_millis(3);
 
 /// Called after the commit, or after it failed.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-type ReadJob = Box<dyn FnOnce(&Reading<'_>) + Send>;
+type ReadJob = Box<dyn FnOnce(Result<&Reading<'_>, StoreError>) + Send>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keep {
@@ -72,6 +72,35 @@ where
     }
 }
 
+/// A connection of either engine, for the thread that owns it.
+#[derive(Debug)]
+pub(super) enum Line {
+    Sqlite(Connection),
+    Postgres(Box<postgres::Line>),
+}
+
+impl Line {
+    /// Begins a transaction that sees one state of the database.
+    fn begin_read(&mut self) -> Result<Reading<'_>, StoreError> {
+        self.begin("BEGIN").map(Reading::of)
+    }
+
+    /// Begins a transaction that nobody else's writes come between.
+    fn begin_write(&mut self) -> Result<Writing<'_>, StoreError> {
+        self.begin("BEGIN IMMEDIATE").map(Writing::of)
+    }
+
+    fn begin(&mut self, sqlite: &str) -> Result<Session<'_>, StoreError> {
+        match self {
+            Self::Sqlite(connection) => {
+                connection.prepare_cached(sqlite)?.execute([])?;
+                Ok(Session::Sqlite(connection))
+            }
+            Self::Postgres(line) => line.begin(),
+        }
+    }
+}
+
 /// The connections of a store, each on its thread.
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -100,18 +129,20 @@ struct Held {
 
 impl Engine {
     /// Starts the threads. Without readers (a database in memory has one connection only) the writer reads too.
-    pub(super) fn start(writer: Connection, readers: Vec<Connection>) -> Result<Self, StoreError> {
-        let first = Reading::of(&writer).head()?;
+    pub(super) fn start(mut writer: Line, readers: Vec<Line>) -> Result<Self, StoreError> {
+        let reading = writer.begin_read()?;
+        let first = reading.head()?;
+        reading.control("COMMIT")?;
         let (publish, head) = watch::channel(first);
         let mut held = Held::default();
         let mut queues = Vec::new();
-        for connection in readers {
+        for line in readers {
             let (queue, jobs) = mpsc::channel(QUEUE);
-            held.readers.push(spawn("store-reader", move || read_loop(&connection, jobs))?);
+            held.readers.push(spawn("store-reader", move || read_loop(line, jobs))?);
             queues.push(queue);
         }
         let (queue, jobs) = mpsc::channel(QUEUE);
-        held.writer = Some(spawn("store-writer", move || write_loop(&writer, jobs, &publish))?);
+        held.writer = Some(spawn("store-writer", move || write_loop(writer, jobs, &publish))?);
         Ok(Self {
             queues: RwLock::new(Some(Queues { writer: queue, readers: queues })),
             next_reader: AtomicUsize::new(0),
@@ -178,8 +209,8 @@ impl Engine {
             return self.write(move |writing| query(writing)).await;
         };
         let (answer, answered) = oneshot::channel();
-        let job: ReadJob = Box::new(move |reading| {
-            let _ = answer.send(query(reading));
+        let job: ReadJob = Box::new(move |begun| {
+            let _ = answer.send(begun.map_err(E::from).and_then(query));
         });
         reader.send(job).await.map_err(|_| StoreError::Closed)?;
         // The queue must not be held open while the engine waits for it to run dry.
@@ -211,33 +242,34 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread.map_err(|source| StoreError::Thread(Arc::new(source)))
 }
 
-fn read_loop(connection: &Connection, mut jobs: mpsc::Receiver<ReadJob>) {
-    let reading = Reading::of(connection);
+fn read_loop(mut line: Line, mut jobs: mpsc::Receiver<ReadJob>) {
     while let Some(job) = jobs.blocking_recv() {
-        if let Err(error) = reading.control("BEGIN") {
-            tracing::error!(%error, "cannot read the database");
-            continue;
-        }
-        job(&reading);
-        if let Err(error) = reading.control("COMMIT") {
-            tracing::error!(%error, "cannot end a read of the database");
+        match line.begin_read() {
+            Ok(reading) => {
+                job(Ok(&reading));
+                if let Err(error) = reading.control("COMMIT") {
+                    tracing::error!(%error, "cannot end a read of the database");
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot read the database");
+                job(Err(error));
+            }
         }
     }
 }
 
-fn write_loop(
-    connection: &Connection,
-    mut jobs: mpsc::Receiver<Box<dyn WriteJob>>,
-    head: &watch::Sender<Head>,
-) {
-    let writing = Writing::of(connection);
+fn write_loop(mut line: Line, mut jobs: mpsc::Receiver<Box<dyn WriteJob>>, head: &watch::Sender<Head>) {
     let mut answers = Vec::with_capacity(BATCH);
     while let Some(first) = jobs.blocking_recv() {
-        if let Err(error) = writing.control("BEGIN IMMEDIATE") {
-            tracing::error!(%error, "cannot begin a transaction");
-            first.refuse(error);
-            continue;
-        }
+        let writing = match line.begin_write() {
+            Ok(writing) => writing,
+            Err(error) => {
+                tracing::error!(%error, "cannot begin a transaction");
+                first.refuse(error);
+                continue;
+            }
+        };
         let outcome = transaction(&writing, first, &mut jobs, &mut answers).map(|new| {
             head.send_if_modified(|old| std::mem::replace(old, new) != new);
         });
@@ -265,7 +297,7 @@ fn transaction(
         next = if room { jobs.try_recv().ok() } else { None };
     }
     let head = writing.head()?;
-    writing.control("COMMIT")?;
+    writing.commit()?;
     Ok(head)
 }
 
@@ -277,8 +309,8 @@ fn run(writing: &Writing<'_>, job: Box<dyn WriteJob>, answers: &mut Vec<Answer>)
     }
     let (keep, answer) = job.run(writing);
     answers.push(answer);
-    // A full disk or a failed write makes SQLite undo the whole transaction by itself.
-    if writing.is_idle() {
+    // A full disk or a failed write makes SQLite undo the whole transaction by itself, a lost connection PostgreSQL.
+    if writing.is_undone() {
         return Err(writing.last_fault());
     }
     if keep == Keep::No {
@@ -288,7 +320,7 @@ fn run(writing: &Writing<'_>, job: Box<dyn WriteJob>, answers: &mut Vec<Answer>)
 }
 
 fn undo(writing: &Writing<'_>) {
-    if !writing.is_idle()
+    if !writing.is_undone()
         && let Err(error) = writing.control("ROLLBACK")
     {
         tracing::error!(%error, "cannot roll back");

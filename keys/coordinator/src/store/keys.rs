@@ -211,10 +211,9 @@ impl Reading<'_> {
 
 fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let kind: String = row.get(1)?;
-    let malformed = || rusqlite::Error::InvalidColumnType(1, "kind".to_owned(), rusqlite::types::Type::Text);
     Ok(KeyRow {
         serial: column::serial(row, 0)?,
-        kind: KeyKind::of(&kind).ok_or_else(malformed)?,
+        kind: KeyKind::of(&kind).ok_or(StoreError::Malformed("kind of a key"))?,
         subject: column::public_key(row, 2)?,
         tenant: column::parsed(row, 3)?,
         project: column::maybe_parsed(row, 4)?,

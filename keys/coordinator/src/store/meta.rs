@@ -37,6 +37,12 @@ impl Reading<'_> {
         self.first("SELECT value FROM meta WHERE name = $1", params![name], column::only)
     }
 
+    fn trust(&self) -> Result<Option<(PublicKey, Vec<u8>)>, StoreError> {
+        let Some((root, bundle)) = self.meta(ROOT)?.zip(self.meta(TRUST)?) else { return Ok(None) };
+        let root = PublicKey::try_from(root).map_err(|_| StoreError::Malformed("root key"))?;
+        Ok(Some((root, bundle)))
+    }
+
     /// The tenant that operates this coordinator.
     pub(super) fn home(&self) -> Result<TenantId, StoreError> {
         let malformed = StoreError::Malformed("tenant id");
@@ -59,23 +65,24 @@ impl Writing<'_> {
 impl Opened {
     /// The root's public key and the trust bundle, once they were kept.
     pub(crate) async fn trust(&self) -> Result<Option<(PublicKey, Vec<u8>)>, StoreError> {
-        self.engine
-            .read(|reading| {
-                let Some((root, bundle)) = reading.meta(ROOT)?.zip(reading.meta(TRUST)?) else {
-                    return Ok(None);
-                };
-                let root = PublicKey::try_from(root).map_err(|_| StoreError::Malformed("root key"))?;
-                Ok(Some((root, bundle)))
-            })
-            .await
+        self.engine.read(|reading| reading.trust()).await
     }
 
-    /// Keeps the root's public key and a trust bundle that it signed.
-    pub(crate) async fn keep_trust(&self, root: [u8; 32], bundle: Vec<u8>) -> Result<(), StoreError> {
+    /// Keeps the root's public key and a trust bundle that it signed, unless another coordinator was faster: the
+    /// database belongs to one root. Answers what is kept.
+    pub(crate) async fn keep_trust(
+        &self,
+        root: PublicKey,
+        bundle: Vec<u8>,
+    ) -> Result<(PublicKey, Vec<u8>), StoreError> {
         self.engine
             .write(move |writing| {
-                writing.set_meta(ROOT, &root)?;
-                writing.set_meta(TRUST, &bundle)
+                if let Some(there) = writing.trust()? {
+                    return Ok(there);
+                }
+                writing.set_meta(ROOT, root.as_bytes())?;
+                writing.set_meta(TRUST, &bundle)?;
+                Ok((root, bundle))
             })
             .await
     }

@@ -69,7 +69,7 @@ impl Writing<'_> {
         }
         self.change(
             "UPDATE keys SET revoked_at = coalesce(revoked_at, $1),
-                             cascaded_at = CASE WHEN $2 THEN coalesce(cascaded_at, $1) ELSE cascaded_at END
+                             cascaded_at = CASE WHEN $2 = 1 THEN coalesce(cascaded_at, $1) ELSE cascaded_at END
              WHERE serial = $3",
             params![now, cascade, key.serial.as_bytes()],
         )?;
@@ -161,8 +161,8 @@ impl Writing<'_> {
 pub(super) fn in_force(reading: &Reading<'_>, now: u64) -> Result<Vec<Change>, StoreError> {
     let mut changes = reading.all(
         "SELECT serial, not_after, cascaded_at FROM keys
-         WHERE cascaded_at IS NOT NULL AND max(coalesce(not_after, 0) + $1, cascaded_at + $2) > $3",
-        params![authority::REVOKED_GRACE, authority::TREE_LIFE, now],
+         WHERE cascaded_at IS NOT NULL AND (not_after + $1 > $2 OR cascaded_at + $3 > $2)",
+        params![authority::REVOKED_GRACE, now, authority::TREE_LIFE],
         |row| {
             let end: Option<u64> = row.get(1)?;
             let at: u64 = row.get(2)?;

@@ -13,6 +13,7 @@ use rusqlite::{CachedStatement, Connection};
 
 pub(super) use self::value::{FromCell, Row, ToValue, Value};
 use super::StoreError;
+use super::postgres;
 
 /// Parameters of a SQL text, in their order.
 macro_rules! params {
@@ -22,15 +23,22 @@ macro_rules! params {
 }
 pub(super) use params;
 
+/// An open connection of either engine.
+#[derive(Clone, Copy)]
+pub(super) enum Session<'c> {
+    Sqlite(&'c Connection),
+    Postgres(&'c postgres::Session),
+}
+
 /// Access to one consistent view of the database.
 pub(crate) struct Reading<'c> {
-    connection: &'c Connection,
+    session: Session<'c>,
     fault: RefCell<Option<StoreError>>,
 }
 
 impl<'c> Reading<'c> {
-    pub(super) fn of(connection: &'c Connection) -> Self {
-        Self { connection, fault: RefCell::new(None) }
+    pub(super) fn of(session: Session<'c>) -> Self {
+        Self { session, fault: RefCell::new(None) }
     }
 
     /// The first row, if there is one.
@@ -40,11 +48,17 @@ impl<'c> Reading<'c> {
         params: &[Value],
         read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let mut statement = self.bound(sql, params)?;
-        let mut rows = statement.raw_query();
-        match self.note(rows.next())? {
-            Some(row) => read(&Row::of(row)).map(Some),
-            None => Ok(None),
+        match self.session {
+            Session::Sqlite(connection) => {
+                let mut statement = self.bound(connection, sql, params)?;
+                let mut rows = statement.raw_query();
+                let row = self.note(rows.next().map_err(StoreError::from))?;
+                row.map(|row| read(&Row::Sqlite(row))).transpose()
+            }
+            Session::Postgres(session) => {
+                let rows = self.note(session.query(sql, params))?;
+                rows.first().map(|row| read(&Row::Postgres(row))).transpose()
+            }
         }
     }
 
@@ -65,24 +79,40 @@ impl<'c> Reading<'c> {
         params: &[Value],
         mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut statement = self.bound(sql, params)?;
-        let mut rows = statement.raw_query();
-        let mut found = Vec::new();
-        while let Some(row) = self.note(rows.next())? {
-            found.push(read(&Row::of(row))?);
+        match self.session {
+            Session::Sqlite(connection) => {
+                let mut statement = self.bound(connection, sql, params)?;
+                let mut rows = statement.raw_query();
+                let mut found = Vec::new();
+                while let Some(row) = self.note(rows.next().map_err(StoreError::from))? {
+                    found.push(read(&Row::Sqlite(row))?);
+                }
+                Ok(found)
+            }
+            Session::Postgres(session) => {
+                let rows = self.note(session.query(sql, params))?;
+                rows.iter().map(|row| read(&Row::Postgres(row))).collect()
+            }
         }
-        Ok(found)
     }
 
     /// Steers transactions.
     pub(super) fn control(&self, sql: &str) -> Result<(), StoreError> {
-        let mut statement = self.note(self.connection.prepare_cached(sql))?;
-        self.note(statement.execute([])).map(drop)
+        match self.session {
+            Session::Sqlite(connection) => {
+                let executed = connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+                self.note(executed.map(drop).map_err(StoreError::from))
+            }
+            Session::Postgres(session) => self.note(session.control(sql)),
+        }
     }
 
-    /// Is no transaction under way?
-    pub(super) fn is_idle(&self) -> bool {
-        self.connection.is_autocommit()
+    /// Has the engine given the transaction up by itself?
+    pub(super) fn is_undone(&self) -> bool {
+        match self.session {
+            Session::Sqlite(connection) => connection.is_autocommit(),
+            Session::Postgres(session) => session.is_lost(),
+        }
     }
 
     /// The error behind a transaction that the engine undid by itself.
@@ -90,24 +120,29 @@ impl<'c> Reading<'c> {
         self.fault.take().unwrap_or(StoreError::Closed)
     }
 
-    fn bound(&self, sql: &str, params: &[Value]) -> Result<CachedStatement<'c>, StoreError> {
-        let mut statement = self.note(self.connection.prepare_cached(sql))?;
-        let expected = statement.parameter_count();
-        if expected != params.len() {
-            let found = params.len();
-            return self.note(Err(rusqlite::Error::InvalidParameterCount(found, expected)));
-        }
-        for (index, value) in params.iter().enumerate() {
-            self.note(statement.raw_bind_parameter(index + 1, value))?;
-        }
-        Ok(statement)
+    fn bound(
+        &self,
+        connection: &'c Connection,
+        sql: &str,
+        params: &[Value],
+    ) -> Result<CachedStatement<'c>, StoreError> {
+        let bind = || {
+            let mut statement = connection.prepare_cached(sql)?;
+            let expected = statement.parameter_count();
+            if expected != params.len() {
+                return Err(rusqlite::Error::InvalidParameterCount(params.len(), expected));
+            }
+            for (index, value) in params.iter().enumerate() {
+                statement.raw_bind_parameter(index + 1, value)?;
+            }
+            Ok(statement)
+        };
+        self.note(bind().map_err(StoreError::from))
     }
 
-    fn note<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
-        result.map_err(|error| {
-            let error = StoreError::from(error);
+    fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        result.inspect_err(|error| {
             self.fault.replace(Some(error.clone()));
-            error
         })
     }
 }
@@ -116,14 +151,26 @@ impl<'c> Reading<'c> {
 pub(crate) struct Writing<'c>(Reading<'c>);
 
 impl<'c> Writing<'c> {
-    pub(super) fn of(connection: &'c Connection) -> Self {
-        Self(Reading::of(connection))
+    pub(super) fn of(session: Session<'c>) -> Self {
+        Self(Reading::of(session))
+    }
+
+    /// Ends the transaction. When the server is lost at this moment, nobody knows whether it has.
+    pub(super) fn commit(&self) -> Result<(), StoreError> {
+        self.control("COMMIT").map_err(|error| {
+            if let StoreError::Unreachable(why) = error { StoreError::Uncertain(why) } else { error }
+        })
     }
 
     /// Changes rows; answers how many.
     pub(super) fn change(&self, sql: &str, params: &[Value]) -> Result<usize, StoreError> {
-        let mut statement = self.bound(sql, params)?;
-        self.note(statement.raw_execute())
+        match self.session {
+            Session::Sqlite(connection) => {
+                let mut statement = self.bound(connection, sql, params)?;
+                self.note(statement.raw_execute().map_err(StoreError::from))
+            }
+            Session::Postgres(session) => self.note(session.change(sql, params)),
+        }
     }
 }
 

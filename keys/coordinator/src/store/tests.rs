@@ -5,6 +5,7 @@ mod older;
 use tokio::task::JoinSet;
 
 use super::sql::params;
+use super::testing::Database;
 use super::*;
 
 impl Store {
@@ -14,12 +15,33 @@ impl Store {
     }
 }
 
-/// Both kinds of store; what holds for one holds for the other.
+/// What a store lies in; gone when it is dropped.
+type Places = (tempfile::TempDir, Option<Database>);
+
+/// SQLite in a file and in memory.
 fn both() -> (tempfile::TempDir, [Opened; 2]) {
     let place = tempfile::tempdir().unwrap();
     let dir = DataDir::lock(place.path()).unwrap();
     let file = Opened::file(&place.path().join("mytunnel.db"), dir, 0).unwrap();
     (place, [file, Opened::memory().unwrap()])
+}
+
+/// A database on a server, where there is one.
+async fn on_server(database: &Database, place: &Path) -> Opened {
+    let (url, place) = (database.url().parse().unwrap(), place.to_owned());
+    let opening = move || Opened::server(&url, DataDir::lock(&place).unwrap(), 0).unwrap();
+    tokio::task::spawn_blocking(opening).await.unwrap()
+}
+
+/// Every kind of store; what holds for one holds for the others.
+async fn each() -> (Places, Vec<Opened>) {
+    let (place, stores) = both();
+    let mut stores = Vec::from(stores);
+    let database = Database::new();
+    if let Some(database) = &database {
+        stores.push(on_server(database, &place.path().join("postgres")).await);
+    }
+    ((place, database), stores)
 }
 
 async fn put(engine: &Engine, name: &str, value: Vec<u8>) -> Result<(), StoreError> {
@@ -34,7 +56,7 @@ async fn get(engine: &Engine, name: &str) -> Option<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_operation_that_fails_undoes_itself_and_nothing_else() {
-    let (_place, stores) = both();
+    let (_places, stores) = each().await;
     for opened in stores {
         let engine = Arc::new(opened.engine);
         let mut tasks = JoinSet::new();
@@ -60,7 +82,7 @@ async fn an_operation_that_fails_undoes_itself_and_nothing_else() {
 
 #[tokio::test]
 async fn what_was_answered_can_be_read_at_once() {
-    let (_place, stores) = both();
+    let (_places, stores) = each().await;
     for opened in stores {
         for number in 0..50_u8 {
             put(&opened.engine, "x", vec![number]).await.unwrap();
@@ -71,12 +93,15 @@ async fn what_was_answered_can_be_read_at_once() {
 
 #[tokio::test]
 async fn a_reader_cannot_write() {
-    let (_place, [file, _]) = both();
-    let refused: Result<(), StoreError> = file
-        .engine
-        .read(|reading| reading.first("DELETE FROM meta RETURNING name", params![], |_| Ok(())).map(drop))
-        .await;
-    assert!(matches!(refused, Err(StoreError::ReadOnly)), "{refused:?}");
+    let (_places, stores) = each().await;
+    // In memory there is but one connection.
+    for opened in stores.iter().filter(|opened| opened.dir().is_some()) {
+        let refused: Result<(), StoreError> = opened
+            .engine
+            .read(|reading| reading.first("DELETE FROM meta RETURNING name", params![], |_| Ok(())).map(drop))
+            .await;
+        assert!(matches!(refused, Err(StoreError::ReadOnly)), "{refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -135,7 +160,7 @@ async fn when_the_disk_fills_nobody_in_the_transaction_is_told_a_lie() {
 
 #[tokio::test]
 async fn a_caller_that_goes_away_changes_nothing_for_the_others() {
-    let (_place, stores) = both();
+    let (_places, stores) = each().await;
     for opened in stores {
         let (release, released) = std::sync::mpsc::channel::<()>();
         let mut holding = Box::pin(opened.engine.write(move |_| {

@@ -105,7 +105,7 @@ impl Store {
         self.engine
             .read(move |reading| {
                 reading.all(
-                    "SELECT n.name, n.project, coalesce(k.revoked_at IS NULL AND k.not_after > $1, 0) FROM names n
+                    "SELECT n.name, n.project, CASE WHEN k.revoked_at IS NULL AND k.not_after > $1 THEN 1 ELSE 0 END FROM names n
                      LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name
                      LEFT JOIN keys k ON k.serial = t.serial
                      WHERE coalesce(t.seen_at, n.created_at) < $2

@@ -94,7 +94,7 @@ async fn it_can_be_narrowed_and_read_in_pages() {
 async fn no_secret_is_in_it_nor_anywhere_else_in_the_database() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("mytunnel.db");
-    let lab = Lab::at(&path).await.unwrap();
+    let lab = Lab::sqlite(&path).await.unwrap();
     let code = lab.coordinator.setup_code().unwrap().replace('-', "");
     let house = lab.house().await;
     let child = lab.child(&house.master).await;
@@ -143,7 +143,7 @@ async fn refusals_cannot_fill_the_log() {
 async fn an_edit_behind_the_coordinators_back_is_found() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("mytunnel.db");
-    let lab = Lab::at(&path).await.unwrap();
+    let lab = Lab::sqlite(&path).await.unwrap();
     let house = lab.house().await;
     for _ in 0..5 {
         lab.child(&house.master).await;
@@ -164,7 +164,7 @@ async fn an_edit_behind_the_coordinators_back_is_found() {
     assert!(edit("UPDATE audit SET actor = 'account:x' WHERE seq = 6").is_err(), "rows are append-only");
     assert!(edit("DELETE FROM audit WHERE seq = 9").is_err());
     edit("DROP TRIGGER audit_is_append_only_u; UPDATE audit SET actor = 'account:x' WHERE seq = 6").unwrap();
-    let lab = Lab::at(&path).await.unwrap();
+    let lab = Lab::sqlite(&path).await.unwrap();
     let verdict = verify(&lab).await;
     assert_eq!(
         (&verdict["ok"], &verdict["entries"], &verdict["broken_at"]),
@@ -177,7 +177,7 @@ async fn an_edit_behind_the_coordinators_back_is_found() {
           DROP TRIGGER audit_is_append_only_d; DELETE FROM audit WHERE seq >= 9",
     )
     .unwrap();
-    let lab = Lab::at(&path).await.unwrap();
+    let lab = Lab::sqlite(&path).await.unwrap();
     assert_eq!(verify(&lab).await["broken_at"], 9);
 }
 

@@ -99,7 +99,7 @@ fn sorted(keys: &[Key]) -> Vec<String> {
 #[tokio::test]
 async fn a_disk_that_fills_refuses_and_forgets_nothing_and_a_little_room_heals_it() {
     let Some(disk) = Disk::mount() else { return };
-    let lab = Lab::at(&disk.db()).await.unwrap();
+    let lab = Lab::sqlite(&disk.db()).await.unwrap();
     let house = lab.house().await;
     let before = lab.child(&house.master).await;
     disk.fill();
@@ -119,7 +119,7 @@ async fn a_disk_that_fills_refuses_and_forgets_nothing_and_a_little_room_heals_i
     assert_eq!(verdict["ok"], json!(true), "{verdict}");
     lab.coordinator.shutdown().await;
 
-    let lab = Lab::at(&disk.db()).await.unwrap();
+    let lab = Lab::sqlite(&disk.db()).await.unwrap();
     assert_eq!(children(&lab, &house).await, sorted(&kept));
     assert!(!lab.show(By::Key(&house.master), &before).await["revoked_at"].is_null());
     lab.coordinator.shutdown().await;
@@ -128,21 +128,21 @@ async fn a_disk_that_fills_refuses_and_forgets_nothing_and_a_little_room_heals_i
 #[tokio::test]
 async fn a_read_only_disk_is_named_at_the_start_and_nothing_on_it_is_touched() {
     let Some(disk) = Disk::mount() else { return };
-    let lab = Lab::at(&disk.db()).await.unwrap();
+    let lab = Lab::sqlite(&disk.db()).await.unwrap();
     let house = lab.house().await;
     let child = lab.child(&house.master).await;
     lab.coordinator.shutdown().await;
     let bytes = fs::read(disk.db()).unwrap();
 
     disk.remount("ro");
-    let Err(error) = Lab::at(&disk.db()).await else { panic!("it started") };
+    let Err(error) = Lab::sqlite(&disk.db()).await else { panic!("it started") };
     assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
     let told = format!("{error} {}", error.help());
     assert!(told.contains(&*disk.dir.path().to_string_lossy()) && told.contains("read-only"), "{told}");
     assert_eq!(fs::read(disk.db()).unwrap(), bytes);
 
     disk.remount("rw");
-    let lab = Lab::at(&disk.db()).await.unwrap();
+    let lab = Lab::sqlite(&disk.db()).await.unwrap();
     assert_eq!(children(&lab, &house).await, sorted(&[child]));
     lab.coordinator.shutdown().await;
 }

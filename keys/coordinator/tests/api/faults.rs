@@ -29,14 +29,14 @@ impl Place {
     /// Starts once and stops, so that everything is there.
     async fn filled() -> Self {
         let place = Self::new();
-        let lab = Lab::at(&place.db).await.unwrap();
+        let lab = Lab::sqlite(&place.db).await.unwrap();
         lab.owner().await;
         lab.coordinator.shutdown().await;
         place
     }
 
     async fn fails(&self) -> OpenError {
-        let Err(error) = Lab::at(&self.db).await else { panic!("it started") };
+        let Err(error) = Lab::sqlite(&self.db).await else { panic!("it started") };
         assert!(!error.help().is_empty());
         error
     }
@@ -67,21 +67,21 @@ async fn everything_in_the_data_directory_is_private() {
 #[tokio::test]
 async fn a_second_process_is_told_who_is_there() {
     let place = Place::new();
-    let lab = Lab::at(&place.db).await.unwrap();
+    let lab = Lab::sqlite(&place.db).await.unwrap();
     let error = place.fails().await;
     assert!(matches!(error, OpenError::Locked { holder: Some(_), .. }), "{error}");
     assert!(names(&error, place.db.parent().unwrap()));
     lab.coordinator.shutdown().await;
-    Lab::at(&place.db).await.unwrap();
+    Lab::sqlite(&place.db).await.unwrap();
 }
 
 #[tokio::test]
 async fn after_a_shutdown_nothing_is_taken_and_the_directory_is_free_though_handles_remain() {
     let place = Place::new();
-    let old = Lab::at(&place.db).await.unwrap();
+    let old = Lab::sqlite(&place.db).await.unwrap();
     let token = old.owner().await;
     old.coordinator.shutdown().await;
-    let new = Lab::at(&place.db).await.unwrap();
+    let new = Lab::sqlite(&place.db).await.unwrap();
     let answer = old.call(By::Bearer(&token), "GET", "/api/v1/projects", Value::Null).await;
     answer.refused(mytunnel_keys::error::Code::Internal);
     assert_eq!(old.call(By::Nobody, "GET", "/readyz", Value::Null).await.status, 503);
@@ -93,8 +93,8 @@ async fn after_a_shutdown_nothing_is_taken_and_the_directory_is_free_though_hand
 #[tokio::test]
 async fn dropping_a_coordinator_gives_its_directory_back() {
     let place = Place::new();
-    drop(Lab::at(&place.db).await.unwrap());
-    crate::support::eventually(async || Lab::at(&place.db).await.ok()).await;
+    drop(Lab::sqlite(&place.db).await.unwrap());
+    crate::support::eventually(async || Lab::sqlite(&place.db).await.ok()).await;
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_damaged_database_is_reported_and_left_alone() {
     }
     // The remedy works.
     fs::write(&place.db, &whole).unwrap();
-    Lab::at(&place.db).await.unwrap();
+    Lab::sqlite(&place.db).await.unwrap();
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn a_lost_database_is_not_replaced_by_an_empty_one() {
     for name in ["root.key", "issuer.key", "feed.key"] {
         fs::remove_file(place.file(name)).unwrap();
     }
-    Lab::at(&place.db).await.unwrap();
+    Lab::sqlite(&place.db).await.unwrap();
 }
 
 #[tokio::test]
@@ -154,14 +154,14 @@ async fn a_missing_key_is_reported_and_not_made_anew() {
         fs::write(place.file(name), key).unwrap();
         fs::set_permissions(place.file(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    Lab::at(&place.db).await.unwrap();
+    Lab::sqlite(&place.db).await.unwrap();
 }
 
 #[tokio::test]
 async fn the_root_key_may_be_kept_elsewhere() {
     let place = Place::filled().await;
     fs::remove_file(place.file("root.key")).unwrap();
-    let lab = Lab::at(&place.db).await.unwrap();
+    let lab = Lab::sqlite(&place.db).await.unwrap();
     lab.relay().await;
     assert!(!place.file("root.key").exists());
 }
@@ -180,8 +180,8 @@ async fn another_databases_keys_are_refused() {
 async fn a_start_that_was_cut_short_is_finished_by_the_next() {
     for kept in [&["root.key"][..], &["root.key", "issuer.key"], &["root.key", "issuer.key", "feed.key"]] {
         let place = Place::new();
-        drop(Lab::at(&place.db).await.unwrap());
-        let lab = crate::support::eventually(async || Lab::at(&place.db).await.ok()).await;
+        drop(Lab::sqlite(&place.db).await.unwrap());
+        let lab = crate::support::eventually(async || Lab::sqlite(&place.db).await.ok()).await;
         lab.coordinator.shutdown().await;
         // As if the process had died before the bundle was kept.
         let sql = "DELETE FROM meta WHERE name IN ('root', 'trust')";
@@ -191,7 +191,7 @@ async fn a_start_that_was_cut_short_is_finished_by_the_next() {
                 fs::remove_file(place.file(name)).unwrap();
             }
         }
-        let lab = Lab::at(&place.db).await.unwrap();
+        let lab = Lab::sqlite(&place.db).await.unwrap();
         lab.relay().await;
     }
 }
@@ -219,11 +219,11 @@ async fn a_file_in_the_way_is_named() {
 #[tokio::test]
 async fn a_restored_backup_is_refused_by_relays_until_a_new_era_begins() {
     let place = Place::new();
-    let lab = Lab::at(&place.db).await.unwrap();
+    let lab = Lab::sqlite(&place.db).await.unwrap();
     let house = lab.house().await;
     lab.coordinator.shutdown().await;
     let backup = fs::read(&place.db).unwrap();
-    let lab = Lab::at(&place.db).await.unwrap();
+    let lab = Lab::sqlite(&place.db).await.unwrap();
     let child = lab.child(&house.master).await;
     let mut relay = lab.relay().await;
     tokio::join!(lab.revoke(By::Key(&child), &child, false), relay.delta()).0.ok();
@@ -232,7 +232,7 @@ async fn a_restored_backup_is_refused_by_relays_until_a_new_era_begins() {
     lab.coordinator.shutdown().await;
     fs::write(&place.db, backup).unwrap();
 
-    let lab = Lab::at(&place.db).await.unwrap();
+    let lab = Lab::sqlite(&place.db).await.unwrap();
     lab.coordinator.enroll_relay(id, Vec::new()).await.unwrap();
     let mut frames = lab.frames(id, seen).await;
     let mut reader = FeedReader::new(frames.nonce, trust.clone(), seen);
@@ -259,21 +259,21 @@ async fn a_restored_backup_is_refused_by_relays_until_a_new_era_begins() {
     lab.child(&house.master).await;
     lab.coordinator.shutdown().await;
     // Without the wish the next start goes on in the same era.
-    let lab = Lab::at(&place.db).await.unwrap();
+    let lab = Lab::sqlite(&place.db).await.unwrap();
     assert_eq!(lab.subscribe(id, reader.position()).await.reader.position(), reader.position());
 }
 
 #[tokio::test]
 async fn after_a_restart_everything_is_as_it_was() {
     let place = Place::new();
-    let lab = Lab::at(&place.db).await.unwrap();
+    let lab = Lab::sqlite(&place.db).await.unwrap();
     let house = lab.house().await;
     let child = lab.child(&house.master).await;
     lab.revoke(By::Key(&child), &child, false).await.ok();
     let root = *lab.coordinator.root();
     let listed = lab.call(By::Key(&house.device), "GET", "/api/v1/tokens", Value::Null).await.ok();
     lab.coordinator.shutdown().await;
-    let lab = Lab::at(&place.db).await.unwrap();
+    let lab = Lab::sqlite(&place.db).await.unwrap();
     assert_eq!(*lab.coordinator.root(), root);
     assert_eq!(lab.call(By::Key(&house.device), "GET", "/api/v1/tokens", Value::Null).await.ok(), listed);
     lab.call(By::Bearer(&house.token), "GET", "/api/v1/projects", Value::Null).await.ok();

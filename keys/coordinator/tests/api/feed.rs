@@ -11,7 +11,7 @@ use mytunnel_keys::wire;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{By, DAY, Key, Lab, Relay, START, eventually, fresh_seed, random};
+use crate::support::{By, DAY, Key, Lab, Relay, START, eventually, fresh_seed, random, store_at};
 
 async fn live_tunnels(lab: &Lab, by: &Key, key: &Key) -> Value {
     lab.show(By::Key(by), key).await["live_tunnels"].clone()
@@ -192,7 +192,7 @@ async fn an_unused_name_is_free_again_and_a_used_one_is_not() {
     lab.coordinator.shutdown().await;
     // Sweeping is the first thing that a start does.
     let later = async |seconds| {
-        let store = StoreConfig::Sqlite(path.clone());
+        let store = store_at(&path);
         Lab::open_at(START + seconds, store, |_| {}).await.unwrap()
     };
     let month = 30 * DAY;

@@ -28,10 +28,17 @@ pub(crate) const DAY: u64 = 24 * 3600;
 /// Long enough for any machine, short enough for a person.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+#[path = "../support/database.rs"]
+mod database;
+
+pub(crate) use self::database::Database;
+
 /// A coordinator with a clock that stands still until it is moved.
 pub(crate) struct Lab {
     pub(crate) coordinator: Coordinator,
     pub(crate) clock: Arc<AtomicU64>,
+    /// What the store lies in, if it is this lab's own.
+    _place: Option<(tempfile::TempDir, Database)>,
 }
 
 /// What came back.
@@ -62,7 +69,13 @@ impl Lab {
         Self::open(StoreConfig::Memory, |_| {}).await.unwrap()
     }
 
+    /// A store that outlives the lab: this file, or the database that stands for it.
     pub(crate) async fn at(path: &Path) -> Result<Self, OpenError> {
+        Self::open(store_at(path), |_| {}).await
+    }
+
+    /// This SQLite file, whatever the other tests run on.
+    pub(crate) async fn sqlite(path: &Path) -> Result<Self, OpenError> {
         Self::open(StoreConfig::Sqlite(path.to_owned()), |_| {}).await
     }
 
@@ -75,13 +88,16 @@ impl Lab {
         store: StoreConfig,
         set: impl FnOnce(&mut Config),
     ) -> Result<Self, OpenError> {
+        let own = if store == StoreConfig::Memory { Database::new() } else { None };
+        let place = own.map(|database| (tempfile::tempdir().unwrap(), database));
+        let store = place.as_ref().map_or(store, |(place, database)| on_server(database, place.path()));
         let clock = Arc::new(AtomicU64::new(now));
         let hands = clock.clone();
         let url = "http://localhost:8080".parse().unwrap();
         let mut config = Config::new(store, "localhost".parse().unwrap(), url);
         config.clock = Clock::from_fn(move || hands.load(Ordering::Relaxed));
         set(&mut config);
-        Ok(Self { coordinator: Coordinator::open(config).await?, clock })
+        Ok(Self { coordinator: Coordinator::open(config).await?, clock, _place: place })
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -206,6 +222,16 @@ impl Lab {
         relay.until(|accepted| matches!(accepted, Accepted::Snapshot { .. })).await;
         relay
     }
+}
+
+/// The store that stands for this file: the file itself, or a database on the server of the tests.
+pub(crate) fn store_at(path: &Path) -> StoreConfig {
+    let file = || StoreConfig::Sqlite(path.to_owned());
+    Database::of(path).map_or_else(file, |database| on_server(&database, path.parent().unwrap()))
+}
+
+pub(crate) fn on_server(database: &Database, data: &Path) -> StoreConfig {
+    StoreConfig::Postgres { url: database.url().parse().unwrap(), data: data.to_owned() }
 }
 
 pub(crate) struct House {

@@ -1,0 +1,28 @@
+//! How a database comes from one version to the next, on either engine.
+
+use super::StoreError;
+use super::sql::Writing;
+
+/// What brings a database one version further.
+pub(super) enum Step {
+    /// In SQLite's words, which are translated for PostgreSQL.
+    Sql(&'static str),
+    /// Rows that only the operations can write; at this time.
+    Rows(fn(&Writing<'_>, u64) -> Result<(), StoreError>),
+    /// What several coordinators share beside the rows that last; one alone keeps it in memory.
+    Postgres(&'static str),
+}
+
+/// Entries are never edited, only added.
+pub(super) const MIGRATIONS: &[Step] = &[
+    Step::Sql(include_str!("migrations/1.sql")),
+    // The first version gave a tenant no project of its own, and whoever had signed in could not share there.
+    Step::Rows(|writing, now| writing.add_missing_home_projects(now)),
+    Step::Sql(include_str!("migrations/sessions.sql")),
+    Step::Sql(include_str!("migrations/usage.sql")),
+    Step::Sql(include_str!("migrations/gates.sql")),
+    Step::Postgres(include_str!("migrations/shared.sql")),
+];
+
+/// The version that this release writes.
+pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
