@@ -5,8 +5,8 @@ use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status, tenant,
-    tunnels, usage,
+    audit, completions, coordinator, dashboard, eval, http, keys, login, mfa, projects, relay, share, status,
+    tenant, tunnels, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -61,6 +61,7 @@ pub(crate) enum Command {
     Audit(audit::Args),
     Usage(usage::Args),
     Tenant(tenant::Args),
+    Dashboard(dashboard::Args),
     Relay(relay::Args),
     Coordinator(coordinator::Args),
     Completions(completions::Args),

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod coordinator;
+pub(crate) mod dashboard;
 pub(crate) mod eval;
 pub(crate) mod http;
 pub(crate) mod keys;

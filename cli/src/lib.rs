@@ -42,8 +42,8 @@ use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    audit, completions, coordinator, eval, http, keys, login, mfa, projects, relay, share, status, tenant,
-    tunnels, usage,
+    audit, completions, coordinator, dashboard, eval, http, keys, login, mfa, projects, relay, share, status,
+    tenant, tunnels, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -87,6 +87,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Usage(args) => usage::run(args, context),
         Command::Tunnels(args) => tunnels::run(args, context),
         Command::Tenant(args) => tenant::run(args, context),
+        Command::Dashboard(args) => dashboard::run(args, context),
         Command::Relay(args) => relay::run(args, context),
         Command::Coordinator(args) => coordinator::run(args, context),
         Command::Completions(args) => {

@@ -21,8 +21,8 @@ pub use self::{
         TokenRow, Tokens,
     },
     relay::{
-        AuditEntry, AuditLog, AuditWitness, Bootstrap, JoinToken, RelayAddress, RelayJoin, RelayJoined,
-        RelayRow, Relays,
+        AuditEntry, AuditLog, AuditWitness, Bootstrap, Console, JoinToken, RelayAddress, RelayJoin,
+        RelayJoined, RelayRow, Relays,
     },
     tunnel::{
         Auth, AuthAnswer, EdgeAuth, EdgeAuthAnswer, NewTunnel, PlanName, SetAuth, SetEdgeAuth, SetPlan,

@@ -207,6 +207,7 @@ pub(crate) fn ask_for_owner(report: Report, url: &ServerUrl, setup_code: Option<
         // Some shells would read more into the pin.
         let quote = if url.pin().is_some() { "'" } else { "" };
         report.note(format_args!("  mytunnel login {quote}{url}{quote} --code {code}\n"));
+        report.note(format_args!("or in a browser:\n\n  {}/#/setup?code={code}\n", url.base()));
     }
 }
 

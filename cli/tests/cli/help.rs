@@ -40,6 +40,7 @@ fn every_command_has_help_of_its_own() {
         &["tunnels", "edge-auth"],
         &["tunnels", "close"],
         &["tenant", "plan"],
+        &["dashboard"],
         &["relay"],
         &["coordinator"],
         &["completions"],

@@ -9,7 +9,7 @@ use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, MintRequest, Reach, Refusal};
 use crate::http::ApiError;
 use crate::shared::Shared;
-use crate::store::{KeyFilter, KeyKind, Listed, NewProject, Project, Revoked, StoreError};
+use crate::store::{KeyFilter, KeyKind, Kin, Listed, NewProject, Project, Revoked, StoreError};
 use crate::{accounts, random};
 
 /// Keys in one answer.
@@ -21,6 +21,11 @@ const RECENT: u64 = 24 * 3600;
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 pub(crate) struct KeyQuery {
     pub(crate) project: Option<ProjectId>,
+    /// Those that no other key minted.
+    #[serde(default)]
+    pub(crate) roots: bool,
+    /// Those that this key minted, the newest first.
+    pub(crate) parent: Option<Nonce>,
     /// Also those that ended more than a day ago.
     #[serde(default)]
     pub(crate) all: bool,
@@ -77,11 +82,17 @@ impl Shared {
     /// Keys that the caller may see, a page at a time.
     pub(crate) async fn keys(&self, caller: &Caller, query: KeyQuery) -> Result<KeyPage, ApiError> {
         let reach = authority::reach_of_keys(caller)?;
+        let kin = match &query.parent {
+            Some(parent) => Kin::Children(self.parent(&reach, parent).await?),
+            None if query.roots => Kin::Roots,
+            None => Kin::Any,
+        };
         let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
         let filter = KeyFilter {
             tenant: reach.tenant,
             project: authority::narrowed(reach.project, query.project)?,
             family: reach.family,
+            kin,
             only: None,
             ended_after: if query.all { 0 } else { self.clock.now().saturating_sub(RECENT) },
             after: query.after.as_deref().map(cursor).transpose()?,
@@ -93,6 +104,15 @@ impl Shared {
         let last =
             rows.last().filter(|_| more).map(|row| format!("{}.{}", row.key.issued_at, row.key.serial));
         Ok(KeyPage { tokens: api::Tokens { keys: self.token_rows(&rows) }, next: last })
+    }
+
+    /// The key whose children the caller wants to see; those of another tenant, or of another key than the one that
+    /// may see only its own, are as if they were not there.
+    async fn parent(&self, reach: &Reach, parent: &Nonce) -> Result<Serial, ApiError> {
+        let key = self.store.key_by_nonce(parent.0.clone()).await?;
+        let key = key.filter(|key| key.tenant == reach.tenant);
+        let key = key.filter(|key| reach.family.is_none_or(|own| own == key.serial));
+        Ok(key.ok_or_else(|| Refusal::not_found("key"))?.serial)
     }
 
     /// One key that the caller may see.
@@ -109,6 +129,7 @@ impl Shared {
             tenant: reach.tenant,
             project: reach.project,
             family: reach.family,
+            kin: Kin::Any,
             only: Some(serial),
             ended_after: 0,
             after: None,

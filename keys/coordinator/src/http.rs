@@ -4,6 +4,7 @@ mod account;
 mod call;
 mod cookie;
 mod error;
+mod events;
 mod key;
 mod relay;
 mod system;
@@ -23,6 +24,7 @@ use axum::routing::{get, post, put};
 pub use self::call::ClientAddress;
 pub(crate) use self::error::ApiError;
 pub use self::relay::FeedAnswer;
+use crate::dashboard;
 use crate::shared::Shared;
 
 /// The path of a mint, which may be repeated.
@@ -43,7 +45,7 @@ impl Deref for App {
     }
 }
 
-/// Every route.
+/// Every route, and the pages.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/api/v1/auth/setup", post(account::set_up))
@@ -83,6 +85,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/relay/reports", post(relay::reports))
         .route("/api/v1/relay/usage", post(relay::usage))
         .route("/api/v1/bootstrap", get(system::bootstrap))
+        .route("/api/v1/console", get(system::console))
+        .route("/api/v1/events", get(events::follow))
         .route("/api/v1/openapi.json", get(system::description))
         .route("/healthz", get(system::alive))
         .route("/readyz", get(system::ready))
@@ -93,6 +97,7 @@ pub(crate) fn router(app: App) -> Router {
         })
         .layer(map_response(keep_private))
         .layer(from_fn_with_state(app.clone(), count))
+        .merge(dashboard::router())
         .with_state(app)
 }
 

@@ -5,7 +5,7 @@
 //! and a change of rights is acknowledged with the list of the relays that act by it.
 //!
 //! A program embeds it by [`Coordinator`]: [`Coordinator::open`], then [`Coordinator::handle`] for each HTTP
-//! request under `/api/v1`, [`Coordinator::enroll_relay`] and [`Coordinator::subscribe`] for a relay in the same
+//! request for the console, [`Coordinator::enroll_relay`] and [`Coordinator::subscribe`] for a relay in the same
 //! process, [`Coordinator::shutdown`] at the end.
 
 mod accounts;
@@ -13,9 +13,11 @@ mod audit;
 mod authority;
 mod config;
 mod coordinator;
+mod dashboard;
 mod data_dir;
 mod delegation;
 mod error;
+mod events;
 mod feed;
 mod gates;
 mod http;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
+use tokio::sync::watch;
 
 /// Tunnels believed of one relay.
 const MAX_PER_RELAY: usize = 200_000;
@@ -16,6 +17,8 @@ pub(crate) struct Live {
     relays: HashMap<PublicKey, HashMap<TunnelId, Holder>>,
     by_key: HashMap<Serial, u32>,
     by_tunnel: HashMap<TunnelId, u32>,
+    /// Counts what happened, for those who wait for the next change.
+    changes: watch::Sender<u64>,
 }
 
 /// Who serves a tunnel.
@@ -64,6 +67,11 @@ impl Live {
         self.by_tunnel.len()
     }
 
+    /// Tells when a tunnel comes up or goes.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// Is it up anywhere?
     pub(crate) fn is_up(&self, tunnel: &TunnelId) -> bool {
         self.by_tunnel.contains_key(tunnel)
@@ -74,6 +82,7 @@ impl Live {
             step(&mut self.by_key, key, change);
         }
         step(&mut self.by_tunnel, tunnel, change);
+        self.changes.send_modify(|count| *count += 1);
     }
 }
 

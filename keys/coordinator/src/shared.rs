@@ -16,6 +16,7 @@ use crate::accounts::{Attempts, Passwords, Vault};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::Refusal;
 use crate::config::{Clock, Endpoints, Limits};
+use crate::events::Streams;
 use crate::feed::{Ask, Followers};
 use crate::issuer::Issuer;
 use crate::metrics::{Metrics, Reading};
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     refusals: Mutex<[Sketch; 2]>,
     setup_code: Mutex<Option<Zeroizing<String>>>,
     pub(crate) metrics: Metrics,
+    pub(crate) streams: Streams,
 }
 
 /// Where the outside finds things.
@@ -88,6 +90,7 @@ impl Shared {
             refusals: Mutex::new([Sketch::new(REFUSALS), Sketch::new(ALL_REFUSALS)]),
             setup_code: Mutex::new(setup_code.map(Zeroizing::new)),
             metrics: Metrics::new(),
+            streams: Streams::default(),
         }
     }
 

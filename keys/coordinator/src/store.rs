@@ -45,7 +45,7 @@ pub(crate) use self::{
     connect::{exists, look},
     feed::FeedSigner,
     gates::GateChange,
-    keys::{KeyFilter, KeyKind, KeyRow, Listed},
+    keys::{KeyFilter, KeyKind, KeyRow, Kin, Listed},
     minting::NewDevice,
     postgres::exists_on,
     projects::{NewProject, Project},

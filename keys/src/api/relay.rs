@@ -4,7 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Cluster, ProjectId, PublicKey};
+use crate::{
+    id::{Cluster, ProjectId, PublicKey},
+    token::ServerUrl,
+    trust::RootFingerprint,
+};
 
 /// Answer of `GET /bootstrap`, which needs no credential. The reader checks `trust` against the root that its token
 /// names, or that it already knows.
@@ -21,6 +25,20 @@ pub struct Bootstrap {
     pub http: Option<String>,
     /// Where visitors reach tunnels with TLS.
     pub https: Option<String>,
+}
+
+/// Answer of `GET /console`, which needs no credential: what the coordinator's own pages put into a master key and into
+/// the commands that they show. Whoever holds a key has all of it from that key, and believes nobody else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Console {
+    /// The base domain.
+    pub cluster: Cluster,
+    /// Where people and keys reach the coordinator, as `mytunnel login` takes it.
+    pub url: ServerUrl,
+    /// Fingerprint of the root key.
+    pub root: RootFingerprint,
+    /// Nobody can sign in before the first owner is made with the setup code.
+    pub lacks_owner: bool,
 }
 
 /// Where nodes reach a relay.

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::{free_port, lab, listening, output};
 
 /// npm packages of these tests, installed once per build directory.
-async fn packages() -> Result<&'static Path> {
+pub(crate) async fn packages() -> Result<&'static Path> {
     static PACKAGES: OnceCell<PathBuf> = OnceCell::const_new();
     let install = || async {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");

@@ -6,6 +6,7 @@ mod book;
 mod browser;
 mod clock;
 mod curl;
+mod dashboard;
 mod git;
 mod openapi;
 

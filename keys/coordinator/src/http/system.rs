@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use mytunnel_keys::api::{AuditLog, AuditWitness, Bootstrap};
+use mytunnel_keys::api::{AuditLog, AuditWitness, Bootstrap, Console};
 use serde_json::{Value, json};
 
 use super::call::{Call, ClientAddress, Params};
@@ -42,6 +42,16 @@ pub(super) async fn verify_audit_by(
 
 pub(super) async fn bootstrap(State(app): State<App>) -> Result<Json<Bootstrap>, ApiError> {
     app.bootstrap().await.map(Json)
+}
+
+/// What the pages must know before anybody is signed in.
+pub(super) async fn console(State(app): State<App>) -> Result<Json<Console>, ApiError> {
+    Ok(Json(Console {
+        cluster: app.issuer.cluster().clone(),
+        url: app.public().url,
+        root: *app.issuer.trust().root(),
+        lacks_owner: app.store.lacks_owner().await?,
+    }))
 }
 
 /// The process runs.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use mytunnel_keys::id::{ProjectId, TenantId};
 
 use super::sql::{self, Reading, Writing, params};
-use super::{Store, StoreError};
+use super::{Store, StoreError, column};
 use crate::audit::{Chain, Entry, Row};
 use crate::delegation::Nonce;
 
@@ -79,6 +79,25 @@ impl Store {
     /// Rows that fit, the newest first.
     pub(crate) async fn audit(&self, filter: AuditFilter) -> Result<Vec<Row>, StoreError> {
         self.engine.read(move |reading| reading.audit_rows(&filter)).await
+    }
+
+    /// What was done in rows behind `first` up to `last`, of this tenant or of none.
+    pub(crate) async fn acts_between(
+        &self,
+        first: u64,
+        last: u64,
+        tenant: TenantId,
+    ) -> Result<Vec<String>, StoreError> {
+        self.engine
+            .read(move |reading| {
+                reading.all(
+                    "SELECT DISTINCT act FROM audit
+                     WHERE seq > $1 AND seq <= $2 AND (tenant = $3 OR tenant IS NULL)",
+                    params![first, last, tenant.as_str()],
+                    column::only,
+                )
+            })
+            .await
     }
 
     /// Follows the whole chain, compares its end with the head, and looks for heads that were seen elsewhere.

@@ -75,6 +75,17 @@ pub(crate) struct Listed {
     pub(crate) spent: u64,
 }
 
+/// Which credentials to list, by where they come from; and in which order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kin {
+    /// All of them, the oldest first.
+    Any,
+    /// Those that no other key minted, the oldest first.
+    Roots,
+    /// Those that this key minted, the newest first.
+    Children(Serial),
+}
+
 /// Which credentials to list.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyFilter {
@@ -82,6 +93,7 @@ pub(crate) struct KeyFilter {
     pub(crate) project: Option<ProjectId>,
     /// This key and its children only.
     pub(crate) family: Option<Serial>,
+    pub(crate) kin: Kin,
     /// This key only.
     pub(crate) only: Option<Serial>,
     /// Leave out what ended before this time.
@@ -179,27 +191,23 @@ impl Store {
 
 impl Reading<'_> {
     fn keys(&self, filter: &KeyFilter) -> Result<Vec<Listed>, StoreError> {
+        // All texts take the same parameters.
+        let (text, family, start) = match filter.kin {
+            Kin::Any => (ANY, filter.family, 0),
+            Kin::Roots => (ROOTS, filter.family, 0),
+            Kin::Children(parent) => (CHILDREN, Some(parent), i64::MAX as u64),
+        };
         let (after, after_serial) =
-            filter.after.map_or((0, [0; 16]), |(at, serial)| (at, *serial.as_bytes()));
+            filter.after.map_or((start, [0; 16]), |(at, serial)| (at, *serial.as_bytes()));
         self.all(
-            select_key!(
-                ", coalesce(s.spent, 0)",
-                "LEFT JOIN spend s ON s.serial = k.serial AND s.month = $1
-                 WHERE k.tenant = $2 AND k.kind <> 'relay' AND (k.issued_at, k.serial) > ($3, $4)
-                   AND ($5 IS NULL OR k.project = $5)
-                   AND ($6 IS NULL OR k.serial = $6 OR k.parent = $6)
-                   AND ($7 IS NULL OR k.serial = $7)
-                   AND coalesce(k.not_after, $8) >= $8
-                   AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $8) >= $8
-                 ORDER BY k.issued_at, k.serial LIMIT $9"
-            ),
+            text,
             params![
                 filter.month.number(),
                 filter.tenant.as_str(),
                 after,
                 after_serial,
                 filter.project.as_ref().map(ProjectId::as_str),
-                filter.family.as_ref().map(Serial::as_bytes),
+                family.as_ref().map(Serial::as_bytes),
                 filter.only.as_ref().map(Serial::as_bytes),
                 filter.ended_after,
                 filter.limit,
@@ -208,6 +216,42 @@ impl Reading<'_> {
         )
     }
 }
+
+const ANY: &str = select_key!(
+    ", coalesce(s.spent, 0)",
+    "LEFT JOIN spend s ON s.serial = k.serial AND s.month = $1
+     WHERE k.tenant = $2 AND k.kind <> 'relay' AND (k.issued_at, k.serial) > ($3, $4)
+       AND ($5 IS NULL OR k.project = $5)
+       AND ($6 IS NULL OR k.serial = $6 OR k.parent = $6)
+       AND ($7 IS NULL OR k.serial = $7)
+       AND coalesce(k.not_after, $8) >= $8
+       AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $8) >= $8
+     ORDER BY k.issued_at, k.serial LIMIT $9"
+);
+
+const ROOTS: &str = select_key!(
+    ", coalesce(s.spent, 0)",
+    "LEFT JOIN spend s ON s.serial = k.serial AND s.month = $1
+     WHERE k.parent IS NULL AND k.tenant = $2 AND k.kind <> 'relay' AND (k.issued_at, k.serial) > ($3, $4)
+       AND ($5 IS NULL OR k.project = $5)
+       AND ($6 IS NULL OR k.serial = $6)
+       AND ($7 IS NULL OR k.serial = $7)
+       AND coalesce(k.not_after, $8) >= $8
+       AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $8) >= $8
+     ORDER BY k.issued_at, k.serial LIMIT $9"
+);
+
+const CHILDREN: &str = select_key!(
+    ", coalesce(s.spent, 0)",
+    "LEFT JOIN spend s ON s.serial = k.serial AND s.month = $1
+     WHERE k.tenant = $2 AND (k.issued_at, k.serial) < ($3, $4)
+       AND ($5 IS NULL OR k.project = $5)
+       AND k.parent = $6
+       AND ($7 IS NULL OR k.serial = $7)
+       AND coalesce(k.not_after, $8) >= $8
+       AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $8) >= $8
+     ORDER BY k.issued_at DESC, k.serial DESC LIMIT $9"
+);
 
 fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let kind: String = row.get(1)?;

@@ -20,7 +20,7 @@ async fn every_failure_has_the_same_form() {
     };
     let long = format!("{{\"name\":\"{}\"}}", "x".repeat(70_000));
     let cases = [
-        ("GET", "/", "", StatusCode::NOT_FOUND, Code::NotFound),
+        ("GET", "/nothing", "", StatusCode::NOT_FOUND, Code::NotFound),
         ("GET", "/api/v1/nothing", "", StatusCode::NOT_FOUND, Code::NotFound),
         ("GET", "/api/v1/tokens/zz", "", StatusCode::NOT_FOUND, Code::NotFound),
         ("DELETE", "/api/v1/projects/nonsense", "", StatusCode::NOT_FOUND, Code::NotFound),

@@ -1,0 +1,189 @@
+// The doors: sign-in with its second factor, the first owner, an invitation, a forgotten password.
+
+import { optional, send } from './api.js';
+import { h, replace } from './dom.js';
+import { button, command, failure, field, working } from './ui.js';
+
+/** A form outside any dialog. What `work` returns takes its place. */
+function form(fields, action, work, more = []) {
+  const trouble = h('div', { role: 'alert' });
+  const submit = button(action, { kind: 'primary wide', type: 'submit' });
+  const element = h('form', {
+    onsubmit: async (event) => {
+      event.preventDefault();
+      if (submit.ariaDisabled) return;
+      trouble.replaceChildren();
+      try {
+        const next = await working(submit, () => work(Object.fromEntries(new FormData(element))));
+        if (next) {
+          replace(element.parentElement, next);
+        }
+      } catch (error) {
+        trouble.replaceChildren(failure(error));
+        element.querySelector('[data-again]')?.select();
+      }
+    },
+  }, fields, trouble, submit, more);
+  return element;
+}
+
+const email = (value) => field('E-mail', { name: 'email', type: 'email', autocomplete: 'username', required: true, value, autofocus: true });
+const password = (label, kind, help) => field(label, {
+  name: 'password', type: 'password', autocomplete: kind, required: true, minlength: kind === 'new-password' ? 8 : undefined,
+}, { help });
+const NEW = 'At least 8 characters. Several words that nobody would guess are better than one with odd signs.';
+const code = (label, value, help) => field(label, { name: 'code', required: true, value, autocapitalize: 'off', spellcheck: 'false', 'data-again': '' }, { help });
+
+const link = (name, text) => h('a', { href: `#/${name}` }, text);
+
+/** What follows an answer to a sign-in: in, or the second factor. */
+async function enter(context, answer, address) {
+  if (answer.mfa_required) {
+    const next = secondFactor(context, answer.challenge_token, address);
+    queueMicrotask(() => next.querySelector('input')?.focus());
+    return next;
+  }
+  await context.signedIn(answer.access_token, address);
+  return null;
+}
+
+function secondFactor(context, challenge, address) {
+  const ask = (recovery) => form(
+    [
+      h('p', null, recovery
+        ? 'Type one of your recovery codes. Each of them works once.'
+        : 'Type the six digits that your authenticator app shows for this server.'),
+      recovery
+        ? code('Recovery code', '', 'It looks like abcd-1234.')
+        : field('Code', { name: 'code', required: true, inputmode: 'numeric', autocomplete: 'one-time-code', maxlength: 9, 'data-again': '' }),
+    ],
+    'Go on',
+    async (values) => {
+      const typed = values.code.trim();
+      const given = recovery ? typed : typed.replace(/\s/g, '');
+      const answer = await send('POST', '/auth/login/mfa', { body: { challenge_token: challenge, code: given } });
+      return enter(context, answer, address);
+    },
+    h('div', { class: 'links' },
+      button(recovery ? 'Use the authenticator app' : 'Use a recovery code', { kind: 'link', onclick: () => turn(!recovery) }),
+      button('Start again', { kind: 'link', onclick: () => context.go('login') })),
+  );
+  const place = h('div', { class: 'stack' });
+  const turn = (recovery) => {
+    place.replaceChildren(ask(recovery));
+    place.querySelector('input').focus();
+  };
+  place.append(ask(false));
+  return place;
+}
+
+/** Buttons of the configured sign-ins, as soon as they are known. */
+function providers() {
+  const place = h('div', { class: 'providers' });
+  optional(send('GET', '/auth/providers')).then((answer) => {
+    const list = answer?.providers ?? [];
+    if (list.length === 0) return;
+    place.append(h('p', { class: 'or' }, 'or'), ...list.map(({ id, name }) =>
+      h('a', { class: 'button plain wide', href: `/api/v1/auth/oauth/${encodeURIComponent(id)}/start` }, `Sign in with ${name}`)));
+  }).catch(() => {});
+  return place;
+}
+
+const login = {
+  title: 'Sign in',
+  view(context) {
+    const { challenge_token: challenge, error, message } = context.params;
+    if (challenge) return secondFactor(context, challenge, '');
+    const place = h('div', { class: 'stack' });
+    place.append(
+      (error || message) && h('div', { class: 'notice bad', role: 'alert' },
+        h('p', { class: 'strong' }, 'That sign-in did not work.'),
+        h('p', null, message || `The server said: ${error}. Try again, or sign in with your password.`)) || '',
+      form([email(), password('Password', 'current-password')], 'Sign in', async (values) => {
+        const answer = await send('POST', '/auth/login', { body: { email: values.email, password: values.password } });
+        return enter(context, answer, values.email);
+      }),
+      providers(),
+      h('div', { class: 'links' }, link('forgot', 'Forgotten password'), link('invitation', 'I have an invitation')),
+      unsafe() || '',
+    );
+    return place;
+  },
+};
+
+/** A warning where what is typed can be read on its way. */
+function unsafe() {
+  if (isSecureContext) return null;
+  return h('div', { class: 'notice warn' },
+    h('p', { class: 'strong' }, 'This connection is not encrypted.'),
+    h('p', null, 'Your password can be read on its way. Open this page by its https:// address, which the server prints when it starts.'));
+}
+
+const setup = {
+  title: 'Become the owner',
+  view(context) {
+    return h('div', { class: 'stack' },
+      h('p', null, `Nobody has signed in to ${context.server?.cluster ?? 'this server'} yet. Whoever has its setup code becomes the owner.`),
+      form([
+        code('Setup code', context.params.code ?? '', 'The server prints it at each start, as XXXX-XXXX-XXXX-XXXX; only the last one works.'),
+        email(), password('New password', 'new-password', NEW),
+      ], 'Become the owner', async (values) => enter(context, await send('POST', '/auth/setup', { body: values }), values.email)),
+      !context.server?.lacks_owner && h('div', { class: 'links' }, link('login', 'There is an owner: sign in')));
+  },
+};
+
+const invitation = {
+  title: 'Accept an invitation',
+  always: true,
+  view(context) {
+    return h('div', { class: 'stack' },
+      h('p', null, 'An invitation makes an account for the address that it was made for.'),
+      form([
+        code('Invitation code', context.params.code ?? '', 'It is in the link or the message that you got.'),
+        password('New password', 'new-password', NEW),
+      ], 'Make my account', async (values) => enter(context, await send('POST', '/auth/invitations/accept', { body: values }), '')),
+      h('div', { class: 'links' }, link('login', 'I have an account')));
+  },
+};
+
+const forgot = {
+  title: 'Forgotten password',
+  view(context) {
+    const done = () => h('div', { class: 'stack', role: 'status' },
+      h('p', null, 'If there is an account of that address, a message is on its way; it works for a short time only.'),
+      h('p', null, 'Nothing came? Then this server sends no mail. Whoever runs it makes a link for you.'),
+      h('div', { class: 'links' }, link('login', 'Back to the sign-in')));
+    const place = h('div', { class: 'stack' },
+      form([email()], 'Send a link', async (values) => {
+        const answer = await optional(send('POST', '/auth/password/forgot', { body: values }).then(() => true));
+        return answer ? done() : noReset();
+      }),
+      h('div', { class: 'links' }, link('login', 'Back to the sign-in')));
+    return place;
+  },
+};
+
+const noReset = () => h('div', { class: 'notice' },
+  h('p', { class: 'strong' }, 'This coordinator cannot reset passwords yet.'),
+  h('p', null, 'Update mytunnel on the server. Machines that are signed in go on working.'));
+
+const reset = {
+  title: 'Choose a new password',
+  always: true,
+  view(context) {
+    return h('div', { class: 'stack' },
+      form([
+        context.params.token
+          ? h('input', { type: 'hidden', name: 'token', value: context.params.token })
+          : field('Reset code', { name: 'token', required: true, autofocus: true }),
+        password('New password', 'new-password', NEW),
+      ], 'Set the password', async (values) => {
+        await send('POST', '/auth/password/reset', { body: values });
+        return h('div', { class: 'stack', role: 'status' },
+          h('p', null, 'Your password is changed, and every session has ended.'), h('div', { class: 'links' }, link('login', 'Sign in')));
+      }),
+      command('mytunnel login URL', 'Machines that you signed in stay signed in. To sign in another:'));
+  },
+};
+
+export const doors = { login, setup, invitation, forgot, reset };

@@ -1,0 +1,91 @@
+// A browser that notices whatever a page should not do.
+
+import { createHmac } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+
+const PASSWORD = 'correct horse battery staple';
+const shots = process.env.MYTUNNEL_TEST_SCREENSHOTS;
+
+/** Opens a browser, runs `work` with a page, and fails if the page logged an error or broke its policy. */
+export async function house(work, { width = 1200, height = 800, dark = false } = {}) {
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  });
+  const faults = [];
+  try {
+    const context = await browser.newContext({
+      viewport: { width, height }, colorScheme: dark ? 'dark' : 'light', reducedMotion: 'reduce',
+      permissions: ['clipboard-read', 'clipboard-write'], acceptDownloads: true,
+    });
+    const page = await context.newPage();
+    page.setDefaultTimeout(20_000);
+    page.on('pageerror', (error) => faults.push(`error: ${error.message}`));
+    page.on('dialog', (dialog) => {
+      faults.push(`a dialog of the browser: ${dialog.message()}`);
+      dialog.dismiss();
+    });
+    page.on('console', (message) => {
+      // The browser logs each answer that is a failure; which of them may be, the tests say.
+      const expected = /Failed to load resource.*(401|404|403|402|429)/.test(message.text());
+      if (message.type() === 'error' && !expected) faults.push(`console: ${message.text()}`);
+    });
+    await page.addInitScript(() => document.addEventListener('securitypolicyviolation',
+      (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`)));
+    await work(page, context);
+  } finally {
+    await browser.close();
+  }
+  if (faults.length > 0) throw new Error(faults.join('\n'));
+}
+
+/** One line of JSON for the test that runs this. */
+export function tell(event, more = {}) {
+  console.log(JSON.stringify({ event, ...more }));
+}
+
+export function check(fact, what) {
+  if (!fact) throw new Error(what);
+}
+
+export async function becomeOwner(page, url, code) {
+  await page.goto(`${url}/#/setup?code=${code}`);
+  await page.getByLabel('E-mail').fill('owner@example.com');
+  await page.getByLabel('New password').fill(PASSWORD);
+  await page.getByRole('button', { name: 'Become the owner' }).click();
+  await page.getByRole('heading', { name: 'Overview', level: 1 }).waitFor();
+}
+
+export async function signIn(page, url) {
+  await page.goto(url);
+  await page.getByLabel('E-mail').fill('owner@example.com');
+  await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+  await page.getByRole('button', { name: 'Sign in', exact: true }).click();
+}
+
+/** Goes to a page by its address and waits until it shows what it read. */
+export async function visit(page, name) {
+  await page.evaluate((hash) => {
+    location.hash = hash;
+  }, `#/${name}`);
+  await page.waitForFunction((hash) => location.hash === hash && document.querySelector('.page[data-ready], .page .notice'), `#/${name}`);
+}
+
+export async function shot(page, name) {
+  if (!shots) return;
+  mkdirSync(shots, { recursive: true });
+  await page.screenshot({ path: `${shots}/${name}.png`, fullPage: true });
+}
+
+/** The six digits of RFC 6238 for a secret in base32. */
+export function totp(secret, at = Date.now()) {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+  const bits = [...secret.replace(/[\s=]/g, '')].map((letter) => alphabet.indexOf(letter).toString(2).padStart(5, '0')).join('');
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
+  const step = Buffer.alloc(8);
+  step.writeBigUInt64BE(BigInt(Math.floor(at / 30_000)));
+  const digest = createHmac('sha1', key).update(step).digest();
+  const offset = digest[19] & 15;
+  return String((digest.readUInt32BE(offset) & 0x7fffffff) % 1_000_000).padStart(6, '0');
+}
