@@ -1,0 +1,302 @@
+//! Asks providers, and remembers what they said of themselves.
+
+use data_encoding::BASE64;
+use tokio::sync::Mutex;
+use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
+
+use crate::claims::{Claims, Identity, Person};
+use crate::discovery::{self, Metadata};
+use crate::error::{SignInError, TokenError};
+use crate::flow::{Callback, Flow};
+use crate::github;
+use crate::http::{Http, Tokens};
+use crate::keys::Keys;
+use crate::provider::{Dialect, Provider, SettingsError};
+
+/// What an issuer said of itself, and its keys, are asked for again after so many seconds.
+const KEPT: u64 = 3600;
+/// A token by an unknown key makes us ask for the keys again, but not within so many seconds of the last time: whoever
+/// sends such tokens would make us knock at the issuer's door.
+const ASK_AGAIN: u64 = 30;
+
+/// Everybody who vouches for people here.
+#[derive(Debug)]
+pub struct Client {
+    http: Http,
+    providers: Vec<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    provider: Provider,
+    // Held while the issuer is asked, so that it is asked once.
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    metadata: Option<Dated<Metadata>>,
+    keys: Option<Dated<Keys>>,
+}
+
+#[derive(Debug, Clone)]
+struct Dated<T> {
+    of: u64,
+    it: T,
+}
+
+impl<T: Clone> Dated<T> {
+    fn within(known: Option<&Self>, now: u64, seconds: u64) -> Option<T> {
+        // One of the future is of a clock that was set back.
+        let known = known.filter(|known| known.of <= now && now < known.of + seconds);
+        known.map(|known| known.it.clone())
+    }
+}
+
+impl Client {
+    /// Makes it for these providers.
+    ///
+    /// # Errors
+    /// When two have one id.
+    pub fn new(providers: Vec<Provider>) -> Result<Self, SettingsError> {
+        for (at, provider) in providers.iter().enumerate() {
+            if providers[..at].iter().any(|earlier| earlier.id == provider.id) {
+                return Err(SettingsError::Twice(provider.id.clone()));
+            }
+        }
+        let known = |provider| Known { provider, memory: Mutex::default() };
+        Ok(Self { http: Http::new(), providers: providers.into_iter().map(known).collect() })
+    }
+
+    /// The providers, in the order in which they were configured.
+    pub fn providers(&self) -> impl Iterator<Item = &Provider> {
+        self.providers.iter().map(|known| &known.provider)
+    }
+
+    /// The provider of that id.
+    pub fn provider(&self, id: &str) -> Option<&Provider> {
+        self.providers().find(|provider| provider.id == id)
+    }
+
+    /// The address that begins a sign-in in the browser.
+    ///
+    /// # Errors
+    /// When there is no such provider, or its issuer cannot be asked.
+    pub async fn address(
+        &self,
+        id: &str,
+        flow: &Flow,
+        redirect_uri: &str,
+        now: u64,
+    ) -> Result<String, SignInError> {
+        let known = self.known(id)?;
+        let endpoint = match known.provider.dialect {
+            Dialect::GitHub => github::Endpoints::of(&known.provider.issuer)?.authorization,
+            Dialect::OpenId { .. } => self.metadata(known, now).await?.authorization,
+        };
+        Ok(flow.address(&known.provider, &endpoint, redirect_uri).into())
+    }
+
+    /// Exchanges what the browser brought back for the identity of whoever sits before it. The caller has checked that
+    /// the browser is the one that the flow was begun in, and that `state` is the flow's.
+    ///
+    /// # Errors
+    /// See [`SignInError`].
+    pub async fn identify(
+        &self,
+        id: &str,
+        flow: &Flow,
+        callback: &Callback,
+        redirect_uri: &str,
+        now: u64,
+    ) -> Result<Identity, SignInError> {
+        let known = self.known(id)?;
+        match known.provider.dialect {
+            Dialect::GitHub => self.by_github(&known.provider, flow, callback, redirect_uri).await,
+            Dialect::OpenId { .. } => self.by_open_id(known, flow, callback, redirect_uri, now).await,
+        }
+    }
+
+    async fn by_open_id(
+        &self,
+        known: &Known,
+        flow: &Flow,
+        callback: &Callback,
+        redirect_uri: &str,
+        now: u64,
+    ) -> Result<Identity, SignInError> {
+        let provider = &known.provider;
+        let metadata = self.metadata(known, now).await?;
+        let code = callback.code_from(&provider.issuer, metadata.names_itself)?;
+        let tokens = self
+            .exchange(provider, &metadata.token, metadata.secret_in_body, flow, code, redirect_uri)
+            .await?;
+        let token =
+            tokens.id_token.ok_or_else(|| SignInError::answer("answer to the code", "it has no ID token"))?;
+        let claims = self.verify(known, &metadata, &token, now).await?;
+        claims.check(provider, &flow.nonce, now)?;
+        if claims.person.email.is_some() {
+            return claims.identity(provider, &claims.person);
+        }
+        // Some issuers tell the address only when asked.
+        let person = match (&metadata.userinfo, &tokens.access_token) {
+            (Some(url), Some(token)) => self.person(url, token, claims.subject()).await?,
+            _ => Person::default(),
+        };
+        claims.identity(provider, &person)
+    }
+
+    async fn by_github(
+        &self,
+        provider: &Provider,
+        flow: &Flow,
+        callback: &Callback,
+        redirect_uri: &str,
+    ) -> Result<Identity, SignInError> {
+        let endpoints = github::Endpoints::of(&provider.issuer)?;
+        let code = callback.code_from(&provider.issuer, false)?;
+        let tokens = self.exchange(provider, &endpoints.token, true, flow, code, redirect_uri).await?;
+        let token = tokens
+            .access_token
+            .ok_or_else(|| SignInError::answer("answer to the code", "it has no access token"))?;
+        let user = self.http.get("user", &endpoints.user, Some(&token)).await?;
+        let subject = github::subject(&user.body)?;
+        let emails = self.http.get("addresses", &endpoints.emails, Some(&token)).await?;
+        github::person(&emails.body)?.identity(provider, subject)
+    }
+
+    async fn exchange(
+        &self,
+        provider: &Provider,
+        endpoint: &Url,
+        secret_in_body: bool,
+        flow: &Flow,
+        code: &str,
+        redirect_uri: &str,
+    ) -> Result<Tokens, SignInError> {
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect_uri),
+            ("code_verifier", flow.verifier.as_str()),
+        ];
+        let authorization = if secret_in_body {
+            form.extend([
+                ("client_id", provider.client_id.as_str()),
+                ("client_secret", provider.client_secret.as_str()),
+            ]);
+            None
+        } else {
+            Some(basic(provider))
+        };
+        let answer = self.http.post("answer to the code", endpoint, authorization, &form).await?;
+        Tokens::read(&answer)
+    }
+
+    /// What the userinfo endpoint says of that very subject.
+    async fn person(&self, url: &Url, token: &str, subject: &str) -> Result<Person, SignInError> {
+        #[derive(serde::Deserialize)]
+        struct Info {
+            sub: String,
+            #[serde(flatten)]
+            person: Person,
+        }
+        const WHAT: &str = "description of the person";
+        let answer = self.http.get(WHAT, url, Some(token)).await?;
+        let info: Info = serde_json::from_slice(&answer.body)
+            .map_err(|error| SignInError::answer(WHAT, error.to_string()))?;
+        match info.sub == subject {
+            true => Ok(info.person),
+            false => Err(SignInError::answer(WHAT, "it is about somebody else")),
+        }
+    }
+
+    async fn verify(
+        &self,
+        known: &Known,
+        metadata: &Metadata,
+        token: &str,
+        now: u64,
+    ) -> Result<Claims, SignInError> {
+        match self.keys(known, metadata, now, KEPT).await?.verify(token) {
+            // The issuer may have changed its keys since.
+            Err(TokenError::UnknownKey) => {
+                Ok(self.keys(known, metadata, now, ASK_AGAIN).await?.verify(token)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    async fn metadata(&self, known: &Known, now: u64) -> Result<Metadata, SignInError> {
+        let mut memory = known.memory.lock().await;
+        if let Some(metadata) = Dated::within(memory.metadata.as_ref(), now, KEPT) {
+            return Ok(metadata);
+        }
+        let issuer = &known.provider.issuer;
+        let url = Url::parse(&discovery::address(issuer))
+            .map_err(|error| SignInError::answer("address", error.to_string()))?;
+        let answer = self.http.get("description of itself", &url, None).await?;
+        let it = Metadata::read(&answer.body, issuer)?;
+        memory.metadata = Some(Dated { of: now, it: it.clone() });
+        Ok(it)
+    }
+
+    async fn keys(
+        &self,
+        known: &Known,
+        metadata: &Metadata,
+        now: u64,
+        kept: u64,
+    ) -> Result<Keys, SignInError> {
+        let mut memory = known.memory.lock().await;
+        if let Some(keys) = Dated::within(memory.keys.as_ref(), now, kept) {
+            return Ok(keys);
+        }
+        let answer = self.http.get("key set", &metadata.keys, None).await?;
+        let it = Keys::read(&answer.body)?;
+        memory.keys = Some(Dated { of: now, it: it.clone() });
+        Ok(it)
+    }
+
+    fn known(&self, id: &str) -> Result<&Known, SignInError> {
+        self.providers.iter().find(|known| known.provider.id == id).ok_or(SignInError::UnknownProvider)
+    }
+}
+
+/// The client's proof of itself in a header (RFC 6749, section 2.3.1).
+fn basic(provider: &Provider) -> Zeroizing<String> {
+    let coded =
+        |text: &str| Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>());
+    let pair = Zeroizing::new(format!("{}:{}", *coded(&provider.client_id), *coded(&provider.client_secret)));
+    Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::provider;
+
+    #[test]
+    fn what_was_learned_is_kept_for_a_while() {
+        let known = Dated { of: 100, it: 7 };
+        assert_eq!(Dated::within(Some(&known), 100, 30), Some(7));
+        assert_eq!(Dated::within(Some(&known), 129, 30), Some(7));
+        assert_eq!(Dated::within(Some(&known), 130, 30), None);
+        assert_eq!(Dated::within(Some(&known), 99, 30), None);
+    }
+
+    #[test]
+    fn no_two_providers_have_one_id() {
+        let twice = vec![provider("co", &[]), provider("google", &[]), provider("co", &[])];
+        assert_eq!(Client::new(twice).unwrap_err(), SettingsError::Twice("co".to_owned()));
+    }
+
+    #[test]
+    fn a_secret_with_a_colon_stays_one() {
+        let mut provider = provider("co", &[]);
+        provider.client_secret = Zeroizing::new("a:b c+%".to_owned());
+        let expected = format!("Basic {}", BASE64.encode(b"client:a%3Ab+c%2B%25"));
+        assert_eq!(*basic(&provider), expected);
+    }
+}

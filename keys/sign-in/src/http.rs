@@ -1,0 +1,149 @@
+//! Asking a provider: bounded in time, size and number, without redirects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use ureq::Agent;
+use ureq::http::{Request, StatusCode};
+use ureq::tls::{RootCerts, TlsConfig};
+use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
+
+use crate::error::{SignInError, word};
+
+/// For one question, from name to last byte.
+const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// Key sets are the largest answers; Google's has 4 kB.
+const MAX_ANSWER: u64 = 256 * 1024;
+/// Questions under way at a time, each on a thread of its own.
+const AT_A_TIME: usize = 8;
+/// Questions that wait for such a thread; who comes then is told to come again.
+const WAITING: usize = 64;
+
+/// What asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Http {
+    agent: Agent,
+    threads: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+}
+
+impl Http {
+    pub(crate) fn new() -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::WebPki)
+            .unversioned_rustls_crypto_provider(provider)
+            .build();
+        let agent = Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .timeout_connect(Some(CONNECT_PATIENCE))
+            .http_status_as_error(false)
+            // Codes and secrets go where the issuer's description says, and nowhere else.
+            .max_redirects(0)
+            .user_agent(concat!("mytunnel/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls)
+            .build();
+        Self {
+            agent: Agent::new_with_config(agent),
+            threads: Arc::new(Semaphore::new(AT_A_TIME)),
+            queue: Arc::new(Semaphore::new(AT_A_TIME + WAITING)),
+        }
+    }
+
+    /// Reads something that has to be there.
+    pub(crate) async fn get(
+        &self,
+        what: &'static str,
+        url: &Url,
+        bearer: Option<&str>,
+    ) -> Result<Answer, SignInError> {
+        let mut request = Request::get(url.as_str()).header("accept", "application/json");
+        if let Some(token) = bearer {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = self.ask(what, request, Zeroizing::default()).await?;
+        if answer.status != StatusCode::OK {
+            return Err(SignInError::answer(what, format!("status {}", answer.status.as_u16())));
+        }
+        Ok(answer)
+    }
+
+    /// Sends a form.
+    pub(crate) async fn post(
+        &self,
+        what: &'static str,
+        url: &Url,
+        authorization: Option<Zeroizing<String>>,
+        form: &[(&str, &str)],
+    ) -> Result<Answer, SignInError> {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let mut request = Request::post(url.as_str())
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded");
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization.as_str());
+        }
+        self.ask(what, request, Zeroizing::new(body.into_bytes())).await
+    }
+
+    async fn ask(
+        &self,
+        what: &'static str,
+        request: ureq::http::request::Builder,
+        body: Zeroizing<Vec<u8>>,
+    ) -> Result<Answer, SignInError> {
+        let unusable = |error: &dyn std::error::Error| SignInError::answer(what, error.to_string());
+        let request = request.body(body.to_vec()).map_err(|error| unusable(&error))?;
+        let _place = self.queue.try_acquire().map_err(|_| SignInError::Busy)?;
+        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| SignInError::Busy)?;
+        let agent = self.agent.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            // Held until the thread is done, also when nobody waits for it any more.
+            let _thread = thread;
+            let mut response = agent.run(request)?;
+            let body = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec()?;
+            Ok(Answer { status: response.status(), body: Zeroizing::new(body) })
+        });
+        let unreachable = |source: ureq::Error| SignInError::Unreachable { what, source: Box::new(source) };
+        asked.await.map_err(|error| unusable(&error))?.map_err(unreachable)
+    }
+}
+
+/// What a token endpoint gives for a code.
+pub(crate) struct Tokens {
+    pub(crate) access_token: Option<Zeroizing<String>>,
+    pub(crate) id_token: Option<Zeroizing<String>>,
+}
+
+impl Tokens {
+    /// Reads the answer of a token endpoint; GitHub tells errors with status 200.
+    pub(crate) fn read(answer: &Answer) -> Result<Self, SignInError> {
+        #[derive(Deserialize)]
+        struct Body {
+            access_token: Option<String>,
+            id_token: Option<String>,
+            error: Option<String>,
+        }
+        match serde_json::from_slice(&answer.body) {
+            Ok(Body { error: Some(error), .. }) => Err(SignInError::Refused { error: word(&error) }),
+            Ok(Body { access_token, id_token, .. }) if answer.status.is_success() => Ok(Self {
+                access_token: access_token.map(Zeroizing::new),
+                id_token: id_token.map(Zeroizing::new),
+            }),
+            Ok(_) | Err(_) => {
+                Err(SignInError::answer("answer to the code", format!("status {}", answer.status.as_u16())))
+            }
+        }
+    }
+}
