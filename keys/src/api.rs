@@ -6,6 +6,7 @@
 mod account;
 mod key;
 mod relay;
+mod sign_in;
 mod tunnel;
 mod usage;
 
@@ -24,6 +25,7 @@ pub use self::{
         AuditEntry, AuditLog, AuditWitness, Bootstrap, Console, JoinToken, RelayAddress, RelayJoin,
         RelayJoined, RelayRow, Relays,
     },
+    sign_in::{Identities, Identity, LinkAddress, NewIdentity, Provider, Providers, SignInCode},
     tunnel::{
         Auth, AuthAnswer, EdgeAuth, EdgeAuthAnswer, NewTunnel, PlanName, SetAuth, SetEdgeAuth, SetPlan,
         Tenant, Tunnel, TunnelClosed, TunnelRow, Tunnels,

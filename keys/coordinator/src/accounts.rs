@@ -9,6 +9,7 @@ mod limits;
 mod password;
 mod second_factor;
 mod sessions;
+mod sign_in;
 mod totp;
 mod vault;
 
@@ -24,6 +25,7 @@ pub(crate) use self::limits::Attempts;
 pub(crate) use self::password::{HashError, Passwords};
 use self::password::{MAX_PASSWORD, MIN_PASSWORD};
 pub(crate) use self::sessions::Renewed;
+pub(crate) use self::sign_in::{Begun, Ended, Failed, Page, Trouble};
 pub(crate) use self::totp::{TypedCode, matching_step};
 pub(crate) use self::vault::Vault;
 use crate::audit::{Act, Entry, Party};

@@ -5,6 +5,7 @@
 //! narrower; anybody may revoke the key that they hold.
 
 mod gates;
+mod identities;
 mod mint;
 mod people;
 mod rows;
@@ -19,6 +20,9 @@ use mytunnel_keys::usage::Standing;
 pub(crate) use self::gates::{
     CLOSING_LIFE, Plan, SetBy, check_gate_password, gate_user, may_ask_for_password, may_change_gates,
     may_change_password, sets_as, sign_in_gate,
+};
+pub(crate) use self::identities::{
+    CODE_LIFE, MAX_SIGN_INS, Newcomer, NoEntry, NoLink, SIGN_IN_LIFE, may_enter, may_link, may_unlink,
 };
 pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
 pub(crate) use self::people::{

@@ -29,6 +29,8 @@ pub struct Config {
     /// more than it holds refuse its feed otherwise, because going back could give revoked keys their rights
     /// again: revoke anew what was revoked since the backup. Needs `root.key`.
     pub new_era: bool,
+    /// Who else may vouch for people.
+    pub sign_in: Arc<mytunnel_sign_in::Client>,
     /// Time-outs and sizes.
     pub limits: Limits,
     /// What use costs from here on.
@@ -46,6 +48,7 @@ impl Config {
             public_url,
             endpoints: Endpoints::default(),
             new_era: false,
+            sign_in: Arc::default(),
             limits: Limits::default(),
             prices: Prices::default(),
             clock: Clock::system(),

@@ -132,6 +132,7 @@ impl Coordinator {
             feed,
             passwords: Passwords::new(),
             vault: Arc::new(vault),
+            sign_in: config.sign_in,
             clock: config.clock,
             limits: config.limits,
             prices,

@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod key;
 mod relay;
+mod sign_in;
 mod system;
 mod tunnel;
 
@@ -58,6 +59,12 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/auth/mfa/enroll/verify", post(account::enrol_verify))
         .route("/api/v1/auth/mfa/disable", post(account::disable_mfa))
         .route("/api/v1/auth/mfa/recovery-codes", post(account::recovery_codes))
+        .route("/api/v1/auth/providers", get(sign_in::providers))
+        .route("/api/v1/auth/oauth/{id}/start", get(sign_in::start))
+        .route("/api/v1/auth/oauth/{id}/callback", get(sign_in::callback))
+        .route("/api/v1/auth/oauth/code", post(sign_in::redeem))
+        .route("/api/v1/auth/identities", get(sign_in::identities).post(sign_in::link))
+        .route("/api/v1/auth/identities/{id}", axum::routing::delete(sign_in::unlink))
         .route("/api/v1/sessions", get(account::sessions))
         .route("/api/v1/sessions/{id}", axum::routing::delete(account::end_session))
         .route("/api/v1/devices", post(account::add_device))

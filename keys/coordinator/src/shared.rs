@@ -63,6 +63,8 @@ pub(crate) struct Parts {
     pub(crate) feed: mpsc::Sender<Ask>,
     pub(crate) passwords: Passwords,
     pub(crate) vault: Arc<Vault>,
+    /// Who else may vouch for people.
+    pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) prices: PriceList,

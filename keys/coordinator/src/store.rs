@@ -22,6 +22,7 @@ mod relays;
 mod revoke;
 mod second_factor;
 mod sessions;
+mod sign_in;
 mod sql;
 mod tenants;
 mod tunnels;
@@ -53,6 +54,7 @@ pub(crate) use self::{
     revoke::Revoked,
     second_factor::{CodeError, EnableError, NewFactor},
     sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
+    sign_in::{NewSignIn, OpenSignIn, Purpose},
     tunnels::{TunnelRow, Up},
     usage::{Totals, UsageFilter},
 };

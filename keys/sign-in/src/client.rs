@@ -54,6 +54,13 @@ impl<T: Clone> Dated<T> {
     }
 }
 
+impl Default for Client {
+    /// Nobody vouches.
+    fn default() -> Self {
+        Self { http: Http::new(), providers: Vec::new() }
+    }
+}
+
 impl Client {
     /// Makes it for these providers.
     ///

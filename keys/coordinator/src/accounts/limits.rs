@@ -13,12 +13,16 @@ const ACCOUNT: Limit = Limit { tries: 50, window: 900 };
 /// Tries from one address for any account.
 const ADDRESS: Limit = Limit { tries: 30, window: 900 };
 
+/// Sign-ins at a provider that one address may begin: each is a row until it ends.
+const START: Limit = Limit { tries: 60, window: 300 };
+
 /// The counters of all sign-ins.
 #[derive(Debug)]
 pub(crate) struct Attempts {
     by_pair: Sketch,
     by_account: Sketch,
     by_address: Sketch,
+    starts: Sketch,
 }
 
 impl Attempts {
@@ -27,6 +31,7 @@ impl Attempts {
             by_pair: Sketch::new(PAIR),
             by_account: Sketch::new(ACCOUNT),
             by_address: Sketch::new(ADDRESS),
+            starts: Sketch::new(START),
         }
     }
 
@@ -45,6 +50,11 @@ impl Attempts {
         self.by_account.add(&account, now, 1);
         self.by_address.add(&address, now, 1);
         Ok(())
+    }
+
+    /// Counts one more sign-in that begins at a provider.
+    pub(crate) fn admit_start(&mut self, address: Option<IpAddr>, now: u64) -> Result<(), RetryAfter> {
+        self.starts.admit(&network(address), now)
     }
 
     /// Takes the counted try back: the password was right.

@@ -31,7 +31,7 @@ pub(super) async fn log_in_mfa(
 }
 
 /// How the API tells what came of a proof of identity.
-fn entered(entered: Entered) -> Response {
+pub(super) fn entered(entered: Entered) -> Response {
     match entered {
         Entered::Session(session) => signed_in(session),
         Entered::Challenge(token) => {

@@ -1,5 +1,6 @@
 //! A request on its way to its handler: body read, caller proven, parameters parsed.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -99,6 +100,14 @@ impl<B: ReadBody> FromRequest<App> for Call<B> {
         let bytes = whole(body, app.limits.body).await?;
         let caller = authenticate(app, &parts, &bytes).await?;
         Ok(Self { caller, body: B::read(bytes)? })
+    }
+}
+
+impl FromRequestParts<App> for Visit {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        Ok(visit(parts))
     }
 }
 

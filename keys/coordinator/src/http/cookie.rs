@@ -22,7 +22,7 @@ impl FromRequestParts<App> for RefreshCookie {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let token = read(&parts.headers)?;
+        let token = read(&parts.headers, NAME)?;
         if token.is_some() && !is_own(&parts.headers, &app.public().url) {
             return Err(ApiError::refused(
                 Code::ScopeDenied,
@@ -46,18 +46,19 @@ pub(super) fn set(token: &str) -> HeaderValue {
 pub(super) const CLEAR: HeaderValue =
     HeaderValue::from_static("__Host-mtk_rt=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict");
 
-fn read(headers: &HeaderMap) -> Result<Option<Zeroizing<String>>, ApiError> {
+/// The one cookie of that very name.
+pub(super) fn read(headers: &HeaderMap, name: &str) -> Result<Option<Zeroizing<String>>, ApiError> {
     let mut found = headers.get_all(header::COOKIE).iter().flat_map(|line| {
         line.as_bytes().split(|byte| *byte == b';').filter_map(|pair| {
             let pair = pair.trim_ascii();
-            pair.strip_prefix(NAME.as_bytes())?.strip_prefix(b"=")
+            pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
         })
     });
     let Some(token) = found.next() else { return Ok(None) };
     if found.next().is_some() {
-        return Err(ApiError::bad_request(format!("more than one cookie {NAME}")));
+        return Err(ApiError::bad_request(format!("more than one cookie {name}")));
     }
-    let text = std::str::from_utf8(token).map_err(|_| ApiError::bad_request(format!("cookie {NAME}")))?;
+    let text = std::str::from_utf8(token).map_err(|_| ApiError::bad_request(format!("cookie {name}")))?;
     Ok(Some(Zeroizing::new(text.to_owned())))
 }
 
@@ -81,7 +82,7 @@ mod tests {
     fn cookie(lines: &[&[u8]]) -> Result<Option<String>, ()> {
         let lines = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok());
         let headers: HeaderMap = lines.map(|line| (header::COOKIE, line)).collect();
-        read(&headers).map(|token| token.map(|token| token.to_string())).map_err(drop)
+        read(&headers, NAME).map(|token| token.map(|token| token.to_string())).map_err(drop)
     }
 
     fn own(headers: &[(&'static str, &'static str)]) -> bool {

@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/gates.sql")),
     Step::Postgres(include_str!("migrations/shared.sql")),
     Step::Sql(include_str!("migrations/families.sql")),
+    Step::Sql(include_str!("migrations/sign_in.sql")),
 ];
 
 /// The version that this release writes.

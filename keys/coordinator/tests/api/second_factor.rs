@@ -18,8 +18,8 @@ const DISABLE: &str = "/api/v1/auth/mfa/disable";
 const RENEW: &str = "/api/v1/auth/mfa/recovery-codes";
 
 /// An account with a second factor.
-struct Enrolled {
-    secret: String,
+pub(crate) struct Enrolled {
+    pub(crate) secret: String,
     recovery: Vec<String>,
 }
 
@@ -27,13 +27,13 @@ async fn post(lab: &Lab, token: &str, path: &str, body: Value) -> Answer {
     lab.call(By::Bearer(token), "POST", path, body).await
 }
 
-fn code_at(secret: &str, time: u64) -> String {
+pub(crate) fn code_at(secret: &str, time: u64) -> String {
     let secret: [u8; 20] = BASE32_NOPAD.decode(secret.as_bytes()).unwrap().try_into().unwrap();
     let totp = Builder::new().with_secret(Secret::new_stack(secret)).build().unwrap();
     totp.generate(time).to_string()
 }
 
-async fn enrol(lab: &Lab, token: &str) -> Enrolled {
+pub(crate) async fn enrol(lab: &Lab, token: &str) -> Enrolled {
     let secret =
         post(lab, token, ENROL, Value::Null).await.ok()["secret_base32"].as_str().unwrap().to_owned();
     let proof = json!({"secret_base32": secret, "code": code_at(&secret, lab.now())});
@@ -52,7 +52,7 @@ async fn challenge(lab: &Lab) -> String {
     answer["challenge_token"].as_str().unwrap().to_owned()
 }
 
-async fn answer(lab: &Lab, challenge: &str, code: &str) -> Answer {
+pub(crate) async fn answer(lab: &Lab, challenge: &str, code: &str) -> Answer {
     let body = json!({"challenge_token": challenge, "code": code});
     lab.call(By::Nobody, "POST", "/api/v1/auth/login/mfa", body).await
 }
