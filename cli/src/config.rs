@@ -7,6 +7,7 @@ mod limits;
 #[cfg(test)]
 mod page;
 mod prices;
+mod sign_in;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use self::limits::{LimitsFile, RelayLife};
 pub(crate) use self::prices::{Cents, PricesFile};
+pub(crate) use self::sign_in::{CoordinatorFile, SignInFile, client as sign_in};
 
 /// No file of settings is larger; a larger one is not ours.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -31,7 +33,7 @@ pub(crate) struct PersonFile {
     pub(crate) project: Option<String>,
 }
 
-/// `relay.toml`: one key for each flag of `mytunnel relay`, the limits and the prices.
+/// `relay.toml`: one key for each flag of `mytunnel relay`, the limits, the prices and the sign-ins.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RelayFile {
@@ -49,6 +51,8 @@ pub(crate) struct RelayFile {
     pub(crate) limits: LimitsFile,
     #[serde(default)]
     pub(crate) prices: PricesFile,
+    #[serde(default)]
+    pub(crate) sign_in: Vec<SignInFile>,
 }
 
 /// A secret is never in a file of settings, only where it is: `{ env = "NAME" }` or `{ file = "PATH" }`.

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) limits: CoordinatorLimits,
     /// What use costs.
     pub(crate) prices: Prices,
+    /// Who else may vouch for people.
+    pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     pub(crate) relay: RelayPlan,
 }
 
@@ -73,6 +75,7 @@ impl Embedded {
         let mut config = CoordinatorConfig::new(store, plan.cluster.clone(), plan.url.clone());
         config.limits = plan.limits.clone();
         config.prices = plan.prices;
+        config.sign_in = Arc::clone(&plan.sign_in);
         let coordinator = Arc::new(Coordinator::open(config).await?);
         match start_relay(&coordinator, &plan).await {
             Ok(relay) => Ok(Self { coordinator, relay }),

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{PathBuf, absolute};
+use std::sync::Arc;
 
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
@@ -33,6 +34,8 @@ pub(crate) struct RelaySettings {
     pub(crate) authority: AuthoritySettings,
     pub(crate) limits: LimitsFile,
     pub(crate) prices: PricesFile,
+    /// Who else may vouch for people.
+    pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     /// Who is believed about visitors.
     pub(crate) proxies: TrustedProxies,
 }
@@ -76,6 +79,7 @@ impl RelaySettings {
             domain,
             limits: file.limits,
             prices: file.prices,
+            sign_in: config::sign_in(file.sign_in)?,
             proxies: proxies.into_iter().collect(),
         })
     }
@@ -150,7 +154,8 @@ fn join_token(
     .transpose()
 }
 
-fn referenced(reference: &SecretRef) -> Result<Zeroizing<String>, Failure> {
+/// The secret that a file of settings refers to.
+pub(crate) fn referenced(reference: &SecretRef) -> Result<Zeroizing<String>, Failure> {
     match reference {
         SecretRef::File(path) => secrets::from_file(path),
         SecretRef::Env(name) => match std::env::var(name) {

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::relay::{ask_for_owner, parse_addr};
-use crate::config::{Cents, PricesFile, RelayLife};
+use crate::config::{self, Cents, CoordinatorFile, PricesFile, RelayLife};
 use crate::context::Context;
 use crate::control::serve_status;
 use crate::embedded::cannot_listen;
@@ -78,6 +78,10 @@ pub(crate) struct Args {
     /// Price of a tunnel that is up for an hour [default: 1]
     #[arg(long, value_name = "CENTS")]
     price_hour: Option<Cents>,
+
+    /// Read [[sign_in]] from FILE: who else may vouch for people
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// Proxy in front, by address or network; its X-Forwarded-For is believed (may be repeated)
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
@@ -160,11 +164,21 @@ fn store(args: &Args, context: &Context) -> Result<StoreConfig, Failure> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let file = match &args.config {
+        Some(path) => config::load::<CoordinatorFile>(path)?,
+        None => CoordinatorFile::default(),
+    };
+    let sign_in = config::sign_in(file.sign_in)?;
     let given = args.public_url.as_deref().map(server::parse).transpose()?;
-    block_on(serve(args, given, context))
+    block_on(serve(args, given, sign_in, context))
 }
 
-async fn serve(args: &Args, given: Option<ServerUrl>, context: &Context) -> Result<(), Failure> {
+async fn serve(
+    args: &Args,
+    given: Option<ServerUrl>,
+    sign_in: Arc<mytunnel_sign_in::Client>,
+    context: &Context,
+) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
     let listener =
         TcpListener::bind(args.http).await.map_err(|error| cannot_listen(&args.http, Some(&error)))?;
@@ -179,6 +193,7 @@ async fn serve(args: &Args, given: Option<ServerUrl>, context: &Context) -> Resu
     }
     let (gib, million_requests, tunnel_hour) = (args.price_gib, args.price_requests, args.price_hour);
     config.prices = PricesFile { gib, million_requests, tunnel_hour }.prices();
+    config.sign_in = sign_in;
     let coordinator = Arc::new(Coordinator::open(config).await?);
     coordinator.set_endpoints(url.clone(), Endpoints::default());
 

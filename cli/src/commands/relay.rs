@@ -119,6 +119,7 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
         url: ready::console_url(&settings.console, settings.http.port())?,
         limits: settings.limits.coordinator(),
         prices: settings.prices.prices(),
+        sign_in: std::sync::Arc::clone(&settings.sign_in),
         relay: RelayPlan { console: Some(settings.console.clone()), ..plan(settings) },
     })
     .await?;

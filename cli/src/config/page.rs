@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use mytunnel_keys::usage::Prices;
 
-use super::{ConfigError, LimitsFile, PersonFile, PricesFile, RelayFile, parse, unknown_field};
+use super::{ConfigError, LimitsFile, PersonFile, PricesFile, RelayFile, SignInFile, parse, unknown_field};
 
 const PAGE: &str = include_str!("../../../docs/src/configuration.md");
 
@@ -42,6 +42,7 @@ fn the_book_has_every_key() {
     is_complete::<RelayFile>("`relay.toml`");
     is_complete::<LimitsFile>("`[limits]`");
     is_complete::<PricesFile>("`[prices]`");
+    is_complete::<SignInFile>("`[[sign_in]]`");
     is_complete::<PersonFile>("`mytunnel.toml`");
 }
 

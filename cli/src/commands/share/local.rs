@@ -27,6 +27,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
         url: "http://localhost".parse().expect("it is a URL"),
         limits: CoordinatorLimits::default(),
         prices: Prices::default(),
+        sign_in: std::sync::Arc::default(),
         relay: RelayPlan {
             http: PORTS.chain([0]).map(at).collect(),
             https: None,
