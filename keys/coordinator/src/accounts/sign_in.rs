@@ -206,9 +206,11 @@ impl Shared {
             ));
         }
         let purpose = Purpose::Link(person.session.clone());
-        self.begin_sign_in(asked.provider, purpose, visit).await.map_err(|trouble| match trouble {
-            Trouble::Busy => ApiError::TooMany(60),
-            other => ApiError::bad_request(other.sentence()),
+        self.begin_sign_in(asked.provider, purpose, visit).await.map_err(|trouble| {
+            if trouble == Trouble::Busy {
+                return ApiError::TooMany(60);
+            }
+            ApiError::bad_request(trouble.sentence())
         })
     }
 
@@ -364,6 +366,7 @@ impl Shared {
 }
 
 /// What to say of a provider's failure; the operator's log has it whole.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other failure is an answer of no use")]
 fn trouble(provider: &str, error: &SignInError) -> Trouble {
     let trouble = match error {
         SignInError::Declined => return Trouble::Declined,
