@@ -25,6 +25,8 @@ fn whole(house: &House) -> Vec<(&'static str, Value)> {
         ("/api/v1/auth/login", json!({"email": "a@b.example", "password": "long enough"})),
         ("/api/v1/auth/logout", Value::Null),
         ("/api/v1/auth/login/mfa", json!({"challenge_token": "AAAA", "code": "123456"})),
+        ("/api/v1/auth/oauth/code", json!({"code": "ABCD-EFGH-JKMN", "verifier": "AAAA"})),
+        ("/api/v1/auth/identities", json!({"provider": "google"})),
         ("/api/v1/auth/refresh", Value::Null),
         ("/api/v1/auth/mfa/enroll", Value::Null),
         ("/api/v1/auth/mfa/enroll/verify", json!({"secret_base32": "GEZDGNBVGY3TQOJQ", "code": "123456"})),
