@@ -57,10 +57,31 @@ pub(crate) struct RelayFile {
 
 /// A secret is never in a file of settings, only where it is: `{ env = "NAME" }` or `{ file = "PATH" }`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[serde(from = "WrittenRef")]
 pub(crate) enum SecretRef {
     Env(String),
     File(PathBuf),
+}
+
+/// The same as it is written. What was written instead is not repeated: it may be the secret.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "a secret is never in this file: write { file = \"PATH\" } or { env = \"NAME\" }"
+)]
+enum WrittenRef {
+    Env { env: String },
+    File { file: PathBuf },
+}
+
+impl From<WrittenRef> for SecretRef {
+    fn from(written: WrittenRef) -> Self {
+        match written {
+            WrittenRef::Env { env } => Self::Env(env),
+            WrittenRef::File { file } => Self::File(file),
+        }
+    }
 }
 
 /// Why a file of settings was not taken.
@@ -179,7 +200,9 @@ mod tests {
         assert!(error.to_string().starts_with("relay.toml:3: "), "{error}");
         let everybody = relay("trusted_proxies = ['0.0.0.0/0']").unwrap_err();
         assert!(everybody.to_string().contains("name the proxies"), "{everybody}");
-        assert!(relay("join = 'mtk_relay_x'").is_err(), "a secret in the file itself is refused");
+        let pasted = relay("join = 'mtk_relay_x'").unwrap_err().to_string();
+        assert!(pasted.contains("{ file =") && !pasted.contains("mtk_relay_x"), "{pasted}");
+        assert!(relay("join = { env = 'A', file = '/b' }").is_err());
     }
 
     #[test]
