@@ -394,4 +394,26 @@ mod tests {
         assert_eq!(code_hash("ABCD-0123-WXYZ"), code_hash(" abcd oi23 wxyz"));
         assert_ne!(code_hash("ABCD-0123-WXYZ"), code_hash("ABCD-0123-WXY0"));
     }
+
+    #[test]
+    fn the_page_of_sign_in_tells_every_trouble_in_the_same_words() {
+        let page = include_str!("../dashboard/sign-in.js");
+        for trouble in [
+            Trouble::Stale,
+            Trouble::Declined,
+            Trouble::Unreachable,
+            Trouble::Answer,
+            Trouble::Domain,
+            Trouble::Unverified,
+            Trouble::LinkFirst,
+            Trouble::NoAccount,
+            Trouble::Taken,
+            Trouble::Full,
+            Trouble::Busy,
+            Trouble::Internal,
+        ] {
+            let line = format!("['{}', '{}']", trouble.name(), trouble.sentence().replace('\'', "\\'"));
+            assert!(page.contains(&line), "{line}");
+        }
+    }
 }

@@ -89,16 +89,32 @@ function providers() {
   return place;
 }
 
+/** What came of a sign-in at a provider, by the word in the address: whoever makes an address chooses no words here. */
+const TROUBLES = new Map([
+  ['stale', 'This sign-in has ended, or was begun in another browser. Begin it again.'],
+  ['declined', 'The provider says that you did not agree. Begin again, or sign in another way.'],
+  ['unreachable', 'The provider does not answer. Try again in a minute, or sign in another way.'],
+  ['answer', 'The provider\'s answer cannot be used. Try again; the server\'s log tells its operator why.'],
+  ['domain', 'Accounts of this domain may not sign in here. Use your account of the company.'],
+  ['unverified', 'The provider does not vouch for your e-mail address. Verify it there, or sign in another way.'],
+  ['link_first', 'There is an account with your address. Sign in with its password, then connect this provider on the security page.'],
+  ['no_account', 'Nobody has an account here with your address. Ask an owner to invite you.'],
+  ['taken', 'This identity is connected to another account here.'],
+  ['full', 'This account has too many identities. Disconnect one first.'],
+  ['busy', 'Too many people are signing in. Try again in a minute.'],
+  ['internal', 'The server failed; its log has the cause. Try again in a minute.'],
+]);
+
 const login = {
   title: 'Sign in',
   view(context) {
-    const { challenge_token: challenge, error, message } = context.params;
+    const { challenge_token: challenge, error } = context.params;
     if (challenge) return secondFactor(context, challenge, '');
     const place = h('div', { class: 'stack' });
     place.append(
-      (error || message) && h('div', { class: 'notice bad', role: 'alert' },
+      error && h('div', { class: 'notice bad', role: 'alert' },
         h('p', { class: 'strong' }, 'That sign-in did not work.'),
-        h('p', null, message || `The server said: ${error}. Try again, or sign in with your password.`)) || '',
+        h('p', null, TROUBLES.get(error) ?? 'Try again, or sign in with your password.')) || '',
       form([email(), password('Password', 'current-password')], 'Sign in', async (values) => {
         const answer = await send('POST', '/auth/login', { body: { email: values.email, password: values.password } });
         return enter(context, answer, values.email);
