@@ -50,13 +50,43 @@ async fn a_person_makes_a_project_sees_its_tunnel_and_revokes_it() -> Result<()>
     let text = revoked["text"].as_str().context("text")?;
     ensure!(text.contains("Revoked 1 key and 1 child key."), "{text}");
     ensure!(text.contains("1 of 1 relay confirmed within"), "{text}");
-    let closed = loop {
+    let closed = ended(&mut node).await?;
+    ensure!(closed.contains("KEY_REVOKED"), "{closed}");
+    browser.event("done").await?;
+    Ok(())
+}
+
+/// The next word of a node that it ended, and why.
+async fn ended(node: &mut Running) -> Result<String> {
+    loop {
         let line = node.line().await?;
         if line.contains("\"closed\"") || line.contains("\"error\"") {
-            break line;
+            return Ok(line);
         }
-    };
-    ensure!(closed.contains("KEY_REVOKED"), "{closed}");
+    }
+}
+
+#[tokio::test]
+async fn gates_a_close_and_the_plan_hold_for_the_next_visitor() -> Result<()> {
+    let (mut lab, code) = ownerless().await?;
+    let server = lab.server();
+    lab.own(&server, &code).await?;
+    let folder = lab.path("site");
+    std::fs::create_dir(&folder)?;
+    let (mut node, ready) = lab.node(folder.to_str().context("a path in UTF-8")?, "preview").await?;
+    let mut browser = drive("gates.mjs", &[&server, ready["url"].as_str().context("url")?]).await?;
+    browser.event("gated").await?;
+    lab.run(&["tenant", "plan", "free"]).await?.success()?;
+    browser.event("done").await?;
+    let closed = ended(&mut node).await?;
+    ensure!(closed.contains("closed by its owner"), "{closed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_second_factor_is_proven_and_then_asked_for() -> Result<()> {
+    let (lab, code) = ownerless().await?;
+    let mut browser = drive("mfa.mjs", &[&lab.server(), &code]).await?;
     browser.event("done").await?;
     Ok(())
 }

@@ -35,7 +35,8 @@ export function span(seconds) {
 function relation(kind, at) {
   const away = at - now();
   if (kind === 'until') return away > 0 ? `${span(away)} left` : 'ended';
-  if (away > 0) return `in ${span(away)}`;
+  // Clocks tell whole seconds, so that what has just happened may seem to lie ahead.
+  if (away >= 5) return `in ${span(away)}`;
   return away > -5 ? 'just now' : `${span(-away).split(' ').slice(0, 2).join(' ')} ago`;
 }
 
@@ -84,10 +85,10 @@ export function plural(amount, one, many = `${one}s`) {
   return `${count(amount)} ${amount === 1 ? one : many}`;
 }
 
-/** Cents as money; less than one of them in its fractions. */
+/** Cents as money; less than one of them by its first three digits. */
 export function money(cents, currency = 'USD') {
-  const digits = cents > 0 && cents < 1 ? 4 : 2;
-  return (cents / 100).toLocaleString('en', { style: 'currency', currency, minimumFractionDigits: 2, maximumFractionDigits: digits });
+  const digits = cents > 0 && cents < 1 ? { maximumSignificantDigits: 3 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 };
+  return (cents / 100).toLocaleString('en', { style: 'currency', currency, ...digits });
 }
 
 /** The two ends of an id that is too long to read whole. */

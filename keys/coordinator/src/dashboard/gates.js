@@ -45,14 +45,16 @@ export async function signInGate(tunnel, context) {
       set && current('A sign-in is set. A change counts from the next request on.', 'Remove the sign-in', () => remove(path), context, `${tunnel.name} asks for no sign-in any more.`),
     ],
     fields: [
-      field('With', { name: 'provider', value: gate.provider, required: true }, { help: 'google, or the name of another sign-in that the operator has set.' }),
+      field('With', { name: 'provider', value: gate.provider }, {
+        options: [['google', 'Google']], help: 'Where this server has no sign-in with it, the gate lets nobody in.',
+      }),
       list('Domains', 'domains', gate.allowed_domains, 'example.com'),
       list('Addresses', 'emails', gate.allowed_emails, 'ann@example.com'),
     ],
     action: set ? 'Change the sign-in' : 'Set the sign-in',
     closed: context.reload,
     work: (values) => change(put(path, {
-      provider: values.provider.trim(),
+      provider: values.provider,
       allowed_domains: words(values.domains),
       allowed_emails: words(values.emails),
     }), `${tunnel.name} asks for a sign-in.`),

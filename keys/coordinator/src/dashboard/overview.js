@@ -26,7 +26,7 @@ export const page = {
     const connected = data.relays?.filter((relay) => relay.connected).length;
     return [
       h('ul', { class: 'figures' },
-        figure('tunnels', count(data.up), 'tunnels up', data.tunnels === 0 ? 'none was shared yet' : `of ${count(data.tunnels)} known names`),
+        figure('tunnels', count(data.up), data.up === 1 ? 'tunnel up' : 'tunnels up', data.tunnels === 0 ? 'none was shared yet' : `of ${plural(data.tunnels, 'known name')}`),
         figure('keys', count(data.masters), data.masters === 1 ? 'master key' : 'master keys', plural(data.devices, 'device')),
         data.cost && figure('usage', money(data.cost.cents, data.cost.currency), 'this month', 'of all keys'),
         data.relays && figure(null, `${connected} of ${data.relays.length}`, 'relays follow', connected === data.relays.length ? 'all act by every change' : 'the others are cut off')),

@@ -8,7 +8,7 @@ import { facts, mark, missing } from './ui.js';
 const PLANS = {
   pro: 'Everything, without an end.',
   trial: 'Everything, until the trial ends.',
-  free: 'Tunnels and keys. New passwords and sign-ins for tunnels need another plan; those that are set go on working.',
+  free: 'Tunnels, keys and sign-ins before tunnels. New passwords before tunnels need another plan; those that are set go on working.',
 };
 
 export const page = {

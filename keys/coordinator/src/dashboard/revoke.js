@@ -42,7 +42,7 @@ export function told(answer, first) {
 export function summary(relays) {
   if (relays.length === 0) return 'No relay is connected, so that nothing had to be told.';
   const done = relays.filter((relay) => relay.applied);
-  const slowest = Math.max(0, ...done.map((relay) => relay.ms ?? 0));
+  const slowest = Math.max(1, ...done.map((relay) => relay.ms ?? 0));
   const all = `${done.length} of ${plural(relays.length, 'relay')} confirmed`;
   return done.length > 0 ? `${all} within ${slowest} ms.` : `${all}.`;
 }

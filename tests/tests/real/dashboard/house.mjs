@@ -28,7 +28,7 @@ export async function house(work, { width = 1200, height = 800, dark = false } =
     });
     page.on('console', (message) => {
       // The browser logs each answer that is a failure; which of them may be, the tests say.
-      const expected = /Failed to load resource.*(401|404|403|402|429)/.test(message.text());
+      const expected = /Failed to load resource.*(401|402|403|404|405|429)/.test(message.text());
       if (message.type() === 'error' && !expected) faults.push(`console: ${message.text()}`);
     });
     await page.addInitScript(() => document.addEventListener('securitypolicyviolation',
@@ -64,12 +64,13 @@ export async function signIn(page, url) {
   await page.getByRole('button', { name: 'Sign in', exact: true }).click();
 }
 
-/** Goes to a page by its address and waits until it shows what it read. */
+/** Goes to a page by its address and waits until it shows what it read; the test hears that it goes on. */
 export async function visit(page, name) {
   await page.evaluate((hash) => {
     location.hash = hash;
   }, `#/${name}`);
   await page.waitForFunction((hash) => location.hash === hash && document.querySelector('.page[data-ready], .page .notice'), `#/${name}`);
+  tell('visited', { name });
 }
 
 export async function shot(page, name) {

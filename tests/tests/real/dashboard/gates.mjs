@@ -1,0 +1,89 @@
+// Gates set and taken away on the page hold for the next visitor; a tunnel that is closed there ends; the plan decides.
+
+import { check, house, shot, signIn, tell, visit } from './house.mjs';
+
+const [url, site] = process.argv.slice(2);
+const USER = { username: 'ann', password: 'correct: hörse' };
+
+await house(async (page, context) => {
+  /** What a visitor of the tunnel gets. */
+  const visitor = async (httpCredentials) => {
+    const other = await context.browser().newContext({ httpCredentials });
+    const tab = await other.newPage();
+    // A browser that has a password to give, and is asked again, gives up.
+    const status = await tab.goto(site).then((answer) => answer.status(), (error) => {
+      if (error.message.includes('ERR_INVALID_AUTH_CREDENTIALS')) return 401;
+      throw error;
+    });
+    await other.close();
+    tell('answered', { status });
+    return status;
+  };
+  const row = page.getByRole('row', { name: /preview/ });
+  const gate = (name) => row.getByRole('button', { name: `${name} gate of preview` }).click();
+  /** What the dialog says at its end. */
+  const done = async (line) => {
+    const told = page.locator('.dialog-body').getByRole('status');
+    await told.getByText(line).waitFor();
+    await told.getByText('1 of 1 relay confirmed within').waitFor();
+    await page.getByRole('button', { name: 'Done' }).click();
+  };
+
+  await signIn(page, url);
+  await page.getByRole('heading', { name: 'Overview', level: 1 }).waitFor();
+  await visit(page, 'plan');
+  await page.getByText('pro', { exact: true }).waitFor();
+  await visit(page, 'tunnels');
+  await row.getByText('open to all').waitFor();
+  check(await visitor() === 200, 'it is not open at first');
+
+  await gate('Password');
+  await page.getByLabel('Name', { exact: true }).fill(USER.username);
+  await page.getByLabel('Password', { exact: true }).fill(USER.password);
+  await shot(page, 'gate-password');
+  await page.getByRole('button', { name: 'Set the password' }).click();
+  await done('preview asks for the password.');
+  await row.getByText('password', { exact: true }).waitFor();
+  await shot(page, 'gate-set');
+  check(await visitor() === 401, 'the password is not asked for');
+  check(await visitor(USER) === 200, 'the password does not open it');
+  check(await visitor({ ...USER, password: 'wrong' }) === 401, 'another password opens it');
+
+  await gate('Sign-in');
+  await page.getByLabel('Domains').fill('acme.example, @other.example');
+  await page.getByLabel('Addresses').fill('ann@third.example');
+  await shot(page, 'gate-sign-in');
+  await page.getByRole('button', { name: 'Set the sign-in' }).click();
+  await done('preview asks for a sign-in.');
+  await row.getByText('sign-in', { exact: true }).waitFor();
+  await gate('Sign-in');
+  check(await page.getByLabel('Domains').inputValue() === 'acme.example, other.example', 'the domains are not as they were set');
+  check(await page.getByLabel('Addresses').inputValue() === 'ann@third.example', 'the addresses are not as they were set');
+  await page.getByRole('button', { name: 'Remove the sign-in' }).click();
+  await done('preview asks for no sign-in any more.');
+  check(await visitor(USER) === 200, 'the sign-in is still asked for');
+
+  tell('gated');
+  // The plan becomes free now; the page hears of it by itself.
+  await visit(page, 'plan');
+  await page.getByText('free', { exact: true }).waitFor();
+  await visit(page, 'tunnels');
+  check(await visitor() === 401, 'a password that was set goes with the plan');
+  await gate('Password');
+  await shot(page, 'gate-change');
+  await page.getByLabel('Name', { exact: true }).fill(USER.username);
+  await page.getByLabel('Password', { exact: true }).fill('another long one');
+  await page.getByRole('button', { name: 'Change the password' }).click();
+  await page.getByRole('alert').getByText(/plan/).first().waitFor();
+  await shot(page, 'gate-upgrade');
+  await page.getByRole('button', { name: 'Remove the password' }).click();
+  await done('preview has no password any more.');
+  await row.getByText('open to all').waitFor();
+  check(await visitor() === 200, 'the password is still asked for');
+
+  await row.getByRole('button', { name: 'Close preview' }).click();
+  await page.getByRole('button', { name: 'Close it' }).click();
+  await done('Closed preview.');
+  await row.getByText('away', { exact: true }).waitFor();
+});
+tell('done');
