@@ -14,7 +14,7 @@ use mytunnel_keys::id::{PublicKey, TenantId, TunnelName};
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::{RootFingerprint, Trust, TrustBundle};
 use mytunnel_keys::usage::{Tell, Told};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tower::ServiceExt as _;
 use zeroize::Zeroizing;
@@ -24,7 +24,7 @@ use crate::authority;
 use crate::config::{Config, Endpoints, StoreConfig};
 use crate::data_dir::DataDir;
 use crate::error::OpenError;
-use crate::feed::{FeedLink, Followers, Publisher};
+use crate::feed::{FeedLink, Followers, Publisher, vouch};
 use crate::http::{ApiError, App, router};
 use crate::issuer::{Issuer, Seeds};
 use crate::random;
@@ -102,6 +102,7 @@ impl Coordinator {
 
     async fn start(config: Config) -> Result<Self, OpenError> {
         let now = config.clock.now();
+        let shared_server = matches!(config.store, StoreConfig::Postgres { .. });
         let opened = match config.store.clone() {
             StoreConfig::Sqlite(path) => blocking(move || on_disk(&path, now)).await?,
             StoreConfig::Postgres { url, data } => blocking(move || on_server(&url, &data, now)).await?,
@@ -122,8 +123,9 @@ impl Coordinator {
         }
         let (feed, asked) = mpsc::channel(ASKED);
         let issuer = Arc::new(issuer);
+        let (vouching, vouched) = watch::channel(true);
         let publisher =
-            Publisher::new(store.clone(), issuer.clone(), config.clock.clone(), followers.clone());
+            Publisher::new(store.clone(), issuer.clone(), config.clock.clone(), followers.clone(), vouched);
         let heartbeat = config.limits.heartbeat;
         let parts = Parts {
             store,
@@ -142,6 +144,9 @@ impl Coordinator {
         let shared = Arc::new(Shared::new(parts, public, setup_code));
         shared.tasks.spawn(publisher.run(asked, heartbeat, shared.stop.clone()));
         shared.tasks.spawn(sweep(shared.clone()));
+        if shared_server {
+            shared.tasks.spawn(vouch(shared.store.clone(), vouching, shared.stop.clone()));
+        }
         Ok(Self { router: router(App(shared.clone())), shared })
     }
 

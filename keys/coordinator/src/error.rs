@@ -56,6 +56,12 @@ pub enum OpenError {
         /// The server and the database.
         server: String,
     },
+    /// Another coordinator has the database on the server.
+    #[error("the database {server} is in use by another coordinator")]
+    InUse {
+        /// The server and the database.
+        server: String,
+    },
     /// The database server cannot be reached, or lets nobody in.
     #[error("cannot open the database {server}")]
     Unreachable {
@@ -153,6 +159,10 @@ impl OpenError {
                 "name a database of its own, such as one made with `createdb mytunnel`; nothing in it was changed"
                     .to_owned()
             }
+            Self::InUse { .. } => {
+                "stop the other coordinator first, or give this one a database of its own; one whose machine is gone loses the database within half a minute"
+                    .to_owned()
+            }
             Self::Unreachable { .. } => {
                 "check that the server runs, that it lets this user in (psql with the same URL), and the password"
                     .to_owned()
@@ -165,7 +175,7 @@ impl OpenError {
             ),
             Self::KeyMissing { path } | Self::KeyWrong { path, .. } => {
                 format!(
-                    "restore {} from a backup, or copy it from another coordinator of this database",
+                    "restore {} from a backup, or copy it from where the coordinator of this database ran before",
                     path.display()
                 )
             }
@@ -175,7 +185,7 @@ impl OpenError {
             }
             Self::Store(_) => "see the log for the database's own words".to_owned(),
             Self::Trust { .. } => {
-                "start with the domain and the keys that the database was made with: every coordinator of one database has copies of the same *.key files"
+                "start with the domain and the keys that the database was made with: whoever takes a database over needs its *.key files too"
                     .to_owned()
             }
             Self::Random => "check the system's random number source".to_owned(),

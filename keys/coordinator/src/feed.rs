@@ -7,6 +7,7 @@
 
 mod followers;
 mod publisher;
+mod vouch;
 
 use bytes::Bytes;
 use mytunnel_keys::feed::Report;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::followers::Followers;
 pub(crate) use self::publisher::{Ask, Publisher};
+pub(crate) use self::vouch::vouch;
 
 /// Frames that may wait for one relay. At its end the relay is cut off, and comes back to a snapshot.
 const QUEUE: usize = 1024;

@@ -88,6 +88,9 @@ pub enum StoreError {
     /// The coordinator is shutting down.
     #[error("the store is closed")]
     Closed,
+    /// Another coordinator has the database. This one never writes again.
+    #[error("another coordinator has taken the database")]
+    Taken,
     /// The database server cannot be reached.
     #[error("the database server cannot be reached")]
     Unreachable(#[source] Arc<dyn Error + Send + Sync>),
@@ -184,6 +187,11 @@ impl Store {
     /// The head after each commit, as it happens.
     pub(crate) fn head(&self) -> watch::Receiver<Head> {
         self.engine.head()
+    }
+
+    /// Asks whether this process still has the database.
+    pub(crate) async fn holds(&self) -> Result<(), StoreError> {
+        self.engine.write(|_| Ok(())).await
     }
 
     /// Operations that wait for the writer.

@@ -40,6 +40,8 @@ pub(crate) struct Publisher {
     issuer: Arc<Issuer>,
     clock: Clock,
     followers: Arc<Followers>,
+    /// Does the database stand behind this coordinator?
+    vouched: watch::Receiver<bool>,
     links: HashMap<PublicKey, Link>,
     /// What every link has been sent.
     position: Position,
@@ -54,10 +56,16 @@ struct Link {
 }
 
 impl Publisher {
-    pub(crate) fn new(store: Store, issuer: Arc<Issuer>, clock: Clock, followers: Arc<Followers>) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        issuer: Arc<Issuer>,
+        clock: Clock,
+        followers: Arc<Followers>,
+        vouched: watch::Receiver<bool>,
+    ) -> Self {
         let position = store.head().borrow().feed;
         let links = HashMap::new();
-        Self { store, issuer, clock, followers, links, position, heartbeats: 0, subscriptions: 0 }
+        Self { store, issuer, clock, followers, vouched, links, position, heartbeats: 0, subscriptions: 0 }
     }
 
     /// Works until `stop`.
@@ -81,7 +89,9 @@ impl Publisher {
                 Some(ask) = asked.recv() => self.answer(ask).await,
                 _ = beat.tick() => {
                     self.catch_up(&mut head).await;
-                    self.heartbeat(&head);
+                    if *self.vouched.borrow() {
+                        self.heartbeat(&head);
+                    }
                 }
             }
         }

@@ -78,6 +78,9 @@ impl ApiError {
                     StoreError::ReadOnly => "nothing was changed: the server's disk is read-only",
                     StoreError::Damaged(_) => "nothing was changed: the server's database is damaged",
                     StoreError::Closed => "nothing was changed: the server is shutting down",
+                    StoreError::Taken => {
+                        "nothing was changed: another coordinator has taken the database over"
+                    }
                     StoreError::Unreachable(_) => "nothing was changed: the server cannot reach its database",
                     StoreError::Uncertain(_) => {
                         "the server lost its database in the middle of this: look whether it was done, or ask again"

@@ -264,6 +264,13 @@ fn write_loop(mut line: Line, mut jobs: mpsc::Receiver<Box<dyn WriteJob>>, head:
     while let Some(first) = jobs.blocking_recv() {
         let writing = match line.begin_write() {
             Ok(writing) => writing,
+            // The head ends with this thread, and the feed with the head: its relays must not hear from two.
+            Err(StoreError::Taken) => {
+                tracing::error!(
+                    "another coordinator has taken the database; this one writes no more: stop it"
+                );
+                return first.refuse(StoreError::Taken);
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot begin a transaction");
                 first.refuse(error);

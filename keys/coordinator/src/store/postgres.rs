@@ -37,10 +37,16 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Statements that a session keeps prepared: more than there are texts.
 const PREPARED: usize = 512;
 /// What each session is set to. A coordinator that stands still in the middle of a transaction must not hold the
-/// others up for long, and an acknowledged act must survive a power cut, whatever the server's default is.
+/// others up for long, one whose machine is gone must not keep the database for hours, and an acknowledged act must survive
+/// a power cut, whatever the server's default is.
 const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '10s';
 SET statement_timeout = '25s'; SET client_min_messages = 'warning';
+SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+
+/// Takes the database for the session, or fails after a moment: long enough for a coordinator that has just ended to be
+/// gone. `MTUN`.
+const HOLD: &str = "SET lock_timeout = '2s'; SELECT pg_advisory_lock(1297372494); SET lock_timeout = '10s'";
 
 /// An open connection.
 #[derive(Debug)]
@@ -59,7 +65,8 @@ impl Session {
     pub(super) fn open(url: &PostgresUrl) -> Result<Self, StoreError> {
         let thread = |source| StoreError::Thread(Arc::new(source));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(thread)?;
-        let connecting = timeout(CONNECT, url.connect());
+        // Within the runtime: the thread that connects again has no other clock.
+        let connecting = async { timeout(CONNECT, url.connect()).await };
         let (client, mut messages) = runtime.block_on(connecting).map_err(|_| late())??;
         // It ends with the connection, or with the runtime.
         let driver = runtime.spawn(async move { while let Some(Ok(_)) = messages.next().await {} });
@@ -85,6 +92,15 @@ impl Session {
     /// Statements without parameters or answers.
     pub(super) fn control(&self, sql: &str) -> Result<(), StoreError> {
         self.wait(self.client.batch_execute(sql))
+    }
+
+    /// Takes the database until the session ends; false if another session has it.
+    fn hold(&self) -> Result<bool, StoreError> {
+        match self.control(HOLD) {
+            Ok(()) => Ok(true),
+            Err(StoreError::Engine(why)) if why.downcast_ref().is_some_and(Said::is_held) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Is the server gone, and whatever was not committed with it?
@@ -130,12 +146,22 @@ fn late() -> StoreError {
     StoreError::Unreachable(Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)))
 }
 
+fn busy() -> StoreError {
+    StoreError::Unreachable(Arc::new(std::io::Error::from(std::io::ErrorKind::ResourceBusy)))
+}
+
 /// What the server said, without the values that it quotes.
 #[derive(Debug, thiserror::Error)]
 #[error("{message} ({code})")]
 struct Said {
     code: String,
     message: String,
+}
+
+impl Said {
+    fn is_held(&self) -> bool {
+        self.code == SqlState::LOCK_NOT_AVAILABLE.code()
+    }
 }
 
 impl From<tokio_postgres::Error> for StoreError {

@@ -1,6 +1,7 @@
 //! The engine under load and under fire, and the rules for SQL texts.
 
 mod older;
+mod tenure;
 
 use tokio::task::JoinSet;
 

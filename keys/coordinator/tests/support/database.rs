@@ -72,6 +72,27 @@ impl Database {
         )
         .unwrap();
     }
+
+    /// Ends the connection of the coordinator that has it.
+    pub(crate) fn cut_holder(&self) {
+        let locks = self.locks("granted");
+        execute(&self.server, format!("SELECT pg_terminate_backend(pid) FROM {locks}")).unwrap();
+    }
+
+    /// Does another coordinator wait for it?
+    pub(crate) fn is_awaited(&self) -> bool {
+        let locks = self.locks("NOT granted");
+        let told = format!("DO $$ BEGIN IF NOT EXISTS (SELECT FROM {locks}) THEN RAISE 'no'; END IF; END $$");
+        execute(&self.server, told).is_ok()
+    }
+
+    fn locks(&self, which: &str) -> String {
+        let name = &self.name;
+        format!(
+            "pg_locks JOIN pg_database d ON d.oid = database
+             WHERE datname = '{name}' AND locktype = 'advisory' AND {which}"
+        )
+    }
 }
 
 impl Drop for Database {

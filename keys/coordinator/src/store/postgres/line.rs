@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PostgresUrl, Session};
+use super::prepare::tenure;
+use super::{PostgresUrl, Session, busy};
 use crate::store::StoreError;
 use crate::store::sql;
 
@@ -13,16 +14,31 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Read,
-    Write,
+    /// The coordinator of that tenure writes.
+    Write {
+        tenure: u64,
+    },
 }
 
 impl Role {
-    /// How its transactions begin. A writer waits for the head row first: all coordinators together are one writer.
+    /// How its transactions begin. A writer waits for the head row first: whoever writes is the only one.
     const fn begin(self) -> &'static str {
         match self {
             Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            Self::Write => "BEGIN; SELECT one FROM head WHERE one = 1 FOR UPDATE",
+            Self::Write { .. } => "BEGIN; SELECT one FROM head WHERE one = 1 FOR UPDATE",
         }
+    }
+
+    /// Makes a new session fit for it. A writer must have the database to itself again, and nobody may have had it
+    /// meanwhile: what this process remembers would not be what is stored.
+    fn enter(self, session: &Session) -> Result<(), StoreError> {
+        let Self::Write { tenure: own } = self else { return Ok(()) };
+        let held = session.hold()?;
+        if tenure(session)? != own {
+            return Err(StoreError::Taken);
+        }
+        // The server has not noticed yet that the session of before is gone.
+        if held { Ok(()) } else { Err(busy()) }
     }
 }
 
@@ -70,6 +86,7 @@ impl Line {
             return Err(why.clone());
         }
         let began = Session::open(&self.url).and_then(|session| {
+            self.role.enter(&session)?;
             session.control(self.role.begin())?;
             Ok(session)
         });

@@ -8,19 +8,25 @@ use crate::store::StoreError;
 use crate::store::migrations::{MIGRATIONS, Step, VERSION};
 use crate::store::sql::{self, Reading, Writing, params};
 
-/// Only one coordinator prepares a database at a time: `MTUN`.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(1297372494)";
+/// Number of the coordinator that has the database, counted over all that ever had it.
+const TENURE: &str = "tenure";
 const READERS: usize = 3;
 
-/// Opens a database and brings it up to date: one connection to write, some to read. Blocks.
+/// Takes a database, unless another coordinator has it, and brings it up to date: one connection to write, some to
+/// read. Blocks.
 pub(in crate::store) fn prepare(url: &PostgresUrl, now: u64) -> Result<(Line, Vec<Line>), OpenError> {
     let open = || Session::open(url).map_err(|error| unreachable(url, error));
     let session = open()?;
-    session.control("BEGIN").and_then(|()| session.control(LOCK)).map_err(|error| unreachable(url, error))?;
+    if !session.hold().map_err(|error| unreachable(url, error))? {
+        return Err(OpenError::InUse { server: url.to_string() });
+    }
+    session.control("BEGIN")?;
     let found = inspect(&session, url)?;
     migrate(&session, found, now)?;
+    let tenure = tenure(&session)? + 1;
+    Writing::of(sql::Session::Postgres(&session)).set_meta(TENURE, &tenure.to_be_bytes())?;
     session.control("COMMIT")?;
-    let writer = Line::new(url.clone(), Role::Write, session);
+    let writer = Line::new(url.clone(), Role::Write { tenure }, session);
     let readers = (0..READERS).map(|_| Ok(Line::new(url.clone(), Role::Read, open()?)));
     Ok((writer, readers.collect::<Result<_, OpenError>>()?))
 }
@@ -80,6 +86,12 @@ fn migrate(session: &Session, found: u32, now: u64) -> Result<(), StoreError> {
         params![VERSION],
     )?;
     Ok(())
+}
+
+/// Whose turn it is.
+pub(super) fn tenure(session: &Session) -> Result<u64, StoreError> {
+    let Some(stored) = Reading::of(sql::Session::Postgres(session)).meta(TENURE)? else { return Ok(0) };
+    stored.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Malformed("tenure"))
 }
 
 fn unreachable(url: &PostgresUrl, source: StoreError) -> OpenError {
