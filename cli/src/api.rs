@@ -109,6 +109,15 @@ impl Api {
         self.ask(&Method::PUT, who, path, written(body)?)
     }
 
+    pub(crate) fn patch<T: DeserializeOwned>(
+        &self,
+        who: As<'_>,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(&Method::PATCH, who, path, written(body)?)
+    }
+
     fn ask<T: DeserializeOwned>(
         &self,
         method: &Method,

@@ -5,8 +5,8 @@ use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, completions, coordinator, dashboard, eval, http, keys, login, mfa, projects, relay, share, status,
-    tenant, tunnels, usage,
+    accounts, audit, completions, coordinator, dashboard, devices, eval, http, keys, login, mfa, projects,
+    relay, share, status, tenant, tunnels, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Status(status::Args),
     Login(login::Args),
     Mfa(mfa::Args),
+    Devices(devices::Args),
+    Accounts(accounts::Args),
     Projects(projects::Args),
     Keys(keys::Args),
     Tunnels(tunnels::Args),

@@ -1,9 +1,11 @@
 //! One file per command: what can be typed, and what it does.
 
+pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod coordinator;
 pub(crate) mod dashboard;
+pub(crate) mod devices;
 pub(crate) mod eval;
 pub(crate) mod http;
 pub(crate) mod keys;

@@ -48,6 +48,8 @@ pub(crate) struct RelayFile {
     #[serde(default)]
     pub(crate) trusted_proxies: Vec<ProxyNetwork>,
     #[serde(default)]
+    pub(crate) mail_command: Vec<String>,
+    #[serde(default)]
     pub(crate) limits: LimitsFile,
     #[serde(default)]
     pub(crate) prices: PricesFile,
@@ -176,7 +178,7 @@ mod tests {
         let file = relay(
             "domain = 'relay.example'\ndata = '/var/lib/mytunnel'\nhttp = '0.0.0.0:80'\nhttps = '[::]:443'\n\
              p2p = '0.0.0.0:4001'\nconsole = 'console.example'\ncoordinator = 'https://c.example'\n\
-             join = { file = '/run/join' }\ntrusted_proxies = ['10.0.0.1', '2001:db8::/32']\n",
+             join = { file = '/run/join' }\nmail_command = ['/usr/bin/mail-it', '-q']\ntrusted_proxies = ['10.0.0.1', '2001:db8::/32']\n",
         )
         .unwrap();
         assert_eq!(file.domain.as_deref(), Some("relay.example"));
@@ -184,6 +186,7 @@ mod tests {
         let proxies: Vec<_> = file.trusted_proxies.iter().map(ToString::to_string).collect();
         assert_eq!(proxies, ["10.0.0.1/32", "2001:db8::/32"]);
         assert_eq!(file.join, Some(SecretRef::File("/run/join".into())));
+        assert_eq!(file.mail_command, ["/usr/bin/mail-it", "-q"]);
     }
 
     #[test]

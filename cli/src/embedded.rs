@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) prices: Prices,
     /// Who else may vouch for people.
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
+    /// Sends mail; empty: none is sent.
+    pub(crate) mail_command: Vec<String>,
     pub(crate) relay: RelayPlan,
 }
 
@@ -76,6 +78,7 @@ impl Embedded {
         config.limits = plan.limits.clone();
         config.prices = plan.prices;
         config.sign_in = Arc::clone(&plan.sign_in);
+        config.mail_command.clone_from(&plan.mail_command);
         let coordinator = Arc::new(Coordinator::open(config).await?);
         match start_relay(&coordinator, &plan).await {
             Ok(relay) => Ok(Self { coordinator, relay }),

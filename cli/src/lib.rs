@@ -42,8 +42,8 @@ use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    audit, completions, coordinator, dashboard, eval, http, keys, login, mfa, projects, relay, share, status,
-    tenant, tunnels, usage,
+    accounts, audit, completions, coordinator, dashboard, devices, eval, http, keys, login, mfa, projects,
+    relay, share, status, tenant, tunnels, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -83,6 +83,8 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Projects(args) => projects::run(args, context),
         Command::Keys(args) => keys::run(args, context),
         Command::Eval(args) => eval::run(args, context),
+        Command::Accounts(args) => accounts::run(args, context),
+        Command::Devices(args) => devices::run(args, context),
         Command::Audit(args) => audit::run(args, context),
         Command::Usage(args) => usage::run(args, context),
         Command::Tunnels(args) => tunnels::run(args, context),

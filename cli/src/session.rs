@@ -146,6 +146,10 @@ impl Session {
         self.told(self.api.put(As::Key(&self.signer), path, body))
     }
 
+    pub(crate) fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.told(self.api.patch(As::Key(&self.signer), path, body))
+    }
+
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.told(self.api.delete(As::Key(&self.signer), path))
     }

@@ -36,6 +36,8 @@ pub(crate) struct RelaySettings {
     pub(crate) prices: PricesFile,
     /// Who else may vouch for people.
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
+    /// Sends mail; empty: none is sent.
+    pub(crate) mail_command: Vec<String>,
     /// Who is believed about visitors.
     pub(crate) proxies: TrustedProxies,
 }
@@ -80,6 +82,7 @@ impl RelaySettings {
             limits: file.limits,
             prices: file.prices,
             sign_in: config::sign_in(file.sign_in)?,
+            mail_command: file.mail_command,
             proxies: proxies.into_iter().collect(),
         })
     }

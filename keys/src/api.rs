@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     account::{
-        Device, Login, LoginAnswer, LoginMfa, Me, MfaCode, MfaEnabled, MfaEnrolment, MfaProof, MfaStatus,
-        NewDevice, RecoveryCodes, SessionRow, Sessions, Setup,
+        AcceptInvitation, Account, Accounts, Device, DeviceRow, Devices, ForgotPassword, Invitation,
+        InvitationCreated, Invitations, Login, LoginAnswer, LoginMfa, Me, MfaCode, MfaEnabled, MfaEnrolment,
+        MfaProof, MfaStatus, NewDevice, NewInvitation, PasswordAsked, PasswordChange, PasswordReset,
+        RecoveryCodes, RoleChange, SessionRow, Sessions, Setup,
     },
     key::{
         Mint, MintAnswer, NewProject, Project, ProjectCreated, Projects, RelayApplied, RevokeAnswer,

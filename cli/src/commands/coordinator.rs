@@ -1,5 +1,7 @@
 //! `mytunnel coordinator`: the authority alone, for relays that join it.
 
+mod reset;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -38,10 +40,14 @@ It speaks plain HTTP: put TLS in front of it where it is reached from other mach
 With PostgreSQL its own keys lie in --data:
   mytunnel coordinator --domain t.example --database postgres://mytunnel@db.example/mytunnel \\
       --database-password-file /etc/mytunnel/db-password --data /var/lib/mytunnel --public-url https://console.example")]
+#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<CoordinatorCommand>,
+
     /// Where accounts and keys are kept: sqlite:PATH or postgres://USER@HOST/DATABASE
-    #[arg(long, value_name = "URL", value_parser = parse_database, env = "MYTUNNEL_DATABASE", hide_env_values = true)]
-    database: Database,
+    #[arg(long, value_name = "URL", value_parser = parse_database, env = "MYTUNNEL_DATABASE", hide_env_values = true, required = true)]
+    database: Option<Database>,
 
     /// File with the password for the PostgreSQL server [default: PGPASSWORD]
     #[arg(long, value_name = "FILE")]
@@ -78,6 +84,9 @@ pub(crate) struct Args {
     /// Price of a tunnel that is up for an hour [default: 1]
     #[arg(long, value_name = "CENTS")]
     price_hour: Option<Cents>,
+    /// Program that sends mail, for forgotten passwords: it gets one JSON object on its standard input
+    #[arg(long, value_name = "PROGRAM")]
+    mail_command: Option<String>,
 
     /// Read [[sign_in]] from FILE: who else may vouch for people
     #[arg(long, value_name = "FILE")]
@@ -86,6 +95,11 @@ pub(crate) struct Args {
     /// Proxy in front, by address or network; its X-Forwarded-For is believed (may be repeated)
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     trusted_proxies: Vec<ProxyNetwork>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum CoordinatorCommand {
+    ResetPassword(reset::Args),
 }
 
 #[derive(Serialize)]
@@ -130,8 +144,8 @@ fn parse_database(text: &str) -> Result<Database, String> {
 }
 
 /// The store that the flags name.
-fn store(args: &Args, context: &Context) -> Result<StoreConfig, Failure> {
-    match &args.database {
+fn store(args: &Args, database: &Database, context: &Context) -> Result<StoreConfig, Failure> {
+    match database {
         Database::Sqlite(path) if args.data.is_none() && args.database_password_file.is_none() => {
             Ok(StoreConfig::Sqlite(path.clone()))
         }
@@ -164,17 +178,27 @@ fn store(args: &Args, context: &Context) -> Result<StoreConfig, Failure> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    if let Some(CoordinatorCommand::ResetPassword(args)) = &args.command {
+        return reset::run(args, context);
+    }
+    let database = args.database.as_ref().ok_or_else(|| {
+        Failure::usage(
+            "--database is missing",
+            "Say where accounts and keys are kept: --database sqlite:PATH",
+        )
+    })?;
     let file = match &args.config {
         Some(path) => config::load::<CoordinatorFile>(path)?,
         None => CoordinatorFile::default(),
     };
     let sign_in = config::sign_in(file.sign_in)?;
     let given = args.public_url.as_deref().map(server::parse).transpose()?;
-    block_on(serve(args, given, sign_in, context))
+    block_on(serve(args, database, given, sign_in, context))
 }
 
 async fn serve(
     args: &Args,
+    database: &Database,
     given: Option<ServerUrl>,
     sign_in: Arc<mytunnel_sign_in::Client>,
     context: &Context,
@@ -187,13 +211,14 @@ async fn serve(
         Some(url) => url,
         None => server::parse(&format!("http://{http}"))?,
     };
-    let mut config = Config::new(store(args, context)?, args.domain.clone(), url.clone());
+    let mut config = Config::new(store(args, database, context)?, args.domain.clone(), url.clone());
     if let Some(life) = args.relay_certificate {
         config.limits.relay_certificate = life.into();
     }
     let (gib, million_requests, tunnel_hour) = (args.price_gib, args.price_requests, args.price_hour);
     config.prices = PricesFile { gib, million_requests, tunnel_hour }.prices();
     config.sign_in = sign_in;
+    config.mail_command.extend(args.mail_command.clone());
     let coordinator = Arc::new(Coordinator::open(config).await?);
     coordinator.set_endpoints(url.clone(), Endpoints::default());
 
@@ -209,7 +234,7 @@ async fn serve(
     let code = code.as_ref().map(|code| code.as_str());
     context.report.object(&Ready { domain: &args.domain, url: &url, http, setup_code: code });
     context.report.line(context.report.styled(Style::Strong, &url));
-    context.report.note(format_args!("Coordinator of {}; data in {}.", args.domain, args.database));
+    context.report.note(format_args!("Coordinator of {}; data in {database}.", args.domain));
     ask_for_owner(context.report, &url, code);
 
     signals.next().await;

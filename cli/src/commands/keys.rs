@@ -4,6 +4,8 @@ mod budget;
 mod revoke;
 mod view;
 
+pub(crate) use self::revoke::relays;
+
 use clap::Subcommand;
 use mytunnel_keys::api::{JoinToken, Projects, Tokens};
 use mytunnel_keys::error::Code;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-use mytunnel_keys::api::{self, Device, NewDevice, Setup};
+use mytunnel_keys::api::{self, AcceptInvitation, Device, NewDevice, Setup};
 use mytunnel_keys::certificate;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::secret::Seed;
@@ -41,6 +41,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "CODE")]
     code: Option<String>,
 
+    /// Code of an invitation; makes the account that it is for
+    #[arg(long, value_name = "CODE", conflicts_with = "code")]
+    invite: Option<String>,
+
     /// File that holds the password, or - for standard input
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -51,6 +55,7 @@ pub(crate) struct Args {
 }
 
 const SETUP_HELP: &str = "Each start of the relay prints a new code, and only the last one works; once there is an owner, sign in without one.";
+const INVITATION_HELP: &str = "Ask whoever invited you for a new one; with an account, sign in without it.";
 const PASSWORD_HELP: &str =
     "Check the e-mail address and the password. On a new relay use the `--code` line that it printed.";
 
@@ -66,7 +71,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let server = vouched_for(server, context)?;
     let api = Api::new(&server);
     let email = email(args)?;
-    let password = sign_in::password(context, args.password_file.as_deref(), args.code.is_some())?;
+    let password = sign_in::password(
+        context,
+        args.password_file.as_deref(),
+        args.code.is_some() || args.invite.is_some(),
+    )?;
     let access = sign_in(args, context, &api, &email, &password)?;
     let login = enrol(args, context, &api, server, &email, access.token())
         .map_err(|failure| api.skew().explain(failure));
@@ -135,6 +144,11 @@ fn sign_in(
         Some(code) => {
             let setup = Setup { code: code.to_owned(), email, password };
             (api.post(As::Anyone, "/auth/setup", &setup), SETUP_HELP)
+        }
+        None if args.invite.is_some() => {
+            let code = args.invite.clone().unwrap_or_default();
+            let accepted = AcceptInvitation { code, password };
+            (api.post(As::Anyone, "/auth/invitations/accept", &accepted), INVITATION_HELP)
         }
         None => (api.post(As::Anyone, "/auth/login", &api::Login { email, password }), PASSWORD_HELP),
     };

@@ -182,11 +182,11 @@ fn pick(projects: Vec<Project>, wanted: &str) -> Result<Project, Failure> {
     }
 }
 
-fn somebody_is_there() -> bool {
+pub(crate) fn somebody_is_there() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-fn confirmed(name: &str) -> Result<bool, Failure> {
+pub(crate) fn confirmed(name: &str) -> Result<bool, Failure> {
     let ask = || {
         write!(std::io::stderr(), "Its keys are revoked and its tunnels end. Type {name} to delete it: ")?;
         std::io::stderr().flush()?;

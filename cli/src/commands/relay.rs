@@ -120,6 +120,7 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
         limits: settings.limits.coordinator(),
         prices: settings.prices.prices(),
         sign_in: std::sync::Arc::clone(&settings.sign_in),
+        mail_command: settings.mail_command.clone(),
         relay: RelayPlan { console: Some(settings.console.clone()), ..plan(settings) },
     })
     .await?;

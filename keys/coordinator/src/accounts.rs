@@ -6,7 +6,9 @@
 mod devices;
 mod entry;
 mod limits;
+mod mail;
 mod password;
+mod people;
 mod second_factor;
 mod sessions;
 mod sign_in;
@@ -22,6 +24,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::entry::{Entered, SignedIn};
 pub(crate) use self::limits::Attempts;
+pub(crate) use self::mail::{WAITING, send_links};
 pub(crate) use self::password::{HashError, Passwords};
 use self::password::{MAX_PASSWORD, MIN_PASSWORD};
 pub(crate) use self::sessions::Renewed;
@@ -45,6 +48,10 @@ pub(crate) fn new_setup_code() -> Result<String, random::NoRandomness> {
     let code = random::readable::<16>()?;
     let groups: Vec<&str> = (0..4).map(|group| &code[group * 4..group * 4 + 4]).collect();
     Ok(groups.join("-"))
+}
+
+fn new_account_id() -> Result<String, random::NoRandomness> {
+    Ok(format!("acc_{}", random::readable::<16>()?.to_ascii_lowercase()))
 }
 
 /// What the store keeps of a setup code.
@@ -86,7 +93,7 @@ impl Shared {
             return Err(wrong_code());
         }
         let password = self.passwords.hash(password).await?;
-        let id = format!("acc_{}", random::readable::<16>()?.to_ascii_lowercase());
+        let id = new_account_id()?;
         let owner = NewOwner { id, email, password, code };
         let account = self.store.set_up_owner(owner, now).await.map_err(|error| match error {
             SetupError::Code => wrong_code(),

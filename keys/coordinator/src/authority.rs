@@ -26,8 +26,9 @@ pub(crate) use self::identities::{
 };
 pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
 pub(crate) use self::people::{
-    CHALLENGE_LIFE, Failures, First, MAX_SESSIONS, Person, Proven, Role, Rotation, SESSION_IDLE,
-    SESSION_LIFE, Second, fresh, fresh_second, in_session, own_account, rotation,
+    CHALLENGE_LIFE, Failures, First, INVITATION_LIFE, MAX_SESSIONS, Person, Proven, RESET_LIFE, Role,
+    Rotation, SESSION_IDLE, SESSION_LIFE, Second, fresh, fresh_second, in_session, may_change_role,
+    may_invite, may_leave, own_account, rotation,
 };
 pub(crate) use self::rows::{child, device, master, relay};
 use crate::audit::Party;
@@ -249,13 +250,19 @@ pub(crate) fn may_renew_device(
     Ok(())
 }
 
-/// The tenant that the caller may administer: its projects, devices, keys and log.
+/// The tenant that the caller may administer: its projects, people, keys, budgets and log. Owners may, and their devices.
 pub(crate) fn may_administer(caller: &Caller, what: &str) -> Result<TenantId, Refusal> {
     let denied = |message: String| Err(Refusal::new(Code::ScopeDenied, message));
     match caller {
-        Caller::Account(account) => Ok(account.tenant.clone()),
+        Caller::Account(person) => match person.role {
+            Role::Owner => Ok(person.tenant.clone()),
+            Role::Member => denied(format!("only an owner can {what}")),
+        },
         Caller::Key(key) => match key.kind {
-            KeyKind::User if key.project.is_none() => Ok(key.tenant.clone()),
+            KeyKind::User if key.project.is_none() => match key.role {
+                Some(Role::Owner) => Ok(key.tenant.clone()),
+                Some(Role::Member) | None => denied(format!("only an owner can {what}")),
+            },
             KeyKind::User => denied(format!("this device may act in one project only; it cannot {what}")),
             KeyKind::Master => {
                 Err(Refusal::new(Code::MasterCannotAct, format!("a master key cannot {what}")))
@@ -329,14 +336,21 @@ pub(crate) fn reach_of_tunnels(caller: &Caller) -> Result<Reach, Refusal> {
     reach_of_keys(caller)
 }
 
-/// May the caller revoke that key? Relays belong to the tenant that operates the coordinator.
+/// May the caller revoke that key? A member may revoke devices of their own and what those minted. Relays belong to the
+/// tenant that operates the coordinator.
 pub(crate) fn may_revoke(caller: &Caller, target: &KeyRow) -> Result<(), Refusal> {
     let allowed = match caller {
-        Caller::Account(account) => target.tenant == account.tenant,
+        Caller::Account(person) => {
+            target.tenant == person.tenant && (person.role == Role::Owner || belongs_to(target, &person.id))
+        }
         Caller::Key(key) if key.serial == target.serial => true,
         Caller::Key(key) => match key.kind {
             KeyKind::User => {
-                target.tenant == key.tenant && (key.project.is_none() || key.project == target.project)
+                let in_reach =
+                    target.tenant == key.tenant && (key.project.is_none() || key.project == target.project);
+                let own = |account: &str| belongs_to(target, account);
+                // A device without an account is that of the person at this machine, for one project.
+                in_reach && (key.role != Some(Role::Member) || key.account.as_deref().is_some_and(own))
             }
             KeyKind::Master => target.parent == Some(key.serial),
             KeyKind::Child | KeyKind::Relay => false,
@@ -344,6 +358,11 @@ pub(crate) fn may_revoke(caller: &Caller, target: &KeyRow) -> Result<(), Refusal
     };
     // Whoever may not revoke it learns nothing of it.
     if allowed { Ok(()) } else { Err(Refusal::not_found("key")) }
+}
+
+/// Is it a device of that account, or minted by one?
+fn belongs_to(key: &KeyRow, account: &str) -> bool {
+    [&key.account, &key.parent_account].into_iter().flatten().any(|owner| owner == account)
 }
 
 /// What a revocation changes, and for whom.

@@ -31,6 +31,9 @@ pub struct Config {
     pub new_era: bool,
     /// Who else may vouch for people.
     pub sign_in: Arc<mytunnel_sign_in::Client>,
+    /// A program with its arguments that sends mail, for links to a new password; empty: none is sent. It is run
+    /// without a shell and gets one JSON object on its standard input: `to`, `subject`, `text`, `url`.
+    pub mail_command: Vec<String>,
     /// Time-outs and sizes.
     pub limits: Limits,
     /// What use costs from here on.
@@ -49,6 +52,7 @@ impl Config {
             endpoints: Endpoints::default(),
             new_era: false,
             sign_in: Arc::default(),
+            mail_command: Vec::new(),
             limits: Limits::default(),
             prices: Prices::default(),
             clock: Clock::system(),

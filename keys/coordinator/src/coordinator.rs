@@ -21,8 +21,8 @@ use zeroize::Zeroizing;
 
 use crate::accounts::{self, Passwords, Vault};
 use crate::authority;
-use crate::config::{Config, Endpoints, StoreConfig};
-use crate::data_dir::DataDir;
+use crate::config::{Clock, Config, Endpoints, StoreConfig};
+use crate::data_dir::{self, DataDir};
 use crate::error::OpenError;
 use crate::feed::{FeedLink, Followers, Publisher, vouch};
 use crate::http::{ApiError, App, router};
@@ -100,6 +100,18 @@ impl Coordinator {
         }
     }
 
+    /// A token that sets a new password of the account with that address, by the key in the coordinator's data directory:
+    /// for the operator at its machine, whether the coordinator runs or not. It is good for an hour, once, and nothing is
+    /// changed until then; where it is used, the audit log says so. Blocks.
+    ///
+    /// # Errors
+    /// When the key file is missing or can be read by others.
+    pub fn reset_token(directory: &Path, email: &str, clock: &Clock) -> Result<Zeroizing<String>, OpenError> {
+        let path = data_dir::key_path(directory, ACCOUNTS);
+        let key = data_dir::read_key(&path)?.ok_or(OpenError::KeyMissing { path })?;
+        Ok(Vault::new(&key).reset_token(&email.trim().to_ascii_lowercase(), clock.now()))
+    }
+
     async fn start(config: Config) -> Result<Self, OpenError> {
         let now = config.clock.now();
         let shared_server = matches!(config.store, StoreConfig::Postgres { .. });
@@ -122,6 +134,7 @@ impl Coordinator {
             }
         }
         let (feed, asked) = mpsc::channel(ASKED);
+        let (mail, mail_asked) = mpsc::channel(accounts::WAITING);
         let issuer = Arc::new(issuer);
         let (vouching, vouched) = watch::channel(true);
         let publisher =
@@ -135,6 +148,7 @@ impl Coordinator {
             passwords: Passwords::new(),
             vault: Arc::new(vault),
             sign_in: config.sign_in,
+            mail: (!config.mail_command.is_empty()).then_some(mail),
             clock: config.clock,
             limits: config.limits,
             prices,
@@ -147,6 +161,7 @@ impl Coordinator {
         if shared_server {
             shared.tasks.spawn(vouch(shared.store.clone(), vouching, shared.stop.clone()));
         }
+        shared.tasks.spawn(accounts::send_links(shared.clone(), config.mail_command, mail_asked));
         Ok(Self { router: router(App(shared.clone())), shared })
     }
 

@@ -45,7 +45,7 @@ impl DataDir {
 
     /// The path of the key file of that name.
     pub(crate) fn key_path(&self, name: &str) -> PathBuf {
-        self.path.join(format!("{name}.key"))
+        key_path(&self.path, name)
     }
 
     /// Reads a key, if its file is there.
@@ -53,22 +53,7 @@ impl DataDir {
     /// # Errors
     /// A file that others may read, or that holds no key, is refused.
     pub(crate) fn read_key(&self, name: &str) -> Result<Option<Zeroizing<[u8; 32]>>, OpenError> {
-        let path = self.key_path(name);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(OpenError::io("read", &path, source)),
-        };
-        let mode =
-            file.metadata().map_err(|source| OpenError::io("read", &path, source))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(OpenError::KeyExposed { path, mode: mode & 0o7777 });
-        }
-        let mut text = Zeroizing::new(String::with_capacity(128));
-        // A key is 65 bytes; anything longer is refused without being read.
-        let read = (&file).take(128).read_to_string(&mut text);
-        let key = read.ok().and_then(|_| decode(text.trim_end()));
-        key.map(Some).ok_or(OpenError::KeyWrong { path, problem: "does not hold a key (64 hex characters)" })
+        read_key(&self.key_path(name))
     }
 
     /// Writes a key that is not there yet, and makes it durable.
@@ -92,6 +77,32 @@ impl DataDir {
         linked.map_err(failed)?;
         File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(failed)
     }
+}
+
+/// The path of a key file in a directory.
+pub(crate) fn key_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.key"))
+}
+
+/// Reads a key file, if it is there.
+pub(crate) fn read_key(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, OpenError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(OpenError::io("read", path, source)),
+    };
+    let mode = file.metadata().map_err(|source| OpenError::io("read", path, source))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(OpenError::KeyExposed { path: path.to_owned(), mode: mode & 0o7777 });
+    }
+    let mut text = Zeroizing::new(String::with_capacity(128));
+    // A key is 65 bytes; anything longer is refused without being read.
+    let read = (&file).take(128).read_to_string(&mut text);
+    let key = read.ok().and_then(|_| decode(text.trim_end()));
+    key.map(Some).ok_or(OpenError::KeyWrong {
+        path: path.to_owned(),
+        problem: "does not hold a key (64 hex characters)",
+    })
 }
 
 /// Makes an empty file that only its owner can read, unless it is there. What SQLite later puts beside it

@@ -180,7 +180,7 @@ impl Shared {
         self.revoke(caller, Nonce(relay.serial.nonce()), false).await
     }
 
-    async fn confirmed(&self, revoked: Revoked) -> api::RevokeAnswer {
+    pub(crate) async fn confirmed(&self, revoked: Revoked) -> api::RevokeAnswer {
         api::RevokeAnswer {
             revoked_masters: revoked.masters,
             revoked_children: revoked.children,

@@ -6,6 +6,7 @@ mod cookie;
 mod error;
 mod events;
 mod key;
+mod people;
 mod relay;
 mod sign_in;
 mod system;
@@ -65,9 +66,17 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/auth/oauth/code", post(sign_in::redeem))
         .route("/api/v1/auth/identities", get(sign_in::identities).post(sign_in::link))
         .route("/api/v1/auth/identities/{id}", axum::routing::delete(sign_in::unlink))
+        .route("/api/v1/auth/password", post(people::change_password))
+        .route("/api/v1/auth/password/forgot", post(people::forgot_password))
+        .route("/api/v1/auth/password/reset", post(people::reset_password))
+        .route("/api/v1/auth/invitations/accept", post(people::accept))
+        .route("/api/v1/accounts", get(people::accounts))
+        .route("/api/v1/accounts/{id}", axum::routing::patch(people::set_role).delete(people::delete_account))
+        .route("/api/v1/invitations", get(people::invitations).post(people::invite))
+        .route("/api/v1/invitations/{id}", axum::routing::delete(people::withdraw))
         .route("/api/v1/sessions", get(account::sessions))
         .route("/api/v1/sessions/{id}", axum::routing::delete(account::end_session))
-        .route("/api/v1/devices", post(account::add_device))
+        .route("/api/v1/devices", get(people::devices).post(account::add_device))
         .route("/api/v1/projects", get(key::projects).post(key::create_project))
         .route("/api/v1/projects/{id}", axum::routing::delete(key::delete_project))
         .route(MINT, post(key::mint))
@@ -141,7 +150,7 @@ mod tests {
         for route in source.split(".route(").skip(1) {
             let route = &route[..route.find("))").unwrap_or(route.len())];
             let Some(path) = route.split('"').nth(1) else { continue };
-            for method in ["get(", "post(", "put(", "delete("] {
+            for method in ["get(", "post(", "put(", "patch(", "delete("] {
                 if route.contains(method) {
                     found.insert(format!("{} {path}", method.trim_end_matches('(')));
                 }

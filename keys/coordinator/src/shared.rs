@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     public: RwLock<Public>,
     attempts: Mutex<Attempts>,
+    resets: Mutex<Attempts>,
     replays: Mutex<Replays>,
     refusals: Mutex<[Sketch; 2]>,
     setup_code: Mutex<Option<Zeroizing<String>>>,
@@ -65,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) vault: Arc<Vault>,
     /// Who else may vouch for people.
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
+    /// Where addresses go that a link to a new password was asked for, if there is a command that sends it.
+    pub(crate) mail: Option<mpsc::Sender<String>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) prices: PriceList,
@@ -88,6 +91,7 @@ impl Shared {
             stop: CancellationToken::new(),
             public: RwLock::new(public),
             attempts: Mutex::new(Attempts::new()),
+            resets: Mutex::new(Attempts::new()),
             replays: Mutex::default(),
             refusals: Mutex::new([Sketch::new(REFUSALS), Sketch::new(ALL_REFUSALS)]),
             setup_code: Mutex::new(setup_code.map(Zeroizing::new)),
@@ -98,6 +102,11 @@ impl Shared {
 
     pub(crate) fn attempts(&self) -> MutexGuard<'_, Attempts> {
         lock(&self.attempts)
+    }
+
+    /// How often links to a new password are asked for.
+    pub(crate) fn resets(&self) -> MutexGuard<'_, Attempts> {
+        lock(&self.resets)
     }
 
     pub(crate) fn replays(&self) -> MutexGuard<'_, Replays> {

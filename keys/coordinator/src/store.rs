@@ -16,6 +16,7 @@ mod keys;
 mod meta;
 mod migrations;
 mod minting;
+mod people;
 mod postgres;
 mod projects;
 mod relays;
@@ -48,6 +49,7 @@ pub(crate) use self::{
     gates::GateChange,
     keys::{KeyFilter, KeyKind, KeyRow, Kin, Listed},
     minting::NewDevice,
+    people::{AccountRow, NewInvitation},
     postgres::exists_on,
     projects::{NewProject, Project},
     relays::{NewRelay, RelayRow},

@@ -156,6 +156,152 @@ pub struct Me {
     pub recovery_codes_left: u64,
 }
 
+/// Somebody who can sign in, as owners see them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Id of the account.
+    pub id: String,
+    /// Its address.
+    pub email: String,
+    /// `owner` or `member`.
+    pub role: String,
+    /// When it was made.
+    pub created_at: u64,
+    /// Whether it has a second factor.
+    pub mfa_enabled: bool,
+    /// When somebody last signed in with it.
+    pub last_login_at: Option<u64>,
+}
+
+/// Answer of `GET /accounts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// Everybody in the tenant, in the order in which they came.
+    pub accounts: Vec<Account>,
+}
+
+/// `PATCH /accounts/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleChange {
+    /// `owner` or `member`.
+    pub role: String,
+}
+
+/// `POST /invitations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewInvitation {
+    /// The address that the account will have.
+    pub email: String,
+    /// `owner` or `member`.
+    pub role: String,
+}
+
+/// Answer to [`NewInvitation`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitationCreated {
+    /// Its id.
+    pub id: String,
+    /// The address that the account will have.
+    pub email: String,
+    /// `owner` or `member`.
+    pub role: String,
+    /// Makes the account; shown once.
+    pub code: String,
+    /// The same as an address of the dashboard.
+    pub url: String,
+    /// When it ends.
+    pub expires_at: u64,
+}
+
+/// An open invitation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Its id.
+    pub id: String,
+    /// The address that the account will have.
+    pub email: String,
+    /// `owner` or `member`.
+    pub role: String,
+    /// When it was made.
+    pub created_at: u64,
+    /// When it ends.
+    pub expires_at: u64,
+}
+
+/// Answer of `GET /invitations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitations {
+    /// Those that are open.
+    pub invitations: Vec<Invitation>,
+}
+
+/// `POST /auth/invitations/accept`: makes the account and signs it in.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AcceptInvitation {
+    /// The code of the invitation.
+    pub code: String,
+    /// The password that the account will have.
+    pub password: String,
+}
+
+/// `POST /auth/password`: every other session ends.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PasswordChange {
+    /// The password as it is.
+    pub current: String,
+    /// The password as it will be.
+    pub new: String,
+}
+
+/// `POST /auth/password/forgot`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgotPassword {
+    /// Address of the account.
+    pub email: String,
+}
+
+/// Answer to [`ForgotPassword`], the same whether there is such an account or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PasswordAsked {
+    /// Whether this server sends mail at all; where it does not, its operator makes a link.
+    pub mail: bool,
+}
+
+/// `POST /auth/password/reset`: every session ends.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PasswordReset {
+    /// The token of the link.
+    pub token: String,
+    /// The password as it will be.
+    pub password: String,
+}
+
+say_nothing!(InvitationCreated AcceptInvitation PasswordChange PasswordReset);
+
+/// A device that stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRow {
+    /// [`Serial::nonce`].
+    pub nonce: String,
+    /// What people call it.
+    pub name: String,
+    /// Address of its account; none for the person at the coordinator's own machine.
+    pub account: Option<String>,
+    /// When it was signed in.
+    pub created_at: u64,
+    /// When its certificate ends.
+    pub expires_at: Option<u64>,
+    /// Tunnels that it serves at this moment.
+    pub live_tunnels: u32,
+}
+
+/// Answer of `GET /devices`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Devices {
+    /// The tenant's for owners, else the caller's own.
+    pub devices: Vec<DeviceRow>,
+}
+
 /// A session, as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRow {

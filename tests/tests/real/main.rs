@@ -1,7 +1,8 @@
-//! The product among programs that are not ours: curl, Chromium, Python, Vite, git, a clock that is off. `.ci/run` installs them; a program
+//! The product among programs that are not ours: curl, Chromium, Python, Vite, git, oathtool, a clock that is off. `.ci/run` installs them; a program
 //! that is missing fails its test and says which.
 
 mod agents;
+mod authenticator;
 mod book;
 mod browser;
 mod clock;

@@ -28,6 +28,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
         limits: CoordinatorLimits::default(),
         prices: Prices::default(),
         sign_in: std::sync::Arc::default(),
+        mail_command: Vec::new(),
         relay: RelayPlan {
             http: PORTS.chain([0]).map(at).collect(),
             https: None,

@@ -1,15 +1,20 @@
 //! What of second factors is kept, and under which keys: the one key of the file `accounts.key`, never in the database.
 //!
-//! From it come three keys, one for each use: it encrypts the secrets of authenticators, it makes the secret that an
+//! From it come keys for one use each: it encrypts the secrets of authenticators, it makes the secret that an
 //! enrolment shows (so that nothing is kept before its proof, and nobody can bring a secret of their own), and it keys
-//! the hashes of recovery codes, whose 40 bits could otherwise be tried out by whoever has a copy of the database.
+//! the hashes of recovery codes, whose 40 bits could otherwise be tried out by whoever has a copy of the database, and it
+//! vouches for links to a new password, of which nothing needs to be kept either: the operator of this machine makes
+//! one from the file alone, whether the coordinator runs or not.
 
 use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::authority::RESET_LIFE;
 use crate::random::{self, NoRandomness};
 
 /// Bytes of an authenticator's secret: what RFC 4226 recommends.
@@ -28,6 +33,7 @@ pub(crate) struct Vault {
     seal: [u8; 32],
     enrol: [u8; 32],
     codes: [u8; 32],
+    resets: [u8; 32],
 }
 
 impl std::fmt::Debug for Vault {
@@ -39,7 +45,12 @@ impl std::fmt::Debug for Vault {
 impl Vault {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
         let of = |usage: &[u8]| mac(key, &[b"mytunnel accounts 1\0", usage]);
-        Self { seal: of(b"authenticator"), enrol: of(b"enrolment"), codes: of(b"recovery code") }
+        Self {
+            seal: of(b"authenticator"),
+            enrol: of(b"enrolment"),
+            codes: of(b"recovery code"),
+            resets: of(b"password"),
+        }
     }
 
     /// What the database says of the key, so that another one is noticed at the start.
@@ -80,6 +91,28 @@ impl Vault {
     /// What the database keeps of a recovery code.
     pub(crate) fn recovery_hash(&self, account: &str, code: &str) -> [u8; 32] {
         mac(&self.codes, &[account.as_bytes(), b"\0", code.as_bytes()])
+    }
+
+    /// A link to a new password of the account with that address.
+    pub(crate) fn reset_token(&self, email: &str, now: u64) -> Zeroizing<String> {
+        let payload = [&now.to_be_bytes(), email.as_bytes()].concat();
+        let mac = mac(&self.resets, &[&payload]);
+        Zeroizing::new(BASE64URL_NOPAD.encode(&[mac.as_slice(), &payload].concat()))
+    }
+
+    /// Whose password such a token sets, and when it was made, if it is good at this time.
+    pub(crate) fn read_reset(&self, token: &str, now: u64) -> Option<(String, u64)> {
+        // The longest address has 254 characters.
+        let bytes = Some(token.trim()).filter(|token| token.len() <= 512)?;
+        let bytes = BASE64URL_NOPAD.decode(bytes.as_bytes()).ok()?;
+        let (tag, payload) = bytes.split_at_checked(32)?;
+        if !bool::from(tag.ct_eq(mac(&self.resets, &[payload]).as_slice())) {
+            return None;
+        }
+        let (made_at, email) = payload.split_at_checked(8)?;
+        let made_at = u64::from_be_bytes(made_at.try_into().ok()?);
+        let email = std::str::from_utf8(email).ok()?.to_owned();
+        (made_at <= now && now < made_at.checked_add(RESET_LIFE)?).then_some((email, made_at))
     }
 
     fn enrolment_in(&self, account: &str, window: u64) -> TotpSecret {
@@ -142,5 +175,25 @@ mod tests {
         assert_eq!(hash(1, "acc_1"), hash(1, "acc_1"));
         assert_ne!(hash(1, "acc_1"), hash(1, "acc_2"));
         assert_ne!(hash(1, "acc_1"), hash(2, "acc_1"));
+    }
+
+    #[test]
+    fn a_link_to_a_new_password_is_for_one_address_for_an_hour() {
+        let vault = Vault::new(&[1; 32]);
+        let token = vault.reset_token("a@b.example", NOW);
+        let read = |token: &str, now| vault.read_reset(token, now);
+        assert_eq!(read(&token, NOW + RESET_LIFE - 1), Some(("a@b.example".to_owned(), NOW)));
+        assert_eq!(read(&token, NOW + RESET_LIFE), None);
+        assert_eq!(read(&token, NOW - 1), None);
+        assert_eq!(Vault::new(&[2; 32]).read_reset(&token, NOW), None);
+        let mut bytes = BASE64URL_NOPAD.decode(token.as_bytes()).unwrap();
+        for at in 0..bytes.len() {
+            bytes[at] ^= 1;
+            assert_eq!(read(&BASE64URL_NOPAD.encode(&bytes), NOW), None, "{at}");
+            bytes[at] ^= 1;
+        }
+        for bad in ["", "AAAA", "ä", &"A".repeat(5000)] {
+            assert_eq!(read(bad, NOW), None);
+        }
     }
 }

@@ -25,6 +25,12 @@ pub(crate) const MAX_ROTATIONS: u64 = 30 * 24 * 6;
 pub(crate) const RACE: u64 = 10;
 /// A challenge can be answered for so many seconds.
 pub(crate) const CHALLENGE_LIFE: u64 = 5 * 60;
+/// An invitation is good for so many seconds: a week.
+pub(crate) const INVITATION_LIFE: u64 = 7 * 24 * 3600;
+/// Invitations of one tenant that are open at a time.
+const MAX_INVITATIONS: u64 = 100;
+/// A link to a new password is good for so many seconds.
+pub(crate) const RESET_LIFE: u64 = 3600;
 /// Wrong second factors of one account, and for how long they count, in seconds.
 pub(crate) const MFA_TRIES: u64 = 5;
 const MFA_WINDOW: u64 = 15 * 60;
@@ -175,6 +181,35 @@ pub(crate) fn in_session(caller: &Caller) -> Result<&Person, Refusal> {
     }
 }
 
+/// May an account be invited to a tenant where so many invitations are open?
+pub(crate) fn may_invite(taken: bool, open: u64) -> Result<(), Refusal> {
+    if taken {
+        return Err(Refusal::new(Code::NameTaken, "there is an account with this address already"));
+    }
+    if open >= MAX_INVITATIONS {
+        let message =
+            format!("{MAX_INVITATIONS} invitations are open; withdraw some, or wait until they end");
+        return Err(Refusal::new(Code::RateLimited, message));
+    }
+    Ok(())
+}
+
+/// May an account go from one role to another, where there are so many owners?
+pub(crate) fn may_change_role(from: Role, to: Role, owners: u64) -> Result<(), Refusal> {
+    if from == Role::Owner && to == Role::Member && owners <= 1 {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "this is the last owner; make somebody else an owner first",
+        ));
+    }
+    Ok(())
+}
+
+/// May an account of that role be deleted, where there are so many owners?
+pub(crate) fn may_leave(role: Role, owners: u64) -> Result<(), Refusal> {
+    may_change_role(role, Role::Member, owners)
+}
+
 /// Did this person prove who they are minutes ago?
 pub(crate) fn fresh(person: &Person, now: u64) -> Result<(), Refusal> {
     if now < person.auth_time + FRESH {
@@ -279,6 +314,20 @@ mod tests {
         }
         assert_eq!("owner".parse(), Ok(Role::Owner));
         assert_eq!("admin".parse::<Role>(), Err(UnknownWord));
+    }
+
+    #[test]
+    fn there_is_always_an_owner_and_never_a_flood_of_invitations() {
+        let code = |result: Result<(), Refusal>| result.map_err(|refusal| refusal.code);
+        assert_eq!(code(may_change_role(Role::Owner, Role::Member, 1)), Err(Code::BadRequest));
+        assert_eq!(code(may_change_role(Role::Owner, Role::Member, 2)), Ok(()));
+        assert_eq!(code(may_change_role(Role::Owner, Role::Owner, 1)), Ok(()));
+        assert_eq!(code(may_change_role(Role::Member, Role::Owner, 1)), Ok(()));
+        assert_eq!(code(may_leave(Role::Owner, 1)), Err(Code::BadRequest));
+        assert_eq!(code(may_leave(Role::Member, 1)), Ok(()));
+        assert_eq!(code(may_invite(true, 0)), Err(Code::NameTaken));
+        assert_eq!(code(may_invite(false, 100)), Err(Code::RateLimited));
+        assert_eq!(code(may_invite(false, 99)), Ok(()));
     }
 
     #[test]

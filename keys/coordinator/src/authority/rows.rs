@@ -33,6 +33,8 @@ pub(crate) fn device(device: &NewDevice, now: u64) -> KeyRow {
         parent_cascaded_at: None,
         project_deleted_at: None,
         budget_cents: None,
+        role: None,
+        parent_account: None,
     }
 }
 
@@ -60,6 +62,8 @@ pub(crate) fn master(serial: Serial, subject: PublicKey, project: &Project) -> K
         parent_cascaded_at: None,
         project_deleted_at: None,
         budget_cents: None,
+        role: None,
+        parent_account: None,
     }
 }
 
@@ -87,6 +91,8 @@ pub(crate) fn relay(serial: Serial, subject: PublicKey, home: &TenantId, life: u
         parent_cascaded_at: None,
         project_deleted_at: None,
         budget_cents: None,
+        role: None,
+        parent_account: None,
     }
 }
 
@@ -120,5 +126,7 @@ pub(crate) fn child(
         parent_cascaded_at: None,
         project_deleted_at: None,
         budget_cents: grant.budget,
+        role: None,
+        parent_account: None,
     }
 }

@@ -42,7 +42,7 @@ fn device_of(only: Option<&str>) -> KeyRow {
         label: "laptop".to_owned(),
         not_after: NOW + DEVICE_TTL,
     };
-    device(&new, NOW)
+    KeyRow { role: Some(Role::Owner), ..device(&new, NOW) }
 }
 
 fn request() -> MintRequest {

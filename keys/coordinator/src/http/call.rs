@@ -37,6 +37,7 @@ pub struct ClientAddress(pub IpAddr);
 #[derive(Debug)]
 pub(super) struct Call<B> {
     pub(super) caller: Caller,
+    pub(super) visit: Visit,
     pub(super) body: B,
 }
 
@@ -99,7 +100,7 @@ impl<B: ReadBody> FromRequest<App> for Call<B> {
         let (parts, body) = request.into_parts();
         let bytes = whole(body, app.limits.body).await?;
         let caller = authenticate(app, &parts, &bytes).await?;
-        Ok(Self { caller, body: B::read(bytes)? })
+        Ok(Self { caller, visit: visit(&parts), body: B::read(bytes)? })
     }
 }
 

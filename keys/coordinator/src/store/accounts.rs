@@ -103,15 +103,17 @@ impl Store {
 
     /// The account with that address.
     pub(crate) async fn account(&self, email: String) -> Result<Option<Account>, StoreError> {
-        self.engine
-            .read(move |reading| reading.first(select_account!("WHERE email = $1"), params![email], account))
-            .await
+        self.engine.read(move |reading| reading.account_by_email(&email)).await
     }
 }
 
 impl Reading<'_> {
+    pub(super) fn account_by_email(&self, email: &str) -> Result<Option<Account>, StoreError> {
+        self.first(select_account!("WHERE email = $1 AND deleted_at IS NULL"), params![email], account)
+    }
+
     pub(super) fn account_by_id(&self, id: &str) -> Result<Option<Account>, StoreError> {
-        self.first(select_account!("WHERE id = $1"), params![id], account)
+        self.first(select_account!("WHERE id = $1 AND deleted_at IS NULL"), params![id], account)
     }
 }
 

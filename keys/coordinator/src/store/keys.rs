@@ -5,6 +5,7 @@ use mytunnel_keys::usage::Month;
 
 use super::sql::{Reading, Row, Writing, params};
 use super::{Store, StoreError, column};
+use crate::authority::Role;
 
 /// What kind of credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +66,10 @@ pub(crate) struct KeyRow {
     pub(crate) project_deleted_at: Option<u64>,
     /// Cents that it may cost in a month.
     pub(crate) budget_cents: Option<u64>,
+    /// What the account of a device is.
+    pub(crate) role: Option<Role>,
+    /// Account of the device that minted it.
+    pub(crate) parent_account: Option<String>,
 }
 
 /// A credential in a listing.
@@ -115,10 +120,10 @@ macro_rules! select_key {
         concat!(
             "SELECT k.serial, k.kind, k.subject, k.tenant, k.project, k.account, k.parent, k.label, k.hosts,
                     k.scopes, k.issued_at, k.not_after, k.max_tunnels, k.max_staleness, k.bound, k.replaces,
-                    k.revoked_at, k.cascaded_at, p.cascaded_at, j.deleted_at, b.cents",
+                    k.revoked_at, k.cascaded_at, p.cascaded_at, j.deleted_at, b.cents, a.role, p.account",
             $more,
             " FROM keys k LEFT JOIN keys p ON p.serial = k.parent LEFT JOIN projects j ON j.id = k.project
-             LEFT JOIN budgets b ON b.serial = k.serial ",
+             LEFT JOIN budgets b ON b.serial = k.serial LEFT JOIN accounts a ON a.id = k.account ",
             $rest
         )
     };
@@ -212,7 +217,7 @@ impl Reading<'_> {
                 filter.ended_after,
                 filter.limit,
             ],
-            |row| Ok(Listed { key: key(row)?, spent: row.get(21)? }),
+            |row| Ok(Listed { key: key(row)?, spent: row.get(23)? }),
         )
     }
 }
@@ -277,5 +282,7 @@ fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
         parent_cascaded_at: row.get(18)?,
         project_deleted_at: row.get(19)?,
         budget_cents: row.get(20)?,
+        role: column::maybe_parsed(row, 21)?,
+        parent_account: row.get(22)?,
     })
 }

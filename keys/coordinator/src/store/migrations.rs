@@ -24,6 +24,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Postgres(include_str!("migrations/shared.sql")),
     Step::Sql(include_str!("migrations/families.sql")),
     Step::Sql(include_str!("migrations/sign_in.sql")),
+    Step::Sql(include_str!("migrations/people.sql")),
 ];
 
 /// The version that this release writes.

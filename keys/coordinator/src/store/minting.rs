@@ -91,6 +91,12 @@ impl Writing<'_> {
     }
 
     fn add_device(&self, device: NewDevice, now: u64) -> Result<Result<KeyRow, Refusal>, StoreError> {
+        // It may have been deleted since the request was admitted.
+        if let Some(account) = &device.account
+            && self.account_by_id(account)?.is_none()
+        {
+            return Ok(Err(Refusal::not_found("account")));
+        }
         let row = match self.key_of(&device.subject)? {
             Some(there) => {
                 let renewed = authority::may_renew_device(&there, device.account.as_deref(), &device.tenant);

@@ -9,7 +9,7 @@ use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId, TunnelName};
 use super::sql::{Reading, Writing, params};
 use super::{FeedSigner, KeyKind, KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, Caller, Refusal};
+use crate::authority::{self, Caller, Reckoning, Refusal};
 
 /// What a revocation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,10 +62,25 @@ impl Writing<'_> {
             return Ok(Err(refusal));
         }
         let relay = (key.kind == KeyKind::Relay).then_some(key.subject);
-        let children = if cascade { self.standing_children(&key, now)? } else { 0 };
-        let reckoning = authority::reckon(&key, cascade, children, now);
+        let reckoning = self.mark_revoked(&key, cascade, caller.party(), now)?;
+        if reckoning.news {
+            self.publish(signer, reckoning.change.into_iter().collect(), now)?;
+        }
+        Ok(Ok(self.revoked(reckoning.masters, reckoning.children, relay)?))
+    }
+
+    /// Writes that a key was revoked; what relays are told is for the caller to publish.
+    pub(super) fn mark_revoked(
+        &self,
+        key: &KeyRow,
+        cascade: bool,
+        actor: Party,
+        now: u64,
+    ) -> Result<Reckoning, StoreError> {
+        let children = if cascade { self.standing_children(key, now)? } else { 0 };
+        let reckoning = authority::reckon(key, cascade, children, now);
         if !reckoning.news {
-            return Ok(Ok(self.revoked(reckoning.masters, reckoning.children, relay)?));
+            return Ok(reckoning);
         }
         self.change(
             "UPDATE keys SET revoked_at = coalesce(revoked_at, $1),
@@ -73,20 +88,24 @@ impl Writing<'_> {
              WHERE serial = $3",
             params![now, cascade, key.serial.as_bytes()],
         )?;
-        self.publish(signer, reckoning.change.into_iter().collect(), now)?;
         self.audit(&Entry {
             at: now,
             tenant: Some(key.tenant.clone()),
-            actor: caller.party(),
+            actor,
             act: Act::KeyRevoke,
             subject: Party::Key(key.kind, key.serial),
             project: key.project.clone(),
             detail: if cascade { format!("with {children} children") } else { String::new() },
         })?;
-        Ok(Ok(self.revoked(reckoning.masters, reckoning.children, relay)?))
+        Ok(reckoning)
     }
 
-    fn revoked(&self, masters: u64, children: u64, relay: Option<PublicKey>) -> Result<Revoked, StoreError> {
+    pub(super) fn revoked(
+        &self,
+        masters: u64,
+        children: u64,
+        relay: Option<PublicKey>,
+    ) -> Result<Revoked, StoreError> {
         Ok(Revoked { masters, children, epoch: self.head()?.feed.epoch, relay })
     }
 

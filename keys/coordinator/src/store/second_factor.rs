@@ -188,7 +188,7 @@ impl Reading<'_> {
         )
     }
 
-    fn account_and_factor(&self, id: &str) -> Result<Option<(Account, SecondFactor)>, StoreError> {
+    pub(super) fn account_and_factor(&self, id: &str) -> Result<Option<(Account, SecondFactor)>, StoreError> {
         Ok(self.account_by_id(id)?.zip(self.second_factor(id)?))
     }
 }

@@ -82,13 +82,13 @@ impl Store {
         self.engine
             .write(move |writing| {
                 writing.sweep_sessions(now)?;
-                match writing.second_factor(&account.id)? {
+                match writing.account_and_factor(&account.id)? {
                     None => Ok(Entrance::Gone),
-                    Some(factor) if factor.is_on() => {
+                    Some((_, factor)) if factor.is_on() => {
                         writing.add_challenge(&account.id, first, challenge, now)?;
                         Ok(Entrance::Challenge)
                     }
-                    Some(_) => {
+                    Some((account, _)) => {
                         writing.begin_session(&account, Proven { first, second: None }, session, now)?;
                         Ok(Entrance::Session)
                     }

@@ -197,20 +197,20 @@ async fn a_closed_database_is_one_whole_file() {
 /// SQLite numbers `$n` by first appearance, PostgreSQL by `n`: the texts must not depend on which.
 #[test]
 fn sql_parameters_are_numbered_in_order_of_appearance() {
-    let sources = [
-        include_str!("accounts.rs"),
-        include_str!("audit.rs"),
-        include_str!("connect.rs"),
-        include_str!("feed.rs"),
-        include_str!("keys.rs"),
-        include_str!("meta.rs"),
-        include_str!("minting.rs"),
-        include_str!("projects.rs"),
-        include_str!("relays.rs"),
-        include_str!("revoke.rs"),
-        include_str!("sql.rs"),
-        include_str!("tunnels.rs"),
-    ];
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("rs") if !path.ends_with("tests.rs") => {
+                    sources.push(std::fs::read_to_string(path).unwrap())
+                }
+                None if path.is_dir() && !path.ends_with("tests") => folders.push(path),
+                Some(_) | None => {}
+            }
+        }
+    }
     let mut texts = 0;
     for source in sources {
         for text in source.split('"').skip(1).step_by(2).filter(|text| text.contains('$')) {

@@ -208,3 +208,41 @@ async fn a_signed_in_device_owns_names_in_its_tenants_own_project() {
     let path = format!("/api/v1/projects/{personal}");
     lab.call(By::Bearer(&token), "DELETE", &path, Value::Null).await.refused(Code::BadRequest);
 }
+
+/// Passwords are hashed on threads of their own, as many as there are cores; some wait, and the rest is told to come back.
+#[tokio::test]
+async fn a_flood_of_sign_ins_leaves_the_api_answering() {
+    const FLOOD: u32 = 1000;
+    let lab = std::sync::Arc::new(Lab::new().await);
+    lab.owner().await;
+    let mut flood = tokio::task::JoinSet::new();
+    for number in 0..FLOOD {
+        let lab = lab.clone();
+        flood.spawn(async move {
+            let body = json!({"email": format!("{number}@example.org"), "password": PASSWORD}).to_string();
+            let mut request = lab.request(By::Nobody, "POST", "/api/v1/auth/login", body.into());
+            request.extensions_mut().insert(ClientAddress(std::net::Ipv4Addr::from(number).into()));
+            lab.send(request).await
+        });
+    }
+    let (mut hashed, mut put_off, mut alive) = (0_u32, 0_u32, 0_u32);
+    while hashed + put_off < FLOOD {
+        lab.call(By::Nobody, "GET", "/healthz", Value::Null).await.ok();
+        alive += 1;
+        while let Some(answer) = flood.try_join_next() {
+            let answer = answer.unwrap();
+            match answer.status {
+                StatusCode::UNAUTHORIZED => hashed += 1,
+                StatusCode::TOO_MANY_REQUESTS => {
+                    assert!(answer.headers.contains_key(header::RETRY_AFTER));
+                    put_off += 1;
+                }
+                other => panic!("{other}"),
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(hashed >= 32 && put_off > FLOOD / 2, "{hashed} hashed, {put_off} put off");
+    assert!(alive > 10 * hashed, "{alive} answers while {hashed} passwords were hashed");
+    lab.call(By::Nobody, "POST", "/api/v1/auth/login", login(PASSWORD)).await.ok();
+}

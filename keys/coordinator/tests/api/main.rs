@@ -13,6 +13,7 @@ mod feed;
 mod gates;
 mod http;
 mod issuer;
+mod people;
 mod race;
 mod relays;
 mod revocation;

@@ -106,3 +106,22 @@ async fn a_tenant_that_has_its_project_keeps_it_and_others_get_none() {
     assert_eq!(projects(&path, &there), [(id.to_string(), "mine".to_owned())]);
     assert!(projects(&path, &"ten_nobody".parse().unwrap()).is_empty());
 }
+
+#[tokio::test]
+async fn accounts_of_before_there_were_roles_are_owners_without_a_second_factor() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("mytunnel.db");
+    of_the_first_version(&path, &[(&TenantId::from_entropy(&[4; 10]), &[])]);
+    let store = opened(&place, &path);
+    let (account, factor) = store
+        .engine
+        .read(|reading| {
+            let account = reading.account_by_email("0@b.example")?.ok_or(StoreError::Malformed("test"))?;
+            Ok::<_, StoreError>((account.clone(), reading.second_factor(&account.id)?))
+        })
+        .await
+        .unwrap();
+    assert_eq!(account.role, crate::authority::Role::Owner);
+    assert!(factor.is_some_and(|factor| !factor.is_on()));
+    store.engine.close();
+}
