@@ -18,8 +18,8 @@ use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelKind, TunnelName};
 use mytunnel_keys::usage::Standing;
 
 pub(crate) use self::gates::{
-    CLOSING_LIFE, Plan, SetBy, check_gate_password, gate_user, may_ask_for_password, may_change_gates,
-    may_change_password, sets_as, sign_in_gate,
+    CLOSING_LIFE, GatesThere, Plan, SetBy, check_gate_password, gate_user, has_room_for_gates,
+    may_ask_for_password, may_change_gates, may_change_password, may_touch_tunnel, sets_as, sign_in_gate,
 };
 pub(crate) use self::identities::{
     CODE_LIFE, MAX_SIGN_INS, Newcomer, NoEntry, NoLink, SIGN_IN_LIFE, may_enter, may_link, may_unlink,

@@ -4,8 +4,8 @@ use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::SignInGate;
 use mytunnel_keys::id::Serial;
 
-use super::{Caller, DEVICE_STALENESS, Refusal};
-use crate::store::KeyKind;
+use super::{Caller, DEVICE_STALENESS, Refusal, Role, belongs_to};
+use crate::store::{KeyKind, KeyRow};
 
 /// How long relays that were away are told of a tunnel that was closed: as long as the longest of them may serve
 /// without news, and more than the difference of clocks.
@@ -20,6 +20,10 @@ const MAX_ALLOWED: usize = 100;
 /// Longest address and domain (RFC 5321, RFC 1035).
 const MAX_EMAIL: usize = 254;
 const MAX_DOMAIN: usize = 253;
+/// Gates of one tenant, and the length of their allow-lists together, in bytes. Every relay holds them all, and a
+/// snapshot of the feed carries them in one frame of 16 MiB.
+const MAX_GATES: u64 = 2000;
+const MAX_LISTS: u64 = 2 * 1024 * 1024;
 /// Who may vouch for visitors.
 const PROVIDERS: [&str; 1] = ["google"];
 
@@ -85,6 +89,25 @@ pub(crate) fn may_ask_for_password(plan: Plan, now: u64) -> Result<(), Refusal> 
     Err(Refusal::new(Code::UpgradeRequired, message))
 }
 
+/// What the gates of a tenant come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GatesThere {
+    pub(crate) count: u64,
+    /// Bytes of their allow-lists.
+    pub(crate) lists: u64,
+}
+
+/// May a tenant with these gates set one more, or another?
+pub(crate) fn has_room_for_gates(there: GatesThere) -> Result<(), Refusal> {
+    if there.count < MAX_GATES && there.lists < MAX_LISTS {
+        return Ok(());
+    }
+    let message = format!(
+        "there are {MAX_GATES} gates already, or lists of {MAX_LISTS} bytes; take some away that nobody needs"
+    );
+    Err(Refusal::new(Code::TunnelLimit, message))
+}
+
 /// Who has set a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SetBy {
@@ -98,35 +121,68 @@ pub(crate) enum SetBy {
 pub(crate) fn sets_as(caller: &Caller) -> Option<Serial> {
     match caller {
         Caller::Key(key) if key.kind == KeyKind::Child => key.parent,
+        Caller::Key(key) if key.role == Some(Role::Member) => Some(key.serial),
         Caller::Account(_) | Caller::Key(_) => None,
     }
 }
 
-/// May the caller set, change or take away the password before a tunnel within its reach? A child may ask for one where
-/// there is none, and change what its like have set; who holds it could else open what its owner has closed.
+/// May the caller set, change or take away the password before a tunnel within its reach? A child, and a device of a
+/// member, may ask for one where there is none, and change what its like have set; who holds it could else open what an
+/// owner has closed.
 pub(crate) fn may_change_password(caller: &Caller, there: SetBy) -> Result<(), Refusal> {
-    let Caller::Key(key) = caller else { return Ok(()) };
-    match (key.kind, there) {
-        (KeyKind::User, _) | (KeyKind::Child, SetBy::Nobody) => Ok(()),
-        (KeyKind::Child, SetBy::ChildOf(parent)) if key.parent == Some(parent) => Ok(()),
-        (KeyKind::Child, SetBy::Owner | SetBy::ChildOf(_)) => {
-            let message = "the owner has set a password before this tunnel; a child key cannot change it";
+    let key = match caller {
+        Caller::Account(_) => return may_change_gates(caller),
+        Caller::Key(key) => key,
+    };
+    if matches!(key.kind, KeyKind::Master | KeyKind::Relay) {
+        return may_change_gates(caller);
+    }
+    match (sets_as(caller), there) {
+        (None, _) | (Some(_), SetBy::Nobody) => Ok(()),
+        (Some(family), SetBy::ChildOf(parent)) if family == parent => Ok(()),
+        (Some(_), SetBy::Owner | SetBy::ChildOf(_)) => {
+            let message = "somebody else has set a password before this tunnel; this key cannot change it";
             Err(Refusal::new(Code::ScopeDenied, message))
         }
-        (KeyKind::Master | KeyKind::Relay, _) => may_change_gates(caller),
     }
 }
 
 /// May the caller change other gates of the tunnels within its reach?
 pub(crate) fn may_change_gates(caller: &Caller) -> Result<(), Refusal> {
-    let Caller::Key(key) = caller else { return Ok(()) };
+    let denied = |message| Err(Refusal::new(Code::ScopeDenied, message));
+    let members =
+        "only an owner can change a tunnel's gates; a member's device may set a password for what it shares";
+    let key = match caller {
+        Caller::Account(person) if person.role == Role::Member => return denied(members),
+        Caller::Account(_) => return Ok(()),
+        Caller::Key(key) => key,
+    };
     match key.kind {
+        KeyKind::User if key.role == Some(Role::Member) => denied(members),
         KeyKind::User => Ok(()),
         KeyKind::Master => {
             Err(Refusal::new(Code::MasterCannotAct, "a master key cannot change a tunnel's gates"))
         }
-        KeyKind::Child => Err(Refusal::new(Code::ScopeDenied, "a child key cannot change this gate")),
-        KeyKind::Relay => Err(Refusal::new(Code::ScopeDenied, "a relay cannot change a tunnel's gates")),
+        KeyKind::Child => denied("a child key cannot change this gate"),
+        KeyKind::Relay => denied("a relay cannot change a tunnel's gates"),
+    }
+}
+
+/// May the caller touch a tunnel within its reach that this key serves? A member only what is served by devices of their
+/// own, and by what those minted.
+pub(crate) fn may_touch_tunnel(caller: &Caller, serving: Option<&KeyRow>) -> Result<(), Refusal> {
+    let member = match caller {
+        Caller::Account(person) => (person.role == Role::Member).then_some(person.id.as_str()),
+        Caller::Key(key) if key.role == Some(Role::Member) => {
+            Some(key.account.as_deref().unwrap_or_default())
+        }
+        Caller::Key(_) => None,
+    };
+    match member {
+        Some(account) if !serving.is_some_and(|key| belongs_to(key, account)) => {
+            Err(Refusal::new(Code::ScopeDenied, "this tunnel is somebody else's; an owner can do that"))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -226,6 +282,15 @@ mod tests {
         for plan in [Plan::Trial { until: now }, Plan::Free] {
             assert_eq!(may_ask_for_password(plan, now).unwrap_err().code, Code::UpgradeRequired, "{plan:?}");
         }
+    }
+
+    #[test]
+    fn the_gates_of_a_tenant_fit_into_a_snapshot() {
+        let room = |count, lists| has_room_for_gates(GatesThere { count, lists }).is_ok();
+        assert!(room(MAX_GATES - 1, MAX_LISTS - 1));
+        assert!(!room(MAX_GATES, 0) && !room(0, MAX_LISTS));
+        let largest = MAX_ALLOWED * (MAX_EMAIL + MAX_DOMAIN + 2);
+        assert!(MAX_LISTS as usize + largest + MAX_GATES as usize * 1024 < 8 * 1024 * 1024);
     }
 
     #[test]

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use mytunnel_keys::api::NewTunnel;
 use mytunnel_keys::feed::{BasicGate, Change, Gates, SignInGate};
-use mytunnel_keys::id::{ProjectId, Serial, TunnelId};
+use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelId};
 
 use super::sql::{Reading, Row, Writing, params};
 use super::{FeedSigner, Store, StoreError, TunnelRow, column};
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, Caller, Reach, Refusal, SetBy};
+use crate::authority::{self, Caller, GatesThere, Reach, Refusal, SetBy};
 
 /// What to do with a gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,23 +102,43 @@ impl Writing<'_> {
         new: Option<NewTunnel>,
         now: u64,
     ) -> Result<Result<u64, Refusal>, StoreError> {
+        let reach = match authority::reach_of_tunnels(caller) {
+            Ok(reach) => reach,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        // Whoever cannot see the tunnel learns nothing of its gates.
+        let there = self.tunnel(&reach, id)?;
+        if there.is_none() && new.is_none() {
+            return Ok(Err(Refusal::not_found("tunnel")));
+        }
         let may = match change {
             GateChange::Password { .. } | GateChange::NoPassword => {
                 authority::may_change_password(caller, self.password_set_by(id)?)
             }
             GateChange::SignIn(_) | GateChange::NoSignIn => authority::may_change_gates(caller),
         };
-        let allowed = may.and_then(|()| authority::reach_of_tunnels(caller));
-        let reach = match allowed {
-            Ok(reach) => reach,
-            Err(refusal) => return Ok(Err(refusal)),
+        let serving = match &there {
+            Some(tunnel) => self.key(&tunnel.serial)?,
+            None => None,
         };
+        let touched = match there {
+            Some(_) => authority::may_touch_tunnel(caller, serving.as_ref()),
+            None => Ok(()),
+        };
+        if let Err(refusal) = may.and(touched) {
+            return Ok(Err(refusal));
+        }
         if matches!(change, GateChange::Password { .. })
             && let Err(refusal) = authority::may_ask_for_password(self.plan_of(caller.tenant())?, now)
         {
             return Ok(Err(refusal));
         }
-        let (tunnel, mut changes) = match (self.tunnel(&reach, id)?, new) {
+        if matches!(change, GateChange::Password { .. } | GateChange::SignIn(_))
+            && let Err(refusal) = authority::has_room_for_gates(self.gates_of(caller.tenant())?)
+        {
+            return Ok(Err(refusal));
+        }
+        let (tunnel, mut changes) = match (there, new) {
             (Some(tunnel), _) => (tunnel, Vec::new()),
             (None, None) => return Ok(Err(Refusal::not_found("tunnel"))),
             (None, Some(new)) => match self.reserve(&signer.cluster, caller, id, new, now)? {
@@ -183,6 +203,10 @@ impl Writing<'_> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let Some(tunnel) = self.tunnel(&reach, id)? else { return Ok(Err(Refusal::not_found("tunnel"))) };
+        let serving = self.key(&tunnel.serial)?;
+        if let Err(refusal) = authority::may_touch_tunnel(caller, serving.as_ref()) {
+            return Ok(Err(refusal));
+        }
         let epoch = self.head()?.feed.epoch + 1;
         self.change(
             "DELETE FROM closings WHERE at < $1",
@@ -229,6 +253,23 @@ impl Reading<'_> {
             Some(None) => SetBy::Owner,
             Some(Some(parent)) => SetBy::ChildOf(parent),
         })
+    }
+
+    /// What the gates of a tenant come to.
+    fn gates_of(&self, tenant: &TenantId) -> Result<GatesThere, StoreError> {
+        let passwords: u64 = self.one(
+            "SELECT count(*) FROM basic_gates g JOIN tunnels t ON t.id = g.tunnel JOIN projects j ON j.id = t.project
+             WHERE j.tenant = $1",
+            params![tenant.as_str()],
+            column::only,
+        )?;
+        self.one(
+            "SELECT count(*), CAST(coalesce(sum(length(g.allowed_domains) + length(g.allowed_emails)), 0) AS BIGINT)
+             FROM oidc_gates g JOIN tunnels t ON t.id = g.tunnel JOIN projects j ON j.id = t.project
+             WHERE j.tenant = $1",
+            params![tenant.as_str()],
+            |row| Ok(GatesThere { count: passwords + row.get::<u64>(0)?, lists: row.get(1)? }),
+        )
     }
 
     /// The gates of one tunnel.

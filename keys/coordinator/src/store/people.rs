@@ -316,7 +316,7 @@ impl Store {
             .await
     }
 
-    /// Sets a password by a link that was made at that time, and ends every session. A link that is older than the
+    /// Sets a password by a link that was made at that time, ends every session and unlinks other providers. A link that is older than the
     /// password, because it was used or another way was found, is void.
     pub(crate) async fn reset_password(
         &self,
@@ -335,6 +335,7 @@ impl Store {
                 )?;
                 if changed > 0 {
                     writing.end_other_sessions(&account.id, None)?;
+                    writing.forget_identities(&account.id)?;
                     writing.audit(&of_session(&account, Act::PasswordReset, actor, String::new(), now))?;
                 }
                 Ok(changed > 0)
@@ -344,6 +345,12 @@ impl Store {
 }
 
 impl Writing<'_> {
+    /// Unlinks every other way in: whoever had the account for a moment may have linked one of their own.
+    fn forget_identities(&self, account: &str) -> Result<(), StoreError> {
+        self.change("DELETE FROM sign_in_codes WHERE account = $1", params![account])?;
+        self.change("DELETE FROM identities WHERE account = $1", params![account]).map(drop)
+    }
+
     fn delete_account(
         &self,
         signer: &FeedSigner,
@@ -369,6 +376,7 @@ impl Writing<'_> {
             self.publish(signer, changes, now)?;
         }
         self.end_other_sessions(&account.id, None)?;
+        self.forget_identities(&account.id)?;
         self.change("DELETE FROM recovery_codes WHERE account = $1", params![account.id])?;
         self.change(
             "UPDATE accounts SET email = id, password = '', totp_secret = NULL, deleted_at = $1 WHERE id = $2",

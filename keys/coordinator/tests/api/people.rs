@@ -324,3 +324,28 @@ async fn a_device_of_a_member_mints_for_any_project_of_the_tenant() {
     let body = mint_body(&fresh_seed().public(), json!({"project": house.project}));
     lab.call(By::Key(&device), "POST", "/api/v1/mint", body).await.ok();
 }
+
+#[tokio::test]
+async fn a_member_changes_no_gate_and_closes_no_tunnel_of_an_owner() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let relay = lab.relay().await;
+    let tunnel = relay.up(&house.project, "wiki", &house.device).await;
+    let mut following = tokio::task::JoinSet::new();
+    following.spawn(relay.follow());
+    let path = |what: &str| format!("/api/v1/tunnels/{tunnel}{what}");
+    let password = json!({"user": "ann", "password": "long enough"});
+    let list = json!({"provider": "google", "allowed_domains": ["acme.example"], "allowed_emails": []});
+    lab.call(By::Bearer(&house.token), "PUT", &path("/auth"), password.clone()).await.ok();
+    let (browser, device) = join(&lab, &house, "member").await;
+    for by in [By::Bearer(&browser.access), By::Key(&device)] {
+        for what in ["/auth", "/edge-auth"] {
+            lab.call(by, "DELETE", &path(what), Value::Null).await.refused(Code::ScopeDenied);
+        }
+        lab.call(by, "PUT", &path("/auth"), password.clone()).await.refused(Code::ScopeDenied);
+        lab.call(by, "PUT", &path("/edge-auth"), list.clone()).await.refused(Code::ScopeDenied);
+        lab.call(by, "DELETE", &path(""), Value::Null).await.refused(Code::ScopeDenied);
+    }
+    let seen = get(&lab, By::Bearer(&house.token), &path("")).await.ok();
+    assert_eq!(seen["gates"], json!(["basic"]));
+}
