@@ -25,6 +25,9 @@ use crate::store::Visit;
 /// Time that a client has to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A text with it cannot be kept in PostgreSQL, and is refused whatever the store.
+const NUL: &str = "a text has the character U+0000, which is not taken; leave it out";
+
 /// Characters of a browser's name that are kept with its session.
 const MAX_AGENT: usize = 200;
 
@@ -69,9 +72,25 @@ impl<B: ReadBody> ReadBody for Option<B> {
 
 impl<T: DeserializeOwned> ReadBody for Json<T> {
     fn read(bytes: Bytes) -> Result<Self, ApiError> {
+        if has_nul(&bytes) {
+            return Err(ApiError::bad_request(NUL));
+        }
         // serde's message names the field and the fault, in terms of what the caller sent.
         serde_json::from_slice(&bytes).map(Json).map_err(|error| ApiError::bad_request(error.to_string()))
     }
+}
+
+/// Does a text in this JSON have the character U+0000? It can only be there as an escape.
+fn has_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let escape = &rest[at + 1..];
+        if escape.starts_with(b"u0000") {
+            return true;
+        }
+        rest = escape.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 /// A body in the encoding of the wire.
@@ -225,6 +244,9 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(ApiError::bad_request(NUL));
+        }
         let read = Query::<T>::try_from_uri(&parts.uri);
         read.map(|query| Self(query.0)).map_err(|error| ApiError::bad_request(error.body_text()))
     }
@@ -240,6 +262,9 @@ impl<T: FromStr> FromRequestParts<App> for Segment<T> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let nothing = || ApiError::Http(StatusCode::NOT_FOUND, "there is nothing here");
         let Path(text) = Path::<String>::from_request_parts(parts, app).await.map_err(|_| nothing())?;
+        if text.contains('\0') {
+            return Err(nothing());
+        }
         text.parse().map(Self).map_err(|_| nothing())
     }
 }

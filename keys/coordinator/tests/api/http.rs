@@ -158,3 +158,28 @@ async fn a_proof_of_another_cluster_or_key_is_none() {
         lab.send(request).await.refused(Code::InvalidKey);
     }
 }
+
+/// PostgreSQL cannot keep it, and what one store refuses the other must not take.
+#[tokio::test]
+async fn a_text_with_a_nul_is_refused_and_never_reaches_the_store() {
+    let lab = Lab::new().await;
+    let token = lab.owner().await;
+    let key = fresh_seed().public();
+    let bodies = [
+        ("/api/v1/auth/login", json!({"email": "a\0@b.example", "password": "long enough as it is"})),
+        ("/api/v1/projects", json!({"name": "a\0b", "master": key})),
+        ("/api/v1/devices", json!({"name": "\\\0", "public_key": key})),
+    ];
+    for (path, body) in bodies {
+        let answer = lab.call(By::Bearer(&token), "POST", path, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+        assert!(answer.refused(Code::BadRequest).contains("U+0000"), "{path}");
+    }
+    let page = lab.call(By::Bearer(&token), "GET", "/api/v1/tokens?after=%00", Value::Null).await;
+    assert_eq!(page.status, StatusCode::BAD_REQUEST);
+    let session = lab.call(By::Bearer(&token), "DELETE", "/api/v1/sessions/%00", Value::Null).await;
+    assert_eq!(session.status, StatusCode::NOT_FOUND);
+    // Only the escape is one, not what looks like it.
+    let named = json!({"name": "\\u0000", "public_key": key});
+    lab.call(By::Bearer(&token), "POST", "/api/v1/devices", named).await.ok();
+}

@@ -22,4 +22,5 @@ mod sessions;
 mod sign_in;
 mod storm;
 mod support;
+mod takeover;
 mod tree;

@@ -26,7 +26,7 @@ pub(crate) const EMAIL: &str = "owner@example.org";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const DAY: u64 = 24 * 3600;
 /// Long enough for any machine, short enough for a person.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 #[path = "../support/database.rs"]
 mod database;
