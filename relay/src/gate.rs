@@ -53,7 +53,7 @@ enum Decision<'a> {
     /// It has to show something that it did not.
     Ask,
     /// It may pass if these are right.
-    Check(&'a BasicGate, &'a HeaderValue, Credentials),
+    Check(&'a BasicGate, Credentials),
 }
 
 /// The gates that a request has passed.
@@ -88,12 +88,12 @@ impl Gatekeeper {
     ) -> Result<Passed, Denied> {
         let Some(gates) = tunnel.gates() else { return Ok(Passed(None)) };
         let denied = |failure| Denied { failure, tunnel: tunnel.name().clone(), wait: None };
-        let (gate, header, credentials) = match decide(&gates, headers) {
+        let (gate, credentials) = match decide(&gates, headers) {
             Decision::Deny(failure) => return Err(denied(failure)),
             Decision::Ask => return Err(denied(Failure::PasswordRequired)),
-            Decision::Check(gate, header, credentials) => (gate, header, credentials),
+            Decision::Check(gate, credentials) => (gate, credentials),
         };
-        match self.check(tunnel.id(), gate, header, credentials, address).await {
+        match self.check(tunnel.id(), gate, credentials, address).await {
             Ok(true) => Ok(Passed(Some(gates))),
             Ok(false) => Err(denied(Failure::PasswordRequired)),
             Err(Unchecked::TooMany(TooMany(wait))) => {
@@ -107,13 +107,13 @@ impl Gatekeeper {
         &self,
         tunnel: &TunnelId,
         gate: &BasicGate,
-        header: &HeaderValue,
         credentials: Credentials,
         address: IpAddr,
     ) -> Result<bool, Unchecked> {
         let proof = {
             let proven = locked(&self.proven);
-            let proof = proven.proof(tunnel, gate, header.as_bytes());
+            // However the header is written, the same credentials are one guess.
+            let proof = proven.proof(tunnel, gate, credentials.as_bytes());
             if proven.holds(&proof) {
                 return Ok(true);
             }
@@ -147,13 +147,13 @@ enum Unchecked {
 }
 
 /// Every gate has to be passed. A sign-in cannot be: this relay offers none.
-fn decide<'a>(gates: &'a Gates, headers: &'a HeaderMap) -> Decision<'a> {
+fn decide<'a>(gates: &'a Gates, headers: &HeaderMap) -> Decision<'a> {
     if gates.sign_in.is_some() {
         return Decision::Deny(Failure::SignInUnavailable);
     }
     let Some(gate) = &gates.basic else { return Decision::Deny(Failure::SignInUnavailable) };
     match basic::shown(headers) {
-        Some((header, credentials)) => Decision::Check(gate, header, credentials),
+        Some(credentials) => Decision::Check(gate, credentials),
         None => Decision::Ask,
     }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::commands::relay::{ask_for_owner, parse_addr};
 use crate::config::{self, Cents, CoordinatorFile, PricesFile, RelayLife};
@@ -46,8 +47,8 @@ pub(crate) struct Args {
     command: Option<CoordinatorCommand>,
 
     /// Where accounts and keys are kept: sqlite:PATH or postgres://USER@HOST/DATABASE
-    #[arg(long, value_name = "URL", value_parser = parse_database, env = "MYTUNNEL_DATABASE", hide_env_values = true, required = true)]
-    database: Option<Database>,
+    #[arg(long, value_name = "URL", env = "MYTUNNEL_DATABASE", hide_env_values = true, required = true)]
+    database: Option<DatabaseText>,
 
     /// File with the password for the PostgreSQL server [default: PGPASSWORD]
     #[arg(long, value_name = "FILE")]
@@ -128,6 +129,22 @@ impl fmt::Display for Database {
     }
 }
 
+/// What was typed for it. It may hold a password, which no message repeats.
+#[derive(Clone)]
+struct DatabaseText(Zeroizing<String>);
+
+impl From<String> for DatabaseText {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl fmt::Debug for DatabaseText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseText(…)")
+    }
+}
+
 fn parse_database(text: &str) -> Result<Database, String> {
     match text.split_once(':') {
         Some(("sqlite", path)) if !path.is_empty() => {
@@ -181,12 +198,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     if let Some(CoordinatorCommand::ResetPassword(args)) = &args.command {
         return reset::run(args, context);
     }
-    let database = args.database.as_ref().ok_or_else(|| {
+    let text = args.database.as_ref().ok_or_else(|| {
         Failure::usage(
             "--database is missing",
             "Say where accounts and keys are kept: --database sqlite:PATH",
         )
     })?;
+    let database = &parse_database(&text.0)
+        .map_err(|problem| Failure::usage("--database (or MYTUNNEL_DATABASE) is not understood", &problem))?;
     let file = match &args.config {
         Some(path) => config::load::<CoordinatorFile>(path)?,
         None => CoordinatorFile::default(),

@@ -146,3 +146,19 @@ fn nothing_running_is_a_status_too() {
     assert_eq!(status["relay"]["connected"], false);
     assert_eq!(user.run(&["status"]).succeeded().stdout, "Nothing is shared from here.\n");
 }
+
+#[test]
+fn a_password_in_the_address_of_a_database_is_not_repeated() {
+    for wrong in ["postgres://anna:hunter2@db.example/x?sslmode=prefer", "mysql://anna:hunter2@db.example/x"]
+    {
+        let event = User::new().run(&["coordinator", "--database", wrong, "--json"]).failed("BAD_REQUEST", 2);
+        assert!(!event.to_string().contains("hunter2"), "{event}");
+        let event = User::new()
+            .run_with(&["coordinator", "--json"], &[("MYTUNNEL_DATABASE", wrong)])
+            .failed("BAD_REQUEST", 2);
+        assert!(
+            event.to_string().contains("MYTUNNEL_DATABASE") && !event.to_string().contains("hunter2"),
+            "{event}"
+        );
+    }
+}

@@ -2,7 +2,7 @@
 
 use argon2::{Argon2, PasswordHash, PasswordVerifier as _};
 use data_encoding::BASE64;
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderMap, header::AUTHORIZATION};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -12,9 +12,9 @@ const MAX_HEADER: usize = 4096;
 /// What a visitor shows: the user's name, a colon and the password.
 pub(super) struct Credentials(Zeroizing<Vec<u8>>);
 
-/// The credentials of a request, with the header that they stand in. One that is not understood, or stands beside
+/// The credentials of a request. A header that is not understood, or stands beside
 /// another, shows nothing.
-pub(super) fn shown(headers: &HeaderMap) -> Option<(&HeaderValue, Credentials)> {
+pub(super) fn shown(headers: &HeaderMap) -> Option<Credentials> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let header = values.next().filter(|value| value.len() <= MAX_HEADER)?;
     if values.next().is_some() {
@@ -26,10 +26,15 @@ pub(super) fn shown(headers: &HeaderMap) -> Option<(&HeaderValue, Credentials)> 
         return None;
     }
     let pair = Zeroizing::new(BASE64.decode(encoded).ok()?);
-    pair.contains(&b':').then(|| (header, Credentials(pair)))
+    pair.contains(&b':').then(|| Credentials(pair))
 }
 
 impl Credentials {
+    /// Name, colon and password.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Whether both are right. Takes as long for a wrong user, so that names cannot be found out. Costs tens of
     /// milliseconds.
     pub(super) fn fit(&self, user: &str, hash: &str) -> bool {
@@ -51,6 +56,7 @@ impl std::fmt::Debug for Credentials {
 #[cfg(test)]
 pub(super) mod tests {
     use argon2::{Params, PasswordHasher as _};
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -72,7 +78,7 @@ pub(super) mod tests {
     }
 
     fn pair(header: &str) -> Option<Vec<u8>> {
-        shown(&head(&[header.as_bytes()])).map(|(_, credentials)| credentials.0.to_vec())
+        shown(&head(&[header.as_bytes()])).map(|credentials| credentials.0.to_vec())
     }
 
     #[test]
@@ -109,7 +115,7 @@ pub(super) mod tests {
         let hash = hash("correct: horse");
         let fit = |user: &str, password: &str| {
             let header = basic(user, password);
-            shown(&head(&[header.as_bytes()])).unwrap().1.fit("ann", &hash)
+            shown(&head(&[header.as_bytes()])).unwrap().fit("ann", &hash)
         };
         assert!(fit("ann", "correct: horse"));
         assert!(!fit("ann", "correct: horsf"));
@@ -117,7 +123,7 @@ pub(super) mod tests {
         assert!(!fit("", "correct: horse"));
         assert!(!fit("ann", ""));
         let header = basic("ann", "x");
-        assert!(!shown(&head(&[header.as_bytes()])).unwrap().1.fit("ann", "no hash at all"));
+        assert!(!shown(&head(&[header.as_bytes()])).unwrap().fit("ann", "no hash at all"));
     }
 
     proptest! {
@@ -125,7 +131,7 @@ pub(super) mod tests {
         fn whatever_stands_there_is_read_or_passed_over(value in prop::collection::vec(32..=255_u8, 0..200)) {
             prop_assume!(!value.contains(&127));
             let headers = head(&[&value]);
-            if let Some((_, credentials)) = shown(&headers) {
+            if let Some(credentials) = shown(&headers) {
                 prop_assert!(!credentials.fit("ann", "no hash"));
             }
         }

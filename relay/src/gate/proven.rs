@@ -1,6 +1,6 @@
 //! Which credentials were right before, so that a visitor pays for hashing once.
 //!
-//! Kept is a keyed hash of tunnel, gate and header, whose key lives as long as the process: it tells nobody a password,
+//! Kept is a keyed hash of tunnel, gate and credentials, whose key lives as long as the process: it tells nobody a password,
 //! and means nothing for another gate or another setting of the same. What was wrong is never kept.
 
 use std::collections::HashSet;
@@ -33,12 +33,12 @@ impl Proven {
         Self { key: Hmac::new(key.into()), young: HashSet::new(), old: HashSet::new() }
     }
 
-    /// What stands for the credentials in `header`.
-    pub(super) fn proof(&self, tunnel: &TunnelId, gate: &BasicGate, header: &[u8]) -> Proof {
+    /// What stands for these credentials.
+    pub(super) fn proof(&self, tunnel: &TunnelId, gate: &BasicGate, credentials: &[u8]) -> Proof {
         let mut mac = self.key.clone();
         mac.update(tunnel.as_bytes());
         mac.update(&gate.generation.to_be_bytes());
-        for part in [gate.user.as_bytes(), gate.hash.as_bytes(), header] {
+        for part in [gate.user.as_bytes(), gate.hash.as_bytes(), credentials] {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }

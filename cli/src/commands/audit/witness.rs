@@ -8,8 +8,8 @@ use mytunnel_keys::error::Code;
 use crate::failure::Failure;
 use crate::span;
 
-/// Heads that are compared, the newest: as many as fit into one request.
-const MOST_HEADS: usize = 500;
+/// Heads that are compared in one request.
+pub(super) const AT_ONCE: usize = 500;
 const HELP: &str = "It is the file audit-witness in the data directory of a relay.";
 
 /// A line of a relay's file: when it was told, and the head.
@@ -19,7 +19,8 @@ pub(super) struct Seen {
     pub(super) head: String,
 }
 
-/// The newest heads of a relay's file, the oldest first. Each vouches for everything before it.
+/// The heads of a relay's file, the oldest first. All are compared: a log that was rewritten has been told to the relay
+/// too, since.
 pub(super) fn read(path: &Path) -> Result<Vec<Seen>, Failure> {
     let text = fs::read_to_string(path).map_err(|error| {
         Failure::new(Code::BadRequest, format!("{} cannot be read: {error}", path.display())).with_help(HELP)
@@ -41,7 +42,7 @@ fn parse(text: &str) -> Result<Vec<Seen>, usize> {
         });
         seen.push(parsed.ok_or(number + 1)?);
     }
-    Ok(seen.split_off(seen.len().saturating_sub(MOST_HEADS)))
+    Ok(seen)
 }
 
 /// Between which times the log stopped being the one that the relay saw.
@@ -63,11 +64,11 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_lines_are_read_and_a_line_that_is_none_is_named() {
+    fn every_line_is_read_and_a_line_that_is_none_is_named() {
         let line = |at: u64| format!("{at} {at:064x}\n");
         let text: String = (0..600).map(line).collect();
         let read = parse(&text).unwrap();
-        assert_eq!((read.len(), &read[0], &read[499]), (MOST_HEADS, &seen(100), &seen(599)));
+        assert_eq!((read.len(), &read[0], &read[599]), (600, &seen(0), &seen(599)));
         assert_eq!(parse(""), Ok(Vec::new()));
         for bad in ["x", "1 ab", &format!("-1 {:064x}", 1), &format!("1 {}", "AB".repeat(32))] {
             assert_eq!(parse(&format!("{}{bad}\n", line(1))), Err(2), "{bad}");

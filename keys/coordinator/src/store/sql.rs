@@ -8,6 +8,7 @@ mod value;
 
 use std::cell::RefCell;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection};
 
@@ -155,10 +156,19 @@ impl<'c> Writing<'c> {
         Self(Reading::of(session))
     }
 
-    /// Ends the transaction. When the server is lost at this moment, nobody knows whether it has.
+    /// Ends the transaction. When a server fails at this moment, whatever it says, nobody knows whether it has: the
+    /// commit may stand in its log. A file's says so.
     pub(super) fn commit(&self) -> Result<(), StoreError> {
+        let on_server = matches!(self.session, Session::Postgres(_));
         self.control("COMMIT").map_err(|error| {
-            if let StoreError::Unreachable(why) = error { StoreError::Uncertain(why) } else { error }
+            let known = matches!(error, StoreError::Closed | StoreError::Taken | StoreError::Uncertain(_));
+            if let StoreError::Unreachable(why) = error {
+                StoreError::Uncertain(why)
+            } else if on_server && !known {
+                StoreError::Uncertain(Arc::new(error))
+            } else {
+                error
+            }
         })
     }
 

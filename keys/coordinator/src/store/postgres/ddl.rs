@@ -73,9 +73,16 @@ fn trigger(statement: &str) -> Option<String> {
         Some((event, condition)) => (event, format!(" WHEN ({condition})")),
         None => (when, String::new()),
     };
+    // Emptying a table passes by the triggers of its rows.
+    let emptied = event.strip_prefix("BEFORE DELETE ON ").map(|table| {
+        format!(
+            ";\nCREATE TRIGGER {name}_all BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {name}()"
+        )
+    });
+    let emptied = emptied.unwrap_or_default();
     Some(format!(
         "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '{words}'; END $$;\n\
-         CREATE TRIGGER {name} {event} FOR EACH ROW{condition} EXECUTE FUNCTION {name}()"
+         CREATE TRIGGER {name} {event} FOR EACH ROW{condition} EXECUTE FUNCTION {name}(){emptied}"
     ))
 }
 

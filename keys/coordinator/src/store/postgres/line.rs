@@ -21,11 +21,14 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// How its transactions begin. A writer waits for the head row first: whoever writes is the only one.
+    /// How its transactions begin. A writer waits for the head row first: whoever writes is the only one. The level is
+    /// said, because a server may have another default, at which it would not see what was written while it waited.
     const fn begin(self) -> &'static str {
         match self {
             Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            Self::Write { .. } => "BEGIN; SELECT one FROM head WHERE one = 1 FOR UPDATE",
+            Self::Write { .. } => {
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT one FROM head WHERE one = 1 FOR UPDATE"
+            }
         }
     }
 

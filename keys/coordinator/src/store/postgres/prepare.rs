@@ -20,7 +20,7 @@ pub(in crate::store) fn prepare(url: &PostgresUrl, now: u64) -> Result<(Line, Ve
     if !session.hold().map_err(|error| unreachable(url, error))? {
         return Err(OpenError::InUse { server: url.to_string() });
     }
-    session.control("BEGIN")?;
+    session.control("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")?;
     let found = inspect(&session, url)?;
     migrate(&session, found, now)?;
     let tenure = tenure(&session)? + 1;
