@@ -89,7 +89,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PROGRAM")]
     mail_command: Option<String>,
 
-    /// Read [[sign_in]] from FILE: who else may vouch for people
+    /// File with the tables sign_in: who else may vouch for people
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 

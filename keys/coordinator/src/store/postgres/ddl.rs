@@ -108,7 +108,8 @@ mod tests {
         );
         assert!(told.contains("RAISE EXCEPTION 'never'"), "{told}");
         assert!(told.contains(
-            "CREATE TRIGGER t BEFORE DELETE ON a FOR EACH ROW EXECUTE FUNCTION t();\nDROP TABLE b;"
+            "CREATE TRIGGER t BEFORE DELETE ON a FOR EACH ROW EXECUTE FUNCTION t();\n\
+             CREATE TRIGGER t_all BEFORE TRUNCATE ON a FOR EACH STATEMENT EXECUTE FUNCTION t();\nDROP TABLE b;"
         ));
     }
 }
