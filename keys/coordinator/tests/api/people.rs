@@ -336,6 +336,9 @@ async fn a_member_changes_no_gate_and_closes_no_tunnel_of_an_owner() {
     let path = |what: &str| format!("/api/v1/tunnels/{tunnel}{what}");
     let password = json!({"user": "ann", "password": "long enough"});
     let list = json!({"provider": "google", "allowed_domains": ["acme.example"], "allowed_emails": []});
+    let there =
+        async || get(&lab, By::Bearer(&house.token), &path("")).await.status.is_success().then_some(());
+    eventually(there).await;
     lab.call(By::Bearer(&house.token), "PUT", &path("/auth"), password.clone()).await.ok();
     let (browser, device) = join(&lab, &house, "member").await;
     for by in [By::Bearer(&browser.access), By::Key(&device)] {
