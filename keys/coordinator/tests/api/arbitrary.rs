@@ -211,6 +211,9 @@ fn no_body_of_a_gate_or_a_plan_makes_the_server_fail() {
         // The tunnel is there from the first request on.
         runtime.block_on(lab.call(By::Key(&house.device), "PUT", &path, whole.clone())).ok();
         for by in [By::Nobody, By::Bearer(&house.token), By::Key(&house.master), By::Key(&house.device)] {
+            // Among arbitrary ones a body that is right is too rare to count on.
+            let answer = runtime.block_on(lab.call(by, "PUT", &path, whole.clone()));
+            statuses.borrow_mut().insert(answer.status.as_u16());
             let mut runner =
                 TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
             let outcome = runner.run(&body(&whole), |body| {
