@@ -114,7 +114,7 @@ pub(crate) enum Command {
     /// The peer may reserve and start circuits from here on.
     Admit { connection: ConnectionId, peer: PeerId, pass: Pass },
     /// One admission of the peer is over.
-    Dismiss { peer: PeerId },
+    Dismiss { peer: PeerId, pass: Pass },
     /// Visitors of the name go to this connection, once they have passed these gates.
     Route(Registration, Option<Arc<Gates>>),
     /// Visitors of the name have to pass these gates from here on.
@@ -307,7 +307,7 @@ impl Admission {
         }
         for session in &ended {
             self.timers.cancel(session.connection);
-            self.command(Command::Dismiss { peer: session.peer });
+            self.command(Command::Dismiss { peer: session.peer, pass: session.pass.clone() });
             for tunnel in &session.tunnels {
                 self.report_down(tunnel, now);
             }

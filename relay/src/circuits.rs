@@ -5,8 +5,13 @@
 //! `private` or `pair`, and nobody whose right has ended. The limiters are not told where a circuit is to lead: that is
 //! seen when libp2p passes the request to the other peer's connection, and [`Behaviour`] lets nothing through between
 //! two tenants. Limits are set on purpose: libp2p's defaults cut a circuit after 128 KiB or two minutes.
+//!
+//! What a circuit carries counts to the keys of both its peers, each for what goes through its own connection, and its
+//! streams pause and break with their budgets.
 
 mod admitted;
+mod metered;
+mod negotiation;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,6 +32,7 @@ use libp2p::{
 
 use admitted::Meeting;
 pub(crate) use admitted::{Admitted, Pass};
+pub(crate) use metered::metered;
 
 /// Limits of reservations and circuits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use mytunnel_keys::{
     id::{ProjectId, Serial, TunnelId, TunnelKind, TunnelName},
 };
 
-use crate::admit::Bucket;
+use crate::{admit::Bucket, circuits::Pass};
 
 /// Registrations that a session may ask for at once beside twice its tunnels, and how soon it may ask for one more.
 const BURST: u32 = 32;
@@ -65,6 +65,7 @@ pub(crate) struct Registration {
 pub(crate) struct Ended {
     pub(crate) connection: ConnectionId,
     pub(crate) peer: PeerId,
+    pub(crate) pass: Pass,
     pub(crate) tunnels: Vec<Registration>,
 }
 
@@ -113,7 +114,7 @@ impl Registry {
             unindex(&mut self.by_project, project, connection);
         }
         let tunnels = tunnels.iter().filter_map(|name| self.tunnels.remove(name)).collect();
-        Some(Ended { connection, peer, tunnels })
+        Some(Ended { connection, peer, pass: Pass::of(&claims), tunnels })
     }
 
     /// Makes a tunnel live, unless it conflicts with another; answers with those that it takes over from, which are

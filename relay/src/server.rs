@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admit::{Admission, Policy, Status, Urls},
     behaviour::Behaviour,
-    circuits::Admitted,
+    circuits::{Admitted, metered},
     driver::{Driver, Surroundings},
     feed::Follower,
     ingress::{self, IngressConfig, IngressError},
@@ -306,7 +306,8 @@ fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Boxed<Behaviour>>
     let limits = &config.limits;
     let keypair = mytunnel_carrier::keypair(&config.seed);
     let handshakes = Handshakes::default();
-    let transport = handshakes.of(transport::transport(&keypair, &limits.transport)?);
+    let transport = metered(transport::transport(&keypair, &limits.transport)?, admitted);
+    let transport = handshakes.of(transport);
     let behaviour = Boxed(Behaviour::new(&keypair, limits, admitted, handshakes));
     let settings = transport::swarm_config(limits.negotiating, limits.patience);
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings))

@@ -106,6 +106,11 @@ impl Traffic {
         self.purses.iter().flatten().any(|purse| purse.is_dry())
     }
 
+    /// Whether nothing may go through, and there is no more to come.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.purses.iter().flatten().any(|purse| purse.shut.load(Relaxed))
+    }
+
     /// Waits until something may go through, for a while; `false` when there is no more to come.
     pub(crate) async fn ready(&self) -> bool {
         let filled = async {

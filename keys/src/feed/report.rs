@@ -55,6 +55,13 @@ pub enum Report {
         /// When.
         at: u64,
     },
+    /// A node is here that may have circuits: what they carry counts to its key without any tunnel.
+    Circuits {
+        /// The key.
+        serial: Serial,
+        /// When.
+        at: u64,
+    },
     /// Somebody was refused.
     Refused {
         /// The key, when there was one.
@@ -83,6 +90,7 @@ mod tests {
                 kind: TunnelKind::Http,
                 at: 5,
             },
+            Report::Circuits { serial: Serial::from_bytes([2; 16]), at: 5 },
             Report::Refused { serial: None, code: Code::KeyExpired, at: 6 },
         ];
         assert_eq!(wire::decode::<Vec<Report>>(&wire::encode(&reports).unwrap()), Ok(reports));

@@ -177,6 +177,12 @@ impl Meter {
         self.budgets.get(key).is_some_and(|budget| budget.left(now) == Some(0) && refused(budget))
     }
 
+    /// Whether nothing may be spent on a key, and the coordinator has just said that there is nothing to come. Later it
+    /// is to be asked again: the month may be another.
+    pub fn was_refused(&self, key: &Serial, now: Instant) -> bool {
+        self.budgets.get(key).is_some_and(|budget| budget.left(now) == Some(0) && budget.was_refused(now))
+    }
+
     /// Keys that have a limit.
     pub fn limited(&self) -> impl Iterator<Item = Serial> {
         let limited = self.budgets.iter().filter(|(_, budget)| budget.standing() != Standing::Free);

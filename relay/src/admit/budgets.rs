@@ -1,7 +1,7 @@
 //! What keys may spend at this relay: who waits for a lease, and whose tunnels end because there is none.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -9,13 +9,13 @@ use libp2p::swarm::ConnectionId;
 use mytunnel_keys::{
     certificate::Claims,
     error::Code,
-    feed::Change,
+    feed::{Change, Report},
     id::{Serial, TunnelName},
     usage::{Meter, Month, PriceList, Standing, Tell, Told, Usage},
 };
 
 use super::{Admission, Command, Now, answer::Refusal, tunnels::Request};
-use crate::traffic::Fill;
+use crate::{circuits::Pass, registry::Session, traffic::Fill};
 
 /// Time that a registration waits for a lease.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -40,6 +40,8 @@ pub(super) struct Budgets {
     dry: HashMap<Serial, Instant>,
     /// Whom a live tunnel is charged to.
     charged: HashMap<TunnelName, (Serial, Option<Serial>)>,
+    /// Admitted connections of peers that may have circuits.
+    circuits: usize,
 }
 
 /// A registration that waits for a lease.
@@ -73,17 +75,31 @@ impl Budgets {
             waiting: VecDeque::new(),
             dry: HashMap::new(),
             charged: HashMap::new(),
+            circuits: 0,
         }
     }
 
-    /// A tunnel is up, or up no longer, by what is commanded.
+    /// A tunnel is up, or up no longer, by what is commanded; a peer may have circuits, or no longer. For these a lease is
+    /// there beforehand, as nobody can wait for it.
     pub(super) fn follow(&mut self, command: &Command) {
         let (name, charged) = match command {
             Command::Route(new, _) => (&new.name, Some((new.serial, new.parent))),
             Command::Unroute { name } => (name, None),
-            Command::Admit { .. }
-            | Command::Dismiss { .. }
-            | Command::Gate { .. }
+            Command::Admit { pass, .. } => {
+                if pass.circuits {
+                    self.circuits += 1;
+                    self.meter.open(pass.serial, pass.parent);
+                }
+                return;
+            }
+            Command::Dismiss { pass, .. } => {
+                if pass.circuits {
+                    self.circuits = self.circuits.saturating_sub(1);
+                    self.meter.close(pass.serial, pass.parent);
+                }
+                return;
+            }
+            Command::Gate { .. }
             | Command::Retire { .. }
             | Command::Send { .. }
             | Command::Farewell { .. }
@@ -140,6 +156,22 @@ impl Admission {
     pub(super) fn is_frozen(&self, claims: &Claims) -> Result<(), Refusal> {
         let frozen = payers(claims).iter().any(|key| self.budgets.meter.standing(key) == Standing::Frozen);
         if frozen { Err(Refusal::new(Code::BudgetExceeded, FROZEN)) } else { Ok(()) }
+    }
+
+    /// Nobody comes in with a key of which the coordinator has said just now that its budget is spent. Of one that was
+    /// not asked about for a while the lease decides, which is asked for.
+    pub(super) fn is_spent(&self, claims: &Claims, now: Now) -> Result<(), Refusal> {
+        let spent = payers(claims).iter().any(|key| self.budgets.meter.was_refused(key, now.instant));
+        if spent { Err(Refusal::new(Code::BudgetExceeded, SPENT)) } else { Ok(()) }
+    }
+
+    /// Tells of everybody who may have circuits: the coordinator begins anew.
+    pub(super) fn report_circuits(&mut self, now: Now) {
+        let may = |session: &Session| Pass::of(&session.claims).circuits.then_some(session.claims.serial);
+        let serials: HashSet<_> = self.registry.sessions().filter_map(|(_, session)| may(session)).collect();
+        for serial in serials {
+            self.report(Report::Circuits { serial, at: now.seconds() });
+        }
     }
 
     /// Whether a key may spend at all. A lease that is not there is asked for.
@@ -265,8 +297,8 @@ impl Admission {
             self.admit_waiting(now);
         }
         let mut over = Vec::new();
-        let Budgets { meter, dry, charged, .. } = &mut self.budgets;
-        if charged.is_empty() {
+        let Budgets { meter, dry, charged, circuits, .. } = &mut self.budgets;
+        if charged.is_empty() && *circuits == 0 {
             dry.clear();
             return;
         }
@@ -282,8 +314,13 @@ impl Admission {
             self.budgets.dry.remove(&key);
             let sessions = [self.registry.of_serial(&key), self.registry.of_parent(&key)].concat();
             let serving: Vec<_> =
-                sessions.into_iter().filter(|connection| !self.registry.is_idle(*connection)).collect();
+                sessions.into_iter().filter(|connection| self.may_use(*connection)).collect();
             self.end_rights(&serving, Code::BudgetExceeded, SPENT, now);
         }
+    }
+    /// Whether something of this connection may be charged: it serves, or may have circuits.
+    fn may_use(&self, connection: ConnectionId) -> bool {
+        let circuits = |session: &Session| Pass::of(&session.claims).circuits;
+        !self.registry.is_idle(connection) || self.registry.session(connection).is_some_and(circuits)
     }
 }

@@ -6,6 +6,7 @@ use libp2p::swarm::ConnectionId;
 use mytunnel_keys::{
     certificate::{self, Claims, Kind},
     error::Code,
+    feed::Report,
     wire::VERSION,
 };
 
@@ -45,7 +46,8 @@ impl Admission {
         if now.seconds() >= claims.not_after {
             return Err(Refusal::new(Code::KeyExpired, "the certificate has ended"));
         }
-        self.may_act(claims, now)
+        self.may_act(claims, now)?;
+        self.is_spent(claims, now)
     }
 
     /// What is asked again each time something new is granted.
@@ -68,10 +70,17 @@ impl Admission {
         let left = Duration::from_secs(session.claims.not_after).saturating_sub(now.unix);
         self.timers.set(connection, left, now);
         let pass = Pass::of(&session.claims);
+        let circuits = pass.circuits.then_some(session.claims.serial);
+        if circuits.is_some() && session.claims.budget.is_some() {
+            self.budgets.meter.claim(session.claims.serial);
+        }
         self.command(Command::Admit { connection, peer: session.peer, pass });
         let message = self.welcome(now);
         self.command(Command::Send { connection, message });
         self.registry.open(connection, session);
+        if let Some(serial) = circuits {
+            self.report(Report::Circuits { serial, at: now.seconds() });
+        }
         self.schedule_hard_check();
     }
 }

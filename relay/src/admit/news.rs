@@ -128,6 +128,7 @@ impl Admission {
         for tunnel in live {
             self.report_up(&tunnel, now);
         }
+        self.report_circuits(now);
         self.report(Report::Applied { epoch: position.epoch, closed });
     }
 

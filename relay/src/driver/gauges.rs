@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use libp2p::PeerId;
 use mytunnel_keys::{
     id::{Serial, TunnelName},
     usage::{Prices, Usage},
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::{
     admit::Used,
+    circuits::Pass,
     registry::Registration,
     traffic::{Fill, Purse, Traffic},
 };
@@ -25,6 +27,8 @@ const IDLE: Duration = Duration::from_secs(4);
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     live: HashMap<TunnelName, Gauge>,
+    /// Of peers that may have circuits.
+    circuits: HashMap<PeerId, Gauge>,
     /// Of tunnels that are over, for as long as streams of theirs may still count.
     over: Vec<Gauge>,
     purses: HashMap<Serial, Weak<Purse>>,
@@ -37,8 +41,8 @@ struct Gauge {
     parent: Option<Serial>,
     traffic: Arc<Traffic>,
     read: Usage,
-    /// Until when its time was read.
-    until: Instant,
+    /// Until when its time was read; none where time costs nothing.
+    until: Option<Instant>,
 }
 
 /// What purses had given when the counts were not read yet.
@@ -60,18 +64,44 @@ impl Gauges {
         now: Instant,
     ) -> Arc<Traffic> {
         self.close(&tunnel.name, now);
-        let purses =
-            [Some(tunnel.serial), tunnel.parent].map(|key| key.map(|key| self.purse(key, prices, &fill)));
-        let traffic = Arc::new(Traffic::paid_by(purses));
-        let gauge = Gauge {
-            serial: tunnel.serial,
-            parent: tunnel.parent,
-            traffic: Arc::clone(&traffic),
-            read: Usage::default(),
-            until: now,
-        };
+        let gauge = self.gauge((tunnel.serial, tunnel.parent), prices, fill, Some(now));
+        let traffic = Arc::clone(&gauge.traffic);
         self.live.insert(tunnel.name.clone(), gauge);
         traffic
+    }
+
+    /// Begins to count the circuits of a peer, or goes on.
+    pub(super) fn open_circuits(
+        &mut self,
+        peer: PeerId,
+        pass: &Pass,
+        prices: &Prices,
+        fill: impl Fn(&Serial) -> Fill,
+    ) -> Arc<Traffic> {
+        if let Some(gauge) = self.circuits.get(&peer).filter(|gauge| gauge.serial == pass.serial) {
+            return Arc::clone(&gauge.traffic);
+        }
+        self.close_circuits(&peer);
+        let gauge = self.gauge((pass.serial, pass.parent), prices, fill, None);
+        let traffic = Arc::clone(&gauge.traffic);
+        self.circuits.insert(peer, gauge);
+        traffic
+    }
+
+    /// A peer may have circuits no longer. What of them is in flight still counts.
+    pub(super) fn close_circuits(&mut self, peer: &PeerId) {
+        self.over.extend(self.circuits.remove(peer));
+    }
+
+    fn gauge(
+        &mut self,
+        (serial, parent): (Serial, Option<Serial>),
+        prices: &Prices,
+        fill: impl Fn(&Serial) -> Fill,
+        until: Option<Instant>,
+    ) -> Gauge {
+        let purses = [Some(serial), parent].map(|key| key.map(|key| self.purse(key, prices, &fill)));
+        Gauge { serial, parent, traffic: Arc::new(Traffic::paid_by(purses)), read: Usage::default(), until }
     }
 
     /// A tunnel is over. What of it is in flight still counts, its time no longer.
@@ -95,7 +125,7 @@ impl Gauges {
                 .collect(),
         );
         let mut used = Vec::new();
-        for gauge in self.live.values_mut() {
+        for gauge in self.live.values_mut().chain(self.circuits.values_mut()) {
             used.extend(gauge.read(now));
         }
         self.over.retain_mut(|gauge| {
@@ -131,12 +161,12 @@ impl Gauge {
         let total = self.traffic.usage();
         let mut usage = total.since(self.read);
         usage.tunnel_seconds = 0;
-        let idle = usage.is_nothing() && now.saturating_duration_since(self.until) < IDLE;
-        if idle {
+        let idle = |until: Instant| now.saturating_duration_since(until) < IDLE;
+        if usage.is_nothing() && self.until.is_none_or(idle) {
             return None;
         }
         usage.tunnel_seconds = self.seconds(now);
-        self.until += Duration::from_secs(usage.tunnel_seconds);
+        self.until = self.until.map(|until| until + Duration::from_secs(usage.tunnel_seconds));
         self.read = Usage { tunnel_seconds: 0, ..total };
         (!usage.is_nothing()).then_some(Used { serial: self.serial, parent: self.parent, usage })
     }
@@ -151,7 +181,7 @@ impl Gauge {
 
     /// Whole seconds that were not read yet.
     fn seconds(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.until).as_secs()
+        self.until.map_or(0, |until| now.saturating_duration_since(until).as_secs())
     }
 }
 

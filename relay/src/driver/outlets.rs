@@ -17,7 +17,11 @@ impl Driver {
         while let Some(command) = self.admission.poll_command() {
             match command {
                 Command::Admit { connection, peer, pass } => self.admit(connection, peer, pass),
-                Command::Dismiss { peer } => self.around.admitted.remove(&peer),
+                Command::Dismiss { peer, .. } => {
+                    if self.around.admitted.remove(&peer) {
+                        self.gauges.close_circuits(&peer);
+                    }
+                }
                 Command::Route(registration, gates) => self.route(registration, gates),
                 Command::Gate { name, gates } => {
                     if let Some(tunnel) = self.tunnels.get(&name) {
@@ -45,7 +49,10 @@ impl Driver {
 
     fn admit(&mut self, connection: ConnectionId, peer: PeerId, pass: Pass) {
         tracing::debug!(%connection, %peer, "node admitted");
-        self.around.admitted.insert(peer, pass);
+        let (now, prices) = (now(), self.admission.prices().prices);
+        let fill = |key: &Serial| self.admission.fill(key, now);
+        let traffic = self.gauges.open_circuits(peer, &pass, &prices, fill);
+        self.around.admitted.insert(peer, pass, &traffic);
         self.swarm.behaviour_mut().0.strangers.admitted(connection);
     }
 

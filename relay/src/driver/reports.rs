@@ -41,7 +41,10 @@ impl Reports {
         }
         match report {
             Report::Applied { .. } => self.applied.push_back(report),
-            Report::TunnelUp { .. } | Report::TunnelDown { .. } | Report::Refused { .. } => {
+            Report::TunnelUp { .. }
+            | Report::TunnelDown { .. }
+            | Report::Circuits { .. }
+            | Report::Refused { .. } => {
                 self.others.push_back(report);
             }
         }

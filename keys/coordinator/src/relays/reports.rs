@@ -91,7 +91,7 @@ impl Shared {
         let mut ups = Vec::new();
         for report in reports {
             match report {
-                Report::Applied { .. } => {}
+                Report::Applied { .. } | Report::Circuits { .. } => {}
                 Report::TunnelUp { tunnel, name, project, serial, kind, .. } => {
                     // An id of its own choice would let a relay touch the tunnels of other projects.
                     if tunnel != TunnelId::derive(self.issuer.cluster(), &project, &name) {

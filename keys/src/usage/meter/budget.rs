@@ -11,6 +11,9 @@ const ASK: u64 = MICRO / 2;
 /// Time after which a lease that was refused is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Time in which a refusal holds for whoever comes anew, so that a node that comes back over and over asks nothing.
+const RECENT: Duration = Duration::from_secs(5);
+
 /// How a key stands by its budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Standing {
@@ -130,6 +133,11 @@ impl Budget {
     /// Whether there was nothing to lease when it was asked for last.
     pub(super) const fn is_refused(&self) -> bool {
         self.refused.is_some()
+    }
+
+    /// Whether that is so short a time ago that nobody need ask again.
+    pub(super) fn was_refused(&self, now: Instant) -> bool {
+        self.refused.is_some_and(|at| now < at + RECENT)
     }
 
     pub(super) const fn is_asking(&self) -> bool {

@@ -42,6 +42,8 @@ async fn a_budget_is_leased_used_up_and_over() {
     assert_eq!(code_of(node.register("web", 1).await), Code::BudgetExceeded);
 
     lab.coordinator.set_means(100_000);
+    // A budget that is raised comes by the feed.
+    lab.coordinator.change(Change::Budget { serial: serial(100), standing: Standing::Limited });
     let mut node = Node::serve(&lab.quic(), &child(1), "web", 1).await;
     let tunnel = lab.tunnel("web");
     assert!(tunnel.traffic().ready().await);

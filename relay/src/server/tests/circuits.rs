@@ -1,23 +1,36 @@
 //! Circuits of libp2p's own relay client, with keys that have shown their certificate on another connection.
 
-use futures::StreamExt as _;
+use std::collections::HashMap;
+
+use futures::{AsyncWriteExt as _, StreamExt as _};
 use libp2p::{
-    PeerId, SwarmBuilder,
+    PeerId, StreamProtocol, SwarmBuilder,
     identity::Keypair,
     multiaddr::Protocol,
     noise, ping, relay,
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use mytunnel_carrier::stream;
+use mytunnel_keys::{
+    feed::Change,
+    id::Serial,
+    usage::{Standing, Usage},
+};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::*;
+use crate::testing::serial;
+
+/// What goes through circuits here.
+const BULK: StreamProtocol = StreamProtocol::new("/test/bulk/1");
 
 /// An unmodified client of circuit relays.
 #[derive(NetworkBehaviour)]
 pub(super) struct Client {
     relay: relay::client::Behaviour,
     ping: ping::Behaviour,
+    streams: stream::Behaviour,
 }
 
 pub(super) fn client(keypair: Keypair) -> Swarm<Client> {
@@ -28,7 +41,11 @@ pub(super) fn client(keypair: Keypair) -> Swarm<Client> {
         .with_quic()
         .with_relay_client(noise::Config::new, yamux::Config::default)
         .unwrap()
-        .with_behaviour(|_, relay| Client { relay, ping: ping::Behaviour::default() })
+        .with_behaviour(|_, relay| Client {
+            relay,
+            ping: ping::Behaviour::default(),
+            streams: stream::Behaviour::new(stream::Config::accepting([BULK])),
+        })
         .unwrap()
         .with_swarm_config(|config| config.with_idle_connection_timeout(SOON * 6))
         .build()
@@ -43,12 +60,11 @@ struct Peer {
 
 impl Peer {
     async fn admitted(lab: &Lab, number: u8, scopes: &str, tenant: &str) -> Self {
-        let credential = issued(number, |claims| Claims {
-            scopes: scopes.parse().unwrap(),
-            tenant: tenant.parse().unwrap(),
-            ..claims
-        });
-        let (node, welcome) = Node::hello(&lab.tcp(), &credential).await;
+        Self::admitted_as(lab, &paired(number, scopes, tenant)).await
+    }
+
+    async fn admitted_as(lab: &Lab, credential: &Credential) -> Self {
+        let (node, welcome) = Node::hello(&lab.tcp(), credential).await;
         assert!(matches!(welcome, Some(ToNode::Welcome { .. })), "{welcome:?}");
         let swarm = client(mytunnel_carrier::keypair(&credential.seed));
         Self { id: *swarm.local_peer_id(), swarm, node }
@@ -90,28 +106,61 @@ impl Peer {
         timeout(SOON, answered).await.expect("answered in time")
     }
 
+    /// Sends without end over the circuit that it has, and tells how much it got rid of when that breaks.
+    async fn pump(self) -> (u64, Node) {
+        let Self { mut swarm, node, .. } = self;
+        let opener = loop {
+            if let SwarmEvent::Behaviour(ClientEvent::Streams(stream::Event::Opened {
+                endpoint, opener, ..
+            })) = swarm.select_next_some().await
+                && endpoint.is_relayed()
+            {
+                break opener;
+            }
+        };
+        let pumping = async {
+            let mut stream = opener.open(BULK).await.unwrap();
+            let mut sent = 0;
+            while stream.write_all(&[0; 16 << 10]).await.is_ok() {
+                sent += 16 << 10;
+            }
+            sent
+        };
+        let sent = tokio::select! {
+            sent = pumping => sent,
+            () = async { loop { swarm.select_next_some().await; } } => unreachable!("a swarm has no end"),
+        };
+        (sent, node)
+    }
+
     /// Runs on, and tells from whom a circuit comes.
     fn answer(self) -> Answering {
         let Self { mut swarm, node, .. } = self;
         let (tell, callers) = mpsc::channel(8);
         let mut task = JoinSet::new();
         task.spawn(async move {
+            let mut sinks = JoinSet::new();
             loop {
-                if let SwarmEvent::Behaviour(ClientEvent::Relay(
-                    relay::client::Event::InboundCircuitEstablished { src_peer_id, .. },
-                )) = swarm.select_next_some().await
-                {
-                    tell.send(src_peer_id).await.unwrap();
+                match swarm.select_next_some().await {
+                    SwarmEvent::Behaviour(ClientEvent::Relay(
+                        relay::client::Event::InboundCircuitEstablished { src_peer_id, .. },
+                    )) => tell.send(src_peer_id).await.unwrap(),
+                    SwarmEvent::Behaviour(ClientEvent::Streams(stream::Event::Inbound {
+                        stream, ..
+                    })) => {
+                        sinks.spawn(async { futures::io::copy(stream, &mut futures::io::sink()).await });
+                    }
+                    _ => {}
                 }
             }
         });
-        Answering { callers, _node: node, _task: task }
+        Answering { callers, node, _task: task }
     }
 }
 
 struct Answering {
     callers: mpsc::Receiver<PeerId>,
-    _node: Node,
+    node: Node,
     _task: JoinSet<()>,
 }
 
@@ -165,4 +214,117 @@ async fn without_the_scope_there_is_neither_reservation_nor_circuit() {
     assert!(!plain.reach(&lab, id).await);
     assert!(destination.callers.try_recv().is_err());
     lab.until(|status| status.nodes == 2).await;
+}
+
+fn paired(number: u8, scopes: &str, tenant: &str) -> Credential {
+    issued(number, |claims| Claims {
+        scopes: scopes.parse().unwrap(),
+        tenant: tenant.parse().unwrap(),
+        ..claims
+    })
+}
+
+/// A lab in which the client may take its time: it has not shown a certificate on its own connection.
+async fn patient() -> Lab {
+    Lab::start_with(|config| config.limits.patience = SOON * 6).await
+}
+
+/// Two peers, the keys 1 and 2, with a circuit from the second to the first.
+async fn met(lab: &Lab) -> (Answering, Peer) {
+    let mut destination = Peer::admitted(lab, 1, "private", "ten_a").await;
+    let mut source = Peer::admitted(lab, 2, "private", "ten_a").await;
+    assert!(destination.reserve(lab).await);
+    let id = destination.id;
+    let destination = destination.answer();
+    source.swarm.dial(lab.tcp().with(Protocol::P2pCircuit).with(Protocol::P2p(id))).unwrap();
+    (destination, source)
+}
+
+#[tokio::test]
+async fn a_circuit_counts_to_both_keys_and_ends_with_the_budget_of_either() {
+    for paying in [1, 2, 100] {
+        let lab = patient().await;
+        let mut told = lab.coordinator.used();
+        // 64 MiB at the price of the default.
+        lab.coordinator.set_means(312_500);
+        lab.coordinator.change(Change::Budget { serial: serial(paying), standing: Standing::Limited });
+        let (mut destination, source) = met(&lab).await;
+        let (sent, mut node) = timeout(SOON * 3, source.pump()).await.expect("it breaks");
+        assert!(((16 << 20)..(100 << 20)).contains(&sent), "{sent} for the budget of {paying}");
+        let node = if paying == 1 { &mut destination.node } else { &mut node };
+        assert_eq!(code_of(node.hear().await), Code::BudgetExceeded);
+        let taken = |used: &HashMap<Serial, Usage>| {
+            let of = |number| used.get(&serial(number)).copied().unwrap_or_default();
+            let (out, into) = (of(2).bytes_out, of(1).bytes_in);
+            out >= 16 << 20 && into >= 16 << 20 && out.abs_diff(into) < 4 << 20 && of(1).tunnel_seconds == 0
+        };
+        timeout(SOON, told.wait_for(taken)).await.expect("told in time").expect("the coordinator lives");
+    }
+}
+
+#[tokio::test]
+async fn a_freeze_breaks_a_running_circuit() {
+    let lab = patient().await;
+    let (_destination, source) = met(&lab).await;
+    let mut told = lab.coordinator.used();
+    let freeze = async {
+        let flows = told.wait_for(|used| used.get(&serial(2)).is_some_and(|used| used.bytes_out > 1 << 20));
+        drop(timeout(SOON, flows).await.expect("it flows").expect("the coordinator lives"));
+        lab.coordinator.change(Change::Budget { serial: serial(1), standing: Standing::Frozen });
+        Instant::now()
+    };
+    let (pumped, frozen) = tokio::join!(timeout(SOON * 3, source.pump()), freeze);
+    pumped.expect("it breaks");
+    assert!(frozen.elapsed() < Duration::from_secs(5), "{:?}", frozen.elapsed());
+}
+
+#[tokio::test]
+async fn a_quiet_circuit_breaks_too_when_its_right_ends() {
+    let lab = patient().await;
+    let mut destination = Peer::admitted(&lab, 1, "private", "ten_a").await;
+    let mut source = Peer::admitted(&lab, 2, "private", "ten_a").await;
+    assert!(destination.reserve(&lab).await);
+    let id = destination.id;
+    let _destination = destination.answer();
+    assert!(source.reach(&lab, id).await);
+    lab.coordinator.change(Change::Budget { serial: serial(1), standing: Standing::Frozen });
+    let broken = async {
+        loop {
+            if let SwarmEvent::ConnectionClosed { peer_id, .. } = source.swarm.select_next_some().await
+                && peer_id == id
+            {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), broken).await.expect("broken in time");
+}
+
+#[tokio::test]
+async fn who_has_nothing_left_gets_neither_reservation_nor_circuit() {
+    let lab = patient().await;
+    lab.coordinator.change(Change::Budget { serial: serial(2), standing: Standing::Limited });
+    let mut free = Peer::admitted(&lab, 1, "private", "ten_a").await;
+    assert!(free.reserve(&lab).await);
+    let id = free.id;
+    let mut free = free.answer();
+    let mut poor = Peer::admitted(&lab, 2, "private", "ten_a").await;
+    assert!(!poor.reserve(&lab).await);
+    assert!(!poor.reach(&lab, id).await);
+    assert!(free.callers.try_recv().is_err());
+    assert_eq!(code_of(poor.node.hear().await), Code::BudgetExceeded);
+    let (_node, refused) = Node::hello(&lab.tcp(), &paired(2, "private", "ten_a")).await;
+    assert_eq!(code_of(refused), Code::BudgetExceeded);
+}
+
+#[tokio::test]
+async fn a_budget_of_a_keys_own_is_leased_before_there_is_a_circuit() {
+    let lab = patient().await;
+    lab.coordinator.set_means(1 << 40);
+    let mut peer = Peer::admitted_as(
+        &lab,
+        &issued(1, |claims| Claims { scopes: "pair".parse().unwrap(), budget: Some([1; 8]), ..claims }),
+    )
+    .await;
+    assert!(peer.reserve(&lab).await);
 }
