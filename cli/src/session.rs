@@ -146,12 +146,13 @@ impl Session {
         self.told(self.api.put(As::Key(&self.signer), path, body))
     }
 
-    pub(crate) fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        self.told(self.api.patch(As::Key(&self.signer), path, body))
-    }
-
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.told(self.api.delete(As::Key(&self.signer), path))
+    }
+
+    /// Makes a call that the server may want of the person and not of this device.
+    pub(crate) fn ask<T>(&self, call: impl FnOnce(&Api, As<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.told(call(&self.api, As::Key(&self.signer)))
     }
 
     pub(crate) const fn server(&self) -> &ServerUrl {

@@ -3,7 +3,7 @@
 //! A command that needs a person's session has it for as long as it runs, and no longer.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mytunnel_keys::api::{self, LoginAnswer, LoginMfa};
 use mytunnel_keys::error::Code;
@@ -12,16 +12,19 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::api::{Api, As};
+use crate::commands::projects::ServerArgs;
 use crate::context::Context;
 use crate::credentials::Login;
 use crate::failure::Failure;
 use crate::secrets;
-use crate::session::{not_signed_in, wanted_server};
+use crate::session::{Session, not_signed_in, wanted_server};
 
 /// How often somebody at a terminal may mistype the six digits.
 const TRIES: u32 = 3;
 const CODE_HELP: &str =
     "Set MYTUNNEL_TOTP to the six digits that the authenticator shows, or to a recovery code.";
+
+const PROOF_HELP: &str = "Set MYTUNNEL_PASSWORD, or give a file with --password-file (and MYTUNNEL_TOTP where there is a second factor); then repeat this.";
 
 /// A session that has begun.
 pub(crate) struct Access(Zeroizing<String>);
@@ -40,6 +43,17 @@ impl Access {
     }
 }
 
+/// What a command takes that needs the person and not only a device of theirs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PersonArgs {
+    /// File that holds the password, or - for standard input [default: MYTUNNEL_PASSWORD, or it is asked for]
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
 /// The account of the device that is signed in here, with a session of its own.
 pub(crate) struct Person {
     api: Api,
@@ -48,22 +62,42 @@ pub(crate) struct Person {
 
 impl Person {
     /// Asks for the password of the account whose device this is, and begins a session.
-    pub(crate) fn sign_in(
-        context: &Context,
-        server: Option<&str>,
-        password_file: Option<&Path>,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn sign_in(context: &Context, args: &PersonArgs) -> Result<Self, Failure> {
+        let server = args.server.server.as_deref();
         let wanted = wanted_server(context, server)?;
         let Some(login) = Login::load(&context.config_dir()?, wanted.as_ref())? else {
             return Err(Failure::new(Code::InvalidKey, not_signed_in(context, server)?)
                 .with_help("Sign in with `mytunnel login URL`."));
         };
-        let password = password(context, password_file, false)?;
+        let password = password(context, args.password_file.as_deref(), false)?;
         let api = Api::new(&login.server);
         let asked = api::Login { email: login.device.account, password: password.as_str().to_owned() };
         let answer = api.post(As::Anyone, "/auth/login", &asked)?;
         let access = complete(&api, context, answer)?;
         Ok(Self { api, access })
+    }
+
+    /// Makes a call as this machine's device and, where the server wants its person, asks for their password and makes
+    /// the call once more as them.
+    pub(crate) fn step_up<T>(
+        session: &Session,
+        context: &Context,
+        args: &PersonArgs,
+        call: impl Fn(&Api, As<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match session.ask(&call) {
+            Err(failure) if failure.code() == Code::StepUpRequired => {
+                let person =
+                    Self::sign_in(context, args).map_err(|other| match other.code() == Code::BadRequest {
+                        true => failure.with_help(PROOF_HELP),
+                        false => other,
+                    })?;
+                let done = call(&person.api, As::Session(person.access.token()));
+                person.end();
+                done
+            }
+            done => done,
+        }
     }
 
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {

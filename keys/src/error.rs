@@ -109,7 +109,7 @@ codes! {
         "Wait for the next six digits, check the clock of the authenticator, or use a recovery code.";
     /// The act needs a sign-in that is only minutes old.
     StepUpRequired "STEP_UP_REQUIRED" "step_up_required" 3 401
-        "Sign in again with the second factor, then repeat this within ten minutes.";
+        "Sign in again, with the second factor where there is one, and repeat this within ten minutes; the dashboard and `mytunnel` ask for it.";
     /// The message is larger than this route takes.
     PayloadTooLarge "PAYLOAD_TOO_LARGE" "payload_too_large" 1 413
         "Send less at once.";

@@ -13,6 +13,7 @@ use crate::context::{Context, now};
 use crate::failure::Failure;
 use crate::report::{Style, columns};
 use crate::session::Session;
+use crate::sign_in::{Person, PersonArgs};
 use crate::span;
 
 /// Invite people to your relay, and manage their accounts
@@ -53,7 +54,7 @@ struct InviteArgs {
     role: Role,
 
     #[command(flatten)]
-    server: ServerArgs,
+    person: PersonArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +67,7 @@ struct RoleArgs {
     role: Role,
 
     #[command(flatten)]
-    server: ServerArgs,
+    person: PersonArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,7 +80,7 @@ struct RemoveArgs {
     yes: bool,
 
     #[command(flatten)]
-    server: ServerArgs,
+    person: PersonArgs,
 }
 
 impl Role {
@@ -125,9 +126,10 @@ fn list(args: &ServerArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn invite(args: &InviteArgs, context: &Context) -> Result<(), Failure> {
-    let session = Session::signed_in(context, args.server.server.as_deref())?;
+    let session = Session::signed_in(context, args.person.server.server.as_deref())?;
     let asked = NewInvitation { email: args.email.clone(), role: args.role.name().to_owned() };
-    let made: InvitationCreated = session.post("/invitations", &asked)?;
+    let made: InvitationCreated =
+        Person::step_up(&session, context, &args.person, |api, who| api.post(who, "/invitations", &asked))?;
     context.report.object(&made);
     context.report.line(&made.url);
     let left = span::human(made.expires_at.saturating_sub(now()));
@@ -142,10 +144,11 @@ fn invite(args: &InviteArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn role(args: &RoleArgs, context: &Context) -> Result<(), Failure> {
-    let session = Session::signed_in(context, args.server.server.as_deref())?;
-    let id = find(&session, &args.account)?.id;
+    let session = Session::signed_in(context, args.person.server.server.as_deref())?;
+    let path = format!("/accounts/{}", find(&session, &args.account)?.id);
     let change = RoleChange { role: args.role.name().to_owned() };
-    let changed: api::Account = session.patch(&format!("/accounts/{id}"), &change)?;
+    let changed: api::Account =
+        Person::step_up(&session, context, &args.person, |api, who| api.patch(who, &path, &change))?;
     context.report.object(&changed);
     context.report.line(format_args!("{} is {} now.", changed.email, changed.role));
     Ok(())
@@ -158,7 +161,7 @@ fn remove(args: &RemoveArgs, context: &Context) -> Result<(), Failure> {
             "If you mean it, add --yes.",
         ));
     }
-    let session = Session::signed_in(context, args.server.server.as_deref())?;
+    let session = Session::signed_in(context, args.person.server.server.as_deref())?;
     let open: Invitations = session.get("/invitations")?;
     if let Some(invitation) =
         open.invitations.iter().find(|open| open.email.eq_ignore_ascii_case(&args.account))
@@ -175,7 +178,9 @@ fn remove(args: &RemoveArgs, context: &Context) -> Result<(), Failure> {
             "Answer with the account's address, or use --yes.",
         ));
     }
-    let answer: RevokeAnswer = session.delete(&format!("/accounts/{}", account.id))?;
+    let path = format!("/accounts/{}", account.id);
+    let answer: RevokeAnswer =
+        Person::step_up(&session, context, &args.person, |api, who| api.delete(who, &path))?;
     context.report.object(&answer);
     context.report.line(format_args!(
         "Removed {}, with {} devices and {} child keys.",

@@ -1,7 +1,5 @@
 //! `mytunnel mfa enable|disable|recovery-codes|status`: the second factor of the own account.
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
 use mytunnel_keys::api::{Me, MfaCode, MfaEnabled, MfaEnrolment, MfaProof, MfaStatus, RecoveryCodes};
 use mytunnel_keys::error::Code;
@@ -14,7 +12,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::report::Style;
 use crate::session::Session;
-use crate::sign_in::{self, Person};
+use crate::sign_in::{self, Person, PersonArgs};
 
 /// Protect your account with an authenticator
 #[derive(Debug, clap::Args)]
@@ -38,16 +36,6 @@ For scripts: with --json the secret is a line of its own; the six digits that fo
     Status(ServerArgs),
 }
 
-#[derive(Debug, clap::Args)]
-struct PersonArgs {
-    /// File that holds the password, or - for standard input [default: MYTUNNEL_PASSWORD, or it is asked for]
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     match &args.command {
         MfaCommand::Enable(args) => with_session(args, context, enable),
@@ -62,8 +50,7 @@ fn with_session(
     context: &Context,
     act: fn(&Person, &Context) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let server = args.server.server.as_deref();
-    let person = Person::sign_in(context, server, args.password_file.as_deref())?;
+    let person = Person::sign_in(context, args)?;
     let done = act(&person, context);
     person.end();
     done

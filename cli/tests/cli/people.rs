@@ -10,7 +10,11 @@ const PASSWORD: (&str, &str) = ("MYTUNNEL_PASSWORD", "correct horse battery");
 #[test]
 fn somebody_is_invited_given_a_role_and_removed() {
     let house = House::new();
-    let run = |line: &[&str]| house.user.run(line);
+    let run = |line: &[&str]| house.user.run_with(line, &[PASSWORD]);
+    // A device alone lets nobody in.
+    let alone = ["accounts", "invite", "ann@example.com", "--role", "owner", "--json"];
+    let refused = house.user.run(&alone).failed("STEP_UP_REQUIRED", 3);
+    assert!(refused["help"].as_str().unwrap().contains("MYTUNNEL_PASSWORD"), "{refused}");
     let made = run(&["accounts", "invite", "ann@example.com", "--json"]).succeeded().json();
     let code = made["code"].as_str().unwrap();
     assert!(made["url"].as_str().unwrap().ends_with(code), "{made}");
@@ -55,7 +59,8 @@ fn somebody_is_invited_given_a_role_and_removed() {
 #[test]
 fn an_open_invitation_is_shown_and_withdrawn() {
     let house = House::new();
-    house.user.run(&["accounts", "invite", "ann@example.com", "--role", "owner"]).succeeded();
+    let line = ["accounts", "invite", "ann@example.com", "--role", "owner"];
+    house.user.run_with(&line, &[PASSWORD]).succeeded();
     let listed = house.user.run(&["accounts", "list"]).succeeded();
     assert!(listed.stderr.contains("Invited: ann@example.com as owner"), "{listed:?}");
     house.user.run(&["accounts", "remove", "ann@example.com", "--yes"]).succeeded();

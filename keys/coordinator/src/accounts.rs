@@ -85,12 +85,9 @@ impl Shared {
         let email = email(&setup.email)?;
         check_password(&password)?;
         let now = self.clock.now();
-        // Counted under a name that no account can have.
-        self.attempts().admit("", visit.address, now).map_err(|wait| ApiError::TooMany(wait.0))?;
         let code = setup_code_hash(&setup.code);
         if !self.store.setup_code_fits(code).await? {
-            self.note_refused_login(None, visit.address, "").await;
-            return Err(wrong_code());
+            return Err(self.wrong_code(visit.address, "setup code", wrong_code()).await);
         }
         let password = self.passwords.hash(password).await?;
         let id = new_account_id()?;
@@ -123,6 +120,16 @@ impl Shared {
                 Err(ApiError::refused(Code::InvalidKey, "e-mail or password is wrong"))
             }
         }
+    }
+
+    /// What to say of a code that fits nothing: what it is, or to come back later.
+    async fn wrong_code(&self, from: Option<IpAddr>, detail: &str, wrong: ApiError) -> ApiError {
+        let counted = self.attempts().wrong_code(from, self.clock.now());
+        if let Err(wait) = counted {
+            return ApiError::TooMany(wait.0);
+        }
+        self.note_refused_login(None, from, detail).await;
+        wrong
     }
 
     /// A row for a refused sign-in. What was typed as an address is not written down: it may be a password.

@@ -54,7 +54,7 @@ impl Shared {
         if let Err(refusal) = allowed {
             return Err(self.refused_gate(caller, &name, refusal).await);
         }
-        let hash = self.passwords.hash(password).await?;
+        let hash = self.gate_passwords.hash(password).await?;
         let relays = self.change_gate(caller, id, GateChange::Password { user, hash }, asked.tunnel).await?;
         Ok(api::AuthAnswer { id, auth_enabled: true, relays })
     }

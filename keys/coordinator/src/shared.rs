@@ -63,6 +63,8 @@ pub(crate) struct Parts {
     /// Where subscriptions are asked for.
     pub(crate) feed: mpsc::Sender<Ask>,
     pub(crate) passwords: Passwords,
+    /// Of the gates before tunnels.
+    pub(crate) gate_passwords: Passwords,
     pub(crate) vault: Arc<Vault>,
     /// Who else may vouch for people.
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,

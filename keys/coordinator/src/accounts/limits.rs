@@ -13,6 +13,8 @@ const ACCOUNT: Limit = Limit { tries: 50, window: 900 };
 /// Tries from one address for any account.
 const ADDRESS: Limit = Limit { tries: 30, window: 900 };
 
+/// Codes and links that fit nothing, from one address.
+const WRONG_CODES: Limit = Limit { tries: 30, window: 900 };
 /// Sign-ins at a provider that one address may begin: each is a row until it ends.
 const START: Limit = Limit { tries: 60, window: 300 };
 
@@ -22,6 +24,7 @@ pub(crate) struct Attempts {
     by_pair: Sketch,
     by_account: Sketch,
     by_address: Sketch,
+    wrong_codes: Sketch,
     starts: Sketch,
 }
 
@@ -31,6 +34,7 @@ impl Attempts {
             by_pair: Sketch::new(PAIR),
             by_account: Sketch::new(ACCOUNT),
             by_address: Sketch::new(ADDRESS),
+            wrong_codes: Sketch::new(WRONG_CODES),
             starts: Sketch::new(START),
         }
     }
@@ -50,6 +54,12 @@ impl Attempts {
         self.by_account.add(&account, now, 1);
         self.by_address.add(&address, now, 1);
         Ok(())
+    }
+
+    /// Counts a code that fits nothing, unless its address has shown too many. A code is looked up before it is counted:
+    /// nobody guesses 60 random bits, so that whoever has the right one need not be kept out by what others tried.
+    pub(crate) fn wrong_code(&mut self, address: Option<IpAddr>, now: u64) -> Result<(), RetryAfter> {
+        self.wrong_codes.admit(&network(address), now)
     }
 
     /// Counts one more sign-in that begins at a provider.

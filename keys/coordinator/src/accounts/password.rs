@@ -21,6 +21,9 @@ const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0ISE$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// Sign-ins that may wait for a place: at most about two seconds' work on one core.
 const MAX_WAITING: usize = 64;
+/// Passwords of gates that may wait. Keys set them, also such as leak: they have a place of their own, so that no flood of
+/// them keeps a person from signing in.
+const MAX_GATES_WAITING: usize = 8;
 
 /// A failure to hash; never says anything about the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,12 +41,22 @@ pub(crate) enum HashError {
 pub(crate) struct Passwords {
     places: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+    most: usize,
 }
 
 impl Passwords {
-    pub(crate) fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { places: Arc::new(Semaphore::new(cores)), waiting: Arc::new(AtomicUsize::new(0)) }
+    /// For people: as many at once as there are cores.
+    pub(crate) fn of_people() -> Self {
+        Self::new(std::thread::available_parallelism().map_or(1, usize::from), MAX_WAITING)
+    }
+
+    /// For gates: one after the other.
+    pub(crate) fn of_gates() -> Self {
+        Self::new(1, MAX_GATES_WAITING)
+    }
+
+    fn new(places: usize, most: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(places)), waiting: Arc::new(AtomicUsize::new(0)), most }
     }
 
     /// The hash to store, in PHC string form.
@@ -69,7 +82,7 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HashError> {
-        let _waiting = Waiting::enter(&self.waiting)?;
+        let _waiting = Waiting::enter(&self.waiting, self.most)?;
         let place = self.places.clone().acquire_owned().await.map_err(|_| HashError::Failed)?;
         let hashed = tokio::task::spawn_blocking(move || {
             // The place is given back when the work is done, also if the one who asked has gone.
@@ -83,9 +96,9 @@ impl Passwords {
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize) -> Result<Self, HashError> {
+    fn enter(count: &'a AtomicUsize, most: usize) -> Result<Self, HashError> {
         let entered = Self(count);
-        if count.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+        if count.fetch_add(1, Ordering::Relaxed) >= most {
             return Err(HashError::Busy);
         }
         Ok(entered)
@@ -119,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_right_password_fits_and_the_salt_differs() {
-        let passwords = Passwords::new();
+        let passwords = Passwords::of_people();
         let first = passwords.hash(secret("correct horse")).await.unwrap();
         let second = passwords.hash(secret("correct horse")).await.unwrap();
         assert_ne!(first, second);
@@ -130,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_account_fits_nothing() {
-        let passwords = Passwords::new();
+        let passwords = Passwords::of_people();
         assert!(!passwords.verify(secret(""), None).await.unwrap());
         // It is a hash like any other, so that checking against it costs what checking costs.
         let nobody = PasswordHash::new(NOBODY).unwrap();
@@ -142,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_may_wait_are_turned_away_and_the_places_come_back() {
-        let passwords = Passwords::new();
+        let passwords = Passwords::of_people();
         let held = passwords.places.clone().acquire_many_owned(passwords.places.available_permits() as u32);
         let held = held.await.unwrap();
         let mut waiting = tokio::task::JoinSet::new();

@@ -25,9 +25,9 @@ impl Shared {
         caller: &Caller,
         asked: api::NewInvitation,
     ) -> Result<api::InvitationCreated, ApiError> {
-        let tenant = authority::may_administer(caller, "invite people")?;
-        let (email, role) = (email(&asked.email)?, role(&asked.role)?);
         let now = self.clock.now();
+        let tenant = authority::may_change_people(caller, "invite people", now)?;
+        let (email, role) = (email(&asked.email)?, role(&asked.role)?);
         let code = new_setup_code()?;
         let id = format!("inv_{}", random::readable::<16>()?.to_ascii_lowercase());
         let hash = invitation_hash(&code);
@@ -75,16 +75,13 @@ impl Shared {
         check_password(&password)?;
         let now = self.clock.now();
         let hash = invitation_hash(&Zeroizing::new(accepted.code));
-        // Counted as the setup code is, and looked at before a password is hashed for nothing.
-        self.attempts().admit("", visit.address, now).map_err(|wait| ApiError::TooMany(wait.0))?;
+        // Looked at before a password is hashed for nothing.
         if self.store.invited(hash, now).await?.is_none() {
-            self.note_refused_login(None, visit.address, "invitation").await;
-            return Err(no_invitation());
+            return Err(self.wrong_code(visit.address, "invitation", no_invitation()).await);
         }
         let password = self.passwords.hash(password).await?;
         let joined = self.store.join(hash, new_account_id()?, password, now).await?;
         let account = joined.ok_or_else(no_invitation)?;
-        self.attempts().succeed("", visit.address, now);
         self.identified(account, First::Password, visit).await
     }
 
@@ -102,9 +99,10 @@ impl Shared {
         id: String,
         asked: api::RoleChange,
     ) -> Result<api::Account, ApiError> {
-        let tenant = authority::may_administer(caller, "change roles")?;
+        let now = self.clock.now();
+        let tenant = authority::may_change_people(caller, "change roles", now)?;
         let role = role(&asked.role)?;
-        Ok(shown(self.store.set_role(tenant, id, role, caller.party(), self.clock.now()).await??))
+        Ok(shown(self.store.set_role(tenant, id, role, caller.party(), now).await??))
     }
 
     /// Deletes an account, and waits until the relays know that its devices are revoked.
@@ -113,8 +111,9 @@ impl Shared {
         caller: &Caller,
         id: String,
     ) -> Result<api::RevokeAnswer, ApiError> {
-        let tenant = authority::may_administer(caller, "delete accounts")?;
-        let deleted = self.store.delete_account(tenant, id, caller.party(), self.clock.now()).await??;
+        let now = self.clock.now();
+        let tenant = authority::may_change_people(caller, "delete accounts", now)?;
+        let deleted = self.store.delete_account(tenant, id, caller.party(), now).await??;
         Ok(self.confirmed(deleted).await)
     }
 

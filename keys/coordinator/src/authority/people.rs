@@ -6,7 +6,7 @@ use std::str::FromStr;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::TenantId;
 
-use super::{Caller, Refusal};
+use super::{Caller, Refusal, may_administer};
 use crate::store::KeyKind;
 
 /// A proof of who somebody is counts as fresh for so many seconds.
@@ -179,6 +179,22 @@ pub(crate) fn in_session(caller: &Caller) -> Result<&Person, Refusal> {
             Err(Refusal::new(Code::ScopeDenied, "this needs a sign-in with the password, not a key"))
         }
     }
+}
+
+/// The tenant whose people the caller may let in, raise or lock out. That takes an owner in person, who proved minutes ago
+/// who they are: a device's key lies on a disk and a window stays open, and whoever finds one must not stay by it.
+pub(crate) fn may_change_people(caller: &Caller, what: &str, now: u64) -> Result<TenantId, Refusal> {
+    let tenant = may_administer(caller, what)?;
+    match caller {
+        Caller::Account(person) => fresh(person, now)?,
+        Caller::Key(_) => {
+            let message = format!(
+                "a device's key cannot {what}: this needs you in person, by a sign-in that is not older than ten minutes"
+            );
+            return Err(Refusal::new(Code::StepUpRequired, message));
+        }
+    }
+    Ok(tenant)
 }
 
 /// May an account be invited to a tenant where so many invitations are open?

@@ -1,5 +1,6 @@
 // Accounts and invitations, for owners.
 
+import { again } from './again.js';
 import { get, optional, patch, post, remove } from './api.js';
 import { form, once } from './dialog.js';
 import { h } from './dom.js';
@@ -53,7 +54,7 @@ function invite(context) {
     ],
     action: 'Make the invitation',
     work: async (values) => {
-      const made = await post('/invitations', values);
+      const made = await again(context, () => post('/invitations', values));
       queueMicrotask(() => once(`The invitation of ${values.email}`, [
         h('p', { class: 'strong' }, 'Send it to them: it is shown once.'),
         copyable(made.url ?? `${location.origin}/#/invitation?code=${made.code}`, { secret: true, describe: 'invitation' }),
@@ -69,7 +70,7 @@ function role(account, context) {
     action: 'Change it',
     closed: context.reload,
     work: async (values) => {
-      await patch(`/accounts/${encodeURIComponent(account.id)}`, values);
+      await again(context, () => patch(`/accounts/${encodeURIComponent(account.id)}`, values));
       say(`${account.email} is ${values.role} now.`);
     },
   });
@@ -82,7 +83,7 @@ function dismiss(account, context) {
     danger: true,
     closed: context.reload,
     work: async () => {
-      await remove(`/accounts/${encodeURIComponent(account.id)}`);
+      await again(context, () => remove(`/accounts/${encodeURIComponent(account.id)}`));
       say(`${account.email} is removed.`);
     },
   });

@@ -1,19 +1,16 @@
 //! Sessions: how they begin, how they are kept alive, how they end. Tokens are known by their hashes only.
 
+mod steps;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::second_factor::CodeError;
-use super::sql::{Reading, Row, Writing, params};
+use super::sql::{Reading, Row, params};
 use super::{Account, Store, StoreError, column};
 use crate::accounts::{TypedCode, Vault};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, First, Person, Proven, Rotation};
-
-/// Access tokens of one session that are good at a time: one for each tab that refreshed in the same moment.
-const MAX_ACCESS_TOKENS: u64 = 8;
-/// Challenges of one account that wait for an answer; one more takes the place of the oldest.
-const MAX_CHALLENGES: u64 = 10;
 
 /// From where somebody signs in, as they see it later in the list of their sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +103,9 @@ impl Store {
         session: NewSession,
         now: u64,
     ) -> Result<Result<Account, ChallengeError>, StoreError> {
+        if !self.knows("SELECT EXISTS (SELECT 1 FROM challenges WHERE hash = $1)", challenge).await? {
+            return Ok(Err(ChallengeError::Unknown));
+        }
         self.engine
             .write(move |writing| {
                 writing.sweep_sessions(now)?;
@@ -124,6 +124,12 @@ impl Store {
                 Ok(Ok(account))
             })
             .await
+    }
+
+    /// Is there a row of that hash? What strangers make up is looked for before it is changed: it costs a look, and no
+    /// place among those who write.
+    pub(super) async fn knows(&self, sql: &'static str, hash: [u8; 32]) -> Result<bool, StoreError> {
+        self.engine.read(move |reading| reading.one(sql, params![hash], column::only)).await
     }
 
     /// Whose access token that is, if it has not ended.
@@ -149,6 +155,9 @@ impl Store {
         from: Option<IpAddr>,
         now: u64,
     ) -> Result<Option<Rotation>, StoreError> {
+        if !self.knows("SELECT EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = $1)", spent).await? {
+            return Ok(None);
+        }
         self.engine.write(move |writing| writing.refresh(&spent, next, from, now)).await
     }
 
@@ -205,17 +214,23 @@ impl Store {
         refresh: Option<[u8; 32]>,
         now: u64,
     ) -> Result<(), StoreError> {
+        let find = move |reading: &Reading<'_>| {
+            let mut found: Vec<String> = Vec::new();
+            for (hash, sql) in [
+                (access, "SELECT session FROM access_tokens WHERE hash = $1"),
+                (refresh, "SELECT session FROM refresh_tokens WHERE hash = $1"),
+            ] {
+                let Some(hash) = hash else { continue };
+                found.extend(reading.first(sql, params![hash], column::only)?);
+            }
+            Ok::<_, StoreError>(found)
+        };
+        let found = self.engine.read(find).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
         self.engine
             .write(move |writing| {
-                let mut found = Vec::new();
-                if let Some(hash) = access {
-                    let sql = "SELECT session FROM access_tokens WHERE hash = $1";
-                    found.extend(writing.first(sql, params![hash], column::only::<String>)?);
-                }
-                if let Some(hash) = refresh {
-                    let sql = "SELECT session FROM refresh_tokens WHERE hash = $1";
-                    found.extend(writing.first(sql, params![hash], column::only::<String>)?);
-                }
                 for session in found {
                     // Both tokens may be of one session.
                     let Some(account) = writing.account_of_session(&session)? else { continue };
@@ -226,162 +241,6 @@ impl Store {
                 Ok(())
             })
             .await
-    }
-}
-
-impl Writing<'_> {
-    fn sweep_sessions(&self, now: u64) -> Result<(), StoreError> {
-        for sql in [
-            "DELETE FROM sessions WHERE expires_at <= $1",
-            "DELETE FROM access_tokens WHERE expires_at <= $1",
-            "DELETE FROM challenges WHERE expires_at <= $1",
-        ] {
-            self.change(sql, params![now])?;
-        }
-        Ok(())
-    }
-
-    fn add_challenge(
-        &self,
-        account: &str,
-        first: First,
-        challenge: [u8; 32],
-        now: u64,
-    ) -> Result<(), StoreError> {
-        self.change(
-            "DELETE FROM challenges WHERE account = $1 AND hash NOT IN
-                 (SELECT hash FROM challenges WHERE account = $1 ORDER BY expires_at DESC, hash LIMIT $2)",
-            params![account, MAX_CHALLENGES - 1],
-        )?;
-        self.change(
-            "INSERT INTO challenges (hash, account, first, expires_at) VALUES ($1, $2, $3, $4)",
-            params![challenge, account, first.to_string(), now + authority::CHALLENGE_LIFE],
-        )?;
-        Ok(())
-    }
-
-    /// The only way into a session: who calls it has looked at the second factor.
-    fn begin_session(
-        &self,
-        account: &Account,
-        proven: Proven,
-        session: NewSession,
-        now: u64,
-    ) -> Result<(), StoreError> {
-        self.change(
-            "DELETE FROM sessions WHERE account = $1 AND id NOT IN
-                 (SELECT id FROM sessions WHERE account = $1 ORDER BY last_used_at DESC, id LIMIT $2)",
-            params![account.id, authority::MAX_SESSIONS - 1],
-        )?;
-        self.change(
-            "INSERT INTO sessions (id, account, auth_time, proven, created_at, last_used_at, expires_at, rotations,
-                                   address, agent)
-             VALUES ($1, $2, $3, $4, $3, $3, $5, 0, $6, $7)",
-            params![
-                session.id,
-                account.id,
-                now,
-                proven.to_string(),
-                now + authority::SESSION_LIFE,
-                session.visit.address.map(|address| address.to_string()),
-                session.visit.agent,
-            ],
-        )?;
-        self.add_access(&session.id, &session.tokens)?;
-        self.add_refresh(&session.id, &session.tokens, now)?;
-        self.change("UPDATE accounts SET last_login_at = $1 WHERE id = $2", params![now, account.id])?;
-        let actor = Party::Account(account.email.clone());
-        self.audit(&of_session(account, Act::Login, actor, proven.to_string(), now))
-    }
-
-    fn add_access(&self, session: &str, tokens: &Tokens) -> Result<(), StoreError> {
-        self.change(
-            "DELETE FROM access_tokens WHERE session = $1 AND hash NOT IN
-                 (SELECT hash FROM access_tokens WHERE session = $1 ORDER BY expires_at DESC, hash LIMIT $2)",
-            params![session, MAX_ACCESS_TOKENS - 1],
-        )?;
-        self.change(
-            "INSERT INTO access_tokens (hash, session, expires_at) VALUES ($1, $2, $3)",
-            params![tokens.access, session, tokens.access_until],
-        )?;
-        Ok(())
-    }
-
-    fn add_refresh(&self, session: &str, tokens: &Tokens, now: u64) -> Result<(), StoreError> {
-        self.change(
-            "INSERT INTO refresh_tokens (hash, session, expires_at) VALUES ($1, $2, $3)",
-            params![tokens.refresh, session, now + authority::SESSION_IDLE],
-        )?;
-        Ok(())
-    }
-
-    fn refresh(
-        &self,
-        spent: &[u8; 32],
-        next: Tokens,
-        from: Option<IpAddr>,
-        now: u64,
-    ) -> Result<Option<Rotation>, StoreError> {
-        let found = self.first(
-            "SELECT t.session, t.spent_at, t.expires_at, s.expires_at, s.rotations
-             FROM refresh_tokens t JOIN sessions s ON s.id = t.session WHERE t.hash = $1",
-            params![spent],
-            |row| {
-                let end = row.get::<u64>(2)?.min(row.get(3)?);
-                Ok((row.get::<String>(0)?, row.get::<Option<u64>>(1)?, end, row.get::<u64>(4)?))
-            },
-        )?;
-        let Some((session, spent_at, end, rotations)) = found else { return Ok(None) };
-        let rotation = authority::rotation(spent_at, end, rotations, now);
-        match rotation {
-            Rotation::Next => {
-                self.change("UPDATE refresh_tokens SET spent_at = $1 WHERE hash = $2", params![now, spent])?;
-                self.change(
-                    "UPDATE sessions SET last_used_at = $1, rotations = rotations + 1 WHERE id = $2",
-                    params![now, session],
-                )?;
-                self.add_access(&session, &next)?;
-                self.add_refresh(&session, &next, now)?;
-            }
-            Rotation::Raced => self.add_access(&session, &next)?,
-            Rotation::Reused => {
-                if let Some(account) = self.account_of_session(&session)? {
-                    let actor = Party::Address(from);
-                    self.audit(&of_session(&account, Act::SessionReuse, actor, String::new(), now))?;
-                }
-                self.change("DELETE FROM sessions WHERE id = $1", params![session])?;
-            }
-            Rotation::Over => drop(self.change("DELETE FROM sessions WHERE id = $1", params![session])?),
-        }
-        Ok(Some(rotation))
-    }
-
-    /// Ends every session of an account but one.
-    pub(super) fn end_other_sessions(&self, account: &str, but: Option<&str>) -> Result<usize, StoreError> {
-        self.change("DELETE FROM challenges WHERE account = $1", params![account])?;
-        self.change(
-            "DELETE FROM sessions WHERE account = $1 AND id <> $2",
-            params![account, but.unwrap_or_default()],
-        )
-    }
-}
-
-impl Reading<'_> {
-    fn challenge(&self, hash: &[u8; 32], now: u64) -> Result<Option<(String, First)>, StoreError> {
-        self.first(
-            "SELECT account, first FROM challenges WHERE hash = $1 AND expires_at > $2",
-            params![hash, now],
-            |row| Ok((row.get(0)?, column::parsed(row, 1)?)),
-        )
-    }
-
-    fn account_of_session(&self, session: &str) -> Result<Option<Account>, StoreError> {
-        let id: Option<String> =
-            self.first("SELECT account FROM sessions WHERE id = $1", params![session], column::only)?;
-        match id {
-            Some(id) => self.account_by_id(&id),
-            None => Ok(None),
-        }
     }
 }
 

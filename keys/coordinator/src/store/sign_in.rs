@@ -92,6 +92,9 @@ impl Store {
         state: [u8; 32],
         now: u64,
     ) -> Result<Option<OpenSignIn>, StoreError> {
+        if !self.knows("SELECT EXISTS (SELECT 1 FROM sign_ins WHERE state = $1)", state).await? {
+            return Ok(None);
+        }
         self.engine
             .write(move |writing| {
                 let found = writing.first(
@@ -284,6 +287,9 @@ impl Store {
         challenge: [u8; 32],
         now: u64,
     ) -> Result<Option<Account>, StoreError> {
+        if !self.knows("SELECT EXISTS (SELECT 1 FROM sign_in_codes WHERE hash = $1)", hash).await? {
+            return Ok(None);
+        }
         self.engine
             .write(move |writing| {
                 let found = writing.first(

@@ -21,6 +21,7 @@ mod second_factor;
 mod sessions;
 mod sign_in;
 mod storm;
+mod strangers;
 mod support;
 mod takeover;
 mod tree;

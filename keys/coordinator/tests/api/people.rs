@@ -153,7 +153,7 @@ async fn a_role_counts_from_the_next_request_and_there_is_always_an_owner() {
     let set = async |by: By<'_>, id: &str, role: &str| {
         lab.call(by, "PATCH", &format!("/api/v1/accounts/{id}"), json!({"role": role})).await
     };
-    let mine = By::Key(&house.device);
+    let mine = By::Bearer(&house.token);
     set(mine, &owner, "member").await.refused(Code::BadRequest);
     lab.call(mine, "DELETE", &format!("/api/v1/accounts/{owner}"), Value::Null)
         .await
@@ -164,8 +164,35 @@ async fn a_role_counts_from_the_next_request_and_there_is_always_an_owner() {
     get(&lab, By::Key(&device), "/api/v1/accounts").await.ok();
     set(By::Bearer(&browser.access), &owner, "member").await.ok();
     get(&lab, By::Bearer(&house.token), "/api/v1/accounts").await.refused(Code::ScopeDenied);
-    get(&lab, mine, "/api/v1/accounts").await.refused(Code::ScopeDenied);
-    set(By::Key(&device), &member, "member").await.refused(Code::BadRequest);
+    get(&lab, By::Key(&house.device), "/api/v1/accounts").await.refused(Code::ScopeDenied);
+    set(By::Bearer(&browser.access), &member, "member").await.refused(Code::BadRequest);
+}
+
+#[tokio::test]
+async fn who_comes_in_and_who_goes_is_an_owners_own_word_of_the_last_minutes() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let (browser, _) = join(&lab, &house, "member").await;
+    let path = format!("/api/v1/accounts/{}", id_of(&lab, &browser.access).await);
+    let acts: [(&str, &str, Value); 3] = [
+        ("POST", "/api/v1/invitations", json!({"email": "eve@example.org", "role": "owner"})),
+        ("PATCH", &path, json!({"role": "owner"})),
+        ("DELETE", &path, Value::Null),
+    ];
+    let tried = async |by: By<'_>| {
+        for (method, path, body) in &acts {
+            let message = lab.call(by, method, path, body.clone()).await.refused(Code::StepUpRequired);
+            assert!(message.contains("ten minutes"), "{message}");
+        }
+    };
+    // Neither a stolen device nor an open window.
+    tried(By::Key(&house.device)).await;
+    lab.advance(10 * 60);
+    tried(By::Bearer(&house.token)).await;
+    let fresh = Browser::of(&log_in(&lab).await);
+    for (method, path, body) in acts {
+        lab.call(By::Bearer(&fresh.access), method, path, body).await.ok();
+    }
 }
 
 #[tokio::test]
