@@ -20,6 +20,8 @@ mod bell;
 mod body;
 mod deadline;
 mod exchange;
+mod forward;
+mod http2;
 mod limits;
 mod listener;
 mod own_answer;

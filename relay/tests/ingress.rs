@@ -13,6 +13,8 @@ mod closing;
 mod framing;
 #[path = "ingress/gates.rs"]
 mod gates;
+#[path = "ingress/http2.rs"]
+mod http2;
 #[path = "ingress/pooling.rs"]
 mod pooling;
 #[path = "ingress/proxies.rs"]

@@ -39,6 +39,8 @@ pub(crate) struct LimitsFile {
     /// Connections of visitors: 16384; of one address: 4096.
     visitors: Option<usize>,
     visitors_per_address: Option<u32>,
+    /// Requests under way on one HTTP/2 connection: 100.
+    streams_per_connection: Option<u32>,
     /// Requests under way of one address: 640; of one tunnel: 2048.
     requests_per_address: Option<u32>,
     requests_per_tunnel: Option<usize>,
@@ -71,6 +73,7 @@ impl LimitsFile {
         set(&mut ingress.drain_timeout, self.drain_timeout);
         set(&mut ingress.connections, self.visitors);
         set(&mut ingress.connections_per_address, self.visitors_per_address);
+        set(&mut ingress.streams_per_connection, self.streams_per_connection);
         set(&mut ingress.requests_per_address, self.requests_per_address);
         set(&mut ingress.requests_per_tunnel, self.requests_per_tunnel);
         set(&mut limits.connections, self.nodes);
@@ -186,6 +189,7 @@ mod tests {
         assert_eq!((limits.ingress.upload_rate, seconds(limits.ingress.upload_grace)), (256, 120));
         assert_eq!((seconds(limits.ingress.away_patience), seconds(limits.ingress.drain_timeout)), (5, 10));
         assert_eq!((limits.ingress.connections, limits.ingress.connections_per_address), (16_384, 4096));
+        assert_eq!(limits.ingress.streams_per_connection, 100);
         assert_eq!((limits.ingress.requests_per_address, limits.ingress.requests_per_tunnel), (640, 2048));
         assert_eq!((limits.connections, seconds(limits.patience)), (65_536, 5));
         assert_eq!(seconds(limits.hard_staleness), 900);

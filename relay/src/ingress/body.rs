@@ -175,7 +175,7 @@ pub(crate) enum ResponseBody {
     Page(Option<Bytes>),
     Console {
         body: BoxBody<Bytes, BodyError>,
-        _turn: Turn,
+        turn: Turn,
     },
     Download(Download),
 }
@@ -185,7 +185,7 @@ pub(crate) enum ResponseBody {
 pub(crate) struct Download {
     incoming: Incoming,
     exchange: Exchange,
-    _turn: Turn,
+    turn: Turn,
     /// What had come by the time the head was passed on.
     first: Option<Frame<Bytes>>,
     /// Why it ends, once that is known.
@@ -209,7 +209,7 @@ impl Download {
             Poll::Ready(None) => return Ok(None),
             Poll::Pending => None,
         };
-        Ok(Some(Self { incoming, exchange, _turn: turn, first, broken: None, pause: Pause::default() }))
+        Ok(Some(Self { incoming, exchange, turn, first, broken: None, pause: Pause::default() }))
     }
 
     /// The next frame. An error comes one turn late: hyper drops with it what it has not written yet, and the visitor
@@ -267,6 +267,31 @@ impl Download {
     }
 }
 
+impl ResponseBody {
+    /// With other exchanges on the connection, a visitor that takes nothing more of this one shows by nobody asking for
+    /// the next piece.
+    fn handed_over(&self) {
+        if let Some(visit) = self.multiplexed() {
+            visit.set_stalled(true);
+        }
+    }
+
+    fn taken_again(&self) {
+        if let Some(visit) = self.multiplexed() {
+            visit.set_stalled(false);
+        }
+    }
+
+    fn multiplexed(&self) -> Option<&Visit> {
+        let turn = match self {
+            Self::Page(_) => return None,
+            Self::Console { turn, .. } => turn,
+            Self::Download(download) => &download.turn,
+        };
+        Some(turn.visit()).filter(|visit| visit.is_multiplexed())
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -275,11 +300,17 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        this.taken_again();
+        let frame = match this {
             Self::Page(page) => Poll::Ready(page.take().map(|page| Ok(Frame::data(page)))),
             Self::Console { body, .. } => Pin::new(body).poll_frame(cx),
             Self::Download(download) => download.poll_frame(cx),
+        };
+        if let Poll::Ready(Some(Ok(_))) = frame {
+            this.handed_over();
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -59,6 +59,10 @@ impl Turn {
         self.sender.as_ref().map_or(self.visit.visitor(), |sender| &sender.visitor)
     }
 
+    pub(crate) fn visit(&self) -> &Visit {
+        &self.visit
+    }
+
     /// Whether the address has a place for it.
     pub(crate) fn is_entered(&self) -> bool {
         self.sender.as_ref().map_or(self.entered, |sender| sender.seat.is_some())

@@ -42,6 +42,8 @@ pub struct Limits {
     pub connections: usize,
     /// Visitor connections of one address (IPv6: of one /64).
     pub connections_per_address: u32,
+    /// Exchanges in flight of one HTTP/2 connection.
+    pub streams_per_connection: u32,
     /// Requests in flight of one address.
     pub requests_per_address: u32,
     /// Requests in flight of one tunnel.
@@ -68,6 +70,7 @@ impl Default for Limits {
             buffer_bytes: 64 * 1024,
             connections: 16 * 1024,
             connections_per_address: 4 * 1024,
+            streams_per_connection: 100,
             requests_per_address: 640,
             requests_per_tunnel: 2 * 1024,
             idle_pipes_per_tunnel: 512,

@@ -23,11 +23,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     ConsoleService, Limits, Shared, TrustedProxies,
     head::Visitor,
+    http2,
     limits::Addresses,
     locked,
     tls::{self, Accepted},
-    visit::Visit,
-    visitor::{self},
+    visit::{Guest, Visit},
+    visitor,
+    visitor_io::VisitorStream,
 };
 use crate::{gate::Gatekeeper, lanes::Door, route::Routes};
 
@@ -208,8 +210,8 @@ impl Acceptor {
             tracing::debug!(%error, "visitor left at once");
             return;
         }
-        let visitor = Visitor::new(address.ip(), tls.is_some());
-        let visit = Arc::new(Visit::new(visitor, address_seat, Arc::clone(limits), Instant::now()));
+        let guest = Guest { visitor: Visitor::new(address.ip(), tls.is_some()), address: address_seat };
+        let visit = Arc::new(Visit::new(Arc::new(guest), Arc::clone(limits), Instant::now()));
         let held = self.visits.enter(&visit);
         let this = Arc::clone(self);
         match tls.map(Arc::clone) {
@@ -221,7 +223,19 @@ impl Acceptor {
     }
 
     async fn plain(&self, stream: TcpStream, visit: Arc<Visit>, _permit: OwnedSemaphorePermit, _held: Held) {
-        visitor::serve(stream, &self.http1, Arc::clone(&self.shared), visit).await;
+        let first = http2::is_preface(&stream);
+        let patience = self.shared.limits.head_timeout;
+        let first = self.shutdown.run_until_cancelled(tokio::time::timeout(patience, first)).await;
+        let Some(Ok(Ok(is_http2))) = first else { return };
+        self.speak(stream, is_http2, visit).await;
+    }
+
+    async fn speak<S: VisitorStream>(&self, stream: S, http2: bool, visit: Arc<Visit>) {
+        let shared = Arc::clone(&self.shared);
+        match http2 {
+            true => http2::serve(stream, shared, visit).await,
+            false => visitor::serve(stream, &self.http1, shared, visit).await,
+        }
     }
 
     async fn secure(
@@ -239,7 +253,8 @@ impl Acceptor {
         let Some(Ok(handshake)) = self.shutdown.run_until_cancelled(handshake).await else { return };
         match handshake {
             Ok(Accepted::Visitor(stream)) => {
-                visitor::serve(*stream, &self.http1, Arc::clone(&self.shared), visit).await;
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+                self.speak(*stream, is_http2, visit).await;
             }
             Ok(Accepted::Lane) => {}
             Err(error) => tracing::debug!(%error, "no tls"),

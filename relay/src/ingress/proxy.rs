@@ -3,29 +3,31 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{ACCEPT, CONTENT_LENGTH, EXPECT},
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{ACCEPT, CONTENT_LENGTH},
 };
 use http_body::Body as _;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::body::Incoming;
 use mytunnel_keys::{id::TunnelKind, wire::PipeStatus};
 use tokio::time::Instant;
 
 use super::{
     Shared, VisitorAddress,
-    body::{Download, Granted, Permission, RequestBody, ResponseBody, Upload},
+    body::{Download, ResponseBody},
     deadline::Stage,
     exchange::{Exchange, Turn, Unconnected},
     failure::Failure,
-    head::{self, Visitor},
+    forward::{self, Forward, Protocol},
+    head,
     host::{self, Destination},
+    http2,
     seats::NoSeat,
     upgrade::Upgrade,
     upstream::Lost,
     visit::Visit,
 };
 use crate::{
-    gate::{Denied, Passed},
+    gate::Denied,
     route::{Lookup, PipeError, Tunnel},
 };
 
@@ -49,18 +51,8 @@ enum Refused {
     Denied(Denied),
 }
 
-/// A request on its way.
-struct Forward {
-    /// `None` while it is with a pipe.
-    request: Option<Box<Request<RequestBody>>>,
-    /// May be sent twice: it changes nothing and has no body (RFC 9110 §9.2.2).
-    repeatable: bool,
-    upgrade: Option<OnUpgrade>,
-    http10: bool,
-    passed: Passed,
-}
-
 /// How far one try to send a request came.
+#[expect(clippy::large_enum_variant, reason = "moved once; a box would cost every request an allocation")]
 enum Attempt {
     Answered(Response<Incoming>, Exchange),
     /// The pooled pipe was dead: a fresh one may do.
@@ -79,26 +71,35 @@ impl Proxy {
         self.visit.request();
         let accept = request.headers().get(ACCEPT).cloned();
         let turn = Turn::take(&self.visit, request.headers(), &self.shared);
-        match self.route(request, turn).await {
+        let mut response = match self.route(request, turn).await {
             Ok(response) => response,
             Err(refused) => refused.page(accept),
+        };
+        if self.visit.is_multiplexed() {
+            http2::response::clean(response.headers_mut());
         }
+        response
     }
 
-    async fn route(&self, request: Request<Incoming>, turn: Turn) -> Result<Response<ResponseBody>, Refused> {
+    async fn route(
+        &self,
+        mut request: Request<Incoming>,
+        turn: Turn,
+    ) -> Result<Response<ResponseBody>, Refused> {
         if self.visit.is_objected() {
             return Err(Failure::BadRequest.into());
         }
+        let protocol = Protocol::of(&mut request, &self.shared.limits)?;
         if !turn.is_entered() {
             return Err(Failure::VisitorBusy.into());
         }
         match self.target(&request)? {
             Target::Console => Ok(self.console(request, turn).await?),
-            Target::Live(tunnel) => self.forward(tunnel, request, turn).await,
+            Target::Live(tunnel) => self.forward(tunnel, request, protocol, turn).await,
             Target::Away(label) => {
                 let patience = self.shared.limits.away_patience;
                 let tunnel = live(self.shared.routes.wait_live(&label, patience).await)?;
-                self.forward(tunnel, request, turn).await
+                self.forward(tunnel, request, protocol, turn).await
             }
         }
     }
@@ -127,18 +128,19 @@ impl Proxy {
         let Some(service) = &self.shared.console_service else { return Err(Failure::UnknownName) };
         request.extensions_mut().insert(VisitorAddress(turn.visitor().ip()));
         let response = service(request).await;
-        Ok(response.map(|body| ResponseBody::Console { body, _turn: turn }))
+        Ok(response.map(|body| ResponseBody::Console { body, turn }))
     }
 
     async fn forward(
         &self,
         mut tunnel: Arc<Tunnel>,
         mut request: Request<Incoming>,
+        protocol: Protocol,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Refused> {
         let passed = self.shared.gates.pass(&tunnel, request.headers(), turn.visitor().ip()).await?;
         passed.strip(request.headers_mut());
-        let mut forward = prepare(request, &tunnel, &self.visit, turn.visitor(), passed);
+        let mut forward = forward::prepare(request, protocol, &tunnel, &self.visit, turn.visitor(), passed);
         let mut patience = None;
         let mut fresh = false;
         loop {
@@ -188,7 +190,7 @@ impl Proxy {
         }
         let Some(request) = forward.request.take() else { return Err(Failure::Broken.into()) };
         let pooled = exchange.is_pooled();
-        let copy = (pooled && forward.repeatable).then(|| copy(&request));
+        let copy = (pooled && forward.repeatable).then(|| forward::copy(&request));
         match exchange.send(*request).await {
             Ok(response) => return Ok(Attempt::Answered(response, exchange)),
             Err(Lost::Unsent(_, Some(PipeStatus::TargetUnreachable))) => {
@@ -244,14 +246,21 @@ impl Proxy {
                 return Err(Failure::Broken);
             };
             self.visit.set_upgrade(Upgrade { visitor, node, first, exchange, _turn: turn });
+            if forward.protocol == Protocol::WebSocketOverHttp2 {
+                http2::response::open_websocket(&mut head);
+            }
             return Ok(Response::from_parts(head, ResponseBody::Page(None)));
+        }
+        if forward.protocol == Protocol::WebSocketOverHttp2 && head.status.is_success() {
+            // To who has sent a CONNECT this would mean that the WebSocket is open.
+            return Err(Failure::Broken);
         }
         if incoming.is_end_stream() {
             return Ok(Response::from_parts(head, ResponseBody::Page(None)));
         }
         let begun = Download::begin(incoming, exchange, turn).await.map_err(|_| Failure::Broken)?;
         let body = begun.map_or(ResponseBody::Page(None), ResponseBody::Download);
-        if forward.http10 && !head.headers.contains_key(CONTENT_LENGTH) {
+        if forward.protocol == Protocol::Http10 && !head.headers.contains_key(CONTENT_LENGTH) {
             self.visit.set_close_delimited();
         }
         Ok(Response::from_parts(head, body))
@@ -265,61 +274,6 @@ fn live(found: Lookup) -> Result<Arc<Tunnel>, Failure> {
         Lookup::Ended => Err(Failure::Ended),
         Lookup::Away => Err(Failure::Away),
     }
-}
-
-/// Turns a visitor's request into one for the node.
-fn prepare(
-    mut request: Request<Incoming>,
-    tunnel: &Arc<Tunnel>,
-    visit: &Arc<Visit>,
-    visitor: &Visitor,
-    passed: Passed,
-) -> Forward {
-    let has_body = !request.body().is_end_stream();
-    let wants_upgrade = head::wants_upgrade(&request, has_body);
-    let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-    let http10 = request.version() == Version::HTTP_10;
-    let (mut parts, incoming) = request.into_parts();
-    head::to_node(&mut parts.headers, visitor, wants_upgrade);
-    parts.version = Version::HTTP_11;
-    if parts.uri.authority().is_some() {
-        parts.uri = origin_form(&parts.uri);
-    }
-    let repeatable = !has_body && parts.method.is_idempotent();
-    let waits = has_body && parts.headers.get(EXPECT).is_some_and(is_continue);
-    let granted = waits.then(Arc::<Granted>::default);
-    let body = if has_body {
-        let permission = granted.clone().map(Permission::new);
-        RequestBody::Upload(Upload::new(incoming, Arc::clone(visit), Arc::clone(tunnel), permission))
-    } else {
-        RequestBody::Empty
-    };
-    let mut request = Request::from_parts(parts, body);
-    if let Some(granted) = granted {
-        hyper::ext::on_informational(&mut request, move |response| {
-            if response.status() == StatusCode::CONTINUE {
-                granted.grant();
-            }
-        });
-    }
-    Forward { request: Some(Box::new(request)), repeatable, upgrade, http10, passed }
-}
-
-fn is_continue(value: &HeaderValue) -> bool {
-    value.as_bytes().eq_ignore_ascii_case(b"100-continue")
-}
-
-fn origin_form(uri: &Uri) -> Uri {
-    uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from)
-}
-
-/// A request without a body, again.
-fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Box::new(copy)
 }
 
 impl Refused {

@@ -30,10 +30,13 @@ pub(crate) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<Se
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
 }
+
+/// HTTP/2 as visitors ask for it (RFC 9113 §3.2).
+pub(crate) const HTTP2: &[u8] = b"h2";
 
 /// What a connection turned out to be.
 #[derive(Debug)]

@@ -26,10 +26,18 @@ use super::{
     upgrade::Upgrade,
 };
 
-/// See the [module](self).
+/// Whose connection it is, and its place among those of its address.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) visitor: Visitor,
+    pub(crate) address: AddressSeat,
+}
+
+/// See the [module](self). Where HTTP/2 puts many exchanges on one connection, each has one beside the connection's.
 #[derive(Debug)]
 pub(crate) struct Visit {
     start: Instant,
+    multiplexed: bool,
     stage: AtomicU8,
     since: AtomicU64,
     stalled: AtomicU64,
@@ -50,17 +58,16 @@ pub(crate) struct Visit {
     close_delimited: AtomicBool,
     waker: AtomicWaker,
     upgrade: Mutex<Option<Upgrade>>,
-    address: AddressSeat,
-    visitor: Visitor,
+    guest: Arc<Guest>,
     limits: Arc<Limits>,
 }
 
 impl Visit {
-    pub(crate) fn new(visitor: Visitor, address: AddressSeat, limits: Arc<Limits>, start: Instant) -> Self {
+    pub(crate) fn new(guest: Arc<Guest>, limits: Arc<Limits>, start: Instant) -> Self {
         Self {
             start,
-            address,
-            visitor,
+            guest,
+            multiplexed: false,
             stage: AtomicU8::new(Stage::Opened as u8),
             since: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
@@ -82,12 +89,23 @@ impl Visit {
         }
     }
 
+    /// One of many exchanges on this visitor's connection, with stages and deadlines of its own.
+    pub(crate) fn exchange(&self, start: Instant) -> Self {
+        let (guest, limits) = (Arc::clone(&self.guest), Arc::clone(&self.limits));
+        Self { multiplexed: true, ..Self::new(guest, limits, start) }
+    }
+
     pub(crate) fn address(&self) -> &AddressSeat {
-        &self.address
+        &self.guest.address
     }
 
     pub(crate) fn visitor(&self) -> &Visitor {
-        &self.visitor
+        &self.guest.visitor
+    }
+
+    /// Whether other exchanges share the connection: its socket then tells nothing about this one.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.multiplexed
     }
 
     // -- asked from outside of the connection's task

@@ -30,7 +30,7 @@ use super::{
 
 /// How a connection's time under HTTP ended.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     /// As HTTP wants it; the connection may have been upgraded.
     Done,
     /// With hyper's own answer to what is no request.
@@ -93,7 +93,7 @@ pub(crate) async fn serve<S: VisitorStream>(
 }
 
 /// Polls `connection` and the watchdog over it until either ends it. `close` tells it to take no further request.
-async fn drive<C>(connection: &mut C, visit: &Visit, close: impl Fn(Pin<&mut C>)) -> End
+pub(super) async fn drive<C>(connection: &mut C, visit: &Visit, close: impl Fn(Pin<&mut C>)) -> End
 where
     C: Future<Output = hyper::Result<()>> + Unpin,
 {

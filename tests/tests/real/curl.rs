@@ -96,6 +96,30 @@ async fn curl_trusts_the_local_authority() -> Result<()> {
     let cacert = authority.to_str().context("a path in UTF-8")?;
     assert_eq!(output(curl().args(["--cacert", cacert, &url])).await?.len(), 1024);
     assert!(output(curl().arg(&url)).await.is_err(), "nobody else's authority vouches for it");
+    let version = ["--output", "/dev/null", "--write-out", "%{http_version}", "--cacert", cacert, &url];
+    assert_eq!(output(curl().args(version)).await?, "2");
+    assert_eq!(output(curl().arg("--http1.1").args(version)).await?, "1.1");
+    // Thirty downloads at once on one connection.
+    let (many, each) = (format!("{url}#[1-30]"), "%{http_version} %{num_connects}\n");
+    let parallel =
+        ["--parallel", "--parallel-max", "30", "--cacert", cacert, "--output", "/dev/null", "--write-out"];
+    let lines = output(curl().args(parallel).args([each, &many])).await?;
+    assert_eq!(lines.lines().filter(|line| line.starts_with("2 ")).count(), 30, "{lines}");
+    assert_eq!(lines.lines().filter(|line| line.ends_with(" 1")).count(), 1, "{lines}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn curl_speaks_http_2_in_clear_text_to_a_server_that_does_not() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let (_node, ready) = lab.node(&origin.address.port().to_string(), "two").await?;
+    let file = lab.path("body");
+    std::fs::write(&file, vec![1; 3_000_000])?;
+    let url = ready["url"].as_str().context("url")?;
+    let data = format!("@{}", file.display());
+    let two = "--http2-prior-knowledge";
+    let upload = [two, "--data-binary", &data, &format!("{url}/upload")];
+    assert_eq!(output(curl().args(upload)).await?, "3000000");
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use crate::ingress::limits::Addresses;
 pub(crate) fn visit() -> Arc<Visit> {
     let address = "192.0.2.1".parse().unwrap();
     let seat = Addresses::default().connect(address, 1).unwrap();
-    Arc::new(Visit::new(Visitor::new(address, false), seat, Arc::new(Limits::default()), Instant::now()))
+    let guest = Guest { visitor: Visitor::new(address, false), address: seat };
+    Arc::new(Visit::new(Arc::new(guest), Arc::new(Limits::default()), Instant::now()))
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,106 @@
+//! A request on its way from a visitor to the node: what it was, and what it becomes.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Request, StatusCode, Uri, Version, header::EXPECT};
+use http_body::Body as _;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+
+use super::{
+    body::{Granted, Permission, RequestBody, Upload},
+    failure::Failure,
+    head::{self, Visitor},
+    http2,
+    limits::Limits,
+    visit::Visit,
+};
+use crate::{gate::Passed, route::Tunnel};
+
+/// What the visitor speaks, where that makes a difference to the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Knows no chunks: a body without a length ends with the connection.
+    Http10,
+    Http11,
+    Http2,
+    /// Has opened a stream for a WebSocket (RFC 8441), which the node is asked for in the way of HTTP/1.1.
+    WebSocketOverHttp2,
+}
+
+impl Protocol {
+    /// What `request` came in. A request in HTTP/2 becomes one in HTTP/1.1.
+    pub(super) fn of<B>(request: &mut Request<B>, limits: &Limits) -> Result<Self, Failure> {
+        match request.version() {
+            Version::HTTP_10 => Ok(Self::Http10),
+            Version::HTTP_2 => http2::request::translate(request, limits),
+            _ => Ok(Self::Http11),
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Forward {
+    /// `None` while it is with a pipe.
+    pub(super) request: Option<Box<Request<RequestBody>>>,
+    /// May be sent twice: it changes nothing and has no body (RFC 9110 §9.2.2).
+    pub(super) repeatable: bool,
+    pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) protocol: Protocol,
+    pub(super) passed: Passed,
+}
+
+/// Turns a visitor's request into one for the node.
+pub(super) fn prepare(
+    mut request: Request<Incoming>,
+    protocol: Protocol,
+    tunnel: &Arc<Tunnel>,
+    visit: &Arc<Visit>,
+    visitor: &Visitor,
+    passed: Passed,
+) -> Forward {
+    let has_body = !request.body().is_end_stream();
+    let wants_upgrade = head::wants_upgrade(&request, has_body);
+    let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let (mut parts, incoming) = request.into_parts();
+    head::to_node(&mut parts.headers, visitor, wants_upgrade);
+    parts.version = Version::HTTP_11;
+    if parts.uri.authority().is_some() {
+        parts.uri = origin_form(&parts.uri);
+    }
+    let repeatable = !has_body && parts.method.is_idempotent();
+    let waits = has_body && parts.headers.get(EXPECT).is_some_and(is_continue);
+    let granted = waits.then(Arc::<Granted>::default);
+    let body = if has_body {
+        let permission = granted.clone().map(Permission::new);
+        RequestBody::Upload(Upload::new(incoming, Arc::clone(visit), Arc::clone(tunnel), permission))
+    } else {
+        RequestBody::Empty
+    };
+    let mut request = Request::from_parts(parts, body);
+    if let Some(granted) = granted {
+        hyper::ext::on_informational(&mut request, move |response| {
+            if response.status() == StatusCode::CONTINUE {
+                granted.grant();
+            }
+        });
+    }
+    Forward { request: Some(Box::new(request)), repeatable, upgrade, protocol, passed }
+}
+
+fn is_continue(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from)
+}
+
+/// A request without a body, again.
+pub(super) fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Box::new(copy)
+}

@@ -1,0 +1,225 @@
+//! Visitors who speak HTTP/2 (RFC 9113): many exchanges at once on one connection.
+//!
+//! Everything of a connection runs in its one task, as with HTTP/1.1: hyper hands the future of each exchange to
+//! [`Streams`], which the task polls beside the connection. An exchange has a [`Visit`] of its own, with its stages and
+//! deadlines; the connection's only knows whether there is any exchange, and whether the socket takes bytes.
+//!
+//! What is opened and taken back before it was answered is counted: who does little else (CVE-2023-44487) is cut off.
+
+pub(super) mod request;
+pub(super) mod response;
+
+mod io;
+mod streams;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use hyper::{
+    body::Incoming,
+    server::conn::http2::{Builder, Connection},
+    service::{HttpService, service_fn},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{io as tokio_io, net::TcpStream, time::Instant};
+
+use self::{
+    io::Http2Io,
+    streams::{Arrivals, Executor, Streams},
+};
+use super::{
+    Shared,
+    body::{BodyError, ResponseBody},
+    deadline::{Stage, Verdict},
+    limits::Limits,
+    proxy::Proxy,
+    visit::Visit,
+    visitor_io::VisitorStream,
+};
+
+/// How a connection begins that speaks HTTP/2 without having been asked; no method begins so.
+const PREFACE: &[u8] = b"PRI";
+
+/// Bytes that a visitor may send on one stream, and on a connection, before somebody takes them.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// So many exchanges may be taken back before it matters how many were not.
+const TAKEN_BACK: u32 = 200;
+
+/// Whether what comes on `stream` is HTTP/2. A preface that comes in several pieces is taken for something else.
+pub(super) async fn is_preface(stream: &TcpStream) -> tokio_io::Result<bool> {
+    let mut start = [0; PREFACE.len()];
+    stream.peek(&mut start).await?;
+    Ok(start == PREFACE)
+}
+
+/// Serves one visitor until the connection ends.
+pub(super) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visit: Arc<Visit>) {
+    let arrivals = Arc::new(Arrivals::default());
+    let counts = Arc::new(Counts::default());
+    let service = {
+        let (arrivals, counts) = (Arc::clone(&arrivals), Arc::clone(&counts));
+        let (shared, visit) = (Arc::clone(&shared), Arc::clone(&visit));
+        service_fn(move |request| {
+            let exchange = Arc::new(visit.exchange(Instant::now()));
+            arrivals.announce(&exchange);
+            counts.begun.fetch_add(1, Relaxed);
+            let proxy = Proxy::new(Arc::clone(&shared), exchange);
+            let counts = Arc::clone(&counts);
+            async move {
+                let response = proxy.serve(request).await;
+                counts.answered.fetch_add(1, Relaxed);
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let io = TokioIo::new(Http2Io::new(stream, Arc::clone(&visit)));
+    let connection = builder(&arrivals, &shared.limits).serve_connection(io, service);
+    let multiplexed =
+        Multiplexed { connection, streams: Streams::new(arrivals), visit, counts, closing: false };
+    multiplexed.run().await;
+}
+
+fn builder(arrivals: &Arc<Arrivals>, limits: &Limits) -> Builder<Executor> {
+    let mut builder = Builder::new(Executor::new(arrivals));
+    builder
+        .max_concurrent_streams(limits.streams_per_connection)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(limits.buffer_bytes)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .enable_connect_protocol();
+    builder
+}
+
+/// How many exchanges one connection has had.
+#[derive(Debug, Default)]
+struct Counts {
+    begun: AtomicU32,
+    answered: AtomicU32,
+}
+
+impl Counts {
+    /// Whether the visitor takes most of its requests back, `open` of them being under way.
+    fn is_flood(&self, open: usize) -> bool {
+        let (begun, answered) = (self.begun.load(Relaxed), self.answered.load(Relaxed));
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        let taken_back = begun.saturating_sub(answered).saturating_sub(open);
+        taken_back > TAKEN_BACK && taken_back > answered
+    }
+}
+
+/// A connection and the exchanges on it.
+struct Multiplexed<S: VisitorStream, V: HttpService<Incoming>> {
+    connection: Connection<TokioIo<Http2Io<S>>, V, Executor>,
+    streams: Streams,
+    visit: Arc<Visit>,
+    counts: Arc<Counts>,
+    closing: bool,
+}
+
+impl<S, V> Multiplexed<S, V>
+where
+    S: VisitorStream,
+    V: HttpService<Incoming, ResBody = ResponseBody> + Unpin,
+    V::Error: Into<BodyError>,
+    V::Future: Send + 'static,
+{
+    /// Until the visitor leaves, is told to by a last word (a GOAWAY), or is cut off.
+    async fn run(mut self) {
+        let mut watchdog = pin!(tokio::time::sleep_until(self.visit.armed()));
+        std::future::poll_fn(|cx| {
+            self.visit.register(cx.waker());
+            loop {
+                if self.poll_http(cx).is_ready() || self.visit.is_aborted() {
+                    return Poll::Ready(());
+                }
+                if self.visit.is_draining() && !self.closing {
+                    self.close();
+                    continue;
+                }
+                if let Some(at) = self.visit.rearmed() {
+                    watchdog.as_mut().reset(at);
+                }
+                ready!(watchdog.as_mut().poll(cx));
+                match self.visit.judge() {
+                    Ok(Verdict::Close) if !self.closing => {
+                        self.close();
+                        watchdog.as_mut().reset(self.visit.armed());
+                    }
+                    Ok(Verdict::Close | Verdict::Abort) => return Poll::Ready(()),
+                    Ok(Verdict::Answer) => watchdog.as_mut().reset(self.visit.armed()),
+                    Err(at) => watchdog.as_mut().reset(at),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// The connection, and its exchanges until none has anything to do.
+    fn poll_http(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(cx) {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "visitor connection failed");
+                }
+                return Poll::Ready(());
+            }
+            let came = self.streams.poll(cx);
+            self.watch();
+            if self.counts.is_flood(self.streams.len()) {
+                tracing::debug!("visitor takes back what it asks for");
+                return Poll::Ready(());
+            }
+            if !came {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Keeps the connection's stage: it is idle while there is no exchange.
+    fn watch(&self) {
+        match (self.visit.stage(), self.streams.is_empty()) {
+            (Stage::Responding, true) => self.visit.enter(Stage::Idle),
+            (Stage::Opened | Stage::Idle, false) => self.visit.enter(Stage::Responding),
+            (Stage::Opened | Stage::Idle | Stage::Head | Stage::Waiting, true)
+            | (Stage::Head | Stage::Waiting | Stage::Responding, false) => {}
+        }
+    }
+
+    /// Takes no further request; those under way may end.
+    fn close(&mut self) {
+        self.closing = true;
+        Pin::new(&mut self.connection).graceful_shutdown();
+        if self.visit.is_draining() {
+            self.streams.drain();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(begun: u32, answered: u32) -> Counts {
+        Counts { begun: AtomicU32::new(begun), answered: AtomicU32::new(answered) }
+    }
+
+    #[test]
+    fn only_who_takes_most_back_is_a_flood() {
+        assert!(!counts(200, 0).is_flood(0));
+        assert!(counts(201, 0).is_flood(0));
+        assert!(!counts(300, 0).is_flood(100));
+        assert!(!counts(10_000, 5_000).is_flood(0));
+        assert!(counts(10_001, 5_000).is_flood(0));
+    }
+}

@@ -1,0 +1,73 @@
+//! A request in HTTP/2 as one in HTTP/1.1, which is what the way to the node speaks. Everything that two readers could
+//! understand in two ways once it is text is refused here (RFC 9113 §8.2, §8.3, §10.3); what breaks HTTP/2's own rules
+//! (fields of one connection, upper case, a length that is not kept) has been refused by then.
+
+use data_encoding::BASE64;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Version,
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
+};
+use hyper::ext;
+
+use crate::ingress::{failure::Failure, forward::Protocol, limits::Limits};
+
+/// Makes `request` one in HTTP/1.1.
+pub(in crate::ingress) fn translate<B>(
+    request: &mut Request<B>,
+    limits: &Limits,
+) -> Result<Protocol, Failure> {
+    if request.headers().len() > limits.head_fields {
+        return Err(Failure::HeadTooLarge);
+    }
+    if request.headers().get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Failure::BadRequest);
+    }
+    name_host(request)?;
+    join_cookies(request.headers_mut());
+    *request.version_mut() = Version::HTTP_11;
+    match request.extensions_mut().remove::<ext::Protocol>() {
+        Some(protocol) if protocol.as_str() == "websocket" => {
+            ask_for_websocket(request)?;
+            Ok(Protocol::WebSocketOverHttp2)
+        }
+        // Another protocol stays the CONNECT that it is, which is refused.
+        Some(_) | None => Ok(Protocol::Http2),
+    }
+}
+
+/// The authority is the host (RFC 9113 §8.3.1). If both are there, whoever routes compares them.
+fn name_host<B>(request: &mut Request<B>) -> Result<(), Failure> {
+    if request.headers().contains_key(HOST) {
+        return Ok(());
+    }
+    let authority = request.uri().authority().ok_or(Failure::BadRequest)?;
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::BadRequest)?;
+    request.headers_mut().insert(HOST, host);
+    Ok(())
+}
+
+/// One field again out of many (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+/// The handshake of RFC 6455 §4.1 in the place of RFC 8441's. The key proves to a client that its server has read the
+/// request; here the client is the relay, and the node's server is asked by nobody else.
+fn ask_for_websocket<B>(request: &mut Request<B>) -> Result<(), Failure> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(|_| Failure::Broken)?;
+    let key = HeaderValue::try_from(BASE64.encode(&key)).map_err(|_| Failure::Broken)?;
+    *request.method_mut() = Method::GET;
+    let headers = request.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_KEY, key);
+    headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
+    Ok(())
+}
