@@ -9,7 +9,8 @@
 //! relay's side. It decides without clock or socket; what it may still spend at a moment is [`Meter::left`].
 //!
 //! Promise: what was spent, as it was told, and what all relays may yet spend without telling, together are never more
-//! than the budget. A relay that ends without a word leaves its lease behind, and what is left of that is charged.
+//! than the budget. What a relay says that it holds counts as far as it was granted. A relay that ends without a word leaves
+//! its lease behind, and what is left of that is charged.
 
 mod lease;
 mod meter;

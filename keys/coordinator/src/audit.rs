@@ -60,6 +60,7 @@ pub(crate) enum Act {
     GateSet,
     GateDrop,
     GateRefused,
+    UsageRefused,
     PlanSet,
     EraBegin,
 }
@@ -107,6 +108,7 @@ impl Act {
             Self::GateSet => "gate.set",
             Self::GateDrop => "gate.drop",
             Self::GateRefused => "gate.refused",
+            Self::UsageRefused => "usage.refused",
             Self::PlanSet => "plan.set",
             Self::EraBegin => "era.begin",
         }

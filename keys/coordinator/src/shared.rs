@@ -30,6 +30,12 @@ const REFUSALS: Limit = Limit { tries: 20, window: 60 };
 /// The same for all actors together.
 const ALL_REFUSALS: Limit = Limit { tries: 600, window: 60 };
 
+/// Messages of a relay in a minute with use of keys that it has not reported: its reports come another way, and may be
+/// late.
+const STRAYS: Limit = Limit { tries: 10, window: 60 };
+/// Rows that these may add to the audit log.
+const STRAY_ROWS: Limit = Limit { tries: 1, window: 24 * 3600 };
+
 /// The coordinator behind its handle.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -42,6 +48,7 @@ pub(crate) struct Shared {
     resets: Mutex<Attempts>,
     replays: Mutex<Replays>,
     refusals: Mutex<[Sketch; 2]>,
+    strays: Mutex<[Sketch; 2]>,
     setup_code: Mutex<Option<Zeroizing<String>>>,
     pub(crate) metrics: Metrics,
     pub(crate) streams: Streams,
@@ -96,6 +103,7 @@ impl Shared {
             resets: Mutex::new(Attempts::new()),
             replays: Mutex::default(),
             refusals: Mutex::new([Sketch::new(REFUSALS), Sketch::new(ALL_REFUSALS)]),
+            strays: Mutex::new([Sketch::new(STRAYS), Sketch::new(STRAY_ROWS)]),
             setup_code: Mutex::new(setup_code.map(Zeroizing::new)),
             metrics: Metrics::new(),
             streams: Streams::default(),
@@ -159,6 +167,12 @@ impl Shared {
     pub(crate) fn admits_refusal(&self, actor: &impl Hash, now: u64) -> bool {
         let [by_actor, all] = &mut *lock(&self.refusals);
         by_actor.admit(actor, now).is_ok() && all.admit(&(), now).is_ok()
+    }
+
+    /// Whether it is to be written down that a relay tells what it cannot know: it does so again and again.
+    pub(crate) fn is_stray(&self, relay: &KeyRow, now: u64) -> bool {
+        let [often, rows] = &mut *lock(&self.strays);
+        often.admit(&relay.serial, now).is_err() && rows.admit(&relay.serial, now).is_ok()
     }
 
     /// A key that no longer stands was used.

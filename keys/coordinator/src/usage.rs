@@ -7,7 +7,7 @@ use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{ProjectId, Serial};
 use mytunnel_keys::usage::{MAX_COUNTS, MICRO, Month, Tell, Told, Usage};
 
-use crate::audit::Act;
+use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, MAX_BUDGET, Refusal};
 use crate::delegation::Nonce;
 use crate::http::ApiError;
@@ -70,7 +70,23 @@ impl Shared {
             return Err(ApiError::bad_request(format!("at most {MAX_COUNTS} counts and wants at a time")));
         }
         let relays = self.followers.connected().max(1) as u64;
-        Ok(self.store.take_usage(relay.serial, tell, self.prices, relays, self.clock.now()).await?)
+        let now = self.clock.now();
+        let told = self.store.take_usage(relay.serial, tell, self.prices, relays, now).await?;
+        if !told.refused.is_empty() && self.is_stray(relay, now) {
+            tracing::warn!(relay = %relay.subject, "a relay tells of the use of keys that it has not served");
+            let party = Party::Key(relay.kind, relay.serial);
+            self.note_refusal(Entry {
+                at: now,
+                tenant: Some(self.home.clone()),
+                actor: party.clone(),
+                act: Act::UsageRefused,
+                subject: party,
+                project: None,
+                detail: format!("use of {} keys that it has not served", told.refused.len()),
+            })
+            .await;
+        }
+        Ok(told)
     }
 
     pub(crate) async fn tidy_usage(&self, now: u64) -> Result<(), StoreError> {
@@ -123,7 +139,9 @@ impl Shared {
         Ok(api::UsageAnswer {
             currency: "USD".to_owned(),
             month: Month::of(now),
-            total_cents: in_cents(totals.spans.iter().map(|(.., cost)| cost).sum()),
+            total_cents: in_cents(
+                totals.spans.iter().fold(0, |sum: i64, (.., cost)| sum.saturating_add(*cost)),
+            ),
             points: points(&totals, query.by),
             keys,
         })
@@ -184,7 +202,7 @@ fn points(totals: &Totals, by: Span) -> Vec<api::UsagePoint> {
     let mut points: BTreeMap<u64, (Usage, i64)> = BTreeMap::new();
     for (at, used, cost) in &totals.spans {
         let point = points.entry(by.start(*at)).or_default();
-        *point = (point.0.plus(*used), point.1 + cost);
+        *point = (point.0.plus(*used), point.1.saturating_add(*cost));
     }
     let point = |(at, (usage, cost))| api::UsagePoint { at, usage, cents: in_cents(cost) };
     points.into_iter().map(point).collect()

@@ -17,6 +17,9 @@ use crate::id::Serial;
 /// Totals that are kept though everything in them was told, so that a key which comes back goes on with its own.
 const KEPT: usize = 16_384;
 
+/// How often a total is told that is not taken: once a second, until what the relay reports of its tunnels has arrived.
+const TRIES: u32 = 60;
+
 /// Totals in all: several for each tunnel that a relay can have.
 const MAX_TOTALS: usize = 262_144;
 
@@ -47,6 +50,8 @@ struct Total {
     run: u64,
     now: Usage,
     told: Usage,
+    /// How often it was not taken.
+    refused: u32,
 }
 
 /// One message's worth.
@@ -106,7 +111,7 @@ impl Meter {
         let runs = &mut self.runs;
         let total = self.totals.entry((serial, month)).or_insert_with(|| {
             *runs += 1;
-            Total { run: *runs, now: Usage::default(), told: Usage::default() }
+            Total { run: *runs, now: Usage::default(), told: Usage::default(), refused: 0 }
         });
         let before = self.list.prices.cost(&total.now);
         total.now = total.now.plus(used);
@@ -225,6 +230,11 @@ impl Meter {
         let Some((_, part, sent)) = self.out.take_if(|(seq, ..)| *seq == told.seq) else { return };
         for Count { serial, month, total, .. } in part.counts {
             if let Some(known) = self.totals.get_mut(&(serial, month)) {
+                known.refused = if told.refused.contains(&serial) { known.refused + 1 } else { 0 };
+                if (1..TRIES).contains(&known.refused) {
+                    continue;
+                }
+                known.refused = 0;
                 known.told = total;
                 if known.now == known.told {
                     self.grown.remove(&(serial, month));

@@ -57,6 +57,10 @@ pub struct Told {
     pub prices: PriceList,
     /// One for each want, in place of what the relay held.
     pub leases: Vec<Lease>,
+    /// Keys whose counts were not taken: the coordinator does not know that they were served there. It may be told so any
+    /// moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Serial>,
 }
 
 /// What a relay may spend beyond what it has told.
@@ -91,7 +95,8 @@ mod tests {
         };
         assert_eq!(wire::decode::<Tell>(&wire::encode(&tell).unwrap()), Ok(tell));
         let lease = Lease { key: serial, amount: u64::MAX, seconds: u32::MAX };
-        let told = Told { seq: 1, prices: PriceList::default(), leases: vec![lease; MAX_COUNTS] };
+        let (leases, refused) = (vec![lease; MAX_COUNTS], vec![serial; MAX_COUNTS]);
+        let told = Told { seq: 1, prices: PriceList::default(), leases, refused };
         assert_eq!(wire::decode::<Told>(&wire::encode(&told).unwrap()), Ok(told));
     }
 }

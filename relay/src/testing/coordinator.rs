@@ -176,7 +176,8 @@ impl Inner {
             Lease { key: want.key, amount, seconds: 60 }
         });
         let leases = leases.collect();
-        Told { seq: tell.seq, prices: PriceList { version: 1, prices: Prices::default() }, leases }
+        let prices = PriceList { version: 1, prices: Prices::default() };
+        Told { seq: tell.seq, prices, leases, refused: Vec::new() }
     }
 
     fn send(&mut self, frame: Vec<u8>) {

@@ -88,10 +88,11 @@ impl Shared {
                 self.applied(&relay.subject, subscription, *epoch);
             }
         }
-        let mut ups = Vec::new();
+        let (mut ups, mut circuits) = (Vec::new(), Vec::new());
         for report in reports {
             match report {
-                Report::Applied { .. } | Report::Circuits { .. } => {}
+                Report::Applied { .. } => {}
+                Report::Circuits { serial, .. } => circuits.push(serial),
                 Report::TunnelUp { tunnel, name, project, serial, kind, .. } => {
                     // An id of its own choice would let a relay touch the tunnels of other projects.
                     if tunnel != TunnelId::derive(self.issuer.cluster(), &project, &name) {
@@ -111,6 +112,9 @@ impl Shared {
                 Report::Refused { serial, code, .. } => self.note_refused_tunnel(relay, serial, code).await?,
             }
         }
+        for keys in circuits.chunks(UPS) {
+            self.store.note_circuits(relay.serial, keys.to_vec(), self.clock.now()).await?;
+        }
         self.tunnels_up(relay, subscription, ups).await
     }
 
@@ -119,7 +123,7 @@ impl Shared {
             return Ok(());
         }
         let tunnels: Vec<_> = ups.iter().map(|up| up.tunnel).collect();
-        let holders = self.store.tunnels_up(ups, self.clock.now()).await?;
+        let holders = self.store.tunnels_up(relay.serial, ups, self.clock.now()).await?;
         let up = tunnels.into_iter().zip(holders).filter_map(|(tunnel, holder)| Some((tunnel, holder?)));
         self.followers.tunnels_up(relay.subject, subscription, up.collect());
         Ok(())

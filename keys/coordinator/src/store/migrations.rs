@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/sign_in.sql")),
     Step::Sql(include_str!("migrations/people.sql")),
     Step::Sql(include_str!("migrations/indexes.sql")),
+    Step::Sql(include_str!("migrations/served.sql")),
 ];
 
 /// The version that this release writes.

@@ -5,6 +5,7 @@
 
 mod leases;
 mod picture;
+mod served;
 
 use mytunnel_keys::id::{ProjectId, Serial, TenantId};
 use mytunnel_keys::usage::{Count, Month, PriceList, Prices, Tell, Told, Usage, grown};
@@ -14,7 +15,7 @@ use super::sql::{Writing, params};
 use super::{Store, StoreError, column};
 
 /// The most of anything that a total can be, and that one message can add: more than any link carries in a month.
-const MAX_TOTAL: u64 = 1 << 60;
+pub(super) const MAX_TOTAL: u64 = 1 << 60;
 const MAX_GROWTH: u64 = 1 << 50;
 /// The most that one message can cost: the largest budget.
 const MAX_COST: u64 = 1_000_000_000_000_000;
@@ -24,6 +25,7 @@ const HOUR: u64 = 3600;
 /// Who tells, when, and among how many.
 #[derive(Debug, Clone, Copy)]
 struct Telling {
+    relay: Serial,
     incarnation: [u8; 16],
     seq: u64,
     /// Whether a later process of the same relay has told meanwhile.
@@ -59,6 +61,7 @@ impl Store {
             .write(move |writing| {
                 writing.charge_silent(silent, now)?;
                 writing.fold_hours(old)?;
+                writing.forget_served(now)?;
                 writing.change(
                     "DELETE FROM totals WHERE month < $1",
                     params![Month::of(now).before().before().number()],
@@ -86,7 +89,7 @@ impl Writing<'_> {
         relays: u64,
         now: u64,
     ) -> Result<Told, StoreError> {
-        let mut told = Told { seq: tell.seq, prices: list, leases: Vec::new() };
+        let mut told = Told { seq: tell.seq, prices: list, leases: Vec::new(), refused: Vec::new() };
         let known = self.ended(&tell.incarnation)?;
         let taken = self.change(
             "INSERT INTO meters (incarnation, relay, seq, seen_at) VALUES ($1, $2, $3, $4)
@@ -102,6 +105,7 @@ impl Writing<'_> {
             Some(_) => self.uncharge(&tell.incarnation, now)?,
         }
         let telling = Telling {
+            relay: *relay,
             incarnation: tell.incarnation,
             seq: tell.seq.min(MAX_TOTAL),
             ended: known.unwrap_or(false),
@@ -117,7 +121,9 @@ impl Writing<'_> {
         tell.counts.sort_by_key(|count| count.serial);
         tell.wants.sort_by_key(|want| want.key);
         for count in &tell.counts {
-            self.take_count(&telling, count)?;
+            if !self.take_count(&telling, count)? {
+                told.refused.push(count.serial);
+            }
         }
         for want in &tell.wants {
             told.leases.push(self.lease(&telling, want)?);
@@ -130,26 +136,36 @@ impl Writing<'_> {
         self.first("SELECT ended FROM meters WHERE incarnation = $1", params![incarnation], column::only)
     }
 
-    /// Adds what a total has grown by to everything that it concerns.
-    fn take_count(&self, telling: &Telling, count: &Count) -> Result<(), StoreError> {
-        let present = Month::of(telling.now);
-        if count.month < present.before() || count.month > present.after() {
-            return Ok(());
+    /// Adds what a total has grown by to everything that it concerns. `false` where the relay is not known to have served
+    /// the key.
+    fn take_count(&self, telling: &Telling, count: &Count) -> Result<bool, StoreError> {
+        // The relay's clock may be ahead.
+        if count.month < Month::of(telling.now).before() || count.month > Month::of(telling.now + HOUR) {
+            return Ok(true);
         }
-        let Some(user) = self.user(&count.serial)? else { return Ok(()) };
+        let Some(user) = self.user(&count.serial)? else { return Ok(false) };
+        if !self.has_served(telling, &count.serial)? {
+            return Ok(false);
+        }
         let total = at_most(count.total, MAX_TOTAL);
         let before = self.total(telling, count)?.unwrap_or_default();
         let growth = at_most(grown(Some(&before), &total), MAX_GROWTH);
         if growth.is_nothing() {
-            return Ok(());
+            return Ok(true);
         }
         let after = before.plus(growth);
         self.set_total(telling, count, &after)?;
-        let cost = (telling.prices.cost(&after) - telling.prices.cost(&before)).min(MAX_COST);
-        for key in [Some(count.serial), user.parent].into_iter().flatten() {
+        let mut cost = (telling.prices.cost(&after) - telling.prices.cost(&before)).min(MAX_COST);
+        let payers = || [Some(count.serial), user.parent].into_iter().flatten();
+        for key in payers() {
+            cost = self.chargeable(telling, &key, count.month, cost)?;
+        }
+        for key in payers() {
+            self.use_up(telling, &key, cost)?;
             self.spend(&key, count.month, cost)?;
         }
-        self.draw(&count.serial, &user, span_of(count.month, telling.now), growth, cost.cast_signed())
+        self.draw(&count.serial, &user, span_of(count.month, telling.now), growth, cost.cast_signed())?;
+        Ok(true)
     }
 
     fn user(&self, serial: &Serial) -> Result<Option<User>, StoreError> {
@@ -207,8 +223,9 @@ impl Writing<'_> {
     fn spend(&self, key: &Serial, month: Month, cost: u64) -> Result<(), StoreError> {
         self.change(
             "INSERT INTO spend (serial, month, spent) VALUES ($1, $2, $3)
-             ON CONFLICT (serial, month) DO UPDATE SET spent = spend.spent + excluded.spent",
-            params![key.as_bytes(), month.number(), cost],
+             ON CONFLICT (serial, month) DO UPDATE
+             SET spent = CASE WHEN spend.spent + excluded.spent > $4 THEN $4 ELSE spend.spent + excluded.spent END",
+            params![key.as_bytes(), month.number(), cost.min(MAX_TOTAL), MAX_TOTAL],
         )?;
         Ok(())
     }

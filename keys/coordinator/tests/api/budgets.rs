@@ -1,5 +1,6 @@
 //! Budgets: who sets them, what is told of use, and what relays may spend.
 
+mod lying;
 mod sharing;
 
 use std::time::Instant;
@@ -8,11 +9,11 @@ use mytunnel_keys::api::MintAnswer;
 use mytunnel_keys::certificate;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::{Accepted, Change};
-use mytunnel_keys::id::PublicKey;
+use mytunnel_keys::id::{ProjectId, PublicKey};
 use mytunnel_keys::usage::{Count, Lease, MICRO, Meter, Month, Standing, Tell, Told, Usage, Want};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, By, DAY, House, Key, Lab, START, fresh_seed, random};
+use crate::support::{Answer, By, DAY, House, Key, Lab, START, eventually, fresh_seed, random};
 
 /// A GiB, which costs five cents.
 const GIB: u64 = 1 << 30;
@@ -32,6 +33,36 @@ impl Lab {
         let id = fresh_seed().public();
         self.coordinator.enroll_relay(id, Vec::new()).await.unwrap();
         id
+    }
+
+    /// A relay that has served these keys, and follows no longer.
+    async fn teller(&self, house: &House, keys: &[&Key]) -> PublicKey {
+        let relay = self.enrolled().await;
+        self.served(house, &house.project, &[relay], keys).await;
+        relay
+    }
+
+    async fn served(&self, house: &House, project: &ProjectId, relays: &[PublicKey], keys: &[&Key]) {
+        let live = async |wanted: usize| {
+            for key in keys {
+                eventually(async || {
+                    let row = self.show(By::Key(&house.device), key).await;
+                    (row["live_tunnels"] == wanted).then_some(())
+                })
+                .await;
+            }
+        };
+        let mut links = Vec::new();
+        for relay in relays {
+            let link = self.subscribe(*relay, None).await;
+            for key in keys {
+                link.up(project, &format!("n{}", key.serial.nonce()), key).await;
+            }
+            links.push(link);
+        }
+        live(relays.len()).await;
+        drop(links);
+        live(0).await;
     }
 
     async fn tell(&self, relay: PublicKey, tell: Tell) -> Told {
@@ -171,13 +202,13 @@ async fn what_is_told_is_charged_once_to_a_key_and_its_parent() {
     let lab = Lab::new().await;
     let house = lab.house().await;
     let (one, two) = (lab.child(&house.master).await, lab.child(&house.master).await);
-    let relay = lab.enrolled().await;
+    let relay = lab.teller(&house, &[&one, &two]).await;
     lab.tell(relay, told(1, vec![bytes(&one, GIB), bytes(&two, 2 * GIB)], vec![])).await;
     // Again, late, and from a process that is not the relay's own.
     lab.tell(relay, told(1, vec![bytes(&one, 9 * GIB)], vec![])).await;
     lab.tell(relay, told(3, vec![bytes(&one, 3 * GIB)], vec![])).await;
     lab.tell(relay, told(2, vec![bytes(&one, 2 * GIB)], vec![])).await;
-    let other = lab.enrolled().await;
+    let other = lab.teller(&house, &[&one]).await;
     lab.tell(other, told(4, vec![bytes(&one, 4 * GIB)], vec![])).await;
 
     let spent = async |key: &Key| lab.show(By::Key(&house.device), key).await["spent_cents"].clone();
@@ -231,7 +262,7 @@ async fn what_a_relay_left_behind_is_charged_until_it_tells_after_all() {
     let house = lab.house().await;
     let child = lab.child(&house.master).await;
     lab.limit(&house, &house.master, Some(100)).await;
-    let (relay, other) = (lab.enrolled().await, lab.enrolled().await);
+    let (relay, other) = (lab.teller(&house, &[&child]).await, lab.enrolled().await);
     let want = |held| vec![Want { key: house.master.serial, held, ask: u64::MAX }];
     assert_eq!(lab.tell(relay, told(1, vec![], want(0))).await.leases[0].amount, 25 * MICRO);
     let spent = async || lab.show(By::Key(&house.device), &house.master).await["spent_cents"].clone();
@@ -257,7 +288,7 @@ async fn a_month_begins_with_its_budget_and_old_hours_become_days() {
     let house = lab.house().await;
     let child = lab.child(&house.master).await;
     lab.limit(&house, &house.master, Some(10)).await;
-    let relay = lab.enrolled().await;
+    let relay = lab.teller(&house, &[&child]).await;
     let mut meter = Meter::new([7; 16]);
     meter.set_standing(house.master.serial, Standing::Limited);
     meter.open(child.serial, Some(house.master.serial));

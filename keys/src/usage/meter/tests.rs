@@ -16,7 +16,7 @@ fn bytes(bytes_out: u64) -> Usage {
 fn answer(tell: &Tell, amount: u64) -> Told {
     let lease = |want: &Want| Lease { key: want.key, amount: amount.min(want.ask), seconds: 60 };
     let prices = PriceList { version: 1, prices: Prices::default() };
-    Told { seq: tell.seq, prices, leases: tell.wants.iter().map(lease).collect() }
+    Told { seq: tell.seq, prices, leases: tell.wants.iter().map(lease).collect(), refused: Vec::new() }
 }
 
 /// A meter on which the key 1 of the parent 9 has a tunnel, and the parent a budget with a lease of a cent.
@@ -49,6 +49,28 @@ fn totals_are_told_until_they_are_taken_and_no_longer() {
     let third = meter.next(now).unwrap();
     assert_eq!(third.counts[0].total, bytes(8));
     meter.told(&answer(&third, 0));
+    assert_eq!(meter.next(now), None);
+}
+
+#[test]
+fn a_total_that_is_not_taken_is_told_again_for_a_while() {
+    let (mut meter, now) = (Meter::new([7; 16]), Instant::now());
+    meter.count(serial(1), None, NOVEMBER, bytes(5));
+    meter.count(serial(2), None, NOVEMBER, bytes(6));
+    let refused = |tell: &Tell| Told { refused: vec![serial(1)], ..answer(tell, 0) };
+    for _ in 1..TRIES {
+        let tell = meter.next(now).unwrap();
+        assert!(tell.counts.iter().any(|count| count.serial == serial(1) && count.total == bytes(5)));
+        meter.told(&refused(&tell));
+    }
+    let last = meter.next(now).unwrap();
+    assert_eq!(last.counts.len(), 1);
+    meter.told(&refused(&last));
+    assert_eq!(meter.next(now), None, "it will never be");
+    meter.count(serial(1), None, NOVEMBER, bytes(1));
+    let tell = meter.next(now).unwrap();
+    assert_eq!(tell.counts[0].total, bytes(6), "but it is part of the next");
+    meter.told(&answer(&tell, 0));
     assert_eq!(meter.next(now), None);
 }
 

@@ -27,7 +27,7 @@ impl Desk {
     fn grant(&mut self, tell: &Tell, amount: u64) -> Vec<Command> {
         let leases = tell.wants.iter().map(|want| Lease { key: want.key, amount, seconds: 60 }).collect();
         let prices = PriceList { version: 1, prices: Prices::default() };
-        let told = Told { seq: tell.seq, prices, leases };
+        let told = Told { seq: tell.seq, prices, leases, refused: Vec::new() };
         self.admission.handle_told(Some(&told), self.now());
         self.commands()
     }

@@ -3,7 +3,7 @@
 use mytunnel_keys::id::Serial;
 use mytunnel_keys::usage::{Facts, Lease, MICRO, Month, Usage, Want, grant};
 
-use super::{HOUR, MAX_COST, Telling};
+use super::{HOUR, Telling};
 use crate::store::sql::{Writing, params};
 use crate::store::{StoreError, column};
 
@@ -14,14 +14,7 @@ impl Writing<'_> {
     /// Grants what may be granted, and keeps what the relay may spend from here on: by what it holds, or by this answer
     /// if it arrives.
     pub(super) fn lease(&self, telling: &Telling, want: &Want) -> Result<Lease, StoreError> {
-        // Holds off everybody else who would lease of the same budget, until this is through.
-        self.change("UPDATE budgets SET told = told WHERE serial = $1", params![want.key.as_bytes()])?;
-        let budget: Option<Option<u64>> = self.first(
-            "SELECT cents FROM budgets WHERE serial = $1",
-            params![want.key.as_bytes()],
-            column::only,
-        )?;
-        let Some(cents) = budget.flatten() else {
+        let Some(cents) = self.budget_for_update(&want.key)? else {
             self.hold(telling, &want.key, 0)?;
             return Ok(Lease { key: want.key, amount: want.ask, seconds: LIFE });
         };
@@ -32,11 +25,32 @@ impl Writing<'_> {
             relays: telling.relays,
         };
         let amount = if telling.ended { 0 } else { grant(&facts, want.ask) };
-        self.hold(telling, &want.key, want.held.min(MAX_COST).max(amount))?;
+        // A relay holds what it was granted, whatever it says.
+        let held = want.held.min(self.held(telling, &want.key)?);
+        self.hold(telling, &want.key, held.max(amount))?;
         Ok(Lease { key: want.key, amount, seconds: LIFE })
     }
 
-    fn spent(&self, key: &Serial, month: Month) -> Result<u64, StoreError> {
+    /// The budget of a key in cents, if there is a limit. Holds off everybody else who would lease of it, until this is
+    /// through.
+    pub(super) fn budget_for_update(&self, key: &Serial) -> Result<Option<u64>, StoreError> {
+        self.change("UPDATE budgets SET told = told WHERE serial = $1", params![key.as_bytes()])?;
+        let budget: Option<Option<u64>> =
+            self.first("SELECT cents FROM budgets WHERE serial = $1", params![key.as_bytes()], column::only)?;
+        Ok(budget.flatten())
+    }
+
+    /// What the process that tells was granted and has not told yet.
+    pub(super) fn held(&self, telling: &Telling, key: &Serial) -> Result<u64, StoreError> {
+        let held = self.first(
+            "SELECT held FROM leases WHERE serial = $1 AND incarnation = $2",
+            params![key.as_bytes(), telling.incarnation],
+            column::only,
+        )?;
+        Ok(held.unwrap_or(0))
+    }
+
+    pub(super) fn spent(&self, key: &Serial, month: Month) -> Result<u64, StoreError> {
         let spent = self.first(
             "SELECT spent FROM spend WHERE serial = $1 AND month = $2",
             params![key.as_bytes(), month.number()],
@@ -45,7 +59,7 @@ impl Writing<'_> {
         Ok(spent.unwrap_or(0))
     }
 
-    fn held_by_others(&self, key: &Serial, incarnation: &[u8; 16]) -> Result<u64, StoreError> {
+    pub(super) fn held_by_others(&self, key: &Serial, incarnation: &[u8; 16]) -> Result<u64, StoreError> {
         self.one(
             "SELECT CAST(coalesce(sum(held), 0) AS BIGINT) FROM leases WHERE serial = $1 AND incarnation <> $2",
             params![key.as_bytes(), incarnation],
@@ -131,7 +145,8 @@ impl Writing<'_> {
                 params![key.as_bytes(), incarnation],
             )?;
             self.change(
-                "UPDATE spend SET spent = spent - $1 WHERE serial = $2 AND month = $3",
+                "UPDATE spend SET spent = CASE WHEN spent > $1 THEN spent - $1 ELSE 0 END
+                 WHERE serial = $2 AND month = $3",
                 params![charged, key.as_bytes(), month],
             )?;
             self.draw_charge(&key, now, -charged.cast_signed())?;

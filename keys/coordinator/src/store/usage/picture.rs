@@ -3,7 +3,7 @@
 use mytunnel_keys::id::{ProjectId, Serial, TenantId};
 use mytunnel_keys::usage::Usage;
 
-use super::{HOUR, User};
+use super::{HOUR, MAX_TOTAL, User};
 use crate::store::sql::{Row, Writing, params};
 use crate::store::{Store, StoreError, column};
 
@@ -58,12 +58,12 @@ impl Store {
                 let mut limited = asked.to_vec();
                 limited.push(crate::store::sql::ToValue::to_value(&KEYS));
                 let keys = reading.all(
-                    summed!("serial", "serial", "ORDER BY sum(cost) DESC, serial LIMIT $7"),
+                    summed!("serial", "serial", "ORDER BY sum(cost * 1.0) DESC, serial LIMIT $7"),
                     &limited,
                     read_key,
                 )?;
                 let payers = reading.all(
-                    summed!("payer", "payer", "ORDER BY sum(cost) DESC, payer LIMIT $7"),
+                    summed!("payer", "payer", "ORDER BY sum(cost * 1.0) DESC, payer LIMIT $7"),
                     &limited,
                     read_key,
                 )?;
@@ -73,14 +73,35 @@ impl Store {
     }
 }
 
+/// A sum that neither engine refuses, however much was told: of fractions, and at most what a total can be.
+macro_rules! sum {
+    ($column:literal) => {
+        concat!(
+            "CAST(CASE WHEN sum(",
+            $column,
+            " * 1.0) > 1152921504606846976 THEN 1152921504606846976 ELSE sum(",
+            $column,
+            " * 1.0) END AS BIGINT)"
+        )
+    };
+}
+
 macro_rules! summed {
     ($column:literal, $group:literal, $rest:literal) => {
         concat!(
             "SELECT ",
             $column,
-            ", CAST(sum(bytes_in) AS BIGINT), CAST(sum(bytes_out) AS BIGINT), CAST(sum(requests) AS BIGINT),
-                    CAST(sum(tunnel_seconds) AS BIGINT), CAST(sum(cost) AS BIGINT)
-             FROM usage
+            ", ",
+            sum!("bytes_in"),
+            ", ",
+            sum!("bytes_out"),
+            ", ",
+            sum!("requests"),
+            ", ",
+            sum!("tunnel_seconds"),
+            ", ",
+            sum!("cost"),
+            " FROM usage
              WHERE tenant = $1 AND at >= $2 AND at < $3 AND ($4 IS NULL OR project = $4)
                AND ($5 IS NULL OR serial = $5 OR payer = $5) AND ($6 IS NULL OR serial = $6 OR payer = $6)
              GROUP BY ",
@@ -90,6 +111,7 @@ macro_rules! summed {
         )
     };
 }
+use sum;
 use summed;
 
 impl Writing<'_> {
@@ -122,10 +144,16 @@ impl Writing<'_> {
                                 tunnel_seconds, cost)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (serial, at, span) DO UPDATE
-             SET bytes_in = usage.bytes_in + excluded.bytes_in, bytes_out = usage.bytes_out + excluded.bytes_out,
-                 requests = usage.requests + excluded.requests,
-                 tunnel_seconds = usage.tunnel_seconds + excluded.tunnel_seconds,
-                 cost = usage.cost + excluded.cost",
+             SET bytes_in = CASE WHEN usage.bytes_in + excluded.bytes_in > $12 THEN $12
+                                 ELSE usage.bytes_in + excluded.bytes_in END,
+                 bytes_out = CASE WHEN usage.bytes_out + excluded.bytes_out > $12 THEN $12
+                                  ELSE usage.bytes_out + excluded.bytes_out END,
+                 requests = CASE WHEN usage.requests + excluded.requests > $12 THEN $12
+                                 ELSE usage.requests + excluded.requests END,
+                 tunnel_seconds = CASE WHEN usage.tunnel_seconds + excluded.tunnel_seconds > $12 THEN $12
+                                       ELSE usage.tunnel_seconds + excluded.tunnel_seconds END,
+                 cost = CASE WHEN usage.cost + excluded.cost > $12 THEN $12
+                             ELSE usage.cost + excluded.cost END",
             params![
                 drawn.serial.as_bytes(),
                 drawn.at,
@@ -138,6 +166,7 @@ impl Writing<'_> {
                 drawn.used.requests,
                 drawn.used.tunnel_seconds,
                 drawn.cost,
+                MAX_TOTAL,
             ],
         )?;
         Ok(())

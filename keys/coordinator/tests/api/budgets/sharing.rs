@@ -151,13 +151,16 @@ impl Process {
 }
 
 async fn world<'a>(lab: &'a Lab, house: &House, name: &str, cents: u64) -> (World<'a>, Key) {
-    let (_, master) = lab.project(By::Key(&house.device), name).await;
+    let (project, master) = lab.project(By::Key(&house.device), name).await;
     lab.limit(house, &master, Some(cents)).await;
-    let children = vec![lab.child(&master).await.serial, lab.child(&master).await.serial];
+    let (one, two) = (lab.child(&master).await, lab.child(&master).await);
+    let children = vec![one.serial, two.serial];
     let mut processes = Vec::new();
     for _ in 0..RELAYS {
         processes.push(Process { relay: lab.enrolled().await, meter: Meter::new([0; 16]) });
     }
+    let relays: Vec<_> = processes.iter().map(|process| process.relay).collect();
+    lab.served(house, &project, &relays, &[&one, &two]).await;
     let mut world = World {
         lab,
         master: master.serial,

@@ -1,0 +1,102 @@
+//! Who serves whom: a relay is believed what it tells of the use of keys that it has reported, and of no others.
+
+use mytunnel_keys::id::Serial;
+use mytunnel_keys::usage::MICRO;
+
+use super::Telling;
+use crate::authority;
+use crate::store::sql::{Writing, params};
+use crate::store::{Store, StoreError, column};
+
+/// Seconds for which a report of a key is good: a relay that was cut off for so long tells nothing that counts. What it
+/// tells in time makes it good again.
+const GOOD: u64 = 24 * 3600;
+/// Seconds after which it is noted that it is good again.
+const STALE: u64 = 3600;
+
+impl Store {
+    /// Notes that a relay has nodes with these keys that may have circuits.
+    pub(crate) async fn note_circuits(
+        &self,
+        relay: Serial,
+        keys: Vec<Serial>,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        self.engine
+            .write(move |writing| {
+                for serial in &keys {
+                    let key = writing.key(serial)?;
+                    if key.is_some_and(|key| authority::may_have_circuits(&key, now)) {
+                        writing.note_served(&relay, serial, now)?;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl Writing<'_> {
+    /// Notes that a relay serves a key.
+    pub(in crate::store) fn note_served(
+        &self,
+        relay: &Serial,
+        serial: &Serial,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        self.change(
+            "INSERT INTO served (serial, relay, at) VALUES ($1, $2, $3)
+             ON CONFLICT (serial, relay) DO UPDATE SET at = excluded.at",
+            params![serial.as_bytes(), relay.as_bytes(), now],
+        )?;
+        Ok(())
+    }
+
+    /// Whether the relay that tells has served a key.
+    pub(super) fn has_served(&self, telling: &Telling, serial: &Serial) -> Result<bool, StoreError> {
+        let at: Option<u64> = self.first(
+            "SELECT at FROM served WHERE serial = $1 AND relay = $2",
+            params![serial.as_bytes(), telling.relay.as_bytes()],
+            column::only,
+        )?;
+        let Some(at) = at.filter(|at| telling.now < at + GOOD) else { return Ok(false) };
+        if telling.now >= at + STALE {
+            self.note_served(&telling.relay, serial, telling.now)?;
+        }
+        Ok(true)
+    }
+
+    /// Forgets reports that are good no longer, some of them.
+    pub(super) fn forget_served(&self, now: u64) -> Result<(), StoreError> {
+        self.change("DELETE FROM served WHERE at < $1", params![now.saturating_sub(2 * GOOD)])?;
+        Ok(())
+    }
+
+    /// What may be charged to a key of what a relay says that it has cost: all of it where there is no budget; else what
+    /// the relay was granted, and beyond it what of the budget was granted to nobody.
+    pub(super) fn chargeable(
+        &self,
+        telling: &Telling,
+        key: &Serial,
+        month: mytunnel_keys::usage::Month,
+        cost: u64,
+    ) -> Result<u64, StoreError> {
+        let Some(cents) = self.budget_for_update(key)? else { return Ok(cost) };
+        let held = self.held(telling, key)?;
+        let spent = self.spent(key, month)?;
+        let others = self.held_by_others(key, &telling.incarnation)?;
+        let taken = spent.saturating_add(others).saturating_add(held);
+        let room = cents.saturating_mul(MICRO).saturating_sub(taken);
+        Ok(cost.min(held.saturating_add(room)))
+    }
+
+    /// What a relay has told is not among what it may yet spend.
+    pub(super) fn use_up(&self, telling: &Telling, key: &Serial, cost: u64) -> Result<(), StoreError> {
+        self.change(
+            "UPDATE leases SET held = CASE WHEN held > $1 THEN held - $1 ELSE 0 END
+             WHERE serial = $2 AND incarnation = $3 AND held > 0",
+            params![cost, key.as_bytes(), telling.incarnation],
+        )?;
+        Ok(())
+    }
+}
