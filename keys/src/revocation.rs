@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    certificate::Claims,
+    certificate::{Claims, Kind},
     error::Code,
     feed::Change,
     id::{ProjectId, Serial},
@@ -22,6 +22,14 @@ pub struct RevocationSet {
     trees: HashMap<Serial, u64>,
     serials: HashMap<Serial, u64>,
     projects: HashMap<ProjectId, u64>,
+    before: Option<Before>,
+}
+
+/// Whatever was issued before a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Before {
+    at: u64,
+    until: u64,
 }
 
 impl RevocationSet {
@@ -32,6 +40,11 @@ impl RevocationSet {
             Change::RevokeTree { serial, until } => remember(&mut self.trees, *serial, *until),
             Change::Revoke { serial, until } => remember(&mut self.serials, *serial, *until),
             Change::RevokeProject { project, until } => remember(&mut self.projects, project.clone(), *until),
+            Change::RevokeBefore { at, until } => {
+                let known = self.before.unwrap_or(Before { at: 0, until: 0 });
+                self.before = Some(Before { at: known.at.max(*at), until: known.until.max(*until) });
+                *at > known.at
+            }
             Change::Name { .. }
             | Change::NameFreed { .. }
             | Change::Trust { .. }
@@ -44,7 +57,9 @@ impl RevocationSet {
     /// Why a certificate counts no longer, if so.
     pub fn is_revoked(&self, claims: &Claims) -> Option<Code> {
         let of_tree = |serial: &Serial| self.trees.contains_key(serial);
-        let revoked = self.serials.contains_key(&claims.serial)
+        let early = |before: Before| claims.kind != Kind::Relay && claims.issued_at < before.at;
+        let revoked = self.before.is_some_and(early)
+            || self.serials.contains_key(&claims.serial)
             || of_tree(&claims.serial)
             || claims.parent.as_ref().is_some_and(of_tree)
             || claims.project.as_ref().is_some_and(|project| self.projects.contains_key(project));
@@ -56,11 +71,12 @@ impl RevocationSet {
         self.trees.retain(|_, until| *until > now);
         self.serials.retain(|_, until| *until > now);
         self.projects.retain(|_, until| *until > now);
+        self.before = self.before.filter(|before| before.until > now);
     }
 
     /// Number of entries.
     pub fn len(&self) -> usize {
-        self.trees.len() + self.serials.len() + self.projects.len()
+        self.trees.len() + self.serials.len() + self.projects.len() + usize::from(self.before.is_some())
     }
 
     /// Whether nothing is revoked.
@@ -138,6 +154,24 @@ mod tests {
         let other = Claims { project: Some("proj_other".parse().unwrap()), ..claims() };
         assert_eq!(set.is_revoked(&other), None);
         assert_eq!(set.is_revoked(&Claims { project: None, ..claims() }), None);
+    }
+
+    #[test]
+    fn what_was_issued_before_a_time_is_revoked_but_for_relays() {
+        let mut set = set(&[Change::RevokeBefore { at: NOW, until: UNTIL }]);
+        let issued = |at, kind| Claims { issued_at: at, kind, ..claims() };
+        for kind in [Kind::Child, Kind::UserDevice] {
+            assert_eq!(set.is_revoked(&issued(NOW - 1, kind)), Some(Code::KeyRevoked));
+            assert_eq!(set.is_revoked(&issued(NOW, kind)), None);
+        }
+        assert_eq!(set.is_revoked(&issued(NOW - 1, Kind::Relay)), None);
+        assert!(
+            !set.apply(&Change::RevokeBefore { at: NOW - 9, until: UNTIL }),
+            "an earlier time takes nothing back"
+        );
+        assert!(set.is_revoked(&issued(NOW - 1, Kind::Child)).is_some());
+        set.prune(UNTIL);
+        assert!(set.is_empty());
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `mytunnel coordinator`: the authority alone, for relays that join it.
 
+mod backup;
 mod reset;
+mod stored;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mytunnel_coordinator::{Config, Coordinator, Endpoints, PostgresUrl, StoreConfig, UrlError};
+use mytunnel_coordinator::{Config, Coordinator, Endpoints};
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_relay::ingress::ProxyNetwork;
@@ -15,7 +16,6 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::commands::relay::{ask_for_owner, parse_addr};
 use crate::config::{self, Cents, CoordinatorFile, PricesFile, RelayLife};
@@ -26,7 +26,8 @@ use crate::failure::Failure;
 use crate::http_server::Api;
 use crate::report::Style;
 use crate::runtime::{GRACE, StopSignals, block_on};
-use crate::{secrets, server};
+use crate::server;
+use stored::{Database, Stored};
 
 /// Run the coordinator alone; relays join it with a token
 #[derive(Debug, clap::Args)]
@@ -46,17 +47,8 @@ pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<CoordinatorCommand>,
 
-    /// Where accounts and keys are kept: sqlite:PATH or postgres://USER@HOST/DATABASE
-    #[arg(long, value_name = "URL", env = "MYTUNNEL_DATABASE", hide_env_values = true, required = true)]
-    database: Option<DatabaseText>,
-
-    /// File with the password for the PostgreSQL server [default: PGPASSWORD]
-    #[arg(long, value_name = "FILE")]
-    database_password_file: Option<PathBuf>,
-
-    /// Folder of the coordinator's own keys, with PostgreSQL; with SQLite they lie beside the database
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    stored: Stored,
 
     /// Base domain of the relays
     #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
@@ -100,6 +92,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum CoordinatorCommand {
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     ResetPassword(reset::Args),
 }
 
@@ -113,99 +107,14 @@ struct Ready<'a> {
     setup_code: Option<&'a str>,
 }
 
-/// What `--database` names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Database {
-    Sqlite(PathBuf),
-    Postgres(PostgresUrl),
-}
-
-impl fmt::Display for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => path.display().fmt(f),
-            Self::Postgres(url) => url.fmt(f),
-        }
-    }
-}
-
-/// What was typed for it. It may hold a password, which no message repeats.
-#[derive(Clone)]
-struct DatabaseText(Zeroizing<String>);
-
-impl From<String> for DatabaseText {
-    fn from(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-}
-
-impl fmt::Debug for DatabaseText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DatabaseText(…)")
-    }
-}
-
-fn parse_database(text: &str) -> Result<Database, String> {
-    match text.split_once(':') {
-        Some(("sqlite", path)) if !path.is_empty() => {
-            // `sqlite:///path` is how some tools write it.
-            Ok(Database::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
-        }
-        Some(("postgres" | "postgresql", _)) => {
-            text.parse().map(Database::Postgres).map_err(|error: UrlError| error.to_string())
-        }
-        Some(_) | None => Err("write sqlite:PATH, such as sqlite:/var/lib/mytunnel/coordinator.db, \
-                               or postgres://USER@HOST/DATABASE"
-            .to_owned()),
-    }
-}
-
-/// The store that the flags name.
-fn store(args: &Args, database: &Database, context: &Context) -> Result<StoreConfig, Failure> {
-    match database {
-        Database::Sqlite(path) if args.data.is_none() && args.database_password_file.is_none() => {
-            Ok(StoreConfig::Sqlite(path.clone()))
-        }
-        Database::Sqlite(_) => Err(Failure::usage(
-            "--data and --database-password-file belong to PostgreSQL",
-            "Leave them out: with SQLite the keys lie beside the database.",
-        )),
-        Database::Postgres(url) => {
-            let data = args.data.clone().ok_or_else(|| {
-                Failure::usage(
-                    "--data is missing",
-                    "Name the folder in which this coordinator keeps its keys: --data /var/lib/mytunnel",
-                )
-            })?;
-            let url = url.clone();
-            let password = match &args.database_password_file {
-                Some(file) => Some(secrets::from_file(file)?),
-                None => context.env.postgres_password.clone(),
-            };
-            if url.has_password() {
-                context.report.warn(format_args!(
-                    "others on this machine can read a password in --database; use --database-password-file or MYTUNNEL_DATABASE"
-                ));
-                return Ok(StoreConfig::Postgres { url, data });
-            }
-            let url = password.map_or(url.clone(), |password| url.with_password(&password));
-            Ok(StoreConfig::Postgres { url, data })
-        }
-    }
-}
-
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    if let Some(CoordinatorCommand::ResetPassword(args)) = &args.command {
-        return reset::run(args, context);
+    match &args.command {
+        Some(CoordinatorCommand::Backup(args)) => return backup::backup(args, context),
+        Some(CoordinatorCommand::Restore(args)) => return backup::restore(args, context),
+        Some(CoordinatorCommand::ResetPassword(args)) => return reset::run(args, context),
+        None => {}
     }
-    let text = args.database.as_ref().ok_or_else(|| {
-        Failure::usage(
-            "--database is missing",
-            "Say where accounts and keys are kept: --database sqlite:PATH",
-        )
-    })?;
-    let database = &parse_database(&text.0)
-        .map_err(|problem| Failure::usage("--database (or MYTUNNEL_DATABASE) is not understood", &problem))?;
+    let database = &args.stored.database()?;
     let file = match &args.config {
         Some(path) => config::load::<CoordinatorFile>(path)?,
         None => CoordinatorFile::default(),
@@ -230,7 +139,7 @@ async fn serve(
         Some(url) => url,
         None => server::parse(&format!("http://{http}"))?,
     };
-    let mut config = Config::new(store(args, database, context)?, args.domain.clone(), url.clone());
+    let mut config = Config::new(args.stored.store(database, context)?, args.domain.clone(), url.clone());
     if let Some(life) = args.relay_certificate {
         config.limits.relay_certificate = life.into();
     }
@@ -265,26 +174,4 @@ async fn serve(
     };
     signals.leave(GRACE, context.report, leave).await;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_database_is_a_sqlite_file_or_on_a_postgresql_server() {
-        let file = |path: &str| Ok(Database::Sqlite(path.into()));
-        assert_eq!(parse_database("sqlite:/a/b.db"), file("/a/b.db"));
-        assert_eq!(parse_database("sqlite:///a/b.db"), file("/a/b.db"));
-        assert_eq!(parse_database("sqlite:b.db"), file("b.db"));
-        let server = parse_database("postgres://anna:hunter2@db.example/mytunnel").unwrap();
-        assert_eq!(server.to_string(), "postgres://db.example:5432/mytunnel");
-        for bad in ["/a/b.db", "sqlite:", "mysql:x"] {
-            assert!(parse_database(bad).unwrap_err().contains("sqlite:PATH"), "{bad}");
-        }
-        for bad in ["postgres://x", "postgres:x", "postgres://h/d?sslmode=prefer"] {
-            let told = parse_database(bad).unwrap_err();
-            assert!(told.contains("postgres://USER") || told.contains("verify-full"), "{bad}: {told}");
-        }
-    }
 }

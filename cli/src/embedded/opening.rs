@@ -15,7 +15,7 @@ use mytunnel_keys::secret::Seed;
 use mytunnel_relay::StartError;
 
 use crate::context::random;
-use crate::failure::{Failure, chain, io_help};
+use crate::failure::{Failure, chain, io_help, sentence};
 use crate::files;
 
 /// The relay's key, made at its first start.
@@ -94,12 +94,6 @@ impl From<StartError> for Failure {
             }
         }
     }
-}
-
-fn sentence(words: &str) -> String {
-    let mut letters = words.chars();
-    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-    first.into_iter().chain(letters).chain(['.']).collect()
 }
 
 /// The error of the system somewhere behind an error.

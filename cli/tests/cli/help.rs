@@ -28,6 +28,8 @@ fn every_command_has_help_of_its_own() {
         &["devices", "list"],
         &["devices", "revoke"],
         &["coordinator", "reset-password"],
+        &["coordinator", "backup"],
+        &["coordinator", "restore"],
         &["mfa", "enable"],
         &["mfa", "disable"],
         &["mfa", "recovery-codes"],

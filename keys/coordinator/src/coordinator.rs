@@ -39,7 +39,7 @@ const SWEEP: Duration = Duration::from_secs(600);
 const FRAMES_KEPT: u64 = 25 * 3600;
 
 /// The key file of second factors.
-const ACCOUNTS: &str = "accounts";
+pub(crate) const ACCOUNTS: &str = "accounts";
 
 /// A running coordinator. It stops at [`Coordinator::shutdown`], or when it is dropped.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Coordinator {
         }
         let dir = DataDir::lock(directory)?;
         match store::exists(database) {
-            true => store::look(database),
+            true => store::look(database).map(drop),
             false if Seeds::any_in(&dir) => Err(OpenError::DatabaseMissing { path: database.to_owned() }),
             false => Ok(()),
         }
@@ -311,7 +311,7 @@ fn on_server(url: &PostgresUrl, data: &Path, now: u64) -> Result<Opened, OpenErr
 }
 
 /// The data directory of a database.
-fn directory(path: &Path) -> &Path {
+pub(crate) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -43,6 +43,10 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The path of the key file of that name.
     pub(crate) fn key_path(&self, name: &str) -> PathBuf {
         key_path(&self.path, name)
@@ -76,6 +80,47 @@ impl DataDir {
         fs::remove_file(&neighbour).map_err(failed)?;
         linked.map_err(failed)?;
         File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(failed)
+    }
+}
+
+/// A private file beside another, gone with this value unless it has become the other.
+#[derive(Debug)]
+pub(crate) struct Neighbour(PathBuf);
+
+impl Neighbour {
+    /// An empty file, in the folder of another.
+    pub(crate) fn of(other: &Path) -> Result<Self, OpenError> {
+        let name = other.file_name().unwrap_or_default().to_string_lossy();
+        let path = other.with_file_name(format!(".{name}.{}", std::process::id()));
+        // What a killed process of that number left behind.
+        private(OpenOptions::new().write(true).create(true).truncate(true))
+            .open(&path)
+            .map_err(|source| OpenError::io("create", &path, source))?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Takes the place of the other, for good: what is written must have reached the disk before.
+    pub(crate) fn become_file(self, other: &Path) -> Result<(), OpenError> {
+        let folder = other.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        fs::rename(&self.0, other)
+            .and_then(|()| File::open(folder)?.sync_all())
+            .map_err(|source| OpenError::io("write", other, source))
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        match fs::remove_file(&self.0) {
+            Ok(()) => {}
+            // It has become the other.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, path = %self.0.display(), "a file stays behind"),
+        }
     }
 }
 

@@ -19,9 +19,9 @@ use crate::store::{FeedSigner, KeyKind, KeyRow};
 const BUNDLE_LIFE: u64 = 10 * 365 * 24 * 3600;
 /// Bytes of a certificate that are kept free of name patterns, for all its other claims at their largest.
 const OTHER_CLAIMS: usize = 328;
-const ROOT: &str = "root";
-const ISSUER: &str = "issuer";
-const FEED: &str = "feed";
+pub(crate) const ROOT: &str = "root";
+pub(crate) const ISSUER: &str = "issuer";
+pub(crate) const FEED: &str = "feed";
 
 /// The seeds, as they lie in the data directory.
 #[derive(Debug)]
@@ -36,6 +36,11 @@ impl Seeds {
     /// New seeds, for a store in memory.
     pub(crate) fn fresh() -> Result<Self, OpenError> {
         Ok(Self { root: Some(fresh()?), issuer: fresh()?, feed: fresh()? })
+    }
+
+    /// Seeds that were read elsewhere.
+    pub(crate) const fn of(root: Option<Seed>, issuer: Seed, feed: Seed) -> Self {
+        Self { root, issuer, feed }
     }
 
     /// Is any of the key files there?

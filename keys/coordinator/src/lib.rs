@@ -11,6 +11,7 @@
 mod accounts;
 mod audit;
 mod authority;
+mod backup;
 mod config;
 mod coordinator;
 mod dashboard;
@@ -34,6 +35,7 @@ mod usage;
 use mytunnel_keys::sketch;
 
 pub use self::{
+    backup::{BackupError, BackupReport, Restore, RestoredKeys},
     config::{Clock, Config, Endpoints, Limits, StoreConfig},
     coordinator::{ActError, Coordinator},
     error::OpenError,

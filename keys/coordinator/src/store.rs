@@ -6,6 +6,7 @@
 
 mod accounts;
 mod audit;
+pub(crate) mod backup;
 mod budgets;
 mod column;
 mod connect;
@@ -39,6 +40,7 @@ use rusqlite::ErrorCode;
 use tokio::sync::watch;
 
 use self::engine::{Engine, Line};
+use self::migrations::VERSION;
 pub use self::postgres::{PostgresUrl, UrlError};
 use self::sql::Writing;
 pub(crate) use self::{

@@ -37,6 +37,14 @@ pub enum Change {
         /// Unix second.
         until: u64,
     },
+    /// Every key that was issued earlier is revoked, whoever knows of it. Relays are not meant: they prove their right
+    /// to their coordinator by other means.
+    RevokeBefore {
+        /// Unix second; what was issued in it stands.
+        at: u64,
+        /// Unix second.
+        until: u64,
+    },
     /// A name belongs to a project.
     Name {
         /// The name.
@@ -104,6 +112,7 @@ impl Change {
                 };
                 vec![9.into(), serial(key), standing.into()]
             }
+            Self::RevokeBefore { at, until } => vec![10.into(), (*at).into(), (*until).into()],
         })
     }
 
@@ -129,6 +138,7 @@ impl Change {
                 let standing = *standings.get(usize::try_from(number(standing)?).ok()?)?;
                 Self::Budget { serial: serial(key)?, standing }
             }
+            (10, [at, until]) => Self::RevokeBefore { at: number(at)?, until: number(until)? },
             _ => return None,
         })
     }

@@ -90,6 +90,7 @@ fn every_change_comes_back_as_it_was() {
         Change::Budget { serial: Serial::from_bytes([7; 16]), standing: Standing::Free },
         Change::Budget { serial: Serial::from_bytes([8; 16]), standing: Standing::Limited },
         Change::Budget { serial: Serial::from_bytes([9; 16]), standing: Standing::Frozen },
+        Change::RevokeBefore { at: NOW, until: NOW + 1 },
     ];
     let Accepted::Delta { changes: back, .. } =
         reader.accept(&writer.delta(changes.clone(), NOW), NOW).unwrap()

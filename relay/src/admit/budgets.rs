@@ -127,6 +127,7 @@ impl Budgets {
             Change::RevokeTree { .. }
             | Change::Revoke { .. }
             | Change::RevokeProject { .. }
+            | Change::RevokeBefore { .. }
             | Change::Name { .. }
             | Change::NameFreed { .. }
             | Change::Trust { .. }

@@ -147,6 +147,12 @@ impl Admission {
                     sessions.extend(self.registry.of_parent(serial));
                 }
                 Change::Revoke { serial, .. } => sessions.extend(self.registry.of_serial(serial)),
+                Change::RevokeBefore { .. } => {
+                    let revoked = self.registry.sessions();
+                    let revoked =
+                        revoked.filter(|(_, session)| self.revoked.is_revoked(&session.claims).is_some());
+                    sessions.extend(revoked.map(|(connection, _)| connection));
+                }
                 Change::RevokeProject { project, .. } => {
                     sessions.extend(self.registry.of_project(project));
                     ended.extend(

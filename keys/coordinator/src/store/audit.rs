@@ -60,7 +60,7 @@ impl Writing<'_> {
 }
 
 impl Reading<'_> {
-    fn audit_rows_after(&self, seq: u64) -> Result<Vec<Row>, StoreError> {
+    pub(super) fn audit_rows_after(&self, seq: u64) -> Result<Vec<Row>, StoreError> {
         self.all(
             "SELECT seq, at, tenant, actor, act, subject, project, detail, hash FROM audit
              WHERE seq > $1 ORDER BY seq LIMIT $2",

@@ -30,7 +30,7 @@ pub(super) fn file(path: &Path, now: u64) -> Result<(Connection, Vec<Connection>
     if writer.is_readonly("main").map_err(classify)? {
         return Err(OpenError::ReadOnly { path: path.to_owned(), source: None });
     }
-    let found = inspect(&writer, path)?;
+    let found = inspect(&writer, path, APPLICATION)?;
     prepare(&writer).map_err(classify)?;
     migrate(&mut writer, found, now)
         .map_err(|error| OpenError::from(error).in_file(Some(path.to_owned())))?;
@@ -45,13 +45,35 @@ pub(super) fn file(path: &Path, now: u64) -> Result<(Connection, Vec<Connection>
     Ok((writer, readers))
 }
 
-/// Whether the database at `path` is one that [`file()`] would take, without changing it.
-pub(crate) fn look(path: &Path) -> Result<(), OpenError> {
+/// Looks at the database at `path`, if it is one that [`file()`] would take, and says which version it has. Nothing in it
+/// is changed.
+pub(crate) fn look(path: &Path) -> Result<(Connection, u32), OpenError> {
     let connection = connect(path).map_err(|error| sort(path, error))?;
     if connection.is_readonly("main").map_err(|error| sort(path, error))? {
         return Err(OpenError::ReadOnly { path: path.to_owned(), source: None });
     }
-    inspect(&connection, path).map(drop)
+    let found = inspect(&connection, path, APPLICATION)?;
+    Ok((connection, found))
+}
+
+/// A new file of this version, for whoever fills it in one go and throws it away if that fails.
+pub(super) fn fresh(path: &Path, now: u64) -> Result<Connection, OpenError> {
+    let classify = |error| sort(path, error);
+    let mut connection = connect(path).map_err(classify)?;
+    connection.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(())).map_err(classify)?;
+    connection.pragma_update(None, "synchronous", "off").map_err(classify)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(classify)?;
+    migrate(&mut connection, 0, now)
+        .map_err(|error| OpenError::from(error).in_file(Some(path.to_owned())))?;
+    Ok(connection)
+}
+
+/// Brings a copy of an older file up to date.
+pub(super) fn upgraded(path: &Path, found: u32, now: u64) -> Result<Connection, OpenError> {
+    let mut connection = connect(path).map_err(|error| sort(path, error))?;
+    migrate(&mut connection, found, now)
+        .map_err(|error| OpenError::from(error).in_file(Some(path.to_owned())))?;
+    Ok(connection)
 }
 
 /// A database that lives as long as its connection.
@@ -72,7 +94,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Says which version the database has, 0 for an empty one, without changing it.
-fn inspect(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
+pub(super) fn inspect(connection: &Connection, path: &Path, application: u32) -> Result<u32, OpenError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
     let classify = |error| sort(path, error);
     let tables: u32 =
@@ -81,7 +103,7 @@ fn inspect(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
     if tables == 0 && found == 0 {
         return Ok(0);
     }
-    if number("application_id").map_err(classify)? != APPLICATION {
+    if number("application_id").map_err(classify)? != application {
         return Err(OpenError::Foreign { path: path.to_owned() });
     }
     if found > VERSION {

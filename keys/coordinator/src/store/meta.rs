@@ -19,6 +19,8 @@ const ROOT: &str = "root";
 const ACCOUNTS_KEY: &str = "accounts-key";
 /// The trust bundle that is given out.
 const TRUST: &str = "trust";
+/// Before when a restore revoked every key, and until when relays must know: two numbers.
+const REVOKED_BEFORE: &str = "revoked-before";
 
 impl Reading<'_> {
     /// Where feed and audit log end.
@@ -37,10 +39,24 @@ impl Reading<'_> {
         self.first("SELECT value FROM meta WHERE name = $1", params![name], column::only)
     }
 
-    fn trust(&self) -> Result<Option<(PublicKey, Vec<u8>)>, StoreError> {
+    pub(super) fn trust(&self) -> Result<Option<(PublicKey, Vec<u8>)>, StoreError> {
         let Some((root, bundle)) = self.meta(ROOT)?.zip(self.meta(TRUST)?) else { return Ok(None) };
         let root = PublicKey::try_from(root).map_err(|_| StoreError::Malformed("root key"))?;
         Ok(Some((root, bundle)))
+    }
+
+    /// The fingerprint of the key of second factors, once it was made.
+    pub(super) fn accounts_key(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.meta(ACCOUNTS_KEY)
+    }
+
+    /// Before when every key was revoked, and until when relays must know, if ever.
+    pub(super) fn revoked_before(&self) -> Result<Option<(u64, u64)>, StoreError> {
+        let Some(value) = self.meta(REVOKED_BEFORE)? else { return Ok(None) };
+        let malformed = StoreError::Malformed("time of a revocation");
+        let value: [u8; 16] = value.try_into().map_err(|_| malformed)?;
+        let both = u128::from_be_bytes(value);
+        Ok(Some(((both >> 64) as u64, both as u64)))
     }
 
     /// The tenant that operates this coordinator.
@@ -59,6 +75,36 @@ impl Writing<'_> {
             params![name, value],
         )?;
         Ok(())
+    }
+}
+
+impl Writing<'_> {
+    /// Keeps that every key was revoked that is older than a time, for as long as relays must know.
+    pub(super) fn set_revoked_before(&self, at: u64, until: u64) -> Result<(), StoreError> {
+        let both = (u128::from(at) << 64) | u128::from(until);
+        self.set_meta(REVOKED_BEFORE, &both.to_be_bytes())
+    }
+
+    /// Begins the feed anew, under a bundle that says so.
+    pub(super) fn begin_era(&self, next: &TrustedEra, detail: String, now: u64) -> Result<(), StoreError> {
+        let Position { epoch, head, .. } = Position::start(next.era);
+        self.change(
+            "UPDATE head SET era = $1, epoch = $2, feed_hash = $3 WHERE one = 1",
+            params![next.era, epoch, head],
+        )?;
+        self.change("DELETE FROM feed", params![])?;
+        // Their epochs are those of the era that ends.
+        self.change("DELETE FROM closings", params![])?;
+        self.set_meta(TRUST, &next.bundle)?;
+        self.audit(&Entry {
+            at: now,
+            tenant: None,
+            actor: Party::System,
+            act: Act::EraBegin,
+            subject: Party::System,
+            project: None,
+            detail,
+        })
     }
 }
 
@@ -89,7 +135,7 @@ impl Opened {
 
     /// The fingerprint of the key of second factors, once it was made.
     pub(crate) async fn accounts_key(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.engine.read(|reading| reading.meta(ACCOUNTS_KEY)).await
+        self.engine.read(|reading| reading.accounts_key()).await
     }
 
     /// Keeps that fingerprint.
@@ -99,28 +145,7 @@ impl Opened {
 
     /// Begins the feed anew, under a bundle that says so.
     pub(crate) async fn begin_era(&self, next: TrustedEra, now: u64) -> Result<(), StoreError> {
-        self.engine
-            .write(move |writing| {
-                let Position { epoch, head, .. } = Position::start(next.era);
-                writing.change(
-                    "UPDATE head SET era = $1, epoch = $2, feed_hash = $3 WHERE one = 1",
-                    params![next.era, epoch, head],
-                )?;
-                writing.change("DELETE FROM feed", params![])?;
-                // Their epochs are those of the era that ends.
-                writing.change("DELETE FROM closings", params![])?;
-                writing.set_meta(TRUST, &next.bundle)?;
-                writing.audit(&Entry {
-                    at: now,
-                    tenant: None,
-                    actor: Party::System,
-                    act: Act::EraBegin,
-                    subject: Party::System,
-                    project: None,
-                    detail: String::new(),
-                })
-            })
-            .await
+        self.engine.write(move |writing| writing.begin_era(&next, String::new(), now)).await
     }
 
     /// Makes the tenant that operates this coordinator, if there is none yet: `fresh` names it then.

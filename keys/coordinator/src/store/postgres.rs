@@ -25,7 +25,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 pub(crate) use self::line::{Line, Role};
 pub(crate) use self::prepare::exists_on;
-pub(super) use self::prepare::prepare;
+pub(super) use self::prepare::{fill, look, prepare};
 pub use self::url::{PostgresUrl, UrlError};
 use super::StoreError;
 use super::sql::Value;

@@ -176,6 +176,27 @@ impl Writing<'_> {
     }
 }
 
+impl Writing<'_> {
+    /// Revokes every key but relays', also those that this database does not know: it forgot them, or never heard of them.
+    pub(super) fn revoke_all_before(&self, at: u64) -> Result<(), StoreError> {
+        let keys = self.change(
+            "UPDATE keys SET revoked_at = coalesce(revoked_at, $1), cascaded_at = coalesce(cascaded_at, $1)
+             WHERE kind IN ('user', 'master')",
+            params![at],
+        )?;
+        self.set_revoked_before(at, at + authority::DEVICE_TTL + authority::REVOKED_GRACE)?;
+        self.audit(&Entry {
+            at,
+            tenant: None,
+            actor: Party::System,
+            act: Act::KeyRevoke,
+            subject: Party::System,
+            project: None,
+            detail: format!("everything issued before, {keys} keys that are known with all children"),
+        })
+    }
+}
+
 /// The revocations that relays must know at this time, from the rows that are the truth.
 pub(super) fn in_force(reading: &Reading<'_>, now: u64) -> Result<Vec<Change>, StoreError> {
     let mut changes = reading.all(
@@ -209,6 +230,8 @@ pub(super) fn in_force(reading: &Reading<'_>, now: u64) -> Result<Vec<Change>, S
             })
         },
     )?);
+    let before = reading.revoked_before()?.filter(|(_, until)| *until > now);
+    changes.extend(before.map(|(at, until)| Change::RevokeBefore { at, until }));
     Ok(changes)
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection};
 
-pub(super) use self::value::{FromCell, Row, ToValue, Value};
+pub(super) use self::value::{FromCell, Kind, Row, ToValue, Value};
 use super::StoreError;
 use super::postgres;
 

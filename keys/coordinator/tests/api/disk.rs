@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use axum::http::StatusCode;
-use mytunnel_coordinator::OpenError;
+use mytunnel_coordinator::{BackupError, Clock, Coordinator, OpenError, Restore, RestoredKeys, StoreConfig};
 use mytunnel_keys::error::Code;
 use serde_json::{Value, json};
 
-use crate::support::{By, House, Key, Lab, fresh_seed, mint_body, nonces};
+use crate::support::{By, House, Key, Lab, START, fresh_seed, mint_body, nonces};
 
 /// A file system of two megabytes; gone when it is dropped.
 struct Disk {
@@ -145,4 +145,34 @@ async fn a_read_only_disk_is_named_at_the_start_and_nothing_on_it_is_touched() {
     let lab = Lab::sqlite(&disk.db()).await.unwrap();
     assert_eq!(children(&lab, &house).await, sorted(&[child]));
     lab.coordinator.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_backup_or_a_restore_that_does_not_fit_says_so_and_leaves_nothing() {
+    let Some(disk) = Disk::mount() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let store = StoreConfig::Sqlite(place.path().join("mytunnel.db"));
+    let lab = Lab::open(store.clone(), |_| {}).await.unwrap();
+    let house = lab.house().await;
+    for _ in 0..300 {
+        lab.child(&house.master).await;
+    }
+    let clock = Clock::from_fn(|| START);
+    let whole = place.path().join("whole.backup");
+    Coordinator::backup(&store, &whole, &clock).unwrap();
+    lab.coordinator.shutdown().await;
+    assert!(fs::metadata(&whole).unwrap().len() > 200_000);
+    let mut ballast = File::create(disk.ballast()).unwrap();
+    ballast.write_all(&vec![7; 1_900_000]).unwrap();
+
+    let out = disk.dir.path().join("out.backup");
+    let error = Coordinator::backup(&store, &out, &clock).unwrap_err();
+    assert!(matches!(&error, BackupError::Open(OpenError::Full { path }) if *path == out), "{error:?}");
+    let how = Restore { keys: RestoredKeys::Stand, replace: false };
+    let error = Coordinator::restore(&whole, &StoreConfig::Sqlite(disk.db()), how, &clock).unwrap_err();
+    assert!(matches!(&error, BackupError::Open(OpenError::Full { .. })), "{error:?}");
+    let left = fs::read_dir(disk.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["ballast", "coordinator.lock"]);
 }

@@ -4,6 +4,7 @@
 mod accounts;
 mod arbitrary;
 mod audit;
+mod backup;
 mod budgets;
 mod delegation;
 mod disk;

@@ -97,6 +97,22 @@ fn a_deleted_project_ends_its_keys_and_what_devices_serve_in_it() {
 }
 
 #[test]
+fn everything_issued_before_a_time_ends_at_once_and_stays_out() {
+    let mut desk = Desk::open();
+    let old = desk.enter(&child(1));
+    desk.serve(old, "web", 1);
+    let young = desk.enter(&issued(2, Claims { issued_at: NOW, not_before: NOW, ..child_claims(2, NOW) }));
+    desk.serve(young, "pr-1", 1);
+    let at = child_claims(1, NOW).issued_at;
+    let commands = desk.delta(&[Change::RevokeBefore { at, until: UNTIL }]);
+    assert_eq!(farewells(&commands), [], "what was issued in that second stands");
+    let commands = desk.delta(&[Change::RevokeBefore { at: NOW + 1, until: UNTIL }]);
+    let mut ended = farewells(&commands);
+    ended.sort_unstable();
+    assert_eq!(ended, [old, young]);
+}
+
+#[test]
 fn who_lost_the_race_for_a_name_is_closed() {
     let mut desk = Desk::open();
     let node = desk.enter(&child(1));

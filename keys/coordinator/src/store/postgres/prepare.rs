@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use super::{Line, PostgresUrl, Role, Session, ddl};
+use crate::backup::BackupError;
 use crate::error::OpenError;
 use crate::store::StoreError;
+use crate::store::backup::{KEPT, NOT_KEPT};
 use crate::store::migrations::{MIGRATIONS, Step, VERSION};
 use crate::store::sql::{self, Reading, Writing, params};
 
@@ -35,6 +37,59 @@ pub(in crate::store) fn prepare(url: &PostgresUrl, now: u64) -> Result<(Line, Ve
 pub(crate) fn exists_on(url: &PostgresUrl) -> Result<bool, OpenError> {
     let session = Session::open(url).map_err(|error| unreachable(url, error))?;
     Ok(inspect(&session, url)? > 0)
+}
+
+/// Looks at a database of ours, and says which version it has. Nothing in it is changed. Blocks.
+pub(in crate::store) fn look(url: &PostgresUrl) -> Result<(Session, u32), OpenError> {
+    let session = Session::open(url).map_err(|error| unreachable(url, error))?;
+    let found = inspect(&session, url)?;
+    Ok((session, found))
+}
+
+/// Makes a database of this version out of an empty one, or out of one of ours that gives way, and fills it; all of it or
+/// nothing, and only while no coordinator has it. Blocks.
+pub(in crate::store) fn fill(
+    url: &PostgresUrl,
+    replace: bool,
+    now: u64,
+    write: impl FnOnce(&Writing<'_>) -> Result<(), BackupError>,
+) -> Result<(), BackupError> {
+    let session = Session::open(url).map_err(|error| unreachable(url, error))?;
+    if !session.hold().map_err(|error| unreachable(url, error))? {
+        return Err(OpenError::InUse { server: url.to_string() }.into());
+    }
+    session.control("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").map_err(BackupError::Write)?;
+    let found = inspect(&session, url)?;
+    let mut before = 0;
+    if found > 0 {
+        if !replace {
+            return Err(BackupError::NotEmpty(url.to_string()));
+        }
+        before = tenure(&session).map_err(BackupError::Read)?;
+        drop_all(&session).map_err(BackupError::Write)?;
+    }
+    migrate(&session, 0, now).map_err(BackupError::Write)?;
+    let writing = Writing::of(sql::Session::Postgres(&session));
+    write(&writing)?;
+    // Who had it before must notice, also where the backup counted less.
+    writing.set_meta(TENURE, &(before + 1).to_be_bytes()).map_err(BackupError::Write)?;
+    writing.commit().map_err(BackupError::Write)
+}
+
+/// Drops every table of ours with the functions of its triggers, and nothing else.
+fn drop_all(session: &Session) -> Result<(), StoreError> {
+    let tables: Vec<&str> = KEPT.iter().chain(NOT_KEPT).copied().chain(["mytunnel_schema"]).collect();
+    let named: Vec<String> = tables.iter().map(|table| format!("'{table}'")).collect();
+    let text = format!(
+        "SELECT DISTINCT p.proname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+         JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.oid = t.tgfoid
+         WHERE n.nspname = current_schema() AND NOT t.tgisinternal AND c.relname IN ({})",
+        named.join(", ")
+    );
+    let functions: Vec<String> =
+        Reading::of(sql::Session::Postgres(session)).all(&text, params![], |row| row.get(0))?;
+    session.control(&format!("DROP TABLE IF EXISTS {} CASCADE", tables.join(", ")))?;
+    functions.iter().try_for_each(|name| session.control(&format!("DROP FUNCTION {name}()")))
 }
 
 /// Says which version the database has, 0 for an empty one, without changing it.

@@ -192,6 +192,16 @@ impl Row<'_> {
         self.cell(index)?.and_then(T::from_cell).ok_or(StoreError::Column { index, source: None })
     }
 
+    /// The column at that place as a parameter, whatever it holds.
+    pub(in crate::store) fn value(&self, index: usize, kind: Kind) -> Result<Value, StoreError> {
+        Ok(match self.cell(index)?.ok_or(StoreError::Column { index, source: None })? {
+            Cell::Null => Value::Null(kind),
+            Cell::Int(number) => Value::Int(number),
+            Cell::Text(text) => Value::Text(text.to_owned()),
+            Cell::Blob(bytes) => Value::Blob(bytes.to_vec()),
+        })
+    }
+
     fn cell(&self, index: usize) -> Result<Option<Cell<'_>>, StoreError> {
         Ok(match self {
             Self::Sqlite(row) => match row.get_ref(index)? {
