@@ -27,6 +27,7 @@ pub(in crate::store) const KEPT: &[&str] = &[
     "prices",
     // Relays tell totals that only grow: what was used since the backup is in the difference.
     "meters",
+    "served",
     "totals",
     "spend",
     "leases",
