@@ -12,6 +12,7 @@ mod column;
 mod connect;
 mod engine;
 mod feed;
+mod filter;
 mod gates;
 mod keys;
 mod meta;

@@ -61,15 +61,25 @@ impl Shared {
             }
         }
         let before = now.saturating_sub(self.limits.unused_name.as_secs());
-        let mut names = self.store.unused_names(before, now).await?;
-        {
-            let (live, cluster) = (self.followers.live(), self.issuer.cluster());
-            // Up by the word of a relay, which counts for as long as the key does.
-            names.retain(|unused| {
-                !(unused.key_lives && live.is_up(&TunnelId::derive(cluster, &unused.project, &unused.name)))
-            });
+        let mut after = None;
+        loop {
+            let (mut names, next) = self.store.unused_names(after, before, now).await?;
+            {
+                let (live, cluster) = (self.followers.live(), self.issuer.cluster());
+                // Up by the word of a relay, which counts for as long as the key does.
+                names.retain(|unused| {
+                    !(unused.key_lives
+                        && live.is_up(&TunnelId::derive(cluster, &unused.project, &unused.name)))
+                });
+            }
+            if !names.is_empty() {
+                self.store.free_names(names, before, now).await?;
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
         }
-        self.store.free_names(names, before, now).await?;
         self.store.forget_frames(now.saturating_sub(frames_kept)).await?;
         self.tidy_usage(now).await
     }

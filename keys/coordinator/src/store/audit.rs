@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use mytunnel_keys::id::{ProjectId, TenantId};
 
-use super::sql::{self, Reading, Writing, params};
-use super::{Store, StoreError, column};
+use super::filter::Text;
+use super::sql::{self, Reading, ToValue as _, Writing, params};
+use super::{KeyKind, Store, StoreError, column};
 use crate::audit::{Chain, Entry, Row};
 use crate::delegation::Nonce;
 
@@ -139,33 +140,54 @@ pub(crate) struct Followed {
 
 impl Reading<'_> {
     fn audit_rows(&self, filter: &AuditFilter) -> Result<Vec<Row>, StoreError> {
-        let kinds = ["user", "master", "child", "relay"];
-        let parties = kinds.map(|kind| filter.key.as_ref().map(|nonce| format!("{kind}:{}", nonce.as_str())));
-        let [user, master, child, relay] = parties;
-        self.all(
-            "SELECT seq, at, tenant, actor, act, subject, project, detail, hash FROM audit
-             WHERE (tenant = $1 OR ($2 = 1 AND tenant IS NULL))
-               AND ($3 IS NULL OR actor IN ($3, $4, $5, $6) OR subject IN ($3, $4, $5, $6))
-               AND ($7 IS NULL OR project = $7)
-               AND at >= $8 AND at <= $9 AND seq < $10
-             ORDER BY seq DESC LIMIT $11",
-            params![
-                filter.tenant.as_str(),
-                filter.system,
-                user,
-                master,
-                child,
-                relay,
-                filter.project.as_ref().map(ProjectId::as_str),
-                filter.since.unwrap_or(0),
-                filter.until.unwrap_or(i64::MAX as u64),
-                filter.before.unwrap_or(i64::MAX as u64),
-                filter.limit,
-            ],
-            row,
-        )
+        let mut found = Vec::new();
+        for text in listing(filter) {
+            found.extend(self.all(text.sql(), text.params(), row)?);
+        }
+        found.sort_by_key(|row| std::cmp::Reverse(row.seq));
+        // A key may have acted on itself.
+        found.dedup_by_key(|row| row.seq);
+        found.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+        Ok(found)
     }
 }
+
+/// Texts that find what a filter asks for, each with an index of its own: a page of each, of which the first is the page
+/// of all.
+pub(super) fn listing(filter: &AuditFilter) -> Vec<Text> {
+    let tenant = || filter.tenant.as_str().to_value();
+    let own = |text: Text| {
+        let or_none = if filter.system { " AND (tenant = ? OR tenant IS NULL)" } else { " AND tenant = ?" };
+        text.and(or_none, &[tenant()])
+    };
+    let mut texts = Vec::new();
+    if let Some(nonce) = &filter.key {
+        for kind in [KeyKind::User, KeyKind::Master, KeyKind::Child, KeyKind::Relay] {
+            let party = format!("{}:{}", kind.name(), nonce.as_str());
+            for which in ["actor = ?", "subject = ?"] {
+                let text = own(Text::new(START, &[]).and(which, params![party]));
+                let project = filter.project.as_ref().map(|project| project.as_str().to_value());
+                texts.push(text.and_if(" AND project = ?", project));
+            }
+        }
+    } else if let Some(project) = &filter.project {
+        texts.push(own(Text::new(START, &[]).and("project = ?", params![project.as_str()])));
+    } else {
+        texts.push(Text::new(START, &[]).and("tenant = ?", &[tenant()]));
+        if filter.system {
+            texts.push(Text::new(START, &[]).and("tenant IS NULL", &[]));
+        }
+    }
+    let narrowed = |text: Text| {
+        text.and_if(" AND at >= ?", filter.since.map(|at| at.to_value()))
+            .and_if(" AND at <= ?", filter.until.map(|at| at.to_value()))
+            .and_if(" AND seq < ?", filter.before.map(|seq| seq.to_value()))
+            .and(" ORDER BY seq DESC LIMIT ?", params![filter.limit])
+    };
+    texts.into_iter().map(narrowed).collect()
+}
+
+const START: &str = "SELECT seq, at, tenant, actor, act, subject, project, detail, hash FROM audit WHERE ";
 
 fn row(row: &sql::Row<'_>) -> Result<Row, StoreError> {
     Ok(Row {

@@ -30,7 +30,7 @@ pub(super) use self::copy::{KEPT, NOT_KEPT};
 /// `MTUB`: marks a SQLite file as a backup.
 const APPLICATION: u32 = 0x4d54_5542;
 
-const OWN_TABLES: &str = "
+pub(super) const OWN_TABLES: &str = "
 CREATE TABLE backup (made_at INTEGER NOT NULL PRIMARY KEY, rows INTEGER NOT NULL, digest BLOB NOT NULL) STRICT;
 CREATE TABLE backup_keys (name TEXT NOT NULL PRIMARY KEY, key BLOB NOT NULL) STRICT;";
 

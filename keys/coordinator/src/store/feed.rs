@@ -9,6 +9,9 @@ use super::{Store, StoreError, budgets, column, revoke};
 /// Frames handed over in one go.
 const PAGE: u64 = 500;
 
+/// Rows that a sweep changes in one transaction.
+pub(super) const STEP: u64 = 1000;
+
 /// What signs the feed.
 #[derive(Debug)]
 pub(crate) struct FeedSigner {
@@ -87,16 +90,24 @@ impl Store {
             .await
     }
 
-    /// Drops frames from before that time: a relay that was away for so long begins with a snapshot.
+    /// Drops frames from before that time, a step at a time so that nobody waits long: a relay that was away for so long
+    /// begins with a snapshot.
     pub(crate) async fn forget_frames(&self, before: u64) -> Result<(), StoreError> {
-        self.engine
-            .write(move |writing| {
-                writing.change(
-                    "DELETE FROM feed WHERE epoch IN (SELECT epoch FROM feed WHERE at < $1 ORDER BY epoch LIMIT 1000)",
-                    params![before],
-                )?;
-                Ok(())
-            })
-            .await
+        self.in_steps(move |writing| {
+            writing.change(
+                "DELETE FROM feed WHERE epoch IN (SELECT epoch FROM feed WHERE at < $1 ORDER BY at, epoch LIMIT $2)",
+                params![before, STEP],
+            )
+        })
+        .await
+    }
+
+    /// Repeats what changes so many rows at most, until it changes fewer.
+    pub(super) async fn in_steps(
+        &self,
+        step: impl Fn(&Writing<'_>) -> Result<usize, StoreError> + Copy + Send + 'static,
+    ) -> Result<(), StoreError> {
+        while self.engine.write(step).await? >= STEP as usize {}
+        Ok(())
     }
 }

@@ -3,7 +3,8 @@
 use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Scopes, Serial, TenantId};
 use mytunnel_keys::usage::Month;
 
-use super::sql::{Reading, Row, Writing, params};
+use super::filter::Text;
+use super::sql::{Reading, Row, ToValue as _, Value, Writing, params};
 use super::{Store, StoreError, column};
 use crate::authority::Role;
 
@@ -196,66 +197,77 @@ impl Store {
 
 impl Reading<'_> {
     fn keys(&self, filter: &KeyFilter) -> Result<Vec<Listed>, StoreError> {
-        // All texts take the same parameters.
-        let (text, family, start) = match filter.kin {
-            Kin::Any => (ANY, filter.family, 0),
-            Kin::Roots => (ROOTS, filter.family, 0),
-            Kin::Children(parent) => (CHILDREN, Some(parent), i64::MAX as u64),
-        };
-        let (after, after_serial) =
-            filter.after.map_or((start, [0; 16]), |(at, serial)| (at, *serial.as_bytes()));
-        self.all(
-            text,
-            params![
-                filter.month.number(),
-                filter.tenant.as_str(),
-                after,
-                after_serial,
-                filter.project.as_ref().map(ProjectId::as_str),
-                family.as_ref().map(Serial::as_bytes),
-                filter.only.as_ref().map(Serial::as_bytes),
-                filter.ended_after,
-                filter.limit,
-            ],
-            |row| Ok(Listed { key: key(row)?, spent: row.get(23)? }),
-        )
+        let mut found = Vec::new();
+        for text in listing(filter) {
+            found.extend(
+                self.all(text.sql(), text.params(), |row| {
+                    Ok(Listed { key: key(row)?, spent: row.get(23)? })
+                })?,
+            );
+        }
+        let order = |row: &Listed| (row.key.issued_at, *row.key.serial.as_bytes());
+        found.sort_by_key(order);
+        if matches!(filter.kin, Kin::Children(_)) {
+            found.reverse();
+        }
+        found.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+        Ok(found)
     }
 }
 
-const ANY: &str = select_key!(
-    ", coalesce(s.spent, 0)",
-    "LEFT JOIN spend s ON s.serial = k.serial AND s.month = $1
-     WHERE k.tenant = $2 AND k.kind <> 'relay' AND (k.issued_at, k.serial) > ($3, $4)
-       AND ($5 IS NULL OR k.project = $5)
-       AND ($6 IS NULL OR k.serial = $6 OR k.parent = $6)
-       AND ($7 IS NULL OR k.serial = $7)
-       AND coalesce(k.not_after, $8) >= $8
-       AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $8) >= $8
-     ORDER BY k.issued_at, k.serial LIMIT $9"
-);
+/// Texts that find what a filter asks for, each with an index of its own: a page of each, of which the first is the page
+/// of all.
+pub(super) fn listing(filter: &KeyFilter) -> Vec<Text> {
+    let found_by = |which, serial: Serial| narrowed(filter, which, &[serial.as_bytes().to_value()]);
+    match (filter.kin, filter.only, filter.family) {
+        (_, Some(only), _) => vec![found_by(" AND k.serial = ?", only)],
+        (Kin::Children(parent), None, _) => vec![found_by(" AND k.parent = ?", parent)],
+        (Kin::Roots, None, Some(family)) => {
+            vec![found_by(" AND k.parent IS NULL AND k.serial = ?", family)]
+        }
+        (Kin::Roots, None, None) => vec![narrowed(filter, " AND k.parent IS NULL", &[])],
+        (Kin::Any, None, Some(family)) => {
+            vec![found_by(" AND k.serial = ?", family), found_by(" AND k.parent = ?", family)]
+        }
+        (Kin::Any, None, None) => vec![narrowed(filter, "", &[])],
+    }
+}
 
-const ROOTS: &str = select_key!(
-    ", coalesce(s.spent, 0)",
-    "LEFT JOIN spend s ON s.serial = k.serial AND s.month = $1
-     WHERE k.parent IS NULL AND k.tenant = $2 AND k.kind <> 'relay' AND (k.issued_at, k.serial) > ($3, $4)
-       AND ($5 IS NULL OR k.project = $5)
-       AND ($6 IS NULL OR k.serial = $6)
-       AND ($7 IS NULL OR k.serial = $7)
-       AND coalesce(k.not_after, $8) >= $8
-       AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $8) >= $8
-     ORDER BY k.issued_at, k.serial LIMIT $9"
-);
+fn narrowed(filter: &KeyFilter, which: &str, of: &[Value]) -> Text {
+    let newest_first = matches!(filter.kin, Kin::Children(_));
+    let text = Text::new(START, params![filter.month.number(), filter.tenant.as_str()])
+        .and(which, of)
+        .and_if(" AND k.project = ?", filter.project.as_ref().map(|project| project.as_str().to_value()));
+    let text = match &filter.family {
+        // Only where it is another than what the rows are found by.
+        Some(family) if filter.only.is_some() || newest_first => {
+            text.and(" AND (k.serial = ? OR k.parent = ?)", params![family.as_bytes(), family.as_bytes()])
+        }
+        Some(_) | None => text,
+    };
+    let text = if filter.ended_after == 0 {
+        text
+    } else {
+        let after = filter.ended_after;
+        text.and(" AND coalesce(k.not_after, ?) >= ?", params![after, after])
+            .and(" AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, ?) >= ?", params![after, after])
+    };
+    let (way, order) = if newest_first {
+        (" AND (k.issued_at, k.serial) < (?, ?)", " ORDER BY k.issued_at DESC, k.serial DESC LIMIT ?")
+    } else {
+        (" AND (k.issued_at, k.serial) > (?, ?)", " ORDER BY k.issued_at, k.serial LIMIT ?")
+    };
+    let text = match filter.after {
+        Some((at, serial)) => text.and(way, params![at, serial.as_bytes()]),
+        None => text,
+    };
+    text.and(order, params![filter.limit])
+}
 
-const CHILDREN: &str = select_key!(
+const START: &str = select_key!(
     ", coalesce(s.spent, 0)",
-    "LEFT JOIN spend s ON s.serial = k.serial AND s.month = $1
-     WHERE k.tenant = $2 AND (k.issued_at, k.serial) < ($3, $4)
-       AND ($5 IS NULL OR k.project = $5)
-       AND k.parent = $6
-       AND ($7 IS NULL OR k.serial = $7)
-       AND coalesce(k.not_after, $8) >= $8
-       AND coalesce(k.revoked_at, p.cascaded_at, j.deleted_at, $8) >= $8
-     ORDER BY k.issued_at DESC, k.serial DESC LIMIT $9"
+    "LEFT JOIN spend s ON s.serial = k.serial AND s.month = ?
+     WHERE k.tenant = ? AND k.kind <> 'relay'"
 );
 
 fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {

@@ -27,6 +27,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/people.sql")),
     Step::Sql(include_str!("migrations/indexes.sql")),
     Step::Sql(include_str!("migrations/served.sql")),
+    Step::Sql(include_str!("migrations/plans.sql")),
 ];
 
 /// The version that this release writes.

@@ -2,9 +2,10 @@
 
 use mytunnel_keys::id::{Serial, TenantId};
 
+use super::filter::Text;
 use super::revoke::Revoked;
 use super::sessions::of_session;
-use super::sql::{Reading, Row, Writing, params};
+use super::sql::{Reading, Row, ToValue as _, Writing, params};
 use super::{Account, FeedSigner, KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Refusal, Role};
@@ -270,23 +271,16 @@ impl Store {
     ) -> Result<Vec<DeviceRow>, StoreError> {
         self.engine
             .read(move |reading| {
-                reading.all(
-                    "SELECT k.serial, k.label, a.email, k.issued_at, k.not_after
-                     FROM keys k LEFT JOIN accounts a ON a.id = k.account
-                     WHERE k.kind = 'user' AND k.tenant = $1 AND ($2 IS NULL OR k.account = $2)
-                       AND k.revoked_at IS NULL AND k.not_after > $3
-                     ORDER BY k.issued_at, k.serial LIMIT $4",
-                    params![tenant.as_str(), account, now, PAGE],
-                    |row| {
-                        Ok(DeviceRow {
-                            serial: column::serial(row, 0)?,
-                            label: row.get(1)?,
-                            email: row.get(2)?,
-                            issued_at: row.get(3)?,
-                            not_after: row.get(4)?,
-                        })
-                    },
-                )
+                let text = devices(&tenant, account.as_deref(), now);
+                reading.all(text.sql(), text.params(), |row| {
+                    Ok(DeviceRow {
+                        serial: column::serial(row, 0)?,
+                        label: row.get(1)?,
+                        email: row.get(2)?,
+                        issued_at: row.get(3)?,
+                        not_after: row.get(4)?,
+                    })
+                })
             })
             .await
     }
@@ -434,4 +428,16 @@ fn account_row(row: &Row<'_>) -> Result<AccountRow, StoreError> {
         second_factor: row.get(4)?,
         last_login_at: row.get(5)?,
     })
+}
+
+/// Devices that stand, by the account or in the order in which they were made.
+pub(super) fn devices(tenant: &TenantId, account: Option<&str>, now: u64) -> Text {
+    Text::new(
+        "SELECT k.serial, k.label, a.email, k.issued_at, k.not_after
+         FROM keys k LEFT JOIN accounts a ON a.id = k.account
+         WHERE k.kind = 'user' AND k.tenant = ? AND k.revoked_at IS NULL AND k.not_after > ?",
+        params![tenant.as_str(), now],
+    )
+    .and_if(" AND k.account = ?", account.map(|account| account.to_value()))
+    .and(" ORDER BY k.issued_at, k.serial LIMIT ?", params![PAGE])
 }

@@ -6,7 +6,7 @@
 use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId, TunnelName};
 
-use super::sql::{Reading, Writing, params};
+use super::sql::{Reading, Row, Writing, params};
 use super::{FeedSigner, KeyKind, KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, Reckoning, Refusal};
@@ -199,29 +199,38 @@ impl Writing<'_> {
 
 /// The revocations that relays must know at this time, from the rows that are the truth.
 pub(super) fn in_force(reading: &Reading<'_>, now: u64) -> Result<Vec<Change>, StoreError> {
+    let (ended, cut) =
+        (now.saturating_sub(authority::REVOKED_GRACE), now.saturating_sub(authority::TREE_LIFE));
+    let tree = |row: &Row<'_>| {
+        let end: Option<u64> = row.get(1)?;
+        let at: u64 = row.get(2)?;
+        let until = end.map_or(0, |end| end + authority::REVOKED_GRACE).max(at + authority::TREE_LIFE);
+        Ok(Change::RevokeTree { serial: column::serial(row, 0)?, until })
+    };
     let mut changes = reading.all(
-        "SELECT serial, not_after, cascaded_at FROM keys
-         WHERE cascaded_at IS NOT NULL AND (not_after + $1 > $2 OR cascaded_at + $3 > $2)",
-        params![authority::REVOKED_GRACE, now, authority::TREE_LIFE],
-        |row| {
-            let end: Option<u64> = row.get(1)?;
-            let at: u64 = row.get(2)?;
-            let until = end.map_or(0, |end| end + authority::REVOKED_GRACE).max(at + authority::TREE_LIFE);
-            Ok(Change::RevokeTree { serial: column::serial(row, 0)?, until })
-        },
+        "SELECT serial, not_after, cascaded_at FROM keys WHERE cascaded_at > $1",
+        params![cut],
+        tree,
     )?;
+    // Devices live longer than what they mint.
+    changes.extend(reading.all(
+        "SELECT serial, not_after, cascaded_at FROM keys
+         WHERE cascaded_at IS NOT NULL AND not_after > $1 AND cascaded_at <= $2",
+        params![ended, cut],
+        tree,
+    )?);
     changes.extend(reading.all(
         "SELECT serial, not_after FROM keys
-         WHERE revoked_at IS NOT NULL AND cascaded_at IS NULL AND not_after + $1 > $2",
-        params![authority::REVOKED_GRACE, now],
+         WHERE revoked_at IS NOT NULL AND cascaded_at IS NULL AND not_after > $1",
+        params![ended],
         |row| {
             let end: u64 = row.get(1)?;
             Ok(Change::Revoke { serial: column::serial(row, 0)?, until: end + authority::REVOKED_GRACE })
         },
     )?);
     changes.extend(reading.all(
-        "SELECT id, deleted_at FROM projects WHERE deleted_at + $1 > $2",
-        params![authority::PROJECT_LIFE, now],
+        "SELECT id, deleted_at FROM projects WHERE deleted_at > $1",
+        params![now.saturating_sub(authority::PROJECT_LIFE)],
         |row| {
             let at: u64 = row.get(1)?;
             Ok(Change::RevokeProject {

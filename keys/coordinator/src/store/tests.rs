@@ -1,6 +1,8 @@
 //! The engine under load and under fire, and the rules for SQL texts.
 
 mod older;
+mod plans;
+mod sweeps;
 mod tenure;
 
 use tokio::task::JoinSet;
@@ -194,9 +196,8 @@ async fn a_closed_database_is_one_whole_file() {
     }
 }
 
-/// SQLite numbers `$n` by first appearance, PostgreSQL by `n`: the texts must not depend on which.
-#[test]
-fn sql_parameters_are_numbered_in_order_of_appearance() {
+/// Every file with texts for both engines, by its name.
+fn sources() -> Vec<(String, String)> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")];
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -204,7 +205,7 @@ fn sql_parameters_are_numbered_in_order_of_appearance() {
             let path = entry.unwrap().path();
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("rs") if !path.ends_with("tests.rs") => {
-                    sources.push(std::fs::read_to_string(path).unwrap())
+                    sources.push((path.display().to_string(), std::fs::read_to_string(path).unwrap()));
                 }
                 // What is PostgreSQL's alone needs no order.
                 None if path.is_dir() && !path.ends_with("tests") && !path.ends_with("postgres") => {
@@ -214,6 +215,13 @@ fn sql_parameters_are_numbered_in_order_of_appearance() {
             }
         }
     }
+    sources
+}
+
+/// SQLite numbers `$n` by first appearance, PostgreSQL by `n`: the texts must not depend on which.
+#[test]
+fn sql_parameters_are_numbered_in_order_of_appearance() {
+    let sources = sources().into_iter().map(|(_, source)| source);
     let mut texts = 0;
     for source in sources {
         for text in source.split('"').skip(1).step_by(2).filter(|text| text.contains('$')) {

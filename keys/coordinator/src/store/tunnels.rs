@@ -8,7 +8,8 @@ use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{Cluster, ProjectId, Serial, TunnelId, TunnelKind, TunnelName};
 
-use super::sql::{Reading, Row, Writing, params};
+use super::filter::Text;
+use super::sql::{Reading, Row, ToValue as _, Writing, params};
 use super::{KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, REVOKED_GRACE, Reach, Refusal};
@@ -16,6 +17,8 @@ use crate::live::Holder;
 
 /// Names that one project may own. A registration beyond it works, but reserves nothing.
 const MAX_NAMES: u64 = 10_000;
+/// Names that a sweep looks at in one go.
+const NAMES: u64 = 500;
 /// A tunnel that comes back within so many seconds with the same key gets no second row in the audit log.
 const SAME_USE: u64 = 60;
 
@@ -85,52 +88,48 @@ impl Store {
     ) -> Result<Vec<TunnelRow>, StoreError> {
         self.engine
             .read(move |reading| {
-                let (name, id) =
-                    after.map(|(name, id)| (name.to_string(), id.to_string())).unwrap_or_default();
-                reading.all(
-                    "SELECT t.id, t.name, t.project, t.kind, t.serial, b.username, o.provider
-                     FROM tunnels t JOIN projects j ON j.id = t.project
-                     LEFT JOIN basic_gates b ON b.tunnel = t.id LEFT JOIN oidc_gates o ON o.tunnel = t.id
-                     WHERE j.tenant = $1 AND j.deleted_at IS NULL AND t.project = coalesce($2, t.project)
-                       AND t.serial = coalesce($3, t.serial) AND (t.name > $4 OR (t.name = $4 AND t.id > $5))
-                     ORDER BY t.name, t.id LIMIT $6",
-                    params![
-                        reach.tenant.as_str(),
-                        reach.project.as_ref().map(ProjectId::as_str),
-                        reach.family.as_ref().map(Serial::as_bytes),
-                        name,
-                        id,
-                        limit
-                    ],
-                    tunnel,
-                )
+                let text = page(&reach, after.as_ref(), limit);
+                reading.all(text.sql(), text.params(), tunnel)
             })
             .await
     }
 
-    /// Names without gates whose tunnels nobody has registered since `before`, some of them.
-    pub(crate) async fn unused_names(&self, before: u64, now: u64) -> Result<Vec<UnusedName>, StoreError> {
+    /// Names behind `after` in their order, a page, of which those are told that have no gates and whose tunnels nobody has
+    /// registered since `before`; and where the next page begins.
+    pub(crate) async fn unused_names(
+        &self,
+        after: Option<TunnelName>,
+        before: u64,
+        now: u64,
+    ) -> Result<(Vec<UnusedName>, Option<TunnelName>), StoreError> {
         let ended_before = now.saturating_sub(REVOKED_GRACE);
-        self.engine
+        let after = after.map(|name| name.to_string()).unwrap_or_default();
+        let rows = self
+            .engine
             .read(move |reading| {
                 reading.all(
-                    "SELECT n.name, n.project, CASE WHEN k.revoked_at IS NULL AND k.not_after > $1 THEN 1 ELSE 0 END FROM names n
-                     LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name
-                     LEFT JOIN keys k ON k.serial = t.serial
-                     WHERE coalesce(t.seen_at, n.created_at) < $2
-                       AND NOT EXISTS (SELECT 1 FROM basic_gates b WHERE b.tunnel = t.id)
-                       AND NOT EXISTS (SELECT 1 FROM oidc_gates o WHERE o.tunnel = t.id) LIMIT 500",
-                    params![ended_before, before],
+                    "SELECT n.name, n.project, CASE WHEN k.revoked_at IS NULL AND k.not_after > $1 THEN 1 ELSE 0 END,
+                            CASE WHEN coalesce(t.seen_at, n.created_at) < $2 AND b.tunnel IS NULL AND o.tunnel IS NULL
+                                 THEN 1 ELSE 0 END
+                     FROM names n LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name
+                     LEFT JOIN keys k ON k.serial = t.serial LEFT JOIN basic_gates b ON b.tunnel = t.id
+                     LEFT JOIN oidc_gates o ON o.tunnel = t.id WHERE n.name > $3 ORDER BY n.name LIMIT $4",
+                    params![ended_before, before, after, NAMES],
                     |row| {
-                        Ok(UnusedName {
+                        let unused: bool = row.get(3)?;
+                        let name = UnusedName {
                             name: column::parsed(row, 0)?,
                             project: column::parsed(row, 1)?,
                             key_lives: row.get(2)?,
-                        })
+                        };
+                        Ok((name, unused))
                     },
                 )
             })
-            .await
+            .await?;
+        let more = rows.len() as u64 >= NAMES;
+        let next = rows.last().filter(|_| more).map(|(last, _)| last.name.clone());
+        Ok((rows.into_iter().filter_map(|(name, unused)| unused.then_some(name)).collect(), next))
     }
 
     /// Frees those of the names that were neither registered again since `before` nor got a gate.
@@ -163,23 +162,32 @@ impl Store {
     }
 }
 
+/// The tunnels within a caller's reach. Whichever index their order wants is read first, and not each project's tunnels.
+fn within(reach: &Reach) -> Text {
+    Text::new(
+        "SELECT t.id, t.name, t.project, t.kind, t.serial, b.username, o.provider
+         FROM tunnels t CROSS JOIN projects j
+         LEFT JOIN basic_gates b ON b.tunnel = t.id LEFT JOIN oidc_gates o ON o.tunnel = t.id
+         WHERE j.id = t.project AND j.tenant = ? AND j.deleted_at IS NULL",
+        params![reach.tenant.as_str()],
+    )
+    .and_if(" AND t.project = ?", reach.project.as_ref().map(|project| project.as_str().to_value()))
+    .and_if(" AND t.serial = ?", reach.family.as_ref().map(|serial| serial.as_bytes().to_value()))
+}
+
+/// A page of them, by name.
+pub(super) fn page(reach: &Reach, after: Option<&(TunnelName, TunnelId)>, limit: u64) -> Text {
+    let (name, id) = after.map(|(name, id)| (name.to_string(), id.to_string())).unwrap_or_default();
+    within(reach)
+        .and(" AND (t.name, t.id) > (?, ?)", params![name, id])
+        .and(" ORDER BY t.name, t.id LIMIT ?", params![limit])
+}
+
 impl Reading<'_> {
     /// A tunnel, if it is within a caller's reach.
     pub(super) fn tunnel(&self, reach: &Reach, id: &TunnelId) -> Result<Option<TunnelRow>, StoreError> {
-        self.first(
-            "SELECT t.id, t.name, t.project, t.kind, t.serial, b.username, o.provider
-             FROM tunnels t JOIN projects j ON j.id = t.project
-             LEFT JOIN basic_gates b ON b.tunnel = t.id LEFT JOIN oidc_gates o ON o.tunnel = t.id
-             WHERE t.id = $1 AND j.tenant = $2 AND j.deleted_at IS NULL AND t.project = coalesce($3, t.project)
-               AND t.serial = coalesce($4, t.serial)",
-            params![
-                id.to_string(),
-                reach.tenant.as_str(),
-                reach.project.as_ref().map(ProjectId::as_str),
-                reach.family.as_ref().map(Serial::as_bytes)
-            ],
-            tunnel,
-        )
+        let text = within(reach).and(" AND t.id = ?", params![id.to_string()]);
+        self.first(text.sql(), text.params(), tunnel)
     }
 }
 

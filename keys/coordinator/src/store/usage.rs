@@ -10,7 +10,10 @@ mod served;
 use mytunnel_keys::id::{ProjectId, Serial, TenantId};
 use mytunnel_keys::usage::{Count, Month, PriceList, Prices, Tell, Told, Usage, grown};
 
+#[cfg(test)]
+pub(super) use self::picture::summed;
 pub(crate) use self::picture::{Totals, UsageFilter};
+use super::feed::STEP;
 use super::sql::{Writing, params};
 use super::{Store, StoreError, column};
 
@@ -55,20 +58,44 @@ impl Store {
     }
 
     /// Charges what was leased to relays that were not heard of since `silent`, folds hours before `old` into days, and
-    /// forgets totals of months that nobody adds to any more.
+    /// forgets what nobody adds to any more: totals and spend of months that are over, processes that ended by then and
+    /// what they held. Each a step at a time.
     pub(crate) async fn tidy_usage(&self, silent: u64, old: u64, now: u64) -> Result<(), StoreError> {
-        self.engine
-            .write(move |writing| {
-                writing.charge_silent(silent, now)?;
-                writing.fold_hours(old)?;
-                writing.forget_served(now)?;
-                writing.change(
-                    "DELETE FROM totals WHERE month < $1",
-                    params![Month::of(now).before().before().number()],
-                )?;
-                Ok(())
-            })
-            .await
+        self.in_steps(move |writing| writing.charge_silent(silent, now)).await?;
+        self.in_steps(move |writing| writing.fold_hours(old)).await?;
+        self.in_steps(move |writing| writing.forget_served(now)).await?;
+        // A process that comes back later than that is a new one: nothing of it is known.
+        let kept = Month::of(now).before().before();
+        self.in_steps(move |writing| {
+            writing.change(
+                "DELETE FROM totals WHERE (incarnation, serial, month, run) IN
+                     (SELECT incarnation, serial, month, run FROM totals WHERE month < $1 LIMIT $2)",
+                params![kept.number(), STEP],
+            )
+        })
+        .await?;
+        self.in_steps(move |writing| {
+            writing.change(
+                "DELETE FROM spend WHERE (serial, month) IN (SELECT serial, month FROM spend WHERE month < $1 LIMIT $2)",
+                params![kept.number(), STEP],
+            )
+        })
+        .await?;
+        self.in_steps(move |writing| {
+            writing.change(
+                "DELETE FROM leases WHERE (serial, incarnation) IN
+                     (SELECT serial, incarnation FROM leases WHERE held = 0 AND until < $1 LIMIT $2)",
+                params![kept.start(), STEP],
+            )
+        })
+        .await?;
+        self.in_steps(move |writing| {
+            writing.change(
+                "DELETE FROM meters WHERE incarnation IN (SELECT incarnation FROM meters WHERE seen_at < $1 LIMIT $2)",
+                params![kept.start(), STEP],
+            )
+        })
+        .await
     }
 }
 

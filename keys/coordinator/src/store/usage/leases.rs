@@ -4,6 +4,7 @@ use mytunnel_keys::id::Serial;
 use mytunnel_keys::usage::{Facts, Lease, MICRO, Month, Usage, Want, grant};
 
 use super::{HOUR, Telling};
+use crate::store::feed::STEP;
 use crate::store::sql::{Writing, params};
 use crate::store::{StoreError, column};
 
@@ -109,17 +110,17 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Charges what is held by relays that were not heard of since that time.
-    pub(super) fn charge_silent(&self, silent: u64, now: u64) -> Result<(), StoreError> {
+    /// Charges what is held by relays that were not heard of since that time, some of it; answers how many leases.
+    pub(super) fn charge_silent(&self, silent: u64, now: u64) -> Result<usize, StoreError> {
         let left = self.all(
-            "SELECT serial, incarnation, held FROM leases WHERE held > 0 AND until < $1 LIMIT 1000",
-            params![silent],
+            "SELECT serial, incarnation, held FROM leases WHERE held > 0 AND until < $1 LIMIT $2",
+            params![silent, STEP],
             |row| Ok((column::serial(row, 0)?, row.get::<[u8; 16]>(1)?, row.get(2)?)),
         )?;
-        for (key, incarnation, held) in left {
-            self.charge(&key, &incarnation, held, now)?;
+        for (key, incarnation, held) in &left {
+            self.charge(key, incarnation, *held, now)?;
         }
-        Ok(())
+        Ok(left.len())
     }
 
     fn charge(&self, key: &Serial, incarnation: &[u8; 16], held: u64, now: u64) -> Result<(), StoreError> {

@@ -4,13 +4,14 @@ use mytunnel_keys::id::{ProjectId, Serial, TenantId};
 use mytunnel_keys::usage::Usage;
 
 use super::{HOUR, MAX_TOTAL, User};
-use crate::store::sql::{Row, Writing, params};
+use crate::store::feed::STEP;
+use crate::store::filter::Text;
+use crate::store::sql::{Row, ToValue as _, Writing, params};
 use crate::store::{Store, StoreError, column};
 
 /// Length of a span of the picture when it is old, in seconds.
 const DAY: u64 = 86_400;
-/// Hours that are folded in one go, and keys in one answer.
-const FOLDED: u64 = 2000;
+/// Keys in one answer.
 const KEYS: u64 = 1000;
 
 /// Which use to show.
@@ -42,31 +43,16 @@ impl Store {
     pub(crate) async fn usage(&self, filter: UsageFilter) -> Result<Totals, StoreError> {
         self.engine
             .read(move |reading| {
-                let UsageFilter { tenant, project, family, key, from, to } = &filter;
-                let asked = params![
-                    tenant.as_str(),
-                    *from,
-                    *to,
-                    project.as_ref().map(ProjectId::as_str),
-                    family.as_ref().map(Serial::as_bytes),
-                    key.as_ref().map(Serial::as_bytes),
-                ];
                 let read_key = |row: &Row<'_>| Ok((column::serial(row, 0)?, usage(row, 1)?, row.get(5)?));
-                let spans = reading.all(summed!("at", "at", "ORDER BY at"), asked, |row| {
-                    Ok((row.get(0)?, usage(row, 1)?, row.get(5)?))
-                })?;
-                let mut limited = asked.to_vec();
-                limited.push(crate::store::sql::ToValue::to_value(&KEYS));
-                let keys = reading.all(
-                    summed!("serial", "serial", "ORDER BY sum(cost * 1.0) DESC, serial LIMIT $7"),
-                    &limited,
-                    read_key,
-                )?;
-                let payers = reading.all(
-                    summed!("payer", "payer", "ORDER BY sum(cost * 1.0) DESC, payer LIMIT $7"),
-                    &limited,
-                    read_key,
-                )?;
+                let text = summed(&filter, "at", " ORDER BY at");
+                let spans = reading
+                    .all(text.sql(), text.params(), |row| Ok((row.get(0)?, usage(row, 1)?, row.get(5)?)))?;
+                let by = |column, rest| {
+                    let text = summed(&filter, column, rest).and(" LIMIT ?", params![KEYS]);
+                    reading.all(text.sql(), text.params(), read_key)
+                };
+                let keys = by("serial", " ORDER BY sum(cost * 1.0) DESC, serial")?;
+                let payers = by("payer", " ORDER BY sum(cost * 1.0) DESC, payer")?;
                 Ok(Totals { spans, keys, payers })
             })
             .await
@@ -74,46 +60,26 @@ impl Store {
 }
 
 /// A sum that neither engine refuses, however much was told: of fractions, and at most what a total can be.
-macro_rules! sum {
-    ($column:literal) => {
-        concat!(
-            "CAST(CASE WHEN sum(",
-            $column,
-            " * 1.0) > 1152921504606846976 THEN 1152921504606846976 ELSE sum(",
-            $column,
-            " * 1.0) END AS BIGINT)"
-        )
-    };
+fn sum(column: &str) -> String {
+    format!(
+        "CAST(CASE WHEN sum({column} * 1.0) > {MAX_TOTAL} THEN {MAX_TOTAL} ELSE sum({column} * 1.0) END AS BIGINT)"
+    )
 }
 
-macro_rules! summed {
-    ($column:literal, $group:literal, $rest:literal) => {
-        concat!(
-            "SELECT ",
-            $column,
-            ", ",
-            sum!("bytes_in"),
-            ", ",
-            sum!("bytes_out"),
-            ", ",
-            sum!("requests"),
-            ", ",
-            sum!("tunnel_seconds"),
-            ", ",
-            sum!("cost"),
-            " FROM usage
-             WHERE tenant = $1 AND at >= $2 AND at < $3 AND ($4 IS NULL OR project = $4)
-               AND ($5 IS NULL OR serial = $5 OR payer = $5) AND ($6 IS NULL OR serial = $6 OR payer = $6)
-             GROUP BY ",
-            $group,
-            " ",
-            $rest
-        )
+/// What was used, summed up by a column.
+pub(in crate::store) fn summed(filter: &UsageFilter, column: &str, rest: &str) -> Text {
+    let UsageFilter { tenant, project, family, key, from, to } = filter;
+    let sums = ["bytes_in", "bytes_out", "requests", "tunnel_seconds", "cost"].map(sum).join(", ");
+    let text = Text::new("SELECT ", &[])
+        .and(&format!("{column}, {sums}"), &[])
+        .and(" FROM usage WHERE tenant = ? AND at >= ? AND at < ?", params![tenant.as_str(), *from, *to])
+        .and_if(" AND project = ?", project.as_ref().map(|project| project.as_str().to_value()));
+    let of = |text: Text, key: &Serial| {
+        text.and(" AND (serial = ? OR payer = ?)", params![key.as_bytes(), key.as_bytes()])
     };
+    let text = [family, key].into_iter().flatten().fold(text, of);
+    text.and(" GROUP BY ", &[]).and(column, &[]).and(rest, &[])
 }
-use sum;
-use summed;
-
 impl Writing<'_> {
     /// Draws use into the picture, beside what is there.
     pub(super) fn draw(
@@ -172,12 +138,12 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Folds hours before that time into days, some of them.
-    pub(super) fn fold_hours(&self, before: u64) -> Result<(), StoreError> {
+    /// Folds hours before that time into days, some of them; answers how many.
+    pub(super) fn fold_hours(&self, before: u64) -> Result<usize, StoreError> {
         let hours = self.all(
             "SELECT serial, at, payer, tenant, project, cost, bytes_in, bytes_out, requests, tunnel_seconds
              FROM usage WHERE span = $1 AND at < $2 ORDER BY at LIMIT $3",
-            params![HOUR, before, FOLDED],
+            params![HOUR, before, STEP],
             |row| {
                 Ok(Drawn {
                     serial: column::serial(row, 0)?,
@@ -190,6 +156,7 @@ impl Writing<'_> {
                 })
             },
         )?;
+        let count = hours.len();
         for hour in hours {
             self.change(
                 "DELETE FROM usage WHERE serial = $1 AND at = $2 AND span = $3",
@@ -197,7 +164,7 @@ impl Writing<'_> {
             )?;
             self.draw_span(&Drawn { at: hour.at - hour.at % DAY, ..hour }, DAY)?;
         }
-        Ok(())
+        Ok(count)
     }
 }
 

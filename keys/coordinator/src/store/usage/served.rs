@@ -5,6 +5,7 @@ use mytunnel_keys::usage::MICRO;
 
 use super::Telling;
 use crate::authority;
+use crate::store::feed::STEP;
 use crate::store::sql::{Writing, params};
 use crate::store::{Store, StoreError, column};
 
@@ -66,10 +67,12 @@ impl Writing<'_> {
         Ok(true)
     }
 
-    /// Forgets reports that are good no longer, some of them.
-    pub(super) fn forget_served(&self, now: u64) -> Result<(), StoreError> {
-        self.change("DELETE FROM served WHERE at < $1", params![now.saturating_sub(2 * GOOD)])?;
-        Ok(())
+    /// Forgets reports that are good no longer, some of them; answers how many.
+    pub(super) fn forget_served(&self, now: u64) -> Result<usize, StoreError> {
+        self.change(
+            "DELETE FROM served WHERE (serial, relay) IN (SELECT serial, relay FROM served WHERE at < $1 LIMIT $2)",
+            params![now.saturating_sub(2 * GOOD), STEP],
+        )
     }
 
     /// What may be charged to a key of what a relay says that it has cost: all of it where there is no budget; else what
