@@ -2,15 +2,18 @@
 //!
 //! A command that needs a person's session has it for as long as it runs, and no longer.
 
+mod provider;
+
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use mytunnel_keys::api::{self, LoginAnswer, LoginMfa};
+use mytunnel_keys::api::{self, LoginAnswer, LoginMfa, Me};
 use mytunnel_keys::error::Code;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+pub(crate) use self::provider::{by_provider, others};
 use crate::api::{Api, As};
 use crate::commands::projects::ServerArgs;
 use crate::context::Context;
@@ -50,6 +53,10 @@ pub(crate) struct PersonArgs {
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 
+    /// Prove it by another sign-in of the relay instead of the password
+    #[arg(long, value_name = "ID", conflicts_with = "password_file")]
+    sign_in: Option<String>,
+
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }
@@ -69,12 +76,31 @@ impl Person {
             return Err(Failure::new(Code::InvalidKey, not_signed_in(context, server)?)
                 .with_help("Sign in with `mytunnel login URL`."));
         };
-        let password = password(context, args.password_file.as_deref(), false)?;
         let api = Api::new(&login.server);
-        let asked = api::Login { email: login.device.account, password: password.as_str().to_owned() };
+        let account = login.device.account;
+        if let Some(id) = &args.sign_in {
+            let person = Self { access: by_provider(&api, context, &login.server, id)?, api };
+            return person.is(&account);
+        }
+        let password = password(context, args.password_file.as_deref(), false)?;
+        let asked = api::Login { email: account, password: password.as_str().to_owned() };
         let answer = api.post(As::Anyone, "/auth/login", &asked)?;
         let access = complete(&api, context, answer)?;
         Ok(Self { api, access })
+    }
+
+    /// The same, if it is that account: what was about to be done is not done as somebody else.
+    fn is(self, account: &str) -> Result<Self, Failure> {
+        let me: Me = self.api.get(As::Session(self.access.token()), "/auth/me")?;
+        if me.email.eq_ignore_ascii_case(account) {
+            return Ok(self);
+        }
+        self.end();
+        Err(Failure::new(
+            Code::InvalidKey,
+            format!("this sign-in is {}, and this machine is {account}'s", me.email),
+        )
+        .with_help("Sign in as the account of this machine; nothing was changed."))
     }
 
     /// Makes a call as this machine's device and, where the server wants its person, asks for their password and makes

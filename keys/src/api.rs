@@ -27,7 +27,9 @@ pub use self::{
         AuditEntry, AuditLog, AuditWitness, Bootstrap, Console, JoinToken, RelayAddress, RelayJoin,
         RelayJoined, RelayRow, Relays,
     },
-    sign_in::{Identities, Identity, LinkAddress, NewIdentity, Provider, Providers, SignInCode},
+    sign_in::{
+        Identities, Identity, InvitedSignIn, LinkAddress, NewIdentity, Provider, Providers, SignInCode,
+    },
     tunnel::{
         Auth, AuthAnswer, EdgeAuth, EdgeAuthAnswer, NewTunnel, PlanName, SetAuth, SetEdgeAuth, SetPlan,
         Tenant, Tunnel, TunnelClosed, TunnelRow, Tunnels,

@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-use mytunnel_keys::api::{self, AcceptInvitation, Device, NewDevice, Setup};
+use mytunnel_keys::api::{self, AcceptInvitation, Device, Me, NewDevice, Setup};
 use mytunnel_keys::certificate;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::secret::Seed;
@@ -26,6 +26,7 @@ Examples:
   mytunnel login https://t.example
   mytunnel login 'https://t.example#ca=…'         a relay that vouches for itself prints this address
   mytunnel login http://localhost:8080 --code …   the owner's first login; the relay prints this line
+  mytunnel login https://t.example --sign-in google   in a browser, on any machine; connected in the dashboard before
 
 For scripts: --email, MYTUNNEL_PASSWORD or --password-file, and MYTUNNEL_TOTP where the account has a second factor.")]
 pub(crate) struct Args {
@@ -44,6 +45,10 @@ pub(crate) struct Args {
     /// Code of an invitation; makes the account that it is for
     #[arg(long, value_name = "CODE", conflicts_with = "code")]
     invite: Option<String>,
+
+    /// Sign in at another provider that the relay knows, in a browser, instead of by the password
+    #[arg(long, value_name = "ID", conflicts_with_all = ["email", "code", "invite", "password_file"])]
+    sign_in: Option<String>,
 
     /// File that holds the password, or - for standard input
     #[arg(long, value_name = "FILE")]
@@ -70,13 +75,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     let server = vouched_for(server, context)?;
     let api = Api::new(&server);
-    let email = email(args)?;
-    let password = sign_in::password(
-        context,
-        args.password_file.as_deref(),
-        args.code.is_some() || args.invite.is_some(),
-    )?;
-    let access = sign_in(args, context, &api, &email, &password)?;
+    let (email, access) = match &args.sign_in {
+        Some(id) => {
+            let access = sign_in::by_provider(&api, context, &server, id)?;
+            let me: Me = api.get(As::Session(access.token()), "/auth/me")?;
+            (me.email, access)
+        }
+        None => by_password(args, context, &api, &server)?,
+    };
     let login = enrol(args, context, &api, server, &email, access.token())
         .map_err(|failure| api.skew().explain(failure));
     access.end(&api);
@@ -84,6 +90,33 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     login.store(&context.config_dir()?)?;
     report(context, &login);
     Ok(())
+}
+
+/// Signs in with a password: of an account, of one that an invitation makes, or of the first owner.
+fn by_password(
+    args: &Args,
+    context: &Context,
+    api: &Api,
+    server: &ServerUrl,
+) -> Result<(String, Access), Failure> {
+    let new = args.code.is_some() || args.invite.is_some();
+    if !new
+        && args.email.is_none()
+        && std::io::stdin().is_terminal()
+        && let Some(others) = sign_in::others(api, server)
+    {
+        context.report.note(format_args!("You may also sign in {others}."));
+    }
+    let email = email(args)?;
+    let password = sign_in::password(context, args.password_file.as_deref(), new)?;
+    let access = sign_in(args, context, api, &email, &password).map_err(|failure| {
+        let wrong = !new && failure.code() == Code::InvalidKey;
+        match wrong.then(|| sign_in::others(api, server)).flatten() {
+            Some(others) => failure.with_help(format!("{PASSWORD_HELP} Or sign in {others}.")),
+            None => failure,
+        }
+    })?;
+    Ok((email, access))
 }
 
 /// An address without a pin gets the one that this machine knows: of the earlier sign-in there, or of its own relay.

@@ -1,5 +1,6 @@
 //! `[[sign_in]]`: who else may vouch for people.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mytunnel_sign_in::{Client, Provider, Settings};
@@ -20,6 +21,7 @@ pub(crate) struct SignInFile {
     client_secret: SecretRef,
     #[serde(default)]
     allowed_domains: Vec<String>,
+    ca: Option<PathBuf>,
 }
 
 /// The file of `mytunnel coordinator --config`.
@@ -37,16 +39,25 @@ pub(crate) fn client(files: Vec<SignInFile>) -> Result<Arc<Client>, Failure> {
     };
     let providers = files.into_iter().map(|file| {
         let client_secret = referenced(&file.client_secret)?;
-        let SignInFile { id, name, issuer, client_id, allowed_domains, .. } = file;
-        let settings = Settings { id, name, issuer, client_id, client_secret, allowed_domains };
+        let SignInFile { id, name, issuer, client_id, allowed_domains, ca, .. } = file;
+        let authorities = ca.map(|path| authorities(&path)).transpose()?;
+        let settings = Settings { id, name, issuer, client_id, client_secret, allowed_domains, authorities };
         Provider::new(settings).map_err(wrong)
     });
     Client::new(providers.collect::<Result<_, _>>()?).map(Arc::new).map_err(wrong)
 }
 
+fn authorities(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| {
+        Failure::usage(
+            format!("[[sign_in]]: cannot read ca = '{}': {error}", path.display()),
+            "Name the file that holds the certificate of the authority which vouches for the issuer.",
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
     use crate::config::parse;
@@ -79,6 +90,8 @@ mod tests {
             one("id = 'google'") + &one("id = 'google'"),
             one("id = 'google'\nallowed_domains = ['@a.com']"),
             one("id = 'google'\ndomains = ['a.com']"),
+            one("id = 'google'\nca = '/no/such.pem'"),
+            one(&format!("id = 'google'\nca = '{}'", secret.display())),
             "[[sign_in]]\nid = 'google'\nclient_id = 'me'\nclient_secret = 's3cret'".to_owned(),
             "[[sign_in]]\nid = 'google'\nclient_id = 'me'\nclient_secret = { file = '/no/such' }".to_owned(),
         ] {

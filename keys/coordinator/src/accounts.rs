@@ -107,7 +107,9 @@ impl Shared {
         let (now, from) = (self.clock.now(), visit.address);
         self.attempts().admit(&email, from, now).map_err(|wait| ApiError::TooMany(wait.0))?;
         let account = self.store.account(email.clone()).await?;
+        // Whoever was invited by another provider has none, and takes as long to be refused.
         let stored = account.as_ref().map(|account| account.password.clone());
+        let stored = stored.filter(|hash| !hash.is_empty());
         // A longer one fits nothing, and is not worth hashing whole.
         let fits = password.len() <= MAX_PASSWORD && self.passwords.verify(password, stored).await?;
         match account {
@@ -123,7 +125,7 @@ impl Shared {
     }
 
     /// What to say of a code that fits nothing: what it is, or to come back later.
-    async fn wrong_code(&self, from: Option<IpAddr>, detail: &str, wrong: ApiError) -> ApiError {
+    pub(crate) async fn wrong_code(&self, from: Option<IpAddr>, detail: &str, wrong: ApiError) -> ApiError {
         let counted = self.attempts().wrong_code(from, self.clock.now());
         if let Err(wait) = counted {
             return ApiError::TooMany(wait.0);

@@ -4,6 +4,7 @@
 //! revokes the children of its own project and does nothing else; a child mints nothing; rights only ever get
 //! narrower; anybody may revoke the key that they hold.
 
+mod devices;
 mod gates;
 mod identities;
 mod mint;
@@ -17,12 +18,14 @@ use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, Scope, Serial, TenantId, TunnelKind, TunnelName};
 use mytunnel_keys::usage::Standing;
 
+pub(crate) use self::devices::{DEVICE_TTL, inherited_budget, may_add_device, may_renew_device};
 pub(crate) use self::gates::{
     CLOSING_LIFE, GatesThere, Plan, SetBy, check_gate_password, gate_user, has_room_for_gates,
     may_ask_for_password, may_change_gates, may_change_password, may_touch_tunnel, sets_as, sign_in_gate,
 };
 pub(crate) use self::identities::{
-    CODE_LIFE, MAX_SIGN_INS, Newcomer, NoEntry, NoLink, SIGN_IN_LIFE, may_enter, may_link, may_unlink,
+    CODE_LIFE, MAX_SIGN_INS, Newcomer, NoEntry, NoLink, SIGN_IN_LIFE, may_enter, may_join, may_link,
+    may_unlink,
 };
 pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
 pub(crate) use self::people::{
@@ -38,8 +41,6 @@ use crate::store::{KeyKind, KeyRow, Project};
 pub(crate) const MIN_TTL: u64 = 60;
 /// Longest life of a child, in seconds. Relays refuse a longer one even if the issuer signed it.
 pub(crate) const MAX_TTL: u64 = 24 * 3600;
-/// Life of a device's certificate, in seconds.
-pub(crate) const DEVICE_TTL: u64 = 30 * 24 * 3600;
 /// Life of a relay's certificate, in seconds, unless the operator sets another. Nodes have no feed: they believe a relay
 /// that was revoked for as long, which is thus no longer than a child lives. Relays renew it at half of its life, so that
 /// a coordinator may be away for twelve hours before one ends; service without it ends far earlier.
@@ -237,25 +238,6 @@ pub(crate) fn no_such_join_token() -> Refusal {
 
 pub(crate) fn too_many_join_tokens() -> Refusal {
     Refusal::new(Code::RateLimited, "too many join tokens are open; use them, or wait until they end")
-}
-
-/// May a device that is there already be signed in again? Its own account may, unless the key was revoked.
-pub(crate) fn may_renew_device(
-    there: &KeyRow,
-    account: Option<&str>,
-    tenant: &TenantId,
-) -> Result<(), Refusal> {
-    let own = there.kind == KeyKind::User && there.account.as_deref() == account && there.tenant == *tenant;
-    if !own {
-        return Err(Refusal::new(
-            Code::BadRequest,
-            "this public key belongs to another key; make a new pair",
-        ));
-    }
-    if revoked_at(there).is_some() {
-        return Err(Refusal::new(Code::KeyRevoked, "this device was revoked; make a new key pair"));
-    }
-    Ok(())
 }
 
 /// The tenant that the caller may administer: its projects, people, keys, budgets and log. Owners may, and their devices.

@@ -70,6 +70,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/auth/password/forgot", post(people::forgot_password))
         .route("/api/v1/auth/password/reset", post(people::reset_password))
         .route("/api/v1/auth/invitations/accept", post(people::accept))
+        .route("/api/v1/auth/invitations/sign-in", post(sign_in::invited))
         .route("/api/v1/accounts", get(people::accounts))
         .route("/api/v1/accounts/{id}", axum::routing::patch(people::set_role).delete(people::delete_account))
         .route("/api/v1/invitations", get(people::invitations).post(people::invite))

@@ -10,10 +10,12 @@ pub(crate) mod backup;
 mod budgets;
 mod column;
 mod connect;
+mod devices;
 mod engine;
 mod feed;
 mod filter;
 mod gates;
+mod invitations;
 mod keys;
 mod meta;
 mod migrations;
@@ -48,18 +50,19 @@ pub(crate) use self::{
     accounts::{Account, NewOwner, SetupError},
     audit::{AuditFilter, Followed},
     connect::{exists, look},
+    devices::NewDevice,
     feed::FeedSigner,
     gates::GateChange,
+    invitations::NewInvitation,
     keys::{KeyFilter, KeyKind, KeyRow, Kin, Listed},
-    minting::NewDevice,
-    people::{AccountRow, NewInvitation},
+    people::AccountRow,
     postgres::exists_on,
     projects::{NewProject, Project},
     relays::{NewRelay, RelayRow},
     revoke::Revoked,
     second_factor::{CodeError, EnableError, NewFactor},
     sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
-    sign_in::{NewSignIn, OpenSignIn, Purpose},
+    sign_in::{NewLink, NewSignIn, OpenSignIn, Purpose},
     tunnels::{TunnelRow, Up},
     usage::{Totals, UsageFilter},
 };

@@ -21,15 +21,15 @@ const KEPT: u64 = 3600;
 const ASK_AGAIN: u64 = 30;
 
 /// Everybody who vouches for people here.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Client {
-    http: Http,
     providers: Vec<Known>,
 }
 
 #[derive(Debug)]
 struct Known {
     provider: Provider,
+    http: Http,
     // Held while the issuer is asked, so that it is asked once.
     memory: Mutex<Memory>,
 }
@@ -54,13 +54,6 @@ impl<T: Clone> Dated<T> {
     }
 }
 
-impl Default for Client {
-    /// Nobody vouches.
-    fn default() -> Self {
-        Self { http: Http::new(), providers: Vec::new() }
-    }
-}
-
 impl Client {
     /// Makes it for these providers.
     ///
@@ -72,8 +65,14 @@ impl Client {
                 return Err(SettingsError::Twice(provider.id.clone()));
             }
         }
-        let known = |provider| Known { provider, memory: Mutex::default() };
-        Ok(Self { http: Http::new(), providers: providers.into_iter().map(known).collect() })
+        // One for all of them, so that its bounds are.
+        let http = Http::new();
+        let known = |provider: Provider| Known {
+            http: provider.authorities.as_ref().map_or_else(|| http.clone(), |own| http.trusting(own)),
+            provider,
+            memory: Mutex::default(),
+        };
+        Ok(Self { providers: providers.into_iter().map(known).collect() })
     }
 
     /// The providers, in the order in which they were configured.
@@ -100,7 +99,7 @@ impl Client {
         let known = self.known(id)?;
         let endpoint = match known.provider.dialect {
             Dialect::GitHub => github::Endpoints::of(&known.provider.issuer)?.authorization,
-            Dialect::OpenId { .. } => self.metadata(known, now).await?.authorization,
+            Dialect::OpenId { .. } => known.metadata(now).await?.authorization,
         };
         Ok(flow.address(&known.provider, &endpoint, redirect_uri).into())
     }
@@ -120,28 +119,32 @@ impl Client {
     ) -> Result<Identity, SignInError> {
         let known = self.known(id)?;
         match known.provider.dialect {
-            Dialect::GitHub => self.by_github(&known.provider, flow, callback, redirect_uri).await,
-            Dialect::OpenId { .. } => self.by_open_id(known, flow, callback, redirect_uri, now).await,
+            Dialect::GitHub => known.by_github(flow, callback, redirect_uri).await,
+            Dialect::OpenId { .. } => known.by_open_id(flow, callback, redirect_uri, now).await,
         }
     }
 
+    fn known(&self, id: &str) -> Result<&Known, SignInError> {
+        self.providers.iter().find(|known| known.provider.id == id).ok_or(SignInError::UnknownProvider)
+    }
+}
+
+impl Known {
     async fn by_open_id(
         &self,
-        known: &Known,
         flow: &Flow,
         callback: &Callback,
         redirect_uri: &str,
         now: u64,
     ) -> Result<Identity, SignInError> {
-        let provider = &known.provider;
-        let metadata = self.metadata(known, now).await?;
+        let provider = &self.provider;
+        let metadata = self.metadata(now).await?;
         let code = callback.code_from(&provider.issuer, metadata.names_itself)?;
-        let tokens = self
-            .exchange(provider, &metadata.token, metadata.secret_in_body, flow, code, redirect_uri)
-            .await?;
+        let tokens =
+            self.exchange(&metadata.token, metadata.secret_in_body, flow, code, redirect_uri).await?;
         let token =
             tokens.id_token.ok_or_else(|| SignInError::answer("answer to the code", "it has no ID token"))?;
-        let claims = self.verify(known, &metadata, &token, now).await?;
+        let claims = self.verify(&metadata, &token, now).await?;
         claims.check(provider, &flow.nonce, now)?;
         if claims.person.email.is_some() {
             return claims.identity(provider, &claims.person);
@@ -156,14 +159,14 @@ impl Client {
 
     async fn by_github(
         &self,
-        provider: &Provider,
         flow: &Flow,
         callback: &Callback,
         redirect_uri: &str,
     ) -> Result<Identity, SignInError> {
+        let provider = &self.provider;
         let endpoints = github::Endpoints::of(&provider.issuer)?;
         let code = callback.code_from(&provider.issuer, false)?;
-        let tokens = self.exchange(provider, &endpoints.token, true, flow, code, redirect_uri).await?;
+        let tokens = self.exchange(&endpoints.token, true, flow, code, redirect_uri).await?;
         let token = tokens
             .access_token
             .ok_or_else(|| SignInError::answer("answer to the code", "it has no access token"))?;
@@ -175,7 +178,6 @@ impl Client {
 
     async fn exchange(
         &self,
-        provider: &Provider,
         endpoint: &Url,
         secret_in_body: bool,
         flow: &Flow,
@@ -190,12 +192,12 @@ impl Client {
         ];
         let authorization = if secret_in_body {
             form.extend([
-                ("client_id", provider.client_id.as_str()),
-                ("client_secret", provider.client_secret.as_str()),
+                ("client_id", self.provider.client_id.as_str()),
+                ("client_secret", self.provider.client_secret.as_str()),
             ]);
             None
         } else {
-            Some(basic(provider))
+            Some(basic(&self.provider))
         };
         let answer = self.http.post("answer to the code", endpoint, authorization, &form).await?;
         Tokens::read(&answer)
@@ -219,28 +221,20 @@ impl Client {
         }
     }
 
-    async fn verify(
-        &self,
-        known: &Known,
-        metadata: &Metadata,
-        token: &str,
-        now: u64,
-    ) -> Result<Claims, SignInError> {
-        match self.keys(known, metadata, now, KEPT).await?.verify(token) {
+    async fn verify(&self, metadata: &Metadata, token: &str, now: u64) -> Result<Claims, SignInError> {
+        match self.keys(metadata, now, KEPT).await?.verify(token) {
             // The issuer may have changed its keys since.
-            Err(TokenError::UnknownKey) => {
-                Ok(self.keys(known, metadata, now, ASK_AGAIN).await?.verify(token)?)
-            }
+            Err(TokenError::UnknownKey) => Ok(self.keys(metadata, now, ASK_AGAIN).await?.verify(token)?),
             other => Ok(other?),
         }
     }
 
-    async fn metadata(&self, known: &Known, now: u64) -> Result<Metadata, SignInError> {
-        let mut memory = known.memory.lock().await;
+    async fn metadata(&self, now: u64) -> Result<Metadata, SignInError> {
+        let mut memory = self.memory.lock().await;
         if let Some(metadata) = Dated::within(memory.metadata.as_ref(), now, KEPT) {
             return Ok(metadata);
         }
-        let issuer = &known.provider.issuer;
+        let issuer = &self.provider.issuer;
         let url = Url::parse(&discovery::address(issuer))
             .map_err(|error| SignInError::answer("address", error.to_string()))?;
         let answer = self.http.get("description of itself", &url, None).await?;
@@ -249,14 +243,8 @@ impl Client {
         Ok(it)
     }
 
-    async fn keys(
-        &self,
-        known: &Known,
-        metadata: &Metadata,
-        now: u64,
-        kept: u64,
-    ) -> Result<Keys, SignInError> {
-        let mut memory = known.memory.lock().await;
+    async fn keys(&self, metadata: &Metadata, now: u64, kept: u64) -> Result<Keys, SignInError> {
+        let mut memory = self.memory.lock().await;
         if let Some(keys) = Dated::within(memory.keys.as_ref(), now, kept) {
             return Ok(keys);
         }
@@ -264,10 +252,6 @@ impl Client {
         let it = Keys::read(&answer.body)?;
         memory.keys = Some(Dated { of: now, it: it.clone() });
         Ok(it)
-    }
-
-    fn known(&self, id: &str) -> Result<&Known, SignInError> {
-        self.providers.iter().find(|known| known.provider.id == id).ok_or(SignInError::UnknownProvider)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use ureq::Agent;
 use ureq::http::{Request, StatusCode};
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
@@ -40,25 +40,16 @@ pub(crate) struct Answer {
 
 impl Http {
     pub(crate) fn new() -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::WebPki)
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
-        let agent = Agent::config_builder()
-            .timeout_global(Some(PATIENCE))
-            .timeout_connect(Some(CONNECT_PATIENCE))
-            .http_status_as_error(false)
-            // Codes and secrets go where the issuer's description says, and nowhere else.
-            .max_redirects(0)
-            .user_agent(concat!("mytunnel/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls)
-            .build();
         Self {
-            agent: Agent::new_with_config(agent),
+            agent: agent(RootCerts::WebPki),
             threads: Arc::new(Semaphore::new(AT_A_TIME)),
             queue: Arc::new(Semaphore::new(AT_A_TIME + WAITING)),
         }
+    }
+
+    /// The same, in the same bounds, for whom these authorities alone vouch.
+    pub(crate) fn trusting(&self, authorities: &[Certificate<'static>]) -> Self {
+        Self { agent: agent(RootCerts::new_with_certs(authorities)), ..self.clone() }
     }
 
     /// Reads something that has to be there.
@@ -120,6 +111,22 @@ impl Http {
     }
 }
 
+/// Asks whoever these roots vouch for.
+fn agent(roots: RootCerts) -> Agent {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build();
+    let agent = Agent::config_builder()
+        .timeout_global(Some(PATIENCE))
+        .timeout_connect(Some(CONNECT_PATIENCE))
+        .http_status_as_error(false)
+        // Codes and secrets go where the issuer's description says, and nowhere else.
+        .max_redirects(0)
+        .user_agent(concat!("mytunnel/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls)
+        .build();
+    Agent::new_with_config(agent)
+}
+
 /// What a token endpoint gives for a code.
 pub(crate) struct Tokens {
     pub(crate) access_token: Option<Zeroizing<String>>,
@@ -145,5 +152,66 @@ impl Tokens {
                 Err(SignInError::answer("answer to the code", format!("status {}", answer.status.as_u16())))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use ureq::tls::{PemItem, parse_pem};
+
+    use super::*;
+
+    /// A server by its own authority, which answers as often as it is asked until the test ends.
+    fn server() -> (Url, Vec<Certificate<'static>>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], secret)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = StreamOwned::new(connection, socket);
+                // Who does not trust it breaks off.
+                if stream.read(&mut [0; 4096]).is_ok() {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+                }
+            }
+        });
+        let pem = certificate.pem();
+        let trusted = parse_pem(pem.as_bytes()).map(|item| {
+            let PemItem::Certificate(certificate) = item.unwrap() else { panic!("not a certificate") };
+            certificate
+        });
+        let trusted = trusted.collect();
+        (url.parse().unwrap(), trusted)
+    }
+
+    #[tokio::test]
+    async fn an_authority_of_the_companys_own_vouches_for_whom_it_is_named() {
+        let (url, authorities) = server();
+        let everybody = Http::new();
+        let refused = everybody.get("description of itself", &url, None).await;
+        assert!(matches!(refused, Err(SignInError::Unreachable { .. })), "{refused:?}");
+        let answer = everybody.trusting(&authorities).get("description of itself", &url, None).await;
+        assert_eq!(answer.unwrap().body.as_slice(), b"{}");
+        // It vouches for nobody else, and nobody else for it.
+        let (other, _) = server();
+        let refused = everybody.trusting(&authorities).get("description of itself", &other, None).await;
+        assert!(matches!(refused, Err(SignInError::Unreachable { .. })), "{refused:?}");
     }
 }

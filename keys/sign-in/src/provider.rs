@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ureq::tls::{Certificate, PemItem, parse_pem};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub client_secret: Zeroizing<String>,
     /// Only addresses of these domains; all if there is none.
     pub allowed_domains: Vec<String>,
+    /// Certificates, as PEM, of the only authorities that vouch for the issuer; none for those that everybody trusts.
+    pub authorities: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Settings {
@@ -75,6 +78,9 @@ pub enum SettingsError {
     /// There are too many.
     #[error("allowed_domains of {0:?}: {MAX_DOMAINS} at most")]
     Domains(String),
+    /// It holds no certificate.
+    #[error("ca of {0:?}: this file holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")]
+    Authorities(String),
 }
 
 /// What is spoken with a provider.
@@ -99,6 +105,8 @@ pub struct Provider {
     pub(crate) client_id: String,
     pub(crate) client_secret: Zeroizing<String>,
     pub(crate) allowed_domains: Vec<String>,
+    /// The only authorities that vouch for the issuer's hosts.
+    pub(crate) authorities: Option<Vec<Certificate<'static>>>,
 }
 
 impl fmt::Debug for Provider {
@@ -113,7 +121,7 @@ impl Provider {
     /// # Errors
     /// See [`SettingsError`]; none of them holds the secret.
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
-        let Settings { id, name, issuer, client_id, client_secret, allowed_domains } = settings;
+        let Settings { id, name, issuer, client_id, client_secret, allowed_domains, authorities } = settings;
         let fits = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-';
         if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(fits) {
             return Err(SettingsError::Id(id));
@@ -147,8 +155,13 @@ impl Provider {
             false => Err(SettingsError::Domain { id: id.clone(), domain }),
         });
         let allowed_domains = domains.collect::<Result<_, _>>()?;
+        let authorities = match authorities.as_deref().map(certificates) {
+            Some(None) => return Err(SettingsError::Authorities(id)),
+            read => read.flatten(),
+        };
         Ok(Self {
             name: name.trim().to_owned(),
+            authorities,
             id,
             issuer,
             dialect,
@@ -184,6 +197,17 @@ pub(crate) fn is_safe(url: &Url) -> bool {
     };
     let named = url.username().is_empty() && url.password().is_none();
     named && (url.scheme() == "https" || (url.scheme() == "http" && here))
+}
+
+/// The certificates of a file; none if it holds none, or something else beside them that cannot be read.
+fn certificates(pem: &[u8]) -> Option<Vec<Certificate<'static>>> {
+    let mut found = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.ok()? {
+            found.push(certificate);
+        }
+    }
+    (!found.is_empty()).then_some(found)
 }
 
 fn is_domain(text: &str) -> bool {
@@ -249,6 +273,10 @@ mod tests {
         for bad in ["", "com", "@example.com", "exa mple.com", "-a.com", "*.example.com", "example.com."] {
             let limited = Settings { allowed_domains: vec![bad.to_owned()], ..settings("google") };
             assert!(matches!(Provider::new(limited), Err(SettingsError::Domain { .. })), "{bad}");
+        }
+        for bad in ["", "not a certificate", "-----BEGIN CERTIFICATE-----\n"] {
+            let settings = Settings { authorities: Some(bad.into()), ..settings("google") };
+            assert!(matches!(Provider::new(settings), Err(SettingsError::Authorities(_))), "{bad}");
         }
         let provider = Provider::new(settings("google")).unwrap();
         assert!(!format!("{provider:?} {:?}", settings("google")).contains("s3cret"));

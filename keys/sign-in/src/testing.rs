@@ -22,6 +22,7 @@ pub(crate) fn provider(id: &str, domains: &[&str]) -> Provider {
         client_secret: Zeroizing::new("secret".to_owned()),
         allowed_domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
         name: None,
+        authorities: None,
     })
     .unwrap()
 }

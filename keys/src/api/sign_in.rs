@@ -42,7 +42,22 @@ pub struct NewIdentity {
     pub provider: String,
 }
 
-/// Answer to [`NewIdentity`].
+/// `POST /auth/invitations/sign-in`: begins a sign-in that makes the account which an invitation is for.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct InvitedSignIn {
+    /// The invitation's code.
+    pub code: String,
+    /// Id of the provider.
+    pub provider: String,
+}
+
+impl fmt::Debug for InvitedSignIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvitedSignIn").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
+/// Answer to [`NewIdentity`] and [`InvitedSignIn`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkAddress {
     /// Where the same browser goes next.

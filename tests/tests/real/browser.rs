@@ -16,8 +16,9 @@ pub(crate) async fn packages() -> Result<&'static Path> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("package.json"), r#"{"private":true,"type":"module"}"#)?;
-        let packages = ["install", "--silent", "--no-audit", "--no-fund", "vite@7", "playwright-core@1"];
-        output(Command::new("npm").args(packages).current_dir(&folder)).await?;
+        let packages = ["vite@7", "playwright-core@1", "oidc-provider@9.13.3"];
+        let install = ["install", "--silent", "--no-audit", "--no-fund"];
+        output(Command::new("npm").args(install).args(packages).current_dir(&folder)).await?;
         anyhow::Ok(folder)
     };
     Ok(PACKAGES.get_or_try_init(install).await?)

@@ -1,6 +1,7 @@
 //! The dashboard in a real browser: what a person does there, how it looks, and that its keys are keys.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use mytunnel_keys::secret::Seed;
@@ -15,10 +16,19 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../keys/coordinator/s
 
 /// Runs one of the scripts beside this file, where it finds the npm packages.
 async fn drive(script: &str, arguments: &[&str]) -> Result<Running> {
-    let folder = packages().await?.join(format!("dashboard-{}", script.trim_end_matches(".mjs")));
+    drive_in("dashboard", script, arguments).await
+}
+
+/// The same of another folder.
+pub(crate) async fn drive_in(scripts: &str, script: &str, arguments: &[&str]) -> Result<Running> {
+    // A folder of its own, because tests that run at the same time share scripts.
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = packages().await?.join(format!("{scripts}-{number}-{}", script.trim_end_matches(".mjs")));
     std::fs::create_dir_all(&folder)?;
-    for name in ["house.mjs", script] {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/dashboard").join(name);
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real");
+    for (of, name) in [("dashboard", "house.mjs"), (scripts, script)] {
+        let source = sources.join(of).join(name);
         std::fs::copy(&source, folder.join(name)).with_context(|| source.display().to_string())?;
     }
     let mut all = vec![script];

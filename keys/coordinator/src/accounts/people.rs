@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::store::{AccountRow, NewInvitation, Visit};
 
 /// What the store keeps of an invitation's code.
-fn invitation_hash(code: &str) -> [u8; 32] {
+pub(super) fn invitation_hash(code: &str) -> [u8; 32] {
     digest(b"mytunnel invitation 1\0", random::as_read(code).as_bytes())
 }
 
@@ -221,7 +221,7 @@ fn role(typed: &str) -> Result<Role, ApiError> {
     typed.parse().map_err(|_| ApiError::bad_request("role: it is owner or member"))
 }
 
-fn no_invitation() -> ApiError {
+pub(super) fn no_invitation() -> ApiError {
     let message = "this invitation was used, withdrawn, is too old, or never was; ask for another";
     ApiError::refused(Code::InvalidKey, message)
 }

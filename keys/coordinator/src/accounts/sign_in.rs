@@ -4,6 +4,7 @@
 //! only to the terminal that can open the challenge, so that nothing is won by making somebody follow an address; and
 //! it works wherever the terminal is, because nothing has to reach it.
 
+mod invited;
 mod trouble;
 
 use data_encoding::BASE64URL_NOPAD;
@@ -18,11 +19,11 @@ pub(crate) use self::trouble::{Failed, Page, Trouble};
 use self::trouble::{internal, trouble};
 use super::{Entered, SignedIn, digest};
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, Caller, First, NoEntry, NoLink};
+use crate::authority::{self, Caller, First, NoLink};
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::Shared;
-use crate::store::{NewSignIn, OpenSignIn, Purpose, Visit};
+use crate::store::{Account, NewLink, NewSignIn, OpenSignIn, Purpose, Visit};
 
 /// Characters of a code for the terminal: 60 bits.
 const CODE: usize = 12;
@@ -101,17 +102,15 @@ impl Shared {
     ) -> Result<Begun, ApiError> {
         let person = authority::in_session(caller)?;
         authority::fresh(person, self.clock.now())?;
-        if self.sign_in.provider(&asked.provider).is_none() {
-            return Err(ApiError::bad_request(
-                "provider: there is no such sign-in; GET /auth/providers lists them",
-            ));
-        }
+        self.known_provider(&asked.provider)?;
         let purpose = Purpose::Link(person.session.clone());
-        self.begin_sign_in(asked.provider, purpose, visit).await.map_err(|trouble| {
-            if trouble == Trouble::Busy {
-                return ApiError::TooMany(60);
-            }
-            ApiError::bad_request(trouble.sentence())
+        self.begin_sign_in(asked.provider, purpose, visit).await.map_err(not_begun)
+    }
+
+    fn known_provider(&self, id: &str) -> Result<(), ApiError> {
+        let known = self.sign_in.provider(id).map(drop);
+        known.ok_or_else(|| {
+            ApiError::bad_request("provider: there is no such sign-in; GET /auth/providers lists them")
         })
     }
 
@@ -150,11 +149,11 @@ impl Shared {
         let ended = match purpose {
             Purpose::Link(session) => self.link_identity(provider, session, identity).await,
             Purpose::Browser => match self.account_of(identity).await {
-                Ok(account) => match self.identified(account, First::Provider, visit.clone()).await {
-                    Ok(Entered::Session(session)) => Ok(Ended::Session(session)),
-                    Ok(Entered::Challenge(token)) => Ok(Ended::Challenge(token)),
-                    Err(error) => Err(internal(&error)),
-                },
+                Ok(account) => self.let_in(account, visit.clone()).await,
+                Err(trouble) => Err(trouble),
+            },
+            Purpose::Invitation(code) => match self.join_by_identity(code, provider, identity).await {
+                Ok(account) => self.let_in(account, visit.clone()).await,
                 Err(trouble) => Err(trouble),
             },
             Purpose::Terminal(challenge) => match self.account_of(identity).await {
@@ -208,16 +207,17 @@ impl Shared {
         Ok(self.store.unlink_identity(person.id.clone(), id, now).await??)
     }
 
-    async fn account_of(
-        &self,
-        identity: mytunnel_sign_in::Identity,
-    ) -> Result<crate::store::Account, Trouble> {
+    async fn account_of(&self, identity: mytunnel_sign_in::Identity) -> Result<Account, Trouble> {
         let entered = self.store.enter_by_identity(identity, self.clock.now()).await;
-        entered.map_err(|error| internal(&error))?.map_err(|refused| match refused {
-            NoEntry::LinkFirst => Trouble::LinkFirst,
-            NoEntry::NoAccount => Trouble::NoAccount,
-            NoEntry::Unverified => Trouble::Unverified,
-        })
+        entered.map_err(|error| internal(&error))?.map_err(Trouble::from)
+    }
+
+    async fn let_in(&self, account: Account, visit: Visit) -> Result<Ended, Trouble> {
+        match self.identified(account, First::Provider, visit).await {
+            Ok(Entered::Session(session)) => Ok(Ended::Session(session)),
+            Ok(Entered::Challenge(token)) => Ok(Ended::Challenge(token)),
+            Err(error) => Err(internal(&error)),
+        }
     }
 
     async fn link_identity(
@@ -226,9 +226,8 @@ impl Shared {
         session: String,
         identity: mytunnel_sign_in::Identity,
     ) -> Result<Ended, Trouble> {
-        let id = random::readable::<16>().map_err(|error| internal(&error))?.to_ascii_lowercase();
-        let (id, now) = (format!("idn_{id}"), self.clock.now());
-        let linked = self.store.link_identity(id, session, provider.to_owned(), identity, now).await;
+        let link = new_link(provider).map_err(|error| internal(&error))?;
+        let linked = self.store.link_identity(link, session, identity, self.clock.now()).await;
         match linked.map_err(|error| internal(&error))? {
             Ok(()) => Ok(Ended::Linked(provider.to_owned())),
             Err(NoLink::Taken) => Err(Trouble::Taken),
@@ -261,6 +260,19 @@ impl Shared {
     /// Where a provider sends the browser back to; this is what is registered there.
     fn redirect_uri(&self, provider: &str) -> String {
         format!("{}/api/v1/auth/oauth/{provider}/callback", self.public().url.base())
+    }
+}
+
+fn new_link(provider: &str) -> Result<NewLink, random::NoRandomness> {
+    let id = format!("idn_{}", random::readable::<16>()?.to_ascii_lowercase());
+    Ok(NewLink { id, provider: provider.to_owned() })
+}
+
+/// A sign-in that a script asked to begin, and that did not.
+fn not_begun(trouble: Trouble) -> ApiError {
+    match trouble == Trouble::Busy {
+        true => ApiError::TooMany(60),
+        false => ApiError::bad_request(trouble.sentence()),
     }
 }
 

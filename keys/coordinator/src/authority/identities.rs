@@ -37,6 +37,12 @@ pub(crate) enum NoEntry {
     NoAccount,
     /// The provider does not know whose address it is.
     Unverified,
+    /// The invitation is not open any more.
+    NotInvited,
+    /// The invitation is for another address.
+    OtherAddress,
+    /// An account is linked to the identity already.
+    Taken,
 }
 
 /// May this identity enter the account that it is linked to?
@@ -47,6 +53,18 @@ pub(crate) fn may_enter(newcomer: Newcomer) -> Result<(), NoEntry> {
         Newcomer { verified: false, .. } => Err(NoEntry::Unverified),
         Newcomer { has_account: true, .. } => Err(NoEntry::LinkFirst),
         Newcomer { has_account: false, .. } => Err(NoEntry::NoAccount),
+    }
+}
+
+/// May an identity make the account that an invitation is for? Whoever comes has the invitation's code; the provider has to
+/// vouch for the very address that was invited, so that a link which was forwarded makes no account for somebody else.
+pub(crate) fn may_join(invited: Option<&str>, verified: Option<&str>, linked: bool) -> Result<(), NoEntry> {
+    match (invited, verified) {
+        (None, _) => Err(NoEntry::NotInvited),
+        (Some(_), None) => Err(NoEntry::Unverified),
+        (Some(invited), Some(verified)) if invited != verified => Err(NoEntry::OtherAddress),
+        (Some(_), Some(_)) if linked => Err(NoEntry::Taken),
+        (Some(_), Some(_)) => Ok(()),
     }
 }
 
@@ -96,6 +114,16 @@ mod tests {
         assert_eq!(newcomer(false, true, true), Err(NoEntry::LinkFirst));
         assert_eq!(newcomer(false, true, false), Err(NoEntry::NoAccount));
         assert_eq!(newcomer(false, false, true), newcomer(false, false, false));
+    }
+
+    #[test]
+    fn an_invitation_is_for_one_verified_address() {
+        let (ann, bob) = (Some("ann@example.org"), Some("bob@example.org"));
+        assert_eq!(may_join(ann, ann, false), Ok(()));
+        assert_eq!(may_join(ann, bob, false), Err(NoEntry::OtherAddress));
+        assert_eq!(may_join(ann, None, false), Err(NoEntry::Unverified));
+        assert_eq!(may_join(ann, ann, true), Err(NoEntry::Taken));
+        assert_eq!(may_join(None, ann, false), Err(NoEntry::NotInvited));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 import { get, optional, remove, send, signIn, Trouble } from './api.js';
 import { open } from './dialog.js';
 import { h } from './dom.js';
+import { providers } from './sign-in.js';
 import { button, failure, field, working } from './ui.js';
 
 /** Does the work; where it wants a fresh sign-in, asks for one and does it then. */
@@ -42,13 +43,13 @@ function password(email, dialog, finish) {
     h('p', null, 'You signed in a while ago. For this, prove once more that it is you.'),
     h('input', { type: 'hidden', name: 'email', autocomplete: 'username', value: email }),
     field('Password', { name: 'password', type: 'password', required: true, autocomplete: 'current-password', autofocus: true }, {
-      help: 'You sign in without one? Then sign out and in again, and come back within ten minutes.',
+      help: 'You sign in without one? Sign in once more below, and come back to this within ten minutes.',
     }),
   ], async (values) => {
     const answer = await send('POST', '/auth/login', { body: { email, password: values.password } });
     if (answer.mfa_required) dialog.show(code(answer.challenge_token, dialog, finish));
     else await finish(answer);
-  });
+  }, providers());
 }
 
 function code(challenge, dialog, finish) {
@@ -57,7 +58,7 @@ function code(challenge, dialog, finish) {
   ], async (values) => finish(await send('POST', '/auth/login/mfa', { body: { challenge_token: challenge, code: values.code.trim() } })));
 }
 
-function ask(dialog, fields, work) {
+function ask(dialog, fields, work, more = []) {
   const trouble = h('div', { role: 'alert' });
   const submit = button('Go on', { kind: 'primary', type: 'submit' });
   const element = h('form', {
@@ -71,6 +72,6 @@ function ask(dialog, fields, work) {
         trouble.replaceChildren(failure(problem));
       }
     },
-  }, fields, trouble, h('div', { class: 'actions' }, button('Cancel', { onclick: dialog.close }), submit));
+  }, fields, trouble, h('div', { class: 'actions' }, button('Cancel', { onclick: dialog.close }), submit), more);
   return element;
 }

@@ -16,20 +16,22 @@ const standing = (key) => key.revoked_at === null && (key.expires_at === null ||
 export const page = {
   title: 'Keys',
   topics: ['keys', 'tunnels', 'usage'],
-  load: async ({ params, state }) => {
+  load: async ({ params, state, owner }) => {
     state.open ??= new Map();
     const project = params.get('project') ?? '';
     const query = new URLSearchParams({ roots: 'true', limit: String(PAGE) });
     if (project) query.set('project', project);
     if (params.get('all')) query.set('all', 'true');
-    const [{ projects }, roots] = await Promise.all([get('/projects'), pages(query, state.pages ?? 1)]);
+    const [{ projects }, roots, own] = await Promise.all([get('/projects'), pages(query, state.pages ?? 1), devices(owner)]);
     // What is open is read again too; at first, what serves tunnels.
     state.touched ??= roots.keys.filter((key) => key.live_tunnels > 0).slice(0, 5).map((key) => state.open.set(key.nonce, 1));
     const wanted = roots.keys.filter((key) => state.open.has(key.nonce));
     const families = await Promise.all(wanted.map(async (key) => [key.nonce, await children(key, state, params.get('all'))]));
-    return { projects, ...roots, families: Object.fromEntries(families) };
+    return { projects, ...roots, families: Object.fromEntries(families), own };
   },
-  view({ projects, keys, next, families }, context) {
+  view({ projects, keys, next, families, own }, context) {
+    // Owners revoke any key, members their own devices and what those minted.
+    context.state.revocable = (key) => own === null || own.includes(key.nonce) || own.includes(key.parent);
     const names = new Map(projects.map((project) => [project.id, project.name]));
     return [
       filters(projects, context),
@@ -57,6 +59,11 @@ function filters(projects, context) {
       { options: [['', 'All projects'], ...projects.map((project) => [project.id, project.name])] }),
     field('Ended keys', { value: params.get('all') ?? '', 'data-focus': 'ended', onchange: (event) => choose({ all: event.target.value }) },
       { options: [['', 'Last day'], ['1', 'All']] }));
+}
+
+/** A member's own devices; null for owners. */
+async function devices(owner) {
+  return owner ? null : (await get('/devices')).devices.map((device) => device.nonce);
 }
 
 /** Several pages as one list. */
@@ -110,7 +117,7 @@ function actions(key, context) {
   if (!standing(key)) return null;
   return [
     context.owner && button('Budget', { kind: 'quiet', focus: `budget ${key.nonce}`, onclick: () => setBudget(key, context), 'aria-label': `Budget of ${key.name || key.nonce}` }),
-    button('Revoke', { kind: 'quiet danger-text', focus: `revoke ${key.nonce}`, onclick: () => revokeKey(key, { after: context.reload }), 'aria-label': `Revoke ${key.name || key.nonce}` }),
+    context.state.revocable(key) && button('Revoke', { kind: 'quiet danger-text', focus: `revoke ${key.nonce}`, onclick: () => revokeKey(key, { after: context.reload }), 'aria-label': `Revoke ${key.name || key.nonce}` }),
   ];
 }
 

@@ -1,21 +1,23 @@
-// One's own second factor, recovery codes and password.
+// One's own second factor, recovery codes, identities at other providers and password.
 
-import { optional, post, renew, Trouble } from './api.js';
+import { get, optional, post, remove, renew, Trouble } from './api.js';
 import { form, once } from './dialog.js';
 import { h } from './dom.js';
-import { plural } from './format.js';
+import { plural, time } from './format.js';
 import { again } from './again.js';
-import { button, copyable, facts, field, mark, say, section } from './ui.js';
+import { TROUBLES } from './sign-in.js';
+import { button, copyable, facts, field, mark, say, section, table } from './ui.js';
 
 export const page = {
   title: 'Security',
   topics: ['accounts'],
   load: async (context) => {
     await context.whoami();
-    return context.me;
+    const [own, known] = await Promise.all([optional(get('/auth/identities')), optional(get('/auth/providers'))]);
+    return { me: context.me, identities: own?.identities ?? [], providers: known?.providers ?? [] };
   },
-  view(me, context) {
-    return [secondFactor(me, context), password(context)];
+  view({ me, identities, providers }, context) {
+    return [outcome(context.params, providers), secondFactor(me, context), signIns(identities, providers, context), password(context)];
   },
 };
 
@@ -106,6 +108,50 @@ function disable(context) {
     work: async ({ code }) => {
       await needs(post('/auth/mfa/disable', { code: clean(code) }, { once: true }));
       say('The second factor is off.');
+    },
+  });
+}
+
+/** What came of connecting an identity, by the words in the address. */
+function outcome(params, providers) {
+  const [linked, error] = [params.get('linked'), params.get('error')];
+  const name = providers.find(({ id }) => id === linked)?.name;
+  if (name) return h('div', { class: 'notice', role: 'status' }, h('p', null, `${name} is connected: you can sign in with it from now on.`));
+  if (!error) return null;
+  return h('div', { class: 'notice bad', role: 'alert' },
+    h('p', { class: 'strong' }, 'Nothing was connected.'),
+    h('p', null, TROUBLES.get(error) ?? 'Try again.'));
+}
+
+function signIns(identities, providers, context) {
+  if (identities.length === 0 && providers.length === 0) return null;
+  return section('Other sign-ins', { intro: 'Whoever you are there may sign in here as you. The second factor stays due.' },
+    identities.length > 0 && table('Connected', [
+      { label: 'At', cell: (row) => h('span', { class: 'strong' }, row.name ?? row.provider) },
+      { label: 'As', cell: (row) => h('span', { class: 'name' }, row.email ?? 'no address shown') },
+      { label: 'Connected', cell: (row) => time(row.linked_at) },
+      { label: 'Used', cell: (row) => time(row.last_used_at) },
+      { label: '', kind: 'actions', cell: (row) => button('Disconnect', { kind: 'quiet danger-text', focus: `disconnect ${row.id}`, onclick: () => disconnect(row, context), 'aria-label': `Disconnect ${row.name ?? row.provider}` }) },
+    ], identities, { key: (row) => row.id }),
+    providers.length > 0 && h('div', { class: 'actions start' }, providers.map(({ id, name }) =>
+      button(`Connect ${name}`, { focus: `connect ${id}`, onclick: () => connect(id, context) }))));
+}
+
+async function connect(provider, context) {
+  const { url } = await again(context, () => post('/auth/identities', { provider }));
+  location.assign(url);
+}
+
+function disconnect(identity, context) {
+  const name = identity.name ?? identity.provider;
+  return form(`Disconnect ${name}?`, {
+    intro: h('p', null, 'It does not sign you in any more. Sessions and devices stay.'),
+    action: 'Disconnect it',
+    danger: true,
+    closed: context.reload,
+    work: async () => {
+      await again(context, () => remove(`/auth/identities/${encodeURIComponent(identity.id)}`));
+      say(`${name} is disconnected.`);
     },
   });
 }

@@ -77,20 +77,22 @@ function secondFactor(context, challenge, address) {
   return place;
 }
 
-/** Buttons of the configured sign-ins, as soon as they are known. */
-function providers() {
+/** What `draw` makes of each of the configured sign-ins, as soon as they are known. */
+function ways(draw) {
   const place = h('div', { class: 'providers' });
   optional(send('GET', '/auth/providers')).then((answer) => {
     const list = answer?.providers ?? [];
-    if (list.length === 0) return;
-    place.append(h('p', { class: 'or' }, 'or'), ...list.map(({ id, name }) =>
-      h('a', { class: 'button plain wide', href: `/api/v1/auth/oauth/${encodeURIComponent(id)}/start` }, `Sign in with ${name}`)));
+    if (list.length > 0) place.append(h('p', { class: 'or' }, 'or'), ...list.map(draw));
   }).catch(() => {});
   return place;
 }
 
+/** Links to the configured sign-ins. */
+export const providers = () => ways(({ id, name }) =>
+  h('a', { class: 'button plain wide', href: `/api/v1/auth/oauth/${encodeURIComponent(id)}/start` }, `Sign in with ${name}`));
+
 /** What came of a sign-in at a provider, by the word in the address: whoever makes an address chooses no words here. */
-const TROUBLES = new Map([
+export const TROUBLES = new Map([
   ['stale', 'This sign-in has ended, or was begun in another browser. Begin it again.'],
   ['declined', 'The provider says that you did not agree. Begin again, or sign in another way.'],
   ['unreachable', 'The provider does not answer. Try again in a minute, or sign in another way.'],
@@ -99,6 +101,8 @@ const TROUBLES = new Map([
   ['unverified', 'The provider does not vouch for your e-mail address. Verify it there, or sign in another way.'],
   ['link_first', 'There is an account with your address. Sign in with its password, then connect this provider on the security page.'],
   ['no_account', 'Nobody has an account here with your address. Ask an owner to invite you.'],
+  ['not_invited', 'This invitation was used, withdrawn or is too old. Ask for another.'],
+  ['other_address', 'The invitation is for another address than the provider vouches for. Choose that account there, or open the invitation again and choose a password.'],
   ['taken', 'This identity is connected to another account here.'],
   ['full', 'This account has too many identities. Disconnect one first.'],
   ['busy', 'Too many people are signing in. Try again in a minute.'],
@@ -152,12 +156,16 @@ const invitation = {
   title: 'Accept an invitation',
   always: true,
   view(context) {
+    const typed = code('Invitation code', context.params.code ?? '', 'It is in the link or the message that you got.');
+    const join = async (provider) => {
+      const asked = { code: typed.querySelector('input').value, provider };
+      location.assign((await send('POST', '/auth/invitations/sign-in', { body: asked })).url);
+    };
     return h('div', { class: 'stack' },
       h('p', null, 'An invitation makes an account for the address that it was made for.'),
-      form([
-        code('Invitation code', context.params.code ?? '', 'It is in the link or the message that you got.'),
-        password('New password', 'new-password', NEW),
-      ], 'Make my account', async (values) => enter(context, await send('POST', '/auth/invitations/accept', { body: values }), '')),
+      form([typed, password('New password', 'new-password', NEW)], 'Make my account',
+        async (values) => enter(context, await send('POST', '/auth/invitations/accept', { body: values }), '')),
+      ways(({ id, name }) => button(`Go on with ${name}`, { kind: 'plain wide', onclick: () => join(id) })),
       h('div', { class: 'links' }, link('login', 'I have an account')));
   },
 };

@@ -13,11 +13,11 @@ const GATES = { basic: 'password', oidc: 'sign-in', pin: 'PIN', bearer: 'bearer'
 export const page = {
   title: 'Tunnels',
   topics: ['tunnels', 'gates'],
-  load: async () => {
-    const [{ tunnels }, { projects }] = await Promise.all([get('/tunnels'), get('/projects')]);
-    return { tunnels, projects };
+  load: async ({ state }) => {
+    const [listed, { projects }] = await Promise.all([batches(state.batches ?? 1), get('/projects')]);
+    return { ...listed, projects };
   },
-  view({ tunnels, projects }, context) {
+  view({ tunnels, next, projects }, context) {
     const { state } = context;
     if (tunnels.length === 0) return none(projects);
     const names = new Map(projects.map((project) => [project.id, project.name]));
@@ -38,9 +38,29 @@ export const page = {
         button('Earlier', { focus: 'earlier', onclick: () => turn(context, at - 1, pages) }),
         h('span', null, `${at + 1} of ${pages}`),
         button('Later', { focus: 'later', onclick: () => turn(context, at + 1, pages) })),
+      next && h('div', { class: 'actions start' }, h('p', { class: 'faint' }, `There are more than these ${tunnels.length}.`),
+        button('Read more tunnels', { focus: 'more', onclick: () => more(context) })),
     ];
   },
 };
+
+/** As many answers of the coordinator as one list; `next` says that there are more. */
+async function batches(amount) {
+  const tunnels = [];
+  let next;
+  for (let batch = 0; batch < amount; batch += 1) {
+    const answer = await get(next ? `/tunnels?after=${encodeURIComponent(next)}` : '/tunnels');
+    tunnels.push(...answer.tunnels);
+    next = answer.next;
+    if (!next) break;
+  }
+  return { tunnels, next };
+}
+
+function more(context) {
+  context.state.batches = (context.state.batches ?? 1) + 1;
+  return context.reload();
+}
 
 function turn(context, to, pages) {
   context.state.page = Math.max(0, Math.min(pages - 1, to));

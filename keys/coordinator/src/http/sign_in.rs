@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64URL_NOPAD;
-use mytunnel_keys::api::{Identities, LinkAddress, NewIdentity, Providers, SignInCode};
+use mytunnel_keys::api::{Identities, InvitedSignIn, LinkAddress, NewIdentity, Providers, SignInCode};
 use mytunnel_sign_in::Callback;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -113,6 +113,14 @@ pub(super) async fn link(
     call: Call<Json<NewIdentity>>,
 ) -> Result<Response, ApiError> {
     let begun = app.begin_link(&call.caller, call.body.0, &visit).await?;
+    Ok((flow_cookie(&begun), Json(LinkAddress { url: begun.address })).into_response())
+}
+
+pub(super) async fn invited(
+    State(app): State<App>,
+    call: Open<Json<InvitedSignIn>>,
+) -> Result<Response, ApiError> {
+    let begun = app.begin_invited(call.body.0, &call.visit).await?;
     Ok((flow_cookie(&begun), Json(LinkAddress { url: begun.address })).into_response())
 }
 

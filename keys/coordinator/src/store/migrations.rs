@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/indexes.sql")),
     Step::Sql(include_str!("migrations/served.sql")),
     Step::Sql(include_str!("migrations/plans.sql")),
+    Step::Sql(include_str!("migrations/invited.sql")),
 ];
 
 /// The version that this release writes.

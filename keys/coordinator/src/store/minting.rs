@@ -1,26 +1,11 @@
-//! New children and devices: looked at, decided and written in one transaction.
+//! New children: looked at, decided and written in one transaction.
 
-use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId};
+use mytunnel_keys::id::Serial;
 
-use super::sql::{Writing, params};
+use super::sql::Writing;
 use super::{KeyKind, KeyRow, Store, StoreError};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, MintFacts, MintRequest, Refusal};
-
-/// A device to be signed in.
-#[derive(Debug)]
-pub(crate) struct NewDevice {
-    pub(crate) serial: Serial,
-    pub(crate) subject: PublicKey,
-    pub(crate) tenant: TenantId,
-    /// Only this project, or all of the tenant's.
-    pub(crate) project: Option<ProjectId>,
-    /// Account id; none for the person at this machine.
-    pub(crate) account: Option<String>,
-    pub(crate) actor: Party,
-    pub(crate) label: String,
-    pub(crate) not_after: u64,
-}
 
 impl Store {
     /// Makes a child, if the parent's state at this moment allows it. The same public key again gives the same
@@ -34,15 +19,6 @@ impl Store {
         now: u64,
     ) -> Result<Result<KeyRow, Refusal>, StoreError> {
         self.engine.write(move |writing| writing.mint(&parent, &request, serial, room, now)).await
-    }
-
-    /// Signs a device in. The same key of the same account gets a new life instead of a second row.
-    pub(crate) async fn add_device(
-        &self,
-        device: NewDevice,
-        now: u64,
-    ) -> Result<Result<KeyRow, Refusal>, StoreError> {
-        self.engine.write(move |writing| writing.add_device(device, now)).await
     }
 }
 
@@ -88,42 +64,5 @@ impl Writing<'_> {
             detail: String::new(),
         })?;
         Ok(Ok(child))
-    }
-
-    fn add_device(&self, device: NewDevice, now: u64) -> Result<Result<KeyRow, Refusal>, StoreError> {
-        // It may have been deleted since the request was admitted.
-        if let Some(account) = &device.account
-            && self.account_by_id(account)?.is_none()
-        {
-            return Ok(Err(Refusal::not_found("account")));
-        }
-        let row = match self.key_of(&device.subject)? {
-            Some(there) => {
-                let renewed = authority::may_renew_device(&there, device.account.as_deref(), &device.tenant);
-                if let Err(refusal) = renewed {
-                    return Ok(Err(refusal));
-                }
-                self.change(
-                    "UPDATE keys SET issued_at = $1, not_after = $2, label = $3 WHERE serial = $4",
-                    params![now, device.not_after, device.label, there.serial.as_bytes()],
-                )?;
-                KeyRow { issued_at: now, not_after: Some(device.not_after), label: device.label, ..there }
-            }
-            None => {
-                let row = authority::device(&device, now);
-                self.add_key(&row)?;
-                row
-            }
-        };
-        self.audit(&Entry {
-            at: now,
-            tenant: Some(row.tenant.clone()),
-            actor: device.actor,
-            act: Act::DeviceAdd,
-            subject: Party::Key(KeyKind::User, row.serial),
-            project: row.project.clone(),
-            detail: String::new(),
-        })?;
-        Ok(Ok(row))
     }
 }

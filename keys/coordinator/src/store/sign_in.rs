@@ -28,6 +28,16 @@ pub(crate) enum Purpose {
     Terminal([u8; 32]),
     /// One more way into the account of this session.
     Link(String),
+    /// The account that the invitation with this hash is for.
+    Invitation([u8; 32]),
+}
+
+/// An identity to be linked.
+#[derive(Debug)]
+pub(crate) struct NewLink {
+    pub(crate) id: String,
+    /// Where it was proven.
+    pub(crate) provider: String,
 }
 
 /// A sign-in that was begun here.
@@ -62,14 +72,16 @@ impl Store {
                          (SELECT state FROM sign_ins ORDER BY expires_at, state LIMIT $1)",
                     params![(open + 1).saturating_sub(authority::MAX_SIGN_INS)],
                 )?;
-                let (session, challenge) = match new.purpose {
-                    Purpose::Browser => (None, None),
-                    Purpose::Terminal(challenge) => (None, Some(challenge.to_vec())),
-                    Purpose::Link(session) => (Some(session), None),
+                let (session, challenge, invitation) = match new.purpose {
+                    Purpose::Browser => (None, None, None),
+                    Purpose::Terminal(challenge) => (None, Some(challenge.to_vec()), None),
+                    Purpose::Link(session) => (Some(session), None, None),
+                    Purpose::Invitation(code) => (None, None, Some(code.to_vec())),
                 };
                 writing.change(
-                    "INSERT INTO sign_ins (state, cookie, provider, nonce, verifier, session, challenge, expires_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                    "INSERT INTO sign_ins (state, cookie, provider, nonce, verifier, session, challenge, invitation,
+                                           expires_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                     params![
                         new.state,
                         new.cookie,
@@ -78,6 +90,7 @@ impl Store {
                         new.flow.verifier.as_str(),
                         session,
                         challenge,
+                        invitation,
                         now + authority::SIGN_IN_LIFE,
                     ],
                 )?;
@@ -99,14 +112,13 @@ impl Store {
             .write(move |writing| {
                 let found = writing.first(
                     "DELETE FROM sign_ins WHERE state = $1
-                     RETURNING cookie, provider, nonce, verifier, session, challenge, expires_at",
+                     RETURNING cookie, provider, nonce, verifier, session, challenge, invitation, expires_at",
                     params![state],
                     |row| {
-                        let purpose = match (row.get::<Option<String>>(4)?, row.get::<Option<[u8; 32]>>(5)?) {
-                            (Some(session), _) => Purpose::Link(session),
-                            (None, Some(challenge)) => Purpose::Terminal(challenge),
-                            (None, None) => Purpose::Browser,
-                        };
+                        let session = row.get::<Option<String>>(4)?.map(Purpose::Link);
+                        let terminal = row.get::<Option<[u8; 32]>>(5)?.map(Purpose::Terminal);
+                        let invitation = row.get::<Option<[u8; 32]>>(6)?.map(Purpose::Invitation);
+                        let purpose = session.or(terminal).or(invitation).unwrap_or(Purpose::Browser);
                         let open = OpenSignIn {
                             cookie: row.get(0)?,
                             provider: row.get(1)?,
@@ -114,7 +126,7 @@ impl Store {
                             verifier: Zeroizing::new(row.get(3)?),
                             purpose,
                         };
-                        Ok((open, row.get::<u64>(6)?))
+                        Ok((open, row.get::<u64>(7)?))
                     },
                 )?;
                 Ok(found.filter(|(_, end)| now < *end).map(|(open, _)| open))
@@ -165,9 +177,8 @@ impl Store {
     /// Makes an identity a way into the account of a session.
     pub(crate) async fn link_identity(
         &self,
-        id: String,
+        link: NewLink,
         session: String,
-        provider: String,
         identity: Identity,
         now: u64,
     ) -> Result<Result<(), NoLink>, StoreError> {
@@ -184,21 +195,7 @@ impl Store {
                 if owner.is_some() {
                     return Ok(Ok(()));
                 }
-                writing.change(
-                    "INSERT INTO identities (id, account, provider, issuer, subject, email, linked_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                    params![
-                        id,
-                        account.id,
-                        provider,
-                        identity.issuer,
-                        identity.subject,
-                        identity.shown_email,
-                        now
-                    ],
-                )?;
-                let actor = Party::Account(account.email.clone());
-                writing.audit(&of_session(&account, Act::IdentityLink, actor, provider, now))?;
+                writing.add_identity(&account, link, &identity, now)?;
                 Ok(Ok(()))
             })
             .await
@@ -309,7 +306,7 @@ impl Store {
 }
 
 impl Reading<'_> {
-    fn linked_to(&self, identity: &Identity) -> Result<Option<String>, StoreError> {
+    pub(super) fn linked_to(&self, identity: &Identity) -> Result<Option<String>, StoreError> {
         self.first(
             "SELECT account FROM identities WHERE issuer = $1 AND subject = $2",
             params![identity.issuer, identity.subject],
@@ -323,6 +320,30 @@ impl Reading<'_> {
 }
 
 impl Writing<'_> {
+    pub(super) fn add_identity(
+        &self,
+        account: &Account,
+        link: NewLink,
+        identity: &Identity,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        self.change(
+            "INSERT INTO identities (id, account, provider, issuer, subject, email, linked_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            params![
+                link.id,
+                account.id,
+                link.provider,
+                identity.issuer,
+                identity.subject,
+                identity.shown_email,
+                now
+            ],
+        )?;
+        let actor = Party::Account(account.email.clone());
+        self.audit(&of_session(account, Act::IdentityLink, actor, link.provider, now))
+    }
+
     fn account_of_standing_session(&self, session: &str, now: u64) -> Result<Option<Account>, StoreError> {
         let account: Option<String> = self.first(
             "SELECT account FROM sessions WHERE id = $1 AND expires_at > $2",

@@ -29,7 +29,7 @@ async fn log_in_as(lab: &Lab, email: &str, password: &str) -> Answer {
 }
 
 /// A second person in the owner's tenant, with a device.
-async fn join(lab: &Lab, house: &House, role: &str) -> (Browser, Key) {
+pub(crate) async fn join(lab: &Lab, house: &House, role: &str) -> (Browser, Key) {
     let made = invite(lab, By::Bearer(&house.token), MEMBER, role).await.ok();
     let browser = Browser::of(&accept(lab, made["code"].as_str().unwrap()).await);
     let (device, _) = lab.device(&browser.access).await;

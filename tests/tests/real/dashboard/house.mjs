@@ -28,8 +28,10 @@ export async function house(work, { width = 1200, height = 800, dark = false } =
     });
     page.on('console', (message) => {
       // The browser logs each answer that is a failure; which of them may be, the tests say.
-      const expected = /Failed to load resource.*(401|402|403|404|405|429)/.test(message.text());
-      if (message.type() === 'error' && !expected) faults.push(`console: ${message.text()}`);
+      const expected = /Failed to load resource.*(400|401|402|403|404|429)/.test(message.text());
+      // Nor are the faults of other pages on the way ours, such as a provider's.
+      const elsewhere = /^https?:\/\/(?!localhost[:/])/.test(message.location().url);
+      if (message.type() === 'error' && !expected && !elsewhere) faults.push(`console: ${message.text()}`);
     });
     await page.addInitScript(() => document.addEventListener('securitypolicyviolation',
       (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`)));

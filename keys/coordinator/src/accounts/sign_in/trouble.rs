@@ -2,6 +2,7 @@
 
 use mytunnel_sign_in::SignInError;
 
+use crate::authority::NoEntry;
 use crate::store::Purpose;
 
 /// Why a sign-in came to nothing, in a word for the page that tells it.
@@ -23,6 +24,10 @@ pub(crate) enum Trouble {
     LinkFirst,
     /// Nobody has the address.
     NoAccount,
+    /// The invitation is not open any more.
+    NotInvited,
+    /// The invitation is for another address.
+    OtherAddress,
     /// The identity belongs to another account.
     Taken,
     /// The account has too many identities.
@@ -52,7 +57,7 @@ pub(crate) enum Page {
 impl Page {
     pub(crate) const fn of(purpose: &Purpose) -> Self {
         match purpose {
-            Purpose::Browser => Self::Login,
+            Purpose::Browser | Purpose::Invitation(_) => Self::Login,
             Purpose::Link(_) => Self::Security,
             Purpose::Terminal(_) => Self::Terminal,
         }
@@ -71,6 +76,8 @@ impl Trouble {
             Self::Unverified => "unverified",
             Self::LinkFirst => "link_first",
             Self::NoAccount => "no_account",
+            Self::NotInvited => "not_invited",
+            Self::OtherAddress => "other_address",
             Self::Taken => "taken",
             Self::Full => "full",
             Self::Busy => "busy",
@@ -99,10 +106,27 @@ impl Trouble {
                 "There is an account with your address. Sign in with its password, then connect this provider on the security page."
             }
             Self::NoAccount => "Nobody has an account here with your address. Ask an owner to invite you.",
+            Self::NotInvited => "This invitation was used, withdrawn or is too old. Ask for another.",
+            Self::OtherAddress => {
+                "The invitation is for another address than the provider vouches for. Choose that account there, or open the invitation again and choose a password."
+            }
             Self::Taken => "This identity is connected to another account here.",
             Self::Full => "This account has too many identities. Disconnect one first.",
             Self::Busy => "Too many people are signing in. Try again in a minute.",
             Self::Internal => "The server failed; its log has the cause. Try again in a minute.",
+        }
+    }
+}
+
+impl From<NoEntry> for Trouble {
+    fn from(refused: NoEntry) -> Self {
+        match refused {
+            NoEntry::LinkFirst => Self::LinkFirst,
+            NoEntry::NoAccount => Self::NoAccount,
+            NoEntry::Unverified => Self::Unverified,
+            NoEntry::NotInvited => Self::NotInvited,
+            NoEntry::OtherAddress => Self::OtherAddress,
+            NoEntry::Taken => Self::Taken,
         }
     }
 }
@@ -143,6 +167,8 @@ mod tests {
             Trouble::Unverified,
             Trouble::LinkFirst,
             Trouble::NoAccount,
+            Trouble::NotInvited,
+            Trouble::OtherAddress,
             Trouble::Taken,
             Trouble::Full,
             Trouble::Busy,

@@ -16,7 +16,7 @@ use crate::store::keys::{self, KeyFilter, Kin};
 use crate::store::sql::{Reading, Session, params};
 use crate::store::testing::Database;
 use crate::store::usage::{UsageFilter, summed};
-use crate::store::{backup, connect, people, postgres, tunnels};
+use crate::store::{backup, connect, devices, postgres, tunnels};
 
 /// What may read a table whole, by a piece of its text, and why.
 const WHOLE: &[(&str, &str)] = &[
@@ -230,7 +230,7 @@ fn composed() -> Vec<(String, Text)> {
         ));
     }
     for account in [None, Some("acc")] {
-        all.push((format!("devices: {account:?}"), people::devices(&tenant, account, 1)));
+        all.push((format!("devices: {account:?}"), devices::devices(&tenant, account, 1)));
     }
     all
 }
