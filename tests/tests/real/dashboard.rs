@@ -102,6 +102,22 @@ async fn the_second_factor_is_proven_and_then_asked_for() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_owner_invites_gives_a_role_proves_who_they_are_and_removes() -> Result<()> {
+    let (mut lab, code) = ownerless().await?;
+    let server = lab.server();
+    lab.own(&server, &code).await?;
+    let folder = lab.path("site");
+    std::fs::create_dir(&folder)?;
+    let target = folder.to_str().context("a path in UTF-8")?;
+    let (_one, _) = lab.node(target, "one").await?;
+    let (_two, _) = lab.node(target, "two").await?;
+    let mut browser = drive("people.mjs", &[&server]).await?;
+    browser.event("joined").await?;
+    browser.event("done").await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn every_page_fits_a_phone_and_a_desk_by_day_and_by_night() -> Result<()> {
     let (mut lab, code) = ownerless().await?;
     let server = lab.server();
