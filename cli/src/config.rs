@@ -49,6 +49,7 @@ pub(crate) struct RelayFile {
     pub(crate) trusted_proxies: Vec<ProxyNetwork>,
     #[serde(default)]
     pub(crate) mail_command: Vec<String>,
+    pub(crate) metrics_token: Option<SecretRef>,
     #[serde(default)]
     pub(crate) limits: LimitsFile,
     #[serde(default)]

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mytunnel_coordinator::MetricsToken;
 use mytunnel_coordinator::{
     Config as CoordinatorConfig, Coordinator, Limits as CoordinatorLimits, StoreConfig,
 };
@@ -44,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     /// Sends mail; empty: none is sent.
     pub(crate) mail_command: Vec<String>,
+    /// What a scraper shows to read the metrics.
+    pub(crate) metrics_token: Option<MetricsToken>,
     pub(crate) relay: RelayPlan,
 }
 
@@ -79,6 +82,7 @@ impl Embedded {
         config.prices = plan.prices;
         config.sign_in = Arc::clone(&plan.sign_in);
         config.mail_command.clone_from(&plan.mail_command);
+        config.metrics_token.clone_from(&plan.metrics_token);
         let coordinator = Arc::new(Coordinator::open(config).await?);
         match start_relay(&coordinator, &plan).await {
             Ok(relay) => Ok(Self { coordinator, relay }),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{PathBuf, absolute};
 use std::sync::Arc;
 
+use mytunnel_coordinator::MetricsToken;
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
 use mytunnel_relay::ingress::TrustedProxies;
@@ -38,6 +39,8 @@ pub(crate) struct RelaySettings {
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     /// Sends mail; empty: none is sent.
     pub(crate) mail_command: Vec<String>,
+    /// What a scraper shows to read the metrics.
+    pub(crate) metrics_token: Option<MetricsToken>,
     /// Who is believed about visitors.
     pub(crate) proxies: TrustedProxies,
 }
@@ -83,9 +86,22 @@ impl RelaySettings {
             prices: file.prices,
             sign_in: config::sign_in(file.sign_in)?,
             mail_command: file.mail_command,
+            metrics_token: metrics_token(file.metrics_token.as_ref())?,
             proxies: proxies.into_iter().collect(),
         })
     }
+}
+
+/// The token for the metrics, from where the settings say that it is.
+pub(crate) fn metrics_token(reference: Option<&SecretRef>) -> Result<Option<MetricsToken>, Failure> {
+    let Some(reference) = reference else { return Ok(None) };
+    let token = MetricsToken::new(referenced(reference)?).ok_or_else(|| {
+        Failure::usage(
+            format!("metrics_token: it has fewer than {} characters, or a space in it", MetricsToken::MIN),
+            "Make one with: openssl rand -hex 32",
+        )
+    })?;
+    Ok(Some(token))
 }
 
 struct Addresses {

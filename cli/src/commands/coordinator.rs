@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mytunnel_coordinator::{Config, Coordinator, Endpoints};
+use mytunnel_coordinator::{Config, Coordinator, Endpoints, MetricsToken};
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_relay::ingress::ProxyNetwork;
@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::http_server::Api;
 use crate::report::Style;
 use crate::runtime::{GRACE, StopSignals, block_on};
-use crate::server;
+use crate::{server, settings};
 use stored::{Database, Stored};
 
 /// Run the coordinator alone; relays join it with a token
@@ -119,16 +119,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         Some(path) => config::load::<CoordinatorFile>(path)?,
         None => CoordinatorFile::default(),
     };
+    let metrics_token = settings::metrics_token(file.metrics_token.as_ref())?;
     let sign_in = config::sign_in(file.sign_in)?;
     let given = args.public_url.as_deref().map(server::parse).transpose()?;
-    block_on(serve(args, database, given, sign_in, context))
+    block_on(serve(args, database, given, (sign_in, metrics_token), context))
 }
 
 async fn serve(
     args: &Args,
     database: &Database,
     given: Option<ServerUrl>,
-    sign_in: Arc<mytunnel_sign_in::Client>,
+    (sign_in, metrics_token): (Arc<mytunnel_sign_in::Client>, Option<MetricsToken>),
     context: &Context,
 ) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
@@ -146,6 +147,7 @@ async fn serve(
     let (gib, million_requests, tunnel_hour) = (args.price_gib, args.price_requests, args.price_hour);
     config.prices = PricesFile { gib, million_requests, tunnel_hour }.prices();
     config.sign_in = sign_in;
+    config.metrics_token = metrics_token;
     config.mail_command.extend(args.mail_command.clone());
     let coordinator = Arc::new(Coordinator::open(config).await?);
     coordinator.set_endpoints(url.clone(), Endpoints::default());

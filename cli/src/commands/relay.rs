@@ -121,6 +121,7 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
         prices: settings.prices.prices(),
         sign_in: std::sync::Arc::clone(&settings.sign_in),
         mail_command: settings.mail_command.clone(),
+        metrics_token: settings.metrics_token.clone(),
         relay: RelayPlan { console: Some(settings.console.clone()), ..plan(settings) },
     })
     .await?;

@@ -28,6 +28,7 @@ pub(crate) struct SignInFile {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CoordinatorFile {
+    pub(crate) metrics_token: Option<SecretRef>,
     #[serde(default)]
     pub(crate) sign_in: Vec<SignInFile>,
 }

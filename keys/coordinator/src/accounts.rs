@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::entry::{Entered, SignedIn};
 pub(crate) use self::limits::Attempts;
 pub(crate) use self::mail::{WAITING, send_links};
-pub(crate) use self::password::{HashError, Passwords};
+pub(crate) use self::password::{HashError, MAX_GATES_WAITING, MAX_WAITING, Passwords};
 use self::password::{MAX_PASSWORD, MIN_PASSWORD};
 pub(crate) use self::sessions::Renewed;
 pub(crate) use self::sign_in::{Begun, Ended, Failed, Page, Trouble};

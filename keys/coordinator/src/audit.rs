@@ -61,6 +61,7 @@ pub(crate) enum Act {
     GateDrop,
     GateRefused,
     UsageRefused,
+    RefusalsMore,
     PlanSet,
     EraBegin,
 }
@@ -109,6 +110,7 @@ impl Act {
             Self::GateDrop => "gate.drop",
             Self::GateRefused => "gate.refused",
             Self::UsageRefused => "usage.refused",
+            Self::RefusalsMore => "refusals.more",
             Self::PlanSet => "plan.set",
             Self::EraBegin => "era.begin",
         }

@@ -8,6 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::usage::Prices;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
 
 use crate::authority;
 use crate::store::PostgresUrl;
@@ -34,6 +37,9 @@ pub struct Config {
     /// A program with its arguments that sends mail, for links to a new password; empty: none is sent. It is run
     /// without a shell and gets one JSON object on its standard input: `to`, `subject`, `text`, `url`.
     pub mail_command: Vec<String>,
+    /// What a scraper shows, as a bearer token, to read the metrics. Without it this machine needs none; with it, everybody
+    /// but an owner does.
+    pub metrics_token: Option<MetricsToken>,
     /// Time-outs and sizes.
     pub limits: Limits,
     /// What use costs from here on.
@@ -53,10 +59,38 @@ impl Config {
             new_era: false,
             sign_in: Arc::default(),
             mail_command: Vec::new(),
+            metrics_token: None,
             limits: Limits::default(),
             prices: Prices::default(),
             clock: Clock::system(),
         }
+    }
+}
+
+/// What a scraper shows to read the metrics.
+#[derive(Clone)]
+pub struct MetricsToken(Zeroizing<String>);
+
+impl MetricsToken {
+    /// Shortest token, in bytes.
+    pub const MIN: usize = 16;
+
+    /// A token of letters, digits and signs; none if it is too short to be one, or has other characters.
+    pub fn new(text: Zeroizing<String>) -> Option<Self> {
+        let sound = text.len() >= Self::MIN && text.bytes().all(|byte| byte.is_ascii_graphic());
+        sound.then_some(Self(text))
+    }
+
+    /// Is this the token?
+    pub(crate) fn is(&self, shown: &[u8]) -> bool {
+        // Of digests, so that the time it takes tells nothing of the token, not even its length.
+        Sha256::digest(shown).ct_eq(&Sha256::digest(self.0.as_bytes())).into()
+    }
+}
+
+impl fmt::Debug for MetricsToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MetricsToken")
     }
 }
 

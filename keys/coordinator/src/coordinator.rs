@@ -152,6 +152,7 @@ impl Coordinator {
             mail: (!config.mail_command.is_empty()).then_some(mail),
             clock: config.clock,
             limits: config.limits,
+            metrics_token: config.metrics_token,
             prices,
             home,
         };

@@ -22,7 +22,7 @@ use crate::store::{Head, StoreError};
 /// Streams of one account: its windows, on all its devices.
 const MAX_OF_ACCOUNT: usize = 8;
 /// Streams in all.
-const MAX: usize = 256;
+pub(crate) const MAX: usize = 256;
 /// Between two hints there is at least so much time.
 const PAUSE: Duration = Duration::from_millis(300);
 /// After so much silence a sign of life is sent; whoever stands between closes what is idle, often after a minute.
@@ -57,7 +57,7 @@ impl Topic {
             "owner" | "login" | "account" | "invitation" | "session" | "mfa" | "password" => {
                 &[Self::Accounts]
             }
-            "request" | "relay" | "join" => &[],
+            "request" | "relay" | "join" | "usage" | "refusals" => &[],
             _ => &Self::ALL,
         }
     }
@@ -71,6 +71,11 @@ impl Streams {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
         // Each change under the lock is whole, so that a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many there are.
+    pub(crate) fn open(&self) -> usize {
+        self.lock().values().sum()
     }
 
     fn take(&self, account: &str) -> bool {

@@ -110,7 +110,10 @@ impl Shared {
         caller: &Caller,
         id: TunnelId,
     ) -> Result<api::TunnelClosed, ApiError> {
-        let epoch = self.store.close_tunnel(caller.clone(), id, self.clock.now()).await??;
+        let now = self.clock.now();
+        self.may_change(caller.tenant(), now)?;
+        let epoch = self.store.close_tunnel(caller.clone(), id, now).await??;
+        self.note_change(caller.tenant(), now);
         Ok(api::TunnelClosed { id, relays: self.confirm(epoch).await })
     }
 
@@ -150,8 +153,13 @@ impl Shared {
         change: GateChange,
         new: Option<api::NewTunnel>,
     ) -> Result<Vec<api::RelayApplied>, ApiError> {
-        match self.store.change_gate(caller.clone(), id, change, new, self.clock.now()).await? {
-            Ok(epoch) => Ok(self.confirm(epoch).await),
+        let now = self.clock.now();
+        self.may_change(caller.tenant(), now)?;
+        match self.store.change_gate(caller.clone(), id, change, new, now).await? {
+            Ok(epoch) => {
+                self.note_change(caller.tenant(), now);
+                Ok(self.confirm(epoch).await)
+            }
             Err(refusal) => match self.gated(caller, id).await {
                 Ok((tunnel, _)) => Err(self.refused_gate(caller, &tunnel.name, refusal).await),
                 Err(_) => Err(refusal.into()),

@@ -26,6 +26,7 @@ mod issuer;
 mod live;
 mod metrics;
 mod random;
+mod refusals;
 mod relays;
 mod replays;
 mod shared;
@@ -36,7 +37,7 @@ use mytunnel_keys::sketch;
 
 pub use self::{
     backup::{BackupError, BackupReport, Restore, RestoredKeys},
-    config::{Clock, Config, Endpoints, Limits, StoreConfig},
+    config::{Clock, Config, Endpoints, Limits, MetricsToken, StoreConfig},
     coordinator::{ActError, Coordinator},
     error::OpenError,
     feed::FeedLink,

@@ -9,12 +9,17 @@ use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use axum::http::uri::Authority;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::accounts;
+use crate::events;
+use crate::store::Store;
 
 /// Upper bounds of the classes of time, in seconds: a read of the store takes under a millisecond, a password some
 /// forty, and a change of rights waits two seconds for relays at the most.
@@ -35,6 +40,11 @@ struct Route {
     route: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Bound {
+    of: &'static str,
+}
+
 /// The state of the coordinator at the moment of a scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
@@ -48,7 +58,25 @@ pub(crate) struct Reading {
     pub(crate) audit_entries: u64,
     /// Operations that wait for the store's writer.
     pub(crate) writes_waiting: usize,
+    /// Passwords that are hashed, or wait for it.
+    pub(crate) passwords_waiting: usize,
+    /// The same of passwords before tunnels.
+    pub(crate) gate_passwords_waiting: usize,
+    /// Windows that follow the changes.
+    pub(crate) event_streams: usize,
+    /// Refusals that the audit log has not taken one by one since its last row about them.
+    pub(crate) refusals_unwritten: u64,
+    /// Leases of budgets that relays hold.
+    pub(crate) leases: u64,
 }
+
+/// Bounds of what is bounded, by the name of what is measured: whoever comes beyond one is told to come back.
+const LIMITS: [(&str, usize); 4] = [
+    ("store_writes_waiting", Store::WRITES),
+    ("passwords_waiting", accounts::MAX_WAITING),
+    ("gate_passwords_waiting", accounts::MAX_GATES_WAITING),
+    ("event_streams", events::MAX),
+];
 
 /// The counters, and the form in which they are told.
 #[derive(Debug)]
@@ -62,10 +90,16 @@ pub(crate) struct Metrics {
     feed_epoch: Gauge<u64, AtomicU64>,
     audit_entries: Gauge<u64, AtomicU64>,
     writes_waiting: Gauge,
+    passwords_waiting: Gauge,
+    gate_passwords_waiting: Gauge,
+    event_streams: Gauge,
+    refusals_unwritten: Gauge<u64, AtomicU64>,
+    leases: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// `relays` is how many may follow the feed.
+    pub(crate) fn new(relays_limit: usize) -> Self {
         let mut registry = Registry::with_prefix("mytunnel");
         let requests = Family::default();
         registry.register("api_requests", "Requests to the API that were answered", requests.clone());
@@ -84,6 +118,24 @@ impl Metrics {
         let writes_waiting = Gauge::default();
         let waiting = "Operations that wait for the store's writer";
         registry.register("store_writes_waiting", waiting, writes_waiting.clone());
+        let passwords_waiting = Gauge::default();
+        let waiting = "Passwords that are hashed, or wait for it";
+        registry.register("passwords_waiting", waiting, passwords_waiting.clone());
+        let gate_passwords_waiting = Gauge::default();
+        let waiting = "The same of passwords before tunnels";
+        registry.register("gate_passwords_waiting", waiting, gate_passwords_waiting.clone());
+        let event_streams = Gauge::default();
+        registry.register("event_streams", "Windows that follow the changes", event_streams.clone());
+        let refusals_unwritten = Gauge::default();
+        let more = "Refusals that the audit log has only counted, since its last row about them";
+        registry.register("audit_refusals_unwritten", more, refusals_unwritten.clone());
+        let leases = Gauge::default();
+        registry.register("leases_held", "Leases of budgets that relays hold", leases.clone());
+        let limits = Family::<Bound, Gauge>::default();
+        registry.register("limit", "What a measure of this name may reach", limits.clone());
+        for (of, limit) in LIMITS.into_iter().chain([("relays_connected", relays_limit)]) {
+            limits.get_or_create(&Bound { of }).set(whole(limit));
+        }
         Self {
             registry,
             requests,
@@ -94,6 +146,11 @@ impl Metrics {
             feed_epoch,
             audit_entries,
             writes_waiting,
+            passwords_waiting,
+            gate_passwords_waiting,
+            event_streams,
+            refusals_unwritten,
+            leases,
         }
     }
 
@@ -117,6 +174,11 @@ impl Metrics {
         self.feed_epoch.set(now.feed_epoch);
         self.audit_entries.set(now.audit_entries);
         self.writes_waiting.set(whole(now.writes_waiting));
+        self.passwords_waiting.set(whole(now.passwords_waiting));
+        self.gate_passwords_waiting.set(whole(now.gate_passwords_waiting));
+        self.event_streams.set(whole(now.event_streams));
+        self.refusals_unwritten.set(now.refusals_unwritten);
+        self.leases.set(now.leases);
         let mut told = String::with_capacity(8 * 1024);
         if text::encode(&mut told, &self.registry).is_err() {
             // A `String` takes all that is written to it; an encoder that fails leaves half a page.
@@ -127,9 +189,25 @@ impl Metrics {
     }
 }
 
-/// May a scrape come from there without a credential? From this machine, unless a proxy on it brings it for somebody.
-pub(crate) fn is_local(from: Option<IpAddr>, forwarded: bool) -> bool {
-    from.is_some_and(|from| from.to_canonical().is_loopback()) && !forwarded
+/// May a scrape come from there without a credential? From this machine, asked for by a name of this machine, unless a
+/// proxy on it says that it brings it for somebody.
+pub(crate) fn is_local(from: Option<IpAddr>, asked_for: Option<&str>, forwarded: bool) -> bool {
+    let from_here = from.is_some_and(|from| from.to_canonical().is_loopback());
+    from_here && asked_for.is_some_and(names_this_machine) && !forwarded
+}
+
+/// Whether an authority (`host` or `host:port`) can only be meant on this machine.
+fn names_this_machine(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let host = authority.host();
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match literal.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => {
+            let host = host.to_ascii_lowercase();
+            host == "localhost" || host.ends_with(".localhost")
+        }
+    }
 }
 
 fn class() -> Histogram {
@@ -144,12 +222,23 @@ fn whole(number: usize) -> i64 {
 mod tests {
     use super::*;
 
-    const NOW: Reading =
-        Reading { relays: 2, behind: 1, tunnels: 3, feed_epoch: 40, audit_entries: 50, writes_waiting: 0 };
+    const NOW: Reading = Reading {
+        relays: 2,
+        behind: 1,
+        tunnels: 3,
+        feed_epoch: 40,
+        audit_entries: 50,
+        writes_waiting: 0,
+        passwords_waiting: 5,
+        gate_passwords_waiting: 4,
+        event_streams: 6,
+        refusals_unwritten: 7,
+        leases: 8,
+    };
 
     #[test]
     fn what_is_told_is_what_happened() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(256);
         metrics.answered(Some("/api/v1/mint"), "POST", 200, Duration::from_millis(3));
         metrics.answered(Some("/api/v1/mint"), "POST", 200, Duration::from_millis(30));
         let told = metrics.text(NOW);
@@ -162,6 +251,11 @@ mod tests {
             "mytunnel_tunnels_up 3",
             "mytunnel_feed_epoch 40",
             "mytunnel_audit_entries 50",
+            "mytunnel_passwords_waiting 5",
+            "mytunnel_event_streams 6",
+            "mytunnel_audit_refusals_unwritten 7",
+            "mytunnel_leases_held 8",
+            r#"mytunnel_limit{of="relays_connected"} 256"#,
             "# EOF",
         ] {
             assert!(told.lines().any(|found| found == line), "{line} is missing in\n{told}");
@@ -170,7 +264,7 @@ mod tests {
 
     #[test]
     fn strangers_do_not_choose_the_labels() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(256);
         for number in 0..100 {
             metrics.answered(None, &format!("M{number}"), 404, Duration::ZERO);
         }
@@ -181,10 +275,30 @@ mod tests {
 
     #[test]
     fn only_this_machine_needs_no_credential() {
-        let address = |text: &str| Some(text.parse().unwrap());
-        assert!(is_local(address("127.0.0.1"), false) && is_local(address("::1"), false));
-        assert!(is_local(address("::ffff:127.0.0.1"), false));
-        assert!(!is_local(address("127.0.0.1"), true), "a proxy on this machine speaks for somebody else");
-        assert!(!is_local(address("192.0.2.1"), false) && !is_local(None, false));
+        let is_local = |from: Option<&str>, asked_for: Option<&str>, forwarded| {
+            is_local(from.map(|from| from.parse().unwrap()), asked_for, forwarded)
+        };
+        let here = Some("localhost:8080");
+        assert!(is_local(Some("127.0.0.1"), here, false) && is_local(Some("::1"), here, false));
+        assert!(is_local(Some("::ffff:127.0.0.1"), here, false));
+        for asked_for in ["127.0.0.1", "127.8.8.8:9", "[::1]:8080", "LOCALHOST", "console.localhost:80"] {
+            assert!(is_local(Some("127.0.0.1"), Some(asked_for), false), "{asked_for}");
+        }
+        // A proxy on this machine speaks for somebody else, whether it says so or passes on what was asked for.
+        assert!(!is_local(Some("127.0.0.1"), here, true));
+        for asked_for in ["console.example", "192.0.2.1", "localhost.example", "127.0.0.1.example", "", "a b"]
+        {
+            assert!(!is_local(Some("127.0.0.1"), Some(asked_for), false), "{asked_for}");
+        }
+        assert!(!is_local(Some("127.0.0.1"), None, false));
+        assert!(!is_local(Some("192.0.2.1"), here, false) && !is_local(None, here, false));
+    }
+
+    #[test]
+    fn whatever_has_a_limit_is_measured() {
+        let told = Metrics::new(256).text(NOW);
+        for (of, _) in LIMITS {
+            assert!(told.lines().any(|line| line.starts_with(&format!("mytunnel_{of} "))), "{of}: {told}");
+        }
     }
 }

@@ -15,26 +15,24 @@ use zeroize::Zeroizing;
 use crate::accounts::{Attempts, Passwords, Vault};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::Refusal;
-use crate::config::{Clock, Endpoints, Limits};
+use crate::config::{Clock, Endpoints, Limits, MetricsToken};
 use crate::events::Streams;
 use crate::feed::{Ask, Followers};
+use crate::http::ApiError;
 use crate::issuer::Issuer;
 use crate::metrics::{Metrics, Reading};
+use crate::refusals::Refusals;
 use crate::replays::Replays;
-use crate::sketch::{Limit, Sketch};
-use crate::store::{KeyRow, Store};
-
-/// Rows that the refusals of one actor may add to the audit log in a minute. Who knocks more often is still
-/// refused, but fills nothing.
-const REFUSALS: Limit = Limit { tries: 20, window: 60 };
-/// The same for all actors together.
-const ALL_REFUSALS: Limit = Limit { tries: 600, window: 60 };
+use crate::sketch::{Limit, RetryAfter, Sketch};
+use crate::store::{KeyRow, Store, StoreError};
 
 /// Messages of a relay in a minute with use of keys that it has not reported: its reports come another way, and may be
 /// late.
 const STRAYS: Limit = Limit { tries: 10, window: 60 };
 /// Rows that these may add to the audit log.
 const STRAY_ROWS: Limit = Limit { tries: 1, window: 24 * 3600 };
+/// Changes of gates and budgets of one tenant in a minute: each goes to every relay, and to the disk.
+const CHANGES: Limit = Limit { tries: 300, window: 60 };
 
 /// The coordinator behind its handle.
 #[derive(Debug)]
@@ -47,7 +45,8 @@ pub(crate) struct Shared {
     attempts: Mutex<Attempts>,
     resets: Mutex<Attempts>,
     replays: Mutex<Replays>,
-    refusals: Mutex<[Sketch; 2]>,
+    refusals: Mutex<Refusals>,
+    changes: Mutex<Sketch>,
     strays: Mutex<[Sketch; 2]>,
     setup_code: Mutex<Option<Zeroizing<String>>>,
     pub(crate) metrics: Metrics,
@@ -79,6 +78,8 @@ pub(crate) struct Parts {
     pub(crate) mail: Option<mpsc::Sender<String>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
+    /// What a scraper shows for the metrics; without it this machine needs nothing.
+    pub(crate) metrics_token: Option<MetricsToken>,
     pub(crate) prices: PriceList,
     /// The tenant that operates this coordinator.
     pub(crate) home: TenantId,
@@ -94,6 +95,7 @@ impl Deref for Shared {
 
 impl Shared {
     pub(crate) fn new(parts: Parts, public: Public, setup_code: Option<String>) -> Self {
+        let relays = parts.limits.relays;
         Self {
             parts,
             tasks: TaskTracker::new(),
@@ -102,10 +104,11 @@ impl Shared {
             attempts: Mutex::new(Attempts::new()),
             resets: Mutex::new(Attempts::new()),
             replays: Mutex::default(),
-            refusals: Mutex::new([Sketch::new(REFUSALS), Sketch::new(ALL_REFUSALS)]),
+            refusals: Mutex::new(Refusals::new()),
+            changes: Mutex::new(Sketch::new(CHANGES)),
             strays: Mutex::new([Sketch::new(STRAYS), Sketch::new(STRAY_ROWS)]),
             setup_code: Mutex::new(setup_code.map(Zeroizing::new)),
-            metrics: Metrics::new(),
+            metrics: Metrics::new(relays),
             streams: Streams::default(),
         }
     }
@@ -141,17 +144,23 @@ impl Shared {
     }
 
     /// What an operator watches, as a scraper reads it.
-    pub(crate) fn metrics_text(&self) -> String {
+    pub(crate) async fn metrics_text(&self) -> Result<String, StoreError> {
+        let leases = self.store.leases_held().await?;
         let head = *self.store.head().borrow();
         let (relays, slowest) = self.followers.progress();
-        self.metrics.text(Reading {
+        Ok(self.metrics.text(Reading {
             relays,
             behind: slowest.map_or(0, |epoch| head.feed.epoch.saturating_sub(epoch)),
             tunnels: self.followers.live().len(),
             feed_epoch: head.feed.epoch,
             audit_entries: head.audit_seq,
             writes_waiting: self.store.writes_waiting(),
-        })
+            passwords_waiting: self.passwords.waiting(),
+            gate_passwords_waiting: self.gate_passwords.waiting(),
+            event_streams: self.streams.open(),
+            refusals_unwritten: lock(&self.refusals).unwritten(),
+            leases,
+        }))
     }
 
     /// Writes a refusal into the audit log, unless its actor has filled its share of it.
@@ -165,8 +174,37 @@ impl Shared {
 
     /// May this actor add one more refusal to the audit log?
     pub(crate) fn admits_refusal(&self, actor: &impl Hash, now: u64) -> bool {
-        let [by_actor, all] = &mut *lock(&self.refusals);
-        by_actor.admit(actor, now).is_ok() && all.admit(&(), now).is_ok()
+        lock(&self.refusals).admit(actor, now)
+    }
+
+    /// Writes down how many refusals were not.
+    pub(crate) async fn note_unwritten(&self, now: u64) -> Result<(), StoreError> {
+        let count = lock(&self.refusals).take_unwritten();
+        if count == 0 {
+            return Ok(());
+        }
+        self.store
+            .note(Entry {
+                at: now,
+                tenant: Some(self.home.clone()),
+                actor: Party::System,
+                act: Act::RefusalsMore,
+                subject: Party::System,
+                project: None,
+                detail: format!("{count} more refusals, not written one by one"),
+            })
+            .await
+    }
+
+    /// May this tenant change what relays are told at this moment?
+    pub(crate) fn may_change(&self, tenant: &TenantId, now: u64) -> Result<(), ApiError> {
+        lock(&self.changes).check(tenant, now).map_err(|RetryAfter(seconds)| ApiError::TooMany(seconds))
+    }
+
+    /// It has.
+    pub(crate) fn note_change(&self, tenant: &TenantId, now: u64) {
+        // Several at once may go one beyond the limit; the next is refused.
+        let _ = lock(&self.changes).admit(tenant, now);
     }
 
     /// Whether it is to be written down that a relay tells what it cannot know: it does so again and again.

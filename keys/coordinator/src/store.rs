@@ -202,6 +202,9 @@ impl Store {
         self.engine.write(|_| Ok(())).await
     }
 
+    /// Places of operations that wait for the writer.
+    pub(crate) const WRITES: usize = engine::QUEUE;
+
     /// Operations that wait for the writer.
     pub(crate) fn writes_waiting(&self) -> usize {
         self.engine.writes_waiting()

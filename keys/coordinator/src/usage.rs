@@ -102,8 +102,13 @@ impl Shared {
     ) -> Result<api::BudgetAnswer, ApiError> {
         let cents = cents(&asked)?;
         let now = self.clock.now();
+        // A freeze is never put off.
+        if cents != Some(0) {
+            self.may_change(caller.tenant(), now)?;
+        }
         match self.store.set_budget(caller.clone(), nonce.as_str().to_owned(), cents, now).await? {
             Ok(set) => {
+                self.note_change(caller.tenant(), now);
                 let relays = self.followers.confirm(set.epoch, self.limits.confirm).await;
                 let token = self.token(authority::reach_of_keys(&caller)?, set.serial).await?;
                 Ok(api::BudgetAnswer { token, relays })

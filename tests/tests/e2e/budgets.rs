@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::lab;
 
 /// At 10,000 cents a GiB, what goes through for a cent.
-const PER_CENT: u64 = (1 << 30) / 10_000;
+pub(crate) const PER_CENT: u64 = (1 << 30) / 10_000;
 
 /// A deployment in which a MiB costs about ten cents, and nothing else anything.
 async fn dear() -> Result<Lab> {
@@ -28,7 +28,7 @@ async fn dear() -> Result<Lab> {
     Ok(lab)
 }
 
-async fn budget(lab: &Lab, cents: &str) -> Result<Value> {
+pub(crate) async fn budget(lab: &Lab, cents: &str) -> Result<Value> {
     let answer: Value =
         lab.run(&["keys", "budget", &lab.master, "--cents", cents, "--json"]).await?.success()?.json()?;
     ensure!(answer["relays"][0]["applied"] == true, "{answer}");
@@ -36,14 +36,14 @@ async fn budget(lab: &Lab, cents: &str) -> Result<Value> {
 }
 
 /// What the master key has cost, and what it may.
-async fn master(lab: &Lab) -> Result<(u64, Option<u64>)> {
+pub(crate) async fn master(lab: &Lab) -> Result<(u64, Option<u64>)> {
     let keys: Value = lab.run(&["keys", "list", "--json"]).await?.success()?.json()?;
     let keys = keys["keys"].as_array().context("keys")?;
     let row = keys.iter().find(|key| key["kind"] == "master").context("the master key")?;
     Ok((row["spent_cents"].as_u64().context("cents")?, row["budget_cents"].as_u64()))
 }
 
-async fn closed(node: &mut Running) -> Result<Value> {
+pub(crate) async fn closed(node: &mut Running) -> Result<Value> {
     loop {
         let value: Value = serde_json::from_str(&node.line().await?)?;
         if value["event"] == "closed" || value["event"] == "error" {
@@ -53,7 +53,7 @@ async fn closed(node: &mut Running) -> Result<Value> {
 }
 
 /// Shares, and must be refused because there is no money.
-async fn refused(lab: &Lab, target: &str) -> Result<()> {
+pub(crate) async fn refused(lab: &Lab, target: &str) -> Result<()> {
     let child = lab.mint(&[]).await?;
     let token = child["token"].as_str().context("a token")?;
     let arguments = ["share", target, "--name", "other", "--json"];

@@ -3,6 +3,7 @@
 mod apart;
 mod audit;
 mod budgets;
+mod budgets_shared;
 mod credentials;
 mod faults;
 mod gates;

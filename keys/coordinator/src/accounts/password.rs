@@ -20,10 +20,10 @@ pub(crate) const MAX_PASSWORD: usize = 1024;
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0ISE$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// Sign-ins that may wait for a place: at most about two seconds' work on one core.
-const MAX_WAITING: usize = 64;
+pub(crate) const MAX_WAITING: usize = 64;
 /// Passwords of gates that may wait. Keys set them, also such as leak: they have a place of their own, so that no flood of
 /// them keeps a person from signing in.
-const MAX_GATES_WAITING: usize = 8;
+pub(crate) const MAX_GATES_WAITING: usize = 8;
 
 /// A failure to hash; never says anything about the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +76,11 @@ impl Passwords {
             stored.is_some() && fits
         })
         .await
+    }
+
+    /// How many wait for a place or have one.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     async fn run<T: Send + 'static>(

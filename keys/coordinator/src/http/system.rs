@@ -68,13 +68,34 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Value>, ApiErro
     Ok(Json(json!({"status": "ready"})))
 }
 
-/// What an operator watches: for this machine, and for owners from anywhere.
+/// What an operator watches: for whoever shows the token for it, or without such a token for this machine; and for
+/// owners from anywhere.
 pub(super) async fn metrics(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let from = request.extensions().get::<ClientAddress>().map(|address| address.0);
     let forwarded = request.headers().keys().any(|name| FORWARDED.contains(&name.as_str()));
-    if !metrics::is_local(from, forwarded) {
+    let open = match &app.metrics_token {
+        Some(token) => token.is(shown(&request)),
+        None => metrics::is_local(from, asked_for(&request), forwarded),
+    };
+    if !open {
         let call = Call::<()>::from_request(request, &app).await?;
         app.operator(&call.caller, "read the metrics")?;
     }
-    Ok(([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], app.metrics_text()).into_response())
+    Ok(([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], app.metrics_text().await?).into_response())
+}
+
+/// Which host a request is for, if that is said once.
+fn asked_for(request: &Request) -> Option<&str> {
+    if let Some(authority) = request.uri().authority() {
+        return Some(authority.as_str());
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next()?;
+    if hosts.next().is_some() { None } else { host.to_str().ok() }
+}
+
+/// The token that a request shows.
+fn shown(request: &Request) -> &[u8] {
+    let value = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    value.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default()
 }

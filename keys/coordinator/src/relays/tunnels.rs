@@ -81,7 +81,8 @@ impl Shared {
             }
         }
         self.store.forget_frames(now.saturating_sub(frames_kept)).await?;
-        self.tidy_usage(now).await
+        self.tidy_usage(now).await?;
+        self.note_unwritten(now).await
     }
 }
 

@@ -19,7 +19,7 @@ use super::{Head, StoreError, postgres};
 use crate::data_dir::DataDir;
 
 /// Operations that may wait for the writer; a caller beyond it waits for a place.
-const QUEUE: usize = 1024;
+pub(super) const QUEUE: usize = 1024;
 /// Operations in one transaction: enough to share one sync of the disk among many, few enough that the first
 /// of them does not wait long.
 const BATCH: usize = 256;

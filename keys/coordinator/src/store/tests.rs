@@ -19,7 +19,7 @@ impl Store {
 }
 
 /// What a store lies in; gone when it is dropped.
-type Places = (tempfile::TempDir, Option<Database>);
+pub(super) type Places = (tempfile::TempDir, Option<Database>);
 
 /// SQLite in a file and in memory.
 fn both() -> (tempfile::TempDir, [Opened; 2]) {
@@ -37,7 +37,7 @@ async fn on_server(database: &Database, place: &Path) -> Opened {
 }
 
 /// Every kind of store; what holds for one holds for the others.
-async fn each() -> (Places, Vec<Opened>) {
+pub(super) async fn each() -> (Places, Vec<Opened>) {
     let (place, stores) = both();
     let mut stores = Vec::from(stores);
     let database = Database::new();

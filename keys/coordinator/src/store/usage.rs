@@ -294,3 +294,23 @@ fn at_most(usage: Usage, most: u64) -> Usage {
         tunnel_seconds: usage.tunnel_seconds.min(most),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whenever it is told, use stands in the month that it is of, and at the present if it can.
+        #[test]
+        fn use_stands_in_its_month(now in 86_400 * 62..4_000_000_000_u64, late in 0..3_u32) {
+            let month = Month::from_number(Month::of(now).number() + 1 - late);
+            let at = span_of(month, now);
+            prop_assert_eq!((Month::of(at), at % HOUR), (month, 0));
+            if Month::of(now) == month {
+                prop_assert_eq!(at, now - now % HOUR);
+            }
+        }
+    }
+}

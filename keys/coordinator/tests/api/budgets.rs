@@ -121,6 +121,24 @@ async fn an_owner_sets_freezes_and_lifts_a_budget_and_relays_confirm() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_changes_budgets_without_end_is_told_to_wait_but_may_freeze() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    for cents in 1..=300 {
+        lab.limit(&house, &house.master, Some(cents)).await;
+    }
+    let set = async |cents| {
+        let body = json!({"monthlyBudgetUsdCents": cents});
+        lab.set_budget(By::Key(&house.device), &house.master, body).await
+    };
+    set(Some(301)).await.refused(Code::RateLimited);
+    assert_eq!(set(Some(0)).await.ok()["budget_cents"], 0);
+    set(None).await.refused(Code::RateLimited);
+    lab.advance(60);
+    assert_eq!(set(None).await.ok()["budget_cents"], Value::Null);
+}
+
+#[tokio::test]
 async fn what_is_no_budget_changes_nothing() {
     let lab = Lab::new().await;
     let house = lab.house().await;

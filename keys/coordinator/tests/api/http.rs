@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use mytunnel_coordinator::ClientAddress;
+use mytunnel_coordinator::{ClientAddress, MetricsToken};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::Serial;
 use mytunnel_keys::proof;
@@ -69,8 +69,9 @@ async fn signs_of_life_need_no_credential() {
 async fn metrics_are_for_the_machine_itself_and_for_owners() {
     let lab = Lab::new().await;
     let house = lab.house().await;
-    let ask = async |from: Option<&str>, forwarded: bool, by: By<'_>| {
+    let ask_at = async |host: &str, from: Option<&str>, forwarded: bool, by: By<'_>| {
         let mut request = lab.request(by, "GET", "/metrics", Vec::new());
+        request.headers_mut().insert(header::HOST, host.parse().unwrap());
         if let Some(from) = from {
             request.extensions_mut().insert(ClientAddress(from.parse().unwrap()));
         }
@@ -79,6 +80,7 @@ async fn metrics_are_for_the_machine_itself_and_for_owners() {
         }
         lab.send(request).await
     };
+    let ask = async |from, forwarded, by: By<'_>| ask_at("localhost:8080", from, forwarded, by).await;
     let text = ask(Some("127.0.0.1"), false, By::Nobody).await.text();
     assert!(text.contains("mytunnel_api_requests_total{route=\"/api/v1/projects\""), "{text}");
     assert!(text.contains("mytunnel_audit_entries ") && text.ends_with("# EOF\n"), "{text}");
@@ -87,6 +89,33 @@ async fn metrics_are_for_the_machine_itself_and_for_owners() {
     ask(None, false, By::Nobody).await.refused(Code::InvalidKey);
     ask(Some("192.0.2.1"), false, By::Key(&house.master)).await.refused(Code::MasterCannotAct);
     assert!(ask(Some("192.0.2.1"), false, By::Key(&house.device)).await.text().contains("relays_connected"));
+    // A proxy on this machine that says nothing of whom it asks for, and passes on the name that was asked for.
+    ask_at("console.example", Some("127.0.0.1"), false, By::Nobody).await.refused(Code::InvalidKey);
+}
+
+#[tokio::test]
+async fn with_a_token_for_the_metrics_nobody_else_but_an_owner_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::open(crate::support::store_at(&dir.path().join("db")), |config| {
+        config.metrics_token = MetricsToken::new("0123456789abcdef".to_owned().into());
+    })
+    .await
+    .unwrap();
+    let house = lab.house().await;
+    let ask = async |authorization: Option<&str>| {
+        let mut request = lab.request(By::Nobody, "GET", "/metrics", Vec::new());
+        request.extensions_mut().insert(ClientAddress("127.0.0.1".parse().unwrap()));
+        request.headers_mut().insert(header::HOST, "localhost".parse().unwrap());
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.parse().unwrap());
+        }
+        lab.send(request).await
+    };
+    assert!(ask(Some("Bearer 0123456789abcdef")).await.text().contains("mytunnel_limit"));
+    for wrong in [None, Some("Bearer 0123456789abcdeF"), Some("Bearer "), Some("0123456789abcdef")] {
+        ask(wrong).await.refused(Code::InvalidKey);
+    }
+    lab.call(By::Key(&house.device), "GET", "/metrics", Value::Null).await.text();
 }
 
 #[tokio::test]

@@ -3,13 +3,21 @@
 use mytunnel_keys::id::Serial;
 use mytunnel_keys::usage::{Facts, Lease, MICRO, Month, Usage, Want, grant};
 
-use super::{HOUR, Telling};
+use super::{HOUR, Telling, span_of};
 use crate::store::feed::STEP;
 use crate::store::sql::{Writing, params};
-use crate::store::{StoreError, column};
+use crate::store::{Store, StoreError, column};
 
 /// Seconds that a relay may act by a lease without asking again.
 const LIFE: u32 = 60;
+
+impl Store {
+    /// Leases that relays hold.
+    pub(crate) async fn leases_held(&self) -> Result<u64, StoreError> {
+        let count = "SELECT count(*) FROM leases WHERE held > 0";
+        self.engine.read(move |reading| reading.one(count, params![], column::only)).await
+    }
+}
 
 impl Writing<'_> {
     /// Grants what may be granted, and keeps what the relay may spend from here on: by what it holds, or by this answer
@@ -150,7 +158,9 @@ impl Writing<'_> {
                  WHERE serial = $2 AND month = $3",
                 params![charged, key.as_bytes(), month],
             )?;
-            self.draw_charge(&key, now, -charged.cast_signed())?;
+            // In the month in which it was charged, which may be over.
+            let at = span_of(Month::from_number(month), now);
+            self.draw_charge(&key, at, -charged.cast_signed())?;
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! Use over time.
 
+#[cfg(test)]
+mod tests;
+
 use mytunnel_keys::id::{ProjectId, Serial, TenantId};
 use mytunnel_keys::usage::Usage;
 

@@ -1,0 +1,136 @@
+//! One budget and two relays, each a process of its own beside their coordinator's.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mytunnel_tests::lab::Lab;
+use mytunnel_tests::origin::Origin;
+use mytunnel_tests::process::{PATIENCE, Running};
+use mytunnel_tests::wire::Connection;
+use serde_json::Value;
+
+use crate::apart::coordinator;
+use crate::budgets::{PER_CENT, budget, closed, master, refused};
+
+const ANY: &str = "127.0.0.1:0";
+
+/// What goes through beyond a budget, for each stream: buffers on the way out, which are cut with it.
+const BEYOND: u64 = 1 << 20;
+
+/// Two relays under one coordinator, where a MiB costs about ten cents; a node at each.
+struct Pair {
+    lab: Lab,
+    _coordinator: Running,
+    /// The relay that is not the lab's, and where it listens.
+    _second: Running,
+    second_http: SocketAddr,
+    /// At the lab's relay and at the second.
+    nodes: [Running; 2],
+}
+
+impl Pair {
+    async fn start(target: &str) -> Result<Self> {
+        let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
+        let (process, ready) = coordinator(&lab, ANY, &["--price-gib", "10000", "--price-hour", "0"]).await?;
+        let url = ready["url"].as_str().context("a URL")?.to_owned();
+        lab.own(&url, ready["setup_code"].as_str().context("a setup code")?).await?;
+        lab.start_relay_with(&[ANY; 3], &["--coordinator", &url, "--join", &join(&lab).await?]).await?;
+        let first = lab.listen_addresses()?;
+
+        let data = lab.path("second").to_str().context("a path in UTF-8")?.to_owned();
+        let token = join(&lab).await?;
+        let mut second = lab.spawn(&[
+            "relay",
+            "--json",
+            "--data",
+            &data,
+            "--coordinator",
+            &url,
+            "--join",
+            &token,
+            "--http",
+            ANY,
+            "--https",
+            ANY,
+            "--p2p",
+            ANY,
+        ])?;
+        let second_http = http(&second.event("ready").await?)?;
+
+        // A node goes to the first relay that answers, of which there is but one at this moment.
+        lab.kill_relay().await?;
+        let (at_second, there) = lab.node(target, "two").await?;
+        lab.start_relay_with(&first, &["--coordinator", &url]).await?;
+        let (at_first, here) = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let (node, ready) = lab.node(target, "one").await?;
+                if ready["relay"] != there["relay"] {
+                    return anyhow::Ok((node, ready));
+                }
+                // The first relay has not reached its coordinator yet.
+                node.kill().await?;
+            }
+        })
+        .await
+        .context("a node at either relay")??;
+        ensure!(here["relay"] != there["relay"], "{here} {there}");
+        let nodes = [at_first, at_second];
+        Ok(Self { lab, _coordinator: process, _second: second, second_http, nodes })
+    }
+}
+
+async fn join(lab: &Lab) -> Result<String> {
+    let token: Value = lab.run(&["keys", "join-token", "--json"]).await?.success()?.json()?;
+    Ok(token["token"].as_str().context("a join token")?.to_owned())
+}
+
+fn http(ready: &Value) -> Result<SocketAddr> {
+    let text = ready["http"].as_str().context("the relay tells where it listens")?;
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
+    Ok(bare.replace("localhost:", "127.0.0.1:").parse()?)
+}
+
+/// What a visitor gets of a stream without an end, and when the last of it came.
+async fn download(at: SocketAddr, name: &str) -> Result<(u64, Instant)> {
+    let mut connection = Connection::open(at).await?;
+    let request = format!("GET /bytes/4000000000 HTTP/1.1\r\nhost: {name}.localhost:{}\r\n\r\n", at.port());
+    connection.send(request.as_bytes()).await?;
+    let head = connection.head().await?;
+    ensure!(head.status == 200, "{}", head.text);
+    let (mut taken, mut last) = (0, Instant::now());
+    let cut = connection
+        .body(&head, |bytes| {
+            taken += bytes.len() as u64;
+            last = Instant::now();
+        })
+        .await;
+    ensure!(cut.is_err(), "it is cut");
+    Ok((taken, last))
+}
+
+#[tokio::test]
+async fn two_relays_never_spend_more_than_a_budget_together() -> Result<()> {
+    let origin = Origin::start().await?;
+    let target = origin.address.port().to_string();
+    let mut pair = Pair::start(&target).await?;
+    let lab = &pair.lab;
+    budget(lab, "100").await?;
+    let (one, two) = tokio::try_join!(download(lab.http, "one"), download(pair.second_http, "two"))?;
+    let taken = one.0 + two.0;
+    assert!(taken <= 100 * PER_CENT + 2 * BEYOND, "{taken} of {}", 100 * PER_CENT);
+    assert!(taken >= 50 * PER_CENT && one.0 > 0 && two.0 > 0, "most of it can be used: {one:?} {two:?}");
+    for (node, (_, last)) in pair.nodes.iter_mut().zip([one, two]) {
+        assert_eq!(closed(node).await?["code"], "BUDGET_EXCEEDED");
+        assert!(last.elapsed() < Duration::from_secs(10), "{:?}", last.elapsed());
+    }
+    let (spent, _) = master(lab).await?;
+    assert!((50..=100).contains(&spent), "{spent}");
+    refused(lab, &target).await?;
+
+    budget(lab, "200").await?;
+    let (_node, _) = lab.node(&target, "one").await?;
+    assert_eq!(lab.get("one", "/1k").await?.0.status, 200);
+    Ok(())
+}
