@@ -314,10 +314,12 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        // With other exchanges on the connection, hyper is to come back for the end: it does so once the visitor takes all
+        // that was handed over, and until then the exchange has its places and can be seen to stall.
         match self {
             Self::Page(page) => page.is_none(),
-            Self::Console { body, .. } => body.is_end_stream(),
-            Self::Download(download) => download.is_end_stream(),
+            Self::Console { body, turn } => !turn.visit().is_multiplexed() && body.is_end_stream(),
+            Self::Download(download) => !download.turn.visit().is_multiplexed() && download.is_end_stream(),
         }
     }
 

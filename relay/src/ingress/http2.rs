@@ -39,6 +39,7 @@ use super::{
     Shared,
     body::{BodyError, ResponseBody},
     deadline::{Stage, Verdict},
+    failure::ERROR_HEADER,
     limits::Limits,
     proxy::Proxy,
     visit::Visit,
@@ -77,7 +78,10 @@ pub(super) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visi
             let counts = Arc::clone(&counts);
             async move {
                 let response = proxy.serve(request).await;
-                counts.answered.fetch_add(1, Relaxed);
+                // The relay's own pages cost nobody anything, so that they speak for nobody.
+                if !response.headers().contains_key(ERROR_HEADER) {
+                    counts.answered.fetch_add(1, Relaxed);
+                }
                 Ok::<_, Infallible>(response)
             }
         })

@@ -94,6 +94,10 @@ impl Proxy {
             return Err(Failure::VisitorBusy.into());
         }
         match self.target(&request)? {
+            // It opens no WebSockets, and what it answers must not look as if it had.
+            Target::Console if protocol == Protocol::WebSocketOverHttp2 => {
+                Err(Failure::MethodNotAllowed.into())
+            }
             Target::Console => Ok(self.console(request, turn).await?),
             Target::Live(tunnel) => self.forward(tunnel, request, protocol, turn).await,
             Target::Away(label) => {

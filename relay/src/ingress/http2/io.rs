@@ -1,4 +1,5 @@
-//! A visitor's socket under HTTP/2: what moves on it keeps the connection, and one that takes no bytes is noticed.
+//! A visitor's socket under HTTP/2: whether the connection has begun to speak it, and whether it takes bytes. What else
+//! moves on it keeps nobody: a connection without requests is idle whatever is said on it.
 
 use std::{
     io::{self, IoSlice},
@@ -34,8 +35,6 @@ impl<S> Http2Io<S> {
             if self.opening == 0 && self.visit.stage() == Stage::Opened {
                 self.visit.enter(Stage::Idle);
             }
-        } else if bytes > 0 && self.visit.stage() == Stage::Idle {
-            self.visit.progress();
         }
     }
 

@@ -5,7 +5,9 @@
 use data_encoding::BASE64;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Version,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
 };
 use hyper::ext;
 
@@ -16,6 +18,7 @@ pub(in crate::ingress) fn translate<B>(
     request: &mut Request<B>,
     limits: &Limits,
 ) -> Result<Protocol, Failure> {
+    join_cookies(request.headers_mut());
     if request.headers().len() > limits.head_fields {
         return Err(Failure::HeadTooLarge);
     }
@@ -23,7 +26,8 @@ pub(in crate::ingress) fn translate<B>(
         return Err(Failure::BadRequest);
     }
     name_host(request)?;
-    join_cookies(request.headers_mut());
+    // Nobody can be told here to go on (hyper sends no 100): the body is taken as it comes.
+    request.headers_mut().remove(EXPECT);
     *request.version_mut() = Version::HTTP_11;
     match request.extensions_mut().remove::<ext::Protocol>() {
         Some(protocol) if protocol.as_str() == "websocket" => {
