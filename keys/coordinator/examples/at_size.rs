@@ -108,7 +108,7 @@ async fn fill_server(url: &str, keys: usize, rows: usize) -> Result<()> {
         let add = format!(
             "INSERT INTO keys ({KEY_COLUMNS})
              SELECT decode(lpad(to_hex(n - 1), 16, '0') || lpad(to_hex(n - 1), 16, '0'), 'hex'), lpad(to_hex(n - 1), 16, '0'),
-                    'child', subject, m.tenant, m.project, m.serial, '', '*', 'http', $2 + 864000 * n / $3,
+                    'child', u.subject, m.tenant, m.project, m.serial, '', '*', 'http', $2 + 864000 * n / $3,
                     $2 + 864000 * n / $3 + 86400, 1, 60, 1
              FROM unnest($1::bytea[]) WITH ORDINALITY AS u (subject, n)
              CROSS JOIN (SELECT * FROM keys WHERE kind = 'master' LIMIT 1) m"

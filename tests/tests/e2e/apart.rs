@@ -8,7 +8,7 @@ use mytunnel_tests::origin::Origin;
 use mytunnel_tests::process::{PATIENCE, Running};
 use serde_json::Value;
 
-const ANY: [&str; 3] = ["127.0.0.1:0"; 3];
+pub(crate) const ANY: [&str; 3] = ["127.0.0.1:0"; 3];
 
 pub(crate) async fn coordinator(lab: &Lab, address: &str, more: &[&str]) -> Result<(Running, Value)> {
     let database = format!("sqlite:{}", lab.path("coordinator.db").display());
@@ -20,7 +20,7 @@ pub(crate) async fn coordinator(lab: &Lab, address: &str, more: &[&str]) -> Resu
 }
 
 /// A coordinator with an owner; its URL, and a token with which one relay may join.
-async fn owned() -> Result<(Lab, Running, String, String)> {
+pub(crate) async fn owned() -> Result<(Lab, Running, String, String)> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
     let (process, ready) = coordinator(&lab, "127.0.0.1:0", &[]).await?;
     let url = ready["url"].as_str().context("a URL")?.to_owned();

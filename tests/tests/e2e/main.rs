@@ -2,6 +2,7 @@
 
 mod apart;
 mod audit;
+mod backup;
 mod budgets;
 mod budgets_shared;
 mod credentials;
