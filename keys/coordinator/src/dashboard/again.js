@@ -43,7 +43,7 @@ function password(email, dialog, finish) {
     h('p', null, 'You signed in a while ago. For this, prove once more that it is you.'),
     h('input', { type: 'hidden', name: 'email', autocomplete: 'username', value: email }),
     field('Password', { name: 'password', type: 'password', required: true, autocomplete: 'current-password', autofocus: true }, {
-      help: 'You sign in without one? Sign in once more below, and come back to this within ten minutes.',
+      help: 'You sign in by another provider? Do that once more, and come back to this within ten minutes.',
     }),
   ], async (values) => {
     const answer = await send('POST', '/auth/login', { body: { email, password: values.password } });

@@ -79,6 +79,18 @@ async fn an_invitation_makes_no_account_for_anybody_else() {
 }
 
 #[tokio::test]
+async fn an_identity_is_linked_to_whom_the_session_is_that_asked() {
+    let house = House::new().await;
+    let accept = json!({"code": invitation(&house).await, "password": PASSWORD});
+    let path = "/api/v1/auth/invitations/accept";
+    let joined = house.lab.call(By::Nobody, "POST", path, accept).await.ok();
+    let house = House { token: joined["access_token"].as_str().unwrap().to_owned(), ..house };
+    house.back(&house.begin_link("co").await).await;
+    let listed = house.lab.call(By::Bearer(&house.token), "GET", IDENTITIES, Value::Null).await.ok();
+    assert_eq!(listed["identities"].as_array().unwrap().len(), 1, "{listed}");
+}
+
+#[tokio::test]
 async fn an_identity_of_an_account_makes_no_second_one() {
     let house = House::linked().await;
     let code = invitation(&house).await;
