@@ -22,6 +22,9 @@ pub(super) const MAX_TOTAL: u64 = 1 << 60;
 const MAX_GROWTH: u64 = 1 << 50;
 /// The most that one message can cost: the largest budget.
 const MAX_COST: u64 = 1_000_000_000_000_000;
+/// Processes of one relay that may tell for the first time within so many seconds. More are no restarts.
+const STARTS: u64 = 10;
+const STARTS_WITHIN: u64 = 60;
 /// Length of a span of the picture while it is new, in seconds.
 const HOUR: u64 = 3600;
 
@@ -118,6 +121,9 @@ impl Writing<'_> {
     ) -> Result<Told, StoreError> {
         let mut told = Told { seq: tell.seq, prices: list, leases: Vec::new(), refused: Vec::new() };
         let known = self.ended(&tell.incarnation)?;
+        if known.is_none() && self.starts(relay, now)? >= STARTS {
+            return Ok(told);
+        }
         let taken = self.change(
             "INSERT INTO meters (incarnation, relay, seq, seen_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT (incarnation) DO UPDATE SET seq = excluded.seq, seen_at = excluded.seen_at
@@ -156,6 +162,15 @@ impl Writing<'_> {
             told.leases.push(self.lease(&telling, want)?);
         }
         Ok(told)
+    }
+
+    /// How many processes of a relay have told for the first time, or again, a short time ago.
+    fn starts(&self, relay: &Serial, now: u64) -> Result<u64, StoreError> {
+        self.one(
+            "SELECT count(*) FROM meters WHERE relay = $1 AND seen_at > $2",
+            params![relay.as_bytes(), now.saturating_sub(STARTS_WITHIN)],
+            column::only,
+        )
     }
 
     /// Whether a process was followed by another; none for one that has told nothing yet.

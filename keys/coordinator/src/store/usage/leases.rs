@@ -131,7 +131,16 @@ impl Writing<'_> {
         Ok(left.len())
     }
 
+    /// What a process held is spent, if its relay has ever served the key. Nobody spends on what was never there, and a
+    /// relay could else use up every budget by asking and forgetting.
     fn charge(&self, key: &Serial, incarnation: &[u8; 16], held: u64, now: u64) -> Result<(), StoreError> {
+        if !self.may_have_spent(incarnation, key)? {
+            self.change(
+                "DELETE FROM leases WHERE serial = $1 AND incarnation = $2",
+                params![key.as_bytes(), incarnation],
+            )?;
+            return Ok(());
+        }
         let month = Month::of(now);
         self.change(
             "UPDATE leases SET held = 0, charged = $1, charged_month = $2 WHERE serial = $3 AND incarnation = $4",

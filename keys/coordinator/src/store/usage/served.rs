@@ -67,6 +67,28 @@ impl Writing<'_> {
         Ok(true)
     }
 
+    /// Whether the relay of a process has served a key, or a key that this one minted.
+    pub(super) fn may_have_spent(&self, incarnation: &[u8; 16], key: &Serial) -> Result<bool, StoreError> {
+        let itself: Option<i64> = self.first(
+            "SELECT 1 FROM meters JOIN served ON served.relay = meters.relay
+             WHERE meters.incarnation = $1 AND served.serial = $2 LIMIT 1",
+            params![incarnation, key.as_bytes()],
+            column::only,
+        )?;
+        if itself.is_some() {
+            return Ok(true);
+        }
+        let child: Option<i64> = self.first(
+            "SELECT 1 FROM meters
+             JOIN keys ON keys.parent = $1
+             JOIN served ON served.serial = keys.serial AND served.relay = meters.relay
+             WHERE meters.incarnation = $2 LIMIT 1",
+            params![key.as_bytes(), incarnation],
+            column::only,
+        )?;
+        Ok(child.is_some())
+    }
+
     /// Forgets reports that are good no longer, some of them; answers how many.
     pub(super) fn forget_served(&self, now: u64) -> Result<usize, StoreError> {
         self.change(

@@ -90,6 +90,28 @@ async fn a_relay_that_says_that_it_holds_much_freezes_nobody() {
 }
 
 #[tokio::test]
+async fn a_relay_that_asks_and_forgets_uses_up_no_budget() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let child = lab.child(&house.master).await;
+    lab.limit(&house, &house.master, Some(100)).await;
+    let want = || vec![Want { key: house.master.serial, held: 0, ask: u64::MAX }];
+    let again = |number: u8| Tell { incarnation: [number; 16], ..told(1, vec![], want()) };
+    let liar = lab.enrolled().await;
+    for number in 1..=10 {
+        assert_eq!(lab.tell(liar, again(number)).await.leases[0].amount, 25 * MICRO);
+    }
+    assert_eq!(lab.spent(&house, &house.master).await, 0);
+    // Nothing starts anew so often.
+    assert_eq!(lab.tell(liar, again(11)).await.leases, []);
+    // Who has served the key is charged for what it held.
+    let honest = lab.teller(&house, &[&child]).await;
+    lab.tell(honest, again(21)).await;
+    lab.tell(honest, again(22)).await;
+    assert_ne!(lab.spent(&house, &house.master).await, 0);
+}
+
+#[tokio::test]
 async fn no_relay_charges_a_key_beyond_its_budget_or_what_others_were_granted() {
     let lab = Lab::new().await;
     let house = lab.house().await;
