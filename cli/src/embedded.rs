@@ -109,7 +109,7 @@ async fn start_relay(coordinator: &Arc<Coordinator>, plan: &Plan) -> Result<Rela
     let enrolled = coordinator.enroll_relay(seed.public(), Vec::new()).await?;
     let authority = InProcess::new(Arc::clone(coordinator), seed.public());
     let service = plan.relay.console.is_some().then(|| service(Arc::clone(coordinator)));
-    let member = Member { seed, certificate: enrolled.certificate, trust: coordinator.trust().clone() };
+    let member = Member { seed, certificate: enrolled.certificate, trust: coordinator.trust() };
     relay(&member, Arc::new(authority), &plan.relay, service).await
 }
 

@@ -45,9 +45,14 @@ const MAX_LABEL: usize = 100;
 
 /// A setup code as people see it: four groups of four.
 pub(crate) fn new_setup_code() -> Result<String, random::NoRandomness> {
-    let code = random::readable::<16>()?;
+    random::bytes().map(|bytes| setup_code(&bytes))
+}
+
+/// The setup code that is made of those bytes.
+pub(crate) fn setup_code(bytes: &[u8; 16]) -> String {
+    let code = random::written(bytes);
     let groups: Vec<&str> = (0..4).map(|group| &code[group * 4..group * 4 + 4]).collect();
-    Ok(groups.join("-"))
+    groups.join("-")
 }
 
 fn new_account_id() -> Result<String, random::NoRandomness> {

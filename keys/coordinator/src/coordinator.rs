@@ -14,7 +14,7 @@ use mytunnel_keys::id::{PublicKey, TenantId, TunnelName};
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::{RootFingerprint, Trust, TrustBundle};
 use mytunnel_keys::usage::{Tell, Told};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tower::ServiceExt as _;
 use zeroize::Zeroizing;
@@ -24,7 +24,7 @@ use crate::authority;
 use crate::config::{Clock, Config, Endpoints, StoreConfig};
 use crate::data_dir::{self, DataDir};
 use crate::error::OpenError;
-use crate::feed::{FeedLink, Followers, Publisher, vouch};
+use crate::feed::{FeedLink, Followers, Publisher, Siblings};
 use crate::http::{ApiError, App, router};
 use crate::issuer::{Issuer, Seeds};
 use crate::random;
@@ -114,7 +114,6 @@ impl Coordinator {
 
     async fn start(config: Config) -> Result<Self, OpenError> {
         let now = config.clock.now();
-        let shared_server = matches!(config.store, StoreConfig::Postgres { .. });
         let opened = match config.store.clone() {
             StoreConfig::Sqlite(path) => blocking(move || on_disk(&path, now)).await?,
             StoreConfig::Postgres { url, data } => blocking(move || on_server(&url, &data, now)).await?,
@@ -125,9 +124,11 @@ impl Coordinator {
         let fresh = TenantId::from_entropy(&random::bytes().map_err(|_| OpenError::Random)?);
         let home = opened.make_home(fresh, now).await?;
         let store = opened.into_store(issuer.feed_signer());
-        let setup_code = renew_setup_code(&store).await?;
+        let setup_code = renew_setup_code(&store, &vault).await?;
         let prices = store.set_prices(config.prices, now).await?;
-        let followers = Arc::new(Followers::new(config.limits.hard_staleness));
+        store.end_start().await?;
+        let shared_in = store.is_shared().then(|| store.head().borrow().feed.era);
+        let followers = Arc::new(Followers::new(config.limits.hard_staleness, shared_in));
         for relay in store.relays().await? {
             if relay.seen_at + config.limits.hard_staleness.as_secs() > now {
                 followers.expect(relay.id);
@@ -136,9 +137,10 @@ impl Coordinator {
         let (feed, asked) = mpsc::channel(ASKED);
         let (mail, mail_asked) = mpsc::channel(accounts::WAITING);
         let issuer = Arc::new(issuer);
-        let (vouching, vouched) = watch::channel(true);
         let publisher =
-            Publisher::new(store.clone(), issuer.clone(), config.clock.clone(), followers.clone(), vouched);
+            Publisher::new(store.clone(), issuer.clone(), config.clock.clone(), followers.clone());
+        let siblings =
+            store.is_shared().then(|| Siblings::new(store.clone(), followers.clone(), feed.clone()));
         let heartbeat = config.limits.heartbeat;
         let parts = Parts {
             store,
@@ -160,8 +162,8 @@ impl Coordinator {
         let shared = Arc::new(Shared::new(parts, public, setup_code));
         shared.tasks.spawn(publisher.run(asked, heartbeat, shared.stop.clone()));
         shared.tasks.spawn(sweep(shared.clone()));
-        if shared_server {
-            shared.tasks.spawn(vouch(shared.store.clone(), vouching, shared.stop.clone()));
+        if let Some(siblings) = siblings {
+            shared.tasks.spawn(siblings.run(shared.stop.clone()));
         }
         shared.tasks.spawn(accounts::send_links(shared.clone(), config.mail_command, mail_asked));
         Ok(Self { router: router(App(shared.clone())), shared })
@@ -185,13 +187,13 @@ impl Coordinator {
     }
 
     /// What everybody checks the coordinator's signatures by.
-    pub fn trust(&self) -> &Trust {
-        self.shared.issuer.trust()
+    pub fn trust(&self) -> Trust {
+        Trust::clone(&self.shared.issuer.trust())
     }
 
     /// The root's fingerprint, which tokens carry.
     pub fn root(&self) -> &RootFingerprint {
-        self.shared.issuer.trust().root()
+        self.shared.issuer.root()
     }
 
     /// Tells where this coordinator and its tunnels are found, once the addresses are bound.
@@ -370,13 +372,13 @@ async fn vault(opened: Opened) -> Result<(Opened, Vault), OpenError> {
     })
     .await?;
     let fingerprint = Vault::fingerprint(&key);
-    match known {
+    let kept = match known {
+        Some(known) => known,
         None => opened.keep_accounts_key(fingerprint).await?,
-        Some(known) if known == fingerprint => {}
-        Some(_) => {
-            let path = opened.dir().map(|dir| dir.key_path(ACCOUNTS)).unwrap_or_default();
-            return Err(OpenError::KeyWrong { path, problem: "belongs to another database" });
-        }
+    };
+    if kept != fingerprint {
+        let path = opened.dir().map(|dir| dir.key_path(ACCOUNTS)).unwrap_or_default();
+        return Err(OpenError::KeyWrong { path, problem: "belongs to another database" });
     }
     Ok((opened, Vault::new(&key)))
 }
@@ -385,14 +387,16 @@ fn fresh_key() -> Result<Zeroizing<[u8; 32]>, OpenError> {
     random::bytes().map(Zeroizing::new).map_err(|_| OpenError::Random)
 }
 
-/// A new setup code for every start, for as long as nobody has used one.
-async fn renew_setup_code(store: &Store) -> Result<Option<String>, OpenError> {
-    if !store.lacks_owner().await? {
-        return Ok(None);
-    }
-    let code = accounts::new_setup_code().map_err(|_| OpenError::Random)?;
-    store.set_setup_code(accounts::setup_code_hash(&code)).await?;
-    Ok(Some(code))
+/// A new setup code for every start, for as long as nobody has used one; but coordinators that share a database give the
+/// same, so that each lets the owner in.
+async fn renew_setup_code(store: &Store, vault: &Vault) -> Result<Option<String>, OpenError> {
+    let fresh = random::bytes().map_err(|_| OpenError::Random)?;
+    let code = match store.is_shared() {
+        true => accounts::setup_code(&vault.setup_code(&store.keep_setup_salt(fresh).await?)),
+        false => accounts::setup_code(&fresh),
+    };
+    let lacks_owner = store.set_setup_code(accounts::setup_code_hash(&code)).await?;
+    Ok(lacks_owner.then_some(code))
 }
 
 async fn blocking<T: Send + 'static>(

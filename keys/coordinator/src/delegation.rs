@@ -158,7 +158,7 @@ impl Shared {
                 if let Some(relay) = revoked.relay {
                     self.expel(relay).await?;
                 }
-                Ok(self.confirmed(revoked).await)
+                self.confirmed(revoked).await
             }
             Err(refusal) => {
                 let party = caller.party();
@@ -180,12 +180,12 @@ impl Shared {
         self.revoke(caller, Nonce(relay.serial.nonce()), false).await
     }
 
-    pub(crate) async fn confirmed(&self, revoked: Revoked) -> api::RevokeAnswer {
-        api::RevokeAnswer {
+    pub(crate) async fn confirmed(&self, revoked: Revoked) -> Result<api::RevokeAnswer, ApiError> {
+        Ok(api::RevokeAnswer {
             revoked_masters: revoked.masters,
             revoked_children: revoked.children,
-            relays: self.followers.confirm(revoked.epoch, self.limits.confirm).await,
-        }
+            relays: self.confirm(revoked.epoch).await?,
+        })
     }
 
     /// Makes a project with its master key, whose secret stays with the caller.
@@ -223,7 +223,7 @@ impl Shared {
     ) -> Result<api::RevokeAnswer, ApiError> {
         let tenant = authority::may_administer(caller, "delete a project")?;
         let deleted = self.store.delete_project(tenant, id, caller.party(), self.clock.now()).await??;
-        Ok(self.confirmed(deleted).await)
+        self.confirmed(deleted).await
     }
 
     pub(crate) async fn note_refused_act(

@@ -56,8 +56,8 @@ pub enum OpenError {
         /// The server and the database.
         server: String,
     },
-    /// Another coordinator has the database on the server.
-    #[error("the database {server} is in use by another coordinator")]
+    /// Another coordinator starts on the database for too long, or is at work where nobody may be.
+    #[error("another coordinator is at work on the database {server}")]
     InUse {
         /// The server and the database.
         server: String,
@@ -160,7 +160,7 @@ impl OpenError {
                     .to_owned()
             }
             Self::InUse { .. } => {
-                "stop the other coordinator first, or give this one a database of its own; one whose machine is gone loses the database within half a minute"
+                "a restore needs every coordinator of the database stopped; a start waits for another that starts: stop one that stands still"
                     .to_owned()
             }
             Self::Unreachable { .. } => {
@@ -175,7 +175,7 @@ impl OpenError {
             ),
             Self::KeyMissing { path } | Self::KeyWrong { path, .. } => {
                 format!(
-                    "restore {} from a backup, or copy it from where the coordinator of this database ran before",
+                    "restore {} from a backup, or copy the *.key files from where a coordinator of this database runs, or ran before",
                     path.display()
                 )
             }

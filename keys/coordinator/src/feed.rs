@@ -4,10 +4,13 @@
 //! heartbeat every second; rows are the truth, so that nothing is sent that was not committed and nothing that
 //! was committed is passed over. A relay that does not take its frames in time loses its subscription, begins
 //! again with a snapshot, and fails closed in between.
+//!
+//! Several coordinators on one database each do so for their own relays. None says that nothing has changed without
+//! having asked the database.
 
 mod followers;
 mod publisher;
-mod vouch;
+mod siblings;
 
 use bytes::Bytes;
 use mytunnel_keys::feed::Report;
@@ -15,7 +18,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::followers::Followers;
 pub(crate) use self::publisher::{Ask, Publisher};
-pub(crate) use self::vouch::vouch;
+pub(crate) use self::siblings::Siblings;
 
 /// Frames that may wait for one relay. At its end the relay is cut off, and comes back to a snapshot.
 const QUEUE: usize = 1024;

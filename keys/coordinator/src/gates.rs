@@ -114,7 +114,7 @@ impl Shared {
         self.may_change(caller.tenant(), now)?;
         let epoch = self.store.close_tunnel(caller.clone(), id, now).await??;
         self.note_change(caller.tenant(), now);
-        Ok(api::TunnelClosed { id, relays: self.confirm(epoch).await })
+        Ok(api::TunnelClosed { id, relays: self.confirm(epoch).await? })
     }
 
     /// The caller's tenant.
@@ -158,7 +158,7 @@ impl Shared {
         match self.store.change_gate(caller.clone(), id, change, new, now).await? {
             Ok(epoch) => {
                 self.note_change(caller.tenant(), now);
-                Ok(self.confirm(epoch).await)
+                Ok(self.confirm(epoch).await?)
             }
             Err(refusal) => match self.gated(caller, id).await {
                 Ok((tunnel, _)) => Err(self.refused_gate(caller, &tunnel.name, refusal).await),
@@ -177,10 +177,6 @@ impl Shared {
         let subject = Party::Tunnel(name.to_string());
         self.note_refused_act(caller, Act::GateRefused, subject, &refusal).await;
         refusal.into()
-    }
-
-    async fn confirm(&self, epoch: u64) -> Vec<api::RelayApplied> {
-        self.followers.confirm(epoch, self.limits.confirm).await
     }
 }
 

@@ -4,11 +4,13 @@
 //! `root.key` may be moved to offline storage, and comes back only to change the bundle. The other two sign
 //! certificates and the feed and stay.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use mytunnel_keys::certificate::{self, Claims, Flags, IssuerKey, Kind};
 use mytunnel_keys::feed::FeedKey;
 use mytunnel_keys::id::{Cluster, Kid, PublicKey};
 use mytunnel_keys::secret::Seed;
-use mytunnel_keys::trust::{IssuerEntry, KeyUse, RootFingerprint, RootKey, Trust, TrustBundle};
+use mytunnel_keys::trust::{IssuerEntry, KeyUse, RootFingerprint, RootKey, Trust, TrustBundle, TrustError};
 
 use crate::data_dir::DataDir;
 use crate::error::OpenError;
@@ -115,7 +117,10 @@ fn fresh() -> Result<Seed, OpenError> {
 pub(crate) struct Issuer {
     key: IssuerKey,
     feed: FeedKey,
-    trust: Trust,
+    cluster: Cluster,
+    root: RootFingerprint,
+    /// It changes when another coordinator of the same database begins an era.
+    trust: RwLock<Arc<Trust>>,
 }
 
 /// A stored key cannot be put into a certificate.
@@ -154,15 +159,35 @@ impl Issuer {
         if seeds.root.is_some_and(|seed| seed.public() != *root) {
             return Err(unusable("it was signed by another root than root.key"));
         }
-        Ok(Self { key: IssuerKey::new(seeds.issuer), feed: FeedKey::new(seeds.feed), trust })
+        Ok(Self {
+            key: IssuerKey::new(seeds.issuer),
+            feed: FeedKey::new(seeds.feed),
+            cluster: cluster.clone(),
+            root: *trust.root(),
+            trust: RwLock::new(Arc::new(trust)),
+        })
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
-        self.trust.cluster()
+        &self.cluster
     }
 
-    pub(crate) const fn trust(&self) -> &Trust {
-        &self.trust
+    pub(crate) const fn root(&self) -> &RootFingerprint {
+        &self.root
+    }
+
+    /// What others check this coordinator's signatures by.
+    pub(crate) fn trust(&self) -> Arc<Trust> {
+        self.trust.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes a newer bundle, of the same root and keys.
+    pub(crate) fn renew(&self, bundle: &[u8]) -> Result<(), TrustError> {
+        let mut held = self.trust.write().unwrap_or_else(PoisonError::into_inner);
+        let mut newer = Trust::clone(&held);
+        newer.update(bundle)?;
+        *held = Arc::new(newer);
+        Ok(())
     }
 
     /// What signs the feed.
@@ -258,7 +283,7 @@ mod tests {
         let row = child(vec![NamePattern::any()]);
         let certificate = issuer.certify(&row).unwrap();
         assert_eq!(issuer.certify(&row).unwrap(), certificate);
-        let verified = certificate::verify(&certificate, issuer.trust(), &row.subject, NOW + 5).unwrap();
+        let verified = certificate::verify(&certificate, &issuer.trust(), &row.subject, NOW + 5).unwrap();
         assert_eq!(verified.serial, row.serial);
         assert_eq!(verified.parent, row.parent);
         assert!(verified.flags.contains(Flags::BOUND));

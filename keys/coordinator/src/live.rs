@@ -1,7 +1,8 @@
 //! Which tunnels are up at this moment, as the connected relays say.
 //!
 //! Kept in memory only: a relay tells all its tunnels when it begins to follow the feed, so that a restart
-//! loses nothing, and what a relay told is forgotten when it goes.
+//! loses nothing, and what a relay told is forgotten when it goes. What relays told to other coordinators of the same
+//! database is beside it, a second or two old.
 
 use std::collections::HashMap;
 
@@ -40,14 +41,21 @@ impl Live {
         }
     }
 
-    /// A tunnel is no longer up on a relay; with `serial` only if it is still that key's.
-    pub(crate) fn down(&mut self, relay: PublicKey, tunnel: TunnelId, serial: Option<Serial>) {
-        let Some(tunnels) = self.relays.get_mut(&relay) else { return };
-        let Some(holder) = tunnels.get(&tunnel).copied() else { return };
-        if serial.is_none_or(|serial| serial == holder.serial) {
+    /// A tunnel is no longer up on a relay; with `serial` only if it is still that key's. Says whether it was.
+    pub(crate) fn down(&mut self, relay: PublicKey, tunnel: TunnelId, serial: Option<Serial>) -> bool {
+        let Some(tunnels) = self.relays.get_mut(&relay) else { return false };
+        let Some(holder) = tunnels.get(&tunnel).copied() else { return false };
+        let ends = serial.is_none_or(|serial| serial == holder.serial);
+        if ends {
             tunnels.remove(&tunnel);
             self.count(tunnel, holder, -1);
         }
+        ends
+    }
+
+    /// The tunnels of one relay.
+    pub(crate) fn of(&self, relay: &PublicKey) -> impl Iterator<Item = (TunnelId, Holder)> {
+        self.relays.get(relay).into_iter().flatten().map(|(tunnel, holder)| (*tunnel, *holder))
     }
 
     /// A relay can no longer be heard.

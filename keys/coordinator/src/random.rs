@@ -14,8 +14,13 @@ pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
 
 /// `N` characters of Crockford's base 32: five bits each, none easily taken for another.
 pub(crate) fn readable<const N: usize>() -> Result<String, NoRandomness> {
+    Ok(written(&bytes::<N>()?))
+}
+
+/// Bytes as such characters, five bits of each.
+pub(crate) fn written(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    Ok(bytes::<N>()?.iter().map(|byte| char::from(LETTERS[usize::from(byte & 31)])).collect())
+    bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte & 31)])).collect()
 }
 
 /// What a person typed, as [`readable`] wrote it: case, dashes, blanks and look-alikes do not matter.

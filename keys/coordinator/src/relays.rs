@@ -49,8 +49,7 @@ impl Shared {
         let now = self.clock.now();
         let secret = JoinSecret::from_bytes(random::bytes()?);
         self.store.add_join_token(secret.digest(), now + ttl, caller.party(), now).await??;
-        let token =
-            Token::Relay(RelayToken { secret, root: *self.issuer.trust().root(), server: self.public().url });
+        let token = Token::Relay(RelayToken { secret, root: *self.issuer.root(), server: self.public().url });
         Ok(api::JoinToken { token: token.to_text().to_string(), expires_at: now + ttl })
     }
 
@@ -116,6 +115,8 @@ impl Shared {
     /// Begins a relay's subscription, whose frames come through the answer.
     pub(crate) async fn follow(&self, relay: &KeyRow, asked: Subscribe) -> Result<Followed, ApiError> {
         let now = self.clock.now();
+        // It may come from another coordinator that has committed since.
+        self.store.look_again().await?;
         let head = self.store.head().borrow().feed;
         if asked.since.is_some_and(|seen| (seen.era, seen.epoch) > (head.era, head.epoch)) {
             tracing::error!(relay = %relay.subject, epoch = head.epoch,

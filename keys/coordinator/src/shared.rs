@@ -4,6 +4,7 @@ use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use mytunnel_keys::api::RelayApplied;
 use mytunnel_keys::id::TenantId;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::usage::PriceList;
@@ -141,6 +142,17 @@ impl Shared {
 
     pub(crate) fn forget_setup_code(&self) {
         *lock(&self.setup_code) = None;
+    }
+
+    /// Waits until every relay acts by `epoch`, whichever coordinator it follows, and says who does.
+    pub(crate) async fn confirm(&self, epoch: u64) -> Result<Vec<RelayApplied>, StoreError> {
+        // Asked after the commit: a relay that began to follow another coordinator before it is there by now, and one that
+        // began later has the change in its snapshot.
+        let others = self.store.others().await.map_err(|error| StoreError::Uncertain(Arc::new(error)))?;
+        if let Some(others) = others {
+            self.followers.elsewhere(others.head.feed.era, &others.relays);
+        }
+        Ok(self.followers.confirm(epoch, self.limits.confirm).await)
     }
 
     /// What an operator watches, as a scraper reads it.

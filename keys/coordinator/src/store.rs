@@ -27,6 +27,7 @@ mod relays;
 mod revoke;
 mod second_factor;
 mod sessions;
+mod siblings;
 mod sign_in;
 mod sql;
 mod tenants;
@@ -42,9 +43,10 @@ use mytunnel_keys::feed::Position;
 use rusqlite::ErrorCode;
 use tokio::sync::watch;
 
-use self::engine::{Engine, Line};
+use self::engine::{Engine, Line, Sharing};
 use self::migrations::VERSION;
 pub use self::postgres::{PostgresUrl, UrlError};
+use self::siblings::CoordinatorId;
 use self::sql::Writing;
 pub(crate) use self::{
     accounts::{Account, NewOwner, SetupError},
@@ -62,6 +64,7 @@ pub(crate) use self::{
     revoke::Revoked,
     second_factor::{CodeError, EnableError, NewFactor},
     sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
+    siblings::{Elsewhere, Following, News, Others},
     sign_in::{NewLink, NewSignIn, OpenSignIn, Purpose},
     tunnels::{TunnelRow, Up},
     usage::{Totals, UsageFilter},
@@ -96,9 +99,9 @@ pub enum StoreError {
     /// The coordinator is shutting down.
     #[error("the store is closed")]
     Closed,
-    /// Another coordinator has the database. This one never writes again.
-    #[error("another coordinator has taken the database")]
-    Taken,
+    /// The database knows less than it did before: it was restored, or another server with less took its place.
+    #[error("the database knows less than before, as after a restore: begin a new era")]
+    WentBack,
     /// The database server cannot be reached.
     #[error("the database server cannot be reached")]
     Unreachable(#[source] Arc<dyn Error + Send + Sync>),
@@ -125,6 +128,14 @@ pub enum StoreError {
     },
 }
 
+impl Head {
+    /// Heads follow each other: whoever commits has the row of the head to itself.
+    pub(crate) fn is_after(&self, other: &Self) -> bool {
+        let place = |head: &Self| (head.feed.era, head.feed.epoch, head.audit_seq);
+        place(self) > place(other)
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
@@ -141,6 +152,14 @@ impl From<rusqlite::Error> for StoreError {
 pub(crate) struct Opened {
     engine: Engine,
     dir: Option<DataDir>,
+    server: Option<Server>,
+}
+
+/// A server that other coordinators may use too.
+#[derive(Debug, Clone)]
+struct Server {
+    url: PostgresUrl,
+    me: CoordinatorId,
 }
 
 impl Opened {
@@ -148,21 +167,24 @@ impl Opened {
     pub(crate) fn file(path: &Path, dir: DataDir, now: u64) -> Result<Self, OpenError> {
         let (writer, readers) = connect::file(path, now)?;
         let readers = readers.into_iter().map(Line::Sqlite).collect();
-        Ok(Self { engine: Engine::start(Line::Sqlite(writer), readers)?, dir: Some(dir) })
+        Ok(Self { engine: Engine::start(Line::Sqlite(writer), readers, None)?, dir: Some(dir), server: None })
     }
 
     /// Opens a database on a server, whose keys lie in a locked directory; an older one is brought up to date.
     /// Blocks.
     pub(crate) fn server(url: &PostgresUrl, dir: DataDir, now: u64) -> Result<Self, OpenError> {
-        let (writer, readers) = postgres::prepare(url, now)?;
-        let readers = readers.into_iter().map(|line| Line::Postgres(Box::new(line))).collect();
-        Ok(Self { engine: Engine::start(Line::Postgres(Box::new(writer)), readers)?, dir: Some(dir) })
+        let me = CoordinatorId::fresh().map_err(|_| OpenError::Random)?;
+        let postgres::Lines { writer, readers, aside } = postgres::prepare(url, now)?;
+        let line = |line| Line::Postgres(Box::new(line));
+        let sharing = Sharing { me, aside: line(aside) };
+        let engine = Engine::start(line(writer), readers.into_iter().map(line).collect(), Some(sharing))?;
+        Ok(Self { engine, dir: Some(dir), server: Some(Server { url: url.clone(), me }) })
     }
 
     /// A database that is gone when it is dropped.
     pub(crate) fn memory() -> Result<Self, OpenError> {
         let writer = connect::memory()?;
-        Ok(Self { engine: Engine::start(Line::Sqlite(writer), Vec::new())?, dir: None })
+        Ok(Self { engine: Engine::start(Line::Sqlite(writer), Vec::new(), None)?, dir: None, server: None })
     }
 
     /// The locked directory, if the database is a file.
@@ -180,7 +202,7 @@ impl Opened {
         if let Some(dir) = self.dir {
             self.engine.hold(dir);
         }
-        Store { engine: Arc::new(self.engine), signer: Arc::new(signer) }
+        Store { engine: Arc::new(self.engine), signer: Arc::new(signer), server: self.server }
     }
 }
 
@@ -189,6 +211,7 @@ impl Opened {
 pub(crate) struct Store {
     engine: Arc<Engine>,
     signer: Arc<FeedSigner>,
+    server: Option<Server>,
 }
 
 impl Store {
@@ -197,9 +220,9 @@ impl Store {
         self.engine.head()
     }
 
-    /// Asks whether this process still has the database.
-    pub(crate) async fn holds(&self) -> Result<(), StoreError> {
-        self.engine.write(|_| Ok(())).await
+    /// Everything that a first start makes is there: other coordinators may start.
+    pub(crate) async fn end_start(&self) -> Result<(), StoreError> {
+        self.engine.write(|writing| writing.end_start()).await
     }
 
     /// Places of operations that wait for the writer.

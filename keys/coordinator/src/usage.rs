@@ -109,7 +109,7 @@ impl Shared {
         match self.store.set_budget(caller.clone(), nonce.as_str().to_owned(), cents, now).await? {
             Ok(set) => {
                 self.note_change(caller.tenant(), now);
-                let relays = self.followers.confirm(set.epoch, self.limits.confirm).await;
+                let relays = self.confirm(set.epoch).await?;
                 let token = self.token(authority::reach_of_keys(&caller)?, set.serial).await?;
                 Ok(api::BudgetAnswer { token, relays })
             }

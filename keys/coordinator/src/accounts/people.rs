@@ -114,7 +114,7 @@ impl Shared {
         let now = self.clock.now();
         let tenant = authority::may_change_people(caller, "delete accounts", now)?;
         let deleted = self.store.delete_account(tenant, id, caller.party(), now).await??;
-        Ok(self.confirmed(deleted).await)
+        self.confirmed(deleted).await
     }
 
     /// Devices: of the whole tenant for owners, else the caller's own.

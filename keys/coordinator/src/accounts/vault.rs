@@ -4,7 +4,8 @@
 //! enrolment shows (so that nothing is kept before its proof, and nobody can bring a secret of their own), and it keys
 //! the hashes of recovery codes, whose 40 bits could otherwise be tried out by whoever has a copy of the database, and it
 //! vouches for links to a new password, of which nothing needs to be kept either: the operator of this machine makes
-//! one from the file alone, whether the coordinator runs or not.
+//! one from the file alone, whether the coordinator runs or not. Coordinators that share a database make the same setup
+//! code of it.
 
 use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -34,6 +35,7 @@ pub(crate) struct Vault {
     enrol: [u8; 32],
     codes: [u8; 32],
     resets: [u8; 32],
+    setup: [u8; 32],
 }
 
 impl std::fmt::Debug for Vault {
@@ -50,6 +52,7 @@ impl Vault {
             enrol: of(b"enrolment"),
             codes: of(b"recovery code"),
             resets: of(b"password"),
+            setup: of(b"set-up code"),
         }
     }
 
@@ -91,6 +94,13 @@ impl Vault {
     /// What the database keeps of a recovery code.
     pub(crate) fn recovery_hash(&self, account: &str, code: &str) -> [u8; 32] {
         mac(&self.codes, &[account.as_bytes(), b"\0", code.as_bytes()])
+    }
+
+    /// What the setup code is made of that all coordinators with this key give, by what the database keeps for it.
+    pub(crate) fn setup_code(&self, salt: &[u8]) -> Zeroizing<[u8; 16]> {
+        let mut code = Zeroizing::new([0; 16]);
+        code.copy_from_slice(&mac(&self.setup, &[salt])[..16]);
+        code
     }
 
     /// A link to a new password of the account with that address.

@@ -1,15 +1,18 @@
 //! Which relays follow the feed, how far each has come, and waiting for them.
 
+mod sharing;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
 use mytunnel_keys::api::RelayApplied;
-use mytunnel_keys::id::{PublicKey, TunnelId};
+use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use self::sharing::Untold;
 use crate::authority::DEVICE_STALENESS;
 use crate::live::{Holder, Live};
 
@@ -21,6 +24,8 @@ pub(crate) struct Followers {
     live: Mutex<Live>,
     /// How long a relay that is gone may still serve somebody.
     hard_staleness: Duration,
+    /// What the other coordinators of the database are to be told, where there can be any. Taken last.
+    untold: Option<Untold>,
 }
 
 #[derive(Debug)]
@@ -29,6 +34,10 @@ struct Follower {
     /// The subscription that counts; an older one of the same relay says nothing any more.
     subscription: u64,
     gone_since: Option<Instant>,
+    /// It follows another coordinator of the same database.
+    elsewhere: bool,
+    /// What the other coordinators know of how far it has come.
+    told: Option<u64>,
 }
 
 /// How one relay stands.
@@ -39,8 +48,10 @@ pub(crate) struct Standing {
 }
 
 impl Followers {
-    pub(crate) fn new(hard_staleness: Duration) -> Self {
-        Self { relays: Mutex::default(), live: Mutex::default(), hard_staleness }
+    /// Where other coordinators may work on the same database, the feed is in the era `shared`.
+    pub(crate) fn new(hard_staleness: Duration, shared: Option<u64>) -> Self {
+        let untold = shared.map(Untold::new);
+        Self { relays: Mutex::default(), live: Mutex::default(), hard_staleness, untold }
     }
 
     /// The longest that a relay without news serves anything: what devices share outlives the hard bound.
@@ -50,8 +61,7 @@ impl Followers {
 
     /// A relay that followed before this process began may still be serving.
     pub(crate) fn expect(&self, relay: PublicKey) {
-        let gone =
-            Follower { applied: watch::Sender::new(0), subscription: 0, gone_since: Some(Instant::now()) };
+        let gone = Follower { gone_since: Some(Instant::now()), ..Follower::new(0) };
         self.lock().entry(relay).or_insert(gone);
     }
 
@@ -60,32 +70,27 @@ impl Followers {
         let mut relays = self.lock();
         relays.retain(|_, follower| !follower.is_over(self.gone_after()));
         // A new watch: whoever waits for the old subscription is told that it is over.
-        let follower = Follower { applied: watch::Sender::new(0), subscription, gone_since: None };
-        relays.insert(relay, follower);
+        relays.insert(relay, Follower::new(subscription));
         // The relay tells anew what it serves.
         self.live().forget(&relay);
+        self.note(|news| news.came(relay));
     }
 
     /// A subscription is over.
     pub(super) fn detach(&self, relay: &PublicKey, subscription: u64) {
         let mut relays = self.lock();
         if let Some(follower) = relays.get_mut(relay)
-            && follower.subscription == subscription
+            && follower.counts(subscription)
         {
             self.live().forget(relay);
-            let reached = *follower.applied.borrow();
-            // Dropping the old sender wakes those who wait for it.
-            follower.applied = watch::Sender::new(reached);
-            follower.gone_since = Some(Instant::now());
+            follower.go();
+            self.note(|news| news.went(*relay));
         }
     }
 
     /// The subscription by which a relay follows at this moment.
     pub(crate) fn subscription(&self, relay: &PublicKey) -> Option<u64> {
-        self.lock()
-            .get(relay)
-            .filter(|follower| follower.gone_since.is_none())
-            .map(|follower| follower.subscription)
+        self.lock().get(relay).filter(|follower| follower.is_here()).map(|follower| follower.subscription)
     }
 
     /// A relay told by that subscription that tunnels are up; late words of an older one are void.
@@ -95,7 +100,17 @@ impl Followers {
             let mut live = self.live();
             for (tunnel, holder) in up {
                 live.up(relay, tunnel, holder);
+                self.note(|news| news.tunnel(relay, tunnel, Some(holder)));
             }
+        }
+    }
+
+    /// A relay told that a tunnel of that key is down.
+    pub(crate) fn tunnel_down(&self, relay: PublicKey, tunnel: TunnelId, serial: Serial) {
+        let relays = self.lock();
+        let here = relays.get(&relay).is_some_and(Follower::is_here);
+        if here && self.live().down(relay, tunnel, Some(serial)) {
+            self.note(|news| news.tunnel(relay, tunnel, None));
         }
     }
 
@@ -107,11 +122,8 @@ impl Followers {
     /// A relay told by that subscription that it acts by this epoch.
     pub(crate) fn applied(&self, relay: &PublicKey, subscription: u64, epoch: u64) {
         if let Some(follower) = self.lock().get(relay).filter(|follower| follower.counts(subscription)) {
-            follower.applied.send_if_modified(|reached| {
-                let news = epoch > *reached;
-                *reached = epoch.max(*reached);
-                news
-            });
+            follower.reach(epoch);
+            self.note(|_| {});
         }
     }
 
@@ -120,6 +132,7 @@ impl Followers {
         let mut relays = self.lock();
         self.live().forget(relay);
         relays.remove(relay);
+        self.note(|news| news.went(*relay));
     }
 
     /// How a relay stands.
@@ -177,8 +190,33 @@ impl Followers {
 }
 
 impl Follower {
+    fn new(subscription: u64) -> Self {
+        let applied = watch::Sender::new(0);
+        Self { applied, subscription, gone_since: None, elsewhere: false, told: None }
+    }
+
+    fn is_here(&self) -> bool {
+        self.gone_since.is_none() && !self.elsewhere
+    }
+
     fn counts(&self, subscription: u64) -> bool {
-        self.subscription == subscription && self.gone_since.is_none()
+        self.subscription == subscription && self.is_here()
+    }
+
+    fn reach(&self, epoch: u64) {
+        self.applied.send_if_modified(|reached| {
+            let news = epoch > *reached;
+            *reached = epoch.max(*reached);
+            news
+        });
+    }
+
+    fn go(&mut self) {
+        let reached = *self.applied.borrow();
+        // Dropping the old sender wakes those who wait for it.
+        self.applied = watch::Sender::new(reached);
+        self.gone_since = Some(Instant::now());
+        self.elsewhere = false;
     }
 
     fn is_over(&self, gone_after: Duration) -> bool {
@@ -203,7 +241,7 @@ mod tests {
     }
 
     fn following(relays: &[u8]) -> Arc<Followers> {
-        let followers = Followers::new(HARD);
+        let followers = Followers::new(HARD, None);
         for number in relays {
             followers.attach(relay(*number), u64::from(*number));
         }

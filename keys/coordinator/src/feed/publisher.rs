@@ -8,13 +8,18 @@ use bytes::Bytes;
 use mytunnel_keys::feed::{FeedWriter, Position};
 use mytunnel_keys::id::PublicKey;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Followers, QUEUE};
 use crate::config::Clock;
 use crate::issuer::Issuer;
 use crate::store::{Head, Store, StoreError};
+
+/// How long the database may take to say whether something has changed.
+const ANSWER: Duration = Duration::from_secs(2);
+/// After so long without its answer relays are cut off: another coordinator may be better off.
+const BLIND: Duration = Duration::from_secs(5);
 
 /// What the publisher is asked for.
 #[derive(Debug)]
@@ -40,13 +45,13 @@ pub(crate) struct Publisher {
     issuer: Arc<Issuer>,
     clock: Clock,
     followers: Arc<Followers>,
-    /// Does the database stand behind this coordinator?
-    vouched: watch::Receiver<bool>,
     links: HashMap<PublicKey, Link>,
     /// What every link has been sent.
     position: Position,
     heartbeats: u64,
     subscriptions: u64,
+    /// When the database was heard last.
+    heard: Instant,
 }
 
 #[derive(Debug)]
@@ -56,16 +61,10 @@ struct Link {
 }
 
 impl Publisher {
-    pub(crate) fn new(
-        store: Store,
-        issuer: Arc<Issuer>,
-        clock: Clock,
-        followers: Arc<Followers>,
-        vouched: watch::Receiver<bool>,
-    ) -> Self {
+    pub(crate) fn new(store: Store, issuer: Arc<Issuer>, clock: Clock, followers: Arc<Followers>) -> Self {
         let position = store.head().borrow().feed;
-        let links = HashMap::new();
-        Self { store, issuer, clock, followers, vouched, links, position, heartbeats: 0, subscriptions: 0 }
+        let (links, heard) = (HashMap::new(), Instant::now());
+        Self { store, issuer, clock, followers, links, position, heartbeats: 0, subscriptions: 0, heard }
     }
 
     /// Works until `stop`.
@@ -87,11 +86,26 @@ impl Publisher {
                     Err(_) => return,
                 },
                 Some(ask) = asked.recv() => self.answer(ask).await,
-                _ = beat.tick() => {
-                    self.catch_up(&mut head).await;
-                    if *self.vouched.borrow() {
-                        self.heartbeat(&head);
-                    }
+                _ = beat.tick() => self.beat(&mut head).await,
+            }
+        }
+    }
+
+    /// A sign of life: nothing was committed but what was sent, by any coordinator. Who has not asked the database does not
+    /// know that.
+    async fn beat(&mut self, head: &mut watch::Receiver<Head>) {
+        let asked_at = self.clock.now();
+        let late = StoreError::Unreachable(Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+        match timeout(ANSWER, self.store.look_again()).await.unwrap_or(Err(late)) {
+            Ok(()) => {
+                self.heard = Instant::now();
+                self.catch_up(head).await;
+                self.heartbeat(head, asked_at);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot ask the database whether something has changed; relays hear nothing");
+                if self.heard.elapsed() >= BLIND {
+                    self.cut_off_all();
                 }
             }
         }
@@ -104,11 +118,21 @@ impl Publisher {
             // Heartbeats without the frames before them would tell the relays that nothing has changed.
             tracing::error!(%error, "cannot read the feed; every relay is cut off");
             self.cut_off_all();
-            self.position = committed;
+            // Of another era nothing is said before its bundle was read.
+            if committed.era == self.position.era {
+                self.position = later(self.position, committed);
+            }
         }
     }
 
+    /// Sends what follows the position up to `end`; nothing if that was sent already.
     async fn send_up_to(&mut self, end: Position) -> Result<(), StoreError> {
+        if end.era > self.position.era {
+            return self.begin_era(end).await;
+        }
+        if later(self.position, end) == self.position {
+            return Ok(());
+        }
         while self.position.epoch < end.epoch {
             let frames = self.store.frames_after(self.position.epoch).await?;
             let due: Vec<_> = frames.into_iter().take_while(|(epoch, _)| *epoch <= end.epoch).collect();
@@ -119,6 +143,17 @@ impl Publisher {
             }
         }
         self.position = end;
+        Ok(())
+    }
+
+    /// Another coordinator began the feed anew: relays subscribe again, under the bundle that says so.
+    async fn begin_era(&mut self, start: Position) -> Result<(), StoreError> {
+        tracing::warn!(era = start.era, "the feed begins anew");
+        self.cut_off_all();
+        self.followers.begin_era(start.era);
+        let bundle = self.store.bundle().await?;
+        self.issuer.renew(&bundle).map_err(|_| StoreError::Malformed("trust bundle"))?;
+        self.position = start;
         Ok(())
     }
 
@@ -139,10 +174,23 @@ impl Publisher {
     }
 
     async fn subscribe(&mut self, relay: PublicKey, nonce: [u8; 16]) -> Result<Attached, StoreError> {
+        // Before the state is read: whoever commits behind it waits for this relay, at whichever coordinator.
+        self.store.adopt(relay).await?;
+        let attached = self.attach(relay, nonce).await;
+        if attached.is_err() {
+            self.followers.abandon(relay);
+        }
+        attached
+    }
+
+    async fn attach(&mut self, relay: PublicKey, nonce: [u8; 16]) -> Result<Attached, StoreError> {
         let now = self.clock.now();
         let state = self.store.state(now).await?;
         // The others must stand where the snapshot stands, so that the next delta follows for all.
         self.send_up_to(state.position).await?;
+        if self.position != state.position {
+            return Err(StoreError::WentBack);
+        }
         let trust = self.issuer.trust();
         let snapshot = self.writer().snapshot(nonce, state.changes, trust.bundle().version, now);
         let (frames, receiver) = mpsc::channel(QUEUE);
@@ -157,10 +205,10 @@ impl Publisher {
         Ok(Attached { frames: receiver, subscription })
     }
 
-    fn heartbeat(&mut self, head: &watch::Receiver<Head>) {
+    fn heartbeat(&mut self, head: &watch::Receiver<Head>, now: u64) {
         let audit_head = head.borrow().audit_hash;
         let mut writer = self.writer();
-        let frame = writer.heartbeat(audit_head, self.clock.now());
+        let frame = writer.heartbeat(audit_head, now);
         self.heartbeats += 1;
         self.send(&Bytes::from(frame));
     }
@@ -187,6 +235,11 @@ impl Publisher {
             self.followers.detach(&relay, link.subscription);
         }
     }
+}
+
+/// The later of two places in the feed.
+fn later(one: Position, other: Position) -> Position {
+    if (other.era, other.epoch) > (one.era, one.epoch) { other } else { one }
 }
 
 /// A beat that skips what it missed: several at once after a pause would tell nobody anything.

@@ -199,12 +199,14 @@ async fn by_proof(app: &App, header: &str, parts: &Parts, body: &[u8]) -> Result
     let proof = unverified.verify(&key.subject, &request, now).map_err(refused)?;
     // A repeated mint gives the same child again, which lets a client try again after a lost answer.
     if parts.uri.path() != MINT {
+        let seen = || ApiError::refused(Code::InvalidKey, "this request was made before; sign a new one");
         app.replays().admit(&proof, key.kind, now).map_err(|repeat| match repeat {
-            Repeat::Seen => {
-                ApiError::refused(Code::InvalidKey, "this request was made before; sign a new one")
-            }
+            Repeat::Seen => seen(),
             Repeat::Full => ApiError::TooMany(proof::WINDOW),
         })?;
+        if !app.store.use_proof(&proof, now).await? {
+            return Err(seen());
+        }
     }
     let standing = if parts.uri.path() == RENEW { authority::may_ask_renewal } else { authority::stands };
     if let Err(refusal) = standing(&key, now) {

@@ -78,8 +78,8 @@ impl ApiError {
                     StoreError::ReadOnly => "nothing was changed: the server's disk is read-only",
                     StoreError::Damaged(_) => "nothing was changed: the server's database is damaged",
                     StoreError::Closed => "nothing was changed: the server is shutting down",
-                    StoreError::Taken => {
-                        "nothing was changed: another coordinator has taken the database over"
+                    StoreError::WentBack => {
+                        "nothing was changed: the server's database knows less than it did before"
                     }
                     StoreError::Unreachable(_) => "nothing was changed: the server cannot reach its database",
                     StoreError::Uncertain(_) => {

@@ -49,7 +49,7 @@ pub(super) async fn console(State(app): State<App>) -> Result<Json<Console>, Api
     Ok(Json(Console {
         cluster: app.issuer.cluster().clone(),
         url: app.public().url,
-        root: *app.issuer.trust().root(),
+        root: *app.issuer.root(),
         lacks_owner: app.store.lacks_owner().await?,
     }))
 }

@@ -107,7 +107,7 @@ impl Shared {
                 Report::TunnelDown { tunnel, serial, .. } => {
                     // In the order in which it happened: it may be one of those that came up just now.
                     self.tunnels_up(relay, subscription, std::mem::take(&mut ups)).await?;
-                    self.followers.live().down(relay.subject, tunnel, Some(serial));
+                    self.followers.tunnel_down(relay.subject, tunnel, serial);
                 }
                 Report::Refused { serial, code, .. } => self.note_refused_tunnel(relay, serial, code).await?,
             }

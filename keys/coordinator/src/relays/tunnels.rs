@@ -81,6 +81,7 @@ impl Shared {
             }
         }
         self.store.forget_frames(now.saturating_sub(frames_kept)).await?;
+        self.store.forget_siblings(now).await?;
         self.tidy_usage(now).await?;
         self.note_unwritten(now).await
     }

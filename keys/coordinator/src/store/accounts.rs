@@ -53,16 +53,21 @@ pub(crate) enum SetupError {
 impl Store {
     /// Is there nobody who can sign in?
     pub(crate) async fn lacks_owner(&self) -> Result<bool, StoreError> {
-        self.engine
-            .read(|reading| {
-                reading.one("SELECT NOT EXISTS (SELECT 1 FROM accounts)", params![], column::only)
-            })
-            .await
+        self.engine.read(|reading| reading.lacks_owner()).await
     }
 
-    /// Replaces the setup code.
-    pub(crate) async fn set_setup_code(&self, hash: [u8; 32]) -> Result<(), StoreError> {
-        self.engine.write(move |writing| writing.set_meta(SETUP, &hash)).await
+    /// Replaces the setup code, unless there is an owner by now: another coordinator may have made one. Answers whether it
+    /// was replaced.
+    pub(crate) async fn set_setup_code(&self, hash: [u8; 32]) -> Result<bool, StoreError> {
+        self.engine
+            .write(move |writing| {
+                let lacks_owner = writing.lacks_owner()?;
+                if lacks_owner {
+                    writing.set_meta(SETUP, &hash)?;
+                }
+                Ok(lacks_owner)
+            })
+            .await
     }
 
     /// Does this code make an owner at this moment?
@@ -76,7 +81,7 @@ impl Store {
         self.engine
             .write(move |writing| {
                 let stored = writing.meta(SETUP)?.ok_or(SetupError::Code)?;
-                if !bool::from(stored.ct_eq(&owner.code)) {
+                if !bool::from(stored.ct_eq(&owner.code)) || !writing.lacks_owner()? {
                     return Err(SetupError::Code);
                 }
                 writing.change("DELETE FROM meta WHERE name = $1", params![SETUP])?;
@@ -108,6 +113,10 @@ impl Store {
 }
 
 impl Reading<'_> {
+    fn lacks_owner(&self) -> Result<bool, StoreError> {
+        self.one("SELECT NOT EXISTS (SELECT 1 FROM accounts)", params![], column::only)
+    }
+
     pub(super) fn account_by_email(&self, email: &str) -> Result<Option<Account>, StoreError> {
         self.first(select_account!("WHERE email = $1 AND deleted_at IS NULL"), params![email], account)
     }

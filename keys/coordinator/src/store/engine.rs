@@ -3,7 +3,8 @@
 //! One writer thread owns the only connection that writes. Operations queue up in a bounded channel; whatever
 //! waits when a transaction starts goes into it together (group commit), each operation under a savepoint of
 //! its own, and nobody hears of success before the commit has reached the disk. Reader threads own a
-//! connection each and see the last commit.
+//! connection each and see the last commit. Where several coordinators share a server, one more thread writes what they
+//! tell each other, beside the writer.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::siblings::CoordinatorId;
 use super::sql::{Reading, Session, Writing};
 use super::{Head, StoreError, postgres};
 use crate::data_dir::DataDir;
@@ -107,20 +109,30 @@ pub(super) struct Engine {
     /// Where work is put; none once the engine closes.
     queues: RwLock<Option<Queues>>,
     next_reader: AtomicUsize,
-    head: watch::Receiver<Head>,
+    head: watch::Sender<Head>,
     held: Mutex<Held>,
 }
 
 #[derive(Debug)]
 struct Queues {
     writer: mpsc::Sender<Box<dyn WriteJob>>,
+    /// Beside the writer; the writer itself where no other coordinator can be.
+    aside: mpsc::Sender<Box<dyn WriteJob>>,
     readers: Vec<mpsc::Sender<ReadJob>>,
+}
+
+/// What a database needs beyond its writer and readers, where other coordinators may share it.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    pub(super) me: CoordinatorId,
+    pub(super) aside: Line,
 }
 
 /// What is given up when the engine closes, in this order.
 #[derive(Debug, Default)]
 struct Held {
     readers: Vec<JoinHandle<()>>,
+    aside: Option<JoinHandle<()>>,
     /// Closes last: the last connection to close tidies the write-ahead log, and readers may not write.
     writer: Option<JoinHandle<()>>,
     /// Another process may have the directory only when the threads have ended.
@@ -129,11 +141,15 @@ struct Held {
 
 impl Engine {
     /// Starts the threads. Without readers (a database in memory has one connection only) the writer reads too.
-    pub(super) fn start(mut writer: Line, readers: Vec<Line>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        mut writer: Line,
+        readers: Vec<Line>,
+        sharing: Option<Sharing>,
+    ) -> Result<Self, StoreError> {
         let reading = writer.begin_read()?;
         let first = reading.head()?;
         reading.control("COMMIT")?;
-        let (publish, head) = watch::channel(first);
+        let head = watch::Sender::new(first);
         let mut held = Held::default();
         let mut queues = Vec::new();
         for line in readers {
@@ -142,9 +158,19 @@ impl Engine {
             queues.push(queue);
         }
         let (queue, jobs) = mpsc::channel(QUEUE);
-        held.writer = Some(spawn("store-writer", move || write_loop(writer, jobs, &publish))?);
+        let (publish, me) = (head.clone(), sharing.as_ref().map(|sharing| sharing.me));
+        held.writer = Some(spawn("store-writer", move || write_loop(writer, jobs, &publish, me))?);
+        let aside = match sharing {
+            None => queue.clone(),
+            Some(Sharing { aside, .. }) => {
+                let (beside, jobs) = mpsc::channel(QUEUE);
+                let publish = head.clone();
+                held.aside = Some(spawn("store-aside", move || write_loop(aside, jobs, &publish, None))?);
+                beside
+            }
+        };
         Ok(Self {
-            queues: RwLock::new(Some(Queues { writer: queue, readers: queues })),
+            queues: RwLock::new(Some(Queues { writer: queue, aside, readers: queues })),
             next_reader: AtomicUsize::new(0),
             head,
             held: Mutex::new(held),
@@ -160,11 +186,11 @@ impl Engine {
     pub(super) fn close(&self) {
         let queues = self.queues.write().unwrap_or_else(PoisonError::into_inner).take();
         let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
-        let writer = queues.map(|Queues { writer, readers }| {
-            drop(readers);
+        let writer = queues.map(|Queues { writer, aside, readers }| {
+            drop((aside, readers));
             writer
         });
-        held.readers.into_iter().for_each(join);
+        held.readers.into_iter().chain(held.aside).for_each(join);
         drop(writer);
         held.writer.into_iter().for_each(join);
         drop(held.dir);
@@ -172,7 +198,12 @@ impl Engine {
 
     /// The state after the last commit.
     pub(super) fn head(&self) -> watch::Receiver<Head> {
-        self.head.clone()
+        self.head.subscribe()
+    }
+
+    /// Another coordinator may have committed that.
+    pub(super) fn learn(&self, head: Head) {
+        publish(&self.head, head);
     }
 
     /// Operations in the queue of the writer.
@@ -188,12 +219,18 @@ impl Engine {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Writing<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let job = Box::new(Operation { operation, answer });
-        let writer = self.queue(|queues| Some(queues.writer.clone())).ok_or(StoreError::Closed)?;
-        writer.send(job).await.map_err(|_| StoreError::Closed)?;
-        drop(writer);
-        answered.await.map_err(|_| StoreError::Closed)?
+        put(self.queue(|queues| Some(queues.writer.clone())), operation).await
+    }
+
+    /// The same beside the writer, without waiting for its transactions. It may not touch their rows, and a server that
+    /// crashes may forget it.
+    pub(super) async fn write_aside<T, E, F>(&self, operation: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Writing<'_>) -> Result<T, E> + Send + 'static,
+    {
+        put(self.queue(|queues| Some(queues.aside.clone())), operation).await
     }
 
     /// Runs `query` on one consistent view of the database.
@@ -221,6 +258,32 @@ impl Engine {
     fn queue<Q>(&self, choose: impl FnOnce(&Queues) -> Option<Q>) -> Option<Q> {
         self.queues.read().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(choose)
     }
+}
+
+async fn put<T, E, F>(queue: Option<mpsc::Sender<Box<dyn WriteJob>>>, operation: F) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+    F: FnOnce(&Writing<'_>) -> Result<T, E> + Send + 'static,
+{
+    let (answer, answered) = oneshot::channel();
+    let job = Box::new(Operation { operation, answer });
+    let queue = queue.ok_or(StoreError::Closed)?;
+    queue.send(job).await.map_err(|_| StoreError::Closed)?;
+    // It must not be held open while the engine waits for it to run dry.
+    drop(queue);
+    answered.await.map_err(|_| StoreError::Closed)?
+}
+
+/// Tells a head, unless a later one is known.
+fn publish(head: &watch::Sender<Head>, new: Head) {
+    head.send_if_modified(|old| {
+        let later = new.is_after(old);
+        if later {
+            *old = new;
+        }
+        later
+    });
 }
 
 impl Drop for Engine {
@@ -259,26 +322,31 @@ fn read_loop(mut line: Line, mut jobs: mpsc::Receiver<ReadJob>) {
     }
 }
 
-fn write_loop(mut line: Line, mut jobs: mpsc::Receiver<Box<dyn WriteJob>>, head: &watch::Sender<Head>) {
+/// `me` tells the other coordinators of what was committed, if there can be any.
+fn write_loop(
+    mut line: Line,
+    mut jobs: mpsc::Receiver<Box<dyn WriteJob>>,
+    head: &watch::Sender<Head>,
+    me: Option<CoordinatorId>,
+) {
     let mut answers = Vec::with_capacity(BATCH);
     while let Some(first) = jobs.blocking_recv() {
         let writing = match line.begin_write() {
             Ok(writing) => writing,
-            // The head ends with this thread, and the feed with the head: its relays must not hear from two.
-            Err(StoreError::Taken) => {
-                tracing::error!(
-                    "another coordinator has taken the database; this one writes no more: stop it"
-                );
-                return first.refuse(StoreError::Taken);
-            }
             Err(error) => {
                 tracing::error!(%error, "cannot begin a transaction");
                 first.refuse(error);
                 continue;
             }
         };
-        let outcome = transaction(&writing, first, &mut jobs, &mut answers).map(|new| {
-            head.send_if_modified(|old| std::mem::replace(old, new) != new);
+        let known = *head.borrow();
+        let outcome = transaction(&writing, first, &mut jobs, &mut answers).and_then(|new| {
+            match me.filter(|_| new != known) {
+                Some(me) => writing.commit_and_tell(me)?,
+                None => writing.commit()?,
+            }
+            publish(head, new);
+            Ok(())
         });
         if let Err(error) = &outcome {
             tracing::error!(%error, operations = answers.len(), "a transaction failed and was undone");
@@ -290,6 +358,7 @@ fn write_loop(mut line: Line, mut jobs: mpsc::Receiver<Box<dyn WriteJob>>, head:
     }
 }
 
+/// Everything of a transaction but its end; answers where it leaves the head.
 fn transaction(
     writing: &Writing<'_>,
     first: Box<dyn WriteJob>,
@@ -303,9 +372,7 @@ fn transaction(
         let room = answers.len() < BATCH && begun.elapsed() < FULL_AFTER;
         next = if room { jobs.try_recv().ok() } else { None };
     }
-    let head = writing.head()?;
-    writing.commit()?;
-    Ok(head)
+    writing.head()
 }
 
 /// One operation under its savepoint. The error is the transaction's, not the operation's.

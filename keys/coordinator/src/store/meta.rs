@@ -5,12 +5,14 @@ use mytunnel_keys::id::{PublicKey, TenantId};
 
 use super::column;
 use super::sql::{Reading, Writing, params};
-use super::{Head, Opened, StoreError};
+use super::{Head, Opened, Store, StoreError};
 use crate::audit::{Act, Entry, Party};
 use crate::issuer::TrustedEra;
 
 /// SHA-256 of the setup code, while there is no owner.
 pub(super) const SETUP: &str = "setup";
+/// What the setup code is made of, where several coordinators give the same.
+const SETUP_SALT: &str = "setup-salt";
 /// Id of the tenant that operates this coordinator.
 const HOME: &str = "home";
 /// The root's public key.
@@ -76,6 +78,28 @@ impl Writing<'_> {
         )?;
         Ok(())
     }
+
+    /// Keeps a value unless there is one. Answers what is kept.
+    fn keep_meta(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        if let Some(there) = self.meta(name)? {
+            return Ok(there);
+        }
+        self.set_meta(name, value)?;
+        Ok(value.to_owned())
+    }
+}
+
+impl Store {
+    /// The trust bundle that is given out.
+    pub(crate) async fn bundle(&self) -> Result<Vec<u8>, StoreError> {
+        let bundle = self.engine.read(|reading| reading.meta(TRUST)).await?;
+        bundle.ok_or(StoreError::Malformed("trust bundle"))
+    }
+
+    /// What the setup code of coordinators that share a database is made of: `fresh`, unless one was kept.
+    pub(crate) async fn keep_setup_salt(&self, fresh: [u8; 16]) -> Result<Vec<u8>, StoreError> {
+        self.engine.write(move |writing| writing.keep_meta(SETUP_SALT, &fresh)).await
+    }
 }
 
 impl Writing<'_> {
@@ -138,9 +162,9 @@ impl Opened {
         self.engine.read(|reading| reading.accounts_key()).await
     }
 
-    /// Keeps that fingerprint.
-    pub(crate) async fn keep_accounts_key(&self, fingerprint: [u8; 32]) -> Result<(), StoreError> {
-        self.engine.write(move |writing| writing.set_meta(ACCOUNTS_KEY, &fingerprint)).await
+    /// Keeps that fingerprint, unless another coordinator was faster. Answers what is kept.
+    pub(crate) async fn keep_accounts_key(&self, fingerprint: [u8; 32]) -> Result<Vec<u8>, StoreError> {
+        self.engine.write(move |writing| writing.keep_meta(ACCOUNTS_KEY, &fingerprint)).await
     }
 
     /// Begins the feed anew, under a bundle that says so.

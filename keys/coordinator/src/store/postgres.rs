@@ -6,6 +6,7 @@
 
 mod ddl;
 mod line;
+mod listen;
 mod prepare;
 mod tls;
 mod url;
@@ -24,8 +25,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
 pub(crate) use self::line::{Line, Role};
+pub(super) use self::listen::listen;
 pub(crate) use self::prepare::exists_on;
-pub(super) use self::prepare::{fill, look, prepare};
+pub(super) use self::prepare::{Lines, fill, look, prepare};
 pub use self::url::{PostgresUrl, UrlError};
 use super::StoreError;
 use super::sql::Value;
@@ -44,16 +46,21 @@ SET statement_timeout = '25s'; SET client_min_messages = 'warning';
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// Takes the database for the session, or fails after a moment: long enough for a coordinator that has just ended to be
-/// gone. `MTUN`.
-const HOLD: &str = "SET lock_timeout = '2s'; SELECT pg_advisory_lock(1297372494); SET lock_timeout = '10s'";
+/// Waits for its turn to bring the database up to date and to make what a first start makes, and has it until
+/// [`DONE`] or the end of the session. `MTUN`.
+const MY_TURN: &str =
+    "SET lock_timeout = '20s'; SELECT pg_advisory_lock(1297372494); SET lock_timeout = '10s'";
+/// Every coordinator's writer has this for as long as its session lasts, so that a restore finds nobody at work.
+const STAY: &str = "SELECT pg_advisory_lock_shared(1297372495)";
+const ALONE: &str = "SET lock_timeout = '2s'; SELECT pg_advisory_lock(1297372495); SET lock_timeout = '10s'";
+const DONE: &str = "SELECT pg_advisory_unlock(1297372494)";
 
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Session {
     client: Client,
     statements: RefCell<HashMap<String, (Vec<Type>, Statement)>>,
-    /// The server did not answer in time.
+    /// The server did not answer in time, or takes no writes any more: another may have its place.
     given_up: Cell<bool>,
     driver: JoinHandle<()>,
     /// Dropped last: it drives the connection.
@@ -94,13 +101,32 @@ impl Session {
         self.wait(self.client.batch_execute(sql))
     }
 
-    /// Takes the database until the session ends; false if another session has it.
-    fn hold(&self) -> Result<bool, StoreError> {
-        match self.control(HOLD) {
+    /// Keeps other coordinators from starting; false if one starts for too long.
+    fn begin_start(&self) -> Result<bool, StoreError> {
+        self.locked(MY_TURN)
+    }
+
+    /// Keeps other coordinators from working; false if one does.
+    fn begin_alone(&self) -> Result<bool, StoreError> {
+        self.locked(ALONE)
+    }
+
+    /// Says that a coordinator is at work, for as long as the session lasts.
+    fn stay(&self) -> Result<(), StoreError> {
+        self.control(STAY)
+    }
+
+    fn locked(&self, by: &str) -> Result<bool, StoreError> {
+        match self.control(by) {
             Ok(()) => Ok(true),
             Err(StoreError::Engine(why)) if why.downcast_ref().is_some_and(Said::is_held) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Lets other coordinators start.
+    pub(super) fn end_start(&self) -> Result<(), StoreError> {
+        self.control(DONE)
     }
 
     /// Is the server gone, and whatever was not committed with it?
@@ -129,7 +155,13 @@ impl Session {
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StoreError> {
         match self.runtime.block_on(async { timeout(PATIENCE, answer).await }) {
-            Ok(answered) => answered.map_err(StoreError::from),
+            Ok(answered) => answered.map_err(|error| {
+                let error = StoreError::from(error);
+                if matches!(error, StoreError::ReadOnly) {
+                    self.given_up.set(true);
+                }
+                error
+            }),
             Err(_) => {
                 self.given_up.set(true);
                 Err(late())
@@ -144,10 +176,6 @@ fn references(params: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
 
 fn late() -> StoreError {
     StoreError::Unreachable(Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)))
-}
-
-fn busy() -> StoreError {
-    StoreError::Unreachable(Arc::new(std::io::Error::from(std::io::ErrorKind::ResourceBusy)))
 }
 
 /// What the server said, without the values that it quotes.

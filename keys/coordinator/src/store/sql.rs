@@ -15,6 +15,7 @@ use rusqlite::{CachedStatement, Connection};
 pub(super) use self::value::{FromCell, Kind, Row, ToValue, Value};
 use super::StoreError;
 use super::postgres;
+use super::siblings::{CHANNEL, CoordinatorId};
 
 /// Parameters of a SQL text, in their order.
 macro_rules! params {
@@ -159,9 +160,31 @@ impl<'c> Writing<'c> {
     /// Ends the transaction. When a server fails at this moment, whatever it says, nobody knows whether it has: the
     /// commit may stand in its log. A file's says so.
     pub(super) fn commit(&self) -> Result<(), StoreError> {
+        self.end("COMMIT")
+    }
+
+    /// The same, and wakes the other coordinators of the database with it.
+    pub(super) fn commit_and_tell(&self, me: CoordinatorId) -> Result<(), StoreError> {
+        self.end(&format!("NOTIFY {CHANNEL}, '{me}'; COMMIT"))
+    }
+
+    /// Wakes the other coordinators of the database once this transaction has ended well.
+    pub(super) fn announce(&self, me: CoordinatorId) -> Result<(), StoreError> {
+        self.control(&format!("NOTIFY {CHANNEL}, '{me}'"))
+    }
+
+    /// Lets other coordinators start on the database.
+    pub(super) fn end_start(&self) -> Result<(), StoreError> {
+        match self.session {
+            Session::Sqlite(_) => Ok(()),
+            Session::Postgres(session) => self.note(session.end_start()),
+        }
+    }
+
+    fn end(&self, commit: &str) -> Result<(), StoreError> {
         let on_server = matches!(self.session, Session::Postgres(_));
-        self.control("COMMIT").map_err(|error| {
-            let known = matches!(error, StoreError::Closed | StoreError::Taken | StoreError::Uncertain(_));
+        self.control(commit).map_err(|error| {
+            let known = matches!(error, StoreError::Closed | StoreError::Uncertain(_));
             if let StoreError::Unreachable(why) = error {
                 StoreError::Uncertain(why)
             } else if on_server && !known {

@@ -3,7 +3,6 @@
 mod older;
 mod plans;
 mod sweeps;
-mod tenure;
 
 use tokio::task::JoinSet;
 

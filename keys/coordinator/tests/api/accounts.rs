@@ -163,7 +163,8 @@ async fn the_person_at_this_machine_needs_no_sign_in() {
     let seed = fresh_seed();
     let device = lab.coordinator.local_owner_device(seed.public()).await.unwrap();
     let claims =
-        certificate::verify(&device.certificate, lab.coordinator.trust(), &seed.public(), lab.now()).unwrap();
+        certificate::verify(&device.certificate, &lab.coordinator.trust(), &seed.public(), lab.now())
+            .unwrap();
     assert_eq!(claims.kind, Kind::UserDevice);
     let project = claims.project.clone().unwrap();
     lab.coordinator.shutdown().await;
@@ -174,7 +175,7 @@ async fn the_person_at_this_machine_needs_no_sign_in() {
     let other = fresh_seed();
     let other_device = lab.coordinator.local_owner_device(other.public()).await.unwrap();
     let claims =
-        certificate::verify(&other_device.certificate, lab.coordinator.trust(), &other.public(), lab.now())
+        certificate::verify(&other_device.certificate, &lab.coordinator.trust(), &other.public(), lab.now())
             .unwrap();
     assert_eq!(claims.project, Some(project.clone()));
     // The owner who is set up later finds it.

@@ -193,7 +193,7 @@ async fn a_child_may_have_a_narrower_budget_from_birth() {
     let (child, minted): (Key, MintAnswer) = lab.mint(&house.master, json!({"budget_cents": 500})).await;
     assert_eq!(lab.show(By::Key(&house.device), &child).await["budget_cents"], 500);
     let claims =
-        certificate::verify(&minted.certificate, lab.coordinator.trust(), &child.seed.public(), lab.now())
+        certificate::verify(&minted.certificate, &lab.coordinator.trust(), &child.seed.public(), lab.now())
             .unwrap();
     assert_eq!(claims.budget.as_ref().map(|id| &id[..]), Some(&child.serial.as_bytes()[..8]));
     let (_, plain) = lab.mint(&house.master, Value::Null).await;
@@ -205,8 +205,7 @@ async fn a_child_may_have_a_narrower_budget_from_birth() {
     let leases = lab.tell(relay, told(1, Vec::new(), wants.to_vec())).await.leases;
     assert!(leases.iter().all(|lease| lease.amount == 125 * MICRO), "{leases:?}");
     let mut frames = lab.frames(relay, None).await;
-    let mut reader =
-        mytunnel_keys::feed::FeedReader::new(frames.nonce, lab.coordinator.trust().clone(), None);
+    let mut reader = mytunnel_keys::feed::FeedReader::new(frames.nonce, lab.coordinator.trust(), None);
     let snapshot = loop {
         if let Accepted::Snapshot { changes, .. } = frames.next(&mut reader).await.unwrap() {
             break changes;

@@ -46,7 +46,7 @@ async fn a_child_has_what_its_certificate_says() {
     let (child, minted) = lab.mint(&house.master, more).await;
     assert_eq!(minted.expires_at, lab.now() + 120);
     let claims =
-        certificate::verify(&minted.certificate, lab.coordinator.trust(), &child.seed.public(), lab.now())
+        certificate::verify(&minted.certificate, &lab.coordinator.trust(), &child.seed.public(), lab.now())
             .unwrap();
     assert_eq!(claims.kind, Kind::Child);
     assert_eq!(claims.parent, Some(house.master.serial));
@@ -65,7 +65,7 @@ async fn what_is_left_out_is_as_wide_as_the_parent() {
     let house = lab.house().await;
     let (child, minted) = lab.mint(&house.master, Value::Null).await;
     let claims =
-        certificate::verify(&minted.certificate, lab.coordinator.trust(), &child.seed.public(), lab.now())
+        certificate::verify(&minted.certificate, &lab.coordinator.trust(), &child.seed.public(), lab.now())
             .unwrap();
     assert_eq!(claims.scopes, Scopes::all());
     assert!(claims.allows_name(&"anything".parse().unwrap()));
@@ -188,7 +188,7 @@ async fn a_child_takes_over_from_its_sibling_only() {
     let stranger = lab.child(&other).await;
     let (new, minted) = lab.mint(&house.master, json!({"replaces": old.serial})).await;
     let claims =
-        certificate::verify(&minted.certificate, lab.coordinator.trust(), &new.seed.public(), lab.now())
+        certificate::verify(&minted.certificate, &lab.coordinator.trust(), &new.seed.public(), lab.now())
             .unwrap();
     assert_eq!(claims.replaces, Some(old.serial));
     // Another master's child, a device, the master itself, and a serial that nobody has.

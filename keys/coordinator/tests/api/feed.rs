@@ -232,7 +232,7 @@ async fn a_relay_elsewhere_follows_by_http() {
     let response = lab.coordinator.handle(request).await;
     assert_eq!(response.status(), StatusCode::OK);
     let mut stream = response.into_body().into_data_stream();
-    let mut reader = FeedReader::new(nonce, lab.coordinator.trust().clone(), None);
+    let mut reader = FeedReader::new(nonce, lab.coordinator.trust(), None);
     let mut next = async |reader: &mut FeedReader| {
         let framed = stream.next().await.unwrap().unwrap();
         let length = u32::from_be_bytes(framed[..4].try_into().unwrap()) as usize;

@@ -293,7 +293,7 @@ async fn a_relay_that_comes_back_gets_all_gates_and_the_closings_of_its_absence(
 
     let snapshot = async |last| {
         let mut frames = lab.frames(seed, last).await;
-        let trust = lab.coordinator.trust().clone();
+        let trust = lab.coordinator.trust();
         let mut reader = mytunnel_keys::feed::FeedReader::new(frames.nonce, trust, last);
         loop {
             if let Accepted::Snapshot { changes, .. } = frames.next(&mut reader).await.unwrap() {

@@ -54,7 +54,7 @@ async fn no_child_survives_a_cascade_however_it_raced() {
         assert_eq!(answer["revoked_children"], minted.len() + round, "each was counted exactly once");
         for (key, certificate) in &minted {
             let trust = lab.coordinator.trust();
-            let claims = certificate::verify(certificate, trust, &key.seed.public(), lab.now()).unwrap();
+            let claims = certificate::verify(certificate, &trust, &key.seed.public(), lab.now()).unwrap();
             assert!(relay.revoked.is_revoked(&claims).is_some());
             assert!(lab.show(By::Key(&device), key).await["revoked_at"].is_u64());
         }

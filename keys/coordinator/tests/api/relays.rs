@@ -37,7 +37,8 @@ async fn a_join_token_lets_one_relay_in() {
     let seed = fresh_seed();
     let joined: RelayJoined = join(&lab, &seed, secret).await.read();
     let claims =
-        certificate::verify(&joined.certificate, lab.coordinator.trust(), &seed.public(), lab.now()).unwrap();
+        certificate::verify(&joined.certificate, &lab.coordinator.trust(), &seed.public(), lab.now())
+            .unwrap();
     assert_eq!((claims.kind, claims.not_after), (Kind::Relay, lab.now() + DAY));
     join(&lab, &fresh_seed(), secret).await.refused(Code::InvalidKey);
     // The answer may have been lost: the same relay asks again.
@@ -108,7 +109,7 @@ async fn a_relay_renews_its_certificate_also_when_it_was_switched_off_for_long()
         lab.advance(away);
         let renewed: RelayJoined = lab.call(By::Key(&relay), "POST", RENEW, Value::Null).await.read();
         let (trust, subject) = (lab.coordinator.trust(), relay.seed.public());
-        let claims = certificate::verify(&renewed.certificate, trust, &subject, lab.now()).unwrap();
+        let claims = certificate::verify(&renewed.certificate, &trust, &subject, lab.now()).unwrap();
         assert_eq!((claims.serial, claims.not_after), (relay.serial, lab.now() + DAY));
         assert_eq!(acts(&lab).await[0], (json!("relay.renew"), party.clone()));
     }
@@ -158,7 +159,7 @@ async fn the_operator_sets_how_long_a_relays_certificate_lives() {
     let renewed = lab.coordinator.renew_relay(seed.public()).await.unwrap();
     for (joined, end) in [(enrolled, lab.now() + 500), (renewed, lab.now() + 600)] {
         let trust = lab.coordinator.trust();
-        let claims = certificate::verify(&joined.certificate, trust, &seed.public(), lab.now()).unwrap();
+        let claims = certificate::verify(&joined.certificate, &trust, &seed.public(), lab.now()).unwrap();
         assert_eq!(claims.not_after, end);
     }
 }

@@ -13,7 +13,7 @@ use crate::support::{By, DAY, Key, Lab, Relay, fresh_seed, mint_body};
 
 fn is_revoked(lab: &Lab, relay: &Relay, key: &Key, minted: &MintAnswer) -> bool {
     let trust = lab.coordinator.trust();
-    let claims = certificate::verify(&minted.certificate, trust, &key.seed.public(), lab.now()).unwrap();
+    let claims = certificate::verify(&minted.certificate, &trust, &key.seed.public(), lab.now()).unwrap();
     relay.revoked.is_revoked(&claims).is_some()
 }
 

@@ -209,7 +209,7 @@ impl Lab {
         let nonce = random();
         let asked = Subscribe { nonce, addrs: Vec::new(), since };
         let link = self.coordinator.subscribe(id, asked).await.unwrap();
-        let trust = self.coordinator.trust().clone();
+        let trust = self.coordinator.trust();
         let mut relay = Relay {
             id,
             link,

@@ -72,26 +72,23 @@ impl Database {
         )
         .unwrap();
     }
+}
 
-    /// Ends the connection of the coordinator that has it.
-    pub(crate) fn cut_holder(&self) {
-        let locks = self.locks("granted");
-        execute(&self.server, format!("SELECT pg_terminate_backend(pid) FROM {locks}")).unwrap();
+impl Database {
+    /// Ends the connections of those that listen for news.
+    pub(crate) fn deafen(&self) {
+        let Self { server, name, .. } = self;
+        let listeners = format!("FROM pg_stat_activity WHERE datname = '{name}' AND query LIKE 'LISTEN%'");
+        execute(server, format!("SELECT pg_terminate_backend(pid) {listeners}")).unwrap();
     }
 
-    /// Does another coordinator wait for it?
-    pub(crate) fn is_awaited(&self) -> bool {
-        let locks = self.locks("NOT granted");
-        let told = format!("DO $$ BEGIN IF NOT EXISTS (SELECT FROM {locks}) THEN RAISE 'no'; END IF; END $$");
-        execute(&self.server, told).is_ok()
-    }
-
-    fn locks(&self, which: &str) -> String {
-        let name = &self.name;
-        format!(
-            "pg_locks JOIN pg_database d ON d.oid = database
-             WHERE datname = '{name}' AND locktype = 'advisory' AND {which}"
-        )
+    /// Lets nobody in and everybody out, as if the server were away; or lets them in again.
+    pub(crate) fn close(&self, closed: bool) {
+        let Self { server, name, .. } = self;
+        execute(server, format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {}", !closed)).unwrap();
+        if closed {
+            self.cut();
+        }
     }
 }
 

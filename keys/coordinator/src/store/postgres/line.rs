@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::prepare::tenure;
-use super::{PostgresUrl, Session, busy};
+use super::{PostgresUrl, Session};
 use crate::store::StoreError;
 use crate::store::sql;
 
@@ -14,34 +13,23 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Read,
-    /// The coordinator of that tenure writes.
-    Write {
-        tenure: u64,
-    },
+    Write,
+    /// Writes what coordinators tell each other, beside the writer.
+    Aside,
 }
 
 impl Role {
-    /// How its transactions begin. A writer waits for the head row first: whoever writes is the only one. The level is
-    /// said, because a server may have another default, at which it would not see what was written while it waited.
+    /// How its transactions begin. A writer waits for the head row first: one writes at a time, whichever coordinator it
+    /// belongs to. The level is said, because a server may have another default, at which it would not see what was written
+    /// while it waited; a server that was set to take no writes is not overruled.
     const fn begin(self) -> &'static str {
         match self {
             Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            Self::Write { .. } => {
-                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT one FROM head WHERE one = 1 FOR UPDATE"
+            Self::Write => {
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT one FROM head WHERE one = 1 FOR UPDATE"
             }
+            Self::Aside => "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off",
         }
-    }
-
-    /// Makes a new session fit for it. A writer must have the database to itself again, and nobody may have had it
-    /// meanwhile: what this process remembers would not be what is stored.
-    fn enter(self, session: &Session) -> Result<(), StoreError> {
-        let Self::Write { tenure: own } = self else { return Ok(()) };
-        let held = session.hold()?;
-        if tenure(session)? != own {
-            return Err(StoreError::Taken);
-        }
-        // The server has not noticed yet that the session of before is gone.
-        if held { Ok(()) } else { Err(busy()) }
     }
 }
 
@@ -66,8 +54,8 @@ impl Line {
         let held = self.session.take().filter(|session| !session.is_lost());
         let began = held.and_then(|session| match session.control(self.role.begin()) {
             Ok(()) => Some(Ok(session)),
-            // Nothing was asked of it yet, so that another connection is as good.
-            Err(StoreError::Unreachable(_)) => None,
+            // Nothing was asked of it yet, so that another connection is as good, and maybe to another server.
+            Err(StoreError::Unreachable(_) | StoreError::ReadOnly) => None,
             Err(error) => {
                 // The transaction may have begun.
                 let _ = session.control("ROLLBACK");
@@ -89,7 +77,9 @@ impl Line {
             return Err(why.clone());
         }
         let began = Session::open(&self.url).and_then(|session| {
-            self.role.enter(&session)?;
+            if self.role == Role::Write {
+                session.stay()?;
+            }
             session.control(self.role.begin())?;
             Ok(session)
         });

@@ -10,27 +10,31 @@ use crate::store::backup::{KEPT, NOT_KEPT};
 use crate::store::migrations::{MIGRATIONS, Step, VERSION};
 use crate::store::sql::{self, Reading, Writing, params};
 
-/// Number of the coordinator that has the database, counted over all that ever had it.
-const TENURE: &str = "tenure";
 const READERS: usize = 3;
 
-/// Takes a database, unless another coordinator has it, and brings it up to date: one connection to write, some to
-/// read. Blocks.
-pub(in crate::store) fn prepare(url: &PostgresUrl, now: u64) -> Result<(Line, Vec<Line>), OpenError> {
+/// The connections to a database.
+pub(in crate::store) struct Lines {
+    pub(in crate::store) writer: Line,
+    pub(in crate::store) readers: Vec<Line>,
+    pub(in crate::store) aside: Line,
+}
+
+/// Opens a database and brings it up to date, one coordinator at a time: the next may only when this one has said
+/// [`Session::end_start`], or is gone. Blocks.
+pub(in crate::store) fn prepare(url: &PostgresUrl, now: u64) -> Result<Lines, OpenError> {
     let open = || Session::open(url).map_err(|error| unreachable(url, error));
     let session = open()?;
-    if !session.hold().map_err(|error| unreachable(url, error))? {
+    if !session.begin_start().map_err(|error| unreachable(url, error))? {
         return Err(OpenError::InUse { server: url.to_string() });
     }
-    session.control("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")?;
+    session.stay()?;
+    session.control("BEGIN ISOLATION LEVEL READ COMMITTED")?;
     let found = inspect(&session, url)?;
     migrate(&session, found, now)?;
-    let tenure = tenure(&session)? + 1;
-    Writing::of(sql::Session::Postgres(&session)).set_meta(TENURE, &tenure.to_be_bytes())?;
     session.control("COMMIT")?;
-    let writer = Line::new(url.clone(), Role::Write { tenure }, session);
-    let readers = (0..READERS).map(|_| Ok(Line::new(url.clone(), Role::Read, open()?)));
-    Ok((writer, readers.collect::<Result<_, OpenError>>()?))
+    let line = |role| Ok::<_, OpenError>(Line::new(url.clone(), role, open()?));
+    let readers = (0..READERS).map(|_| line(Role::Read)).collect::<Result<_, _>>()?;
+    Ok(Lines { writer: Line::new(url.clone(), Role::Write, session), readers, aside: line(Role::Aside)? })
 }
 
 /// Is there a database of ours at all? Blocks.
@@ -55,24 +59,20 @@ pub(in crate::store) fn fill(
     write: impl FnOnce(&Writing<'_>) -> Result<(), BackupError>,
 ) -> Result<(), BackupError> {
     let session = Session::open(url).map_err(|error| unreachable(url, error))?;
-    if !session.hold().map_err(|error| unreachable(url, error))? {
+    let alone = session.begin_start().and_then(|turn| Ok(turn && session.begin_alone()?));
+    if !alone.map_err(|error| unreachable(url, error))? {
         return Err(OpenError::InUse { server: url.to_string() }.into());
     }
-    session.control("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").map_err(BackupError::Write)?;
-    let found = inspect(&session, url)?;
-    let mut before = 0;
-    if found > 0 {
+    session.control("BEGIN ISOLATION LEVEL READ COMMITTED").map_err(BackupError::Write)?;
+    if inspect(&session, url)? > 0 {
         if !replace {
             return Err(BackupError::NotEmpty(url.to_string()));
         }
-        before = tenure(&session).map_err(BackupError::Read)?;
         drop_all(&session).map_err(BackupError::Write)?;
     }
     migrate(&session, 0, now).map_err(BackupError::Write)?;
     let writing = Writing::of(sql::Session::Postgres(&session));
     write(&writing)?;
-    // Who had it before must notice, also where the backup counted less.
-    writing.set_meta(TENURE, &(before + 1).to_be_bytes()).map_err(BackupError::Write)?;
     writing.commit().map_err(BackupError::Write)
 }
 
@@ -141,12 +141,6 @@ fn migrate(session: &Session, found: u32, now: u64) -> Result<(), StoreError> {
         params![VERSION],
     )?;
     Ok(())
-}
-
-/// Whose turn it is.
-pub(super) fn tenure(session: &Session) -> Result<u64, StoreError> {
-    let Some(stored) = Reading::of(sql::Session::Postgres(session)).meta(TENURE)? else { return Ok(0) };
-    stored.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Malformed("tenure"))
 }
 
 fn unreachable(url: &PostgresUrl, source: StoreError) -> OpenError {

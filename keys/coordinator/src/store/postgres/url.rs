@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt as _};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls};
 
 use super::tls::{self, Tls};
@@ -106,6 +106,8 @@ impl FromStr for PostgresUrl {
             Some(other) => return Err(UrlError::Mode(other.to_owned())),
         };
         config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
+        // Of several servers, the one that takes writes: what another knows may be old.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.connect_timeout(super::CONNECT).tcp_user_timeout(SILENCE).keepalives_idle(SILENCE);
         if config.get_application_name().is_none() {
             config.application_name("mytunnel");

@@ -1,0 +1,100 @@
+//! The other coordinators on the same database: each tells which relays follow it, and hears what the others tell.
+//!
+//! What is said is in the database; a notification only says that it is worth reading. One that gets lost costs a
+//! second.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mytunnel_keys::id::PublicKey;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{Ask, Followers};
+use crate::store::{Others, Store, StoreError};
+
+/// How often the others are asked, even if nothing is heard of them, and told that this one is there.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Tells and hears, on behalf of one coordinator.
+#[derive(Debug)]
+pub(crate) struct Siblings {
+    store: Store,
+    followers: Arc<Followers>,
+    /// Where a relay's end is asked for.
+    feed: mpsc::Sender<Ask>,
+    /// The state of the tunnels of relays elsewhere that was read.
+    read: HashMap<PublicKey, u64>,
+    /// Whether something could not be told, or was forgotten.
+    missed: bool,
+}
+
+impl Siblings {
+    pub(crate) fn new(store: Store, followers: Arc<Followers>, feed: mpsc::Sender<Ask>) -> Self {
+        Self { store, followers, feed, read: HashMap::new(), missed: false }
+    }
+
+    /// Works until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let (heard, store) = (Notify::new(), self.store.clone());
+        let working = async { tokio::join!(store.listen(&heard), self.attend(&heard)) };
+        stop.run_until_cancelled(working).await;
+    }
+
+    async fn attend(mut self, heard: &Notify) {
+        let mut due = interval(EVERY);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let followers = self.followers.clone();
+        loop {
+            let done = tokio::select! {
+                () = heard.notified() => self.hear().await.map(drop),
+                () = followers.untold() => self.tell().await,
+                _ = due.tick() => self.meet().await,
+            };
+            if let Err(error) = done {
+                self.missed = true;
+                tracing::debug!(%error, "cannot hear of the other coordinators");
+            }
+        }
+    }
+
+    async fn tell(&self) -> Result<(), StoreError> {
+        self.store.tell(self.followers.news()).await
+    }
+
+    /// Takes in what the others say.
+    async fn hear(&mut self) -> Result<Option<Others>, StoreError> {
+        let Some(others) = self.store.others().await? else { return Ok(None) };
+        self.followers.elsewhere(others.head.feed.era, &others.relays);
+        self.read
+            .retain(|known, _| others.relays.iter().any(|relay| relay.relay == *known && relay.connected));
+        for relay in &others.revoked {
+            let (done, expelled) = oneshot::channel();
+            // Without a publisher nobody follows.
+            if self.feed.send(Ask::Expel { relay: *relay, done }).await.is_ok() {
+                let _ = expelled.await;
+            }
+        }
+        Ok(Some(others))
+    }
+
+    /// What is done also when nothing was heard.
+    async fn meet(&mut self) -> Result<(), StoreError> {
+        // A server that crashed has forgotten what it was told.
+        if std::mem::take(&mut self.missed) || self.store.show_up().await? != self.followers.here() {
+            self.followers.tell_anew();
+            self.tell().await?;
+        }
+        let Some(others) = self.hear().await? else { return Ok(()) };
+        for relay in others.relays.into_iter().filter(|relay| relay.connected) {
+            if self.read.get(&relay.relay) != Some(&relay.tunnels) {
+                let tunnels = self.store.tunnels_elsewhere(relay.relay).await?;
+                self.followers.tunnels_elsewhere(relay.relay, tunnels);
+                self.read.insert(relay.relay, relay.tunnels);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! What several coordinators on one database tell each other: which relays follow whom, what those have up, and which
+//! request proofs were used.
+//!
+//! The tables are PostgreSQL's alone; a coordinator with a database of its own keeps all this in memory. They are written
+//! beside the writer, so that a confirmation waits for nobody's transaction. Their times are the server's: clocks of
+//! coordinators differ.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
+use mytunnel_keys::proof::{Proof, WINDOW};
+use tokio::sync::Notify;
+
+use super::sql::{Reading, Writing, params};
+use super::{Head, Store, StoreError, column, postgres};
+use crate::live::Holder;
+use crate::random::{self, NoRandomness};
+
+/// Where coordinators wake each other.
+pub(super) const CHANNEL: &str = "mytunnel";
+/// Seconds after which a coordinator that says nothing is taken for gone. Its relays are named as not confirmed from then
+/// on, and no longer waited for: they hear nothing, and stop by themselves.
+const SILENCE: u64 = 5;
+/// Rows that are swept away at a time.
+const SWEPT: u64 = 10_000;
+
+/// One start of a coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct CoordinatorId([u8; 16]);
+
+impl CoordinatorId {
+    pub(crate) fn fresh() -> Result<Self, NoRandomness> {
+        random::bytes().map(Self)
+    }
+}
+
+impl fmt::Display for CoordinatorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// How far a relay that follows this coordinator has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Following {
+    pub(crate) relay: PublicKey,
+    pub(crate) epoch: u64,
+}
+
+/// A relay that follows, or followed, another coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    pub(crate) relay: PublicKey,
+    pub(crate) epoch: u64,
+    /// Whether it follows at this moment.
+    pub(crate) connected: bool,
+    /// Changes whenever the relay's tunnels change.
+    pub(crate) tunnels: u64,
+}
+
+/// What the others say.
+#[derive(Debug)]
+pub(crate) struct Others {
+    pub(crate) head: Head,
+    pub(crate) relays: Vec<Elsewhere>,
+    /// Relays that follow this coordinator and were revoked, by whomever.
+    pub(crate) revoked: Vec<PublicKey>,
+}
+
+/// What one coordinator tells the others.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    pub(crate) era: u64,
+    /// Relays that follow it and have come further.
+    pub(crate) following: Vec<Following>,
+    /// Relays that no longer follow it.
+    pub(crate) gone: Vec<PublicKey>,
+    /// Relays whose tunnels are all told again.
+    pub(crate) anew: Vec<PublicKey>,
+    /// Tunnels that came up, with who serves them, or went down.
+    pub(crate) tunnels: Vec<(PublicKey, TunnelId, Option<Holder>)>,
+}
+
+impl Store {
+    /// May other coordinators work on the same database?
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Makes sure that the head is the one that was committed last, by whomever.
+    pub(crate) async fn look_again(&self) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let known = *self.engine.head().borrow();
+        let head = self.engine.read(|reading| reading.head()).await?;
+        if known.is_after(&head) {
+            return Err(StoreError::WentBack);
+        }
+        self.engine.learn(head);
+        Ok(())
+    }
+
+    /// Wakes `heard` whenever another coordinator may have done something, until it is dropped.
+    pub(crate) async fn listen(&self, heard: &Notify) {
+        match &self.server {
+            Some(server) => postgres::listen(&server.url, server.me, heard).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A relay begins to follow this coordinator. On return every coordinator that commits a change from now on waits for
+    /// this relay too.
+    pub(crate) async fn adopt(&self, relay: PublicKey) -> Result<(), StoreError> {
+        let Some(me) = self.me() else { return Ok(()) };
+        self.engine
+            .write_aside(move |writing| {
+                let era = writing.head()?.feed.era;
+                writing.put_follower(me, era, Following { relay, epoch: 0 }, Whose::Anybodys)?;
+                writing.announce(me)
+            })
+            .await
+    }
+
+    /// Tells what has changed.
+    pub(crate) async fn tell(&self, news: News) -> Result<(), StoreError> {
+        let Some(me) = self.me() else { return Ok(()) };
+        self.engine
+            .write_aside(move |writing| {
+                writing.tell(me, news)?;
+                writing.announce(me)
+            })
+            .await
+    }
+
+    /// Tells that this coordinator is there; answers how many relays it is said to have.
+    pub(crate) async fn show_up(&self) -> Result<usize, StoreError> {
+        let Some(me) = self.me() else { return Ok(0) };
+        self.engine
+            .write_aside(move |writing| {
+                writing.change(
+                    "UPDATE followers SET seen_at = EXTRACT(EPOCH FROM clock_timestamp())::BIGINT
+                     WHERE coordinator = $1 AND connected = 1",
+                    params![me.0],
+                )
+            })
+            .await
+    }
+
+    /// What the other coordinators say, and where feed and audit log end.
+    pub(crate) async fn others(&self) -> Result<Option<Others>, StoreError> {
+        let Some(me) = self.me() else { return Ok(None) };
+        let others = self.engine.read(move |reading| reading.others(me)).await?;
+        self.engine.learn(others.head);
+        Ok(Some(others))
+    }
+
+    /// The tunnels that a relay has up, as another coordinator was told.
+    pub(crate) async fn tunnels_elsewhere(
+        &self,
+        relay: PublicKey,
+    ) -> Result<Vec<(TunnelId, Holder)>, StoreError> {
+        self.engine
+            .read(move |reading| {
+                reading.all(
+                    "SELECT tunnel, serial, parent FROM live WHERE relay = $1",
+                    params![relay.as_bytes()],
+                    |row| {
+                        let holder =
+                            Holder { serial: column::serial(row, 1)?, parent: column::maybe_serial(row, 2)? };
+                        Ok((TunnelId::from_bytes(row.get(0)?), holder))
+                    },
+                )
+            })
+            .await
+    }
+
+    /// Counts a request proof, once among all coordinators of the database.
+    pub(crate) async fn use_proof(&self, proof: &Proof, now: u64) -> Result<bool, StoreError> {
+        if !self.is_shared() {
+            return Ok(true);
+        }
+        let id = [proof.serial.as_bytes().as_slice(), &proof.id].concat();
+        self.engine
+            .write_aside(move |writing| {
+                let added = writing.change(
+                    "INSERT INTO proofs (id, until) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
+                    params![id, now + 2 * WINDOW],
+                )?;
+                Ok(added == 1)
+            })
+            .await
+    }
+
+    /// Drops request proofs that are too old to be used again, and what relays of coordinators had up that are gone.
+    pub(crate) async fn forget_siblings(&self, now: u64) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        self.engine
+            .write_aside(move |writing| {
+                writing.change(
+                    "DELETE FROM proofs WHERE id IN (SELECT id FROM proofs WHERE until < $1 ORDER BY until LIMIT $2)",
+                    params![now, SWEPT],
+                )?;
+                writing.change(
+                    "DELETE FROM live WHERE (relay, tunnel) IN (
+                       SELECT l.relay, l.tunnel FROM live l LEFT JOIN followers f ON f.relay = l.relay AND f.connected = 1
+                         AND f.seen_at + $1 >= EXTRACT(EPOCH FROM clock_timestamp())::BIGINT
+                       WHERE f.relay IS NULL LIMIT $2)",
+                    params![12 * SILENCE, SWEPT],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    fn me(&self) -> Option<CoordinatorId> {
+        self.server.as_ref().map(|server| server.me)
+    }
+}
+
+/// Whose a row may be that is overwritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Anybodys,
+    Mine,
+}
+
+impl Writing<'_> {
+    fn put_follower(
+        &self,
+        me: CoordinatorId,
+        era: u64,
+        Following { relay, epoch }: Following,
+        whose: Whose,
+    ) -> Result<(), StoreError> {
+        self.change(
+            "INSERT INTO followers (relay, coordinator, era, epoch, connected, tunnels, seen_at)
+             VALUES ($1, $2, $3, $4, 1, 0, EXTRACT(EPOCH FROM clock_timestamp())::BIGINT)
+             ON CONFLICT (relay) DO UPDATE
+             SET coordinator = excluded.coordinator, era = excluded.era, epoch = excluded.epoch, connected = 1,
+                 tunnels = followers.tunnels + $5, seen_at = excluded.seen_at
+             WHERE followers.coordinator = excluded.coordinator OR $5 = 1",
+            params![relay.as_bytes(), me.0, era, epoch, u64::from(whose == Whose::Anybodys)],
+        )?;
+        Ok(())
+    }
+
+    fn tell(&self, me: CoordinatorId, news: News) -> Result<(), StoreError> {
+        for following in news.following {
+            self.put_follower(me, news.era, following, Whose::Mine)?;
+        }
+        for relay in news.gone {
+            self.change(
+                "UPDATE followers SET connected = 0 WHERE relay = $1 AND coordinator = $2",
+                params![relay.as_bytes(), me.0],
+            )?;
+        }
+        let changed: BTreeSet<PublicKey> =
+            news.tunnels.iter().map(|(relay, ..)| *relay).chain(news.anew.iter().copied()).collect();
+        for relay in news.anew {
+            self.change("DELETE FROM live WHERE relay = $1", params![relay.as_bytes()])?;
+        }
+        for (relay, tunnel, holder) in news.tunnels {
+            let (relay, tunnel) = (relay.as_bytes(), tunnel.as_bytes());
+            match holder {
+                Some(Holder { serial, parent }) => self.change(
+                    "INSERT INTO live (relay, tunnel, serial, parent) VALUES ($1, $2, $3, $4)
+                     ON CONFLICT (relay, tunnel) DO UPDATE SET serial = excluded.serial, parent = excluded.parent",
+                    params![relay, tunnel, serial.as_bytes(), parent.as_ref().map(Serial::as_bytes)],
+                )?,
+                None => self
+                    .change("DELETE FROM live WHERE relay = $1 AND tunnel = $2", params![relay, tunnel])?,
+            };
+        }
+        for relay in changed {
+            self.change(
+                "UPDATE followers SET tunnels = tunnels + 1 WHERE relay = $1 AND coordinator = $2",
+                params![relay.as_bytes(), me.0],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Reading<'_> {
+    fn others(&self, me: CoordinatorId) -> Result<Others, StoreError> {
+        let head = self.head()?;
+        let relays = self.all(
+            "SELECT relay, CASE WHEN era = $1 THEN epoch ELSE 0 END, tunnels,
+                    connected = 1 AND seen_at + $2 >= EXTRACT(EPOCH FROM clock_timestamp())::BIGINT
+             FROM followers WHERE coordinator <> $3",
+            params![head.feed.era, SILENCE, me.0],
+            |row| {
+                let relay = column::public_key(row, 0)?;
+                let (epoch, tunnels, connected) = (row.get(1)?, row.get(2)?, row.get(3)?);
+                Ok(Elsewhere { relay, epoch, connected, tunnels })
+            },
+        )?;
+        let revoked = self.all(
+            "SELECT f.relay FROM followers f JOIN keys k ON k.subject = f.relay
+             WHERE f.coordinator = $1 AND f.connected = 1 AND k.revoked_at IS NOT NULL",
+            params![me.0],
+            |row| column::public_key(row, 0),
+        )?;
+        Ok(Others { head, relays, revoked })
+    }
+}
