@@ -43,7 +43,7 @@ pub(crate) struct RelayFile {
     pub(crate) https: Option<SocketAddr>,
     pub(crate) p2p: Option<SocketAddr>,
     pub(crate) console: Option<String>,
-    pub(crate) coordinator: Option<String>,
+    pub(crate) coordinator: Option<OneOrMore>,
     pub(crate) join: Option<SecretRef>,
     #[serde(default)]
     pub(crate) trusted_proxies: Vec<ProxyNetwork>,
@@ -56,6 +56,23 @@ pub(crate) struct RelayFile {
     pub(crate) prices: PricesFile,
     #[serde(default)]
     pub(crate) sign_in: Vec<SignInFile>,
+}
+
+/// One text, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "write \"TEXT\" or [\"TEXT\", \"TEXT\"]")]
+pub(crate) enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl From<OneOrMore> for Vec<String> {
+    fn from(written: OneOrMore) -> Self {
+        match written {
+            OneOrMore::One(text) => vec![text],
+            OneOrMore::More(texts) => texts,
+        }
+    }
 }
 
 /// A secret is never in a file of settings, only where it is: `{ env = "NAME" }` or `{ file = "PATH" }`.

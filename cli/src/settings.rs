@@ -13,7 +13,7 @@ use mytunnel_relay::ingress::TrustedProxies;
 use zeroize::Zeroizing;
 
 use crate::commands::relay::Args as RelayArgs;
-use crate::config::{self, LimitsFile, PricesFile, RelayFile, SecretRef};
+use crate::config::{self, LimitsFile, OneOrMore, PricesFile, RelayFile, SecretRef};
 use crate::context::Context;
 use crate::embedded::joined::TOKEN_HELP;
 use crate::failure::Failure;
@@ -50,8 +50,8 @@ pub(crate) struct RelaySettings {
 pub(crate) enum AuthoritySettings {
     /// Its own, in the same process.
     Embedded,
-    /// That of a coordinator elsewhere. The token is needed the first time only.
-    Joined { server: ServerUrl, token: Option<RelayToken> },
+    /// That of coordinators elsewhere, of which there is at least one. The token is needed the first time only.
+    Joined { servers: Vec<ServerUrl>, token: Option<RelayToken> },
 }
 
 impl RelaySettings {
@@ -140,17 +140,21 @@ fn console(wanted: Option<String>, domain: &Cluster) -> Result<String, Failure> 
 fn authority(
     args: &RelayArgs,
     context: &Context,
-    in_file: Option<String>,
+    in_file: Option<OneOrMore>,
     join_in_file: Option<&SecretRef>,
 ) -> Result<AuthoritySettings, Failure> {
     let token = join_token(args, context, join_in_file)?;
-    let server = match args.coordinator.as_deref().or(in_file.as_deref()) {
-        Some(text) => Some(server::parse(text)?),
-        None => token.as_ref().map(|token| token.server.clone()),
+    let named = match args.coordinators.is_empty() {
+        false => args.coordinators.clone(),
+        true => in_file.map(Vec::from).unwrap_or_default(),
     };
-    Ok(match server {
-        Some(server) => AuthoritySettings::Joined { server, token },
-        None => AuthoritySettings::Embedded,
+    let mut servers = named.iter().map(|text| server::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    if servers.is_empty() {
+        servers.extend(token.as_ref().map(|token| token.server.clone()));
+    }
+    Ok(match servers.is_empty() {
+        true => AuthoritySettings::Embedded,
+        false => AuthoritySettings::Joined { servers, token },
     })
 }
 
@@ -269,6 +273,14 @@ mod tests {
             assert_eq!(failure.exit_code(), 2, "{line:?}");
             assert!(!failure.help().is_empty(), "{line:?}");
         }
+    }
+
+    #[test]
+    fn several_coordinators_keep_their_order() {
+        let two = resolve(&["--coordinator", "https://b.example", "--coordinator", "https://a.example"]);
+        let AuthoritySettings::Joined { servers, .. } = two.unwrap().authority else { panic!("embedded") };
+        let named: Vec<_> = servers.iter().map(ToString::to_string).collect();
+        assert_eq!(named, ["https://b.example", "https://a.example"]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! A coordinator elsewhere, over HTTP: the feed is the body of one long answer, reports are small requests beside it.
+//! Coordinators elsewhere, over HTTP: the feed of one of them is the body of one long answer, reports are small requests beside it.
 //!
 //! Every request is signed by the relay's key, so that neither a proxy in between nor a stolen address can follow or
 //! report in the relay's name. What the feed says is believed for its own signatures only.
 
 mod line;
+mod servers;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -39,6 +40,7 @@ use tokio_util::{
 use crate::{Authority, AuthorityError, FeedLink};
 pub use line::ConnectError;
 use line::{Connector, Line};
+use servers::Servers;
 
 const FEED: &str = "/api/v1/relay/feed";
 const REPORTS: &str = "/api/v1/relay/reports";
@@ -61,7 +63,7 @@ const REPORT_WAIT: Duration = Duration::from_secs(1);
 /// The longest body of an answer that is read: a failure, or a certificate with a bundle of trust.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// A coordinator that is followed over HTTP.
+/// The coordinators of a cluster, one of which is followed over HTTP.
 #[derive(Debug)]
 pub struct RemoteCoordinator {
     caller: Arc<Caller>,
@@ -75,7 +77,7 @@ pub struct RemoteCoordinator {
 /// Who calls, and whom.
 #[derive(Debug)]
 struct Caller {
-    connector: Connector,
+    servers: Servers,
     seed: Seed,
     serial: Serial,
     cluster: Cluster,
@@ -83,13 +85,18 @@ struct Caller {
 }
 
 impl RemoteCoordinator {
-    /// A coordinator at `url`, for the relay that holds `seed` and a certificate of this serial.
+    /// The coordinators at `urls`, any of which will do, for the relay that holds `seed` and a certificate of this serial.
     ///
     /// # Errors
-    /// When the TLS library cannot be set up.
-    pub fn new(url: &ServerUrl, seed: Seed, serial: Serial, cluster: Cluster) -> Result<Self, ConnectError> {
-        let connector = Connector::new(url)?;
-        let caller = Caller { connector, seed, serial, cluster, report_patience: REPORT_PATIENCE };
+    /// When there is none, or the TLS library cannot be set up.
+    pub fn new(
+        urls: &[ServerUrl],
+        seed: Seed,
+        serial: Serial,
+        cluster: Cluster,
+    ) -> Result<Self, ConnectError> {
+        let servers = Servers::new(urls)?;
+        let caller = Caller { servers, seed, serial, cluster, report_patience: REPORT_PATIENCE };
         Ok(Self::of(caller))
     }
 
@@ -109,16 +116,13 @@ impl RemoteCoordinator {
 impl Authority for RemoteCoordinator {
     fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<FeedLink, AuthorityError>> {
         async move {
-            let mut line = self.caller.connect().await?;
-            let answer = self.caller.post(&mut line, FEED, &request).await?;
-            if answer.status() != StatusCode::OK {
-                return Err(refusal(answer).await);
-            }
+            let (at, line, answer) = self.caller.begin(&request).await?;
             let (frames_in, frames) = mpsc::channel(QUEUE);
             let (reports, reports_out) = mpsc::channel(QUEUE);
             let caller = Arc::clone(&self.caller);
             let carry = async move {
-                let carried = carry(line, answer.into_body(), frames_in, reports_out, &caller).await;
+                let to = caller.servers.get(at);
+                let carried = carry(line, answer.into_body(), frames_in, reports_out, &caller, to).await;
                 if let Err(error) = carried {
                     tracing::debug!(error = &error as &dyn std::error::Error, "feed ended");
                 }
@@ -151,11 +155,7 @@ impl Authority for RemoteCoordinator {
 
     fn renew(&self) -> BoxFuture<'_, Result<RelayJoined, AuthorityError>> {
         async move {
-            let mut line = self.caller.connect().await?;
-            let answer = self.caller.post(&mut line, RENEW, &()).await?;
-            if answer.status() != StatusCode::OK {
-                return Err(refusal(answer).await);
-            }
+            let (_line, answer) = self.caller.renew().await?;
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|_| AuthorityError::Protocol("the answer broke off"))?;
             serde_json::from_slice(&body.to_bytes())
@@ -166,8 +166,58 @@ impl Authority for RemoteCoordinator {
 }
 
 impl Caller {
+    /// A line to the coordinator that is followed, or to another if that one cannot be reached.
     async fn connect(&self) -> Result<Line, AuthorityError> {
-        self.connector.connect().await.map_err(unreachable)
+        let mut last = None;
+        for connector in self.servers.in_turn() {
+            match connector.connect().await {
+                Ok(line) => return Ok(line),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(unreachable(last.unwrap_or(ConnectError::Nobody)))
+    }
+
+    /// Begins a subscription at the first coordinator that grants one; tells which.
+    async fn begin(&self, request: &Subscribe) -> Result<(usize, Line, Response<Incoming>), AuthorityError> {
+        let mut last = None;
+        for (at, connector) in self.servers.to_follow() {
+            match self.ask(connector, FEED, request).await {
+                Ok((line, answer)) => {
+                    self.servers.follows(at);
+                    return Ok((at, line, answer));
+                }
+                Err(error) if may_differ(&error) => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| unreachable(ConnectError::Nobody)))
+    }
+
+    async fn renew(&self) -> Result<(Line, Response<Incoming>), AuthorityError> {
+        let mut last = None;
+        for connector in self.servers.in_turn() {
+            match self.ask(connector, RENEW, &()).await {
+                Err(error) if may_differ(&error) => last = Some(error),
+                answered => return answered,
+            }
+        }
+        Err(last.unwrap_or_else(|| unreachable(ConnectError::Nobody)))
+    }
+
+    /// Asks one coordinator; whatever is no success is a failure.
+    async fn ask(
+        &self,
+        connector: &Connector,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<(Line, Response<Incoming>), AuthorityError> {
+        let mut line = connector.connect().await.map_err(unreachable)?;
+        let answer = self.post(&mut line, path, body).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(refusal(answer).await);
+        }
+        Ok((line, answer))
     }
 
     async fn post(
@@ -183,12 +233,22 @@ impl Caller {
         let signed = Request { cluster: &self.cluster, method: Method::POST.as_str(), path, body: &body };
         let proof = proof::sign_request(&self.seed, &self.serial, &signed, now, id);
         let request = http::Request::post(path)
-            .header(header::HOST, self.connector.authority())
+            .header(header::HOST, line.authority())
             .header(header::AUTHORIZATION, proof)
             .header(header::CONTENT_TYPE, "application/cbor")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| AuthorityError::Unreachable(Box::new(error)))?;
         line.send(request).await.map_err(unreachable)
+    }
+}
+
+/// May another coordinator answer otherwise? What one says about the relay, all say.
+const fn may_differ(error: &AuthorityError) -> bool {
+    match error {
+        AuthorityError::Unreachable(_) | AuthorityError::Protocol(_) => true,
+        AuthorityError::Refused { code, .. } => {
+            matches!(code, Code::CoordinatorUnreachable | Code::RateLimited | Code::Internal)
+        }
     }
 }
 
@@ -234,10 +294,11 @@ async fn carry(
     frames: mpsc::Sender<Bytes>,
     reports: mpsc::Receiver<Report>,
     caller: &Caller,
+    to: &Connector,
 ) -> Result<(), Ended> {
     let ended = tokio::select! {
         ended = pass_on(body, &frames) => ended,
-        ended = report(reports, caller) => ended,
+        ended = report(reports, caller, to) => ended,
         () = frames.closed() => Ok(()),
     };
     drop(line);
@@ -274,12 +335,12 @@ fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, Ended> {
 
 /// Sends reports in the order in which they come, as many at once as have come meanwhile. A batch that does not get
 /// through is sent again, and the frames go on meanwhile: a revocation does not wait for what this relay has to tell.
-async fn report(mut reports: mpsc::Receiver<Report>, caller: &Caller) -> Result<(), Ended> {
+async fn report(mut reports: mpsc::Receiver<Report>, caller: &Caller, to: &Connector) -> Result<(), Ended> {
     let mut line = None;
     let mut batch = Vec::with_capacity(BATCH);
     while reports.recv_many(&mut batch, BATCH).await > 0 {
         let mut patience = caller.report_patience;
-        while let Err(untaken) = send_in_time(&mut line, &batch, caller, patience).await {
+        while let Err(untaken) = send_in_time(&mut line, &batch, caller, to, patience).await {
             untaken.passes()?;
             patience = (patience * 2).min(LAST_REPORT_PATIENCE);
             sleep(REPORT_WAIT.min(patience)).await;
@@ -318,17 +379,23 @@ async fn send_in_time(
     line: &mut Option<Line>,
     batch: &[Report],
     caller: &Caller,
+    to: &Connector,
     patience: Duration,
 ) -> Result<(), Untaken> {
-    let sent = timeout(patience, send(line, batch, caller)).await;
+    let sent = timeout(patience, send(line, batch, caller, to)).await;
     Ok(sent.map_err(|_| Untaken::Late)??)
 }
 
 /// Sends one batch on the line that is there, or on a new one when that has ended meanwhile.
-async fn send(line: &mut Option<Line>, batch: &[Report], caller: &Caller) -> Result<(), AuthorityError> {
+async fn send(
+    line: &mut Option<Line>,
+    batch: &[Report],
+    caller: &Caller,
+    to: &Connector,
+) -> Result<(), AuthorityError> {
     let mut open = match line.take().filter(Line::is_open) {
         Some(line) => line,
-        None => caller.connect().await?,
+        None => to.connect().await.map_err(unreachable)?,
     };
     let answer = caller.post(&mut open, REPORTS, &batch).await?;
     if !answer.status().is_success() {

@@ -66,9 +66,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST")]
     pub(crate) console: Option<String>,
 
-    /// Join the coordinator at URL instead of running one
-    #[arg(long, value_name = "URL")]
-    pub(crate) coordinator: Option<String>,
+    /// Join the coordinator at URL instead of running one; repeated for others on the same database
+    #[arg(long = "coordinator", value_name = "URL")]
+    pub(crate) coordinators: Vec<String>,
 
     /// Join token of that coordinator; better in a file, others can see it here
     #[arg(long, value_name = "TOKEN", hide_env_values = true)]
@@ -98,14 +98,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     match &settings.authority {
         AuthoritySettings::Embedded => block_on(all_in_one(&settings, context)),
-        AuthoritySettings::Joined { server, token } => {
-            let joined = joined::join(&settings.data, &settings.domain, server, token.as_ref())?;
+        AuthoritySettings::Joined { servers, token } => {
+            let joined = joined::join(&settings.data, &settings.domain, servers, token.as_ref())?;
             if let Some(outage) = &joined.outage {
                 context
                     .report
                     .warn(format_args!("{}; starting with what was known before", outage.message()));
             }
-            block_on(member(&settings, server, joined, context))
+            block_on(member(&settings, joined, context))
         }
     }
 }
@@ -136,15 +136,10 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
 }
 
 /// A relay of a coordinator elsewhere.
-async fn member(
-    settings: &RelaySettings,
-    server: &ServerUrl,
-    joined: Joined,
-    context: &Context,
-) -> Result<(), Failure> {
+async fn member(settings: &RelaySettings, joined: Joined, context: &Context) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
     let mut relay = embedded::relay(&joined.member, joined.authority, &plan(settings), None).await?;
-    let outcome = up(settings, &mut relay, server, None, &mut signals, context).await;
+    let outcome = up(settings, &mut relay, &joined.server, None, &mut signals, context).await;
     signals.leave(GRACE, context.report, relay.shutdown()).await;
     outcome
 }

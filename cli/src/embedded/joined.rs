@@ -1,7 +1,9 @@
 //! A relay whose coordinator is elsewhere: it joins once with a token, and from then on is known by its key.
 //!
-//! What the coordinator gave it is kept in `DATA/membership.json`, so that it starts while the coordinator is down.
+//! What the coordinator gave it is kept in `DATA/membership.json`, so that it starts while the coordinator is down. Where
+//! there are several of one cluster, the first that answers is asked.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,8 +31,48 @@ pub(crate) const TOKEN_HELP: &str =
 pub(crate) struct Joined {
     pub(crate) member: Member,
     pub(crate) authority: Arc<dyn Authority>,
+    /// The coordinator that answered, or the first.
+    pub(crate) server: ServerUrl,
     /// Why the coordinator could not be asked for a new certificate, if it could not.
     pub(crate) outage: Option<Failure>,
+}
+
+/// The coordinators of a cluster.
+struct Apis {
+    apis: Vec<(Api, ServerUrl)>,
+    /// The one that answered last.
+    current: Cell<usize>,
+}
+
+impl Apis {
+    /// At least one.
+    fn new(servers: &[ServerUrl]) -> Self {
+        let apis = servers.iter().map(|server| (Api::new(server), server.clone())).collect();
+        Self { apis, current: Cell::new(0) }
+    }
+
+    fn current(&self) -> (&Api, &ServerUrl) {
+        let (api, server) = &self.apis[self.current.get()];
+        (api, server)
+    }
+
+    /// Asks the one that answered last, and then the others, until one can answer.
+    fn ask<T>(&self, ask: impl Fn(&Api) -> Result<T, Failure>) -> Result<T, Failure> {
+        let first = self.current.get();
+        let mut failed = None;
+        for at in (first..first + self.apis.len()).map(|at| at % self.apis.len()) {
+            match ask(&self.apis[at].0) {
+                Err(failure) if matches!(failure.code(), Code::CoordinatorUnreachable | Code::Internal) => {
+                    failed.get_or_insert(failure);
+                }
+                answered => {
+                    self.current.set(at);
+                    return answered;
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(|| Failure::new(Code::CoordinatorUnreachable, "no coordinator is named")))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,17 +85,18 @@ struct Membership {
 pub(crate) fn join(
     data: &Path,
     domain: &Cluster,
-    server: &ServerUrl,
+    servers: &[ServerUrl],
     token: Option<&RelayToken>,
 ) -> Result<Joined, Failure> {
     let seed = opening::seed(data)?;
-    let api = Api::new(server);
+    let apis = Apis::new(servers);
     let kept = recall(data)?.filter(|kept| token.is_none_or(|token| token.root == kept.root));
     let (membership, outage) = match (kept, token) {
-        (Some(kept), token) => renew(kept, &api, &seed, token)?,
-        (None, Some(token)) => (enter(&api, &seed, token)?, None),
-        (None, None) => return Err(not_yet(server)),
+        (Some(kept), token) => renew(kept, &apis, &seed, token)?,
+        (None, Some(token)) => (enter(&apis, &seed, token)?, None),
+        (None, None) => return Err(not_yet(servers)),
     };
+    let (api, server) = apis.current();
     keep(data, &membership)?;
     let trust = checked(&membership)?;
     if trust.cluster() != domain {
@@ -63,13 +106,13 @@ pub(crate) fn join(
         ));
     }
     if outage.is_none() {
-        fresh(&membership.joined, &trust, &seed, &api)?;
+        fresh(&membership.joined, &trust, &seed, api)?;
     }
     let serial = claims(&membership.joined)?.serial;
-    let authority = RemoteCoordinator::new(server, seed.clone(), serial, trust.cluster().clone())
+    let authority = RemoteCoordinator::new(servers, seed.clone(), serial, trust.cluster().clone())
         .map_err(|error| Failure::new(Code::CoordinatorUnreachable, chain(&error)))?;
     let member = Member { seed, certificate: membership.joined.certificate, trust };
-    Ok(Joined { member, authority: Arc::new(authority), outage })
+    Ok(Joined { member, authority: Arc::new(authority), server: server.clone(), outage })
 }
 
 /// What the coordinator has issued just now holds just now, unless a clock is wrong.
@@ -83,9 +126,10 @@ fn fresh(joined: &RelayJoined, trust: &Trust, seed: &Seed, api: &Api) -> Result<
 }
 
 /// Neither a member nor with a token to become one.
-pub(crate) fn not_yet(server: &ServerUrl) -> Failure {
+pub(crate) fn not_yet(servers: &[ServerUrl]) -> Failure {
+    let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
     Failure::usage(
-        format!("this relay has not joined {server} yet"),
+        format!("this relay has not joined {} yet", servers.join(" or ")),
         "Give it a join token with --join-file (`mytunnel keys join-token` makes one).",
     )
 }
@@ -96,7 +140,7 @@ pub(crate) fn not_yet(server: &ServerUrl) -> Failure {
 /// take it in again, where there is a token.
 fn renew(
     kept: Membership,
-    api: &Api,
+    apis: &Apis,
     seed: &Seed,
     token: Option<&RelayToken>,
 ) -> Result<(Membership, Option<Failure>), Failure> {
@@ -105,7 +149,7 @@ fn renew(
         serial: claims(&kept.joined)?.serial,
         cluster: checked(&kept)?.cluster().clone(),
     };
-    match api.post::<RelayJoined>(As::Key(&signer), "/relay/renew", &()) {
+    match apis.ask(|api| api.post::<RelayJoined>(As::Key(&signer), "/relay/renew", &())) {
         Ok(joined) => Ok((Membership { root: kept.root, joined }, None)),
         Err(failure)
             // One that has ended will do: the relay takes nothing before the coordinator is there to renew it.
@@ -114,15 +158,16 @@ fn renew(
             Ok((kept, Some(failure)))
         }
         Err(failure) => match token {
-            Some(token) => Ok((enter(api, seed, token)?, None)),
+            Some(token) => Ok((enter(apis, seed, token)?, None)),
             None => Err(failure),
         },
     }
 }
 
-fn enter(api: &Api, seed: &Seed, token: &RelayToken) -> Result<Membership, Failure> {
+fn enter(apis: &Apis, seed: &Seed, token: &RelayToken) -> Result<Membership, Failure> {
     let request = RelayJoin { public_key: seed.public(), secret: *token.secret.expose() };
-    let joined = api.post(As::Anyone, "/relay/join", &request).map_err(|failure: Failure| {
+    let asked = apis.ask(|api| api.post(As::Anyone, "/relay/join", &request));
+    let joined = asked.map_err(|failure: Failure| {
         let refused = matches!(failure.code(), Code::InvalidKey | Code::KeyExpired | Code::KeyRevoked);
         if refused { failure.with_help(TOKEN_HELP) } else { failure }
     })?;

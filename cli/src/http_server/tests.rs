@@ -56,7 +56,7 @@ impl House {
         let enrolled = self.coordinator.enroll_relay(seed.public(), Vec::new()).await.unwrap();
         let serial = certificate::inspect(&enrolled.certificate).unwrap().peek().serial;
         let url = format!("http://{}", self.address).parse().unwrap();
-        RemoteCoordinator::new(&url, seed, serial, "t.example".parse().unwrap()).unwrap()
+        RemoteCoordinator::new(&[url], seed, serial, "t.example".parse().unwrap()).unwrap()
     }
 
     async fn close(mut self) {

@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
+    /// There is nobody to ask.
+    #[error("no coordinator is named")]
+    Nobody,
     /// The host's name cannot be one of a certificate.
     #[error("the coordinator's host name is not valid")]
     Name(#[from] InvalidDnsNameError),
@@ -77,11 +80,6 @@ impl Connector {
         Ok(Self { authority, socket, tls })
     }
 
-    /// Host and port as in the address, for the `Host` header.
-    pub(super) fn authority(&self) -> &str {
-        &self.authority
-    }
-
     /// Host and port that is connected to.
     #[cfg(test)]
     pub(super) fn socket(&self) -> &str {
@@ -98,9 +96,10 @@ impl Connector {
         match &self.tls {
             Some((config, name)) => {
                 let connector = TlsConnector::from(Arc::clone(config));
-                Line::new(connector.connect(name.clone(), stream).await.map_err(ConnectError::Connect)?).await
+                let stream = connector.connect(name.clone(), stream).await.map_err(ConnectError::Connect)?;
+                Line::new(stream, self.authority.clone()).await
             }
-            None => Line::new(stream).await,
+            None => Line::new(stream, self.authority.clone()).await,
         }
     }
 }
@@ -117,12 +116,16 @@ fn tls_config(url: &ServerUrl) -> Result<ClientConfig, rustls::Error> {
 /// A connection. Dropping it ends it, and with it the answer that is being read.
 #[derive(Debug)]
 pub(super) struct Line {
+    authority: String,
     requests: SendRequest<Full<Bytes>>,
     _connection: JoinSet<()>,
 }
 
 impl Line {
-    async fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Self, ConnectError> {
+    async fn new(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        authority: String,
+    ) -> Result<Self, ConnectError> {
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -131,7 +134,12 @@ impl Line {
                 tracing::trace!(%error, "line to the coordinator ended");
             }
         });
-        Ok(Self { requests, _connection: tasks })
+        Ok(Self { authority, requests, _connection: tasks })
+    }
+
+    /// Host and port as in the address, for the `Host` header.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -61,13 +61,13 @@ impl Server {
 
     fn client(&self, number: u8) -> RemoteCoordinator {
         let url = format!("http://{}", self.addr).parse().unwrap();
-        RemoteCoordinator::new(&url, seed(number), serial(number), cluster()).unwrap()
+        RemoteCoordinator::new(&[url], seed(number), serial(number), cluster()).unwrap()
     }
 
     fn impatient_client(&self) -> RemoteCoordinator {
         let url = format!("http://{}", self.addr).parse().unwrap();
         RemoteCoordinator::of(Caller {
-            connector: Connector::new(&url).unwrap(),
+            servers: Servers::new(&[url]).unwrap(),
             seed: seed(150),
             serial: serial(150),
             cluster: cluster(),
@@ -250,4 +250,40 @@ fn frames_are_cut_out_of_any_pieces() {
     }
     let mut too_long = BytesMut::from(&(u32::try_from(MAX_FRAME).unwrap() + 1).to_be_bytes()[..]);
     assert!(matches!(next_frame(&mut too_long), Err(Ended::TooLong(_))));
+}
+
+#[tokio::test]
+async fn a_relay_goes_to_the_next_coordinator_and_stays_there_for_everything() {
+    let (first, second) = (Server::start().await, Server::start().await);
+    let urls = [&first, &second].map(|server| format!("http://{}", server.addr).parse().unwrap());
+    let client = RemoteCoordinator::new(&urls, seed(150), serial(150), cluster()).unwrap();
+    let mut link = client.subscribe(request()).await.unwrap();
+    timeout(SOON, link.frames.recv()).await.unwrap().unwrap();
+    assert_eq!(*first.batches.borrow(), 0);
+
+    // It dies: listener and connections go at once.
+    let dead = first.addr;
+    drop(first);
+    while timeout(SOON, link.frames.recv()).await.unwrap().is_some() {}
+    let mut link = client.subscribe(request()).await.unwrap();
+    timeout(SOON, link.frames.recv()).await.unwrap().unwrap();
+    let mut batches = second.batches.clone();
+    link.reports.send(Report::Applied { epoch: 1, closed: 0 }).await.unwrap();
+    timeout(SOON, batches.wait_for(|came| *came == 1)).await.unwrap().unwrap();
+    client.renew().await.unwrap();
+
+    // The turn comes back to the one that is gone, which costs nothing but the attempt.
+    drop(link);
+    assert!(tokio::net::TcpStream::connect(dead).await.is_err());
+    let mut link = client.subscribe(request()).await.unwrap();
+    timeout(SOON, link.frames.recv()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_relay_that_was_revoked_does_not_ask_every_coordinator() {
+    let (first, second) = (Server::start().await, Server::start().await);
+    let urls = [&first, &second].map(|server| format!("http://{}", server.addr).parse().unwrap());
+    let stranger = RemoteCoordinator::new(&urls, seed(151), serial(151), cluster()).unwrap();
+    let refused = stranger.subscribe(request()).await;
+    assert!(matches!(refused, Err(AuthorityError::Refused { code: Code::KeyRevoked, .. })), "{refused:?}");
 }

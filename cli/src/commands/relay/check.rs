@@ -22,7 +22,9 @@ pub(super) fn run(settings: &RelaySettings, report: Report) -> Result<(), Failur
     let problems: Vec<Failure> = data(settings).into_iter().chain(ports(settings)).collect();
     let authority = match &settings.authority {
         AuthoritySettings::Embedded => "in this process".to_owned(),
-        AuthoritySettings::Joined { server, .. } => server.to_string(),
+        AuthoritySettings::Joined { servers, .. } => {
+            servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
     };
     report.object(&json!({
         "ok": problems.is_empty(), "problems": problems.iter().map(described).collect::<Vec<_>>(),
@@ -74,9 +76,9 @@ fn data(settings: &RelaySettings) -> Option<Failure> {
         AuthoritySettings::Embedded => {
             Coordinator::check(&data.join("coordinator.db")).err().map(Failure::from)
         }
-        AuthoritySettings::Joined { server, token } => {
+        AuthoritySettings::Joined { servers, token } => {
             let joined = token.is_some() || data.join("membership.json").exists();
-            (!joined).then(|| crate::embedded::joined::not_yet(server))
+            (!joined).then(|| crate::embedded::joined::not_yet(servers))
         }
     })
 }
