@@ -1,4 +1,4 @@
-//! The product among programs that are not ours: curl, Chromium, Python, Vite, git, oathtool, an OpenID provider, a clock that is off. `.ci/run` installs them; a program
+//! The product among programs that are not ours: curl, Chromium, Python, Vite, git, oathtool, PostgreSQL, an OpenID provider, a clock that is off. `.ci/run` installs them; a program
 //! that is missing fails its test and says which.
 
 mod agents;
@@ -10,6 +10,7 @@ mod curl;
 mod dashboard;
 mod git;
 mod openapi;
+mod pair;
 mod sign_in;
 
 use std::path::Path;

@@ -10,6 +10,8 @@ use crate::store::{StoreError, TunnelRow};
 
 /// Tunnels in one answer.
 const PAGE: u64 = 1000;
+/// Tunnels that are noted in one transaction.
+const KEPT: usize = 64;
 
 /// Which tunnels to list.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
@@ -39,6 +41,14 @@ impl Shared {
         Ok(api::Tunnels { tunnels: rows.into_iter().map(|row| self.tunnel_row(row)).collect(), next })
     }
 
+    /// Notes of what is up here that it is, long before its name is taken for unused: at another coordinator nobody may know.
+    async fn keep_tunnels(&self, before: u64, now: u64) -> Result<(), StoreError> {
+        for some in self.followers.up_here().chunks(KEPT) {
+            self.store.keep_tunnels(some.to_vec(), before, now).await?;
+        }
+        Ok(())
+    }
+
     /// A tunnel as people see it.
     pub(crate) fn tunnel_row(&self, row: TunnelRow) -> api::TunnelRow {
         api::TunnelRow {
@@ -60,7 +70,9 @@ impl Shared {
                 self.store.see_relay(relay.serial, None, now).await?;
             }
         }
-        let before = now.saturating_sub(self.limits.unused_name.as_secs());
+        let unused = self.limits.unused_name.as_secs();
+        self.keep_tunnels(now.saturating_sub(unused / 2), now).await?;
+        let before = now.saturating_sub(unused);
         let mut after = None;
         loop {
             let (mut names, next) = self.store.unused_names(after, before, now).await?;

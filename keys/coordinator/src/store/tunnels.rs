@@ -94,6 +94,28 @@ impl Store {
             .await
     }
 
+    /// Notes that tunnels are up which nobody has noted since `before`, for as long as whoever serves them may.
+    pub(crate) async fn keep_tunnels(
+        &self,
+        tunnels: Vec<TunnelId>,
+        before: u64,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        self.engine
+            .write(move |writing| {
+                for tunnel in tunnels {
+                    writing.change(
+                        "UPDATE tunnels SET seen_at = $1 WHERE id = $2 AND seen_at < $3
+                           AND EXISTS (SELECT 1 FROM keys k WHERE k.serial = tunnels.serial AND k.revoked_at IS NULL
+                                       AND k.not_after > $1)",
+                        params![now, tunnel.to_string(), before],
+                    )?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
     /// Names behind `after` in their order, a page, of which those are told that have no gates and whose tunnels nobody has
     /// registered since `before`; and where the next page begins.
     pub(crate) async fn unused_names(

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
-use mytunnel_coordinator::{ClientAddress, Clock, Config, Coordinator, FeedLink, OpenError, StoreConfig};
+use mytunnel_coordinator::{
+    ActError, ClientAddress, Clock, Config, Coordinator, FeedLink, OpenError, StoreConfig,
+};
 use mytunnel_keys::api::{Device, MintAnswer, ProjectCreated};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::{Accepted, Change, FeedError, FeedReader, Position, Report, Subscribe};
@@ -206,9 +208,17 @@ impl Lab {
     }
 
     pub(crate) async fn subscribe(&self, id: PublicKey, since: Option<Position>) -> Relay {
+        self.try_subscribe(id, since).await.unwrap()
+    }
+
+    pub(crate) async fn try_subscribe(
+        &self,
+        id: PublicKey,
+        since: Option<Position>,
+    ) -> Result<Relay, ActError> {
         let nonce = random();
         let asked = Subscribe { nonce, addrs: Vec::new(), since };
-        let link = self.coordinator.subscribe(id, asked).await.unwrap();
+        let link = self.coordinator.subscribe(id, asked).await?;
         let trust = self.coordinator.trust();
         let mut relay = Relay {
             id,
@@ -220,7 +230,7 @@ impl Lab {
             cluster: "localhost".parse().unwrap(),
         };
         relay.until(|accepted| matches!(accepted, Accepted::Snapshot { .. })).await;
-        relay
+        Ok(relay)
     }
 }
 

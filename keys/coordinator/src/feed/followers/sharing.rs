@@ -129,6 +129,14 @@ impl Followers {
         }
     }
 
+    /// The tunnels of relays that follow this coordinator.
+    pub(crate) fn up_here(&self) -> Vec<TunnelId> {
+        let relays = self.lock();
+        let live = self.live();
+        let here = relays.iter().filter(|(_, follower)| follower.is_here());
+        here.flat_map(|(relay, _)| live.of(relay)).map(|(tunnel, _)| tunnel).collect()
+    }
+
     /// Relays that follow this coordinator.
     pub(in crate::feed) fn here(&self) -> usize {
         self.lock().values().filter(|follower| follower.is_here()).count()
