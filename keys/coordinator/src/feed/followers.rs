@@ -36,6 +36,8 @@ struct Follower {
     gone_since: Option<Instant>,
     /// It follows another coordinator of the same database.
     elsewhere: bool,
+    /// Another coordinator says that the relay follows it: the subscription here may be dead.
+    claimed: bool,
     /// What the other coordinators know of how far it has come.
     told: Option<u64>,
 }
@@ -192,7 +194,7 @@ impl Followers {
 impl Follower {
     fn new(subscription: u64) -> Self {
         let applied = watch::Sender::new(0);
-        Self { applied, subscription, gone_since: None, elsewhere: false, told: None }
+        Self { applied, subscription, gone_since: None, elsewhere: false, claimed: false, told: None }
     }
 
     fn is_here(&self) -> bool {

@@ -50,8 +50,9 @@ pub(crate) struct Publisher {
     position: Position,
     heartbeats: u64,
     subscriptions: u64,
-    /// When the database was heard last.
+    /// When the database was heard last, and whether it has been asked in vain since.
     heard: Instant,
+    blind: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,8 @@ impl Publisher {
     pub(crate) fn new(store: Store, issuer: Arc<Issuer>, clock: Clock, followers: Arc<Followers>) -> Self {
         let position = store.head().borrow().feed;
         let (links, heard) = (HashMap::new(), Instant::now());
-        Self { store, issuer, clock, followers, links, position, heartbeats: 0, subscriptions: 0, heard }
+        let (heartbeats, subscriptions, blind) = (0, 0, false);
+        Self { store, issuer, clock, followers, links, position, heartbeats, subscriptions, heard, blind }
     }
 
     /// Works until `stop`.
@@ -98,12 +100,21 @@ impl Publisher {
         let late = StoreError::Unreachable(Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)));
         match timeout(ANSWER, self.store.look_again()).await.unwrap_or(Err(late)) {
             Ok(()) => {
+                if std::mem::take(&mut self.blind) {
+                    tracing::info!("the database answers again");
+                }
                 self.heard = Instant::now();
                 self.catch_up(head).await;
                 self.heartbeat(head, asked_at);
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot ask the database whether something has changed; relays hear nothing");
+                if !std::mem::replace(&mut self.blind, true) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        error,
+                        "cannot ask the database whether something has changed; relays hear nothing"
+                    );
+                }
                 if self.heard.elapsed() >= BLIND {
                     self.cut_off_all();
                 }

@@ -37,13 +37,17 @@ impl Siblings {
     }
 
     /// Works until `stop`.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let (heard, store) = (Notify::new(), self.store.clone());
         let working = async { tokio::join!(store.listen(&heard), self.attend(&heard)) };
         stop.run_until_cancelled(working).await;
+        // The others need not wait for relays that are cut off now.
+        if let Err(error) = self.store.leave().await {
+            tracing::debug!(%error, "cannot tell the other coordinators that this one ends");
+        }
     }
 
-    async fn attend(mut self, heard: &Notify) {
+    async fn attend(&mut self, heard: &Notify) {
         let mut due = interval(EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let followers = self.followers.clone();

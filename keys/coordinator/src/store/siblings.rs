@@ -148,6 +148,17 @@ impl Store {
             .await
     }
 
+    /// No relay follows this coordinator any more.
+    pub(crate) async fn leave(&self) -> Result<(), StoreError> {
+        let Some(me) = self.me() else { return Ok(()) };
+        self.engine
+            .write_aside(move |writing| {
+                writing.change("UPDATE followers SET connected = 0 WHERE coordinator = $1", params![me.0])?;
+                writing.announce(me)
+            })
+            .await
+    }
+
     /// What the other coordinators say, and where feed and audit log end.
     pub(crate) async fn others(&self) -> Result<Option<Others>, StoreError> {
         let Some(me) = self.me() else { return Ok(None) };

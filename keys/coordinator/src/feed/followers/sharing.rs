@@ -137,9 +137,9 @@ impl Followers {
         here.flat_map(|(relay, _)| live.of(relay)).map(|(tunnel, _)| tunnel).collect()
     }
 
-    /// Relays that follow this coordinator.
+    /// Relays that follow this coordinator, and none after it.
     pub(in crate::feed) fn here(&self) -> usize {
-        self.lock().values().filter(|follower| follower.is_here()).count()
+        self.lock().values().filter(|follower| follower.is_here() && !follower.claimed).count()
     }
 
     /// The feed begins anew: nobody has applied anything of it, and no word about the one before counts.
@@ -187,6 +187,7 @@ impl Followers {
                 self.live().forget(relay);
                 follower.go();
             }
+            follower.claimed = follower.is_here() && follow.contains(relay);
         }
     }
 
