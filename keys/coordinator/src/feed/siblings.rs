@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mytunnel_keys::id::PublicKey;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Ask, Followers};
@@ -17,6 +17,8 @@ use crate::store::{Others, Store, StoreError};
 
 /// How often the others are asked, even if nothing is heard of them, and told that this one is there.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long a coordinator that ends tries to say so.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// Tells and hears, on behalf of one coordinator.
 #[derive(Debug)]
@@ -42,8 +44,9 @@ impl Siblings {
         let working = async { tokio::join!(store.listen(&heard), self.attend(&heard)) };
         stop.run_until_cancelled(working).await;
         // The others need not wait for relays that are cut off now.
-        if let Err(error) = self.store.leave().await {
-            tracing::debug!(%error, "cannot tell the other coordinators that this one ends");
+        let left = timeout(LEAVING, self.store.leave()).await;
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::debug!(?left, "cannot tell the other coordinators that this one ends");
         }
     }
 

@@ -203,3 +203,106 @@ impl Followers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mytunnel_keys::id::Serial;
+    use mytunnel_keys::secret::Seed;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    fn relay(number: u8) -> PublicKey {
+        Seed::from_bytes([number; 32]).public()
+    }
+
+    fn row(number: u8, epoch: u64, connected: bool) -> Elsewhere {
+        Elsewhere { relay: relay(number), epoch, connected, tunnels: 0 }
+    }
+
+    fn holder() -> Holder {
+        Holder { serial: Serial::from_bytes([2; 16]), parent: None }
+    }
+
+    fn tunnel(number: u16) -> TunnelId {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        TunnelId::from_bytes(bytes)
+    }
+
+    fn shared() -> Followers {
+        Followers::new(Duration::from_secs(900), Some(1))
+    }
+
+    async fn applied(followers: &Followers, epoch: u64) -> Vec<bool> {
+        followers.confirm(epoch, LIMIT).await.into_iter().map(|answer| answer.applied).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_elsewhere_confirms_by_the_word_of_its_coordinator_and_is_named_when_that_is_gone() {
+        let followers = shared();
+        followers.elsewhere(1, &[row(1, 4, true)]);
+        followers.tunnels_elsewhere(relay(1), vec![(tunnel(1), holder())]);
+        assert!(followers.standing(&relay(1)).connected && followers.live().is_up(&tunnel(1)));
+        let (answers, ()) = tokio::join!(applied(&followers, 5), async {
+            followers.elsewhere(1, &[row(1, 5, true)]);
+        });
+        assert_eq!(answers, [true]);
+        followers.elsewhere(1, &[row(1, 5, false)]);
+        assert!(!followers.standing(&relay(1)).connected && !followers.live().is_up(&tunnel(1)));
+        let begun = tokio::time::Instant::now();
+        assert_eq!(applied(&followers, 6).await, [false]);
+        assert_eq!(begun.elapsed(), Duration::ZERO, "it is not waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_applied_in_an_era_says_nothing_about_the_next() {
+        let followers = shared();
+        followers.attach(relay(1), 1);
+        followers.applied(&relay(1), 1, 500);
+        followers.elsewhere(2, &[row(2, 0, true)]);
+        followers.applied(&relay(1), 1, 501);
+        assert_eq!(applied(&followers, 1).await, [false, false]);
+        followers.elsewhere(1, &[row(2, 500, true)]);
+        followers.attach(relay(1), 2);
+        followers.applied(&relay(1), 2, 1);
+        assert_eq!(followers.standing(&relay(1)).epoch, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_new_is_told_once_and_in_parts_and_all_of_it_again_if_need_be() {
+        let followers = shared();
+        followers.attach(relay(1), 7);
+        let up: Vec<_> = (0..100).map(|number| (tunnel(number), holder())).collect();
+        followers.tunnels_up(relay(1), 7, up);
+        followers.applied(&relay(1), 7, 3);
+        for _ in 0..2 {
+            let first = followers.news();
+            assert_eq!((first.era, first.anew.len(), first.tunnels.len()), (1, 1, TOLD));
+            assert_eq!(first.following, [Following { relay: relay(1), epoch: 3 }]);
+            followers.untold().await;
+            let second = followers.news();
+            assert_eq!((second.following.len(), second.anew.len(), second.tunnels.len()), (0, 0, 100 - TOLD));
+            assert_eq!(followers.news().tunnels.len(), 0);
+            followers.tell_anew();
+        }
+        followers.detach(&relay(1), 7);
+        let last = followers.news();
+        assert_eq!((last.gone, last.tunnels.len()), (vec![relay(1)], 0));
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_another_claims_is_not_missed_there() {
+        let followers = shared();
+        followers.attach(relay(1), 1);
+        assert_eq!(followers.here(), 1);
+        followers.elsewhere(1, &[row(1, 0, true)]);
+        assert_eq!(followers.here(), 0);
+        assert_eq!(followers.subscription(&relay(1)), Some(1), "its own end knows first");
+        followers.elsewhere(1, &[]);
+        assert_eq!(followers.here(), 1);
+    }
+}
