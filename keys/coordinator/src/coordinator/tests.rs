@@ -1,9 +1,12 @@
 //! The API over a database that can no longer be written: what was acknowledged stays, what was not never happened.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use axum::body::to_bytes;
 use axum::http::StatusCode;
 use mytunnel_keys::api::ProjectCreated;
-use mytunnel_keys::id::{Cluster, Serial};
+use mytunnel_keys::feed::{Change, Report};
+use mytunnel_keys::id::{Cluster, ProjectId, Serial, TunnelId, TunnelKind};
 use mytunnel_keys::proof;
 use mytunnel_keys::secret::Seed;
 use serde_json::{Value, json};
@@ -43,7 +46,10 @@ async fn send(
 
 impl House {
     async fn new(path: &Path) -> Self {
-        let coordinator = opened(path).await;
+        Self::of(opened(path).await).await
+    }
+
+    async fn of(coordinator: Coordinator) -> Self {
         let code = coordinator.setup_code().unwrap();
         let setup = json!({"code": code.as_str(), "email": "a@b.example", "password": "correct horse"});
         let (_, access) =
@@ -173,4 +179,48 @@ async fn a_database_that_became_read_only_still_answers_and_refuses_every_change
     house.revoke(&child).await.unwrap();
     house.mint().await.unwrap();
     house.audit_is_whole().await;
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_up_keeps_its_name_though_its_relay_is_not_heard_in_the_end() {
+    const HOUR: u64 = 3600;
+    let clock = Arc::new(AtomicU64::new(1_800_000_000));
+    let hands = clock.clone();
+    let url = "http://localhost:8080".parse().unwrap();
+    let mut config = Config::new(StoreConfig::Memory, "localhost".parse().unwrap(), url);
+    config.clock = Clock::from_fn(move || hands.load(Ordering::Relaxed));
+    config.limits.unused_name = Duration::from_secs(HOUR);
+    let house = House::of(Coordinator::open(config).await.unwrap()).await;
+    let shared = &house.coordinator.shared;
+    let child = fresh();
+    let asked = json!({"public_key": child.public(), "ttl": 24 * HOUR});
+    let (_, minted) = house.signed("POST", "/api/v1/mint", asked).await;
+    let serial: Serial = serde_json::from_value(minted["serial"].clone()).unwrap();
+    let project: ProjectId = serde_json::from_value(minted["project"].clone()).unwrap();
+
+    let relay = fresh().public();
+    house.coordinator.enroll_relay(relay, Vec::new()).await.unwrap();
+    let asked = Subscribe { nonce: [1; 16], addrs: Vec::new(), since: None };
+    let link = house.coordinator.subscribe(relay, asked).await.unwrap();
+    let name: TunnelName = "web".parse().unwrap();
+    let tunnel = TunnelId::derive(shared.issuer.cluster(), &project, &name);
+    let up = Report::TunnelUp { tunnel, name, project, serial, kind: TunnelKind::Http, at: 0 };
+    let mut changes = shared.followers.live().changes();
+    link.reports.send(up).await.unwrap();
+    while !shared.followers.live().is_up(&tunnel) {
+        changes.changed().await.unwrap();
+    }
+
+    let swept = async || {
+        shared.sweep(FRAMES_KEPT).await.unwrap();
+        let state = shared.store.state(shared.clock.now()).await.unwrap();
+        state.changes.iter().filter(|change| matches!(change, Change::Name { .. })).count()
+    };
+    clock.fetch_add(HOUR * 3 / 4, Ordering::Relaxed);
+    assert_eq!(swept().await, 1);
+    shared.expel(relay).await.unwrap();
+    clock.fetch_add(HOUR * 3 / 4, Ordering::Relaxed);
+    assert_eq!(swept().await, 1, "it was up less than an hour ago");
+    clock.fetch_add(HOUR / 2, Ordering::Relaxed);
+    assert_eq!(swept().await, 0);
 }
