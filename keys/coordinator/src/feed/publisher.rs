@@ -50,9 +50,8 @@ pub(crate) struct Publisher {
     position: Position,
     heartbeats: u64,
     subscriptions: u64,
-    /// When the database was heard last, and whether it has been asked in vain since.
-    heard: Instant,
-    blind: bool,
+    /// Since when the database has been asked in vain.
+    blind: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -64,9 +63,9 @@ struct Link {
 impl Publisher {
     pub(crate) fn new(store: Store, issuer: Arc<Issuer>, clock: Clock, followers: Arc<Followers>) -> Self {
         let position = store.head().borrow().feed;
-        let (links, heard) = (HashMap::new(), Instant::now());
-        let (heartbeats, subscriptions, blind) = (0, 0, false);
-        Self { store, issuer, clock, followers, links, position, heartbeats, subscriptions, heard, blind }
+        let links = HashMap::new();
+        let (heartbeats, subscriptions, blind) = (0, 0, None);
+        Self { store, issuer, clock, followers, links, position, heartbeats, subscriptions, blind }
     }
 
     /// Works until `stop`.
@@ -100,22 +99,21 @@ impl Publisher {
         let late = StoreError::Unreachable(Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)));
         match timeout(ANSWER, self.store.look_again()).await.unwrap_or(Err(late)) {
             Ok(()) => {
-                if std::mem::take(&mut self.blind) {
+                if self.blind.take().is_some() {
                     tracing::info!("the database answers again");
                 }
-                self.heard = Instant::now();
                 self.catch_up(head).await;
                 self.heartbeat(head, asked_at);
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.blind, true) {
+                if self.blind.is_none() {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(
                         error,
                         "cannot ask the database whether something has changed; relays hear nothing"
                     );
                 }
-                if self.heard.elapsed() >= BLIND {
+                if self.blind.get_or_insert_with(Instant::now).elapsed() >= BLIND {
                     self.cut_off_all();
                 }
             }

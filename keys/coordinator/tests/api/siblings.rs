@@ -11,7 +11,7 @@ use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Accepted;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::support::{
     By, Database, EMAIL, House, Key, Lab, PASSWORD, PATIENCE, Relay, eventually, fresh_seed, mint_body,
@@ -89,6 +89,32 @@ async fn a_revocation_by_one_is_confirmed_by_the_relays_of_both() {
     let listed = first.call(By::Bearer(&house.token), "GET", "/api/v1/relays", Value::Null).await.ok();
     let connected = listed["relays"].as_array().unwrap().iter().filter(|relay| relay["connected"] == true);
     assert_eq!(connected.count(), 2, "{listed}");
+}
+
+/// `.ci/with-postgres cargo test --release -p mytunnel-coordinator --test api figures -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it tells figures and checks nothing else"]
+async fn figures_of_a_revocation_until_three_relays_of_two_coordinators_confirmed() {
+    let Some(Pair { first, second, house, .. }) = &Pair::new().await else { return };
+    let mut following = JoinSet::new();
+    for lab in [first, second, second] {
+        following.spawn(lab.relay().await.follow());
+    }
+    let mut times = Vec::new();
+    for round in 0..500 {
+        let by = if round % 2 == 0 { first } else { second };
+        let child = by.child(&house.master).await;
+        let begun = Instant::now();
+        let answer = by.revoke(By::Key(&house.device), &child, false).await.ok();
+        times.push(begun.elapsed());
+        assert_eq!(applied(&answer), [true; 3], "{answer}");
+    }
+    times.sort_unstable();
+    let [middle, high, worst] = [times[249], times[494], times[499]];
+    println!(
+        "revoked and confirmed: median {middle:?}, p99 {high:?}, worst {worst:?}, {} rounds",
+        times.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
