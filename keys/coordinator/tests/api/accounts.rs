@@ -34,17 +34,18 @@ async fn the_set_up_code_makes_one_owner() {
 async fn each_start_without_an_owner_has_a_new_code() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("data/mytunnel.db");
-    let lab = Lab::at(&path).await.unwrap();
+    // Coordinators that share a database have one code for all starts.
+    let lab = Lab::sqlite(&path).await.unwrap();
     let old = lab.coordinator.setup_code().unwrap();
     lab.coordinator.shutdown().await;
-    let lab = Lab::at(&path).await.unwrap();
+    let lab = Lab::sqlite(&path).await.unwrap();
     let new = lab.coordinator.setup_code().unwrap();
     assert_ne!(old, new);
     let body = json!({"code": old.as_str(), "email": EMAIL, "password": PASSWORD});
     lab.call(By::Nobody, "POST", "/api/v1/auth/setup", body).await.refused(Code::InvalidKey);
     lab.owner().await;
     lab.coordinator.shutdown().await;
-    assert!(Lab::at(&path).await.unwrap().coordinator.setup_code().is_none());
+    assert!(Lab::sqlite(&path).await.unwrap().coordinator.setup_code().is_none());
 }
 
 #[tokio::test]
