@@ -368,6 +368,24 @@ async fn without_the_database_nothing_is_said_to_have_not_changed() {
     first.child(&house.master).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_takes_no_writes_is_as_good_as_none() {
+    let Some(Pair { first, house, database, .. }) = &Pair::new().await else { return };
+    database.freeze(true);
+    eventually(async || (!is_ready(first).await).then_some(())).await;
+    let body = mint_body(&fresh_seed().public(), Value::Null);
+    let refused = first.call(By::Key(&house.master), "POST", "/api/v1/mint", body).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    database.freeze(false);
+    eventually(async || is_ready(first).await.then_some(())).await;
+    eventually(async || {
+        let body = mint_body(&fresh_seed().public(), Value::Null);
+        let answer = first.call(By::Key(&house.master), "POST", "/api/v1/mint", body).await;
+        answer.status.is_success().then_some(())
+    })
+    .await;
+}
+
 async fn drained(relay: &mut Relay) -> usize {
     let mut heartbeats = 0;
     while let Some(accepted) = relay.step().await {

@@ -82,6 +82,18 @@ impl Database {
         execute(server, format!("SELECT pg_terminate_backend(pid) {listeners}")).unwrap();
     }
 
+    /// Takes no writes of anybody who connects from now on, as the server that another has replaced; or takes them again.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let Self { server, name, .. } = self;
+        let change = if frozen {
+            "SET default_transaction_read_only = on"
+        } else {
+            "RESET default_transaction_read_only"
+        };
+        execute(server, format!("ALTER DATABASE {name} {change}")).unwrap();
+        self.cut();
+    }
+
     /// Lets nobody in and everybody out, as if the server were away; or lets them in again.
     pub(crate) fn close(&self, closed: bool) {
         let Self { server, name, .. } = self;
