@@ -254,6 +254,6 @@ impl Store {
 
 #[cfg(test)]
 #[path = "../tests/support/database.rs"]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

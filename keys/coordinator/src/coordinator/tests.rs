@@ -12,6 +12,7 @@ use mytunnel_keys::secret::Seed;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::store::testing::Database;
 
 struct House {
     coordinator: Coordinator,
@@ -181,13 +182,25 @@ async fn a_database_that_became_read_only_still_answers_and_refuses_every_change
     house.audit_is_whole().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_that_is_up_keeps_its_name_though_its_relay_is_not_heard_in_the_end() {
+    let place = tempfile::tempdir().unwrap();
+    let database = Database::new();
+    let on_server = database.as_ref().map(|database| StoreConfig::Postgres {
+        url: database.url().parse().unwrap(),
+        data: place.path().to_owned(),
+    });
+    for store in [StoreConfig::Memory].into_iter().chain(on_server) {
+        keeps_its_name(store).await;
+    }
+}
+
+async fn keeps_its_name(store: StoreConfig) {
     const HOUR: u64 = 3600;
     let clock = Arc::new(AtomicU64::new(1_800_000_000));
     let hands = clock.clone();
     let url = "http://localhost:8080".parse().unwrap();
-    let mut config = Config::new(StoreConfig::Memory, "localhost".parse().unwrap(), url);
+    let mut config = Config::new(store, "localhost".parse().unwrap(), url);
     config.clock = Clock::from_fn(move || hands.load(Ordering::Relaxed));
     config.limits.unused_name = Duration::from_secs(HOUR);
     let house = House::of(Coordinator::open(config).await.unwrap()).await;

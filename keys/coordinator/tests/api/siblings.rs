@@ -368,6 +368,23 @@ async fn without_the_database_nothing_is_said_to_have_not_changed() {
     first.child(&house.master).await;
 }
 
+/// As after a restore, or where another server took the place of one without its last commits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_knows_less_than_before_is_not_vouched_for() {
+    let Some(Pair { first, house, database, .. }) = &Pair::new().await else { return };
+    let mut relay = first.relay().await;
+    let child = first.child(&house.master).await;
+    let (answer, _) = tokio::join!(first.revoke(By::Key(&house.device), &child, false), relay.delta());
+    answer.ok();
+    database.change("UPDATE head SET epoch = epoch - 1");
+    let (id, since) = (relay.id, relay.reader.position());
+    let signed = timeout(PATIENCE, drained(&mut relay)).await.expect("a relay is sent elsewhere");
+    assert!(signed < 5, "{signed} heartbeats for a database that went back");
+    assert!(first.try_subscribe(id, since).await.is_err());
+    database.change("UPDATE head SET epoch = epoch + 1");
+    eventually(async || first.try_subscribe(id, since).await.ok()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_takes_no_writes_is_as_good_as_none() {
     let Some(Pair { first, house, database, .. }) = &Pair::new().await else { return };

@@ -82,6 +82,11 @@ impl Database {
         execute(server, format!("SELECT pg_terminate_backend(pid) {listeners}")).unwrap();
     }
 
+    /// Changes something in it behind everybody's back.
+    pub(crate) fn change(&self, sql: &str) {
+        execute(&self.url(), sql.to_owned()).unwrap();
+    }
+
     /// Takes no writes of anybody who connects from now on, as the server that another has replaced; or takes them again.
     pub(crate) fn freeze(&self, frozen: bool) {
         let Self { server, name, .. } = self;
