@@ -41,7 +41,9 @@ It speaks plain HTTP: put TLS in front of it where it is reached from other mach
 
 With PostgreSQL its own keys lie in --data:
   mytunnel coordinator --domain t.example --database postgres://mytunnel@db.example/mytunnel \\
-      --database-password-file /etc/mytunnel/db-password --data /var/lib/mytunnel --public-url https://console.example")]
+      --database-password-file /etc/mytunnel/db-password --data /var/lib/mytunnel --public-url https://console.example
+
+Several coordinators may work on one PostgreSQL database: copy the *.key files of the first to the --data of the others.")]
 #[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
