@@ -39,7 +39,11 @@ const WHOLE: &[(&str, &str)] = &[
     ("UPDATE accounts SET totp_step = $1 WHERE totp_step < $1", "a restore"),
     ("FROM backup", "a backup's own rows"),
     ("FROM pragma_", "the schema"),
+    ("FROM followers WHERE coordinator <> $3", "relays are enrolled by their operator, one by one"),
 ];
+
+/// What only a server is asked, which several coordinators may share.
+const SERVER_ONLY: &[&str] = &["followers", " live", "proofs"];
 
 /// What only a SQLite file is asked.
 const SQLITE_ONLY: &[&str] = &["sqlite_schema", "pragma_", "backup"];
@@ -285,7 +289,9 @@ fn no_text_reads_a_whole_table_on_sqlite() {
     let connection = connect::memory().unwrap();
     connection.execute_batch(backup::OWN_TABLES).unwrap();
     let mut found = String::new();
-    for text in all_texts().iter().filter(|text| !may_read_whole(text)) {
+    let texts = all_texts();
+    let asked = |text: &&String| !may_read_whole(text) && !SERVER_ONLY.iter().any(|only| text.contains(only));
+    for text in texts.iter().filter(asked) {
         let steps = plan(&connection, text);
         let whole = |step: &&String| {
             step.starts_with("SCAN ") && *step != "SCAN CONSTANT ROW" && !step.contains("SUBQUERY")
