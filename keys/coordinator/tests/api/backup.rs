@@ -83,7 +83,7 @@ async fn restore(
 async fn certified(lab: &Lab, master: &Key) -> (Key, certificate::Claims) {
     let (key, minted) = lab.mint(master, Value::Null).await;
     let trust = lab.coordinator.trust();
-    let claims = certificate::verify(&minted.certificate, trust, &key.seed.public(), lab.now()).unwrap();
+    let claims = certificate::verify(&minted.certificate, &trust, &key.seed.public(), lab.now()).unwrap();
     (key, claims.into_inner())
 }
 
@@ -183,7 +183,7 @@ async fn a_restore_that_revokes_ends_also_keys_that_the_backup_does_not_know() {
         let (_, master) = lab.project(By::Key(&house.device), "later").await;
         let (unknown, unknown_claims) = certified(&lab, &master).await;
         let (device, given) = lab.device(&lab.owner_again().await).await;
-        let trust = lab.coordinator.trust().clone();
+        let trust = lab.coordinator.trust();
         let device_claims = certificate::verify(&given.certificate, &trust, &device.seed.public(), lab.now());
         let relay = lab.relay().await;
         lab.coordinator.shutdown().await;

@@ -14,7 +14,7 @@ fn all_tables(place: &Path) -> Vec<String> {
     let mut names: Vec<String> = names.map(Result::unwrap).collect();
     let Some(database) = Database::new() else { return names };
     let url = database.url().parse().unwrap();
-    let (writer, readers) = postgres::prepare(&url, 0).unwrap();
+    let postgres::Lines { writer, readers, .. } = postgres::prepare(&url, 0).unwrap();
     drop((writer, readers));
     let (session, _) = postgres::look(&url).unwrap();
     let list = "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
