@@ -131,8 +131,16 @@ pub enum StoreError {
 impl Head {
     /// Heads follow each other: whoever commits has the row of the head to itself.
     pub(crate) fn is_after(&self, other: &Self) -> bool {
-        let place = |head: &Self| (head.feed.era, head.feed.epoch, head.audit_seq);
-        place(self) > place(other)
+        self.place() > other.place()
+    }
+
+    /// Whether a database that ends there, and has ended here before, has lost what was committed.
+    pub(crate) fn was_lost(&self, now: &Self) -> bool {
+        self.is_after(now) || (self.place() == now.place() && self != now)
+    }
+
+    const fn place(&self) -> (u64, u64, u64) {
+        (self.feed.era, self.feed.epoch, self.audit_seq)
     }
 }
 

@@ -197,6 +197,11 @@ async fn by_proof(app: &App, header: &str, parts: &Parts, body: &[u8]) -> Result
         body,
     };
     let proof = unverified.verify(&key.subject, &request, now).map_err(refused)?;
+    let standing = if parts.uri.path() == RENEW { authority::may_ask_renewal } else { authority::stands };
+    if let Err(refusal) = standing(&key, now) {
+        app.note_refused_request(&key, &refusal).await;
+        return Err(refusal.into());
+    }
     // A repeated mint gives the same child again, which lets a client try again after a lost answer.
     if parts.uri.path() != MINT {
         let seen = || ApiError::refused(Code::InvalidKey, "this request was made before; sign a new one");
@@ -207,11 +212,6 @@ async fn by_proof(app: &App, header: &str, parts: &Parts, body: &[u8]) -> Result
         if !app.store.use_proof(&proof, now).await? {
             return Err(seen());
         }
-    }
-    let standing = if parts.uri.path() == RENEW { authority::may_ask_renewal } else { authority::stands };
-    if let Err(refusal) = standing(&key, now) {
-        app.note_refused_request(&key, &refusal).await;
-        return Err(refusal.into());
     }
     Ok(Caller::Key(Box::new(key)))
 }

@@ -340,6 +340,17 @@ fn write_loop(
             }
         };
         let known = *head.borrow();
+        // With others at work the database may be another than before: one that took over and knows less.
+        let lost = match me {
+            Some(_) => writing.head().map(|now| known.was_lost(&now)),
+            None => Ok(false),
+        };
+        if let Err(error) = lost.and_then(|lost| if lost { Err(StoreError::WentBack) } else { Ok(()) }) {
+            tracing::error!(%error, "nothing is written");
+            undo(&writing);
+            first.refuse(error);
+            continue;
+        }
         let outcome = transaction(&writing, first, &mut jobs, &mut answers).and_then(|new| {
             match me.filter(|_| new != known) {
                 Some(me) => writing.commit_and_tell(me)?,

@@ -95,7 +95,7 @@ impl Store {
         }
         let known = *self.engine.head().borrow();
         let head = self.engine.read(|reading| reading.head()).await?;
-        if known.is_after(&head) {
+        if known.was_lost(&head) {
             return Err(StoreError::WentBack);
         }
         self.engine.learn(head);
@@ -193,8 +193,18 @@ impl Store {
             return Ok(true);
         }
         let id = [proof.serial.as_bytes().as_slice(), &proof.id].concat();
+        let lock = lock_of(&proof.id);
         self.engine
             .write_aside(move |writing| {
+                // Who else has it in hand is not waited for: two who wait for each other would hold up everything.
+                let free: i64 = writing.one(
+                    "SELECT CASE WHEN pg_try_advisory_xact_lock($1) THEN 1 ELSE 0 END",
+                    params![lock],
+                    column::only,
+                )?;
+                if free == 0 {
+                    return Ok(false);
+                }
                 let added = writing.change(
                     "INSERT INTO proofs (id, until) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
                     params![id, now + 2 * WINDOW],
@@ -209,12 +219,9 @@ impl Store {
         if !self.is_shared() {
             return Ok(());
         }
+        self.forget_proofs(now).await?;
         self.engine
             .write_aside(move |writing| {
-                writing.change(
-                    "DELETE FROM proofs WHERE id IN (SELECT id FROM proofs WHERE until < $1 ORDER BY until LIMIT $2)",
-                    params![now, SWEPT],
-                )?;
                 writing.change(
                     "DELETE FROM live WHERE (relay, tunnel) IN (
                        SELECT l.relay, l.tunnel FROM live l LEFT JOIN followers f ON f.relay = l.relay AND f.connected = 1
@@ -227,9 +234,33 @@ impl Store {
             .await
     }
 
+    /// Drops request proofs that are too old to be used again, all of them, a step at a time.
+    pub(crate) async fn forget_proofs(&self, now: u64) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let step = move |writing: &Writing<'_>| {
+            writing.change(
+                "DELETE FROM proofs WHERE id IN (SELECT id FROM proofs WHERE until < $1 ORDER BY until LIMIT $2)",
+                params![now, SWEPT],
+            )
+        };
+        while self.engine.write_aside(step).await? as u64 >= SWEPT {}
+        Ok(())
+    }
+
     fn me(&self) -> Option<CoordinatorId> {
         self.server.as_ref().map(|server| server.me)
     }
+}
+
+/// What is locked while a proof is counted: a number of its own, but for one in 2^64.
+fn lock_of(id: &[u8]) -> i64 {
+    let mut number = [0; 8];
+    for (at, byte) in id.iter().enumerate() {
+        number[at % 8] ^= byte;
+    }
+    i64::from_be_bytes(number)
 }
 
 /// Whose a row may be that is overwritten.
