@@ -26,7 +26,7 @@ use mytunnel_relay::{Authority, Config as RelayConfig, Limits as RelayLimits, Re
 
 use self::authority::InProcess;
 pub(crate) use self::console::service;
-pub(crate) use self::opening::cannot_listen;
+pub(crate) use self::opening::{cannot_listen, seed};
 use crate::context::random;
 use crate::failure::Failure;
 
@@ -103,7 +103,7 @@ impl Embedded {
 /// The relay follows the coordinator beside it.
 async fn start_relay(coordinator: &Arc<Coordinator>, plan: &Plan) -> Result<Relay, Failure> {
     let seed = match &plan.relay.data {
-        Some(data) => opening::seed(data)?,
+        Some(data) => seed(data)?,
         None => Seed::from_bytes(random()?),
     };
     let enrolled = coordinator.enroll_relay(seed.public(), Vec::new()).await?;

@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use mytunnel_keys::id::PublicKey;
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::trust::{RootFingerprint, TrustBundle};
 use zeroize::Zeroizing;
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 pub use self::error::BackupError;
 use crate::accounts::Vault;
 use crate::config::{Clock, StoreConfig};
-use crate::coordinator::{ACCOUNTS, Coordinator, directory};
+use crate::coordinator::{ACCOUNTS, Coordinator};
 use crate::data_dir::{self, DataDir, Neighbour};
 use crate::error::OpenError;
 use crate::issuer::{FEED, ISSUER, Issuer, ROOT, Seeds};
@@ -47,7 +48,8 @@ pub struct BackupReport {
 pub enum RestoredKeys {
     /// They stand as they stood then: for who knows that none was revoked since.
     Stand,
-    /// Every key that was issued before the restore ends, also those that the backup does not know. Relays stay.
+    /// Every key that was issued before the restore ends, also those that the backup does not know; relays join again. No
+    /// password of then fits, and no identity of a provider: the backup does not know who was removed since.
     Revoked,
 }
 
@@ -58,6 +60,32 @@ pub struct Restore {
     pub keys: RestoredKeys,
     /// Whether a database that is there gives way. A file is put aside; what is on a server is gone.
     pub replace: bool,
+    /// The relay inside the coordinator's own process, if any. It stands in any case: it has no token to join again with.
+    pub relay: Option<PublicKey>,
+}
+
+/// What a restore brought back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The backup.
+    pub backup: BackupReport,
+    /// Accounts that are there again, also of people who were removed after the backup was made; owners come first.
+    pub accounts: Vec<RestoredAccount>,
+    /// Relays that stand again, also those that were revoked after the backup was made.
+    pub relays: Vec<PublicKey>,
+    /// Relays that were revoked by the restore.
+    pub relays_ended: Vec<PublicKey>,
+}
+
+/// An account that is there again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoredAccount {
+    /// Its address.
+    pub email: String,
+    /// Is it an owner's, else a member's?
+    pub owner: bool,
 }
 
 impl Coordinator {
@@ -71,7 +99,13 @@ impl Coordinator {
             return Err(BackupError::Exists(file.to_owned()));
         }
         let (made, report) = make(store, file, clock.now())?;
-        made.become_file(file)?;
+        made.become_new(file).map_err(|source| {
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                BackupError::Exists(file.to_owned())
+            } else {
+                OpenError::io("write", file, source).into()
+            }
+        })?;
         Ok(report)
     }
 
@@ -94,13 +128,13 @@ impl Coordinator {
     /// may run on it. Blocks.
     ///
     /// # Errors
-    /// See [`BackupError`]; nothing was changed then.
+    /// See [`BackupError`]; nothing was changed then, but for [`BackupError::Unfinished`].
     pub fn restore(
         file: &Path,
         store: &StoreConfig,
         how: Restore,
         clock: &Clock,
-    ) -> Result<BackupReport, BackupError> {
+    ) -> Result<Restored, BackupError> {
         let dir = DataDir::lock(data_of(store)?)?;
         let now = clock.now();
         let archive = Archive::open(file, dir.path(), now)?;
@@ -112,12 +146,18 @@ impl Coordinator {
         let old = secrets.check(archive.trusted(), now)?;
         let no_root = || BackupError::NoRoot(dir.key_path(ROOT));
         let era = secrets.seeds()?.next_era(&old, now).ok_or_else(no_root)?;
-        let revoke = how.keys == RestoredKeys::Revoked;
+        let (accounts, relays) = archive.standing()?;
         // Keys without a database mean that it was lost, and the same restore may be tried again.
         let written = missing.write(&dir)?;
-        backup::place(store, &archive, &era, revoke, how.replace, now)
-            .inspect_err(|_| written.take_back())?;
-        Ok(report(contents, &secrets))
+        backup::place(store, &archive, &era, how, now).inspect_err(|error| {
+            // Else the database may be in its place, where it is of no use without them.
+            if !matches!(error, BackupError::Unfinished(_)) {
+                written.take_back();
+            }
+        })?;
+        let stands = |relay: &PublicKey| how.keys == RestoredKeys::Stand || how.relay == Some(*relay);
+        let (relays, relays_ended) = relays.into_iter().partition(stands);
+        Ok(Restored { backup: report(contents, &secrets), accounts, relays, relays_ended })
     }
 }
 
@@ -141,11 +181,7 @@ fn report(contents: backup::Contents, secrets: &Secrets) -> BackupReport {
 
 /// Where the keys of a store lie.
 fn data_of(store: &StoreConfig) -> Result<&Path, BackupError> {
-    match store {
-        StoreConfig::Sqlite(path) => Ok(directory(path)),
-        StoreConfig::Postgres { data, .. } => Ok(data),
-        StoreConfig::Memory => Err(BackupError::Memory),
-    }
+    store.data_dir().ok_or(BackupError::Memory)
 }
 
 type Secret = (&'static str, Zeroizing<[u8; 32]>);

@@ -1,7 +1,7 @@
 //! What a coordinator is started with.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::authority;
+use crate::coordinator::directory;
 use crate::store::PostgresUrl;
 
 /// Settings of a [`Coordinator`](crate::Coordinator).
@@ -110,6 +111,17 @@ pub enum StoreConfig {
     },
     /// Nothing outlives the process: for a share without a server, and for tests.
     Memory,
+}
+
+impl StoreConfig {
+    /// Where the coordinator's keys lie, if they outlive the process.
+    pub fn data_dir(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(path) => Some(directory(path)),
+            Self::Postgres { data, .. } => Some(data),
+            Self::Memory => None,
+        }
+    }
 }
 
 /// Where visitors reach tunnels, as `host:port` or `:port`.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::error::OpenError;
+use crate::random;
 
 const LOCK_FILE: &str = "coordinator.lock";
 
@@ -91,9 +92,10 @@ impl Neighbour {
     /// An empty file, in the folder of another.
     pub(crate) fn of(other: &Path) -> Result<Self, OpenError> {
         let name = other.file_name().unwrap_or_default().to_string_lossy();
-        let path = other.with_file_name(format!(".{name}.{}", std::process::id()));
-        // What a killed process of that number left behind.
-        private(OpenOptions::new().write(true).create(true).truncate(true))
+        let suffix = u64::from_be_bytes(random::bytes().map_err(|_| OpenError::Random)?);
+        let path = other.with_file_name(format!(".{name}.{suffix:016x}"));
+        // The folder may be open to others: what they put there must not be taken for this file.
+        private(OpenOptions::new().write(true).create_new(true))
             .open(&path)
             .map_err(|source| OpenError::io("create", &path, source))?;
         Ok(Self(path))
@@ -105,12 +107,31 @@ impl Neighbour {
 
     /// Takes the place of the other, for good: what is written must have reached the disk before.
     pub(crate) fn become_file(self, other: &Path) -> Result<(), OpenError> {
-        let folder = other.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
         fs::rename(&self.0, other)
-            .and_then(|()| File::open(folder)?.sync_all())
+            .and_then(|()| sync_folder(other))
             .map_err(|source| OpenError::io("write", other, source))
     }
+
+    /// Becomes the other, which is not there yet; one that has appeared meanwhile is left alone, and the error says so.
+    pub(crate) fn become_new(self, other: &Path) -> io::Result<()> {
+        match fs::hard_link(&self.0, other) {
+            // A file system without links, such as that of a memory stick.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+                    && !other.exists() =>
+            {
+                fs::rename(&self.0, other)?;
+            }
+            linked => linked?,
+        }
+        sync_folder(other)
+    }
+}
+
+/// Makes durable what names the folder of a file has.
+pub(crate) fn sync_folder(of: &Path) -> io::Result<()> {
+    let folder = of.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 impl Drop for Neighbour {
@@ -269,6 +290,24 @@ mod tests {
         assert!(text.contains(&std::process::id().to_string()), "{text}");
         drop(first);
         DataDir::lock(place.path()).unwrap();
+    }
+
+    #[test]
+    fn a_neighbour_is_always_a_new_file_and_replaces_none_that_has_appeared() {
+        let place = tempfile::tempdir().unwrap();
+        let other = place.path().join("today.backup");
+        let trap = place.path().join(format!(".today.backup.{}", std::process::id()));
+        fs::write(&trap, "somebody else's").unwrap();
+        let (one, two) = (Neighbour::of(&other).unwrap(), Neighbour::of(&other).unwrap());
+        assert_eq!(fs::read(&trap).unwrap(), b"somebody else's", "nobody knows the name beforehand");
+        assert_ne!(one.path(), two.path(), "two at a time do not meet");
+        assert_eq!((mode(one.path()), mode(two.path())), (0o600, 0o600));
+        fs::write(one.path(), "first").unwrap();
+        one.become_new(&other).unwrap();
+        let late = two.become_new(&other).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&other).unwrap(), b"first");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2, "neither stays behind");
     }
 
     #[test]

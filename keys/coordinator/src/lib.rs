@@ -36,7 +36,7 @@ mod usage;
 use mytunnel_keys::sketch;
 
 pub use self::{
-    backup::{BackupError, BackupReport, Restore, RestoredKeys},
+    backup::{BackupError, BackupReport, Restore, Restored, RestoredAccount, RestoredKeys},
     config::{Clock, Config, Endpoints, Limits, MetricsToken, StoreConfig},
     coordinator::{ActError, Coordinator},
     error::OpenError,

@@ -3,11 +3,17 @@
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use mytunnel_coordinator::{BackupError, BackupReport, Clock, Coordinator, Restore, RestoredKeys};
+use mytunnel_coordinator::{
+    BackupError, BackupReport, Clock, Coordinator, Restore, Restored, RestoredAccount, RestoredKeys,
+    StoreConfig,
+};
+use mytunnel_keys::id::PublicKey;
 use serde::Serialize;
+use serde_json::json;
 
 use super::stored::Stored;
 use crate::context::Context;
+use crate::embedded;
 use crate::failure::{Failure, chain, sentence};
 
 /// Write everything that lasts to one file, also while the coordinator runs
@@ -35,7 +41,8 @@ Example:
       --database sqlite:/var/lib/mytunnel/coordinator.db
 
 Stop the coordinator first. A backup does not know what was revoked after it was made: with --keep-keys such keys stand
-again. If you are not sure that nothing was revoked since, take --revoke-keys.")]
+again, and so do removed people and passwords that were changed. If you are not sure, take --revoke-keys: then you let
+people in again with 'mytunnel coordinator reset-password', and relays join again with a new token.")]
 pub(super) struct RestoreArgs {
     /// The backup
     #[arg(value_name = "FILE")]
@@ -44,7 +51,8 @@ pub(super) struct RestoreArgs {
     #[command(flatten)]
     stored: Stored,
 
-    /// End every key issued until now: people sign in again, projects get new master keys; relays stay
+    /// End every key and password of until now: you make links to new passwords, projects get new master keys, relays join
+    /// again; the relay of 'mytunnel relay', whose key lies beside the database, stays
     #[arg(long, conflicts_with = "keep_keys", required_unless_present = "keep_keys")]
     revoke_keys: bool,
 
@@ -111,21 +119,59 @@ pub(super) fn restore(args: &RestoreArgs, context: &Context) -> Result<(), Failu
     let RestoreArgs { file, stored, revoke_keys, keep_keys: _, replace } = args;
     let store = stored.store(&stored.database()?, context)?;
     let keys = if *revoke_keys { RestoredKeys::Revoked } else { RestoredKeys::Stand };
-    let how = Restore { keys, replace: *replace };
-    let told = Told::new(file, Coordinator::restore(file, &store, how, &Clock::system())?);
+    let relay = own_relay(&store)?;
+    let how = Restore { keys, replace: *replace, relay };
+    let restored = Coordinator::restore(file, &store, how, &Clock::system())?;
+    let told = Told::new(file, restored.backup);
     context.report.line(format_args!("Restored {} rows; relays take everything anew.", told.rows));
     match keys {
-        RestoredKeys::Revoked => {
-            context.report.note("Every key ended: sign in again, and make projects anew for new master keys.");
-        }
+        RestoredKeys::Revoked => context.report.note(
+            "Every key and every password ended, and so did sign-ins by a provider. Let back in whom you still trust, \
+             owners first: mytunnel coordinator reset-password --email ADDRESS --data DIR. Remove whoever left since, and \
+             make projects anew for new master keys.",
+        ),
         RestoredKeys::Stand => context.report.warn(
             "a key that was revoked after the backup was made stands again, and one that was made after it is not \
-             listed until it ends: revoke anew what must not stand",
+             listed until it ends: revoke anew what must not stand; who was removed since can sign in, with the password \
+             and the role of then: remove them anew",
         ),
     }
+    people(&restored, context);
     context.report.note("Sessions, invitations, join tokens and recovery codes are void.");
-    context.report.object(&told);
+    let accounts = restored.accounts.iter().map(|one| json!({"email": one.email, "role": role(one)}));
+    context.report.object(&json!({
+        "file": told.file, "made_at": told.made_at, "rows": told.rows, "audit_entries": told.audit_entries,
+        "digest": told.digest, "has_root": told.has_root, "accounts": accounts.collect::<Vec<_>>(),
+        "relays": restored.relays, "relays_ended": restored.relays_ended,
+    }));
     Ok(())
+}
+
+/// Says who and what came back, which is more than stands today if any of it was removed since.
+fn people(restored: &Restored, context: &Context) {
+    context.report.note("Accounts of then:");
+    for account in &restored.accounts {
+        context.report.note(format_args!("  {} ({})", account.email, role(account)));
+    }
+    for relay in &restored.relays {
+        context.report.note(format_args!("The relay {relay} stands."));
+    }
+    for relay in &restored.relays_ended {
+        context.report.note(format_args!(
+            "The relay {relay} ended: if you still trust its machine, move its data directory away and join it with a new \
+             token (mytunnel keys join-token)."
+        ));
+    }
+}
+
+const fn role(account: &RestoredAccount) -> &'static str {
+    if account.owner { "owner" } else { "member" }
+}
+
+/// The relay that `mytunnel relay` runs on this data directory, if it ever did.
+fn own_relay(store: &StoreConfig) -> Result<Option<PublicKey>, Failure> {
+    let Some(data) = store.data_dir().filter(|data| data.join("relay.key").exists()) else { return Ok(None) };
+    Ok(Some(embedded::seed(data)?.public()))
 }
 
 impl From<BackupError> for Failure {

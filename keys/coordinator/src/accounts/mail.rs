@@ -42,7 +42,7 @@ pub(crate) async fn send_links(shared: Arc<Shared>, command: Vec<String>, mut as
                 continue;
             }
         };
-        let now = shared.clock.now();
+        let (now, locked) = (shared.clock.now(), account.is_locked());
         let party = Party::Account(account.email.clone());
         let entry = Entry {
             at: now,
@@ -51,10 +51,18 @@ pub(crate) async fn send_links(shared: Arc<Shared>, command: Vec<String>, mut as
             act: Act::PasswordAsk,
             subject: party,
             project: None,
-            detail: String::new(),
+            detail: if locked {
+                "none was sent: a restore locked the account".to_owned()
+            } else {
+                String::new()
+            },
         };
         if let Err(error) = shared.store.note(entry).await {
             tracing::error!(%error, "a link to a new password was not sent");
+            continue;
+        }
+        // Whoever was removed since the backup would come back by it.
+        if locked {
             continue;
         }
         let token = shared.vault.reset_token(&account.email, now);

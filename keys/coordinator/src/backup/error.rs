@@ -7,7 +7,7 @@ use crate::error::OpenError;
 use crate::store::StoreError;
 
 /// A failure of [`Coordinator::backup`](crate::Coordinator::backup) or
-/// [`Coordinator::restore`](crate::Coordinator::restore). Nothing was changed.
+/// [`Coordinator::restore`](crate::Coordinator::restore). Nothing was changed, but for [`Unfinished`](Self::Unfinished).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
@@ -23,6 +23,9 @@ pub enum BackupError {
     /// What reads the backup does not take it.
     #[error("the backup cannot be written")]
     Stream(#[source] io::Error),
+    /// The last step of a restore failed, and whether it was done is not known. The keys stay; nothing is lost.
+    #[error("the restore was not finished")]
+    Unfinished(#[source] OpenError),
     /// A store in memory ends with its process.
     #[error("a store in memory has no backup")]
     Memory,
@@ -90,6 +93,10 @@ impl BackupError {
             Self::Open(error) => error.help(),
             Self::Read(_) | Self::Write(_) => "see the log for the database's own words".to_owned(),
             Self::Stream(_) => "check the program that reads it; what it got is no backup".to_owned(),
+            Self::Unfinished(_) => {
+                "start no coordinator; mend what is wrong and restore the same backup again, with --replace"
+                    .to_owned()
+            }
             Self::Memory => "name the database with --database".to_owned(),
             Self::Exists(_) => "name another file: a backup overwrites nothing".to_owned(),
             Self::Broken { .. } => "take another backup; nothing was changed".to_owned(),

@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq as _;
 use super::column;
 use super::meta::SETUP;
 use super::projects::PERSONAL;
-use super::sql::{Reading, Row, params};
+use super::sql::{Reading, Row, Writing, params};
 use super::{Store, StoreError};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::Role;
@@ -20,6 +20,29 @@ pub(crate) struct Account {
     /// PHC string.
     pub(crate) password: String,
     pub(crate) role: Role,
+}
+
+/// What stands in place of a password where a restore took every way in: no hash, so no password fits.
+const LOCKED: &str = "!";
+
+impl Account {
+    /// Does only whoever has the coordinator's keys open it again?
+    pub(crate) fn is_locked(&self) -> bool {
+        self.password == LOCKED
+    }
+}
+
+impl Writing<'_> {
+    /// Takes every way into every account: who was removed since, and what was found out since, is not known.
+    pub(super) fn lock_accounts(&self, now: u64) -> Result<(), StoreError> {
+        self.change("DELETE FROM identities", params![])?;
+        // A link that is made from this moment on is newer.
+        self.change(
+            "UPDATE accounts SET password = $1, password_at = $2 WHERE deleted_at IS NULL",
+            params![LOCKED, now.saturating_sub(1)],
+        )
+        .map(drop)
+    }
 }
 
 /// The columns of an [`Account`].

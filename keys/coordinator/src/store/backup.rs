@@ -20,7 +20,7 @@ pub(crate) use self::place::place;
 use super::sql::{Reading, Session, Writing, params};
 use super::{StoreError, connect, postgres};
 use crate::audit::Chain;
-use crate::backup::BackupError;
+use crate::backup::{BackupError, RestoredAccount};
 use crate::config::StoreConfig;
 use crate::data_dir::Neighbour;
 use crate::error::OpenError;
@@ -190,6 +190,11 @@ impl Archive {
         }
         let reading = Reading::of(Session::Sqlite(&connection));
         let malformed = |_| broken("its rows cannot be read");
+        // Names of the file go into statements that another database runs.
+        let ours = connect::memory().map_err(BackupError::Read)?;
+        if !copy::same_tables(&reading, &Reading::of(Session::Sqlite(&ours))).map_err(malformed)? {
+            return Err(broken("its tables are not those of its version"));
+        }
         let audit_entries =
             whole_log(&reading).map_err(malformed)?.ok_or_else(|| broken("its audit log is not whole"))?;
         let (root, bundle) = reading.trust().map_err(malformed)?.ok_or(BackupError::Empty)?;
@@ -213,6 +218,22 @@ impl Archive {
         self.reading()
             .first("SELECT key FROM backup_keys WHERE name = $1", params![name], read)
             .map_err(BackupError::Read)
+    }
+
+    /// Who can sign in, and which relays stand.
+    pub(crate) fn standing(&self) -> Result<(Vec<RestoredAccount>, Vec<PublicKey>), BackupError> {
+        let reading = self.reading();
+        let accounts = reading.all(
+            "SELECT email, role FROM accounts WHERE deleted_at IS NULL ORDER BY role DESC, email",
+            params![],
+            |row| Ok(RestoredAccount { email: row.get(0)?, owner: row.get::<String>(1)? == "owner" }),
+        );
+        let relays = reading.all(
+            "SELECT subject FROM keys WHERE kind = 'relay' AND revoked_at IS NULL ORDER BY issued_at, serial",
+            params![],
+            |row| super::column::public_key(row, 0),
+        );
+        Ok((accounts.map_err(BackupError::Read)?, relays.map_err(BackupError::Read)?))
     }
 
     fn reading(&self) -> Reading<'_> {

@@ -76,6 +76,12 @@ pub(super) fn upgraded(path: &Path, found: u32, now: u64) -> Result<Connection, 
     Ok(connection)
 }
 
+/// Lets a database that nobody has open take in its log, which goes with that.
+pub(super) fn settle(path: &Path) -> rusqlite::Result<()> {
+    let connection = connect(path)?;
+    connection.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))
+}
+
 /// A database that lives as long as its connection.
 pub(super) fn memory() -> Result<Connection, StoreError> {
     let mut connection = Connection::open_in_memory()?;

@@ -177,12 +177,17 @@ impl Writing<'_> {
 }
 
 impl Writing<'_> {
-    /// Revokes every key but relays', also those that this database does not know: it forgot them, or never heard of them.
-    pub(super) fn revoke_all_before(&self, at: u64) -> Result<(), StoreError> {
+    /// Revokes every key but that of one relay, also those that this database does not know: it forgot them, or never
+    /// heard of them.
+    pub(super) fn revoke_all_before(&self, at: u64, but: Option<PublicKey>) -> Result<(), StoreError> {
         let keys = self.change(
             "UPDATE keys SET revoked_at = coalesce(revoked_at, $1), cascaded_at = coalesce(cascaded_at, $1)
              WHERE kind IN ('user', 'master')",
             params![at],
+        )?;
+        let relays = self.change(
+            "UPDATE keys SET revoked_at = $1 WHERE kind = 'relay' AND revoked_at IS NULL AND subject <> $2",
+            params![at, but.map_or(Vec::new(), |relay| relay.as_bytes().to_vec())],
         )?;
         self.set_revoked_before(at, at + authority::DEVICE_TTL + authority::REVOKED_GRACE)?;
         self.audit(&Entry {
@@ -192,7 +197,9 @@ impl Writing<'_> {
             act: Act::KeyRevoke,
             subject: Party::System,
             project: None,
-            detail: format!("everything issued before, {keys} keys that are known with all children"),
+            detail: format!(
+                "everything issued before, {keys} keys that are known with all children, and {relays} relays"
+            ),
         })
     }
 }

@@ -1,22 +1,26 @@
 //! Backups: of either database, while it is used, into either; and what a restore takes back.
 
+mod restored;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use axum::http::StatusCode;
 use mytunnel_coordinator::{
-    BackupError, BackupReport, Clock, Coordinator, OpenError, Restore, RestoredKeys, StoreConfig,
+    BackupError, BackupReport, Clock, Coordinator, OpenError, Restore, Restored, RestoredKeys, StoreConfig,
 };
 use mytunnel_keys::certificate;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::{Accepted, FeedReader};
 use serde_json::{Value, json};
 
-use crate::support::{By, DAY, Database, House, Key, Lab, START, fresh_seed, mint_body, on_server};
+use crate::support::{
+    By, DAY, Database, EMAIL, House, Key, Lab, PASSWORD, START, fresh_seed, mint_body, on_server,
+};
 
-const KEEP: Restore = Restore { keys: RestoredKeys::Stand, replace: false };
-const REVOKE: Restore = Restore { keys: RestoredKeys::Revoked, replace: false };
+const KEEP: Restore = Restore { keys: RestoredKeys::Stand, replace: false, relay: None };
+const REVOKE: Restore = Restore { keys: RestoredKeys::Revoked, ..KEEP };
 
 /// Somewhere a store can lie.
 struct Place {
@@ -55,6 +59,14 @@ impl Place {
     fn backup(&self) -> PathBuf {
         self.dir.path().join("one.backup")
     }
+
+    /// What the operator does at the machine.
+    async fn reset_password(&self, lab: &Lab) {
+        let token = Coordinator::reset_token(&self.data(), EMAIL, &clock(lab.now())).unwrap();
+        let body = json!({"token": token.as_str(), "password": PASSWORD});
+        let reset = lab.call(By::Nobody, "POST", "/api/v1/auth/password/reset", body).await;
+        assert_eq!(reset.status, StatusCode::NO_CONTENT);
+    }
 }
 
 fn clock(now: u64) -> Clock {
@@ -69,12 +81,7 @@ async fn back_up(store: StoreConfig, file: PathBuf, now: u64) -> Result<BackupRe
     blocking(move || Coordinator::backup(&store, &file, &clock(now))).await
 }
 
-async fn restore(
-    file: &Path,
-    store: StoreConfig,
-    how: Restore,
-    now: u64,
-) -> Result<BackupReport, BackupError> {
+async fn restore(file: &Path, store: StoreConfig, how: Restore, now: u64) -> Result<Restored, BackupError> {
     let file = file.to_owned();
     blocking(move || Coordinator::restore(&file, &store, how, &clock(now))).await
 }
@@ -137,7 +144,8 @@ async fn a_backup_of_a_database_in_use_is_restored_into_either_engine() {
 
         for to in Place::each() {
             let told = restore(&from.backup(), to.store(), KEEP, START + 9).await.unwrap();
-            assert_eq!(told, report);
+            assert_eq!(told.backup, report);
+            assert_eq!((told.relays.as_slice(), told.relays_ended.len()), ([relay.id].as_slice(), 0));
             let lab = to.lab(START + 10).await;
             let after = listed(&lab, &house, "/api/v1/tokens?all=true").await;
             assert_eq!(crate::support::nonces(&after), crate::support::nonces(&before));
@@ -205,6 +213,7 @@ async fn a_restore_that_revokes_ends_also_keys_that_the_backup_does_not_know() {
         for claims in [&known_claims, &later_claims, &unknown_claims, &device_claims] {
             assert_eq!(relay.revoked.is_revoked(claims), Some(Code::KeyRevoked));
         }
+        place.reset_password(&lab).await;
         let token = lab.owner_again().await;
         let (device, _) = lab.device(&token).await;
         let (_, master) = lab.project(By::Key(&device), "anew").await;
@@ -305,6 +314,8 @@ async fn what_is_not_whole_or_not_empty_or_in_use_is_refused_and_nothing_changes
         let told = told().await;
         assert!(told.contains("its rows are not those that were written"), "{sql}: {told}");
     }
+    edit("ALTER TABLE names ADD COLUMN \"a) VALUES (1); DROP TABLE keys; --\" TEXT");
+    assert!(told().await.contains("it cannot be read to its end"), "no statement is made of such a name");
     edit("PRAGMA user_version = 99");
     assert!(told().await.contains("version 99"));
     fs::write(&bad, &whole).unwrap();

@@ -168,7 +168,7 @@ async fn a_backup_or_a_restore_that_does_not_fit_says_so_and_leaves_nothing() {
     let out = disk.dir.path().join("out.backup");
     let error = Coordinator::backup(&store, &out, &clock).unwrap_err();
     assert!(matches!(&error, BackupError::Open(OpenError::Full { path }) if *path == out), "{error:?}");
-    let how = Restore { keys: RestoredKeys::Stand, replace: false };
+    let how = Restore { keys: RestoredKeys::Stand, replace: false, relay: None };
     let error = Coordinator::restore(&whole, &StoreConfig::Sqlite(disk.db()), how, &clock).unwrap_err();
     assert!(matches!(&error, BackupError::Open(OpenError::Full { .. })), "{error:?}");
     let left = fs::read_dir(disk.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());

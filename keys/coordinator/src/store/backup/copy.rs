@@ -59,7 +59,7 @@ const PAGE: usize = 500;
 const BATCH: usize = 50;
 
 /// A table, in the words of its SQLite schema.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Table {
     name: String,
     columns: Vec<Column>,
@@ -69,7 +69,7 @@ pub(super) struct Table {
     parent: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Column {
     name: String,
     kind: Kind,
@@ -97,8 +97,26 @@ pub(super) fn tables(sqlite: &Reading<'_>) -> Result<Vec<Table>, StoreError> {
     names.iter().map(|name| Table::of(sqlite, name)).collect()
 }
 
+/// Are the tables that last in a SQLite file those of this version?
+pub(super) fn same_tables(sqlite: &Reading<'_>, ours: &Reading<'_>) -> Result<bool, StoreError> {
+    for name in KEPT {
+        if Table::of(sqlite, name)? != Table::of(ours, name)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A name that goes into the text of a statement.
+fn plain(name: &str) -> Result<(), StoreError> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let plain = !name.is_empty() && name.bytes().all(fits);
+    if plain { Ok(()) } else { Err(StoreError::Malformed("name of a table or column")) }
+}
+
 impl Table {
     fn of(sqlite: &Reading<'_>, name: &str) -> Result<Self, StoreError> {
+        plain(name)?;
         let columns: Vec<(Column, u32)> =
             sqlite.all("SELECT name, type, pk FROM pragma_table_info($1)", params![name], |row| {
                 let kind = match row.get::<String>(1)?.as_str() {
@@ -108,6 +126,7 @@ impl Table {
                 };
                 Ok((Column { name: row.get(0)?, kind }, row.get(2)?))
             })?;
+        columns.iter().try_for_each(|(column, _)| plain(&column.name))?;
         let mut key: Vec<(u32, usize)> = columns
             .iter()
             .enumerate()
@@ -118,11 +137,12 @@ impl Table {
         if key.is_empty() {
             return Err(StoreError::Malformed("table, which has no key,"));
         }
-        let parent = sqlite.first(
+        let parent: Option<String> = sqlite.first(
             "SELECT [from] FROM pragma_foreign_key_list($1) WHERE [table] = $2",
             params![name, name],
             |row| row.get(0),
         )?;
+        parent.iter().try_for_each(|name| plain(name))?;
         Ok(Self {
             name: name.to_owned(),
             columns: columns.into_iter().map(|(column, _)| column).collect(),

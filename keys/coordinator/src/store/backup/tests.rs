@@ -78,3 +78,17 @@ fn nothing_that_is_no_backup_is_taken_for_one() {
     Connection::open(&marked).unwrap().pragma_update(None, "application_id", APPLICATION).unwrap();
     assert!(matches!(connect::file(&marked, 0), Err(OpenError::Foreign { .. })));
 }
+
+#[test]
+fn tables_with_other_columns_are_not_taken() {
+    let (there, ours) = (connect::memory().unwrap(), connect::memory().unwrap());
+    let same = || {
+        let reading = |connection| Reading::of(Session::Sqlite(connection));
+        copy::same_tables(&reading(&there), &reading(&ours))
+    };
+    assert!(matches!(same(), Ok(true)));
+    there.execute_batch("ALTER TABLE names ADD COLUMN more TEXT").unwrap();
+    assert!(matches!(same(), Ok(false)));
+    there.execute_batch("ALTER TABLE names RENAME COLUMN more TO \"a, (SELECT 1)\"").unwrap();
+    assert!(matches!(same(), Err(StoreError::Malformed(_))));
+}

@@ -73,7 +73,7 @@ pub(in crate::store) fn fill(
     migrate(&session, 0, now).map_err(BackupError::Write)?;
     let writing = Writing::of(sql::Session::Postgres(&session));
     write(&writing)?;
-    writing.commit().map_err(BackupError::Write)
+    writing.commit().map_err(|error| BackupError::Unfinished(error.into()))
 }
 
 /// Drops every table of ours with the functions of its triggers, and nothing else.
