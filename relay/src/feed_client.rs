@@ -137,18 +137,9 @@ impl Authority for RemoteCoordinator {
         async move {
             // Out of its place while it is in use: one that is given up half way is not used again.
             let kept = self.telling.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let mut line = match kept.filter(Line::is_open) {
-                Some(line) => line,
-                None => self.caller.connect().await?,
-            };
-            let answer = self.caller.post(&mut line, USAGE, &tell).await?;
-            if answer.status() != StatusCode::OK {
-                return Err(refusal(answer).await);
-            }
-            let body = Limited::new(answer.into_body(), MAX_MESSAGE).collect().await;
-            let body = body.map_err(|_| AuthorityError::Protocol("the answer broke off"))?;
+            let (line, told) = self.caller.tell(kept.filter(Line::is_open), &tell).await?;
             *self.telling.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
-            wire::decode(&body.to_bytes()).map_err(|_| AuthorityError::Protocol("leases that are none"))
+            Ok(told)
         }
         .boxed()
     }
@@ -166,18 +157,6 @@ impl Authority for RemoteCoordinator {
 }
 
 impl Caller {
-    /// A line to the coordinator that is followed, or to another if that one cannot be reached.
-    async fn connect(&self) -> Result<Line, AuthorityError> {
-        let mut last = None;
-        for connector in self.servers.in_turn() {
-            match connector.connect().await {
-                Ok(line) => return Ok(line),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(unreachable(last.unwrap_or(ConnectError::Nobody)))
-    }
-
     /// Begins a subscription at the first coordinator that grants one; tells which.
     async fn begin(&self, request: &Subscribe) -> Result<(usize, Line, Response<Incoming>), AuthorityError> {
         let mut last = None;
@@ -192,6 +171,40 @@ impl Caller {
             }
         }
         Err(last.unwrap_or_else(|| unreachable(ConnectError::Nobody)))
+    }
+
+    /// Tells the coordinator that is followed, or another if that one cannot take it: what is told twice counts once.
+    async fn tell(&self, kept: Option<Line>, tell: &Tell) -> Result<(Line, Told), AuthorityError> {
+        let mut last = None;
+        if let Some(line) = kept {
+            match self.told(line, tell).await {
+                Err(error) if may_differ(&error) => last = Some(error),
+                told => return told,
+            }
+        }
+        for connector in self.servers.in_turn() {
+            let told = match connector.connect().await {
+                Ok(line) => self.told(line, tell).await,
+                Err(error) => Err(unreachable(error)),
+            };
+            match told {
+                Err(error) if may_differ(&error) => last = Some(error),
+                told => return told,
+            }
+        }
+        Err(last.unwrap_or_else(|| unreachable(ConnectError::Nobody)))
+    }
+
+    async fn told(&self, mut line: Line, tell: &Tell) -> Result<(Line, Told), AuthorityError> {
+        let answer = self.post(&mut line, USAGE, tell).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(refusal(answer).await);
+        }
+        let body = Limited::new(answer.into_body(), MAX_MESSAGE).collect().await;
+        let body = body.map_err(|_| AuthorityError::Protocol("the answer broke off"))?;
+        let told =
+            wire::decode(&body.to_bytes()).map_err(|_| AuthorityError::Protocol("leases that are none"))?;
+        Ok((line, told))
     }
 
     async fn renew(&self) -> Result<(Line, Response<Incoming>), AuthorityError> {

@@ -116,6 +116,10 @@ async fn answer(
             }
             respond(204, Full::default().boxed())
         }
+        USAGE => {
+            let told = coordinator.tell(wire::decode(&body).unwrap()).await.unwrap();
+            respond(200, Full::from(wire::encode(&told).unwrap()).boxed())
+        }
         RENEW => {
             let joined = coordinator.renew().await.unwrap();
             respond(200, Full::from(serde_json::to_vec(&joined).unwrap()).boxed())
@@ -130,6 +134,40 @@ fn respond(status: u16, body: BoxBody<Bytes, Infallible>) -> Answer {
 
 fn request() -> Subscribe {
     Subscribe { nonce: [1; 16], addrs: Vec::new(), since: None }
+}
+
+/// A coordinator that cannot reach its database.
+async fn server_without_a_database() -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service_fn(|_| async {
+                let failure = serde_json::to_vec(&ErrorBody::new(Code::Internal, "no database")).unwrap();
+                Ok::<_, Infallible>(respond(503, Full::from(failure).boxed()))
+            });
+            connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    (addr, tasks)
+}
+
+#[tokio::test]
+async fn use_is_told_to_another_coordinator_when_the_first_cannot_take_it() {
+    let server = Server::start().await;
+    let (broken, _tasks) = server_without_a_database().await;
+    let urls = [broken, server.addr].map(|addr| format!("http://{addr}").parse().unwrap());
+    let client = RemoteCoordinator::new(&urls, seed(150), serial(150), cluster()).unwrap();
+    let tell = |seq| Tell { incarnation: [1; 16], seq, prices: 0, counts: vec![], wants: vec![] };
+    for seq in 1..4 {
+        assert_eq!(timeout(SOON, client.tell(tell(seq))).await.unwrap().unwrap().seq, seq);
+    }
+    let alone = RemoteCoordinator::new(&urls[..1], seed(150), serial(150), cluster()).unwrap();
+    let refused = timeout(SOON, alone.tell(tell(4))).await.unwrap().unwrap_err();
+    assert!(matches!(refused, AuthorityError::Refused { code: Code::Internal, .. }), "{refused}");
 }
 
 #[tokio::test]

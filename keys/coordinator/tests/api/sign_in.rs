@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use data_encoding::BASE64URL_NOPAD;
+use mytunnel_coordinator::StoreConfig;
 use mytunnel_keys::error::Code;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -12,7 +13,7 @@ use crate::issuer::{Issuer, Lie};
 use crate::provider::{API, House, IDENTITIES, failed, lab, location, set_cookie, signed_in};
 use crate::second_factor::{answer, code_at, enrol};
 use crate::sessions::acts;
-use crate::support::{By, EMAIL, START};
+use crate::support::{By, EMAIL, Lab, START, eventually};
 
 #[tokio::test]
 async fn providers_are_listed_without_their_secrets() {
@@ -54,6 +55,37 @@ async fn a_linked_identity_signs_in_until_it_is_unlinked() {
     for act in ["identity.link", "identity.unlink", "login", "login.refused"] {
         assert!(acts.iter().any(|found| found == act), "{act}");
     }
+}
+
+#[tokio::test]
+async fn a_new_password_by_mail_ends_what_was_linked() {
+    let place = tempfile::tempdir().unwrap();
+    let inbox = place.path().join("inbox");
+    let script = format!("cat > {0}.part && mv {0}.part {0}", inbox.display());
+    let issuer = Issuer::start(START).await;
+    issuer.person("subject-1", EMAIL, true);
+    let client = issuer.client(&["co", "other", "github"]);
+    let lab = Lab::open(StoreConfig::Memory, |config| {
+        config.sign_in = client;
+        config.mail_command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+    });
+    let lab = lab.await.unwrap();
+    let token = lab.owner().await;
+    let house = House { lab, issuer, token };
+    let way = house.begin_link("co").await;
+    house.back(&way).await;
+    signed_in(&house.sign_in("co").await);
+
+    house.lab.advance(1);
+    let body = json!({"email": EMAIL});
+    house.lab.call(By::Nobody, "POST", "/api/v1/auth/password/forgot", body).await;
+    let mail = eventually(async || std::fs::read(&inbox).ok()).await;
+    let mail: Value = serde_json::from_slice(&mail).unwrap();
+    let (_, token) = mail["url"].as_str().unwrap().split_once("token=").unwrap();
+    let body = json!({"token": token, "password": "another password"});
+    let reset = house.lab.call(By::Nobody, "POST", "/api/v1/auth/password/reset", body).await;
+    assert_eq!(reset.status, StatusCode::NO_CONTENT);
+    failed(&house.sign_in("co").await, "link_first");
 }
 
 #[tokio::test]
