@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use mytunnel_tests::lab::Lab;
@@ -39,6 +39,9 @@ impl Pair {
         lab.start_relay_with(&[ANY; 3], &["--coordinator", &url, "--join", &join(&lab).await?]).await?;
         let first = lab.listen_addresses()?;
 
+        // Nodes try relays in the order in which they joined, which is known in whole seconds.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        tokio::time::sleep(Duration::from_secs(now.as_secs() + 1).saturating_sub(now)).await;
         let data = lab.path("second").to_str().context("a path in UTF-8")?.to_owned();
         let token = join(&lab).await?;
         let mut second = lab.spawn(&[
