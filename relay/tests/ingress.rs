@@ -15,6 +15,12 @@ mod framing;
 mod gates;
 #[path = "ingress/http2.rs"]
 mod http2;
+#[path = "ingress/http2_limits.rs"]
+mod http2_limits;
+#[path = "ingress/http2_visitor.rs"]
+mod http2_visitor;
+#[path = "ingress/http2_websocket.rs"]
+mod http2_websocket;
 #[path = "ingress/pooling.rs"]
 mod pooling;
 #[path = "ingress/proxies.rs"]

@@ -269,7 +269,8 @@ async fn the_operator_makes_a_link_that_sets_a_password_once_while_the_coordinat
         let body = json!({"token": token, "password": password});
         lab.call(By::Nobody, "POST", "/api/v1/auth/password/reset", body).await
     };
-    reset(&format!("A{}", &token[1..]), "another password").await.refused(Code::InvalidKey);
+    let first = if token.starts_with('A') { 'B' } else { 'A' };
+    reset(&format!("{first}{}", &token[1..]), "another password").await.refused(Code::InvalidKey);
     reset("nonsense", "another password").await.refused(Code::InvalidKey);
     reset(&token, "short").await.refused(Code::BadRequest);
     lab.advance(10);
