@@ -20,6 +20,7 @@ use crate::context::{Context, now};
 use crate::failure::Failure;
 use crate::mint::{self, MintOptions};
 use crate::session::Session;
+use crate::sign_in::{Person, PersonArgs};
 use crate::span;
 
 /// Make, see and revoke keys
@@ -86,7 +87,7 @@ struct JoinTokenArgs {
     ttl: u64,
 
     #[command(flatten)]
-    server: ServerArgs,
+    person: PersonArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -120,8 +121,10 @@ fn create(args: &CreateArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn join_token(args: &JoinTokenArgs, context: &Context) -> Result<(), Failure> {
-    let session = Session::signed_in(context, args.server.server.as_deref())?;
-    let answer: JoinToken = session.post(&format!("/relays/join-tokens?ttl={}", args.ttl), &())?;
+    let session = Session::signed_in(context, args.person.server.server.as_deref())?;
+    let path = format!("/relays/join-tokens?ttl={}", args.ttl);
+    let answer: JoinToken =
+        Person::step_up(&session, context, &args.person, |api, who| api.post(who, &path, &()))?;
     context.report.object(&answer);
     context.report.line(&answer.token);
     context.report.note("Start the relay with it: mytunnel relay --domain DOMAIN --join-file FILE");

@@ -194,7 +194,8 @@ impl Shared {
         caller: &Caller,
         asked: api::NewProject,
     ) -> Result<api::ProjectCreated, ApiError> {
-        let tenant = authority::may_administer(caller, "create a project")?;
+        let now = self.clock.now();
+        let tenant = authority::may_make_projects(caller, now)?;
         let new = NewProject {
             id: ProjectId::from_entropy(&random::bytes()?),
             tenant,
@@ -203,7 +204,7 @@ impl Shared {
             serial: Serial::from_bytes(random::bytes()?),
             actor: caller.party(),
         };
-        let (project, serial) = self.store.create_project(new, self.clock.now()).await??;
+        let (project, serial) = self.store.create_project(new, now).await??;
         Ok(api::ProjectCreated { project: project_row(project), serial })
     }
 

@@ -40,13 +40,14 @@ impl Shared {
         caller: &Caller,
         ttl: Option<u64>,
     ) -> Result<api::JoinToken, ApiError> {
+        let now = self.clock.now();
         self.operator(caller, "let relays join")?;
+        authority::may_add_relays(caller, now)?;
         let ttl = ttl.unwrap_or(self.limits.join_token.as_secs());
         if !(authority::MIN_TTL..=MAX_JOIN_TTL).contains(&ttl) {
             let message = format!("ttl: a join token lives {} to {MAX_JOIN_TTL} seconds", authority::MIN_TTL);
             return Err(ApiError::bad_request(message));
         }
-        let now = self.clock.now();
         let secret = JoinSecret::from_bytes(random::bytes()?);
         self.store.add_join_token(secret.digest(), now + ttl, caller.party(), now).await??;
         let token = Token::Relay(RelayToken { secret, root: *self.issuer.root(), server: self.public().url });

@@ -26,6 +26,8 @@ impl Shared {
         let Caller::Account(account) = caller else {
             return Err(ApiError::refused(Code::ScopeDenied, "sign in with a password to add a device"));
         };
+        // It lasts longer than the session.
+        authority::fresh(account, self.clock.now())?;
         let device = self
             .new_device(
                 asked.public_key,

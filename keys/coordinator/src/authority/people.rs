@@ -187,12 +187,38 @@ pub(crate) fn may_change_people(caller: &Caller, what: &str, now: u64) -> Result
     let tenant = may_administer(caller, what)?;
     match caller {
         Caller::Account(person) => fresh(person, now)?,
-        Caller::Key(_) => {
-            let message = format!(
-                "a device's key cannot {what}: this needs you in person, by a sign-in that is not older than ten minutes"
-            );
-            return Err(Refusal::new(Code::StepUpRequired, message));
-        }
+        Caller::Key(_) => return Err(not_in_person(what)),
+    }
+    Ok(tenant)
+}
+
+/// The tenant in which the caller may let a relay join, which stays when they are gone. It takes the same proof; that of
+/// minutes ago by which the device itself was signed in will do, because machines are set up by scripts that sign in first.
+pub(crate) fn may_add_relays(caller: &Caller, now: u64) -> Result<TenantId, Refusal> {
+    let what = "let relays join";
+    let tenant = may_administer(caller, what)?;
+    match caller {
+        Caller::Account(person) => fresh(person, now)?,
+        // Only a fresh session signs a device in, and nothing else gives it a new life.
+        Caller::Key(device) if now < device.issued_at + FRESH => {}
+        Caller::Key(_) => return Err(not_in_person(what)),
+    }
+    Ok(tenant)
+}
+
+fn not_in_person(what: &str) -> Refusal {
+    let message = format!(
+        "a device's key cannot {what}: this needs you in person, by a sign-in that is not older than ten minutes"
+    );
+    Refusal::new(Code::StepUpRequired, message)
+}
+
+/// May the caller make a project, whose master key stays when they are gone? An owner's device may at any time: what it
+/// made is known by it, and ended with it if its owner says so.
+pub(crate) fn may_make_projects(caller: &Caller, now: u64) -> Result<TenantId, Refusal> {
+    let tenant = may_administer(caller, "create a project")?;
+    if let Caller::Account(person) = caller {
+        fresh(person, now)?;
     }
     Ok(tenant)
 }

@@ -1,5 +1,6 @@
 // Projects: a namespace of names, and the master key that mints for it.
 
+import { again } from './again.js';
 import { get, post, remove, Trouble } from './api.js';
 import { form, once } from './dialog.js';
 import { h } from './dom.js';
@@ -53,7 +54,7 @@ function create(context) {
     action: 'Make it',
     work: async ({ name }) => {
       key ??= await makeKey();
-      const made = await post('/projects', { name, master: key.publicKey });
+      const made = await again(context, () => post('/projects', { name, master: key.publicKey }));
       const { root, url } = context.server;
       const text = masterToken({ seed: key.seed, serial: made.serial, root, project: made.id, server: url });
       key.seed.fill(0);

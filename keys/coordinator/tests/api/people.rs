@@ -196,6 +196,33 @@ async fn who_comes_in_and_who_goes_is_an_owners_own_word_of_the_last_minutes() {
 }
 
 #[tokio::test]
+async fn what_stays_when_a_device_is_revoked_is_made_in_the_minutes_after_a_sign_in() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let join_token = async |by: By<'_>| lab.call(by, "POST", "/api/v1/relays/join-tokens", Value::Null).await;
+    join_token(By::Key(&house.device)).await.ok();
+    join_token(By::Bearer(&house.token)).await.ok();
+    lab.advance(10 * 60);
+    // Neither the device nor the window does any more, nor what a thief could make of the window.
+    for by in [By::Key(&house.device), By::Bearer(&house.token)] {
+        let message = join_token(by).await.refused(Code::StepUpRequired);
+        assert!(message.contains("ten minutes"), "{message}");
+    }
+    let added = json!({"public_key": fresh_seed().public(), "name": "mine now"});
+    let old = By::Bearer(&house.token);
+    lab.call(old, "POST", "/api/v1/devices", added).await.refused(Code::StepUpRequired);
+    let renewed = json!({"public_key": house.device.seed.public(), "name": "laptop"});
+    lab.call(old, "POST", "/api/v1/devices", renewed.clone()).await.refused(Code::StepUpRequired);
+    join_token(By::Key(&house.device)).await.refused(Code::StepUpRequired);
+    let project = json!({"name": "mine too", "master": fresh_seed().public()});
+    lab.call(old, "POST", "/api/v1/projects", project).await.refused(Code::StepUpRequired);
+    let fresh = Browser::of(&log_in(&lab).await);
+    join_token(By::Bearer(&fresh.access)).await.ok();
+    lab.call(By::Bearer(&fresh.access), "POST", "/api/v1/devices", renewed).await.ok();
+    join_token(By::Key(&house.device)).await.ok();
+}
+
+#[tokio::test]
 async fn a_deleted_account_takes_its_sessions_devices_and_children_along() {
     let lab = Lab::new().await;
     let house = lab.house().await;
