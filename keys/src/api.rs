@@ -20,8 +20,8 @@ pub use self::{
         RecoveryCodes, RoleChange, SessionRow, Sessions, Setup,
     },
     key::{
-        Mint, MintAnswer, NewProject, Project, ProjectCreated, Projects, RelayApplied, RevokeAnswer,
-        TokenRow, Tokens,
+        MadeBy, MasterLeft, Mint, MintAnswer, NewProject, Project, ProjectCreated, Projects, RelayApplied,
+        RevokeAnswer, TokenRow, Tokens,
     },
     relay::{
         AuditEntry, AuditLog, AuditWitness, Bootstrap, Console, JoinToken, RelayAddress, RelayJoin,

@@ -7,7 +7,7 @@ use mytunnel_keys::api::{
 use mytunnel_keys::error::Code;
 use serde_json::json;
 
-use crate::commands::keys::relays;
+use crate::commands::keys::{masters_left, relays};
 use crate::commands::projects::{ServerArgs, confirmed, somebody_is_there};
 use crate::context::{Context, now};
 use crate::failure::Failure;
@@ -78,6 +78,10 @@ struct RemoveArgs {
     /// Do not ask
     #[arg(long, short = 'y')]
     yes: bool,
+
+    /// Revoke the master keys that it made, too, with their children
+    #[arg(long)]
+    masters: bool,
 
     #[command(flatten)]
     person: PersonArgs,
@@ -178,16 +182,22 @@ fn remove(args: &RemoveArgs, context: &Context) -> Result<(), Failure> {
             "Answer with the account's address, or use --yes.",
         ));
     }
-    let path = format!("/accounts/{}", account.id);
+    let path = format!("/accounts/{}?masters={}", account.id, args.masters);
     let answer: RevokeAnswer =
         Person::step_up(&session, context, &args.person, |api, who| api.delete(who, &path))?;
     context.report.object(&answer);
     context.report.line(format_args!(
-        "Removed {}, with {} devices and {} child keys.",
-        account.email, answer.revoked_masters, answer.revoked_children
+        "Removed {}, with {} devices{} and {} child keys.",
+        account.email,
+        answer.revoked_masters,
+        if args.masters { " and master keys" } else { "" },
+        answer.revoked_children
     ));
     for line in relays(&answer.relays) {
         context.report.note(line);
+    }
+    if let Some(warning) = masters_left(&answer.masters_left, None) {
+        context.report.warn(warning);
     }
     Ok(())
 }

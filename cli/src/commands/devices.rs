@@ -4,7 +4,7 @@ use clap::Subcommand;
 use mytunnel_keys::api::{DeviceRow, Devices, RevokeAnswer};
 use mytunnel_keys::error::Code;
 
-use crate::commands::keys::relays;
+use crate::commands::keys::{masters_left, relays};
 use crate::commands::projects::ServerArgs;
 use crate::context::{Context, now};
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 enum DevicesCommand {
     /// List devices: owners see everybody's
     List(ServerArgs),
-    /// Revoke a device and every key it minted
+    /// Revoke a device and every child key it minted
     Revoke(RevokeArgs),
 }
 
@@ -32,6 +32,10 @@ enum DevicesCommand {
 struct RevokeArgs {
     /// Id or name of the device
     device: String,
+
+    /// Revoke the master keys that it made, too, with their children
+    #[arg(long)]
+    masters: bool,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -64,11 +68,19 @@ fn revoke(args: &RevokeArgs, context: &Context) -> Result<(), Failure> {
     let session = Session::signed_in(context, args.server.server.as_deref())?;
     let all: Devices = session.get("/devices")?;
     let nonce = chosen(&all.devices, args.device.trim())?;
-    let answer: RevokeAnswer = session.delete(&format!("/tokens/{nonce}?cascade=true"))?;
+    let path = format!("/tokens/{nonce}?cascade=true&masters={}", args.masters);
+    let answer: RevokeAnswer = session.delete(&path)?;
     context.report.object(&answer);
     context.report.line(format_args!("Revoked {nonce}, with {} child keys.", answer.revoked_children));
+    if args.masters {
+        let masters = answer.revoked_masters.saturating_sub(1);
+        context.report.line(format_args!("Revoked {masters} master keys that it made."));
+    }
     for line in relays(&answer.relays) {
         context.report.note(line);
+    }
+    if let Some(warning) = masters_left(&answer.masters_left, Some(nonce)) {
+        context.report.warn(warning);
     }
     Ok(())
 }

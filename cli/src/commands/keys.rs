@@ -4,7 +4,7 @@ mod budget;
 mod revoke;
 mod view;
 
-pub(crate) use self::revoke::relays;
+pub(crate) use self::revoke::{masters_left, relays};
 
 use clap::Subcommand;
 use mytunnel_keys::api::{JoinToken, Projects, Tokens};

@@ -52,7 +52,8 @@ fn somebody_is_invited_given_a_role_and_removed() {
     ann.run(&["projects", "list", "--json"]).failed("KEY_REVOKED", 3);
 
     let mine = devices.iter().find(|device| device["account"] == "owner@example.com").unwrap();
-    run(&["devices", "revoke", mine["nonce"].as_str().unwrap()]).succeeded();
+    let told = run(&["devices", "revoke", mine["nonce"].as_str().unwrap()]).succeeded();
+    assert!(told.stderr.contains("1 master key made by it still works"), "{told:?}");
     run(&["devices", "list", "--json"]).failed("KEY_REVOKED", 3);
 }
 

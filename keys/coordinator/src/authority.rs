@@ -35,7 +35,7 @@ pub(crate) use self::people::{
 };
 pub(crate) use self::rows::{child, device, master, relay};
 use crate::audit::Party;
-use crate::store::{KeyKind, KeyRow, Project};
+use crate::store::{KeyKind, KeyRow, Maker, Project};
 
 /// Shortest life of a child, in seconds.
 pub(crate) const MIN_TTL: u64 = 60;
@@ -100,6 +100,14 @@ impl Caller {
         match self {
             Self::Account(account) => Party::Account(account.email.clone()),
             Self::Key(key) => Party::Key(key.kind, key.serial),
+        }
+    }
+
+    /// Who it is that makes something which outlives them.
+    pub(crate) fn maker(&self) -> Maker {
+        match self {
+            Self::Account(person) => Maker { account: Some(person.id.clone()), device: None },
+            Self::Key(key) => Maker { account: key.account.clone(), device: Some(key.serial) },
         }
     }
 
@@ -348,6 +356,11 @@ pub(crate) fn may_revoke(caller: &Caller, target: &KeyRow) -> Result<(), Refusal
     };
     // Whoever may not revoke it learns nothing of it.
     if allowed { Ok(()) } else { Err(Refusal::not_found("key")) }
+}
+
+/// May the caller end master keys beside the device or the account that made them? They are the tenant's.
+pub(crate) fn may_end_masters(caller: &Caller) -> Result<(), Refusal> {
+    may_administer(caller, "revoke master keys").map(drop)
 }
 
 /// Is it a device of that account, or minted by one?

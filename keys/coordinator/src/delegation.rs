@@ -9,7 +9,9 @@ use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, MintRequest, Reach, Refusal};
 use crate::http::ApiError;
 use crate::shared::Shared;
-use crate::store::{KeyFilter, KeyKind, Kin, Listed, NewProject, Project, Revoked, StoreError};
+use crate::store::{
+    Along, KeyFilter, KeyKind, Kin, Listed, MasterLeft, NewProject, Project, Revoked, StoreError,
+};
 use crate::{accounts, random};
 
 /// Keys in one answer.
@@ -150,10 +152,10 @@ impl Shared {
         &self,
         caller: Caller,
         nonce: Nonce,
-        cascade: bool,
+        along: Along,
     ) -> Result<api::RevokeAnswer, ApiError> {
         let now = self.clock.now();
-        match self.store.revoke(caller.clone(), nonce.0, cascade, now).await? {
+        match self.store.revoke(caller.clone(), nonce.0, along, now).await? {
             Ok(revoked) => {
                 if let Some(relay) = revoked.relay {
                     self.expel(relay).await?;
@@ -177,7 +179,7 @@ impl Shared {
         self.operator(&caller, "revoke a relay")?;
         let rows = self.store.relays().await?;
         let relay = rows.into_iter().find(|row| row.id == id).ok_or_else(|| Refusal::not_found("relay"))?;
-        self.revoke(caller, Nonce(relay.serial.nonce()), false).await
+        self.revoke(caller, Nonce(relay.serial.nonce()), Along::default()).await
     }
 
     pub(crate) async fn confirmed(&self, revoked: Revoked) -> Result<api::RevokeAnswer, ApiError> {
@@ -185,6 +187,7 @@ impl Shared {
             revoked_masters: revoked.masters,
             revoked_children: revoked.children,
             relays: self.confirm(revoked.epoch).await?,
+            masters_left: revoked.left.into_iter().map(master_left).collect(),
         })
     }
 
@@ -203,6 +206,7 @@ impl Shared {
             master: asked.master,
             serial: Serial::from_bytes(random::bytes()?),
             actor: caller.party(),
+            maker: caller.maker(),
         };
         let (project, serial) = self.store.create_project(new, now).await??;
         Ok(api::ProjectCreated { project: project_row(project), serial })
@@ -307,7 +311,16 @@ fn token_row(listed: &Listed, live_tunnels: u32) -> Option<api::TokenRow> {
         budget_cents: row.budget_cents,
         // Rounded, so that a budget of which nothing can be leased any more shows as spent.
         spent_cents: listed.spent.saturating_add(MICRO / 2) / MICRO,
+        made_by: listed.maker.as_ref().map(|maker| api::MadeBy {
+            account: maker.account.clone(),
+            device: maker.device.map(|device| device.nonce()),
+        }),
     })
+}
+
+fn master_left(row: MasterLeft) -> api::MasterLeft {
+    let MasterLeft { serial, project, name, created_at } = row;
+    api::MasterLeft { nonce: serial.nonce(), project, name, created_at }
 }
 
 fn project_row(row: Project) -> api::Project {

@@ -17,6 +17,7 @@ mod filter;
 mod gates;
 mod invitations;
 mod keys;
+mod makers;
 mod meta;
 mod migrations;
 mod minting;
@@ -57,11 +58,12 @@ pub(crate) use self::{
     gates::GateChange,
     invitations::NewInvitation,
     keys::{KeyFilter, KeyKind, KeyRow, Kin, Listed},
+    makers::{Maker, MasterLeft},
     people::AccountRow,
     postgres::exists_on,
     projects::{NewProject, Project},
     relays::{NewRelay, RelayRow},
-    revoke::Revoked,
+    revoke::{Along, Revoked},
     second_factor::{CodeError, EnableError, NewFactor},
     sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
     siblings::{Elsewhere, Following, News, Others},

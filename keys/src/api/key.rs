@@ -117,6 +117,18 @@ pub struct TokenRow {
     pub budget_cents: Option<u64>,
     /// Cents it has cost this month.
     pub spent_cents: u64,
+    /// Who made it; of a master key, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<MadeBy>,
+}
+
+/// Who made a master key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeBy {
+    /// Address of the account; none if that was deleted.
+    pub account: Option<String>,
+    /// Nonce of its device; none if it was done in a browser.
+    pub device: Option<String>,
 }
 
 /// Answer of `GET /tokens`.
@@ -135,6 +147,22 @@ pub struct RevokeAnswer {
     pub revoked_children: u64,
     /// What each relay did.
     pub relays: Vec<RelayApplied>,
+    /// Master keys that the revoked device, or the removed account, has made and that stand on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masters_left: Vec<MasterLeft>,
+}
+
+/// A master key that outlives whoever made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterLeft {
+    /// [`Serial::nonce`].
+    pub nonce: String,
+    /// Its project.
+    pub project: ProjectId,
+    /// What the project is called.
+    pub name: String,
+    /// When it was made.
+    pub created_at: u64,
 }
 
 /// Whether a relay has confirmed a change.

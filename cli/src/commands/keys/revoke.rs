@@ -1,12 +1,13 @@
 //! `mytunnel keys revoke`: ends a key, and says when that was true everywhere.
 
-use mytunnel_keys::api::{RelayApplied, RevokeAnswer, TokenRow};
+use mytunnel_keys::api::{MasterLeft, RelayApplied, RevokeAnswer, TokenRow};
 use serde::Serialize;
 
 use crate::commands::projects::ServerArgs;
 use crate::context::{Context, now};
 use crate::failure::Failure;
 use crate::session::Session;
+use crate::span;
 
 /// Revoke a key; its tunnels end at once
 #[derive(Debug, clap::Args)]
@@ -18,9 +19,13 @@ pub(crate) struct Args {
     #[arg(value_name = "KEY")]
     key: String,
 
-    /// Revoke every key it made, too
+    /// Revoke every child key it minted, too
     #[arg(long)]
     cascade: bool,
+
+    /// Of a device: revoke the master keys it made, too, with their children
+    #[arg(long)]
+    masters: bool,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -28,7 +33,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let (session, nonce) = super::subject(context, &args.key, args.server.server.as_deref())?;
-    let query = if args.cascade { "?cascade=true" } else { "" };
+    let query = format!("?cascade={}&masters={}", args.cascade, args.masters);
     // Asked before: the holder of a revoked key is told nothing any more.
     let children = if args.cascade { 0 } else { children_left(&session, &nonce) };
     let answer: RevokeAnswer = session.delete(&format!("/tokens/{nonce}{query}"))?;
@@ -42,7 +47,29 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     if let Some(warning) = still_works(children) {
         context.report.warn(warning);
     }
+    if let Some(warning) = masters_left(&answer.masters_left, Some(&nonce)) {
+        context.report.warn(warning);
+    }
     Ok(())
+}
+
+/// Names the master keys that whoever was revoked has made, and how to end them.
+pub(crate) fn masters_left(left: &[MasterLeft], device: Option<&str>) -> Option<String> {
+    let names: Vec<_> = left
+        .iter()
+        .map(|key| format!("{} of the project {}, made {}", key.nonce, key.name, span::utc(key.created_at)))
+        .collect();
+    let (which, them) = match names.len() {
+        0 => return None,
+        1 => ("1 master key made by it still works".to_owned(), "it"),
+        several => (format!("{several} master keys made by it still work"), "them all"),
+    };
+    let all = device.map(|device| format!("; {them} with `mytunnel keys revoke --masters {device}`"));
+    Some(format!(
+        "{which}: {}. End one that you do not trust with `mytunnel keys revoke --cascade KEY`{}.",
+        names.join("; "),
+        all.unwrap_or_default()
+    ))
 }
 
 /// The server's answer, and what it leaves alive.
@@ -125,7 +152,7 @@ mod tests {
     use super::*;
 
     fn answer(revoked_masters: u64, revoked_children: u64, relays: Vec<RelayApplied>) -> RevokeAnswer {
-        RevokeAnswer { revoked_masters, revoked_children, relays }
+        RevokeAnswer { revoked_masters, revoked_children, relays, masters_left: Vec::new() }
     }
 
     fn relay(applied: bool, ms: Option<u64>) -> RelayApplied {
@@ -156,6 +183,23 @@ mod tests {
     }
 
     #[test]
+    fn masters_that_outlive_their_maker_are_named() {
+        let left = |name: &str| MasterLeft {
+            nonce: "00aa".to_owned(),
+            project: "proj_a".parse().unwrap(),
+            name: name.to_owned(),
+            created_at: 0,
+        };
+        assert_eq!(masters_left(&[], Some("d1")), None);
+        let one = masters_left(&[left("web")], Some("d1")).unwrap();
+        assert!(one.starts_with("1 master key made by it still works: 00aa of the project web"), "{one}");
+        assert!(one.ends_with("; it with `mytunnel keys revoke --masters d1`."), "{one}");
+        let two = masters_left(&[left("web"), left("api")], None).unwrap();
+        assert!(two.starts_with("2 master keys") && two.contains("web") && two.contains("api"), "{two}");
+        assert!(!two.contains("--masters"), "{two}");
+    }
+
+    #[test]
     fn only_living_children_of_that_key_count() {
         let row = |parent: &str, expires_at: u64, revoked_at: Option<u64>| TokenRow {
             nonce: "00".to_owned(),
@@ -171,6 +215,7 @@ mod tests {
             live_tunnels: 0,
             budget_cents: None,
             spent_cents: 0,
+            made_by: None,
         };
         let keys = [row("a", 9, None), row("a", 9, Some(1)), row("a", 5, None), row("b", 9, None)];
         assert_eq!(living_children(&keys, "a", 5), 1);

@@ -43,7 +43,7 @@ pub(super) fn one(key: &TokenRow, now: u64) -> Vec<String> {
         ("key", key.nonce.clone()),
         ("kind", kind(key.kind).to_owned()),
         ("name", or_dash(&key.name)),
-        ("made by", key.parent.clone().unwrap_or_else(|| "-".to_owned())),
+        ("made by", made_by(key)),
         (
             "project",
             key.project.as_ref().map_or_else(|| "every one of the account".to_owned(), ToString::to_string),
@@ -61,6 +61,16 @@ pub(super) fn one(key: &TokenRow, now: u64) -> Vec<String> {
     }
     let rows: Vec<_> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
     columns(&rows)
+}
+
+/// The key that minted it; of a master key the person, and the device where it was one.
+fn made_by(key: &TokenRow) -> String {
+    let Some(maker) = &key.made_by else { return key.parent.clone().unwrap_or_else(|| "-".to_owned()) };
+    let account = maker.account.as_deref().unwrap_or("somebody who is gone");
+    match &maker.device {
+        Some(device) => format!("{account}, on the device {device}"),
+        None => format!("{account}, in a browser"),
+    }
 }
 
 fn table(keys: Vec<(String, &TokenRow)>, now: u64) -> Vec<String> {
@@ -151,6 +161,7 @@ mod tests {
             live_tunnels: 0,
             budget_cents: None,
             spent_cents: 0,
+            made_by: None,
         }
     }
 

@@ -110,10 +110,11 @@ impl Shared {
         &self,
         caller: &Caller,
         id: String,
+        masters: bool,
     ) -> Result<api::RevokeAnswer, ApiError> {
         let now = self.clock.now();
         let tenant = authority::may_change_people(caller, "delete accounts", now)?;
-        let deleted = self.store.delete_account(tenant, id, caller.party(), now).await??;
+        let deleted = self.store.delete_account(tenant, id, masters, caller.party(), now).await??;
         self.confirmed(deleted).await
     }
 

@@ -107,10 +107,15 @@ function root(key, family, names, context) {
     h('div', { class: 'root-head' }, h('div', { class: 'root-name' },
       h('button', { type: 'button', class: 'disclose', 'aria-expanded': String(isOpen), 'aria-controls': id, 'data-focus': `open ${key.nonce}`, onclick: toggle },
         h('span', { class: 'twist', 'aria-hidden': 'true' }), h('span', { class: 'strong' }, called), h('span', { class: 'kind' }, key.kind === 'user' ? 'device' : key.kind)),
-      h('code', { class: 'faint' }, key.nonce)),
+      h('code', { class: 'faint' }, key.nonce), key.made_by && h('span', { class: 'faint name' }, maker(key.made_by))),
       h('div', { class: 'root-facts' }, ...state(key), live(key), spend(key)),
       h('div', { class: 'actions' }, actions(whose, context))),
     h('div', { id, class: 'family', hidden: !isOpen }, isOpen && below(key, family, context)));
+}
+
+/** Who made a master key, and where. */
+function maker({ account, device }) {
+  return `made by ${account ?? 'somebody who is gone'}${device ? ` on the device ${device}` : ' in a browser'}`;
 }
 
 function actions(key, context) {

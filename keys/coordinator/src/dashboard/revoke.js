@@ -3,7 +3,7 @@
 import { remove } from './api.js';
 import { form } from './dialog.js';
 import { h } from './dom.js';
-import { plural, short } from './format.js';
+import { plural, short, time } from './format.js';
 import { mark, say, table } from './ui.js';
 
 const WORDS = { master: 'master key', child: 'child key', user: 'device' };
@@ -35,7 +35,15 @@ export function told(answer, first) {
   const gone = [masters && plural(masters, 'key'), children && plural(children, 'child key')].filter(Boolean).join(' and ');
   const line = first ?? (gone ? `Revoked ${gone}.` : 'It was revoked before.');
   say(`${line} ${summary(answer.relays ?? [])}`);
-  return [h('p', { class: 'strong' }, line), confirmed(answer.relays ?? [])];
+  return [h('p', { class: 'strong' }, line), left(answer.masters_left ?? []), confirmed(answer.relays ?? [])];
+}
+
+/** Master keys that outlive whoever made them. */
+function left(masters) {
+  if (masters.length === 0) return null;
+  return h('div', { class: 'notice warn' },
+    h('p', null, `${plural(masters.length, 'master key')} made there still ${masters.length === 1 ? 'works' : 'work'}. Revoke on the page of keys what you do not know.`),
+    h('ul', null, masters.map((key) => h('li', null, h('a', { href: `#/keys?project=${key.project}` }, key.name), ' ', h('code', { class: 'faint' }, key.nonce), ', made ', time(key.created_at)))));
 }
 
 /** How many relays act by a change, in words. */

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::call::{Call, Params, Segment};
 use super::{ApiError, App};
 use crate::delegation::{KeyPage, KeyQuery, Nonce};
+use crate::store::Along;
 use crate::usage::UsageQuery;
 
 pub(super) async fn projects(State(app): State<App>, call: Call<()>) -> Result<Json<Projects>, ApiError> {
@@ -76,6 +77,8 @@ pub(super) async fn usage(
 pub(super) struct Revoke {
     #[serde(default)]
     cascade: bool,
+    #[serde(default)]
+    masters: bool,
 }
 
 pub(super) async fn revoke(
@@ -84,5 +87,6 @@ pub(super) async fn revoke(
     Params(query): Params<Revoke>,
     call: Call<()>,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
-    app.revoke(call.caller, nonce, query.cascade).await.map(Json)
+    let along = Along { children: query.cascade, masters: query.masters };
+    app.revoke(call.caller, nonce, along).await.map(Json)
 }

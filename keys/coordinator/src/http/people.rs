@@ -8,9 +8,10 @@ use mytunnel_keys::api::{
     AcceptInvitation, Account, Accounts, Devices, ForgotPassword, InvitationCreated, Invitations,
     NewInvitation, PasswordAsked, PasswordChange, PasswordReset, RevokeAnswer, RoleChange,
 };
+use serde::Deserialize;
 
 use super::account::entered;
-use super::call::{Call, Open, Segment};
+use super::call::{Call, Open, Params, Segment};
 use super::{ApiError, App};
 
 pub(super) async fn accounts(State(app): State<App>, call: Call<()>) -> Result<Json<Accounts>, ApiError> {
@@ -25,12 +26,20 @@ pub(super) async fn set_role(
     app.set_role(&call.caller, id, call.body.0).await.map(Json)
 }
 
+#[derive(Debug, Deserialize)]
+pub(super) struct Removal {
+    /// The master keys that the account made, too.
+    #[serde(default)]
+    masters: bool,
+}
+
 pub(super) async fn delete_account(
     State(app): State<App>,
     Segment(id): Segment<String>,
+    Params(query): Params<Removal>,
     call: Call<()>,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
-    app.delete_account(&call.caller, id).await.map(Json)
+    app.delete_account(&call.caller, id, query.masters).await.map(Json)
 }
 
 pub(super) async fn invite(

@@ -5,7 +5,7 @@ use mytunnel_keys::usage::Month;
 
 use super::filter::Text;
 use super::sql::{Reading, Row, ToValue as _, Value, Writing, params};
-use super::{Store, StoreError, column};
+use super::{Maker, Store, StoreError, column};
 use crate::authority::Role;
 
 /// What kind of credential.
@@ -79,6 +79,8 @@ pub(crate) struct Listed {
     pub(crate) key: KeyRow,
     /// Micro-cents that it has cost in the month, with its children.
     pub(crate) spent: u64,
+    /// Who made it, if it is a master: the address of the account, unless that was deleted, and the device.
+    pub(crate) maker: Option<Maker>,
 }
 
 /// Which credentials to list, by where they come from; and in which order.
@@ -199,11 +201,9 @@ impl Reading<'_> {
     fn keys(&self, filter: &KeyFilter) -> Result<Vec<Listed>, StoreError> {
         let mut found = Vec::new();
         for text in listing(filter) {
-            found.extend(
-                self.all(text.sql(), text.params(), |row| {
-                    Ok(Listed { key: key(row)?, spent: row.get(23)? })
-                })?,
-            );
+            found.extend(self.all(text.sql(), text.params(), |row| {
+                Ok(Listed { key: key(row)?, spent: row.get(23)?, maker: maker(row)? })
+            })?);
         }
         let order = |row: &Listed| (row.key.issued_at, *row.key.serial.as_bytes());
         found.sort_by_key(order);
@@ -265,10 +265,18 @@ fn narrowed(filter: &KeyFilter, which: &str, of: &[Value]) -> Text {
 }
 
 const START: &str = select_key!(
-    ", coalesce(s.spent, 0)",
+    ", coalesce(s.spent, 0), w.serial IS NOT NULL, o.email, w.device",
     "LEFT JOIN spend s ON s.serial = k.serial AND s.month = ?
+     LEFT JOIN makers w ON w.serial = k.serial
+     LEFT JOIN accounts o ON o.id = w.account AND o.deleted_at IS NULL
      WHERE k.tenant = ? AND k.kind <> 'relay'"
 );
+
+fn maker(row: &Row<'_>) -> Result<Option<Maker>, StoreError> {
+    let known: bool = row.get(24)?;
+    let maker = || Ok(Maker { account: row.get(25)?, device: column::maybe_serial(row, 26)? });
+    known.then(maker).transpose()
+}
 
 fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let kind: String = row.get(1)?;

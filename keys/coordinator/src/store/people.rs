@@ -2,6 +2,7 @@
 
 use mytunnel_keys::id::{Serial, TenantId};
 
+use super::makers::MadeBy;
 use super::revoke::Revoked;
 use super::sessions::of_session;
 use super::sql::{Reading, Row, Writing, params};
@@ -74,16 +75,20 @@ impl Store {
             .await
     }
 
-    /// Deletes an account of a tenant: its sessions end, and its devices are revoked with what they minted.
+    /// Deletes an account of a tenant: its sessions end, and its devices are revoked with what they minted; the master keys
+    /// that it made too, if `masters`.
     pub(crate) async fn delete_account(
         &self,
         tenant: TenantId,
         id: String,
+        masters: bool,
         actor: Party,
         now: u64,
     ) -> Result<Result<Revoked, Refusal>, StoreError> {
-        self.publishing(move |writing, signer| writing.delete_account(signer, &tenant, &id, &actor, now))
-            .await
+        self.publishing(move |writing, signer| {
+            writing.delete_account(signer, &tenant, &id, masters, &actor, now)
+        })
+        .await
     }
 
     /// Sets a password where it still is the old one, and ends every other session; says whether it was.
@@ -151,6 +156,7 @@ impl Writing<'_> {
         signer: &FeedSigner,
         tenant: &TenantId,
         id: &str,
+        masters: bool,
         actor: &Party,
         now: u64,
     ) -> Result<Result<Revoked, Refusal>, StoreError> {
@@ -167,6 +173,9 @@ impl Writing<'_> {
             children += reckoning.children;
             changes.extend(reckoning.change.filter(|_| reckoning.news));
         }
+        let made = self.end_masters(MadeBy::Account(&account.id), masters, actor, now)?;
+        children += made.children;
+        changes.extend(made.changes);
         if !changes.is_empty() {
             self.publish(signer, changes, now)?;
         }
@@ -179,7 +188,7 @@ impl Writing<'_> {
         )?;
         let detail = format!("with {devices} devices and {children} children");
         self.audit(&of_session(&account, Act::AccountDelete, actor.clone(), detail, now))?;
-        Ok(Ok(self.revoked(devices, children, None)?))
+        Ok(Ok(Revoked { left: made.left, ..self.revoked(devices + made.masters, children, None)? }))
     }
 }
 

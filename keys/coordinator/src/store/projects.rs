@@ -3,7 +3,7 @@
 use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId};
 
 use super::sql::{Reading, Row, Writing, params};
-use super::{Store, StoreError, column};
+use super::{Maker, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Refusal};
 
@@ -32,6 +32,7 @@ pub(crate) struct NewProject {
     pub(crate) master: PublicKey,
     pub(crate) serial: Serial,
     pub(crate) actor: Party,
+    pub(crate) maker: Maker,
 }
 
 impl Reading<'_> {
@@ -121,6 +122,7 @@ impl Writing<'_> {
             Project { id: new.id, tenant: new.tenant, name: new.name, created_at: now, deleted_at: None };
         self.add_project(&made, new.actor)?;
         self.add_key(&authority::master(new.serial, new.master, &made))?;
+        self.note_maker(&new.serial, &new.maker)?;
         Ok(Ok((made, new.serial)))
     }
 

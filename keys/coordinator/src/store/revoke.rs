@@ -6,13 +6,14 @@
 use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId, TunnelName};
 
+use super::makers::{MadeBy, MasterLeft};
 use super::sql::{Reading, Row, Writing, params};
 use super::{FeedSigner, KeyKind, KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, Reckoning, Refusal};
 
 /// What a revocation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Revoked {
     /// Master and user keys that stood until now.
     pub(crate) masters: u64,
@@ -22,18 +23,29 @@ pub(crate) struct Revoked {
     pub(crate) epoch: u64,
     /// The relay, if the key was one.
     pub(crate) relay: Option<PublicKey>,
+    /// Master keys that whoever was revoked has made, and that stand on.
+    pub(crate) left: Vec<MasterLeft>,
+}
+
+/// What goes with a key that is revoked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Along {
+    /// Its children.
+    pub(crate) children: bool,
+    /// The master keys that it made, with their children.
+    pub(crate) masters: bool,
 }
 
 impl Store {
-    /// Revokes the key with that nonce, and its children if `cascade`; again is harmless.
+    /// Revokes the key with that nonce and what goes along; again is harmless.
     pub(crate) async fn revoke(
         &self,
         caller: Caller,
         nonce: String,
-        cascade: bool,
+        along: Along,
         now: u64,
     ) -> Result<Result<Revoked, Refusal>, StoreError> {
-        self.publishing(move |writing, signer| writing.revoke(signer, &caller, &nonce, cascade, now)).await
+        self.publishing(move |writing, signer| writing.revoke(signer, &caller, &nonce, along, now)).await
     }
 
     /// Deletes a project of the tenant: its master key, every child and its names go with it.
@@ -54,19 +66,25 @@ impl Writing<'_> {
         signer: &FeedSigner,
         caller: &Caller,
         nonce: &str,
-        cascade: bool,
+        along: Along,
         now: u64,
     ) -> Result<Result<Revoked, Refusal>, StoreError> {
         let Some(key) = self.key_by_nonce(nonce)? else { return Ok(Err(Refusal::not_found("key"))) };
-        if let Err(refusal) = authority::may_revoke(caller, &key) {
+        let allowed = authority::may_revoke(caller, &key)
+            .and_then(|()| if along.masters { authority::may_end_masters(caller) } else { Ok(()) });
+        if let Err(refusal) = allowed {
             return Ok(Err(refusal));
         }
         let relay = (key.kind == KeyKind::Relay).then_some(key.subject);
-        let reckoning = self.mark_revoked(&key, cascade, caller.party(), now)?;
-        if reckoning.news {
-            self.publish(signer, reckoning.change.into_iter().collect(), now)?;
+        let reckoning = self.mark_revoked(&key, along.children, caller.party(), now)?;
+        let made = self.end_masters(MadeBy::Device(&key.serial), along.masters, &caller.party(), now)?;
+        let mut changes: Vec<Change> = reckoning.change.filter(|_| reckoning.news).into_iter().collect();
+        changes.extend(made.changes);
+        if reckoning.news || !changes.is_empty() {
+            self.publish(signer, changes, now)?;
         }
-        Ok(Ok(self.revoked(reckoning.masters, reckoning.children, relay)?))
+        let (masters, children) = (reckoning.masters + made.masters, reckoning.children + made.children);
+        Ok(Ok(Revoked { left: made.left, ..self.revoked(masters, children, relay)? }))
     }
 
     /// Writes that a key was revoked; what relays are told is for the caller to publish.
@@ -106,7 +124,7 @@ impl Writing<'_> {
         children: u64,
         relay: Option<PublicKey>,
     ) -> Result<Revoked, StoreError> {
-        Ok(Revoked { masters, children, epoch: self.head()?.feed.epoch, relay })
+        Ok(Revoked { masters, children, epoch: self.head()?.feed.epoch, relay, left: Vec::new() })
     }
 
     /// Children that would stand if the key's own cascade were not to happen.

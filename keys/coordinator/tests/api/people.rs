@@ -222,6 +222,77 @@ async fn what_stays_when_a_device_is_revoked_is_made_in_the_minutes_after_a_sign
     join_token(By::Key(&house.device)).await.ok();
 }
 
+fn left(answer: &Value) -> Vec<&str> {
+    let left = answer["masters_left"].as_array().map_or(&[][..], Vec::as_slice);
+    left.iter().map(|key| key["nonce"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_master_outlives_the_device_that_made_it_and_whoever_revokes_that_is_told() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let mine = By::Bearer(&house.token);
+    let (_, in_browser) = lab.project(mine, "by hand").await;
+    let (stolen, _) = lab.device(&house.token).await;
+    let (_, planted) = lab.project(By::Key(&stolen), "planted").await;
+    let child = lab.child(&planted).await;
+    let maker = |account: &str, device: Option<&Key>| json!({"account": account, "device": device.map(|key| key.serial.nonce())});
+    assert_eq!(lab.show(mine, &planted).await["made_by"], maker(EMAIL, Some(&stolen)));
+    assert_eq!(lab.show(mine, &in_browser).await["made_by"], maker(EMAIL, None));
+    assert!(lab.show(mine, &child).await["made_by"].is_null());
+
+    let told = lab.revoke(mine, &stolen, true).await.ok();
+    assert_eq!(left(&told), [planted.serial.nonce()]);
+    assert_eq!(told["masters_left"][0]["name"], "planted");
+    lab.child(&planted).await;
+    // Told again, and ended with what it minted; what others made stands.
+    let mut relay = lab.relay().await;
+    let path = format!("/api/v1/tokens/{}?masters=true", stolen.serial.nonce());
+    let (told, changes) = tokio::join!(lab.call(mine, "DELETE", &path, Value::Null), relay.delta());
+    let told = told.ok();
+    assert_eq!((&told["revoked_masters"], &told["revoked_children"]), (&json!(1), &json!(2)));
+    assert!(left(&told).is_empty() && told["relays"][0]["applied"] == true, "{told}");
+    assert!(
+        matches!(&changes[..], [Change::RevokeTree { serial, .. }] if *serial == planted.serial),
+        "{changes:?}"
+    );
+    get(&lab, By::Key(&child), "/api/v1/tokens").await.refused(Code::KeyRevoked);
+    get(&lab, By::Key(&planted), "/api/v1/tokens").await.refused(Code::KeyRevoked);
+    lab.child(&in_browser).await;
+    lab.child(&house.master).await;
+}
+
+#[tokio::test]
+async fn masters_end_with_an_account_where_an_owner_says_so() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let mine = By::Bearer(&house.token);
+    let (browser, device) = join(&lab, &house, "owner").await;
+    let (_, on_device) = lab.project(By::Key(&device), "one").await;
+    let (_, in_browser) = lab.project(By::Bearer(&browser.access), "two").await;
+    let id = id_of(&lab, &browser.access).await;
+    // Who is an owner no more ends their own device, and no master of the tenant's.
+    lab.call(mine, "PATCH", &format!("/api/v1/accounts/{id}"), json!({"role": "member"})).await.ok();
+    let path = format!("/api/v1/tokens/{}?masters=true", device.serial.nonce());
+    lab.call(By::Bearer(&browser.access), "DELETE", &path, Value::Null).await.refused(Code::ScopeDenied);
+    get(&lab, By::Key(&device), "/api/v1/projects").await.ok();
+
+    let path = format!("/api/v1/accounts/{id}");
+    let told = lab.call(mine, "DELETE", &format!("{path}?masters=true"), Value::Null).await.ok();
+    assert_eq!((left(&told).len(), &told["revoked_masters"]), (0, &json!(3)));
+    for gone in [&on_device, &in_browser] {
+        assert!(lab.show(mine, gone).await["revoked_at"].is_u64());
+        assert!(lab.show(mine, gone).await["made_by"]["account"].is_null());
+    }
+    // Without that they stand, and are named.
+    let (browser, device) = join(&lab, &house, "owner").await;
+    let (_, stands) = lab.project(By::Key(&device), "three").await;
+    let path = format!("/api/v1/accounts/{}", id_of(&lab, &browser.access).await);
+    let told = lab.call(mine, "DELETE", &path, Value::Null).await.ok();
+    assert_eq!(left(&told), [stands.serial.nonce()]);
+    lab.child(&stands).await;
+}
+
 #[tokio::test]
 async fn a_deleted_account_takes_its_sessions_devices_and_children_along() {
     let lab = Lab::new().await;

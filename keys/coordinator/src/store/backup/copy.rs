@@ -16,6 +16,7 @@ pub(in crate::store) const KEPT: &[&str] = &[
     "accounts",
     "projects",
     "keys",
+    "makers",
     "identities",
     "names",
     "tunnels",

@@ -125,3 +125,56 @@ async fn accounts_of_before_there_were_roles_are_owners_without_a_second_factor(
     assert!(factor.is_some_and(|factor| !factor.is_on()));
     store.engine.close();
 }
+
+#[tokio::test]
+async fn who_made_a_master_of_before_is_taken_from_the_audit_log() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("mytunnel.db");
+    let tenant = TenantId::from_entropy(&[5; 10]);
+    of_the_first_version(&path, &[(&tenant, &["a", "b", "c"])]);
+    let old = Connection::open(&path).unwrap();
+    let key = |byte: u8, kind: &str, project: Option<&str>, account: Option<&str>| {
+        let nonce = format!("{byte:016x}");
+        old.execute(
+            "INSERT INTO keys (serial, nonce, kind, subject, tenant, project, account, label, hosts, scopes,
+                               issued_at, max_tunnels, max_staleness, bound)
+             VALUES ($1, $2, $3, $1, $4, $5, $6, '', '*', '', 5, 1, 60, 0)",
+            params![[byte; 16], nonce, kind, tenant.as_str(), project, account],
+        )
+        .unwrap();
+        nonce
+    };
+    let device = key(1, "user", None, Some("0@b.example"));
+    for (byte, project) in [(2, "proj_a"), (3, "proj_b"), (4, "proj_c")] {
+        key(byte, "master", Some(project), None);
+    }
+    let acts = [
+        (format!("user:{device}"), "proj_a"),
+        ("account:0@b.example".to_owned(), "proj_b"),
+        ("system:coordinator".to_owned(), "proj_c"),
+    ];
+    for (seq, (actor, project)) in acts.iter().enumerate() {
+        old.execute(
+            "INSERT INTO audit (seq, at, actor, act, subject, project, detail, hash)
+             VALUES ($1, 5, $2, 'project.create', '', $3, '', x'00')",
+            params![seq + 1, actor, project],
+        )
+        .unwrap();
+    }
+    old.execute("UPDATE head SET audit_seq = 3", []).unwrap();
+    drop(old);
+
+    let store = opened(&place, &path);
+    let makers = store
+        .engine
+        .read(|reading| {
+            reading.all("SELECT serial, account, device FROM makers ORDER BY serial", &[], |row| {
+                Ok((row.get::<[u8; 16]>(0)?, row.get::<Option<String>>(1)?, row.get::<Option<Vec<u8>>>(2)?))
+            })
+        })
+        .await
+        .unwrap();
+    let account = || Some("0@b.example".to_owned());
+    assert_eq!(makers, [([2; 16], account(), Some(vec![1; 16])), ([3; 16], account(), None)]);
+    store.engine.close();
+}
