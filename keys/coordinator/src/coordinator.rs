@@ -33,6 +33,8 @@ use crate::store::{self, Opened, PostgresUrl, Store, StoreError};
 
 /// Subscriptions that may be asked for at a time.
 const ASKED: usize = 16;
+/// How long the database may take at the start to name the relays.
+const STARTING: Duration = Duration::from_secs(30);
 /// How often names that nobody uses and frames that nobody needs are swept away.
 const SWEEP: Duration = Duration::from_secs(600);
 /// Frames of the feed are kept for so many seconds: a day, and the difference of clocks.
@@ -129,11 +131,6 @@ impl Coordinator {
         store.end_start().await?;
         let shared_in = store.is_shared().then(|| store.head().borrow().feed.era);
         let followers = Arc::new(Followers::new(config.limits.hard_staleness, shared_in));
-        for relay in store.relays().await? {
-            if relay.seen_at + config.limits.hard_staleness.as_secs() > now {
-                followers.expect(relay.id);
-            }
-        }
         let (feed, asked) = mpsc::channel(ASKED);
         let (mail, mail_asked) = mpsc::channel(accounts::WAITING);
         let issuer = Arc::new(issuer);
@@ -160,6 +157,7 @@ impl Coordinator {
         };
         let public = Public { url: config.public_url, endpoints: config.endpoints };
         let shared = Arc::new(Shared::new(parts, public, setup_code));
+        shared.expect_relays(STARTING).await?;
         shared.tasks.spawn(publisher.run(asked, heartbeat, shared.stop.clone()));
         shared.tasks.spawn(sweep(shared.clone()));
         if let Some(siblings) = siblings {

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use mytunnel_keys::feed::Report;
 use tokio::sync::mpsc;
 
-pub(crate) use self::followers::Followers;
-pub(crate) use self::publisher::{Ask, Publisher};
+pub(crate) use self::followers::{Adoption, Followers};
+pub(crate) use self::publisher::{Ask, Attach, Attached, Publisher, soon};
 pub(crate) use self::siblings::Siblings;
 
 /// Frames that may wait for one relay. At its end the relay is cut off, and comes back to a snapshot.

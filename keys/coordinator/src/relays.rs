@@ -5,7 +5,9 @@ mod tunnels;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::http::StatusCode;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use mytunnel_keys::api;
@@ -15,11 +17,12 @@ use mytunnel_keys::id::{PublicKey, Serial};
 use mytunnel_keys::secret::JoinSecret;
 use mytunnel_keys::token::{RelayToken, Token};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 pub(crate) use self::tunnels::TunnelQuery;
 use crate::audit::{Act, Entry, Party};
 use crate::authority::{self, Caller, Refusal};
-use crate::feed::{Ask, FeedLink};
+use crate::feed::{Adoption, Ask, Attach, Attached, FeedLink};
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::{Public, Shared};
@@ -32,6 +35,10 @@ const MAX_ADDRS: usize = 32;
 const MAX_ADDRS_LENGTH: usize = 4096;
 /// Reports that may wait.
 const REPORTS: usize = 1024;
+/// How long the other coordinators may take to hear of a relay. One that is refused goes to the next.
+const ADOPTED: Duration = Duration::from_secs(5);
+/// How often a state is read that is outdated before it can be sent.
+const READ: usize = 3;
 
 impl Shared {
     /// Makes a token by which one relay can join, once.
@@ -131,24 +138,54 @@ impl Shared {
         }
         let addrs = (!asked.addrs.is_empty()).then(|| checked(asked.addrs)).transpose()?;
         self.store.see_relay(relay.serial, addrs, now).await?;
-        let (answer, attached) = oneshot::channel();
-        let attach = Ask::Attach { relay: relay.subject, nonce: asked.nonce, answer };
-        self.feed.send(attach).await.map_err(|_| StoreError::Closed)?;
-        let attached = attached.await.map_err(|_| StoreError::Closed)??;
+        let (subscription, frames) = self.attach(relay.subject, asked.nonce).await?;
         // It may have been revoked since it was asked who it is.
         let key = self.store.key(relay.serial).await?;
         if let Err(refusal) = authority::standing_relay(key, now) {
             self.expel(relay.subject).await?;
             return Err(refusal.into());
         }
-        Ok(Followed { frames: attached.frames, subscription: attached.subscription })
+        Ok(Followed { frames, subscription })
     }
 
-    /// Ends the subscription of a relay that was revoked.
+    /// A new subscription, with its number. All that takes long is done before the publisher is asked: it sends to every
+    /// other relay meanwhile.
+    async fn attach(
+        &self,
+        relay: PublicKey,
+        nonce: [u8; 16],
+    ) -> Result<(u64, mpsc::Receiver<Bytes>), ApiError> {
+        let adoption = Adoption::new(&self.followers, relay);
+        let subscription = adoption.subscription();
+        // Before the state is read: whoever commits behind it waits for this relay, at whichever coordinator.
+        timeout(ADOPTED, self.store.adopt(relay)).await.map_err(|_| StoreError::late())??;
+        for _ in 0..READ {
+            let state = self.store.state(self.clock.now()).await?;
+            let (answer, attached) = oneshot::channel();
+            let asked = Attach { relay, subscription, nonce, state, answer };
+            self.feed.send(Ask::Attach(asked)).await.map_err(|_| StoreError::Closed)?;
+            match attached.await.map_err(|_| StoreError::Closed)?? {
+                Attached::Follows(frames) => return Ok((subscription, frames)),
+                Attached::Outdated => {}
+                Attached::Superseded => {
+                    let message = "this relay has subscribed again since";
+                    return Err(ApiError::Http(StatusCode::CONFLICT, message));
+                }
+            }
+        }
+        let message = "more changes than a new relay can follow: try again";
+        Err(ApiError::Http(StatusCode::SERVICE_UNAVAILABLE, message))
+    }
+
+    /// Ends the subscription of a relay that was revoked. If the publisher is busy that goes on behind this.
     pub(crate) async fn expel(&self, relay: PublicKey) -> Result<(), StoreError> {
         let (done, expelled) = oneshot::channel();
-        self.feed.send(Ask::Expel { relay, done }).await.map_err(|_| StoreError::Closed)?;
-        expelled.await.map_err(|_| StoreError::Closed)
+        let feed = self.feed.clone();
+        self.tasks.spawn(async move { feed.send(Ask::Expel { relay, done }).await });
+        match timeout(self.limits.confirm / 4, expelled).await {
+            Ok(expelled) => expelled.map_err(|_| StoreError::Closed),
+            Err(_) => Ok(()),
+        }
     }
 
     /// The same for a relay inside this process, with a channel for its reports.

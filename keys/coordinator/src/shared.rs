@@ -3,12 +3,14 @@
 use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use mytunnel_keys::api::RelayApplied;
 use mytunnel_keys::id::TenantId;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::usage::PriceList;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -18,7 +20,7 @@ use crate::audit::{Act, Entry, Party};
 use crate::authority::Refusal;
 use crate::config::{Clock, Endpoints, Limits, MetricsToken};
 use crate::events::Streams;
-use crate::feed::{Ask, Followers};
+use crate::feed::{Ask, Followers, soon};
 use crate::http::ApiError;
 use crate::issuer::Issuer;
 use crate::metrics::{Metrics, Reading};
@@ -146,13 +148,30 @@ impl Shared {
 
     /// Waits until every relay acts by `epoch`, whichever coordinator it follows, and says who does.
     pub(crate) async fn confirm(&self, epoch: u64) -> Result<Vec<RelayApplied>, StoreError> {
+        let limit = self.limits.confirm;
+        let until = Instant::now() + limit;
         // Asked after the commit: a relay that began to follow another coordinator before it is there by now, and one that
         // began later has the change in its snapshot.
-        let others = self.store.others().await.map_err(|error| StoreError::Uncertain(Arc::new(error)))?;
-        if let Some(others) = others {
-            self.followers.elsewhere(others.head.feed.era, &others.relays);
+        match timeout(limit / 2, self.store.others()).await {
+            Ok(Ok(Some(others))) => self.followers.elsewhere(others.head.feed.era, &others.relays),
+            Ok(Ok(None)) => {}
+            Ok(Err(_)) | Err(_) => {
+                let known = self.expect_relays(limit / 8).await;
+                known.map_err(|error| StoreError::Uncertain(Arc::new(error)))?;
+            }
         }
-        Ok(self.followers.confirm(epoch, self.limits.confirm).await)
+        Ok(self.followers.confirm(epoch, until.saturating_duration_since(Instant::now())).await)
+    }
+
+    /// Every relay that may still be serving counts, at the least as one that cannot be heard.
+    pub(crate) async fn expect_relays(&self, patience: Duration) -> Result<(), StoreError> {
+        let oldest = self.clock.now().saturating_sub(self.limits.hard_staleness.as_secs());
+        for relay in soon(patience, || self.store.relays()).await? {
+            if relay.seen_at > oldest {
+                self.followers.expect(relay.id);
+            }
+        }
+        Ok(())
     }
 
     /// What an operator watches, as a scraper reads it.

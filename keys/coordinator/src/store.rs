@@ -54,7 +54,7 @@ pub(crate) use self::{
     audit::{AuditFilter, Followed},
     connect::{exists, look},
     devices::NewDevice,
-    feed::FeedSigner,
+    feed::{FeedSigner, State},
     gates::GateChange,
     invitations::NewInvitation,
     keys::{KeyFilter, KeyKind, KeyRow, Kin, Listed},
@@ -128,6 +128,13 @@ pub enum StoreError {
         #[source]
         source: Option<Arc<dyn Error + Send + Sync>>,
     },
+}
+
+impl StoreError {
+    /// It did not answer in time.
+    pub(crate) fn late() -> Self {
+        Self::Unreachable(Arc::new(io::Error::from(io::ErrorKind::TimedOut)))
+    }
 }
 
 impl Head {

@@ -3,6 +3,7 @@
 mod sharing;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use self::sharing::Adoption;
 use self::sharing::Untold;
 use crate::authority::DEVICE_STALENESS;
 use crate::live::{Holder, Live};
@@ -20,6 +22,8 @@ use crate::live::{Holder, Live};
 #[derive(Debug)]
 pub(crate) struct Followers {
     relays: Mutex<HashMap<PublicKey, Follower>>,
+    /// Subscriptions that were begun, or tried.
+    subscriptions: AtomicU64,
     /// What they told; taken after `relays` where both are needed.
     live: Mutex<Live>,
     /// How long a relay that is gone may still serve somebody.
@@ -53,7 +57,8 @@ impl Followers {
     /// Where other coordinators may work on the same database, the feed is in the era `shared`.
     pub(crate) fn new(hard_staleness: Duration, shared: Option<u64>) -> Self {
         let untold = shared.map(Untold::new);
-        Self { relays: Mutex::default(), live: Mutex::default(), hard_staleness, untold }
+        let (relays, live) = (Mutex::default(), Mutex::default());
+        Self { relays, subscriptions: AtomicU64::new(0), live, hard_staleness, untold }
     }
 
     /// The longest that a relay without news serves anything: what devices share outlives the hard bound.

@@ -1,11 +1,11 @@
 //! The task that owns the subscriptions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mytunnel_keys::feed::{FeedWriter, Position};
+use mytunnel_keys::feed::Position;
 use mytunnel_keys::id::PublicKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
@@ -14,28 +14,47 @@ use tokio_util::sync::CancellationToken;
 use super::{Followers, QUEUE};
 use crate::config::Clock;
 use crate::issuer::Issuer;
-use crate::store::{Head, Store, StoreError};
+use crate::store::{Head, State, Store, StoreError};
 
-/// How long the database may take to say whether something has changed.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long one line to the database may take to answer, and how many are asked in turn. Relays that follow wait as long
+/// for a change, and whoever made it waits for them for two seconds.
+const ANSWER: Duration = Duration::from_millis(600);
+const LINES: usize = 3;
+/// Frames that are kept for relays whose snapshot was read while others were sent. They fit into a relay's queue.
+const RECENT: usize = QUEUE / 2;
 /// After so long without its answer relays are cut off: another coordinator may be better off.
 const BLIND: Duration = Duration::from_secs(5);
 
 /// What the publisher is asked for.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// A subscription.
-    Attach { relay: PublicKey, nonce: [u8; 16], answer: oneshot::Sender<Result<Attached, StoreError>> },
+    /// A subscription. It waits for nothing that the database has to answer but what was committed.
+    Attach(Attach),
     /// The end of a relay that was revoked.
     Expel { relay: PublicKey, done: oneshot::Sender<()> },
 }
 
-/// A subscription that began.
+/// A subscription that is asked for.
 #[derive(Debug)]
-pub(crate) struct Attached {
-    pub(crate) frames: mpsc::Receiver<Bytes>,
-    /// Number of the subscription.
+pub(crate) struct Attach {
+    pub(crate) relay: PublicKey,
+    /// Its number.
     pub(crate) subscription: u64,
+    pub(crate) nonce: [u8; 16],
+    /// What its snapshot tells: read after every coordinator has heard of this relay.
+    pub(crate) state: State,
+    pub(crate) answer: oneshot::Sender<Result<Attached, StoreError>>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) enum Attached {
+    /// It began.
+    Follows(mpsc::Receiver<Bytes>),
+    /// More has changed since its state was read than is kept.
+    Outdated,
+    /// The relay has subscribed again since.
+    Superseded,
 }
 
 /// Sends the feed.
@@ -48,8 +67,9 @@ pub(crate) struct Publisher {
     links: HashMap<PublicKey, Link>,
     /// What every link has been sent.
     position: Position,
+    /// The last deltas up to there, with their epochs.
+    recent: VecDeque<(u64, Bytes)>,
     heartbeats: u64,
-    subscriptions: u64,
     /// Since when the database has been asked in vain.
     blind: Option<Instant>,
 }
@@ -64,8 +84,8 @@ impl Publisher {
     pub(crate) fn new(store: Store, issuer: Arc<Issuer>, clock: Clock, followers: Arc<Followers>) -> Self {
         let position = store.head().borrow().feed;
         let links = HashMap::new();
-        let (heartbeats, subscriptions, blind) = (0, 0, None);
-        Self { store, issuer, clock, followers, links, position, heartbeats, subscriptions, blind }
+        let (recent, heartbeats, blind) = (VecDeque::with_capacity(RECENT), 0, None);
+        Self { store, issuer, clock, followers, links, position, recent, heartbeats, blind }
     }
 
     /// Works until `stop`.
@@ -96,8 +116,7 @@ impl Publisher {
     /// know that.
     async fn beat(&mut self, head: &mut watch::Receiver<Head>) {
         let asked_at = self.clock.now();
-        let late = StoreError::Unreachable(Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)));
-        match timeout(ANSWER, self.store.look_again()).await.unwrap_or(Err(late)) {
+        match soon(ANSWER, || self.store.look_again()).await {
             Ok(()) => {
                 if self.blind.take().is_some() {
                     tracing::info!("the database answers again");
@@ -143,12 +162,17 @@ impl Publisher {
             return Ok(());
         }
         while self.position.epoch < end.epoch {
-            let frames = self.store.frames_after(self.position.epoch).await?;
+            let frames = soon(ANSWER, || self.store.frames_after(self.position.epoch)).await?;
             let due: Vec<_> = frames.into_iter().take_while(|(epoch, _)| *epoch <= end.epoch).collect();
             let Some((last, _)) = due.last() else { return Err(StoreError::Malformed("feed")) };
             self.position.epoch = *last;
-            for (_, frame) in due {
-                self.send(&Bytes::from(frame));
+            for (epoch, frame) in due {
+                let frame = Bytes::from(frame);
+                self.send(&frame);
+                if self.recent.len() == RECENT {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back((epoch, frame));
             }
         }
         self.position = end;
@@ -160,7 +184,8 @@ impl Publisher {
         tracing::warn!(era = start.era, "the feed begins anew");
         self.cut_off_all();
         self.followers.begin_era(start.era);
-        let bundle = self.store.bundle().await?;
+        self.recent.clear();
+        let bundle = soon(ANSWER, || self.store.bundle()).await?;
         self.issuer.renew(&bundle).map_err(|_| StoreError::Malformed("trust bundle"))?;
         self.position = start;
         Ok(())
@@ -168,8 +193,11 @@ impl Publisher {
 
     async fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Attach { relay, nonce, answer } => {
-                let attached = self.subscribe(relay, nonce).await;
+            // Nobody is there any more where it was asked for.
+            Ask::Attach(asked) if asked.answer.is_closed() => {}
+            Ask::Attach(asked) => {
+                let Attach { relay, subscription, nonce, state, answer } = asked;
+                let attached = self.attach(relay, subscription, nonce, state).await;
                 // One who no longer waits has dropped the receiver; the link goes with the next frame.
                 let _ = answer.send(attached);
             }
@@ -182,48 +210,51 @@ impl Publisher {
         }
     }
 
-    async fn subscribe(&mut self, relay: PublicKey, nonce: [u8; 16]) -> Result<Attached, StoreError> {
-        // Before the state is read: whoever commits behind it waits for this relay, at whichever coordinator.
-        self.store.adopt(relay).await?;
-        let attached = self.attach(relay, nonce).await;
-        if attached.is_err() {
-            self.followers.abandon(relay);
+    async fn attach(
+        &mut self,
+        relay: PublicKey,
+        subscription: u64,
+        nonce: [u8; 16],
+        State { position, changes }: State,
+    ) -> Result<Attached, StoreError> {
+        if self.links.get(&relay).is_some_and(|link| link.subscription > subscription) {
+            return Ok(Attached::Superseded);
         }
-        attached
-    }
-
-    async fn attach(&mut self, relay: PublicKey, nonce: [u8; 16]) -> Result<Attached, StoreError> {
-        let now = self.clock.now();
-        let state = self.store.state(now).await?;
-        // The others must stand where the snapshot stands, so that the next delta follows for all.
-        self.send_up_to(state.position).await?;
-        if self.position != state.position {
-            return Err(StoreError::WentBack);
-        }
+        self.send_up_to(position).await?;
+        let Some(since) = self.since(position)? else { return Ok(Attached::Outdated) };
         let trust = self.issuer.trust();
-        let snapshot = self.writer().snapshot(nonce, state.changes, trust.bundle().version, now);
+        let writer = self.store.signer().writer(position, self.heartbeats);
+        let snapshot = writer.snapshot(nonce, changes, trust.bundle().version, self.clock.now());
         let (frames, receiver) = mpsc::channel(QUEUE);
-        for frame in [Bytes::copy_from_slice(trust.bytes()), Bytes::from(snapshot)] {
+        for frame in [Bytes::copy_from_slice(trust.bytes()), Bytes::from(snapshot)].into_iter().chain(since) {
             frames.try_send(frame).map_err(|_| StoreError::Closed)?;
         }
-        self.subscriptions += 1;
-        let subscription = self.subscriptions;
         self.links.insert(relay, Link { frames, subscription });
         self.followers.attach(relay, subscription);
         tracing::info!(%relay, epoch = self.position.epoch, "a relay follows the feed");
-        Ok(Attached { frames: receiver, subscription })
+        Ok(Attached::Follows(receiver))
+    }
+
+    /// What has been sent since the feed stood there, so that the next delta follows for all; none if not all of it is kept.
+    fn since(&self, state: Position) -> Result<Option<Vec<Bytes>>, StoreError> {
+        if state.era != self.position.era {
+            return Ok(None);
+        }
+        if state.epoch == self.position.epoch {
+            return if state == self.position { Ok(Some(Vec::new())) } else { Err(StoreError::WentBack) };
+        }
+        let since = self.recent.iter().filter(|(epoch, _)| *epoch > state.epoch);
+        let since: Vec<_> = since.map(|(_, frame)| frame.clone()).collect();
+        let all = since.len() as u64 == self.position.epoch.saturating_sub(state.epoch);
+        Ok(all.then_some(since))
     }
 
     fn heartbeat(&mut self, head: &watch::Receiver<Head>, now: u64) {
         let audit_head = head.borrow().audit_hash;
-        let mut writer = self.writer();
+        let mut writer = self.store.signer().writer(self.position, self.heartbeats);
         let frame = writer.heartbeat(audit_head, now);
         self.heartbeats += 1;
         self.send(&Bytes::from(frame));
-    }
-
-    fn writer(&self) -> FeedWriter {
-        self.store.signer().writer(self.position, self.heartbeats)
     }
 
     fn send(&mut self, frame: &Bytes) {
@@ -244,6 +275,19 @@ impl Publisher {
             self.followers.detach(&relay, link.subscription);
         }
     }
+}
+
+/// What the database answers, where one line to it may take so long. The next may be free where that one is stuck.
+pub(crate) async fn soon<T, A>(patience: Duration, ask: impl Fn() -> A) -> Result<T, StoreError>
+where
+    A: Future<Output = Result<T, StoreError>>,
+{
+    for _ in 0..LINES {
+        if let Ok(answered) = timeout(patience, ask()).await {
+            return answered;
+        }
+    }
+    Err(StoreError::late())
 }
 
 /// The later of two places in the feed.

@@ -78,11 +78,8 @@ impl Siblings {
         self.read
             .retain(|known, _| others.relays.iter().any(|relay| relay.relay == *known && relay.connected));
         for relay in &others.revoked {
-            let (done, expelled) = oneshot::channel();
-            // Without a publisher nobody follows.
-            if self.feed.send(Ask::Expel { relay: *relay, done }).await.is_ok() {
-                let _ = expelled.await;
-            }
+            // Nobody waits for it here: it is asked for again in a second, and the others must hear of this one until then.
+            let _ = self.feed.try_send(Ask::Expel { relay: *relay, done: oneshot::channel().0 });
         }
         Ok(Some(others))
     }

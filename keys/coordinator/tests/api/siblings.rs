@@ -1,5 +1,7 @@
 //! Two coordinators on one database. Only PostgreSQL can be shared; without a server there is nothing to try.
 
+mod stalled;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;

@@ -7,7 +7,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 
+use tokio::sync::oneshot;
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
@@ -87,6 +89,31 @@ impl Database {
         execute(&self.url(), sql.to_owned()).unwrap();
     }
 
+    /// A transaction that did this, and does not end before the answer is dropped.
+    pub(crate) fn hold(&self, sql: &str) -> Held {
+        let (url, sql) = (self.url(), sql.to_owned());
+        let ((done, is_done), (end, ended)) = (std::sync::mpsc::channel(), oneshot::channel::<()>());
+        let holding = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+                let held = async {
+                    client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
+                    done.send(()).unwrap();
+                    // It is dropped, not sent.
+                    let _ = ended.await;
+                };
+                tokio::select! {
+                    () = held => {}
+                    ended = connection => ended.unwrap(),
+                }
+            });
+        };
+        let thread = Some(std::thread::spawn(holding));
+        is_done.recv().unwrap();
+        Held { end: Some(end), thread }
+    }
+
     /// Takes no writes of anybody who connects from now on, as the server that another has replaced; or takes them again.
     pub(crate) fn freeze(&self, frozen: bool) {
         let Self { server, name, .. } = self;
@@ -106,6 +133,21 @@ impl Database {
         if closed {
             self.cut();
         }
+    }
+}
+
+/// An open transaction.
+#[derive(Debug)]
+pub(crate) struct Held {
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        // Whatever it panicked with was printed.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

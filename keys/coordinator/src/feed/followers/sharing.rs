@@ -63,6 +63,35 @@ impl Pending {
     }
 }
 
+/// A relay that is taken for one of those here. If it did not become one, the others hear of that when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Adoption<'f> {
+    followers: &'f Followers,
+    relay: PublicKey,
+    subscription: u64,
+}
+
+impl<'f> Adoption<'f> {
+    pub(crate) fn new(followers: &'f Followers, relay: PublicKey) -> Self {
+        let subscription = followers.subscriptions.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { followers, relay, subscription }
+    }
+
+    /// The number of the subscription that it is for.
+    pub(crate) const fn subscription(&self) -> u64 {
+        self.subscription
+    }
+}
+
+impl Drop for Adoption<'_> {
+    fn drop(&mut self) {
+        let relays = self.followers.lock();
+        if !relays.get(&self.relay).is_some_and(Follower::is_here) {
+            self.followers.note(|pending| pending.went(self.relay));
+        }
+    }
+}
+
 impl Followers {
     pub(super) fn note(&self, change: impl FnOnce(&mut Pending)) {
         if let Some(untold) = &self.untold {
@@ -119,14 +148,6 @@ impl Followers {
                 }
             }
         });
-    }
-
-    /// A relay was taken for one of those here, and is not.
-    pub(in crate::feed) fn abandon(&self, relay: PublicKey) {
-        let relays = self.lock();
-        if !relays.get(&relay).is_some_and(Follower::is_here) {
-            self.note(|pending| pending.went(relay));
-        }
     }
 
     /// The tunnels of relays that follow this coordinator.

@@ -24,7 +24,8 @@ impl Role {
     /// while it waited; a server that was set to take no writes is not overruled.
     const fn begin(self) -> &'static str {
         match self {
-            Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            // Who reads waits for nobody but somebody who has a table to himself: others stand in the line behind.
+            Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '1s'",
             Self::Write => {
                 "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT one FROM head WHERE one = 1 FOR UPDATE"
             }
