@@ -141,6 +141,9 @@ pub struct Limits {
     pub confirm: Duration,
     /// Time between two heartbeats of the feed: 1 s.
     pub heartbeat: Duration,
+    /// How far this coordinator's clock may be from that of the database's server, if that is one: 20 s. Relays refuse what
+    /// was signed more than 60 s from their own time, which may itself be off by 30 s; the rest is its way to them.
+    pub clock_offset: Duration,
     /// How long a relay that cannot be heard may still serve: 15 min. It is named in answers until then.
     pub hard_staleness: Duration,
     /// Life of an access token: 15 min.
@@ -162,6 +165,7 @@ impl Default for Limits {
         Self {
             confirm: Duration::from_secs(2),
             heartbeat: Duration::from_secs(1),
+            clock_offset: Duration::from_secs(20),
             hard_staleness: Duration::from_secs(15 * 60),
             session: Duration::from_secs(15 * 60),
             join_token: Duration::from_secs(3600),

@@ -121,6 +121,8 @@ impl Coordinator {
             StoreConfig::Postgres { url, data } => blocking(move || on_server(&url, &data, now)).await?,
             StoreConfig::Memory => Opened::memory()?,
         };
+        let most = config.limits.clock_offset.as_secs();
+        opened.compare_clocks(&config.clock, most).await?;
         let (opened, issuer) = issuer(opened, &config, now).await?;
         let (opened, vault) = vault(opened).await?;
         let fresh = TenantId::from_entropy(&random::bytes().map_err(|_| OpenError::Random)?);
@@ -134,8 +136,13 @@ impl Coordinator {
         let (feed, asked) = mpsc::channel(ASKED);
         let (mail, mail_asked) = mpsc::channel(accounts::WAITING);
         let issuer = Arc::new(issuer);
-        let publisher =
-            Publisher::new(store.clone(), issuer.clone(), config.clock.clone(), followers.clone());
+        let publisher = Publisher::new(
+            store.clone(),
+            issuer.clone(),
+            config.clock.clone(),
+            &config.limits,
+            followers.clone(),
+        );
         let siblings =
             store.is_shared().then(|| Siblings::new(store.clone(), followers.clone(), feed.clone()));
         let heartbeat = config.limits.heartbeat;
@@ -285,6 +292,7 @@ impl From<ApiError> for ActError {
             ApiError::Http(..) | ApiError::Unprocessable(_) => {
                 Self::Refused { code: Code::BadRequest, message: error.to_string() }
             }
+            ApiError::Unready(why) => Self::Internal(why.into()),
             ApiError::Internal(cause) => Self::Internal(cause),
         }
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::agreement;
 use crate::store::StoreError;
 
 /// A failure of [`Coordinator::open`](crate::Coordinator::open). Nothing on disk was overwritten.
@@ -70,6 +71,14 @@ pub enum OpenError {
         /// What it said.
         #[source]
         source: StoreError,
+    },
+    /// This machine's clock and the database server's are too far from each other.
+    #[error("this machine's clock is {} that of the database server {server}", agreement::told(*offset))]
+    Clock {
+        /// The server and the database.
+        server: String,
+        /// Seconds by which this machine's clock is ahead.
+        offset: i64,
     },
     /// The disk or the file can only be read.
     #[error("cannot write {}: it is read-only", path.display())]
@@ -165,6 +174,10 @@ impl OpenError {
             }
             Self::Unreachable { .. } => {
                 "check that the server runs, that it lets this user in (psql with the same URL), and the password"
+                    .to_owned()
+            }
+            Self::Clock { .. } => {
+                "set both machines' clocks by a time server (`timedatectl set-ntp true`, then `timedatectl`): relays refuse what is signed at a wrong time"
                     .to_owned()
             }
             Self::Newer { .. } => "run the release that wrote it, or a later one".to_owned(),

@@ -9,6 +9,7 @@
 //! process, [`Coordinator::shutdown`] at the end.
 
 mod accounts;
+mod agreement;
 mod audit;
 mod authority;
 mod backup;

@@ -68,6 +68,8 @@ pub(crate) struct Reading {
     pub(crate) refusals_unwritten: u64,
     /// Leases of budgets that relays hold.
     pub(crate) leases: u64,
+    /// Seconds by which the clock is ahead of the database server's.
+    pub(crate) clock_offset: i64,
 }
 
 /// Bounds of what is bounded, by the name of what is measured: whoever comes beyond one is told to come back.
@@ -95,6 +97,7 @@ pub(crate) struct Metrics {
     event_streams: Gauge,
     refusals_unwritten: Gauge<u64, AtomicU64>,
     leases: Gauge<u64, AtomicU64>,
+    clock_offset: Gauge,
 }
 
 impl Metrics {
@@ -131,6 +134,9 @@ impl Metrics {
         registry.register("audit_refusals_unwritten", more, refusals_unwritten.clone());
         let leases = Gauge::default();
         registry.register("leases_held", "Leases of budgets that relays hold", leases.clone());
+        let clock_offset = Gauge::default();
+        let ahead = "Seconds by which the clock is ahead of the database server's";
+        registry.register("clock_offset_seconds", ahead, clock_offset.clone());
         let limits = Family::<Bound, Gauge>::default();
         registry.register("limit", "What a measure of this name may reach", limits.clone());
         for (of, limit) in LIMITS.into_iter().chain([("relays_connected", relays_limit)]) {
@@ -151,6 +157,7 @@ impl Metrics {
             event_streams,
             refusals_unwritten,
             leases,
+            clock_offset,
         }
     }
 
@@ -179,6 +186,7 @@ impl Metrics {
         self.event_streams.set(whole(now.event_streams));
         self.refusals_unwritten.set(now.refusals_unwritten);
         self.leases.set(now.leases);
+        self.clock_offset.set(now.clock_offset);
         let mut told = String::with_capacity(8 * 1024);
         if text::encode(&mut told, &self.registry).is_err() {
             // A `String` takes all that is written to it; an encoder that fails leaves half a page.
@@ -234,6 +242,7 @@ mod tests {
         event_streams: 6,
         refusals_unwritten: 7,
         leases: 8,
+        clock_offset: -9,
     };
 
     #[test]
@@ -255,6 +264,7 @@ mod tests {
             "mytunnel_event_streams 6",
             "mytunnel_audit_refusals_unwritten 7",
             "mytunnel_leases_held 8",
+            "mytunnel_clock_offset_seconds -9",
             r#"mytunnel_limit{of="relays_connected"} 256"#,
             "# EOF",
         ] {

@@ -124,7 +124,7 @@ impl Shared {
     pub(crate) async fn follow(&self, relay: &KeyRow, asked: Subscribe) -> Result<Followed, ApiError> {
         let now = self.clock.now();
         // It may come from another coordinator that has committed since.
-        self.store.look_again().await?;
+        self.store.look_again(&self.clock).await?;
         let head = self.store.head().borrow().feed;
         if asked.since.is_some_and(|seen| (seen.era, seen.epoch) > (head.era, head.epoch)) {
             tracing::error!(relay = %relay.subject, epoch = head.epoch,
@@ -156,21 +156,21 @@ impl Shared {
         nonce: [u8; 16],
     ) -> Result<(u64, mpsc::Receiver<Bytes>), ApiError> {
         let adoption = Adoption::new(&self.followers, relay);
-        let subscription = adoption.subscription();
+        let claim = adoption.claim();
+        let superseded = || ApiError::Http(StatusCode::CONFLICT, "this relay has subscribed again since");
         // Before the state is read: whoever commits behind it waits for this relay, at whichever coordinator.
-        timeout(ADOPTED, self.store.adopt(relay)).await.map_err(|_| StoreError::late())??;
+        if !timeout(ADOPTED, self.store.adopt(claim)).await.map_err(|_| StoreError::late())?? {
+            return Err(superseded());
+        }
         for _ in 0..READ {
             let state = self.store.state(self.clock.now()).await?;
             let (answer, attached) = oneshot::channel();
-            let asked = Attach { relay, subscription, nonce, state, answer };
+            let asked = Attach { claim, nonce, state, answer };
             self.feed.send(Ask::Attach(asked)).await.map_err(|_| StoreError::Closed)?;
             match attached.await.map_err(|_| StoreError::Closed)?? {
-                Attached::Follows(frames) => return Ok((subscription, frames)),
+                Attached::Follows(frames) => return Ok((claim.subscription, frames)),
                 Attached::Outdated => {}
-                Attached::Superseded => {
-                    let message = "this relay has subscribed again since";
-                    return Err(ApiError::Http(StatusCode::CONFLICT, message));
-                }
+                Attached::Superseded => return Err(superseded()),
             }
         }
         let message = "more changes than a new relay can follow: try again";

@@ -191,6 +191,7 @@ impl Shared {
             event_streams: self.streams.open(),
             refusals_unwritten: lock(&self.refusals).unwritten(),
             leases,
+            clock_offset: self.store.clock_offset(),
         }))
     }
 

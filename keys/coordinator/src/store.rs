@@ -39,6 +39,7 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use mytunnel_keys::feed::Position;
 use rusqlite::ErrorCode;
@@ -66,11 +67,13 @@ pub(crate) use self::{
     revoke::{Along, Revoked},
     second_factor::{CodeError, EnableError, NewFactor},
     sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
-    siblings::{Elsewhere, Following, News, Others},
+    siblings::{Claim, Elsewhere, Following, News, Others},
     sign_in::{NewLink, NewSignIn, OpenSignIn, Purpose},
     tunnels::{TunnelRow, Up},
     usage::{Totals, UsageFilter},
 };
+use crate::agreement::{self, Agreement};
+use crate::config::Clock;
 use crate::data_dir::DataDir;
 use crate::error::OpenError;
 
@@ -177,6 +180,8 @@ pub(crate) struct Opened {
 struct Server {
     url: PostgresUrl,
     me: CoordinatorId,
+    /// Seconds by which this machine's clock is ahead of the server's.
+    offset: Arc<AtomicI64>,
 }
 
 impl Opened {
@@ -195,7 +200,11 @@ impl Opened {
         let line = |line| Line::Postgres(Box::new(line));
         let sharing = Sharing { me, aside: line(aside) };
         let engine = Engine::start(line(writer), readers.into_iter().map(line).collect(), Some(sharing))?;
-        Ok(Self { engine, dir: Some(dir), server: Some(Server { url: url.clone(), me }) })
+        Ok(Self {
+            engine,
+            dir: Some(dir),
+            server: Some(Server { url: url.clone(), me, offset: Arc::default() }),
+        })
     }
 
     /// A database that is gone when it is dropped.
@@ -207,6 +216,19 @@ impl Opened {
     /// The locked directory, if the database is a file.
     pub(crate) const fn dir(&self) -> Option<&DataDir> {
         self.dir.as_ref()
+    }
+
+    /// Compares the clock with that of the server, if there is one, and bears so many seconds.
+    pub(crate) async fn compare_clocks(&self, clock: &Clock, most: u64) -> Result<(), OpenError> {
+        let Some(server) = &self.server else { return Ok(()) };
+        let before = clock.now();
+        let theirs = self.engine.read(|reading| reading.time()).await?;
+        let offset = agreement::offset(before, theirs, clock.now());
+        if agreement::judge(offset, most) == Agreement::TooFar {
+            return Err(OpenError::Clock { server: server.url.to_string(), offset });
+        }
+        server.offset.store(offset, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The era of the feed.

@@ -202,6 +202,7 @@ async fn keeps_its_name(store: StoreConfig) {
     let url = "http://localhost:8080".parse().unwrap();
     let mut config = Config::new(store, "localhost".parse().unwrap(), url);
     config.clock = Clock::from_fn(move || hands.load(Ordering::Relaxed));
+    config.limits.clock_offset = Duration::MAX;
     config.limits.unused_name = Duration::from_secs(HOUR);
     let house = House::of(Coordinator::open(config).await.unwrap()).await;
     let shared = &house.coordinator.shared;

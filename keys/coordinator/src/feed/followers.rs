@@ -40,8 +40,6 @@ struct Follower {
     gone_since: Option<Instant>,
     /// It follows another coordinator of the same database.
     elsewhere: bool,
-    /// Another coordinator says that the relay follows it: the subscription here may be dead.
-    claimed: bool,
     /// What the other coordinators know of how far it has come.
     told: Option<u64>,
 }
@@ -91,7 +89,7 @@ impl Followers {
         {
             self.live().forget(relay);
             follower.go();
-            self.note(|news| news.went(*relay));
+            self.note(|news| news.went(*relay, subscription));
         }
     }
 
@@ -138,8 +136,9 @@ impl Followers {
     pub(super) fn remove(&self, relay: &PublicKey) {
         let mut relays = self.lock();
         self.live().forget(relay);
-        relays.remove(relay);
-        self.note(|news| news.went(*relay));
+        if let Some(follower) = relays.remove(relay) {
+            self.note(|news| news.went(*relay, follower.subscription));
+        }
     }
 
     /// How a relay stands.
@@ -199,7 +198,7 @@ impl Followers {
 impl Follower {
     fn new(subscription: u64) -> Self {
         let applied = watch::Sender::new(0);
-        Self { applied, subscription, gone_since: None, elsewhere: false, claimed: false, told: None }
+        Self { applied, subscription, gone_since: None, elsewhere: false, told: None }
     }
 
     fn is_here(&self) -> bool {

@@ -12,9 +12,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Followers, QUEUE};
-use crate::config::Clock;
+use crate::agreement::{self, Agreement};
+use crate::config::{Clock, Limits};
 use crate::issuer::Issuer;
-use crate::store::{Head, State, Store, StoreError};
+use crate::store::{Claim, Head, State, Store, StoreError};
 
 /// How long one line to the database may take to answer, and how many are asked in turn. Relays that follow wait as long
 /// for a change, and whoever made it waits for them for two seconds.
@@ -30,6 +31,8 @@ const BLIND: Duration = Duration::from_secs(5);
 pub(crate) enum Ask {
     /// A subscription. It waits for nothing that the database has to answer but what was committed.
     Attach(Attach),
+    /// The end of a subscription whose relay has a later one at another coordinator.
+    Release(Claim),
     /// The end of a relay that was revoked.
     Expel { relay: PublicKey, done: oneshot::Sender<()> },
 }
@@ -37,9 +40,7 @@ pub(crate) enum Ask {
 /// A subscription that is asked for.
 #[derive(Debug)]
 pub(crate) struct Attach {
-    pub(crate) relay: PublicKey,
-    /// Its number.
-    pub(crate) subscription: u64,
+    pub(crate) claim: Claim,
     pub(crate) nonce: [u8; 16],
     /// What its snapshot tells: read after every coordinator has heard of this relay.
     pub(crate) state: State,
@@ -72,6 +73,9 @@ pub(crate) struct Publisher {
     heartbeats: u64,
     /// Since when the database has been asked in vain.
     blind: Option<Instant>,
+    /// How far the clock may be from the database server's, in seconds, and how it stood last.
+    offset_limit: u64,
+    agreement: Agreement,
 }
 
 #[derive(Debug)]
@@ -81,11 +85,30 @@ struct Link {
 }
 
 impl Publisher {
-    pub(crate) fn new(store: Store, issuer: Arc<Issuer>, clock: Clock, followers: Arc<Followers>) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        issuer: Arc<Issuer>,
+        clock: Clock,
+        limits: &Limits,
+        followers: Arc<Followers>,
+    ) -> Self {
         let position = store.head().borrow().feed;
         let links = HashMap::new();
         let (recent, heartbeats, blind) = (VecDeque::with_capacity(RECENT), 0, None);
-        Self { store, issuer, clock, followers, links, position, recent, heartbeats, blind }
+        let (offset_limit, agreement) = (limits.clock_offset.as_secs(), Agreement::Near);
+        Self {
+            store,
+            issuer,
+            clock,
+            followers,
+            links,
+            position,
+            recent,
+            heartbeats,
+            blind,
+            offset_limit,
+            agreement,
+        }
     }
 
     /// Works until `stop`.
@@ -116,11 +139,12 @@ impl Publisher {
     /// know that.
     async fn beat(&mut self, head: &mut watch::Receiver<Head>) {
         let asked_at = self.clock.now();
-        match soon(ANSWER, || self.store.look_again()).await {
+        match soon(ANSWER, || self.store.look_again(&self.clock)).await {
             Ok(()) => {
                 if self.blind.take().is_some() {
                     tracing::info!("the database answers again");
                 }
+                self.compare_clocks();
                 self.catch_up(head).await;
                 self.heartbeat(head, asked_at);
             }
@@ -136,6 +160,24 @@ impl Publisher {
                     self.cut_off_all();
                 }
             }
+        }
+    }
+
+    /// Says what has become of the clocks, when that changes.
+    fn compare_clocks(&mut self) {
+        let offset = self.store.clock_offset();
+        let agreement = agreement::judge(offset, self.offset_limit);
+        if agreement == std::mem::replace(&mut self.agreement, agreement) {
+            return;
+        }
+        let clock = agreement::told(offset);
+        match agreement {
+            Agreement::Near => tracing::info!(clock, "the clock agrees with the database server's again"),
+            Agreement::Off => tracing::warn!(clock, "the clock differs from the database server's"),
+            Agreement::TooFar => tracing::error!(
+                clock,
+                "the clock is too far from the database server's; this coordinator is not ready: set both by a time server"
+            ),
         }
     }
 
@@ -196,10 +238,17 @@ impl Publisher {
             // Nobody is there any more where it was asked for.
             Ask::Attach(asked) if asked.answer.is_closed() => {}
             Ask::Attach(asked) => {
-                let Attach { relay, subscription, nonce, state, answer } = asked;
-                let attached = self.attach(relay, subscription, nonce, state).await;
+                let Attach { claim, nonce, state, answer } = asked;
+                let attached = self.attach(claim, nonce, state).await;
                 // One who no longer waits has dropped the receiver; the link goes with the next frame.
                 let _ = answer.send(attached);
+            }
+            Ask::Release(Claim { relay, subscription }) => {
+                if self.links.get(&relay).is_some_and(|link| link.subscription == subscription) {
+                    tracing::info!(%relay, "a relay follows another coordinator");
+                    self.links.remove(&relay);
+                    self.followers.detach(&relay, subscription);
+                }
             }
             Ask::Expel { relay, done } => {
                 self.links.remove(&relay);
@@ -212,8 +261,7 @@ impl Publisher {
 
     async fn attach(
         &mut self,
-        relay: PublicKey,
-        subscription: u64,
+        Claim { relay, subscription }: Claim,
         nonce: [u8; 16],
         State { position, changes }: State,
     ) -> Result<Attached, StoreError> {

@@ -3,7 +3,7 @@
 //! What is said is in the database; a notification only says that it is worth reading. One that gets lost costs a
 //! second.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Ask, Followers};
-use crate::store::{Others, Store, StoreError};
+use crate::store::{Claim, Others, Store, StoreError};
 
 /// How often the others are asked, even if nothing is heard of them, and told that this one is there.
 const EVERY: Duration = Duration::from_secs(1);
@@ -29,13 +29,15 @@ pub(crate) struct Siblings {
     feed: mpsc::Sender<Ask>,
     /// The state of the tunnels of relays elsewhere that was read.
     read: HashMap<PublicKey, u64>,
-    /// Whether something could not be told, or was forgotten.
+    /// Whether something could not be told.
     missed: bool,
+    /// Subscriptions here that nobody knew of a second ago, and that were told again then.
+    unknown: HashSet<Claim>,
 }
 
 impl Siblings {
     pub(crate) fn new(store: Store, followers: Arc<Followers>, feed: mpsc::Sender<Ask>) -> Self {
-        Self { store, followers, feed, read: HashMap::new(), missed: false }
+        Self { store, followers, feed, read: HashMap::new(), missed: false, unknown: HashSet::new() }
     }
 
     /// Works until `stop`.
@@ -68,7 +70,13 @@ impl Siblings {
     }
 
     async fn tell(&self) -> Result<(), StoreError> {
-        self.store.tell(self.followers.news()).await
+        let news = self.followers.news();
+        let gone = news.gone.clone();
+        let told = self.store.tell(news).await;
+        if told.is_err() {
+            self.followers.still_gone(gone);
+        }
+        told
     }
 
     /// Takes in what the others say.
@@ -86,11 +94,18 @@ impl Siblings {
 
     /// What is done also when nothing was heard.
     async fn meet(&mut self) -> Result<(), StoreError> {
-        // A server that crashed has forgotten what it was told.
-        if std::mem::take(&mut self.missed) || self.store.show_up().await? != self.followers.here() {
+        let known = self.store.show_up().await?;
+        let unknown: HashSet<_> = self.followers.here().difference(&known).copied().collect();
+        if std::mem::take(&mut self.missed) || !unknown.is_empty() {
+            // A server that crashed has forgotten what it was told. What it does not know after that is over: the relay has
+            // subscribed again, and this end has not noticed.
+            for over in unknown.intersection(&self.unknown) {
+                let _ = self.feed.try_send(Ask::Release(*over));
+            }
             self.followers.tell_anew();
             self.tell().await?;
         }
+        self.unknown = unknown;
         let Some(others) = self.hear().await? else { return Ok(()) };
         for relay in others.relays.into_iter().filter(|relay| relay.connected) {
             if self.read.get(&relay.relay) != Some(&relay.tunnels) {

@@ -24,6 +24,9 @@ pub(crate) enum ApiError {
     /// Refused by HTTP's own rules, with a status of its own.
     #[error("{1}")]
     Http(StatusCode, &'static str),
+    /// Nobody should ask this server.
+    #[error("{0}")]
+    Unready(String),
     /// It is well formed, and lacks something.
     #[error("{0}")]
     Unprocessable(&'static str),
@@ -69,6 +72,7 @@ impl ApiError {
                 };
                 (*status, ErrorBody::new(code, *message))
             }
+            Self::Unready(why) => (StatusCode::SERVICE_UNAVAILABLE, ErrorBody::new(Code::Internal, why)),
             Self::Unprocessable(message) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, ErrorBody::new(Code::BadRequest, *message))
             }

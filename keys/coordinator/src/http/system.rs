@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, ClientAddress, Params};
 use super::{ApiError, App};
+use crate::agreement::{self, Agreement};
 use crate::audit::{AuditQuery, Verdict};
 use crate::metrics;
 
@@ -65,6 +66,11 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Value>, ApiErro
         return Err(ApiError::Http(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down"));
     }
     app.store.lacks_owner().await?;
+    let offset = app.store.clock_offset();
+    if agreement::judge(offset, app.limits.clock_offset.as_secs()) == Agreement::TooFar {
+        let why = format!("the server's clock is {} its database's", agreement::told(offset));
+        return Err(ApiError::Unready(why));
+    }
     Ok(Json(json!({"status": "ready"})))
 }
 

@@ -31,6 +31,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/invited.sql")),
     Step::Postgres(include_str!("migrations/siblings.sql")),
     Step::Sql(include_str!("migrations/makers.sql")),
+    Step::Postgres(include_str!("migrations/claims.sql")),
 ];
 
 /// The version that this release writes.

@@ -5,8 +5,9 @@
 //! beside the writer, so that a confirmation waits for nobody's transaction. Their times are the server's: clocks of
 //! coordinators differ.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
 use mytunnel_keys::proof::{Proof, WINDOW};
@@ -14,6 +15,8 @@ use tokio::sync::Notify;
 
 use super::sql::{Reading, Writing, params};
 use super::{Head, Store, StoreError, column, postgres};
+use crate::agreement;
+use crate::config::Clock;
 use crate::live::Holder;
 use crate::random::{self, NoRandomness};
 
@@ -41,10 +44,18 @@ impl fmt::Display for CoordinatorId {
     }
 }
 
+/// A relay by one of its subscriptions. Whichever was adopted last, at whichever coordinator, has the relay's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Claim {
+    pub(crate) relay: PublicKey,
+    /// It counts up while a coordinator runs.
+    pub(crate) subscription: u64,
+}
+
 /// How far a relay that follows this coordinator has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Following {
-    pub(crate) relay: PublicKey,
+    pub(crate) claim: Claim,
     pub(crate) epoch: u64,
 }
 
@@ -75,11 +86,11 @@ pub(crate) struct News {
     /// Relays that follow it and have come further.
     pub(crate) following: Vec<Following>,
     /// Relays that no longer follow it.
-    pub(crate) gone: Vec<PublicKey>,
+    pub(crate) gone: Vec<Claim>,
     /// Relays whose tunnels are all told again.
-    pub(crate) anew: Vec<PublicKey>,
+    pub(crate) anew: HashSet<Claim>,
     /// Tunnels that came up, with who serves them, or went down.
-    pub(crate) tunnels: Vec<(PublicKey, TunnelId, Option<Holder>)>,
+    pub(crate) tunnels: Vec<(Claim, TunnelId, Option<Holder>)>,
 }
 
 impl Store {
@@ -88,18 +99,24 @@ impl Store {
         self.server.is_some()
     }
 
-    /// Makes sure that the head is the one that was committed last, by whomever.
-    pub(crate) async fn look_again(&self) -> Result<(), StoreError> {
-        if !self.is_shared() {
-            return Ok(());
-        }
+    /// Makes sure that the head is the one that was committed last, by whomever, and compares clocks.
+    pub(crate) async fn look_again(&self, clock: &Clock) -> Result<(), StoreError> {
+        let Some(server) = &self.server else { return Ok(()) };
         let known = *self.engine.head().borrow();
-        let head = self.engine.read(|reading| reading.head()).await?;
+        let before = clock.now();
+        let (head, theirs) =
+            self.engine.read(|reading| Ok::<_, StoreError>((reading.head()?, reading.time()?))).await?;
+        server.offset.store(agreement::offset(before, theirs, clock.now()), Ordering::Relaxed);
         if known.was_lost(&head) {
             return Err(StoreError::WentBack);
         }
         self.engine.learn(head);
         Ok(())
+    }
+
+    /// By how many seconds this coordinator's clock is ahead of the server's, as it was when it was last looked at.
+    pub(crate) fn clock_offset(&self) -> i64 {
+        self.server.as_ref().map_or(0, |server| server.offset.load(Ordering::Relaxed))
     }
 
     /// Wakes `heard` whenever another coordinator may have done something, until it is dropped.
@@ -111,14 +128,14 @@ impl Store {
     }
 
     /// A relay begins to follow this coordinator. On return every coordinator that commits a change from now on waits for
-    /// this relay too.
-    pub(crate) async fn adopt(&self, relay: PublicKey) -> Result<(), StoreError> {
-        let Some(me) = self.me() else { return Ok(()) };
+    /// this relay too, and what is told of an earlier subscription of it changes nothing. `false` where this is such a one.
+    pub(crate) async fn adopt(&self, claim: Claim) -> Result<bool, StoreError> {
+        let Some(me) = self.me() else { return Ok(true) };
         self.engine
             .write_aside(move |writing| {
-                let era = writing.head()?.feed.era;
-                writing.put_follower(me, era, Following { relay, epoch: 0 }, Whose::Anybodys)?;
-                writing.announce(me)
+                let adopted = writing.adopt(me, claim)?;
+                writing.announce(me)?;
+                Ok(adopted)
             })
             .await
     }
@@ -134,16 +151,18 @@ impl Store {
             .await
     }
 
-    /// Tells that this coordinator is there; answers how many relays it is said to have.
-    pub(crate) async fn show_up(&self) -> Result<usize, StoreError> {
-        let Some(me) = self.me() else { return Ok(0) };
+    /// Tells that this coordinator is there; answers which relays it is said to have.
+    pub(crate) async fn show_up(&self) -> Result<HashSet<Claim>, StoreError> {
+        let Some(me) = self.me() else { return Ok(HashSet::new()) };
         self.engine
             .write_aside(move |writing| {
-                writing.change(
+                let claims = writing.all(
                     "UPDATE followers SET seen_at = EXTRACT(EPOCH FROM clock_timestamp())::BIGINT
-                     WHERE coordinator = $1 AND connected = 1",
+                     WHERE coordinator = $1 AND connected = 1 RETURNING relay, subscription",
                     params![me.0],
-                )
+                    |row| Ok(Claim { relay: column::public_key(row, 0)?, subscription: row.get(1)? }),
+                )?;
+                Ok(claims.into_iter().collect())
             })
             .await
     }
@@ -263,71 +282,99 @@ fn lock_of(id: &[u8]) -> i64 {
     i64::from_be_bytes(number)
 }
 
-/// Whose a row may be that is overwritten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    Anybodys,
-    Mine,
-}
-
 impl Writing<'_> {
-    fn put_follower(
-        &self,
-        me: CoordinatorId,
-        era: u64,
-        Following { relay, epoch }: Following,
-        whose: Whose,
-    ) -> Result<(), StoreError> {
-        self.change(
-            "INSERT INTO followers (relay, coordinator, era, epoch, connected, tunnels, seen_at)
-             VALUES ($1, $2, $3, $4, 1, 0, EXTRACT(EPOCH FROM clock_timestamp())::BIGINT)
+    fn adopt(&self, me: CoordinatorId, Claim { relay, subscription }: Claim) -> Result<bool, StoreError> {
+        let era = self.head()?.feed.era;
+        let adopted = self.change(
+            "INSERT INTO followers (relay, coordinator, subscription, era, epoch, connected, tunnels, seen_at)
+             VALUES ($1, $2, $3, $4, 0, 1, 0, EXTRACT(EPOCH FROM clock_timestamp())::BIGINT)
              ON CONFLICT (relay) DO UPDATE
-             SET coordinator = excluded.coordinator, era = excluded.era, epoch = excluded.epoch, connected = 1,
-                 tunnels = followers.tunnels + $5, seen_at = excluded.seen_at
-             WHERE followers.coordinator = excluded.coordinator OR $5 = 1",
-            params![relay.as_bytes(), me.0, era, epoch, u64::from(whose == Whose::Anybodys)],
+             SET coordinator = excluded.coordinator, subscription = excluded.subscription, era = excluded.era, epoch = 0,
+                 connected = 1, tunnels = followers.tunnels + 1, seen_at = excluded.seen_at
+             WHERE followers.coordinator <> excluded.coordinator OR followers.subscription < excluded.subscription",
+            params![relay.as_bytes(), me.0, subscription, era],
         )?;
-        Ok(())
+        if adopted == 1 {
+            // It tells anew what it has up.
+            self.change("DELETE FROM live WHERE relay = $1", params![relay.as_bytes()])?;
+        }
+        Ok(adopted == 1)
     }
 
     fn tell(&self, me: CoordinatorId, news: News) -> Result<(), StoreError> {
-        for following in news.following {
-            self.put_follower(me, news.era, following, Whose::Mine)?;
-        }
-        for relay in news.gone {
+        for Following { claim: Claim { relay, subscription }, epoch } in news.following {
+            // The row is there, but after a crash of the server.
             self.change(
-                "UPDATE followers SET connected = 0 WHERE relay = $1 AND coordinator = $2",
-                params![relay.as_bytes(), me.0],
+                "INSERT INTO followers (relay, coordinator, subscription, era, epoch, connected, tunnels, seen_at)
+                 VALUES ($1, $2, $3, $4, $5, 1, 0, EXTRACT(EPOCH FROM clock_timestamp())::BIGINT)
+                 ON CONFLICT (relay) DO UPDATE
+                 SET era = excluded.era, epoch = excluded.epoch, connected = 1, seen_at = excluded.seen_at
+                 WHERE followers.coordinator = excluded.coordinator AND followers.subscription = excluded.subscription",
+                params![relay.as_bytes(), me.0, subscription, news.era, epoch],
             )?;
         }
-        let changed: BTreeSet<PublicKey> =
-            news.tunnels.iter().map(|(relay, ..)| *relay).chain(news.anew.iter().copied()).collect();
-        for relay in news.anew {
-            self.change("DELETE FROM live WHERE relay = $1", params![relay.as_bytes()])?;
-        }
-        for (relay, tunnel, holder) in news.tunnels {
-            let (relay, tunnel) = (relay.as_bytes(), tunnel.as_bytes());
-            match holder {
-                Some(Holder { serial, parent }) => self.change(
-                    "INSERT INTO live (relay, tunnel, serial, parent) VALUES ($1, $2, $3, $4)
-                     ON CONFLICT (relay, tunnel) DO UPDATE SET serial = excluded.serial, parent = excluded.parent",
-                    params![relay, tunnel, serial.as_bytes(), parent.as_ref().map(Serial::as_bytes)],
-                )?,
-                None => self
-                    .change("DELETE FROM live WHERE relay = $1 AND tunnel = $2", params![relay, tunnel])?,
-            };
-        }
-        for relay in changed {
+        for Claim { relay, subscription } in news.gone {
             self.change(
-                "UPDATE followers SET tunnels = tunnels + 1 WHERE relay = $1 AND coordinator = $2",
-                params![relay.as_bytes(), me.0],
+                "UPDATE followers SET connected = 0 WHERE relay = $1 AND coordinator = $2 AND subscription = $3",
+                params![relay.as_bytes(), me.0, subscription],
             )?;
         }
+        let told: HashSet<Claim> = news.tunnels.iter().map(|(claim, ..)| *claim).collect();
+        let mut told: Vec<Claim> = told.union(&news.anew).copied().collect();
+        // In one order for all.
+        told.sort_by_key(|claim| claim.relay);
+        let mut held = HashSet::new();
+        for claim in told {
+            let Claim { relay, subscription } = claim;
+            // From here on nobody else can adopt the relay before this is committed.
+            let holds = self.change(
+                "UPDATE followers SET tunnels = tunnels + 1
+                 WHERE relay = $1 AND coordinator = $2 AND subscription = $3",
+                params![relay.as_bytes(), me.0, subscription],
+            )?;
+            if holds == 0 {
+                continue;
+            }
+            held.insert(claim);
+            if news.anew.contains(&claim) {
+                self.change("DELETE FROM live WHERE relay = $1", params![relay.as_bytes()])?;
+            }
+        }
+        for (claim, tunnel, holder) in news.tunnels {
+            if held.contains(&claim) {
+                self.tell_tunnel(&claim.relay, &tunnel, holder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_tunnel(
+        &self,
+        relay: &PublicKey,
+        tunnel: &TunnelId,
+        holder: Option<Holder>,
+    ) -> Result<(), StoreError> {
+        let (relay, tunnel) = (relay.as_bytes(), tunnel.as_bytes());
+        match holder {
+            Some(Holder { serial, parent }) => self.change(
+                "INSERT INTO live (relay, tunnel, serial, parent) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (relay, tunnel) DO UPDATE SET serial = excluded.serial, parent = excluded.parent",
+                params![relay, tunnel, serial.as_bytes(), parent.as_ref().map(Serial::as_bytes)],
+            )?,
+            None => {
+                self.change("DELETE FROM live WHERE relay = $1 AND tunnel = $2", params![relay, tunnel])?
+            }
+        };
         Ok(())
     }
 }
 
 impl Reading<'_> {
+    /// The server's time.
+    pub(super) fn time(&self) -> Result<u64, StoreError> {
+        self.one("SELECT EXTRACT(EPOCH FROM clock_timestamp())::BIGINT", params![], column::only)
+    }
+
     fn others(&self, me: CoordinatorId) -> Result<Others, StoreError> {
         let head = self.head()?;
         let relays = self.all(

@@ -1,5 +1,7 @@
 //! Two coordinators on one database. Only PostgreSQL can be shared; without a server there is nothing to try.
 
+mod claims;
+mod clocks;
 mod stalled;
 
 use std::collections::HashSet;

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{Follower, Followers};
 use crate::live::Holder;
-use crate::store::{Elsewhere, Following, News};
+use crate::store::{Claim, Elsewhere, Following, News};
 
 /// Tunnels told in one go: a confirmation may be waiting behind them.
 const TOLD: usize = 64;
@@ -26,7 +26,8 @@ pub(super) struct Untold {
 /// Bounded by the relays that were heard of, and by the tunnels that they have up.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    gone: HashSet<PublicKey>,
+    /// With the subscription that is over.
+    gone: HashMap<PublicKey, u64>,
     anew: HashSet<PublicKey>,
     tunnels: HashMap<(PublicKey, TunnelId), Option<Holder>>,
 }
@@ -51,10 +52,16 @@ impl Pending {
     }
 
     /// A relay follows no more.
-    pub(super) fn went(&mut self, relay: PublicKey) {
+    pub(super) fn went(&mut self, relay: PublicKey, subscription: u64) {
         self.tunnels.retain(|(of, _), _| *of != relay);
         self.anew.remove(&relay);
-        self.gone.insert(relay);
+        self.still_gone(Claim { relay, subscription });
+    }
+
+    /// A subscription is over, or never began, of a relay that may have had others.
+    fn still_gone(&mut self, Claim { relay, subscription }: Claim) {
+        let over = self.gone.entry(relay).or_insert(subscription);
+        *over = subscription.max(*over);
     }
 
     /// A tunnel came up, with who serves it, or went down.
@@ -67,27 +74,29 @@ impl Pending {
 #[derive(Debug)]
 pub(crate) struct Adoption<'f> {
     followers: &'f Followers,
-    relay: PublicKey,
-    subscription: u64,
+    claim: Claim,
 }
 
 impl<'f> Adoption<'f> {
     pub(crate) fn new(followers: &'f Followers, relay: PublicKey) -> Self {
         let subscription = followers.subscriptions.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { followers, relay, subscription }
+        Self { followers, claim: Claim { relay, subscription } }
     }
 
-    /// The number of the subscription that it is for.
-    pub(crate) const fn subscription(&self) -> u64 {
-        self.subscription
+    /// The subscription that it is for.
+    pub(crate) const fn claim(&self) -> Claim {
+        self.claim
     }
 }
 
 impl Drop for Adoption<'_> {
     fn drop(&mut self) {
+        let Claim { relay, subscription } = self.claim;
         let relays = self.followers.lock();
-        if !relays.get(&self.relay).is_some_and(Follower::is_here) {
-            self.followers.note(|pending| pending.went(self.relay));
+        let follows =
+            relays.get(&relay).is_some_and(|here| here.is_here() && here.subscription >= subscription);
+        if !follows {
+            self.followers.note(|pending| pending.still_gone(self.claim));
         }
     }
 }
@@ -111,19 +120,22 @@ impl Followers {
     pub(in crate::feed) fn news(&self) -> News {
         let Some(untold) = &self.untold else { return News::default() };
         let mut relays = self.lock();
-        let mut following = Vec::new();
+        let (mut following, mut claims) = (Vec::new(), HashMap::new());
         for (relay, follower) in relays.iter_mut().filter(|(_, follower)| follower.is_here()) {
+            let claim = Claim { relay: *relay, subscription: follower.subscription };
+            claims.insert(*relay, claim);
             let epoch = *follower.applied.borrow();
             if follower.told.replace(epoch) != Some(epoch) {
-                following.push(Following { relay: *relay, epoch });
+                following.push(Following { claim, epoch });
             }
         }
         let mut pending = untold.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let (gone, anew) = (pending.gone.drain().collect(), pending.anew.drain().collect());
+        let gone = pending.gone.drain().map(|(relay, subscription)| Claim { relay, subscription }).collect();
+        let anew = pending.anew.drain().filter_map(|relay| claims.get(&relay).copied()).collect();
         let first: Vec<_> = pending.tunnels.keys().take(TOLD).copied().collect();
         let tunnels = first
             .into_iter()
-            .filter_map(|key| pending.tunnels.remove(&key).map(|holder| (key.0, key.1, holder)))
+            .filter_map(|key| Some((*claims.get(&key.0)?, key.1, pending.tunnels.remove(&key)?)))
             .collect();
         if !pending.tunnels.is_empty() {
             untold.changed.notify_one();
@@ -144,7 +156,7 @@ impl Followers {
                         pending.tunnel(*relay, tunnel, Some(holder));
                     }
                 } else {
-                    pending.went(*relay);
+                    pending.went(*relay, follower.subscription);
                 }
             }
         });
@@ -158,9 +170,16 @@ impl Followers {
         here.flat_map(|(relay, _)| live.of(relay)).map(|(tunnel, _)| tunnel).collect()
     }
 
-    /// Relays that follow this coordinator, and none after it.
-    pub(in crate::feed) fn here(&self) -> usize {
-        self.lock().values().filter(|follower| follower.is_here() && !follower.claimed).count()
+    /// The subscriptions to this coordinator.
+    pub(in crate::feed) fn here(&self) -> HashSet<Claim> {
+        let relays = self.lock();
+        let here = relays.iter().filter(|(_, follower)| follower.is_here());
+        here.map(|(relay, follower)| Claim { relay: *relay, subscription: follower.subscription }).collect()
+    }
+
+    /// These could not be told.
+    pub(in crate::feed) fn still_gone(&self, gone: Vec<Claim>) {
+        self.note(|pending| gone.into_iter().for_each(|claim| pending.still_gone(claim)));
     }
 
     /// The feed begins anew: nobody has applied anything of it, and no word about the one before counts.
@@ -174,7 +193,7 @@ impl Followers {
             if follower.gone_since.is_none() {
                 self.live().forget(relay);
                 follower.go();
-                untold.note(|pending| pending.went(*relay));
+                untold.note(|pending| pending.went(*relay, follower.subscription));
             }
             follower.applied = watch::Sender::new(0);
         }
@@ -208,7 +227,6 @@ impl Followers {
                 self.live().forget(relay);
                 follower.go();
             }
-            follower.claimed = follower.is_here() && follow.contains(relay);
         }
     }
 
@@ -303,7 +321,10 @@ mod tests {
         for _ in 0..2 {
             let first = followers.news();
             assert_eq!((first.era, first.anew.len(), first.tunnels.len()), (1, 1, TOLD));
-            assert_eq!(first.following, [Following { relay: relay(1), epoch: 3 }]);
+            assert_eq!(
+                first.following,
+                [Following { claim: Claim { relay: relay(1), subscription: 7 }, epoch: 3 }]
+            );
             followers.untold().await;
             let second = followers.news();
             assert_eq!((second.following.len(), second.anew.len(), second.tunnels.len()), (0, 0, 100 - TOLD));
@@ -312,18 +333,25 @@ mod tests {
         }
         followers.detach(&relay(1), 7);
         let last = followers.news();
-        assert_eq!((last.gone, last.tunnels.len()), (vec![relay(1)], 0));
+        assert_eq!((last.gone, last.tunnels.len()), (vec![Claim { relay: relay(1), subscription: 7 }], 0));
     }
 
     #[tokio::test]
-    async fn a_relay_that_another_claims_is_not_missed_there() {
+    async fn a_relay_that_was_adopted_and_does_not_follow_is_told_to_be_gone_until_that_was_heard() {
         let followers = shared();
-        followers.attach(relay(1), 1);
-        assert_eq!(followers.here(), 1);
-        followers.elsewhere(1, &[row(1, 0, true)]);
-        assert_eq!(followers.here(), 0);
-        assert_eq!(followers.subscription(&relay(1)), Some(1), "its own end knows first");
-        followers.elsewhere(1, &[]);
-        assert_eq!(followers.here(), 1);
+        let adoption = Adoption::new(&followers, relay(1));
+        let first = adoption.claim();
+        drop(adoption);
+        for _ in 0..2 {
+            let gone = followers.news().gone;
+            assert_eq!(gone, [first]);
+            followers.still_gone(gone);
+        }
+        let adoption = Adoption::new(&followers, relay(1));
+        let second = adoption.claim();
+        assert!(second.subscription > first.subscription);
+        followers.attach(relay(1), second.subscription);
+        drop(adoption);
+        assert_eq!((followers.news().gone, followers.here()), (vec![], HashSet::from([second])));
     }
 }

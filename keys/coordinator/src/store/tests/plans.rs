@@ -53,7 +53,7 @@ const WHOLE: &[(&str, &str)] = &[
 ];
 
 /// What only a server is asked, which several coordinators may share.
-const SERVER_ONLY: &[&str] = &["followers", " live", "proofs", "_advisory_"];
+const SERVER_ONLY: &[&str] = &["followers", " live", "proofs", "_advisory_", "SELECT EXTRACT("];
 
 /// What only a SQLite file is asked.
 const SQLITE_ONLY: &[&str] = &["sqlite_schema", "pragma_", "backup"];
