@@ -6,7 +6,8 @@
 //!
 //! A pipe is a stream that the relay opens: 16 bytes of tunnel id from the relay, one [`PipeStatus`] byte from the node
 //! before its first byte of payload, then payload both ways. The node dials its target when the first byte of payload
-//! arrives, so that an idle pooled pipe costs the target nothing.
+//! arrives, so that an idle pooled pipe costs the target nothing. The payload of a TCP or UDP tunnel's pipe begins with a
+//! header of the PROXY protocol, version 2, which says who the visitor is; datagrams follow it each behind its length.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -58,6 +59,9 @@ pub enum ToRelay {
         /// Random, the same for the life of the process: tells a reconnect from a second node.
         #[serde(with = "crate::bytes")]
         instance: [u8; 16],
+        /// The public port that is wanted, for TCP and UDP. Without it the relay chooses.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
     },
     /// Gives a tunnel up.
     Unregister {
@@ -214,6 +218,7 @@ mod tests {
             name: "web".parse().unwrap(),
             kind: TunnelKind::Http,
             instance: [3; 16],
+            port: None,
         }
     }
 

@@ -33,8 +33,9 @@ fn to_relay() -> impl Strategy<Value = ToRelay> {
         |(version, certificate, agent, clock)| ToRelay::Hello { version, certificate, agent, clock },
     );
     let kind = select(TunnelKind::ALL.to_vec());
-    let register = (any::<u32>(), name(), kind, any::<[u8; 16]>())
-        .prop_map(|(request, name, kind, instance)| ToRelay::Register { request, name, kind, instance });
+    let register = (any::<u32>(), name(), kind, any::<[u8; 16]>(), any::<Option<u16>>()).prop_map(
+        |(request, name, kind, instance, port)| ToRelay::Register { request, name, kind, instance, port },
+    );
     let unregister = tunnel().prop_map(|tunnel| ToRelay::Unregister { tunnel });
     prop_oneof![hello, register, unregister]
 }

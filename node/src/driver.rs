@@ -228,7 +228,7 @@ impl Driver {
     fn share(&mut self, spec: TunnelSpec, reply: oneshot::Sender<Result<Share, ShareError>>) {
         let shared = self.may_share(&spec).and_then(|()| {
             let service = Shares::service(&spec)?;
-            let id = self.tunnels.add(spec.name.clone(), spec.kind, Instant::now().into_std());
+            let id = self.tunnels.add(spec.name.clone(), spec.kind, spec.port, Instant::now().into_std());
             Ok(self.shares.add(id, spec, service))
         });
         // Whoever asked may have left; dropping the handle then gives the share up.
@@ -239,7 +239,7 @@ impl Driver {
         if let Some(refusal) = &self.refused {
             return Err(ShareError::Refused(refusal.clone().into()));
         }
-        if spec.kind != TunnelKind::Http {
+        if spec.kind == TunnelKind::Private {
             return Err(ShareError::Kind(spec.kind));
         }
         if self.tunnels.has(&spec.name) {

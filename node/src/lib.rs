@@ -10,7 +10,7 @@
 //!
 //! let node = Node::start(config)?;
 //! let target = Target::parse("3000")?;
-//! let spec = TunnelSpec { name: "preview".parse()?, kind: "http".parse()?, target, host_header: None };
+//! let spec = TunnelSpec::new("preview".parse()?, "http".parse()?, target);
 //! let mut share = node.share(spec).await?;
 //! println!("{}", share.ready().await?.urls[0]);
 //! node.shutdown(std::time::Duration::from_secs(5)).await;

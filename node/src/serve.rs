@@ -4,15 +4,15 @@
 //! begins with 16 bytes that name the tunnel. Then nothing happens until the first byte of payload, so that a relay
 //! may keep pipes in reserve: a waiting pipe holds no buffer and no connection to the target. With the first byte the
 //! target is dialled and one status byte answered ([`PipeStatus`]); from there on bytes are copied unread, or, for files
-//! and with a rewritten `Host`, spoken HTTP/1.1 with.
+//! and with a rewritten `Host`, spoken HTTP/1.1 with. Pipes of TCP and UDP tunnels begin their payload with a
+//! [`Greeting`](mytunnel_carrier::greeting::Greeting).
 
-mod chunk;
+mod datagrams;
 pub(crate) mod files;
 mod http_pipe;
-mod pipe_end;
 pub(crate) mod pulse;
 mod rewrite;
-mod splice;
+mod stream;
 pub(crate) mod table;
 
 use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
@@ -22,13 +22,17 @@ use tokio::{
     time::timeout,
 };
 
-use mytunnel_carrier::pipe::PREFACE;
+use mytunnel_carrier::{
+    chunk::Chunk,
+    greeting::NoGreeting,
+    pipe::PREFACE,
+    pipe_end,
+    splice::{Deaf, Ended, splice},
+};
 use mytunnel_keys::wire::PipeStatus;
 
 use crate::target::dial::{DialError, Origin};
-use chunk::Chunk;
 use pulse::Pulse;
-use splice::{Ended, splice};
 use table::{Answer, Service, Table};
 
 /// A pipe of whatever carries it.
@@ -113,7 +117,7 @@ async fn answer(
 ) -> Result<(), PipeError> {
     match service.answer() {
         Answer::Origin(dialer) => match dialer.dial().await {
-            Ok(origin) => copy(&mut pipe, origin, first, &pulse).await,
+            Ok(origin) => copy(&mut pipe, origin, first, Deaf::MayAnswer, &pulse).await,
             Err(error) => {
                 refuse(pipe, PipeStatus::TargetUnreachable, patience).await?;
                 Err(PipeError::Target(error))
@@ -121,19 +125,28 @@ async fn answer(
         },
         Answer::Files(files) => http_pipe::serve(pipe, first, files, pulse).await,
         Answer::Rewritten(rewrite) => rewrite.serve(pipe, first, patience, pulse).await,
+        Answer::Stream(stream) => stream.serve(pipe, first, patience, &pulse).await,
+        Answer::Datagrams(peer) => peer.serve(pipe, first, patience, pulse).await,
     }
 }
 
-async fn copy(pipe: &mut impl Pipe, origin: Origin, first: Chunk, pulse: &Pulse) -> Result<(), PipeError> {
+async fn copy(
+    pipe: &mut impl Pipe,
+    origin: Origin,
+    first: Chunk,
+    deaf: Deaf,
+    mut pulse: &Pulse,
+) -> Result<(), PipeError> {
     let mut down = Chunk::take();
     down.push(&[PipeStatus::Connected as u8]);
-    match origin {
-        Origin::Tcp(mut stream) => splice(pipe, &mut stream, first, down, pulse).await,
-        Origin::Tls(mut stream) => splice(pipe, &mut *stream, first, down, pulse).await,
+    let held = (first, down);
+    let ended = match origin {
+        Origin::Tcp(mut stream) => splice(pipe, &mut stream, held, deaf, &mut pulse).await,
+        Origin::Tls(mut stream) => splice(pipe, &mut *stream, held, deaf, &mut pulse).await,
         #[cfg(unix)]
-        Origin::Unix(mut stream) => splice(pipe, &mut stream, first, down, pulse).await,
-    }
-    .into()
+        Origin::Unix(mut stream) => splice(pipe, &mut stream, held, deaf, &mut pulse).await,
+    };
+    outcome(ended)
 }
 
 /// Answers an error status, and waits a little for the relay to have read it: dropping the pipe first could make
@@ -177,17 +190,17 @@ pub(crate) enum PipeError {
     Origin(#[source] io::Error),
     #[error("speaking HTTP on the pipe failed")]
     Http(#[source] hyper::Error),
+    #[error(transparent)]
+    Greeting(#[from] NoGreeting),
     #[error("the tunnel was closed")]
     TunnelClosed,
 }
 
-impl From<Ended> for Result<(), PipeError> {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Properly => Ok(()),
-            Ended::OriginFailed(error) => Err(PipeError::Origin(error)),
-            Ended::PipeLost(error) => Err(PipeError::Pipe(error)),
-        }
+fn outcome(ended: Ended) -> Result<(), PipeError> {
+    match ended {
+        Ended::Properly => Ok(()),
+        Ended::OriginFailed(error) => Err(PipeError::Origin(error)),
+        Ended::PipeLost(error) => Err(PipeError::Pipe(error)),
     }
 }
 

@@ -24,6 +24,17 @@ pub struct TunnelSpec {
     /// A `Host` for the target to see instead of the public one. Costs parsing every request; means nothing for
     /// folders and files.
     pub host_header: Option<HeaderValue>,
+    /// Whether the target of a TCP tunnel is told who the visitor is, by a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
+    /// The public port to ask for, of TCP and UDP tunnels. Default: one that stays the same for this name, if it is free.
+    pub port: Option<u16>,
+}
+
+impl TunnelSpec {
+    /// A tunnel of this kind that leads to `target`, and nothing beside.
+    pub fn new(name: TunnelName, kind: TunnelKind, target: Target) -> Self {
+        Self { name, kind, target, host_header: None, proxy_protocol: false, port: None }
+    }
 }
 
 /// What happens to a share, in order. More may be added.
@@ -175,7 +186,7 @@ pub enum ShareError {
     /// The target cannot be led to.
     #[error("the target cannot be shared")]
     Target(#[from] DialError),
-    /// This version serves only tunnels that carry HTTP.
+    /// This version serves only tunnels with a public address.
     #[error("tunnels of kind {0} are not served by this version")]
     Kind(TunnelKind),
     /// This node shares something under that name already.

@@ -90,8 +90,7 @@ async fn nodes(lab: &Lab, master: &Arc<MasterToken>, count: usize) -> Result<Vec
             config.lanes = false;
             let node = Node::start(config)?;
             let name = format!("n{number}-{}", &answer.serial.to_string()[..8]).parse()?;
-            let spec =
-                TunnelSpec { name, kind: "http".parse()?, target: Target::parse("9")?, host_header: None };
+            let spec = TunnelSpec::new(name, "http".parse()?, Target::parse("9")?);
             let mut share = node.share(spec).await?;
             share.ready().await?;
             anyhow::Ok((node, share))

@@ -1,15 +1,21 @@
 //! What both ends of a libp2p connection share: the transport, streams on a chosen connection, frames of control
-//! messages and the preface of a pipe. Relay and node stand on it and know nothing of each other.
+//! messages, the preface of a pipe, and what is copied through it. Relay and node stand on it and know nothing of each
+//! other.
 
 pub mod address;
 mod boxed;
+pub mod chunk;
+pub mod datagram;
 pub mod frame;
+pub mod greeting;
 mod identity;
 pub mod lane;
 mod mux;
 pub mod pinned;
 pub mod pipe;
+pub mod pipe_end;
 mod security;
+pub mod splice;
 pub mod stream;
 pub mod transport;
 

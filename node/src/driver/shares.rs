@@ -68,7 +68,7 @@ impl Shares {
 
     /// Prepares what answers a tunnel's pipes.
     pub(super) fn service(spec: &TunnelSpec) -> Result<Arc<Service>, DialError> {
-        Service::new(&spec.target, spec.host_header.clone()).map(Arc::new)
+        Service::new(spec).map(Arc::new)
     }
 
     /// Takes a share in, and makes the owner's handle.

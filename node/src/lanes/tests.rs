@@ -1,5 +1,5 @@
 use mytunnel_carrier::lane;
-use mytunnel_keys::{secret::Seed, wire::ToNode};
+use mytunnel_keys::{id::TunnelKind, secret::Seed, wire::ToNode};
 use tokio::{io::AsyncReadExt, net::TcpListener};
 use tokio_rustls::{TlsAcceptor, server::TlsStream as ServerStream};
 
@@ -63,7 +63,8 @@ struct Kept {
 }
 
 fn kept(way: Way, target: &str) -> Kept {
-    let service = Arc::new(Service::new(&Target::parse(target).unwrap(), None).unwrap());
+    let spec = TunnelSpec::new("web".parse().unwrap(), TunnelKind::Http, Target::parse(target).unwrap());
+    let service = Arc::new(Service::new(&spec).unwrap());
     let id = TunnelId::from_bytes(TUNNEL);
     let tunnel = Tunnel { id, service: service.clone(), pulses: Pulses::default() };
     let (closed, mut task) = (CancellationToken::new(), JoinSet::new());
@@ -151,8 +152,8 @@ async fn a_node_opens_lanes_where_its_relay_says_once_visitors_come() {
     std::fs::write(folder.path().join("index.html"), "home").unwrap();
     let node = Node::start(config(vec![relay.address()])).unwrap();
     let target = Target::parse(folder.path().to_str().unwrap()).unwrap();
-    let kind = mytunnel_keys::id::TunnelKind::Http;
-    let spec = TunnelSpec { name: "web".parse().unwrap(), kind, target, host_header: None };
+    let kind = TunnelKind::Http;
+    let spec = TunnelSpec::new("web".parse().unwrap(), kind, target);
     let mut share = node.share(spec).await.unwrap();
     timeout(SOON, share.ready()).await.unwrap().unwrap();
 

@@ -29,7 +29,7 @@ use crate::{
 
 fn spec(target: &str) -> TunnelSpec {
     let target = Target::parse(target).unwrap();
-    TunnelSpec { name: "web".parse().unwrap(), kind: TunnelKind::Http, target, host_header: None }
+    TunnelSpec::new("web".parse().unwrap(), TunnelKind::Http, target)
 }
 
 async fn origin() -> (TcpListener, String) {

@@ -10,10 +10,11 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use mytunnel_carrier::{chunk::Chunk, pipe_end};
 use mytunnel_keys::wire::PipeStatus;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::{Pipe, PipeError, chunk::Chunk, files::Files, pipe_end, pulse::Pulse};
+use super::{Pipe, PipeError, files::Files, pulse::Pulse};
 
 /// Answers the requests of a pipe with files, one after the other, until either end closes it. An answer whose body
 /// fails resets the pipe.
@@ -44,7 +45,7 @@ pub(super) struct HttpPipe<P> {
 
 impl<P> HttpPipe<P> {
     pub(super) fn new(pipe: P, first: Chunk, pulse: Arc<Pulse>) -> Self {
-        Self { pipe, first: Some(first), closed: false, pulse }
+        Self { pipe, first: Some(first).filter(|first| !first.is_empty()), closed: false, pulse }
     }
 }
 

@@ -9,9 +9,21 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use mytunnel_carrier::splice::Watch;
+
 /// Written by the one task that serves the pipe, read by whoever wants to know.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse(AtomicU32);
+
+impl Watch for &Pulse {
+    fn up(&mut self, _: usize) {
+        Pulse::up(self);
+    }
+
+    fn down(&mut self, _: usize) {
+        Pulse::down(self);
+    }
+}
 
 /// What a [`Pulse`] was at some moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,12 +19,14 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::TokioIo;
+use mytunnel_carrier::{
+    chunk::Chunk,
+    splice::{Deaf, splice},
+};
 use mytunnel_keys::wire::PipeStatus;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{
-    Patience, Pipe, PipeError, chunk::Chunk, http_pipe::HttpPipe, pulse::Pulse, refuse, splice::splice,
-};
+use super::{Patience, Pipe, PipeError, http_pipe::HttpPipe, outcome, pulse::Pulse, refuse};
 use crate::target::dial::{Dialer, Origin};
 
 /// A server, and the `Host` it wants to be called by.
@@ -143,8 +145,9 @@ impl Upgrade {
         let (visitor, origin) = tokio::try_join!(self.visitor, self.origin).map_err(PipeError::Http)?;
         let (mut visitor, mut origin) = (TokioIo::new(visitor), TokioIo::new(origin));
         // The pipe below keeps the pulse that counts.
-        let pulse = Pulse::default();
-        splice(&mut visitor, &mut origin, Chunk::take(), Chunk::take(), &pulse).await.into()
+        let mut pulse = &Pulse::default();
+        let held = (Chunk::take(), Chunk::take());
+        outcome(splice(&mut visitor, &mut origin, held, Deaf::MayAnswer, &mut pulse).await)
     }
 }
 

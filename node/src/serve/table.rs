@@ -2,13 +2,17 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use mytunnel_keys::id::TunnelKind;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{files::Files, rewrite::Rewrite};
-use crate::target::{
-    Target,
-    dial::{DialError, Dialer},
+use super::{datagrams::Peer, files::Files, rewrite::Rewrite, stream::Stream};
+use crate::{
+    share::TunnelSpec,
+    target::{
+        Target,
+        dial::{DialError, Dialer},
+    },
 };
 
 /// What answers a tunnel's pipes, until the tunnel is closed.
@@ -28,17 +32,28 @@ pub(crate) enum Answer {
     Files(Files),
     /// Requests go to a server with another `Host`.
     Rewritten(Rewrite),
+    /// Bytes of a TCP connection go to a server.
+    Stream(Stream),
+    /// Datagrams go to a server.
+    Datagrams(Peer),
 }
 
 impl Service {
     /// # Errors
     /// When the target cannot be dialled at all, as [`Dialer::new`].
-    pub(crate) fn new(target: &Target, host: Option<http::HeaderValue>) -> Result<Self, DialError> {
-        let answer = match (target, host) {
-            (Target::Folder(path), _) => Answer::Files(Files::folder(path)),
-            (Target::File(path), _) => Answer::Files(Files::file(path)),
-            (server, Some(host)) => Answer::Rewritten(Rewrite::new(Dialer::new(server)?, host)),
-            (server, None) => Answer::Origin(Dialer::new(server)?),
+    pub(crate) fn new(spec: &TunnelSpec) -> Result<Self, DialError> {
+        let answer = match (spec.kind, &spec.target, &spec.host_header) {
+            (TunnelKind::Http, Target::Folder(path), _) => Answer::Files(Files::folder(path)),
+            (TunnelKind::Http, Target::File(path), _) => Answer::Files(Files::file(path)),
+            (TunnelKind::Http, server, Some(host)) => {
+                Answer::Rewritten(Rewrite::new(Dialer::new(server)?, host.clone()))
+            }
+            (TunnelKind::Http, server, None) => Answer::Origin(Dialer::new(server)?),
+            (TunnelKind::Tcp, server, _) => {
+                Answer::Stream(Stream::new(Dialer::new(server)?, spec.proxy_protocol))
+            }
+            (TunnelKind::Udp, server, _) => Answer::Datagrams(Peer::new(server)?),
+            (TunnelKind::Private, ..) => return Err(DialError::NoServer),
         };
         Ok(Self { answer, closed: CancellationToken::new(), used: Notify::new() })
     }

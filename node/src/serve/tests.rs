@@ -11,20 +11,23 @@ use super::{
     table::{Service, TableWriter},
     *,
 };
-use crate::target::Target;
+use mytunnel_carrier::greeting::{Greeting, Transport};
+use mytunnel_keys::id::TunnelKind;
 
-const TUNNEL: [u8; 16] = *b"a tunnel's id ..";
-const SOON: Duration = Duration::from_secs(10);
+use crate::{share::TunnelSpec, target::Target};
+
+pub(super) const TUNNEL: [u8; 16] = *b"a tunnel's id ..";
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
 /// A pipe as the relay holds it, and the node's task at its other end.
-struct Relay {
-    pipe: DuplexStream,
+pub(super) struct Relay {
+    pub(super) pipe: DuplexStream,
     node: JoinHandle<Result<(), PipeError>>,
-    table: TableWriter,
+    pub(super) table: TableWriter,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test joins the task")]
-fn pipe_with(patience: Patience) -> Relay {
+pub(super) fn pipe_with(patience: Patience) -> Relay {
     let (writer, table) = TableWriter::new();
     let (pipe, inner) = duplex(64 * 1024);
     Relay { pipe, node: tokio::spawn(serve(inner, table, patience, Arc::default())), table: writer }
@@ -37,25 +40,36 @@ fn pipe_to(target: &str) -> Relay {
 }
 
 fn service(target: &str) -> Arc<Service> {
-    Arc::new(Service::new(&Target::parse(target).unwrap(), None).unwrap())
+    service_of(TunnelKind::Http, target)
+}
+
+pub(super) fn service_of(kind: TunnelKind, target: &str) -> Arc<Service> {
+    let spec = TunnelSpec::new("web".parse().unwrap(), kind, Target::parse(target).unwrap());
+    Arc::new(Service::new(&spec).unwrap())
+}
+
+/// The first payload of a TCP or UDP tunnel's pipe.
+pub(super) fn greeting(transport: Transport) -> Vec<u8> {
+    let (visitor, relay) = ("192.0.2.7:40000".parse().unwrap(), "198.51.100.1:22".parse().unwrap());
+    Greeting { transport, visitor, relay }.encode()
 }
 
 impl Relay {
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.pipe.write_all(bytes).await.unwrap();
     }
 
-    async fn status(&mut self) -> u8 {
+    pub(super) async fn status(&mut self) -> u8 {
         timeout(SOON, self.pipe.read_u8()).await.expect("no status").unwrap()
     }
 
-    async fn ended(self) -> Result<(), PipeError> {
+    pub(super) async fn ended(self) -> Result<(), PipeError> {
         drop(self.pipe);
         timeout(SOON, self.node).await.expect("the pipe goes on").unwrap()
     }
 }
 
-async fn origin() -> (TcpListener, String) {
+pub(super) async fn origin() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)

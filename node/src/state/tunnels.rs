@@ -80,6 +80,7 @@ pub(crate) struct Tunnels {
 struct Share {
     name: TunnelName,
     kind: TunnelKind,
+    port: Option<u16>,
     phase: Phase,
     /// Refusals in a row.
     refusals: u32,
@@ -149,10 +150,17 @@ impl Tunnels {
     }
 
     /// A tunnel is wanted.
-    pub(crate) fn add(&mut self, name: TunnelName, kind: TunnelKind, now: Instant) -> ShareId {
+    pub(crate) fn add(
+        &mut self,
+        name: TunnelName,
+        kind: TunnelKind,
+        port: Option<u16>,
+        now: Instant,
+    ) -> ShareId {
         let id = ShareId(self.next_share);
         self.next_share += 1;
-        let share = Share { name, kind, phase: Phase::Queued, refusals: 0, refused_since: None, end: None };
+        let share =
+            Share { name, kind, port, phase: Phase::Queued, refusals: 0, refused_since: None, end: None };
         self.shares.insert(id, share);
         self.ask(now);
         id
@@ -239,8 +247,8 @@ impl Tunnels {
             let request = self.requests;
             self.requests = self.requests.wrapping_add(1);
             share.phase = Phase::Asked { request, until: now + ANSWER };
-            let (name, kind, instance) = (share.name.clone(), share.kind, self.instance);
-            self.commands.push_back(Command::Send(ToRelay::Register { request, name, kind, instance }));
+            let (name, kind, port, instance) = (share.name.clone(), share.kind, share.port, self.instance);
+            self.commands.push_back(Command::Send(ToRelay::Register { request, name, kind, instance, port }));
         }
     }
 

@@ -23,7 +23,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{OriginTrust, Target};
 
 /// A local server that has not accepted by then will not help a visitor; remote ones need a few round trips.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to the origin.
 #[derive(Debug)]

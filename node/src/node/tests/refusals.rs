@@ -47,8 +47,10 @@ async fn what_cannot_be_shared_is_refused_here() {
     let lab = lab(Carrier::Tcp, "3000").await;
     let duplicate = lab.node.share(spec("3000")).await.unwrap_err();
     assert_eq!(duplicate.code(), Code::NameTaken);
-    let udp = TunnelSpec { kind: TunnelKind::Udp, name: "other".parse().unwrap(), ..spec("3000") };
-    assert_eq!(lab.node.share(udp).await.unwrap_err().code(), Code::BadRequest);
+    let udp = TunnelSpec { kind: TunnelKind::Udp, name: "other".parse().unwrap(), ..spec("unix:/run/x") };
+    assert_eq!(lab.node.share(udp).await.unwrap_err().code(), Code::TargetUnreachable);
+    let private = TunnelSpec { kind: TunnelKind::Private, name: "other".parse().unwrap(), ..spec("3000") };
+    assert_eq!(lab.node.share(private).await.unwrap_err().code(), Code::BadRequest);
 }
 
 #[tokio::test]

@@ -7,9 +7,12 @@ use tokio::{
     time::timeout,
 };
 
+use mytunnel_keys::id::TunnelKind;
+
 use super::*;
 use crate::{
     serve::{self, table::Service},
+    share::TunnelSpec,
     target::Target,
 };
 
@@ -25,7 +28,9 @@ struct Bench {
 async fn bench() -> Bench {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Target::parse(&listener.local_addr().unwrap().to_string()).unwrap();
-    let service = Service::new(&target, Some(HeaderValue::from_static("dev.local"))).unwrap();
+    let mut spec = TunnelSpec::new("web".parse().unwrap(), TunnelKind::Http, target);
+    spec.host_header = Some(HeaderValue::from_static("dev.local"));
+    let service = Service::new(&spec).unwrap();
     let (pipe, inner) = duplex(64 * 1024);
     let mut node = JoinSet::new();
     node.spawn(async move {

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of one buffer. Between two TCP sockets a gigabyte takes 0.75 CPU-seconds with 8 KiB, 0.58 with 16, 0.46 with
 /// 32 and 0.46 with 64: and this size keeps 1,000 stalled pipes at 32 MiB.
-pub(crate) const SIZE: usize = 32 * 1024;
+pub const SIZE: usize = 32 * 1024;
 
 /// Buffers kept by a thread. A thread polls one pipe at a time, so that a few cover every pipe that keeps up.
 const SHELF: usize = 4;
@@ -25,7 +25,7 @@ thread_local! {
 
 /// Bytes on their way. The buffer goes back to the shelf on drop.
 #[derive(Debug)]
-pub(crate) struct Chunk {
+pub struct Chunk {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
@@ -33,13 +33,16 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     /// An empty chunk.
-    pub(crate) fn take() -> Self {
+    pub fn take() -> Self {
         let bytes = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
         Self { bytes, start: 0, end: 0 }
     }
 
     /// Reads once into the free space; `Ok(0)` is the end of `from`.
-    pub(crate) fn poll_fill<R>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<io::Result<usize>>
+    ///
+    /// # Errors
+    /// Those of `from`.
+    pub fn poll_fill<R>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<io::Result<usize>>
     where
         R: AsyncRead + Unpin,
     {
@@ -51,7 +54,10 @@ impl Chunk {
     }
 
     /// Writes everything it holds.
-    pub(crate) fn poll_drain<W>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>>
+    ///
+    /// # Errors
+    /// Those of `to`; `WriteZero` when it takes nothing.
+    pub fn poll_drain<W>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>>
     where
         W: AsyncWrite + Unpin,
     {
@@ -65,7 +71,7 @@ impl Chunk {
     }
 
     /// Adds as many of `bytes` as there is room for, and says how many.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
         let free = &mut self.bytes[self.end..];
         let count = free.len().min(bytes.len());
         free[..count].copy_from_slice(&bytes[..count]);
@@ -73,16 +79,18 @@ impl Chunk {
         count
     }
 
-    pub(crate) fn filled(&self) -> &[u8] {
+    /// What it holds.
+    pub fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Forgets the first `count` bytes, which must not exceed what it holds.
-    pub(crate) fn consume(&mut self, count: usize) {
+    pub fn consume(&mut self, count: usize) {
         debug_assert!(count <= self.filled().len());
         self.start += count;
         if self.is_empty() {

@@ -4,8 +4,8 @@
 //! - each half closes on its own: a finished request body leaves the answer flowing, and the other way round;
 //! - an origin that fails is never passed on as a proper end: [`splice`] returns [`Ended::OriginFailed`] with the pipe
 //!   not closed, so that dropping it resets it;
-//! - an origin that stops reading (an early answer to an upload) may still finish its answer: what the pipe sends
-//!   from then on is thrown away;
+//! - an origin that stops reading may still finish its answer where that is [usual](Deaf::MayAnswer) (an early answer to
+//!   an upload): what the pipe sends from then on is thrown away;
 //! - after a proper end it returns once the other end has closed the pipe too. A carrier tells a reset from an end
 //!   only by what follows, so that dropping the pipe earlier would look like one.
 
@@ -18,11 +18,11 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{chunk::Chunk, pipe_end, pulse::Pulse};
+use crate::{chunk::Chunk, pipe_end};
 
 /// How a [`splice`] ended.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// Both sides closed properly.
     Properly,
     /// The origin failed before it finished; the pipe is to be dropped as it is, which resets it.
@@ -31,23 +31,54 @@ pub(crate) enum Ended {
     PipeLost(io::Error),
 }
 
+/// Whoever wants to know what passes, and may hold it up.
+pub trait Watch {
+    /// So many bytes were read from the pipe.
+    fn up(&mut self, bytes: usize);
+
+    /// So many bytes were read from the origin.
+    fn down(&mut self, bytes: usize);
+
+    /// Asked before each read; while it is pending nothing is read.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
+}
+
+/// What an origin that takes no more bytes means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deaf {
+    /// It may still be answering, as HTTP servers do.
+    MayAnswer,
+    /// It has failed.
+    HasFailed,
+}
+
 /// Copies until both directions have ended.
 ///
 /// `up` holds bytes that were read from the pipe before, `down` bytes that go to the pipe first.
-pub(crate) async fn splice<P, O>(pipe: &mut P, origin: &mut O, up: Chunk, down: Chunk, pulse: &Pulse) -> Ended
+pub async fn splice<P, O>(
+    pipe: &mut P,
+    origin: &mut O,
+    (up, down): (Chunk, Chunk),
+    deaf: Deaf,
+    watch: &mut impl Watch,
+) -> Ended
 where
     P: AsyncRead + AsyncWrite + Unpin,
     O: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut both = Splice { up: Up::Open(Flow::holding(up)), down: Some(Flow::holding(down)), pulse };
+    let mut both = Splice { up: Up::Open(Flow::holding(up)), down: Some(Flow::holding(down)), deaf, watch };
     poll_fn(|cx| both.poll(cx, pipe, origin)).await
 }
 
-struct Splice<'a> {
+struct Splice<'a, W> {
     up: Up,
     /// Towards the visitor; `None` once the origin has ended and the pipe was closed.
     down: Option<Flow>,
-    pulse: &'a Pulse,
+    deaf: Deaf,
+    watch: &'a mut W,
 }
 
 /// The way towards the origin.
@@ -59,7 +90,7 @@ enum Up {
     Done,
 }
 
-impl Splice<'_> {
+impl<W: Watch> Splice<'_, W> {
     fn poll<P, O>(&mut self, cx: &mut Context<'_>, pipe: &mut P, origin: &mut O) -> Poll<Ended>
     where
         P: AsyncRead + AsyncWrite + Unpin,
@@ -84,7 +115,7 @@ impl Splice<'_> {
     {
         loop {
             match &mut self.up {
-                Up::Open(flow) => match ready!(flow.poll(cx, pipe, origin, || self.pulse.up())) {
+                Up::Open(flow) => match ready!(flow.poll(cx, pipe, origin, &mut Upwards(self.watch))) {
                     Ok(()) => {
                         // Once our own half is closed, a reset and an end mean the same.
                         if self.down.is_some() {
@@ -96,6 +127,9 @@ impl Splice<'_> {
                         };
                     }
                     Err(Broken::From(error)) => return Poll::Ready(Err(Ended::PipeLost(error))),
+                    Err(Broken::To(error)) if self.deaf == Deaf::HasFailed => {
+                        return Poll::Ready(Err(Ended::OriginFailed(error)));
+                    }
                     // The answer says how the origin ended: it may be complete.
                     Err(Broken::To(_)) => self.up = Up::Deaf,
                 },
@@ -121,13 +155,44 @@ impl Splice<'_> {
         let Some(flow) = &mut self.down else {
             return Poll::Ready(Ok(()));
         };
-        ready!(flow.poll(cx, origin, pipe, || self.pulse.down())).map_err(|broken| match broken {
+        ready!(flow.poll(cx, origin, pipe, &mut Downwards(self.watch))).map_err(|broken| match broken {
             Broken::From(error) => Ended::OriginFailed(error),
             Broken::To(error) => Ended::PipeLost(error),
         })?;
         ready!(flow.poll_close(cx, pipe)).map_err(Ended::PipeLost)?;
         self.down = None;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A [`Watch`] over one direction.
+trait OneWay {
+    fn passed(&mut self, bytes: usize);
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+struct Upwards<'a, W>(&'a mut W);
+
+impl<W: Watch> OneWay for Upwards<'_, W> {
+    fn passed(&mut self, bytes: usize) {
+        self.0.up(bytes);
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_ready(cx)
+    }
+}
+
+struct Downwards<'a, W>(&'a mut W);
+
+impl<W: Watch> OneWay for Downwards<'_, W> {
+    fn passed(&mut self, bytes: usize) {
+        self.0.down(bytes);
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_ready(cx)
     }
 }
 
@@ -150,13 +215,13 @@ impl Flow {
         Self { held: Some(chunk), unflushed: false, ended: false }
     }
 
-    /// Ready at the end of `from`, when everything before it was written. Calls `beat` for whatever it reads.
+    /// Ready at the end of `from`, when everything before it was written.
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-        beat: impl Fn(),
+        watch: &mut impl OneWay,
     ) -> Poll<Result<(), Broken>>
     where
         R: AsyncRead + Unpin,
@@ -173,10 +238,14 @@ impl Flow {
                 self.held = None;
                 return Poll::Ready(Ok(()));
             }
+            if watch.poll_ready(cx).is_pending() {
+                self.held = None;
+                return self.poll_flush(cx, to).map_err(Broken::To);
+            }
             let chunk = self.held.get_or_insert_with(Chunk::take);
             match chunk.poll_fill(cx, from) {
                 Poll::Ready(Ok(0)) => self.ended = true,
-                Poll::Ready(Ok(_)) => beat(),
+                Poll::Ready(Ok(bytes)) => watch.passed(bytes),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::From(error))),
                 Poll::Pending => {
                     self.held = None;

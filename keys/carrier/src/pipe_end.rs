@@ -14,10 +14,13 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::chunk::Chunk;
+use crate::chunk::Chunk;
 
 /// Called at an end of reading while our own half is open: was it a reset?
-pub(crate) fn check<P: AsyncWrite + Unpin>(cx: &mut Context<'_>, pipe: &mut P) -> io::Result<()> {
+///
+/// # Errors
+/// `ConnectionReset` if it was.
+pub fn check<P: AsyncWrite + Unpin>(cx: &mut Context<'_>, pipe: &mut P) -> io::Result<()> {
     match Pin::new(pipe).poll_write(cx, &[]) {
         Poll::Ready(Err(error)) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
         Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
@@ -25,7 +28,10 @@ pub(crate) fn check<P: AsyncWrite + Unpin>(cx: &mut Context<'_>, pipe: &mut P) -
 }
 
 /// Throws away what the pipe sends, until it ends.
-pub(crate) fn poll_discard<P: AsyncRead + Unpin>(cx: &mut Context<'_>, pipe: &mut P) -> Poll<io::Result<()>> {
+///
+/// # Errors
+/// Those of the pipe.
+pub fn poll_discard<P: AsyncRead + Unpin>(cx: &mut Context<'_>, pipe: &mut P) -> Poll<io::Result<()>> {
     loop {
         // Dropped at once when there is nothing to read: a pipe that waits for its end holds no buffer.
         if ready!(Chunk::take().poll_fill(cx, pipe))? == 0 {
@@ -35,7 +41,10 @@ pub(crate) fn poll_discard<P: AsyncRead + Unpin>(cx: &mut Context<'_>, pipe: &mu
 }
 
 /// Closes our half, then reads until the other end has closed as well.
-pub(crate) async fn close<P: AsyncRead + AsyncWrite + Unpin>(pipe: &mut P) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the pipe.
+pub async fn close<P: AsyncRead + AsyncWrite + Unpin>(pipe: &mut P) -> io::Result<()> {
     poll_fn(|cx| Pin::new(&mut *pipe).poll_shutdown(cx)).await?;
     poll_fn(|cx| poll_discard(cx, pipe)).await
 }

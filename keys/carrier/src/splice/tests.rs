@@ -1,5 +1,9 @@
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
+use futures::task::AtomicWaker;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, ReadBuf, duplex},
     net::{TcpListener, TcpStream},
@@ -8,7 +12,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::serve::chunk;
+use crate::chunk;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -19,6 +23,14 @@ struct Pair<O> {
     splice: JoinHandle<Ended>,
 }
 
+struct Nobody;
+
+impl Watch for Nobody {
+    fn up(&mut self, _: usize) {}
+
+    fn down(&mut self, _: usize) {}
+}
+
 fn held(bytes: &[u8]) -> Chunk {
     let mut chunk = Chunk::take();
     assert_eq!(chunk.push(bytes), bytes.len());
@@ -26,20 +38,20 @@ fn held(bytes: &[u8]) -> Chunk {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test joins the task")]
-fn between<O>(mut inner: O, up: &[u8], down: &[u8]) -> (DuplexStream, JoinHandle<Ended>)
+fn between<O>(mut inner: O, up: &[u8], down: &[u8], deaf: Deaf) -> (DuplexStream, JoinHandle<Ended>)
 where
     O: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (visitor, mut pipe) = duplex(1024);
     let (up, down) = (held(up), held(down));
     let splice =
-        tokio::spawn(async move { splice(&mut pipe, &mut inner, up, down, &Pulse::default()).await });
+        tokio::spawn(async move { splice(&mut pipe, &mut inner, (up, down), deaf, &mut Nobody).await });
     (visitor, splice)
 }
 
 fn in_memory() -> Pair<DuplexStream> {
     let (origin, inner) = duplex(1024);
-    let (visitor, splice) = between(inner, b"", b"");
+    let (visitor, splice) = between(inner, b"", b"", Deaf::MayAnswer);
     Pair { visitor, origin, splice }
 }
 
@@ -47,7 +59,7 @@ async fn over_tcp() -> Pair<TcpStream> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let inner = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (origin, _) = listener.accept().await.unwrap();
-    let (visitor, splice) = between(inner, b"", b"");
+    let (visitor, splice) = between(inner, b"", b"", Deaf::MayAnswer);
     Pair { visitor, origin, splice }
 }
 
@@ -102,7 +114,7 @@ async fn an_upload_goes_on_after_the_answer_has_ended() {
 #[tokio::test]
 async fn what_was_read_before_goes_first() {
     let (mut origin, inner) = duplex(64);
-    let (mut visitor, splice) = between(inner, b"early ", b"\0");
+    let (mut visitor, splice) = between(inner, b"early ", b"\0", Deaf::MayAnswer);
     visitor.write_all(b"late").await.unwrap();
     visitor.shutdown().await.unwrap();
     let mut up = String::new();
@@ -167,7 +179,7 @@ async fn a_pipe_that_was_dropped_ends_everything_at_once() {
 #[tokio::test]
 async fn an_early_answer_survives_the_upload_it_refuses() {
     let (mut origin, inner) = duplex(64);
-    let (mut visitor, splice) = between(Deaf(inner), b"", b"");
+    let (mut visitor, splice) = between(DeafOrigin(inner), b"", b"", Deaf::MayAnswer);
     origin.write_all(b"413").await.unwrap();
     drop(origin);
     let upload = vec![1; 100_000];
@@ -177,6 +189,81 @@ async fn an_early_answer_survives_the_upload_it_refuses() {
     visitor.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer, b"413");
     assert!(matches!(end_of(splice).await, Ended::Properly));
+}
+
+#[tokio::test]
+async fn an_origin_that_takes_no_more_has_failed_where_nobody_answers_early() {
+    let (mut origin, inner) = duplex(64);
+    let (mut visitor, splice) = between(DeafOrigin(inner), b"", b"", Deaf::HasFailed);
+    visitor.write_all(b"into the void").await.unwrap();
+    let ended = end_of(splice).await;
+    assert!(matches!(ended, Ended::OriginFailed(_)), "{ended:?}");
+    assert!(origin.write_all(b"late").await.is_err(), "the origin is let go");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_is_counted_and_can_be_held_up() {
+    let (mut origin, mut inner) = duplex(64);
+    let (mut visitor, mut pipe) = duplex(64);
+    let gate = Gate::default();
+    let mut counts = Counts { gate: &gate, up: 0, down: 0 };
+    let work = splice(&mut pipe, &mut inner, (Chunk::take(), held(b"+")), Deaf::HasFailed, &mut counts);
+    let talk = async {
+        visitor.write_all(b"question").await.unwrap();
+        let mut early = [0; 1];
+        visitor.read_exact(&mut early).await.unwrap();
+        assert_eq!(&early, b"+", "what was held before is not held up");
+        let asked = timeout(SOON, origin.read(&mut [0; 1])).await;
+        assert!(asked.is_err(), "it is held up");
+        gate.open();
+        visitor.shutdown().await.unwrap();
+        let mut question = Vec::new();
+        origin.read_to_end(&mut question).await.unwrap();
+        assert_eq!(question, b"question");
+        origin.write_all(b"answer").await.unwrap();
+        origin.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        visitor.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"answer");
+    };
+    let (ended, ()) = tokio::join!(work, talk);
+    assert!(matches!(ended, Ended::Properly), "{ended:?}");
+    assert_eq!((counts.up, counts.down), (8, 6));
+}
+
+/// Lets nothing through before it is opened.
+#[derive(Default)]
+struct Gate {
+    opened: AtomicBool,
+    waiting: AtomicWaker,
+}
+
+impl Gate {
+    fn open(&self) {
+        self.opened.store(true, Ordering::Release);
+        self.waiting.wake();
+    }
+}
+
+struct Counts<'a> {
+    gate: &'a Gate,
+    up: usize,
+    down: usize,
+}
+
+impl Watch for Counts<'_> {
+    fn up(&mut self, bytes: usize) {
+        self.up += bytes;
+    }
+
+    fn down(&mut self, bytes: usize) {
+        self.down += bytes;
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.gate.waiting.register(cx.waker());
+        if self.gate.opened.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,7 +283,7 @@ async fn a_stalled_visitor_stops_the_origin() {
 #[tokio::test]
 async fn what_was_written_is_flushed_when_nothing_follows() {
     let (mut origin, inner) = duplex(64);
-    let (mut visitor, _splice) = between(BufWriter::with_capacity(1024, inner), b"", b"");
+    let (mut visitor, _splice) = between(BufWriter::with_capacity(1024, inner), b"", b"", Deaf::MayAnswer);
     visitor.write_all(b"hello").await.unwrap();
     let mut bytes = [0; 5];
     timeout(SOON, origin.read_exact(&mut bytes)).await.expect("it stays in the buffer").unwrap();
@@ -204,9 +291,9 @@ async fn what_was_written_is_flushed_when_nothing_follows() {
 }
 
 /// An origin that takes nothing, but still answers.
-struct Deaf(DuplexStream);
+struct DeafOrigin(DuplexStream);
 
-impl AsyncRead for Deaf {
+impl AsyncRead for DeafOrigin {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -216,7 +303,7 @@ impl AsyncRead for Deaf {
     }
 }
 
-impl AsyncWrite for Deaf {
+impl AsyncWrite for DeafOrigin {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
     }
