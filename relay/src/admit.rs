@@ -45,6 +45,7 @@ use mytunnel_keys::{
 
 use crate::{
     circuits::Pass,
+    ports::Wanted,
     registry::{Ended, Registration, Registry},
     renewal::OwnCertificate,
 };
@@ -117,6 +118,8 @@ pub(crate) enum Command {
     Dismiss { peer: PeerId, pass: Pass },
     /// Visitors of the name go to this connection, once they have passed these gates.
     Route(Registration, Option<Arc<Gates>>),
+    /// Open the port of a tunnel that was just routed, and say so with [`Admission::handle_port`].
+    OpenPort { request: u32, wanted: Wanted },
     /// Visitors of the name have to pass these gates from here on.
     Gate { name: TunnelName, gates: Option<Arc<Gates>> },
     /// Visitors of the name go nowhere; cut what is in flight.
@@ -219,8 +222,8 @@ impl Admission {
                     self.dismiss(connection, &refusal, now);
                 }
             }
-            ToRelay::Register { request, name, kind, instance } if admitted => {
-                self.handle_register(connection, Request { request, name, kind, instance }, now);
+            ToRelay::Register { request, name, kind, instance, port } if admitted => {
+                self.handle_register(connection, Request { request, name, kind, instance, port }, now);
             }
             ToRelay::Unregister { tunnel } if admitted => self.handle_unregister(connection, &tunnel, now),
             ToRelay::Register { .. } | ToRelay::Unregister { .. } => {

@@ -47,6 +47,7 @@ use crate::{
     circuits::Admitted,
     feed::News,
     lanes::Directory,
+    ports::Ports,
     route::{Routes, Tunnel},
     server::Listening,
 };
@@ -80,6 +81,7 @@ pub(crate) struct Driver {
     said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
     reports: Reports,
     gauges: Gauges,
+    ports: Ports,
     /// When they are to be read.
     next_reading: Instant,
     /// What is on its way to the coordinator: one message at most.
@@ -140,6 +142,7 @@ impl Driver {
         swarm: Swarm<Boxed<Behaviour>>,
         listening: Listening,
         admission: Admission,
+        ports: Ports,
         around: Surroundings,
     ) -> Self {
         Self {
@@ -154,6 +157,7 @@ impl Driver {
             said: mpsc::channel(SAID),
             reports: Reports::default(),
             gauges: Gauges::default(),
+            ports,
             next_reading: Instant::now(),
             telling: JoinSet::new(),
             is_heard: true,
@@ -219,6 +223,7 @@ impl Driver {
         }
         self.admission.handle_shutdown(now());
         self.carry_out();
+        self.ports.shutdown().await;
         if timeout(grace, self.let_go()).await.is_err() {
             tracing::debug!("some nodes did not take their farewell in time");
         }

@@ -53,7 +53,12 @@ pub use self::{
     listener::{Https, IngressConfig, IngressError, serve},
     proxies::{ProxyNetwork, ProxyNetworkError, TrustedProxies},
 };
-pub(crate) use self::{limits::owner, pool::Pool, seats::Seats, upstream::Upstream};
+pub(crate) use self::{
+    limits::owner,
+    pool::Pool,
+    seats::{NoSeat, Seat, Seats},
+    upstream::{Answered, Upstream},
+};
 use crate::{gate::Gatekeeper, route::Routes};
 
 /// The body of an answer of the console.

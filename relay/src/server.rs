@@ -37,6 +37,7 @@ use crate::{
     ingress::{self, IngressConfig, IngressError},
     local_ca::LocalCaError,
     memory::{Memory, MemoryError, Remembered},
+    ports::Ports,
     renewal::{Life, NotOurs, OwnCertificate, Renewal},
     route::Routes,
     strangers::Handshakes,
@@ -153,6 +154,8 @@ impl Relay {
         let mut incarnation = [0; 16];
         getrandom::fill(&mut incarnation)?;
         let admission = Admission::new(policy(&config, &addrs, own, last, incarnation), config.trust.clone());
+        let patience = config.limits.ingress.away_patience;
+        let ports = Ports::new(config.ports, config.limits.ports.clone(), patience, routes.clone());
         let around = Surroundings {
             admitted,
             routes: routes.clone(),
@@ -161,7 +164,7 @@ impl Relay {
             authority: Arc::clone(&config.authority),
             pipes_per_connection: config.limits.pipes_per_connection,
         };
-        let driver = Driver::new(swarm, listening, admission, around);
+        let driver = Driver::new(swarm, listening, admission, ports, around);
         let mut relay = Self {
             addrs,
             routes,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use mytunnel_keys::{
     certificate::VerifyError,
     error::Code,
-    id::{Cluster, Serial, TunnelId, TunnelName},
+    id::{Cluster, Serial, TunnelId, TunnelKind, TunnelName},
     wire::ToNode,
 };
 
@@ -96,6 +96,11 @@ impl Urls {
         let local = domain == "localhost" || domain.ends_with(".localhost");
         let order = if local { [http, https] } else { [https, http] };
         order.into_iter().flatten().collect()
+    }
+
+    /// The URL of a port, such as `tcp://tun.example:20022`.
+    pub(crate) fn of_port(&self, kind: TunnelKind, port: u16) -> String {
+        format!("{kind}://{}:{port}", self.domain)
     }
 }
 

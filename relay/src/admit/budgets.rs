@@ -100,6 +100,7 @@ impl Budgets {
                 return;
             }
             Command::Gate { .. }
+            | Command::OpenPort { .. }
             | Command::Retire { .. }
             | Command::Send { .. }
             | Command::Farewell { .. }

@@ -109,7 +109,10 @@ impl Desk {
     fn register(&mut self, connection: ConnectionId, name: &str, instance: u8) -> Vec<Command> {
         let name = name.parse().unwrap();
         let instance = [instance; 16];
-        self.say(connection, ToRelay::Register { request: 9, name, kind: TunnelKind::Http, instance })
+        self.say(
+            connection,
+            ToRelay::Register { request: 9, name, kind: TunnelKind::Http, instance, port: None },
+        )
     }
 
     /// Registers what must be possible.

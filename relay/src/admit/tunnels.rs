@@ -15,7 +15,10 @@ use super::{
     answer::{Refusal, closed, goodbye},
     budgets::Means,
 };
-use crate::registry::Registration;
+use crate::{
+    ports::{NoPort, Wanted},
+    registry::Registration,
+};
 
 /// What a node asks for.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Request {
     pub(super) name: TunnelName,
     pub(super) kind: TunnelKind,
     pub(super) instance: [u8; 16],
+    /// The public port that is wanted.
+    pub(super) port: Option<u16>,
 }
 
 impl Admission {
@@ -77,7 +82,7 @@ impl Admission {
         if self.means(connection, now)? == Means::Awaited {
             return self.await_means(connection, asked, now);
         }
-        let Request { request, name, kind, instance } = asked;
+        let Request { request, name, kind, instance, port } = asked;
         let tunnel = TunnelId::derive(self.trust.cluster(), &project, &name);
         let new = Registration {
             id: tunnel,
@@ -96,6 +101,10 @@ impl Admission {
         self.report_up(&new, now);
         let gates = self.gates.get(&tunnel).cloned();
         self.command(Command::Route(new, gates));
+        if kind != TunnelKind::Http {
+            self.command(Command::OpenPort { request, wanted: Wanted { tunnel, name, kind, port } });
+            return Ok(());
+        }
         let urls = self.policy.urls.of(&name);
         let message = ToNode::Registered { request, tunnel, name, urls, expires_at };
         self.command(Command::Send { connection, message });
@@ -107,7 +116,7 @@ impl Admission {
         if !claims.allows_kind(kind) {
             return Err(Refusal::new(Code::ScopeDenied, format!("this key may not serve {kind} tunnels")));
         }
-        if kind != TunnelKind::Http {
+        if kind == TunnelKind::Private {
             return Err(Refusal::new(Code::BadRequest, format!("this relay does not serve {kind} tunnels")));
         }
         if !claims.allows_name(name) {
@@ -120,6 +129,32 @@ impl Admission {
             }
             Some(_) | None => Ok(project),
         }
+    }
+
+    /// The port of a tunnel was opened, as [`Command::OpenPort`] asks, or not: then the tunnel is none.
+    pub(crate) fn handle_port(
+        &mut self,
+        request: u32,
+        name: &TunnelName,
+        port: Result<u16, NoPort>,
+        now: Now,
+    ) {
+        let Some(live) = self.registry.tunnel(name) else { return };
+        let (connection, tunnel, kind) = (live.connection, live.id, live.kind);
+        let port = match port {
+            Ok(port) => port,
+            Err(none) => {
+                self.handle_unregister(connection, &tunnel, now);
+                let refusal = Refusal::new(none.code(), none.to_string());
+                return self.refuse_registration(connection, request, refusal, now);
+            }
+        };
+        let Some(session) = self.registry.session(connection) else { return };
+        let expires_at = session.claims.not_after;
+        let urls = vec![self.policy.urls.of_port(kind, port)];
+        let name = name.clone();
+        let message = ToNode::Registered { request, tunnel, name, urls, expires_at };
+        self.command(Command::Send { connection, message });
     }
 
     /// Ends what a new registration has taken over from.

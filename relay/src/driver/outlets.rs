@@ -23,6 +23,11 @@ impl Driver {
                     }
                 }
                 Command::Route(registration, gates) => self.route(registration, gates),
+                Command::OpenPort { request, wanted } => {
+                    let name = wanted.name.clone();
+                    let port = self.ports.open(wanted);
+                    self.admission.handle_port(request, &name, port, now());
+                }
                 Command::Gate { name, gates } => {
                     if let Some(tunnel) = self.tunnels.get(&name) {
                         tracing::debug!(%name, gated = gates.is_some(), "gates changed");
@@ -35,12 +40,19 @@ impl Driver {
                         self.around.routes.remove(&tunnel);
                         self.gauges.close(&name, now().instant);
                     }
+                    self.ports.away(&name, now().instant);
                 }
-                Command::Retire { name } => self.around.routes.retire(&name),
+                Command::Retire { name } => {
+                    self.around.routes.retire(&name);
+                    self.ports.close(&name);
+                }
                 Command::Send { connection, message } => self.send(connection, message),
                 Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
                 Command::Known { name } => self.around.routes.note_known(&name),
-                Command::Forget { name } => self.around.routes.forget(&name),
+                Command::Forget { name } => {
+                    self.around.routes.forget(&name);
+                    self.ports.close(&name);
+                }
                 Command::Whole => self.around.routes.set_whole(),
                 Command::Report(report) => self.reports.push(report),
             }

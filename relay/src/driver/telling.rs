@@ -24,6 +24,7 @@ impl Driver {
             self.next_reading = Instant::now() + READING;
             self.read_gauges();
             self.tell();
+            self.ports.sweep(now().instant);
         }
         self.admission.handle_timeout(now());
     }

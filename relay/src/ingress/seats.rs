@@ -1,10 +1,13 @@
-//! Who is being served by one tunnel: a bounded set of places for exchanges in flight, all of which can be cut at once.
+//! Who is being served by one tunnel: a bounded set of places for exchanges in flight and for visitors of its port, all of
+//! whom can be cut at once.
 
 use std::sync::{Arc, Mutex};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{locked, visit::Visit};
 
-/// The exchanges in flight of one tunnel.
+/// The exchanges in flight of one tunnel, and the visitors of its port.
 #[derive(Debug, Default)]
 pub(crate) struct Seats(Mutex<State>);
 
@@ -12,8 +15,24 @@ pub(crate) struct Seats(Mutex<State>);
 struct State {
     closed: bool,
     taken: usize,
-    slots: Vec<Option<Arc<Visit>>>,
+    slots: Vec<Option<Guest>>,
     free: Vec<usize>,
+}
+
+/// Who sits there.
+#[derive(Debug, Clone)]
+enum Guest {
+    Exchange(Arc<Visit>),
+    Line(CancellationToken),
+}
+
+impl Guest {
+    fn cut(&self) {
+        match self {
+            Self::Exchange(visit) => visit.cut(),
+            Self::Line(cut) => cut.cancel(),
+        }
+    }
 }
 
 /// One place; to be given back with [`Seats::leave`].
@@ -33,6 +52,15 @@ pub(crate) enum NoSeat {
 impl Seats {
     /// Takes one of `limit` places for an exchange on `visit`.
     pub(crate) fn enter(&self, visit: &Arc<Visit>, limit: usize) -> Result<Seat, NoSeat> {
+        self.take(|| Guest::Exchange(Arc::clone(visit)), limit)
+    }
+
+    /// Takes one of `limit` places for a visitor of the tunnel's port, who is cut by `cut`.
+    pub(crate) fn enter_line(&self, cut: &CancellationToken, limit: usize) -> Result<Seat, NoSeat> {
+        self.take(|| Guest::Line(cut.clone()), limit)
+    }
+
+    fn take(&self, guest: impl FnOnce() -> Guest, limit: usize) -> Result<Seat, NoSeat> {
         let mut state = locked(&self.0);
         if state.closed {
             return Err(NoSeat::Closed);
@@ -41,23 +69,23 @@ impl Seats {
             return Err(NoSeat::Full);
         }
         state.taken += 1;
-        let visit = Some(Arc::clone(visit));
+        let guest = Some(guest());
         if let Some(slot) = state.free.pop() {
-            state.slots[slot] = visit;
+            state.slots[slot] = guest;
             return Ok(Seat(slot));
         }
-        state.slots.push(visit);
+        state.slots.push(guest);
         Ok(Seat(state.slots.len() - 1))
     }
 
     pub(crate) fn leave(&self, seat: Seat) {
-        let visit = {
+        let guest = {
             let mut state = locked(&self.0);
             state.taken -= 1;
             state.free.push(seat.0);
             state.slots[seat.0].take()
         };
-        drop(visit);
+        drop(guest);
     }
 
     /// Refuses everybody from now on and cuts whoever is inside.
@@ -68,9 +96,9 @@ impl Seats {
 
     /// Cuts whoever is inside.
     pub(crate) fn cut(&self) {
-        let inside: Vec<Arc<Visit>> = locked(&self.0).slots.iter().flatten().cloned().collect();
-        for visit in inside {
-            visit.cut();
+        let inside: Vec<Guest> = locked(&self.0).slots.iter().flatten().cloned().collect();
+        for guest in inside {
+            guest.cut();
         }
     }
 
@@ -106,8 +134,10 @@ mod tests {
         let seat = seats.enter(&left, 9).unwrap();
         seats.leave(seat);
         let _seat = seats.enter(&inside, 9).unwrap();
+        let line = CancellationToken::new();
+        let _line = seats.enter_line(&line, 9).unwrap();
         seats.close();
-        assert!(inside.is_cut() && !left.is_cut());
+        assert!(inside.is_cut() && !left.is_cut() && line.is_cancelled());
         assert_eq!(seats.enter(&left, 9).unwrap_err(), NoSeat::Closed);
     }
 }

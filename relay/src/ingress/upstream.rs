@@ -178,7 +178,7 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
-    fn new(pipe: Pipe) -> Self {
+    pub(crate) fn new(pipe: Pipe) -> Self {
         Self { pipe, answered: false, shut: false }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     authority::Authority,
     circuits::CircuitLimits,
     ingress::{self, ConsoleService, TrustedProxies},
+    ports::{PortLimits, PublicPorts},
     strangers::StrangerLimits,
 };
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub public_https: Option<u16>,
     /// Addresses by which nodes outside reach [`Self::p2p`], without a peer id. Default: the bound ones.
     pub public_addrs: Vec<Multiaddr>,
+    /// Where ports for TCP and UDP tunnels are opened. Default: nowhere.
+    pub ports: Option<PublicPorts>,
     /// Host of the console. Default: the domain itself.
     pub console: String,
     /// Who answers for the console.
@@ -69,6 +72,7 @@ impl Config {
             public_http: None,
             public_https: None,
             public_addrs: Vec::new(),
+            ports: None,
             console,
             console_service: None,
             trusted_proxies: TrustedProxies::default(),
@@ -86,6 +90,7 @@ impl fmt::Debug for Config {
             .field("http", &self.http)
             .field("https", &self.https)
             .field("p2p", &self.p2p)
+            .field("ports", &self.ports)
             .field("console", &self.console)
             .field("data_dir", &self.data_dir)
             .field("limits", &self.limits)
@@ -99,6 +104,8 @@ impl fmt::Debug for Config {
 pub struct Limits {
     /// Visitors.
     pub ingress: ingress::Limits,
+    /// Visitors of public ports.
+    pub ports: PortLimits,
     /// Connections that have not shown a certificate.
     pub strangers: StrangerLimits,
     /// Reservations and circuits.
@@ -126,6 +133,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             ingress: ingress::Limits::default(),
+            ports: PortLimits::default(),
             strangers: StrangerLimits::default(),
             circuits: CircuitLimits::default(),
             transport: transport(),

@@ -7,6 +7,7 @@ mod circuits;
 #[cfg(target_os = "linux")]
 mod crowd;
 mod nodes;
+mod ports;
 mod renewal;
 mod rights;
 mod strangers;

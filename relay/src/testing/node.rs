@@ -83,10 +83,19 @@ impl Node {
     }
 
     pub(crate) async fn register(&mut self, name: &str, instance: u8) -> Option<ToNode> {
-        let name = name.parse().unwrap();
-        let register =
-            ToRelay::Register { request: 1, name, kind: TunnelKind::Http, instance: [instance; 16] };
-        self.say(&register).await;
+        self.ask(name, TunnelKind::Http, instance, None).await
+    }
+
+    /// Asks for a tunnel of any kind.
+    pub(crate) async fn ask(
+        &mut self,
+        name: &str,
+        kind: TunnelKind,
+        instance: u8,
+        port: Option<u16>,
+    ) -> Option<ToNode> {
+        let (name, instance) = (name.parse().unwrap(), [instance; 16]);
+        self.say(&ToRelay::Register { request: 1, name, kind, instance, port }).await;
         self.hear().await
     }
 
@@ -137,6 +146,6 @@ async fn echo(mut stream: Stream) {
     let _ = stream.write_all(&tunnel).await;
     let _ = stream.write_all(&line).await;
     let _ = stream.flush().await;
-    // Holds the pipe open until the other end is done with it.
-    let _ = stream.read(&mut line).await;
+    // Holds the pipe open until the other end is done with it, or says that it is to be broken off.
+    while stream.read(&mut line).await.is_ok_and(|read| read > 0) && line != *b"bye!" {}
 }

@@ -1,6 +1,9 @@
 //! What a node may serve, and how long.
 
+use mytunnel_keys::id::TenantId;
+
 use super::*;
+use crate::ports::NoPort;
 use crate::testing::{cluster, device_claims, project, serial};
 
 #[test]
@@ -46,6 +49,7 @@ fn what_the_certificate_does_not_cover_is_refused_and_the_session_goes_on() {
         name: name.parse().unwrap(),
         kind,
         instance: [1; 16],
+        port: None,
     };
     for (message, code) in [
         (ask(TunnelKind::Tcp, "web"), Code::ScopeDenied),
@@ -61,7 +65,42 @@ fn what_the_certificate_does_not_cover_is_refused_and_the_session_goes_on() {
     desk.serve(node, "pr-12", 1);
 
     let device = desk.enter(&issued(2, device_claims(2, NOW)));
-    assert_eq!(code_of(&desk.say(device, ask(TunnelKind::Tcp, "db"))), Some(Code::BadRequest));
+    assert_eq!(code_of(&desk.say(device, ask(TunnelKind::Private, "db"))), Some(Code::BadRequest));
+}
+
+#[test]
+fn a_tunnel_with_a_port_stands_when_the_port_is_open_and_falls_when_there_is_none() {
+    let mut desk = Desk::open();
+    let device = desk.enter(&issued(2, device_claims(2, NOW)));
+    let name: TunnelName = "db".parse().unwrap();
+    let ask = |desk: &mut Desk, port| {
+        let (name, kind) = (name.clone(), TunnelKind::Tcp);
+        desk.say(device, ToRelay::Register { request: 4, name, kind, instance: [1; 16], port })
+    };
+    let commands = ask(&mut desk, Some(2222));
+    let tunnel = TunnelId::derive(&cluster(), &"ten_a".parse::<TenantId>().unwrap().home_project(), &name);
+    let wanted = Wanted { tunnel, name: name.clone(), kind: TunnelKind::Tcp, port: Some(2222) };
+    assert!(matches!(&commands[1], Command::Route(..)), "{commands:?}");
+    assert_eq!(commands[2], Command::OpenPort { request: 4, wanted });
+    assert_eq!(commands.len(), 3, "nothing is promised before the port is open");
+
+    let now = desk.now();
+    desk.admission.handle_port(4, &name, Ok(2222), now);
+    let [Command::Send { message: ToNode::Registered { request: 4, urls, .. }, .. }] = &desk.commands()[..]
+    else {
+        panic!("no registration")
+    };
+    assert_eq!(urls, &["tcp://tun.example:2222"]);
+
+    ask(&mut desk, None);
+    desk.admission.handle_port(4, &name, Err(NoPort::Taken(2222)), now);
+    let commands = desk.commands();
+    assert_eq!(code_of(&commands), Some(Code::NameTaken));
+    assert!(commands.contains(&Command::Unroute { name: name.clone() }), "{commands:?}");
+    assert!(reports(&commands).iter().any(|report| matches!(report, Report::TunnelDown { .. })));
+    // The node may have left meanwhile.
+    desk.admission.handle_port(4, &name, Ok(2222), now);
+    assert_eq!(desk.commands(), []);
 }
 
 #[test]

@@ -1,0 +1,89 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+
+fn range(text: &str) -> PortRange {
+    text.parse().unwrap()
+}
+
+fn tunnel(number: u8) -> TunnelId {
+    TunnelId::from_bytes([number; 16])
+}
+
+fn wanted(number: u8, port: Option<u16>) -> Wanted {
+    let name = format!("db-{number}").parse().unwrap();
+    Wanted { tunnel: tunnel(number), name, kind: TunnelKind::Tcp, port }
+}
+
+fn ports(range: PortRange) -> Ports {
+    let settings = PublicPorts { ip: Ipv4Addr::LOCALHOST.into(), range };
+    Ports::new(Some(settings), PortLimits::default(), Duration::from_secs(5), Routes::new())
+}
+
+/// A port that nobody has at the moment.
+async fn free() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_range_is_read_and_written() {
+    assert_eq!(range("20000-29999"), PortRange::DEFAULT);
+    assert_eq!(range("22").to_string(), "22-22");
+    for bad in ["", "0-1", "9-8", "1-65536", "a-b", "-", "1-2-3"] {
+        assert!(bad.parse::<PortRange>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_tunnel_has_the_same_candidates_everywhere_each_once() {
+    let range = range("65530-65535");
+    let of = |number| range.candidates(&tunnel(number)).collect::<Vec<_>>();
+    assert_eq!(of(7), of(7));
+    let mut all = of(7);
+    all.sort_unstable();
+    assert_eq!(all, (65_530..=65_535).collect::<Vec<_>>());
+    assert!((0..=255).any(|number| of(number)[0] != of(7)[0]));
+    assert_eq!(PortRange::DEFAULT.candidates(&tunnel(1)).count(), TRIES);
+}
+
+#[tokio::test]
+async fn a_port_stays_with_its_tunnel_and_goes_when_the_node_was_away_for_long() {
+    let mut ports = ports(PortRange::DEFAULT);
+    let now = Instant::now();
+    let port = ports.open(wanted(1, None)).unwrap();
+    ports.away(&wanted(1, None).name, now);
+    ports.sweep(now + Duration::from_secs(59));
+    assert_eq!(ports.open(wanted(1, None)), Ok(port), "it has come back");
+    ports.sweep(now + Duration::from_secs(3600));
+    assert_eq!(ports.open.len(), 1, "it is not away");
+
+    ports.away(&wanted(1, None).name, now);
+    ports.away(&wanted(1, None).name, now + Duration::from_secs(59));
+    ports.sweep(now + Duration::from_secs(60));
+    assert!(ports.open.is_empty());
+    ports.tasks.join_next().await.unwrap().unwrap();
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free again");
+}
+
+#[tokio::test]
+async fn a_wanted_port_is_had_or_refused_with_the_reason() {
+    let port = free().await;
+    let mut ports = ports(range(&port.to_string()));
+    let other = if port == 1024 { 1025 } else { 1024 };
+    let refused = ports.open(wanted(1, Some(other))).unwrap_err();
+    assert_eq!(
+        (refused, refused.code()),
+        (NoPort::OutOfRange(other, range(&port.to_string())), Code::BadRequest)
+    );
+    assert_eq!(ports.open(wanted(1, Some(port))), Ok(port));
+    let refused = ports.open(wanted(2, Some(port))).unwrap_err();
+    assert_eq!((refused, refused.code()), (NoPort::Taken(port), Code::NameTaken));
+    assert_eq!(ports.open(wanted(2, None)).unwrap_err().code(), Code::TunnelLimit);
+    let udp = Wanted { kind: TunnelKind::Udp, ..wanted(3, Some(port)) };
+    assert_eq!(ports.open(udp), Ok(port), "datagrams have ports of their own");
+
+    let mut none = Ports::new(None, PortLimits::default(), Duration::ZERO, Routes::new());
+    assert_eq!(none.open(wanted(1, None)), Err(NoPort::NotHere));
+    ports.shutdown().await;
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free again");
+}

@@ -1,0 +1,161 @@
+//! The visitors of one UDP tunnel: each address has a pipe of its own, for as long as there is something to say. What
+//! comes faster than a pipe takes it is dropped, as a network would.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use mytunnel_carrier::datagram;
+use tokio::{
+    io::{self, AsyncWriteExt as _},
+    net::UdpSocket,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::line::{Place, Turned, Way};
+
+/// Datagrams of one visitor that wait for its pipe.
+const QUEUE: usize = 64;
+
+/// Time after which a visitor who was turned away may try again.
+const REST: Duration = Duration::from_secs(1);
+
+/// Serves visitors until `closed`, which cuts them.
+pub(super) async fn serve(socket: UdpSocket, way: Way, closed: CancellationToken) {
+    let socket = Arc::new(socket);
+    let mut visitors: HashMap<SocketAddr, mpsc::Sender<Bytes>> = HashMap::new();
+    let mut tasks = JoinSet::new();
+    let mut buffer = vec![0; datagram::MAX];
+    loop {
+        tokio::select! {
+            () = closed.cancelled() => break,
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                if let Some(visitor) = super::resume(ended) {
+                    visitors.remove(&visitor);
+                }
+            }
+            received = socket.recv_from(&mut buffer) => {
+                // An error is a word about one visitor whom an answer did not reach.
+                let Ok((length, visitor)) = received else { continue };
+                let datagram = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
+                if let Some(queue) = visitors.get(&visitor) {
+                    // Full: dropped.
+                    let _ = queue.try_send(datagram);
+                } else if let Some(place) = way.place(visitor) {
+                    let (queue, queued) = mpsc::channel(QUEUE);
+                    let _ = queue.try_send(datagram);
+                    visitors.insert(visitor, queue);
+                    let guest = Guest { socket: Arc::clone(&socket), address: visitor, way: way.clone() };
+                    tasks.spawn(guest.stay(queued, place));
+                }
+            }
+        }
+    }
+    tasks.shutdown().await;
+}
+
+/// One visitor.
+#[derive(Debug)]
+struct Guest {
+    socket: Arc<UdpSocket>,
+    address: SocketAddr,
+    way: Way,
+}
+
+/// Why a visitor's pipe ended.
+#[derive(Debug, thiserror::Error)]
+enum Left {
+    #[error(transparent)]
+    Turned(#[from] Turned),
+    #[error("the tunnel was closed, or has other gates")]
+    Cut,
+    #[error("the node failed, or its target cannot be reached")]
+    Node(#[from] io::Error),
+    #[error("nothing was said for a while")]
+    Silent,
+}
+
+impl Guest {
+    /// Stays until it is silent or cut, and says who it was.
+    async fn stay(self, queued: mpsc::Receiver<Bytes>, _place: Place) -> SocketAddr {
+        let mut queued = queued;
+        if let Err(left) = self.carry(&mut queued).await {
+            tracing::debug!(visitor = %self.address, error = &left as &dyn std::error::Error, "visitor left");
+            if !matches!(left, Left::Silent) {
+                // Not a pipe for each datagram of who sends on.
+                queued.close();
+                sleep(REST).await;
+            }
+        }
+        self.address
+    }
+
+    async fn carry(&self, queued: &mut mpsc::Receiver<Bytes>) -> Result<(), Left> {
+        let mut line = self.way.lead(self.address).await?;
+        let (tunnel, cut) = (Arc::clone(&line.tunnel), line.cut.clone());
+        line.node.write_all(&self.way.greeting(self.address, None)).await?;
+        line.node.flush().await?;
+        let (heard, last) = watch::channel(Instant::now());
+        let (from_node, to_node) = io::split(&mut line.node);
+        tokio::select! {
+            sent = up(queued, to_node, &tunnel, &heard) => sent?,
+            received = self.down(from_node, &tunnel, &heard) => received?,
+            () = silence(last, self.way.house.limits.udp_idle) => return Err(Left::Silent),
+            () = cut.cancelled() => return Err(Left::Cut),
+        }
+        Ok(())
+    }
+
+    async fn down(
+        &self,
+        mut from_node: impl io::AsyncRead + Unpin,
+        tunnel: &crate::route::Tunnel,
+        heard: &watch::Sender<Instant>,
+    ) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        while datagram::read(&mut from_node, &mut bytes).await? {
+            heard.send_replace(Instant::now());
+            if tunnel.traffic().is_dry() {
+                continue;
+            }
+            tunnel.traffic().count_out(bytes.len() as u64);
+            if let Err(error) = self.socket.send_to(&bytes, self.address).await {
+                tracing::debug!(visitor = %self.address, %error, "a datagram was lost");
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn up(
+    queued: &mut mpsc::Receiver<Bytes>,
+    mut to_node: impl io::AsyncWrite + Unpin,
+    tunnel: &crate::route::Tunnel,
+    heard: &watch::Sender<Instant>,
+) -> io::Result<()> {
+    while let Some(datagram) = queued.recv().await {
+        heard.send_replace(Instant::now());
+        if tunnel.traffic().is_dry() {
+            continue;
+        }
+        tunnel.traffic().count_in(datagram.len() as u64);
+        datagram::write(&mut to_node, &datagram).await?;
+        if queued.is_empty() {
+            to_node.flush().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns when nothing was said for as long as `idle`.
+async fn silence(last: watch::Receiver<Instant>, idle: Duration) {
+    loop {
+        let until = *last.borrow() + idle;
+        if until <= Instant::now() {
+            return;
+        }
+        sleep_until(until).await;
+    }
+}
