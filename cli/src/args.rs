@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     accounts, audit, completions, coordinator, dashboard, devices, eval, http, keys, login, mfa, projects,
-    relay, share, status, tenant, tunnels, usage,
+    relay, share, status, tcp, tenant, tunnels, udp, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -20,6 +20,7 @@ Examples:
   mytunnel share                      this folder, as a web site on this machine's own relay
   mytunnel share 3000                 what listens on port 3000
   mytunnel http 3000 --name preview   the same at a name of your choice
+  mytunnel tcp 5432                   a database, or whatever takes TCP connections
   mytunnel relay --domain t.example   a relay for others, with accounts and keys
 
 Environment:
@@ -51,6 +52,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Share(share::Args),
     Http(http::Args),
+    Tcp(tcp::Args),
+    Udp(udp::Args),
     Status(status::Args),
     Login(login::Args),
     Mfa(mfa::Args),

@@ -15,6 +15,8 @@ pub(crate) mod projects;
 pub(crate) mod relay;
 pub(crate) mod share;
 pub(crate) mod status;
+pub(crate) mod tcp;
 pub(crate) mod tenant;
 pub(crate) mod tunnels;
+pub(crate) mod udp;
 pub(crate) mod usage;

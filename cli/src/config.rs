@@ -11,8 +11,10 @@ mod sign_in;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use mytunnel_relay::ingress::ProxyNetwork;
+use mytunnel_relay::{NoRange, PortRange};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -42,6 +44,7 @@ pub(crate) struct RelayFile {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) p2p: Option<SocketAddr>,
+    pub(crate) ports: Option<Ports>,
     pub(crate) console: Option<String>,
     pub(crate) coordinator: Option<OneOrMore>,
     pub(crate) join: Option<SecretRef>,
@@ -56,6 +59,27 @@ pub(crate) struct RelayFile {
     pub(crate) prices: PricesFile,
     #[serde(default)]
     pub(crate) sign_in: Vec<SignInFile>,
+}
+
+/// The ports that a relay opens for TCP and UDP tunnels: `20000-29999`, or `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Ports(pub(crate) Option<PortRange>);
+
+impl FromStr for Ports {
+    type Err = NoRange;
+
+    fn from_str(text: &str) -> Result<Self, NoRange> {
+        if text == "none" { Ok(Self(None)) } else { text.parse().map(|range| Self(Some(range))) }
+    }
+}
+
+impl TryFrom<String> for Ports {
+    type Error = NoRange;
+
+    fn try_from(text: String) -> Result<Self, NoRange> {
+        text.parse()
+    }
 }
 
 /// One text, or a list of them.

@@ -22,7 +22,7 @@ use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::Trust;
 use mytunnel_keys::usage::Prices;
 use mytunnel_relay::ingress::{ConsoleService, TrustedProxies};
-use mytunnel_relay::{Authority, Config as RelayConfig, Limits as RelayLimits, Relay};
+use mytunnel_relay::{Authority, Config as RelayConfig, Limits as RelayLimits, PublicPorts, Relay};
 
 use self::authority::InProcess;
 pub(crate) use self::console::service;
@@ -57,6 +57,8 @@ pub(crate) struct RelayPlan {
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) p2p: SocketAddr,
+    /// Where TCP and UDP tunnels get ports.
+    pub(crate) ports: Option<PublicPorts>,
     /// Host of the console, if the API is to be reached from outside this process.
     pub(crate) console: Option<String>,
     /// Where the relay keeps its key and how far the feed had come.
@@ -139,6 +141,7 @@ pub(crate) async fn relay(
         config.http = Some(http);
         config.https = plan.https;
         config.p2p = vec![plan.p2p];
+        config.ports = plan.ports;
         config.public_addrs = opening::public_addrs(member.trust.cluster(), plan.p2p);
         config.data_dir.clone_from(&plan.data);
         if let Some(console) = &plan.console {

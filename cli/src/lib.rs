@@ -43,7 +43,7 @@ use clap::error::ErrorKind;
 use crate::args::{Cli, Command};
 use crate::commands::{
     accounts, audit, completions, coordinator, dashboard, devices, eval, http, keys, login, mfa, projects,
-    relay, share, status, tenant, tunnels, usage,
+    relay, share, status, tcp, tenant, tunnels, udp, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -77,6 +77,8 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Share(args) => share::run(args, context),
         Command::Http(args) => http::run(args, context),
+        Command::Tcp(args) => tcp::run(args, context),
+        Command::Udp(args) => udp::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Login(args) => login::run(args, context),
         Command::Mfa(args) => mfa::run(args, context),

@@ -10,10 +10,11 @@ use mytunnel_coordinator::MetricsToken;
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
 use mytunnel_relay::ingress::TrustedProxies;
+use mytunnel_relay::{PortRange, PublicPorts};
 use zeroize::Zeroizing;
 
 use crate::commands::relay::Args as RelayArgs;
-use crate::config::{self, LimitsFile, OneOrMore, PricesFile, RelayFile, SecretRef};
+use crate::config::{self, LimitsFile, OneOrMore, Ports, PricesFile, RelayFile, SecretRef};
 use crate::context::Context;
 use crate::embedded::joined::TOKEN_HELP;
 use crate::failure::Failure;
@@ -30,6 +31,8 @@ pub(crate) struct RelaySettings {
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
     pub(crate) p2p: SocketAddr,
+    /// Where TCP and UDP tunnels get ports.
+    pub(crate) ports: Option<PublicPorts>,
     /// Host of the API and the sign-in.
     pub(crate) console: String,
     pub(crate) authority: AuthoritySettings,
@@ -72,11 +75,14 @@ impl RelaySettings {
         };
         // Others are told where it is (`mytunnel status`), and may be in another directory.
         let data = absolute(&data).unwrap_or(data);
+        let http = args.http.or(file.http).unwrap_or(defaults.http);
+        let Ports(range) = args.ports.or(file.ports).unwrap_or(Ports(Some(PortRange::DEFAULT)));
         let proxies =
             if args.trusted_proxies.is_empty() { file.trusted_proxies } else { args.trusted_proxies.clone() };
         Ok(Self {
             data,
-            http: args.http.or(file.http).unwrap_or(defaults.http),
+            http,
+            ports: range.map(|range| PublicPorts { ip: http.ip(), range }),
             https: args.https.or(file.https).unwrap_or(defaults.https),
             p2p: args.p2p.or(file.p2p).unwrap_or(defaults.p2p),
             console: console(args.console.clone().or(file.console), &domain)?,
@@ -221,6 +227,10 @@ mod tests {
         assert_eq!(settings.http.to_string(), "127.0.0.1:8080");
         assert_eq!(settings.https.to_string(), "127.0.0.1:8443");
         assert_eq!(settings.p2p.to_string(), "127.0.0.1:4001");
+        let ports = settings.ports.unwrap();
+        assert_eq!((ports.ip.to_string(), ports.range), ("127.0.0.1".to_owned(), PortRange::DEFAULT));
+        assert_eq!(resolve(&["--ports", "none"]).unwrap().ports, None);
+        assert_eq!(resolve(&["--ports", "7-5"]).unwrap_err().exit_code(), 2);
         assert_eq!(settings.data, std::path::Path::new("/home/u/.local/share/mytunnel"));
         assert!(matches!(settings.authority, AuthoritySettings::Embedded));
     }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::ready::Ready;
+use crate::config::Ports;
 use crate::context::{Context, now};
 use crate::control::serve_status;
 use crate::embedded::joined::{self, Joined};
@@ -61,6 +62,10 @@ pub(crate) struct Args {
     /// Address for nodes, UDP and TCP [default: 0.0.0.0:4001, on localhost 127.0.0.1:4001]
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) p2p: Option<SocketAddr>,
+
+    /// Ports for TCP and UDP tunnels, or none [default: 20000-29999]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub(crate) ports: Option<Ports>,
 
     /// Host of the API and the sign-in [default: the domain itself]
     #[arg(long, value_name = "HOST")]
@@ -149,6 +154,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         http: vec![settings.http],
         https: Some(settings.https),
         p2p: settings.p2p,
+        ports: settings.ports,
         console: None,
         data: Some(settings.data.clone()),
         limits: settings.limits.relay(),

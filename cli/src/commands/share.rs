@@ -8,6 +8,9 @@ mod run;
 
 use std::path::PathBuf;
 
+use mytunnel_keys::id::TunnelKind;
+use mytunnel_node::Target;
+
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::runtime::block_on;
@@ -57,7 +60,7 @@ pub(crate) struct Options {
 }
 
 /// Which relay, as whom.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Access {
     /// Relay to use, of those you are signed in to [default: the last one]
     #[arg(long, value_name = "URL")]
@@ -82,6 +85,79 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 
 /// Everything that can be known without a network is checked first, then what needs the coordinator, then the relay.
 pub(crate) fn share(target: &str, options: &Options, context: &Context) -> Result<(), Failure> {
-    let plan = plan::Plan::make(target, options, context)?;
+    start(Kind::Http, target, options, context)
+}
+
+/// Shares what takes TCP connections or UDP datagrams, at a port of the relay.
+pub(crate) fn share_port(
+    kind: Kind,
+    target: &str,
+    options: &Options,
+    context: &Context,
+) -> Result<(), Failure> {
+    start(kind, target, options, context)
+}
+
+fn start(kind: Kind, target: &str, options: &Options, context: &Context) -> Result<(), Failure> {
+    let plan = plan::Plan::make(kind, target, options, context)?;
     block_on(run::run(plan, context))
+}
+
+/// What is shared, and what only that kind of thing has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A web site.
+    Http,
+    /// A server that takes TCP connections.
+    Tcp {
+        /// The public port that is wanted.
+        port: Option<u16>,
+        /// It is told who the visitor is.
+        proxy_protocol: bool,
+    },
+    /// A server that takes UDP datagrams.
+    Udp {
+        /// The public port that is wanted.
+        port: Option<u16>,
+    },
+}
+
+impl Kind {
+    const fn tunnel(self) -> TunnelKind {
+        match self {
+            Self::Http => TunnelKind::Http,
+            Self::Tcp { .. } => TunnelKind::Tcp,
+            Self::Udp { .. } => TunnelKind::Udp,
+        }
+    }
+
+    /// The target as this kind of visitor meets it.
+    fn described(self, target: &Target) -> String {
+        let text = target.to_string();
+        match self {
+            Self::Http => text,
+            Self::Tcp { .. } | Self::Udp { .. } => {
+                text.strip_prefix("http://").map_or_else(|| text.clone(), str::to_owned)
+            }
+        }
+    }
+
+    /// Whether there is such a thing behind the target.
+    fn check(self, target: &Target) -> Result<(), Failure> {
+        let fits = match (self, target) {
+            (Self::Http, _) | (_, Target::Port(_) | Target::Tcp { .. }) => true,
+            (Self::Tcp { .. }, Target::Unix(_)) => true,
+            (Self::Tcp { .. } | Self::Udp { .. }, _) => false,
+        };
+        let kind = self.tunnel();
+        if fits {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            format!("`{target}` takes no {} connections", kind.to_string().to_uppercase()),
+            format!(
+                "Write a port (5432) or host:port: mytunnel {kind} 5432. Web sites, folders and files: mytunnel share."
+            ),
+        ))
+    }
 }

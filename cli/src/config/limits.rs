@@ -44,6 +44,14 @@ pub(crate) struct LimitsFile {
     /// Requests under way of one address: 640; of one tunnel: 2048.
     requests_per_address: Option<u32>,
     requests_per_tunnel: Option<usize>,
+    /// Connections and UDP visitors at all ports of tunnels: 16384; of one address: 1024; of one tunnel: 2048.
+    port_visitors: Option<usize>,
+    port_visitors_per_address: Option<u32>,
+    port_visitors_per_tunnel: Option<usize>,
+    /// Time that a UDP visitor and its server may be silent: 60s.
+    udp_idle: Option<Span>,
+    /// Time that the port of a node that is away is kept for it: 60s.
+    port_kept: Option<Span>,
     /// Connections of nodes: 65536.
     nodes: Option<u32>,
     /// Time that a node has to show its certificate: 5s.
@@ -76,6 +84,12 @@ impl LimitsFile {
         set(&mut ingress.streams_per_connection, self.streams_per_connection);
         set(&mut ingress.requests_per_address, self.requests_per_address);
         set(&mut ingress.requests_per_tunnel, self.requests_per_tunnel);
+        let ports = &mut limits.ports;
+        set(&mut ports.visitors, self.port_visitors);
+        set(&mut ports.visitors_per_address, self.port_visitors_per_address);
+        set(&mut ports.visitors_per_tunnel, self.port_visitors_per_tunnel);
+        set(&mut ports.udp_idle, self.udp_idle);
+        set(&mut ports.kept, self.port_kept);
         set(&mut limits.connections, self.nodes);
         set(&mut limits.patience, self.node_patience);
         set(&mut limits.hard_staleness, self.hard_staleness);
@@ -191,6 +205,12 @@ mod tests {
         assert_eq!((limits.ingress.connections, limits.ingress.connections_per_address), (16_384, 4096));
         assert_eq!(limits.ingress.streams_per_connection, 100);
         assert_eq!((limits.ingress.requests_per_address, limits.ingress.requests_per_tunnel), (640, 2048));
+        let ports = &limits.ports;
+        assert_eq!(
+            (ports.visitors, ports.visitors_per_address, ports.visitors_per_tunnel),
+            (16_384, 1024, 2048)
+        );
+        assert_eq!((seconds(ports.udp_idle), seconds(ports.kept)), (60, 60));
         assert_eq!((limits.connections, seconds(limits.patience)), (65_536, 5));
         assert_eq!(seconds(limits.hard_staleness), 900);
         let coordinator = LimitsFile::default().coordinator();

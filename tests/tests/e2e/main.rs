@@ -9,6 +9,7 @@ mod credentials;
 mod faults;
 mod gates;
 mod names;
+mod ports;
 mod renewal;
 mod revocation;
 mod streams;

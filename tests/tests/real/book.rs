@@ -2,7 +2,7 @@
 //!
 //! A fenced block of kind `console` is a session of a page: a line that begins with `$ ` is typed, what follows must be
 //! what is printed, `…` standing for anything. The blocks of one page share a shell, a home and a relay's addresses;
-//! `mytunnel relay` and `mytunnel share` go on in the background from their first line of output on.
+//! `mytunnel relay`, `mytunnel share` and their like go on in the background from their first line of output on.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -49,8 +49,8 @@ fn script(steps: &[Step], ports: &[u16; 3]) -> String {
             typed = format!("mytunnel relay {addresses}{rest}");
         }
         let _ = writeln!(script, "echo '=== {index}'");
-        let runs_on =
-            ["mytunnel relay", "mytunnel share", "mytunnel http"].iter().any(|verb| typed.starts_with(verb));
+        let runs_on = ["relay", "share", "http", "tcp", "udp"];
+        let runs_on = runs_on.iter().any(|verb| typed.starts_with(&format!("mytunnel {verb} ")));
         if runs_on {
             // The first line says that it is ready; the pipe stays open, the shell's end ends the program.
             let _ = writeln!(
@@ -158,6 +158,7 @@ macro_rules! pages {
 
 pages! {
     share_page => "share.md",
+    ports_page => "ports.md",
     self_hosting_page => "self-hosting.md",
     keys_page => "keys.md",
 }

@@ -29,7 +29,7 @@ pub(super) fn run(settings: &RelaySettings, report: Report) -> Result<(), Failur
     report.object(&json!({
         "ok": problems.is_empty(), "problems": problems.iter().map(described).collect::<Vec<_>>(),
         "domain": settings.domain, "data": settings.data, "http": settings.http, "https": settings.https,
-        "p2p": settings.p2p, "console": settings.console, "coordinator": authority,
+        "p2p": settings.p2p, "ports": settings.ports.map(|ports| ports.range.to_string()), "console": settings.console, "coordinator": authority,
     }));
     let rows = [
         ("domain", settings.domain.to_string()),
@@ -37,6 +37,7 @@ pub(super) fn run(settings: &RelaySettings, report: Report) -> Result<(), Failur
         ("http", settings.http.to_string()),
         ("https", settings.https.to_string()),
         ("p2p", settings.p2p.to_string()),
+        ("ports", settings.ports.map_or_else(|| "none".to_owned(), |ports| ports.range.to_string())),
         ("data", settings.data.display().to_string()),
         ("coordinator", authority),
     ];

@@ -36,6 +36,8 @@ struct ReadyEvent<'a> {
     http: Option<String>,
     https: Option<String>,
     p2p: Vec<String>,
+    /// The ports of TCP and UDP tunnels.
+    ports: Option<String>,
     data: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     setup_code: Option<&'a str>,
@@ -52,6 +54,7 @@ impl Ready<'_> {
             http: addrs.http.map(|addr| addr.to_string()),
             https: addrs.https.map(|addr| addr.to_string()),
             p2p: addrs.p2p.iter().map(ToString::to_string).collect(),
+            ports: self.settings.ports.map(|ports| ports.range.to_string()),
             data: self.settings.data.display().to_string(),
             setup_code: self.setup_code,
         });
@@ -81,6 +84,9 @@ impl Ready<'_> {
             vec!["  nodes".to_owned(), nodes.map(|addr| short(&addr)).unwrap_or_default() + " (UDP and TCP)"],
             vec!["  data".to_owned(), self.settings.data.display().to_string()],
         ];
+        if let Some(ports) = self.settings.ports {
+            rows.insert(2, vec!["  ports".to_owned(), format!("{} (TCP and UDP tunnels)", ports.range)]);
+        }
         if let Some(ca) = self.relay.local_ca() {
             rows.push(vec!["  https".to_owned(), format!("for browsers that trust {}", ca.display())]);
         }

@@ -8,8 +8,8 @@ use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::usage::Prices;
 use mytunnel_node::{Config as NodeConfig, RelayAddress};
-use mytunnel_relay::Limits as RelayLimits;
 use mytunnel_relay::ingress::TrustedProxies;
+use mytunnel_relay::{Limits as RelayLimits, PortRange, PublicPorts};
 
 use crate::context::random;
 use crate::embedded::{Embedded, Plan, RelayPlan};
@@ -34,6 +34,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
             http: PORTS.chain([0]).map(at).collect(),
             https: None,
             p2p: at(0),
+            ports: Some(PublicPorts { ip: IpAddr::from(Ipv4Addr::LOCALHOST), range: PortRange::DEFAULT }),
             console: None,
             data: None,
             limits: limits(),

@@ -10,7 +10,7 @@ use mytunnel_keys::trust::RootFingerprint;
 use mytunnel_node::{Config as NodeConfig, RelayAddress, Target, TargetError};
 
 use super::gate::{At, Password};
-use super::{Access, Options};
+use super::{Access, Kind, Options};
 use crate::bootstrap::{self, Known};
 use crate::clock::Skew;
 use crate::context::{Context, now, random};
@@ -22,6 +22,7 @@ use crate::{files, span};
 
 /// A share to be.
 pub(super) struct Plan {
+    pub(super) kind: Kind,
     pub(super) target: Target,
     pub(super) name: Naming,
     pub(super) host_header: Option<HeaderValue>,
@@ -63,8 +64,14 @@ impl Naming {
 }
 
 impl Plan {
-    pub(super) fn make(target: &str, options: &Options, context: &Context) -> Result<Self, Failure> {
+    pub(super) fn make(
+        kind: Kind,
+        target: &str,
+        options: &Options,
+        context: &Context,
+    ) -> Result<Self, Failure> {
         let target = Target::parse(target)?;
+        kind.check(&target)?;
         let asked = options.name.as_deref().map(names::asked).transpose()?;
         let host_header = options.host_header.as_deref().map(host_header).transpose()?;
         let password = options.basic.as_deref().map(|flag| Password::read(flag, context)).transpose()?;
@@ -85,12 +92,17 @@ impl Plan {
             None => Naming::Derived {
                 secret: names_secret(context)?,
                 place: spot,
-                target: target.to_string(),
+                target: match kind {
+                    Kind::Http => target.to_string(),
+                    Kind::Tcp { .. } | Kind::Udp { .. } => {
+                        format!("{}://{}", kind.tunnel(), kind.described(&target))
+                    }
+                },
                 hosts,
             },
         };
         let lifetime = options.expires.map(Duration::from_secs);
-        Ok(Self { target, name, host_header, lifetime, place, if_revoked, password })
+        Ok(Self { kind, target, name, host_header, lifetime, place, if_revoked, password })
     }
 }
 

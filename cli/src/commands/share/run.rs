@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::TunnelKind;
 use mytunnel_node::{
     Closed, DialError, Node, Share, ShareError, ShareEvent, StartError, Status, Target, TunnelSpec,
 };
@@ -13,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::Kind;
 use super::events::Teller;
 use super::gate::Gate;
 use super::local;
@@ -58,6 +58,7 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
     let outcome = match Node::start(config) {
         Ok(node) => {
             let job = Job {
+                kind: plan.kind,
                 target: plan.target,
                 name: plan.name,
                 host_header: plan.host_header,
@@ -78,6 +79,7 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
 }
 
 struct Job {
+    kind: Kind,
     target: Target,
     name: Naming,
     host_header: Option<http::HeaderValue>,
@@ -95,8 +97,12 @@ impl Job {
         let stop = CancellationToken::new();
         let status = node.watch_status();
         serve_status(context, move || described(&status.borrow()), &stop, &mut tasks);
-        warn_if_down(self.target.clone(), context.report, &mut tasks);
-        let mut teller = Teller::new(context.report, self.target.to_string(), self.embedded);
+        let target = self.kind.described(&self.target);
+        // Whether anybody takes datagrams shows only in an answer.
+        if !matches!(self.kind, Kind::Udp { .. }) {
+            warn_if_down(self.target.clone(), target.clone(), context.report, &mut tasks);
+        }
+        let mut teller = Teller::new(context.report, target, self.embedded);
         // The share outlives the loop that follows it: giving it up would cut the requests that may still end.
         let mut share = None;
         let outcome = tokio::select! {
@@ -147,12 +153,16 @@ impl Job {
             let Some(name) = self.name.candidate(attempt) else {
                 return Failure::new(Code::NameInvalid, "there is no name that this key may use");
             };
-            let spec = TunnelSpec {
-                name,
-                kind: TunnelKind::Http,
-                target: self.target.clone(),
-                host_header: self.host_header.clone(),
-            };
+            let mut spec = TunnelSpec::new(name, self.kind.tunnel(), self.target.clone());
+            spec.host_header.clone_from(&self.host_header);
+            match self.kind {
+                Kind::Http => {}
+                Kind::Tcp { port, proxy_protocol } => {
+                    spec.port = port;
+                    spec.proxy_protocol = proxy_protocol;
+                }
+                Kind::Udp { port } => spec.port = port,
+            }
             // What visitors are asked for stands before the tunnel does.
             if let Some(gate) = &self.gate
                 && let Err(failure) = gate.set(&spec.name).await
@@ -223,7 +233,7 @@ fn warn_of_clock(node: &Node, teller: &Teller) {
 }
 
 /// Whether anything is there yet is worth knowing, but no reason to wait.
-fn warn_if_down(target: Target, report: Report, tasks: &mut JoinSet<()>) {
+fn warn_if_down(target: Target, name: String, report: Report, tasks: &mut JoinSet<()>) {
     tasks.spawn(async move {
         let outcome = tokio::time::timeout(PROBE, target.probe()).await;
         let why = match outcome {
@@ -232,7 +242,7 @@ fn warn_if_down(target: Target, report: Report, tasks: &mut JoinSet<()>) {
             Err(_) => "no answer".to_owned(),
         };
         report.warn(format_args!(
-            "nothing answers at {target} yet ({why}); visitors get an error page until it does"
+            "nothing answers at {name} yet ({why}); visitors are turned away until it does"
         ));
     });
 }

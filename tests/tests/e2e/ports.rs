@@ -1,0 +1,232 @@
+//! TCP and UDP tunnels, as their visitors meet them at a port of the relay.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mytunnel_tests::lab::Lab;
+use mytunnel_tests::process::Running;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::lab;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Shares a port, and says where visitors reach it.
+async fn share(lab: &Lab, kind: &str, target: SocketAddr, more: &[&str]) -> Result<(Running, SocketAddr)> {
+    let target = target.to_string();
+    let mut arguments = vec![kind, &target, "--json"];
+    arguments.extend(more);
+    let mut node = lab.spawn(&arguments)?;
+    let ready = node.event("ready").await?;
+    ensure!(ready["kind"] == kind && ready["target"] == target.as_str(), "{ready}");
+    Ok((node, address(&ready)?))
+}
+
+/// `tcp://localhost:20000` as an address.
+fn address(ready: &Value) -> Result<SocketAddr> {
+    let url = ready["url"].as_str().context("a URL")?;
+    let (_, place) = url.split_once("://").context("a scheme")?;
+    Ok(place.replace("localhost", "127.0.0.1").parse()?)
+}
+
+/// Greets each visitor before it says anything, then sends everything back, each half ending on its own.
+async fn echo() -> Result<(SocketAddr, JoinSet<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut visitors = JoinSet::new();
+        while let Ok((mut visitor, _)) = listener.accept().await {
+            visitors.spawn(async move {
+                let (mut read, mut write) = visitor.split();
+                let _ = write.write_all(b"welcome\n").await;
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+                let _ = write.write_all(b"goodbye\n").await;
+                let _ = write.shutdown().await;
+            });
+        }
+    });
+    Ok((address, tasks))
+}
+
+/// All at once, each to a good end.
+async fn all(visits: impl Iterator<Item = impl Future<Output = Result<()>> + Send + 'static>) -> Result<()> {
+    let mut visits: JoinSet<_> = visits.collect();
+    while let Some(visit) = timeout(4 * SOON, visits.join_next()).await? {
+        visit??;
+    }
+    Ok(())
+}
+
+async fn welcome(visitor: &mut TcpStream) -> Result<()> {
+    let mut line = [0; 8];
+    timeout(SOON, visitor.read_exact(&mut line)).await.context("no welcome in time")??;
+    ensure!(&line == b"welcome\n", "{line:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tcp_tunnel_carries_bytes_both_ways_whole_and_ends_each_way_on_its_own() -> Result<()> {
+    let (lab, (target, _server)) = (lab().await?, echo().await?);
+    let (_node, address) = share(&lab, "tcp", target, &[]).await?;
+    let visits = (0..4u8).map(|number| async move {
+        let mut visitor = TcpStream::connect(address).await?;
+        welcome(&mut visitor).await?;
+        let sent: Vec<u8> =
+            (0..8_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8 ^ number).collect();
+        let (mut read, mut write) = visitor.split();
+        let mut received = Vec::new();
+        let (written, read) = tokio::join!(
+            async {
+                write.write_all(&sent).await?;
+                write.shutdown().await
+            },
+            read.read_to_end(&mut received),
+        );
+        (written?, read?);
+        let echoed = received.strip_suffix(b"goodbye\n").context("the server's last word is missing")?;
+        ensure!(echoed == sent, "{} bytes came back of {}", echoed.len(), sent.len());
+        anyhow::Ok(())
+    });
+    all(visits).await
+}
+
+#[tokio::test]
+async fn a_target_that_is_down_or_breaks_off_is_a_reset_and_no_end() -> Result<()> {
+    let lab = lab().await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let (_node, address) = share(&lab, "tcp", listener.local_addr()?, &[]).await?;
+    let breaks_off = async {
+        loop {
+            let (mut served, _) = listener.accept().await?;
+            // Whoever says nothing only looks whether somebody is there.
+            if served.read_u8().await.is_ok() {
+                served.write_all(b"half").await?;
+                served.read_u8().await?;
+                return served.set_zero_linger();
+            }
+        }
+    };
+    let visits = async {
+        let mut visitor = TcpStream::connect(address).await?;
+        visitor.write_all(b"?").await?;
+        let mut half = [0; 4];
+        visitor.read_exact(&mut half).await?;
+        visitor.write_all(b"!").await?;
+        let mut rest = Vec::new();
+        ensure!(visitor.read_to_end(&mut rest).await.is_err(), "it looks whole");
+        anyhow::Ok(())
+    };
+    let (served, visited) = timeout(SOON, async { tokio::join!(breaks_off, visits) }).await?;
+    served?;
+    visited?;
+
+    drop(listener);
+    let mut rest = Vec::new();
+    let mut visitor = TcpStream::connect(address).await?;
+    ensure!(timeout(SOON, visitor.read_to_end(&mut rest)).await?.is_err(), "it looks whole");
+    ensure!(rest.is_empty(), "{rest:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_is_the_same_after_every_restart_and_can_be_chosen() -> Result<()> {
+    let (mut lab, (target, _server)) = (lab().await?, echo().await?);
+    let (node, address) = share(&lab, "tcp", target, &["--name", "db"]).await?;
+    node.kill().await?;
+    let (mut node, again) = share(&lab, "tcp", target, &["--name", "db"]).await?;
+    ensure!(again == address, "{again} after {address}");
+    lab.restart_relay().await?;
+    node.event("reconnecting").await?;
+    node.event("ready").await?;
+    welcome(&mut TcpStream::connect(address).await?).await?;
+
+    let port = address.port().to_string();
+    let taken = ["tcp", &target.to_string(), "--name", "other", "--remote-port", &port, "--json"];
+    let ended = lab.run(&taken).await?;
+    ensure!((ended.json()?["code"].as_str(), ended.code) == (Some("NAME_TAKEN"), Some(4)), "{ended:?}");
+    let far = ["tcp", &target.to_string(), "--name", "other", "--remote-port", "80", "--json"];
+    let ended = lab.run(&far).await?;
+    let message = ended.json()?["message"].to_string();
+    ensure!(message.contains("20000-29999"), "{message}");
+    node.terminate().await?;
+    let (_chosen, chosen) = share(&lab, "tcp", target, &["--name", "db", "--remote-port", &port]).await?;
+    ensure!(chosen == address);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_revoked_key_cuts_the_connections_of_its_port() -> Result<()> {
+    let (lab, (target, _server)) = (lab().await?, echo().await?);
+    let child = lab.mint(&["--ttl", "1h"]).await?;
+    let token = child["token"].as_str().context("token")?;
+    let target = target.to_string();
+    let mut node = lab.spawn_with(&["tcp", &target, "--json"], &[("MYTUNNEL_AUTH_TOKEN", token)])?;
+    let address = address(&node.event("ready").await?)?;
+    let mut visitor = TcpStream::connect(address).await?;
+    welcome(&mut visitor).await?;
+    lab.run(&["keys", "revoke", token, "--json"]).await?.success()?;
+    let mut rest = Vec::new();
+    ensure!(timeout(SOON, visitor.read_to_end(&mut rest)).await?.is_err(), "it looks whole");
+    ensure!(TcpStream::connect(address).await.is_err(), "the port is still open");
+    let ended = node.ended().await?;
+    ensure!(ended.code == Some(3), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_without_the_scope_gets_no_port() -> Result<()> {
+    let lab = lab().await?;
+    let child = lab.mint(&["--scope", "http"]).await?;
+    let token = child["token"].as_str().context("token")?;
+    for kind in ["tcp", "udp"] {
+        let ended = lab.run_with(&[kind, "5432", "--json"], &[("MYTUNNEL_AUTH_TOKEN", token)]).await?;
+        ensure!((ended.json()?["code"].as_str(), ended.code) == (Some("SCOPE_DENIED"), Some(4)), "{ended:?}");
+    }
+    for wrong in [["tcp", "."], ["udp", "unix:/run/x"], ["tcp", "http"]] {
+        let ended = lab.run(&[wrong[0], wrong[1], "--json"]).await?;
+        ensure!(ended.code != Some(0), "{ended:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn datagrams_find_their_way_to_each_visitor_of_a_udp_tunnel() -> Result<()> {
+    let lab = lab().await?;
+    let server = UdpSocket::bind("127.0.0.1:0").await?;
+    let (_node, address) = share(&lab, "udp", server.local_addr()?, &[]).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut bytes = vec![0; 65_536];
+        while let Ok((length, from)) = server.recv_from(&mut bytes).await {
+            let _ = server.send_to(bytes.get(..length).unwrap_or_default(), from).await;
+        }
+    });
+    let visits = (0..8u8).map(|number| async move {
+        let visitor = UdpSocket::bind("127.0.0.1:0").await?;
+        visitor.connect(address).await?;
+        let mut answer = vec![0; 65_536];
+        for length in [1, 1200, 9000] {
+            let sent = vec![number; length];
+            // Datagrams may be lost anywhere: it is asked again.
+            let asked = async {
+                loop {
+                    visitor.send(&sent).await?;
+                    let heard = timeout(Duration::from_secs(2), visitor.recv(&mut answer)).await;
+                    match heard {
+                        Ok(Ok(length)) if answer.get(..length) == Some(&sent) => return anyhow::Ok(()),
+                        Ok(_) | Err(_) => {}
+                    }
+                }
+            };
+            timeout(SOON, asked).await.context("no answer")??;
+        }
+        anyhow::Ok(())
+    });
+    all(visits).await
+}
