@@ -11,6 +11,7 @@ mod dashboard;
 mod git;
 mod openapi;
 mod pair;
+mod ports;
 mod sign_in;
 
 use std::path::Path;
