@@ -88,7 +88,8 @@ async fn a_tcp_tunnel_carries_bytes_both_ways_whole_and_ends_each_way_on_its_own
             },
             read.read_to_end(&mut received),
         );
-        (written?, read?);
+        written?;
+        read?;
         let echoed = received.strip_suffix(b"goodbye\n").context("the server's last word is missing")?;
         ensure!(echoed == sent, "{} bytes came back of {}", echoed.len(), sent.len());
         anyhow::Ok(())
