@@ -176,6 +176,7 @@ mod tests {
             usage: point(0, 5).usage,
             cents: 2.5,
             budget_cents: Some(500),
+            shared_cents: None,
         };
         let answer = UsageAnswer {
             currency: "USD".to_owned(),

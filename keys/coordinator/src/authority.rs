@@ -18,7 +18,9 @@ use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, Scope, Serial, TenantId, TunnelKind, TunnelName};
 use mytunnel_keys::usage::Standing;
 
-pub(crate) use self::devices::{DEVICE_TTL, inherited_budget, may_add_device, may_renew_device};
+pub(crate) use self::devices::{
+    DEVICE_TTL, may_add_device, may_renew_device, narrowest_budget, shares_budget,
+};
 pub(crate) use self::gates::{
     CLOSING_LIFE, GatesThere, Plan, SetBy, check_gate_password, gate_user, has_room_for_gates,
     may_ask_for_password, may_change_gates, may_change_password, may_touch_tunnel, sets_as, sign_in_gate,

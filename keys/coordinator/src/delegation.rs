@@ -309,13 +309,18 @@ fn token_row(listed: &Listed, live_tunnels: u32) -> Option<api::TokenRow> {
         revoked_at: authority::revoked_at(row),
         live_tunnels,
         budget_cents: row.budget_cents,
-        // Rounded, so that a budget of which nothing can be leased any more shows as spent.
-        spent_cents: listed.spent.saturating_add(MICRO / 2) / MICRO,
+        spent_cents: whole_cents(listed.spent),
+        shared_spent_cents: listed.shared.map(whole_cents),
         made_by: listed.maker.as_ref().map(|maker| api::MadeBy {
             account: maker.account.clone(),
             device: maker.device.map(|device| device.nonce()),
         }),
     })
+}
+
+/// Rounded, so that a budget of which nothing can be leased any more shows as spent.
+const fn whole_cents(micro: u64) -> u64 {
+    micro.saturating_add(MICRO / 2) / MICRO
 }
 
 fn master_left(row: MasterLeft) -> api::MasterLeft {

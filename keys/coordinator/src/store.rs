@@ -54,7 +54,7 @@ pub(crate) use self::{
     accounts::{Account, NewOwner, SetupError},
     audit::{AuditFilter, Followed},
     connect::{exists, look},
-    devices::NewDevice,
+    devices::{DeviceAdded, NewDevice},
     feed::{FeedSigner, State},
     gates::GateChange,
     invitations::NewInvitation,

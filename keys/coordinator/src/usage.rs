@@ -157,6 +157,7 @@ impl Shared {
         let mut rows = Vec::new();
         for (serial, used, cost) in merged(totals) {
             let Some(key) = self.store.key(serial).await? else { continue };
+            let shared = self.store.shared_spend(&key, self.month()).await?;
             rows.push(api::UsageKey {
                 nonce: serial.nonce(),
                 name: key.label,
@@ -165,6 +166,7 @@ impl Shared {
                 usage: used,
                 cents: in_cents(cost),
                 budget_cents: key.budget_cents,
+                shared_cents: shared.map(|cost| in_cents(cost.cast_signed())),
             });
         }
         Ok(rows)

@@ -117,6 +117,9 @@ pub struct TokenRow {
     pub budget_cents: Option<u64>,
     /// Cents it has cost this month.
     pub spent_cents: u64,
+    /// Cents that all devices of its account have cost this month, where the budget is theirs together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_spent_cents: Option<u64>,
     /// Who made it; of a master key, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<MadeBy>,

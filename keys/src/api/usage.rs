@@ -80,4 +80,7 @@ pub struct UsageKey {
     pub cents: f64,
     /// Cents that it may cost in a month.
     pub budget_cents: Option<u64>,
+    /// Cents that all devices of its account have cost in this month, where the budget is theirs together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_cents: Option<f64>,
 }

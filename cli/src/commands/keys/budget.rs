@@ -61,12 +61,16 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 }
 
 fn done(answer: &BudgetAnswer) -> String {
-    let spent = money::dollars(answer.token.spent_cents);
+    let shared = answer.token.shared_spent_cents;
+    let spent = money::dollars(shared.unwrap_or(answer.token.spent_cents));
     let nonce = &answer.token.nonce;
     match answer.token.budget_cents {
         None => format!("{nonce} has no limit; {spent} this month."),
         Some(0) => format!("{nonce} is frozen."),
-        Some(cents) => format!("{nonce} may cost {} a month; {spent} so far.", money::dollars(cents)),
+        Some(cents) => {
+            let whom = if shared.is_some() { ", with the account's other devices," } else { "" };
+            format!("{nonce}{whom} may cost {} a month; {spent} so far.", money::dollars(cents))
+        }
     }
 }
 

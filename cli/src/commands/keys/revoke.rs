@@ -215,6 +215,7 @@ mod tests {
             live_tunnels: 0,
             budget_cents: None,
             spent_cents: 0,
+            shared_spent_cents: None,
             made_by: None,
         };
         let keys = [row("a", 9, None), row("a", 9, Some(1)), row("a", 5, None), row("b", 9, None)];

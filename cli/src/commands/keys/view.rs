@@ -109,7 +109,15 @@ fn spent(key: &TokenRow) -> String {
     match key.budget_cents {
         None => spent,
         Some(0) => "frozen".to_owned(),
-        Some(cents) => format!("{spent} of {}", money::dollars(cents)),
+        Some(cents) => {
+            let gone = match key.shared_spent_cents {
+                Some(all) => {
+                    format!("{spent}, with the account's other devices {}", money::dollars(all))
+                }
+                None => spent,
+            };
+            format!("{gone} of {}", money::dollars(cents))
+        }
     }
 }
 
@@ -161,6 +169,7 @@ mod tests {
             live_tunnels: 0,
             budget_cents: None,
             spent_cents: 0,
+            shared_spent_cents: None,
             made_by: None,
         }
     }

@@ -10,7 +10,7 @@ use crate::authority::{self, Caller};
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::Shared;
-use crate::store::{KeyRow, NewDevice, StoreError};
+use crate::store::{DeviceAdded, KeyRow, NewDevice, StoreError};
 
 /// The name of the person at this machine, who needs no sign-in.
 const LOCAL: &str = "local";
@@ -65,7 +65,12 @@ impl Shared {
         let serial = Serial::from_bytes(random::bytes()?);
         let not_after = now + authority::DEVICE_TTL;
         let device = NewDevice { serial, subject, tenant, project, account, actor, label, not_after };
-        Ok(self.store.add_device(device, now).await??)
+        let DeviceAdded { key, epoch } = self.store.add_device(device, now).await??;
+        if let Some(epoch) = epoch {
+            // No relay serves it before it knows of its budget.
+            self.confirm(epoch).await?;
+        }
+        Ok(key)
     }
 
     fn device_answer(&self, device: &KeyRow, account: &str) -> Result<api::Device, ApiError> {

@@ -102,7 +102,9 @@ impl Shared {
         let now = self.clock.now();
         let tenant = authority::may_change_people(caller, "change roles", now)?;
         let role = role(&asked.role)?;
-        Ok(shown(self.store.set_role(tenant, id, role, caller.party(), now).await??))
+        let (row, epoch) = self.store.set_role(tenant, id, role, caller.party(), now).await??;
+        self.confirm(epoch).await?;
+        Ok(shown(row))
     }
 
     /// Deletes an account, and waits until the relays know that its devices are revoked.

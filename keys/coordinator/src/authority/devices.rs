@@ -3,7 +3,7 @@
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::TenantId;
 
-use super::{Refusal, revoked_at};
+use super::{Refusal, Role, revoked_at};
 use crate::store::{KeyKind, KeyRow};
 
 /// Life of a device's certificate, in seconds.
@@ -41,9 +41,17 @@ pub(crate) fn may_add_device(standing: u64) -> Result<(), Refusal> {
     Err(Refusal::new(Code::BadRequest, message))
 }
 
-/// What a new device may cost in a month: as little as the narrowest of those that its account ever had, revoked ones
-/// too. Else whoever holds a device that an owner has limited or frozen would sign in once more.
-pub(crate) fn inherited_budget(budgets: impl IntoIterator<Item = Option<u64>>) -> Option<u64> {
+/// Whether the devices of an account have one budget together. Owners set budgets, also each other's, and each of their
+/// devices has its own; a member would otherwise have as much again with every sign-in.
+pub(crate) const fn shares_budget(role: Role) -> bool {
+    match role {
+        Role::Member => true,
+        Role::Owner => false,
+    }
+}
+
+/// What devices may cost together that had a budget each until now.
+pub(crate) fn narrowest_budget(budgets: impl IntoIterator<Item = Option<u64>>) -> Option<u64> {
     budgets.into_iter().flatten().min()
 }
 
@@ -52,11 +60,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_device_is_no_way_out_of_a_budget() {
-        assert_eq!(inherited_budget([]), None);
-        assert_eq!(inherited_budget([None, None]), None);
-        assert_eq!(inherited_budget([None, Some(500), Some(20)]), Some(20));
-        assert_eq!(inherited_budget([Some(500), Some(0)]), Some(0));
+    fn devices_that_come_to_share_have_the_narrowest_of_their_budgets() {
+        assert_eq!(narrowest_budget([]), None);
+        assert_eq!(narrowest_budget([None, None]), None);
+        assert_eq!(narrowest_budget([None, Some(500), Some(20)]), Some(20));
+        assert_eq!(narrowest_budget([Some(500), Some(0)]), Some(0));
     }
 
     #[test]

@@ -140,8 +140,10 @@ function spend(key) {
   const spent = money(key.spent_cents);
   if (key.budget_cents === null) return h('span', { class: 'spend' }, spent);
   if (key.budget_cents === 0) return mark('frozen', 'bad');
-  const over = key.spent_cents >= key.budget_cents;
-  return h('span', { class: over ? 'spend bad-text' : 'spend' }, `${spent} of ${money(key.budget_cents)}`);
+  // A member's devices have one budget together.
+  const gone = key.shared_spent_cents ?? key.spent_cents;
+  const all = key.shared_spent_cents === undefined ? spent : `${spent}, all devices ${money(gone)}`;
+  return h('span', { class: gone >= key.budget_cents ? 'spend bad-text' : 'spend' }, `${all} of ${money(key.budget_cents)}`);
 }
 
 function below(key, family, context) {

@@ -128,18 +128,18 @@ function budgets(usage, projects, context) {
       : table('Spend by key', [
         { label: 'Key', cell: (key) => [h('span', { class: 'strong' }, key.name || names.get(key.project) || 'key'), ' ', h('code', { class: 'faint' }, key.nonce)] },
         { label: 'Spent', kind: 'number', cell: (key) => money(key.cents) },
-        { label: 'Budget', cell: (key) => allowance(key.cents, key.budget_cents) },
+        { label: 'Budget', cell: (key) => allowance(key.shared_cents ?? key.cents, key.budget_cents, key.shared_cents !== undefined) },
         { label: '', kind: 'actions', cell: (key) => context.owner && button('Budget', { kind: 'quiet', focus: `budget ${key.nonce}`, onclick: () => setBudget(key, context), 'aria-label': `Budget of ${key.nonce}` }) },
       ], keys, { key: (key) => key.nonce }));
 }
 
-function allowance(spent, budget) {
+function allowance(spent, budget, shared) {
   if (budget === null || budget === undefined) return h('span', { class: 'faint' }, 'no limit');
   if (budget === 0) return mark('frozen', 'bad');
   const share = Math.min(1, spent / budget);
   return h('span', { class: 'allowance' },
     h('meter', { min: 0, max: 1, high: 0.8, low: 0.5, optimum: 0, value: share, 'aria-label': `${Math.round(share * 100)} % of the budget` }, `${Math.round(share * 100)} %`),
-    `of ${money(budget)}`, spent >= budget && mark('used up', 'bad'));
+    shared ? `${money(spent)} with the account's other devices, of ${money(budget)}` : `of ${money(budget)}`, spent >= budget && mark('used up', 'bad'));
 }
 
 /** Asks for a key's budget and sets it. */

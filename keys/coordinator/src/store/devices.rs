@@ -1,8 +1,6 @@
 //! Devices of people: signed in, and listed.
 
-use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId};
-use mytunnel_keys::usage::Month;
 
 use super::filter::Text;
 use super::sql::{Reading, ToValue as _, Writing, params};
@@ -28,6 +26,14 @@ pub(crate) struct NewDevice {
     pub(crate) not_after: u64,
 }
 
+/// A device that was signed in.
+#[derive(Debug)]
+pub(crate) struct DeviceAdded {
+    pub(crate) key: KeyRow,
+    /// The change that relays must have applied for its budget to hold, if it has one.
+    pub(crate) epoch: Option<u64>,
+}
+
 /// A device that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeviceRow {
@@ -44,7 +50,7 @@ impl Store {
         &self,
         device: NewDevice,
         now: u64,
-    ) -> Result<Result<KeyRow, Refusal>, StoreError> {
+    ) -> Result<Result<DeviceAdded, Refusal>, StoreError> {
         self.publishing(move |writing, signer| writing.add_device(signer, device, now)).await
     }
 
@@ -78,9 +84,9 @@ impl Writing<'_> {
         signer: &FeedSigner,
         device: NewDevice,
         now: u64,
-    ) -> Result<Result<KeyRow, Refusal>, StoreError> {
+    ) -> Result<Result<DeviceAdded, Refusal>, StoreError> {
         let there = self.key_of(&device.subject)?;
-        let mut heirs_to = None;
+        let mut shared = None;
         if let Some(id) = &device.account {
             // It may have been deleted since the request was admitted.
             let Some(account) = self.account_by_id(id)? else {
@@ -90,10 +96,9 @@ impl Writing<'_> {
             if let Err(refusal) = authority::may_add_device(others) {
                 return Ok(Err(refusal));
             }
-            // Owners set budgets; whoever can lift one does not flee from it.
-            heirs_to = (account.role == Role::Member).then_some(account.id);
+            shared = authority::shares_budget(account.role).then_some(account.id);
         }
-        let row = match there {
+        let mut row = match there {
             Some(there) => {
                 let renewed = authority::may_renew_device(&there, device.account.as_deref(), &device.tenant);
                 if let Err(refusal) = renewed {
@@ -106,14 +111,21 @@ impl Writing<'_> {
                 KeyRow { issued_at: now, not_after: Some(device.not_after), label: device.label, ..there }
             }
             None => {
-                let mut row = authority::device(&device, now);
+                let row = authority::device(&device, now);
                 self.add_key(&row)?;
-                if let Some(account) = heirs_to {
-                    row.budget_cents = self.inherit_budget(signer, &row.serial, &account, now)?;
-                }
                 row
             }
         };
+        let before = row.budget_cents;
+        if let Some(account) = shared {
+            row.budget_cents = self.account_budget(&account)?;
+        }
+        // One that had expired is in no relay's snapshot.
+        let told = before.is_some() || row.budget_cents.is_some();
+        if told {
+            let change = self.tell_budget(&row.serial, row.budget_cents)?;
+            self.publish(signer, vec![change], now)?;
+        }
         self.audit(&Entry {
             at: now,
             tenant: Some(row.tenant.clone()),
@@ -123,40 +135,32 @@ impl Writing<'_> {
             project: row.project.clone(),
             detail: row.budget_cents.map(|cents| format!("{cents} cents a month")).unwrap_or_default(),
         })?;
-        Ok(Ok(row))
+        let epoch = if told { Some(self.head()?.feed.epoch) } else { None };
+        Ok(Ok(DeviceAdded { key: row, epoch }))
     }
 
-    /// Gives a new device the narrowest budget of its account's devices, with as much of it gone in this month as of theirs.
-    fn inherit_budget(
+    /// Somebody is a member from here on: their devices share the narrowest budget that one of them has. Who is an owner
+    /// again keeps on each device what they shared.
+    pub(super) fn share_budgets(
         &self,
         signer: &FeedSigner,
-        serial: &Serial,
         account: &str,
+        role: Role,
         now: u64,
-    ) -> Result<Option<u64>, StoreError> {
-        let month = Month::of(now).number();
-        let earlier: Vec<(Option<u64>, Option<u64>)> = self.all(
-            "SELECT b.cents, s.spent FROM keys k JOIN budgets b ON b.serial = k.serial
-                 LEFT JOIN spend s ON s.serial = k.serial AND s.month = $1
-             WHERE k.account = $2 AND b.cents IS NOT NULL",
-            params![month, account],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+    ) -> Result<(), StoreError> {
+        if !authority::shares_budget(role) {
+            return self.forget_account_budget(account).map(drop);
+        }
+        let budgets: Vec<Option<u64>> = self.all(
+            "SELECT b.cents FROM keys k JOIN budgets b ON b.serial = k.serial
+             WHERE k.account = $1 AND k.revoked_at IS NULL AND k.not_after > $2",
+            params![account, now],
+            column::only,
         )?;
-        let Some(cents) = authority::inherited_budget(earlier.iter().map(|(cents, _)| *cents)) else {
-            return Ok(None);
-        };
-        self.change(
-            "INSERT INTO budgets (serial, cents, told) VALUES ($1, $2, 1)",
-            params![serial.as_bytes(), cents],
-        )?;
-        let spent = earlier.iter().filter_map(|(_, spent)| *spent).max();
-        self.change(
-            "INSERT INTO spend (serial, month, spent) VALUES ($1, $2, $3)",
-            params![serial.as_bytes(), month, spent.unwrap_or(0)],
-        )?;
-        let standing = authority::standing_of(Some(cents));
-        self.publish(signer, vec![Change::Budget { serial: *serial, standing }], now)?;
-        Ok(Some(cents))
+        match authority::narrowest_budget(budgets) {
+            Some(cents) => self.set_account_budget(signer, account, Some(cents), now),
+            None => Ok(()),
+        }
     }
 }
 

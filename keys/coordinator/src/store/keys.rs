@@ -79,6 +79,8 @@ pub(crate) struct Listed {
     pub(crate) key: KeyRow,
     /// Micro-cents that it has cost in the month, with its children.
     pub(crate) spent: u64,
+    /// Micro-cents that all devices of its account have cost, where they have one budget together.
+    pub(crate) shared: Option<u64>,
     /// Who made it, if it is a master: the address of the account, unless that was deleted, and the device.
     pub(crate) maker: Option<Maker>,
 }
@@ -202,7 +204,7 @@ impl Reading<'_> {
         let mut found = Vec::new();
         for text in listing(filter) {
             found.extend(self.all(text.sql(), text.params(), |row| {
-                Ok(Listed { key: key(row)?, spent: row.get(23)?, maker: maker(row)? })
+                Ok(Listed { key: key(row)?, spent: row.get(23)?, shared: row.get(27)?, maker: maker(row)? })
             })?);
         }
         let order = |row: &Listed| (row.key.issued_at, *row.key.serial.as_bytes());
@@ -235,9 +237,10 @@ pub(super) fn listing(filter: &KeyFilter) -> Vec<Text> {
 
 fn narrowed(filter: &KeyFilter, which: &str, of: &[Value]) -> Text {
     let newest_first = matches!(filter.kin, Kin::Children(_));
-    let text = Text::new(START, params![filter.month.number(), filter.tenant.as_str()])
-        .and(which, of)
-        .and_if(" AND k.project = ?", filter.project.as_ref().map(|project| project.as_str().to_value()));
+    let text =
+        Text::new(START, params![filter.month.number(), filter.month.number(), filter.tenant.as_str()])
+            .and(which, of)
+            .and_if(" AND k.project = ?", filter.project.as_ref().map(|project| project.as_str().to_value()));
     let text = match &filter.family {
         // Only where it is another than what the rows are found by.
         Some(family) if filter.only.is_some() || newest_first => {
@@ -265,10 +268,13 @@ fn narrowed(filter: &KeyFilter, which: &str, of: &[Value]) -> Text {
 }
 
 const START: &str = select_key!(
-    ", coalesce(s.spent, 0), w.serial IS NOT NULL, o.email, w.device",
+    ", coalesce(s.spent, 0), w.serial IS NOT NULL, o.email, w.device,
+     CASE WHEN g.cents IS NOT NULL THEN coalesce(z.spent, 0) END",
     "LEFT JOIN spend s ON s.serial = k.serial AND s.month = ?
      LEFT JOIN makers w ON w.serial = k.serial
      LEFT JOIN accounts o ON o.id = w.account AND o.deleted_at IS NULL
+     LEFT JOIN account_budgets g ON g.account = k.account
+     LEFT JOIN account_spend z ON z.account = k.account AND z.month = ?
      WHERE k.tenant = ? AND k.kind <> 'relay'"
 );
 

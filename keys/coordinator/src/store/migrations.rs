@@ -32,6 +32,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Postgres(include_str!("migrations/siblings.sql")),
     Step::Sql(include_str!("migrations/makers.sql")),
     Step::Postgres(include_str!("migrations/claims.sql")),
+    Step::Sql(include_str!("migrations/account_budgets.sql")),
 ];
 
 /// The version that this release writes.

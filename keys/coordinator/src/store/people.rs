@@ -39,7 +39,7 @@ impl Store {
             .await
     }
 
-    /// Gives an account of a tenant another role.
+    /// Gives an account of a tenant another role; answers it with the change that relays must have applied.
     pub(crate) async fn set_role(
         &self,
         tenant: TenantId,
@@ -47,32 +47,32 @@ impl Store {
         role: Role,
         actor: Party,
         now: u64,
-    ) -> Result<Result<AccountRow, Refusal>, StoreError> {
-        self.engine
-            .write(move |writing| {
-                let Some((account, owners)) = writing.account_in(&tenant, &id)? else {
-                    return Ok(Err(Refusal::not_found("account")));
-                };
-                if let Err(refusal) = authority::may_change_role(account.role, role, owners) {
-                    return Ok(Err(refusal));
-                }
-                if account.role != role {
-                    writing.change(
-                        "UPDATE accounts SET role = $1 WHERE id = $2",
-                        params![role.name(), account.id],
-                    )?;
-                    let detail = role.name().to_owned();
-                    writing.audit(&of_session(&account, Act::AccountRole, actor, detail, now))?;
-                }
-                let row = writing.one(
-                    "SELECT id, email, role, created_at, totp_secret IS NOT NULL, last_login_at FROM accounts
-                     WHERE id = $1",
-                    params![account.id],
-                    account_row,
+    ) -> Result<Result<(AccountRow, u64), Refusal>, StoreError> {
+        self.publishing(move |writing, signer| {
+            let Some((account, owners)) = writing.account_in(&tenant, &id)? else {
+                return Ok(Err(Refusal::not_found("account")));
+            };
+            if let Err(refusal) = authority::may_change_role(account.role, role, owners) {
+                return Ok(Err(refusal));
+            }
+            if account.role != role {
+                writing.change(
+                    "UPDATE accounts SET role = $1 WHERE id = $2",
+                    params![role.name(), account.id],
                 )?;
-                Ok(Ok(row))
-            })
-            .await
+                writing.share_budgets(signer, &account.id, role, now)?;
+                let detail = role.name().to_owned();
+                writing.audit(&of_session(&account, Act::AccountRole, actor, detail, now))?;
+            }
+            let row = writing.one(
+                "SELECT id, email, role, created_at, totp_secret IS NOT NULL, last_login_at FROM accounts
+                 WHERE id = $1",
+                params![account.id],
+                account_row,
+            )?;
+            Ok(Ok((row, writing.head()?.feed.epoch)))
+        })
+        .await
     }
 
     /// Deletes an account of a tenant: its sessions end, and its devices are revoked with what they minted; the master keys

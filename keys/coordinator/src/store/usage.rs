@@ -5,6 +5,7 @@
 
 mod leases;
 mod picture;
+mod purse;
 mod served;
 
 use mytunnel_keys::id::{ProjectId, Serial, TenantId};
@@ -80,6 +81,14 @@ impl Store {
         self.in_steps(move |writing| {
             writing.change(
                 "DELETE FROM spend WHERE (serial, month) IN (SELECT serial, month FROM spend WHERE month < $1 LIMIT $2)",
+                params![kept.number(), STEP],
+            )
+        })
+        .await?;
+        self.in_steps(move |writing| {
+            writing.change(
+                "DELETE FROM account_spend WHERE (account, month) IN
+                     (SELECT account, month FROM account_spend WHERE month < $1 LIMIT $2)",
                 params![kept.number(), STEP],
             )
         })
@@ -257,17 +266,6 @@ impl Writing<'_> {
                 total.requests,
                 total.tunnel_seconds,
             ],
-        )?;
-        Ok(())
-    }
-
-    /// Charges a key's month.
-    fn spend(&self, key: &Serial, month: Month, cost: u64) -> Result<(), StoreError> {
-        self.change(
-            "INSERT INTO spend (serial, month, spent) VALUES ($1, $2, $3)
-             ON CONFLICT (serial, month) DO UPDATE
-             SET spent = CASE WHEN spend.spent + excluded.spent > $4 THEN $4 ELSE spend.spent + excluded.spent END",
-            params![key.as_bytes(), month.number(), cost.min(MAX_TOTAL), MAX_TOTAL],
         )?;
         Ok(())
     }

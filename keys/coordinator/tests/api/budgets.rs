@@ -334,3 +334,64 @@ async fn a_month_begins_with_its_budget_and_old_hours_become_days() {
     let hourly = lab.usage(&house, &format!("?from={}&by=hour", before - DAY)).await;
     assert_eq!(hourly["points"][0]["at"], before - before % 3600);
 }
+
+#[tokio::test]
+async fn what_one_device_of_a_member_costs_is_gone_for_the_others() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let (browser, one) = crate::people::join(&lab, &house, "member").await;
+    lab.limit(&house, &one, Some(12)).await;
+    let (two, _) = lab.device(&browser.access).await;
+    let child = lab.mint(&one, json!({"project": house.project})).await.0;
+    let (relay, other) = (lab.enrolled().await, lab.enrolled().await);
+    lab.served(&house, &house.project, &[relay, other], &[&one, &two]).await;
+    lab.served(&house, &house.project, &[relay], &[&child]).await;
+    let ask = |key: &Key| Want { key: key.serial, held: 0, ask: u64::MAX };
+    let of_other = |seq, counts, wants| Tell { incarnation: [9; 16], ..told(seq, counts, wants) };
+    let amounts = |told: Told| told.leases.iter().map(|lease| lease.amount).collect::<Vec<_>>();
+    // What one device is leased is granted to no other, whichever relay asks: a quarter each time of what is left.
+    let leased = amounts(lab.tell(relay, told(1, vec![], vec![ask(&one), ask(&two)])).await);
+    let leased_elsewhere = amounts(lab.tell(other, of_other(1, vec![], vec![ask(&two)])).await);
+    let mut sums: Vec<_> = leased.into_iter().chain(leased_elsewhere).collect();
+    sums.sort_unstable_by(|one, other| other.cmp(one));
+    assert_eq!(sums, [3 * MICRO, 9 * MICRO / 4, 27 * MICRO / 16]);
+    // Give it back, and use: by a device, by a child of the other.
+    let back = |key: &Key| Want { key: key.serial, held: 0, ask: 0 };
+    lab.tell(other, of_other(2, vec![], vec![back(&two)])).await;
+    let used = vec![bytes(&child, GIB), bytes(&two, GIB)];
+    lab.tell(relay, told(2, used, vec![back(&one), back(&two)])).await;
+    for (key, own) in [(&one, 5), (&two, 5)] {
+        let row = lab.show(By::Key(&house.device), key).await;
+        assert_eq!((&row["spent_cents"], &row["shared_spent_cents"]), (&json!(own), &json!(10)), "{row}");
+    }
+    assert!(lab.show(By::Key(&house.device), &child).await["shared_spent_cents"].is_null());
+    // Of what is left nobody is charged more than once, and then nothing is leased, to a new device neither.
+    lab.tell(other, of_other(3, vec![bytes(&two, GIB)], vec![])).await;
+    assert_eq!(lab.show(By::Key(&house.device), &one).await["shared_spent_cents"], 12);
+    let (three, _) = lab.device(&browser.access).await;
+    let nothing = told(3, vec![], [&one, &two, &three].map(ask).to_vec());
+    assert_eq!(amounts(lab.tell(relay, nothing).await), [0; 3]);
+    // The next month has it all again.
+    lab.advance(40 * DAY);
+    let next = Tell { incarnation: [5; 16], ..told(1, vec![], vec![ask(&three)]) };
+    assert_eq!(amounts(lab.tell(lab.enrolled().await, next).await), [3 * MICRO]);
+}
+
+#[tokio::test]
+async fn what_a_relay_leaves_behind_is_charged_to_the_account_and_given_back() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let (browser, one) = crate::people::join(&lab, &house, "member").await;
+    lab.limit(&house, &one, Some(100)).await;
+    let (two, _) = lab.device(&browser.access).await;
+    let relay = lab.teller(&house, &[&one]).await;
+    let want = vec![Want { key: one.serial, held: 0, ask: 20 * MICRO }];
+    lab.tell(relay, told(1, vec![], want)).await;
+    // A new process of it: what the old one held is gone, for the other device too.
+    lab.tell(relay, Tell { incarnation: [8; 16], ..told(1, vec![], vec![]) }).await;
+    let gone = async || lab.show(By::Key(&house.device), &two).await["shared_spent_cents"].clone();
+    assert_eq!(gone().await, 20);
+    // It was there after all, and tells.
+    lab.tell(relay, told(2, vec![], vec![])).await;
+    assert_eq!(gone().await, 0);
+}

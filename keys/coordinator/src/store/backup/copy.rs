@@ -25,6 +25,8 @@ pub(in crate::store) const KEPT: &[&str] = &[
     "basic_gates",
     "oidc_gates",
     "budgets",
+    "account_budgets",
+    "account_spend",
     "prices",
     // Relays tell totals that only grow: what was used since the backup is in the difference.
     "meters",

@@ -127,6 +127,45 @@ async fn accounts_of_before_there_were_roles_are_owners_without_a_second_factor(
 }
 
 #[tokio::test]
+async fn members_of_before_share_the_narrowest_budget_of_their_devices() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("mytunnel.db");
+    let tenant = TenantId::from_entropy(&[6; 10]);
+    of_the_first_version(&path, &[(&tenant, &[])]);
+    let old = Connection::open(&path).unwrap();
+    let step = include_str!("../migrations/account_budgets.sql");
+    let texts = migrations::MIGRATIONS.iter().map(|step| match step {
+        migrations::Step::Sql(text) => Some(*text),
+        migrations::Step::Rows(_) | migrations::Step::Postgres(_) => None,
+    });
+    let before: Vec<_> = texts.take_while(|text| *text != Some(step)).collect();
+    for text in before.iter().skip(1).flatten() {
+        old.execute_batch(text).unwrap();
+    }
+    old.pragma_update(None, "user_version", u32::try_from(before.len()).unwrap()).unwrap();
+    for (byte, cents, spent) in [(1_u8, 500, 7), (2, 20, 5)] {
+        old.execute(
+            "INSERT INTO keys (serial, nonce, kind, subject, tenant, account, label, hosts, scopes, issued_at,
+                               not_after, max_tunnels, max_staleness, bound)
+             VALUES ($1, $2, 'user', $1, $3, '0@b.example', '', '*', '', 5, 9, 1, 60, 1)",
+            params![[byte; 16], format!("{byte:016x}"), tenant.as_str()],
+        )
+        .unwrap();
+        old.execute("INSERT INTO budgets VALUES ($1, $2, 1)", params![[byte; 16], cents]).unwrap();
+        old.execute("INSERT INTO spend VALUES ($1, 24317, $2)", params![[byte; 16], spent]).unwrap();
+    }
+    old.execute("UPDATE accounts SET role = 'member'", []).unwrap();
+    drop(old);
+
+    opened(&place, &path).engine.close();
+    let new = Connection::open(&path).unwrap();
+    let one = |text: &str| new.query_row(text, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(one("SELECT cents FROM account_budgets WHERE account = '0@b.example'"), 20);
+    assert_eq!(one("SELECT count(*) FROM budgets WHERE cents = 20"), 2);
+    assert_eq!(one("SELECT spent FROM account_spend WHERE month = 24317"), 12);
+}
+
+#[tokio::test]
 async fn who_made_a_master_of_before_is_taken_from_the_audit_log() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("mytunnel.db");

@@ -1,8 +1,9 @@
 //! Leases: what relays may spend, and what becomes of what they did not tell.
 
 use mytunnel_keys::id::Serial;
-use mytunnel_keys::usage::{Facts, Lease, MICRO, Month, Usage, Want, grant};
+use mytunnel_keys::usage::{Facts, Lease, Month, Usage, Want, grant};
 
+use super::purse::Purse;
 use super::{HOUR, Telling, span_of};
 use crate::store::feed::STEP;
 use crate::store::sql::{Writing, params};
@@ -23,30 +24,17 @@ impl Writing<'_> {
     /// Grants what may be granted, and keeps what the relay may spend from here on: by what it holds, or by this answer
     /// if it arrives.
     pub(super) fn lease(&self, telling: &Telling, want: &Want) -> Result<Lease, StoreError> {
-        let Some(cents) = self.budget_for_update(&want.key)? else {
+        let Some(purse) = self.purse(telling, &want.key, Month::of(telling.now))? else {
             self.hold(telling, &want.key, 0)?;
             return Ok(Lease { key: want.key, amount: want.ask, seconds: LIFE });
         };
-        let facts = Facts {
-            budget: cents.saturating_mul(MICRO),
-            spent: self.spent(&want.key, Month::of(telling.now))?,
-            others: self.held_by_others(&want.key, &telling.incarnation)?,
-            relays: telling.relays,
-        };
+        let Purse { budget, spent, others } = purse;
+        let facts = Facts { budget, spent, others, relays: telling.relays };
         let amount = if telling.ended { 0 } else { grant(&facts, want.ask) };
         // A relay holds what it was granted, whatever it says.
         let held = want.held.min(self.held(telling, &want.key)?);
         self.hold(telling, &want.key, held.max(amount))?;
         Ok(Lease { key: want.key, amount, seconds: LIFE })
-    }
-
-    /// The budget of a key in cents, if there is a limit. Holds off everybody else who would lease of it, until this is
-    /// through.
-    pub(super) fn budget_for_update(&self, key: &Serial) -> Result<Option<u64>, StoreError> {
-        self.change("UPDATE budgets SET told = told WHERE serial = $1", params![key.as_bytes()])?;
-        let budget: Option<Option<u64>> =
-            self.first("SELECT cents FROM budgets WHERE serial = $1", params![key.as_bytes()], column::only)?;
-        Ok(budget.flatten())
     }
 
     /// What the process that tells was granted and has not told yet.
@@ -59,23 +47,6 @@ impl Writing<'_> {
         Ok(held.unwrap_or(0))
     }
 
-    pub(super) fn spent(&self, key: &Serial, month: Month) -> Result<u64, StoreError> {
-        let spent = self.first(
-            "SELECT spent FROM spend WHERE serial = $1 AND month = $2",
-            params![key.as_bytes(), month.number()],
-            column::only,
-        )?;
-        Ok(spent.unwrap_or(0))
-    }
-
-    pub(super) fn held_by_others(&self, key: &Serial, incarnation: &[u8; 16]) -> Result<u64, StoreError> {
-        self.one(
-            "SELECT CAST(coalesce(sum(held), 0) AS BIGINT) FROM leases WHERE serial = $1 AND incarnation <> $2",
-            params![key.as_bytes(), incarnation],
-            column::only,
-        )
-    }
-
     fn hold(&self, telling: &Telling, key: &Serial, held: u64) -> Result<(), StoreError> {
         if held == 0 {
             self.change(
@@ -85,7 +56,8 @@ impl Writing<'_> {
             return Ok(());
         }
         self.change(
-            "INSERT INTO leases (serial, incarnation, held, until) VALUES ($1, $2, $3, $4)
+            "INSERT INTO leases (serial, incarnation, held, until, account)
+             VALUES ($1, $2, $3, $4, (SELECT account FROM keys WHERE serial = $1))
              ON CONFLICT (serial, incarnation) DO UPDATE SET held = excluded.held, until = excluded.until",
             params![key.as_bytes(), telling.incarnation, held, telling.now + u64::from(LIFE)],
         )?;
@@ -162,11 +134,7 @@ impl Writing<'_> {
                 "UPDATE leases SET held = held + charged, charged = 0 WHERE serial = $1 AND incarnation = $2",
                 params![key.as_bytes(), incarnation],
             )?;
-            self.change(
-                "UPDATE spend SET spent = CASE WHEN spent > $1 THEN spent - $1 ELSE 0 END
-                 WHERE serial = $2 AND month = $3",
-                params![charged, key.as_bytes(), month],
-            )?;
+            self.unspend(&key, month, charged)?;
             // In the month in which it was charged, which may be over.
             let at = span_of(Month::from_number(month), now);
             self.draw_charge(&key, at, -charged.cast_signed())?;

@@ -1,7 +1,7 @@
 //! Who serves whom: a relay is believed what it tells of the use of keys that it has reported, and of no others.
 
 use mytunnel_keys::id::Serial;
-use mytunnel_keys::usage::MICRO;
+use mytunnel_keys::usage::Month;
 
 use super::Telling;
 use crate::authority;
@@ -103,15 +103,13 @@ impl Writing<'_> {
         &self,
         telling: &Telling,
         key: &Serial,
-        month: mytunnel_keys::usage::Month,
+        month: Month,
         cost: u64,
     ) -> Result<u64, StoreError> {
-        let Some(cents) = self.budget_for_update(key)? else { return Ok(cost) };
+        let Some(purse) = self.purse(telling, key, month)? else { return Ok(cost) };
         let held = self.held(telling, key)?;
-        let spent = self.spent(key, month)?;
-        let others = self.held_by_others(key, &telling.incarnation)?;
-        let taken = spent.saturating_add(others).saturating_add(held);
-        let room = cents.saturating_mul(MICRO).saturating_sub(taken);
+        let taken = purse.spent.saturating_add(purse.others).saturating_add(held);
+        let room = purse.budget.saturating_sub(taken);
         Ok(cost.min(held.saturating_add(room)))
     }
 
