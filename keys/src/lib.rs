@@ -11,6 +11,7 @@ mod cose;
 pub mod error;
 pub mod feed;
 pub mod id;
+pub mod presence;
 pub mod proof;
 pub mod revocation;
 pub mod secret;

@@ -43,6 +43,9 @@ pub enum ToRelay {
         /// The credential's certificate, for the key of this connection.
         #[serde(with = "crate::bytes")]
         certificate: Vec<u8>,
+        /// The node's word that it is at this relay ([`presence`](crate::presence)), for the relay's coordinator.
+        #[serde(with = "crate::bytes")]
+        presence: Vec<u8>,
         /// Name and version of the program, for the operator.
         agent: String,
         /// The node's clock in Unix seconds, so that the relay can tell it about an offset.
@@ -245,10 +248,11 @@ mod tests {
         let hello = ToRelay::Hello {
             version: VERSION,
             certificate: vec![0xaa; 300],
+            presence: vec![0xaa; 150],
             agent: "test".to_owned(),
             clock: 1,
         };
-        assert!(encode(&hello).unwrap().len() < 370);
+        assert!(encode(&hello).unwrap().len() < 540);
     }
 
     #[test]

@@ -29,8 +29,15 @@ fn code() -> impl Strategy<Value = Code> {
 }
 
 fn to_relay() -> impl Strategy<Value = ToRelay> {
-    let hello = (any::<u16>(), vec(any::<u8>(), 0..600), text(), any::<u64>()).prop_map(
-        |(version, certificate, agent, clock)| ToRelay::Hello { version, certificate, agent, clock },
+    let bytes = || vec(any::<u8>(), 0..600);
+    let hello = (any::<u16>(), bytes(), bytes(), text(), any::<u64>()).prop_map(
+        |(version, certificate, presence, agent, clock)| ToRelay::Hello {
+            version,
+            certificate,
+            presence,
+            agent,
+            clock,
+        },
     );
     let kind = select(TunnelKind::ALL.to_vec());
     let register = (any::<u32>(), name(), kind, any::<[u8; 16]>(), any::<Option<u16>>()).prop_map(

@@ -121,10 +121,15 @@ impl Node {
         let (sender, status) = watch::channel(Status::default());
         let driver = Driver::new(Parts {
             swarm: swarm(&config)?,
-            seed: config.seed,
+            seed: config.seed.clone(),
             relays: config.relays,
             preferred: config.preferred,
-            introduction: Introduction { certificate: config.certificate, agent: config.agent },
+            introduction: Introduction {
+                serial: claims.peek().serial,
+                certificate: config.certificate,
+                seed: config.seed,
+                agent: config.agent,
+            },
             root: config.root,
             cluster: config.cluster,
             most_pipes: config.max_pipes,

@@ -55,6 +55,7 @@ pub(crate) use bucket::Bucket;
 use budgets::Budgets;
 pub(crate) use budgets::Used;
 use freshness::Freshness;
+use hello::Shown;
 use settling::Settling;
 use timers::Timers;
 use tunnels::Request;
@@ -75,6 +76,8 @@ impl Now {
 /// What the operator has set.
 #[derive(Debug)]
 pub(crate) struct Policy {
+    /// The relay's own key.
+    pub(crate) id: PublicKey,
     /// Time that a connection has to show a certificate.
     pub(crate) patience: Duration,
     /// Time without news after which everything live is ended.
@@ -217,8 +220,9 @@ impl Admission {
     pub(crate) fn handle_message(&mut self, connection: ConnectionId, message: ToRelay, now: Now) {
         let admitted = self.registry.session(connection).is_some();
         match message {
-            ToRelay::Hello { version, certificate, clock, .. } => {
-                if let Err(refusal) = self.hello(connection, version, &certificate, clock, now) {
+            ToRelay::Hello { version, certificate, presence, clock, .. } => {
+                let shown = Shown { version, certificate, presence, clock };
+                if let Err(refusal) = self.hello(connection, shown, now) {
                     self.dismiss(connection, &refusal, now);
                 }
             }

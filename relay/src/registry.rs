@@ -32,14 +32,23 @@ pub(crate) struct Session {
     pub(crate) claims: Verified<Claims>,
     /// The signed bytes, to check again when the trust changes.
     pub(crate) certificate: Box<[u8]>,
+    /// The node's word that it is here, for the coordinator.
+    pub(crate) presence: Box<[u8]>,
     tunnels: HashSet<TunnelName>,
     requests: Bucket,
 }
 
 impl Session {
-    pub(crate) fn new(peer: PeerId, claims: Verified<Claims>, certificate: &[u8], now: Instant) -> Self {
+    pub(crate) fn new(
+        peer: PeerId,
+        claims: Verified<Claims>,
+        certificate: &[u8],
+        presence: &[u8],
+        now: Instant,
+    ) -> Self {
         let requests = Bucket::full(BURST + 2 * u32::from(claims.max_tunnels), INTERVAL, now);
-        Self { peer, claims, certificate: certificate.into(), tunnels: HashSet::new(), requests }
+        let (certificate, presence) = (certificate.into(), presence.into());
+        Self { peer, claims, certificate, presence, tunnels: HashSet::new(), requests }
     }
 }
 

@@ -325,6 +325,7 @@ fn policy(
 ) -> Policy {
     let port = |addr: Option<SocketAddr>| addr.map(|addr| addr.port());
     Policy {
+        id: config.seed.public(),
         patience: config.limits.patience,
         hard_staleness: config.limits.hard_staleness,
         // Whoever has never followed the feed has no nodes that could come back.

@@ -12,7 +12,8 @@ pub(crate) mod node;
 use mytunnel_keys::{
     Verified,
     certificate::{self, Claims, Flags, IssuerKey, Kind},
-    id::{Cluster, ProjectId, Serial},
+    id::{Cluster, ProjectId, PublicKey, Serial},
+    presence,
     secret::Seed,
     trust::{IssuerEntry, KeyUse, RootKey, Trust, TrustBundle},
 };
@@ -88,6 +89,15 @@ impl Credential {
         let claims = Claims { subject: seed.public(), ..claims };
         let certificate = certificate::issue(&claims, issuer).unwrap();
         Self { seed, certificate }
+    }
+
+    /// Its word that it is at a relay; none without a certificate.
+    pub(crate) fn presence(&self, relay: &PublicKey, now: u64) -> Vec<u8> {
+        let claims = certificate::inspect(&self.certificate);
+        claims.map_or_else(
+            |_| Vec::new(),
+            |claims| presence::sign(&self.seed, &claims.peek().serial, &cluster(), relay, now),
+        )
     }
 }
 

@@ -15,7 +15,7 @@ use std::fmt;
 
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Change;
-use mytunnel_keys::id::{ProjectId, Scope, Serial, TenantId, TunnelKind, TunnelName};
+use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelKind, TunnelName};
 use mytunnel_keys::usage::Standing;
 
 pub(crate) use self::devices::{
@@ -227,12 +227,11 @@ pub(crate) fn may_have_tunnel(key: &KeyRow, name: &TunnelName, kind: TunnelKind,
     serves && in_time && in_reach && revoked_at(key).is_none()
 }
 
-/// May a node with this key have circuits at a relay? Asked when a relay says that it has.
-pub(crate) fn may_have_circuits(key: &KeyRow, now: u64) -> bool {
-    let has = matches!(key.kind, KeyKind::User | KeyKind::Child);
+/// May a node with this key be at a relay? Asked when a relay shows that it is, with the same time.
+pub(crate) fn may_be_served(key: &KeyRow, now: u64) -> bool {
+    let serves = matches!(key.kind, KeyKind::User | KeyKind::Child);
     let in_time = key.not_after.is_none_or(|end| now < end + REVOKED_GRACE);
-    let in_reach = key.scopes.contains(Scope::Private) || key.scopes.contains(Scope::Pair);
-    has && in_time && in_reach && revoked_at(key).is_none()
+    serves && in_time && revoked_at(key).is_none()
 }
 
 /// The enrolled relay behind a key, if it may follow the feed.

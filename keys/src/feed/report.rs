@@ -55,10 +55,11 @@ pub enum Report {
         /// When.
         at: u64,
     },
-    /// A node is here that may have circuits: what they carry counts to its key without any tunnel.
-    Circuits {
-        /// The key.
-        serial: Serial,
+    /// A node is here. The relay is believed about the use of keys of which it has told this.
+    Present {
+        /// The node's own word for it ([`presence`](crate::presence)).
+        #[serde(with = "crate::bytes")]
+        presence: Vec<u8>,
         /// When.
         at: u64,
     },
@@ -90,7 +91,7 @@ mod tests {
                 kind: TunnelKind::Http,
                 at: 5,
             },
-            Report::Circuits { serial: Serial::from_bytes([2; 16]), at: 5 },
+            Report::Present { presence: vec![2; 150], at: 5 },
             Report::Refused { serial: None, code: Code::KeyExpired, at: 6 },
         ];
         assert_eq!(wire::decode::<Vec<Report>>(&wire::encode(&reports).unwrap()), Ok(reports));

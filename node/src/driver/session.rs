@@ -17,7 +17,9 @@ use mytunnel_carrier::{
     stream::{OpenError, Opener},
 };
 use mytunnel_keys::{
-    id::PublicKey,
+    id::{Cluster, PublicKey, Serial},
+    presence,
+    secret::Seed,
     wire::{AUTH_PROTOCOL, ToNode, ToRelay, VERSION},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -65,7 +67,23 @@ pub(super) struct DriverGone;
 #[derive(Debug)]
 pub(crate) struct Introduction {
     pub(crate) certificate: Vec<u8>,
+    /// Serial of the certificate, and its key.
+    pub(crate) serial: Serial,
+    pub(crate) seed: Seed,
     pub(crate) agent: String,
+}
+
+impl Introduction {
+    /// The greeting of one relay.
+    fn hello(&self, cluster: &Cluster, relay: &PublicKey, now: u64) -> ToRelay {
+        ToRelay::Hello {
+            version: VERSION,
+            certificate: self.certificate.clone(),
+            presence: presence::sign(&self.seed, &self.serial, cluster, relay, now),
+            agent: self.agent.clone(),
+            clock: now,
+        }
+    }
 }
 
 /// A session to be had.
@@ -95,12 +113,7 @@ impl Session {
 
     async fn converse(self, outgoing: mpsc::Receiver<ToRelay>) -> Result<Infallible, Ended> {
         let mut stream = self.opener.open(PROTOCOL).await?;
-        let hello = ToRelay::Hello {
-            version: VERSION,
-            certificate: self.introduction.certificate.clone(),
-            agent: self.introduction.agent.clone(),
-            clock: unix_now(),
-        };
+        let hello = self.introduction.hello(&self.expected.cluster, &self.relay, unix_now());
         frame::write(&mut stream, &hello).await?;
         let answer = frame::read(&mut stream).await?.ok_or(Ended::Closed)?;
         let welcome = welcome::judge(answer, &self.relay, self.expected.clone(), unix_now())

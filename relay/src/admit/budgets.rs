@@ -1,7 +1,7 @@
 //! What keys may spend at this relay: who waits for a lease, and whose tunnels end because there is none.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -167,12 +167,12 @@ impl Admission {
         if spent { Err(Refusal::new(Code::BudgetExceeded, SPENT)) } else { Ok(()) }
     }
 
-    /// Tells of everybody who may have circuits: the coordinator begins anew.
-    pub(super) fn report_circuits(&mut self, now: Now) {
-        let may = |session: &Session| Pass::of(&session.claims).circuits.then_some(session.claims.serial);
-        let serials: HashSet<_> = self.registry.sessions().filter_map(|(_, session)| may(session)).collect();
-        for serial in serials {
-            self.report(Report::Circuits { serial, at: now.seconds() });
+    /// Tells of everybody who is here: the coordinator begins anew.
+    pub(super) fn report_present(&mut self, now: Now) {
+        let present: Vec<_> =
+            self.registry.sessions().map(|(_, session)| session.presence.to_vec()).collect();
+        for presence in present {
+            self.report(Report::Present { presence, at: now.seconds() });
         }
     }
 

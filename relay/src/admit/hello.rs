@@ -7,34 +7,50 @@ use mytunnel_keys::{
     certificate::{self, Claims, Kind},
     error::Code,
     feed::Report,
+    presence::{PresenceError, UnverifiedPresence},
     wire::VERSION,
 };
 
 use super::{Admission, Command, Now, Stranger, answer::Refusal};
 use crate::{circuits::Pass, registry::Session};
 
+/// What a stranger shows.
+pub(super) struct Shown {
+    pub(super) version: u16,
+    pub(super) certificate: Vec<u8>,
+    pub(super) presence: Vec<u8>,
+    pub(super) clock: u64,
+}
+
 impl Admission {
-    /// Checks the certificate of a connection and admits it.
-    pub(super) fn hello(
-        &mut self,
-        connection: ConnectionId,
-        version: u16,
-        certificate: &[u8],
-        clock: u64,
-        now: Now,
-    ) -> Result<(), Refusal> {
+    /// Checks what a connection shows and admits it.
+    pub(super) fn hello(&mut self, connection: ConnectionId, shown: Shown, now: Now) -> Result<(), Refusal> {
         let Some(Stranger { peer, key, .. }) = self.strangers.get(&connection) else {
             return Err(Refusal::new(Code::BadRequest, "a connection says hello once"));
         };
+        let Shown { version, certificate, presence, clock } = shown;
         if version != VERSION {
             return Err(Refusal::new(Code::BadRequest, format!("this relay speaks version {VERSION}")));
         }
-        let claims = certificate::verify(certificate, &self.trust, key, now.seconds())
+        let claims = certificate::verify(&certificate, &self.trust, key, now.seconds())
             .map_err(|error| Refusal::of_certificate(&error, clock, now.seconds()))?;
         self.may_enter(&claims, now).map_err(|refusal| refusal.of(claims.serial))?;
-        let session = Session::new(*peer, claims, certificate, now.instant);
+        // Without it the coordinator would count none of the key's use.
+        self.is_present(&presence, &claims, now)
+            .map_err(|error| Refusal::new(error.code(), error.to_string()).of(claims.serial))?;
+        let session = Session::new(*peer, claims, &certificate, &presence, now.instant);
         self.admit(connection, session, now);
         Ok(())
+    }
+
+    /// Is this the word of that very key, for this relay?
+    fn is_present(&self, presence: &[u8], claims: &Claims, now: Now) -> Result<(), PresenceError> {
+        let presence = UnverifiedPresence::parse(presence)?;
+        if presence.serial() != claims.serial {
+            return Err(PresenceError::Other);
+        }
+        let (cluster, relay) = (self.trust.cluster(), &self.policy.id);
+        presence.verify(&claims.subject, cluster, relay, now.seconds()).map(drop)
     }
 
     /// What is asked of a certificate beside its own validity, before anything is granted.
@@ -70,17 +86,14 @@ impl Admission {
         let left = Duration::from_secs(session.claims.not_after).saturating_sub(now.unix);
         self.timers.set(connection, left, now);
         let pass = Pass::of(&session.claims);
-        let circuits = pass.circuits.then_some(session.claims.serial);
-        if circuits.is_some() && session.claims.budget.is_some() {
+        if pass.circuits && session.claims.budget.is_some() {
             self.budgets.meter.claim(session.claims.serial);
         }
         self.command(Command::Admit { connection, peer: session.peer, pass });
         let message = self.welcome(now);
         self.command(Command::Send { connection, message });
+        self.report(Report::Present { presence: session.presence.to_vec(), at: now.seconds() });
         self.registry.open(connection, session);
-        if let Some(serial) = circuits {
-            self.report(Report::Circuits { serial, at: now.seconds() });
-        }
         self.schedule_hard_check();
     }
 }

@@ -124,11 +124,11 @@ impl Admission {
             .chain(opened.map(|tunnel| Change::Gates { tunnel, gates: Gates::default() }))
             .collect();
         closed += self.apply(&gone, now);
+        self.report_present(now);
         let live: Vec<_> = self.registry.tunnels().cloned().collect();
         for tunnel in live {
             self.report_up(&tunnel, now);
         }
-        self.report_circuits(now);
         self.report(Report::Applied { epoch: position.epoch, closed });
     }
 

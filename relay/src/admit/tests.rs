@@ -14,11 +14,15 @@ use mytunnel_keys::{
     certificate::Claims,
     feed::{Accepted, Change, Position},
     id::TunnelKind,
+    secret::Seed,
     wire::VERSION,
 };
 
 use super::*;
-use crate::testing::{Credential, NOW, child_claims, trust};
+use crate::testing::{Credential, NOW, child_claims, seed, trust};
+
+/// The number of the relay's own key.
+const RELAY: u8 = 77;
 
 /// A relay's desk with a clock set by hand.
 struct Desk {
@@ -26,6 +30,8 @@ struct Desk {
     start: Instant,
     elapsed: Duration,
     connections: usize,
+    /// Whose the connections are.
+    seeds: HashMap<ConnectionId, Seed>,
     epoch: u64,
 }
 
@@ -38,6 +44,7 @@ impl Desk {
     /// A desk that has not heard of its coordinator since its start, which was not its first.
     fn settling(seconds: u64) -> Self {
         let policy = Policy {
+            id: seed(RELAY).public(),
             patience: Duration::from_secs(5),
             hard_staleness: Duration::from_secs(900),
             settling: Duration::from_secs(seconds),
@@ -47,7 +54,8 @@ impl Desk {
             incarnation: [7; 16],
         };
         let admission = Admission::new(policy, trust());
-        Self { admission, start: Instant::now(), elapsed: Duration::ZERO, connections: 0, epoch: 0 }
+        let (start, elapsed, seeds) = (Instant::now(), Duration::ZERO, HashMap::new());
+        Self { admission, start, elapsed, connections: 0, seeds, epoch: 0 }
     }
 
     /// A desk that has just had its first snapshot.
@@ -73,7 +81,9 @@ impl Desk {
     }
 
     fn connect(&mut self, credential: &Credential) -> ConnectionId {
-        self.connect_as(mytunnel_carrier::peer_id(&credential.seed.public()))
+        let connection = self.connect_as(mytunnel_carrier::peer_id(&credential.seed.public()));
+        self.seeds.insert(connection, credential.seed.clone());
+        connection
     }
 
     fn connect_as(&mut self, peer: PeerId) -> ConnectionId {
@@ -84,9 +94,17 @@ impl Desk {
     }
 
     fn hello(&mut self, connection: ConnectionId, certificate: &[u8]) -> Vec<Command> {
+        let holder = self.seeds.get(&connection).cloned().unwrap_or_else(|| seed(0));
+        let credential = Credential { seed: holder, certificate: certificate.to_vec() };
+        let presence = credential.presence(&seed(RELAY).public(), self.now().seconds());
+        self.show(connection, certificate, presence)
+    }
+
+    fn show(&mut self, connection: ConnectionId, certificate: &[u8], presence: Vec<u8>) -> Vec<Command> {
         let hello = ToRelay::Hello {
             version: VERSION,
             certificate: certificate.to_vec(),
+            presence,
             agent: "test".to_owned(),
             clock: self.now().seconds(),
         };

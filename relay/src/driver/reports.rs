@@ -6,9 +6,9 @@ use mytunnel_keys::feed::Report;
 
 use crate::feed::Link;
 
-/// Reports that may wait. When there are more, the subscription is renewed, and begins with a full account of what is
-/// live.
-const MAX: usize = 65_536;
+/// Reports that may wait: twice what a full account of as many nodes as there can be tells, each with a tunnel. When there
+/// are more, the subscription is renewed, and begins with such an account.
+const MAX: usize = 4 * 65_536;
 
 /// Reports for the subscription that stands. Without one there is nobody to tell: the next begins with a full account.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Reports {
             Report::Applied { .. } => self.applied.push_back(report),
             Report::TunnelUp { .. }
             | Report::TunnelDown { .. }
-            | Report::Circuits { .. }
+            | Report::Present { .. }
             | Report::Refused { .. } => {
                 self.others.push_back(report);
             }

@@ -7,7 +7,7 @@ use crate::testing::{NOW, child_claims, device_claims, project, serial, verified
 fn registry(claims: impl IntoIterator<Item = Claims>) -> Registry {
     let mut registry = Registry::default();
     for (number, claims) in (1..).zip(claims) {
-        let session = Session::new(PeerId::random(), verified(claims), b"", Instant::now());
+        let session = Session::new(PeerId::random(), verified(claims), b"", b"", Instant::now());
         registry.open(connection(number), session);
     }
     registry

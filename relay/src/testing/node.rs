@@ -7,7 +7,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::{Multiaddr, Stream, StreamProtocol, Swarm, swarm::SwarmEvent};
 use mytunnel_carrier::{
-    address, frame, keypair, pipe,
+    address, frame, keypair, pipe, public_key,
     stream::{self, Opener},
     transport,
 };
@@ -61,10 +61,11 @@ impl Node {
     /// Connects with a certificate and answers with the relay's first word.
     pub(crate) async fn hello(relay: &Multiaddr, credential: &Credential) -> (Self, Option<ToNode>) {
         let mut node = Self::connect(relay, credential).await;
-        let certificate = credential.certificate.clone();
+        let id = address::peer(relay).and_then(|peer| public_key(&peer)).unwrap();
         node.say(&ToRelay::Hello {
             version: VERSION,
-            certificate,
+            certificate: credential.certificate.clone(),
+            presence: credential.presence(&id, unix_now()),
             agent: "test".to_owned(),
             clock: unix_now(),
         })

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use mytunnel_keys::Verified;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Report;
 use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
+use mytunnel_keys::presence::{Presence, PresenceError, UnverifiedPresence};
 use tokio::sync::mpsc;
 
 use super::{REPORTS, relay_key};
@@ -83,16 +85,18 @@ impl Shared {
         subscription: u64,
         reports: Vec<Report>,
     ) -> Result<(), StoreError> {
+        let (mut ups, mut present) = (Vec::new(), Vec::new());
         for report in &reports {
-            if let Report::Applied { epoch, .. } = report {
-                self.applied(&relay.subject, subscription, *epoch);
+            match report {
+                Report::Applied { epoch, .. } => self.applied(&relay.subject, subscription, *epoch),
+                Report::Present { presence, .. } => present.push(presence.as_slice()),
+                Report::TunnelUp { .. } | Report::TunnelDown { .. } | Report::Refused { .. } => {}
             }
         }
-        let (mut ups, mut circuits) = (Vec::new(), Vec::new());
+        self.present(relay, &present).await?;
         for report in reports {
             match report {
-                Report::Applied { .. } => {}
-                Report::Circuits { serial, .. } => circuits.push(serial),
+                Report::Applied { .. } | Report::Present { .. } => {}
                 Report::TunnelUp { tunnel, name, project, serial, kind, .. } => {
                     // An id of its own choice would let a relay touch the tunnels of other projects.
                     if tunnel != TunnelId::derive(self.issuer.cluster(), &project, &name) {
@@ -112,10 +116,39 @@ impl Shared {
                 Report::Refused { serial, code, .. } => self.note_refused_tunnel(relay, serial, code).await?,
             }
         }
-        for keys in circuits.chunks(UPS) {
-            self.store.note_circuits(relay.serial, keys.to_vec(), self.clock.now()).await?;
-        }
         self.tunnels_up(relay, subscription, ups).await
+    }
+
+    /// Takes the words of nodes that they are at a relay, which it cannot make up.
+    async fn present(&self, relay: &KeyRow, words: &[&[u8]]) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        for words in words.chunks(UPS) {
+            let mut present = Vec::with_capacity(words.len());
+            for word in words {
+                match self.is_present(relay, word, now).await? {
+                    Ok(presence) => present.push(presence),
+                    Err(error) => {
+                        tracing::warn!(relay = %relay.subject, %error, "a relay does not show that a node is there");
+                    }
+                }
+            }
+            self.store.note_present(relay.serial, present, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn is_present(
+        &self,
+        relay: &KeyRow,
+        word: &[u8],
+        now: u64,
+    ) -> Result<Result<Verified<Presence>, PresenceError>, StoreError> {
+        let word = match UnverifiedPresence::parse(word) {
+            Ok(word) => word,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some(key) = self.store.key(word.serial()).await? else { return Ok(Err(PresenceError::Other)) };
+        Ok(word.verify(&key.subject, self.issuer.cluster(), &relay.subject, now))
     }
 
     async fn tunnels_up(&self, relay: &KeyRow, subscription: u64, ups: Vec<Up>) -> Result<(), StoreError> {
@@ -123,7 +156,7 @@ impl Shared {
             return Ok(());
         }
         let tunnels: Vec<_> = ups.iter().map(|up| up.tunnel).collect();
-        let holders = self.store.tunnels_up(relay.serial, ups, self.clock.now()).await?;
+        let holders = self.store.tunnels_up(ups, self.clock.now()).await?;
         let up = tunnels.into_iter().zip(holders).filter_map(|(tunnel, holder)| Some((tunnel, holder?)));
         self.followers.tunnels_up(relay.subject, subscription, up.collect());
         Ok(())

@@ -33,6 +33,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/makers.sql")),
     Step::Postgres(include_str!("migrations/claims.sql")),
     Step::Sql(include_str!("migrations/account_budgets.sql")),
+    Step::Sql(include_str!("migrations/presence.sql")),
 ];
 
 /// The version that this release writes.

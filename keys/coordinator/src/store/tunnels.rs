@@ -57,21 +57,12 @@ pub(crate) struct UnusedName {
 impl Store {
     /// Takes reports of tunnels that came up, and answers who serves each; none for one that does not fit its
     /// key, or whose name is another project's.
-    pub(crate) async fn tunnels_up(
-        &self,
-        relay: Serial,
-        ups: Vec<Up>,
-        now: u64,
-    ) -> Result<Vec<Option<Holder>>, StoreError> {
+    pub(crate) async fn tunnels_up(&self, ups: Vec<Up>, now: u64) -> Result<Vec<Option<Holder>>, StoreError> {
         self.publishing(move |writing, signer| {
             let mut changes = Vec::new();
             let mut holders = Vec::with_capacity(ups.len());
             for up in &ups {
-                let holder = writing.tunnel_up(up, &mut changes, now)?;
-                if let Some(holder) = &holder {
-                    writing.note_served(&relay, &holder.serial, now)?;
-                }
-                holders.push(holder);
+                holders.push(writing.tunnel_up(up, &mut changes, now)?);
             }
             writing.publish(signer, changes, now)?;
             Ok(holders)

@@ -191,7 +191,7 @@ fn no_message_of_a_relay_makes_the_server_fail() {
             kind: TunnelKind::Http,
             at: 3,
         },
-        Report::Circuits { serial, at: 4 },
+        Report::Present { presence: house.device.presence(&relay.seed.public(), lab.now()), at: 4 },
         Report::Refused { serial: Some(serial), code: Code::InvalidKey, at: 5 },
     ];
     // Its reports are taken while it follows.

@@ -56,6 +56,7 @@ impl Lab {
         for relay in relays {
             let link = self.subscribe(*relay, None).await;
             for key in keys {
+                link.present(key).await;
                 link.up(project, &format!("n{}", key.serial.nonce()), key).await;
             }
             links.push(link);

@@ -15,6 +15,7 @@ use mytunnel_keys::api::{Device, MintAnswer, ProjectCreated};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::{Accepted, Change, FeedError, FeedReader, Position, Report, Subscribe};
 use mytunnel_keys::id::{Cluster, ProjectId, PublicKey, Serial, TunnelId, TunnelKind, TunnelName};
+use mytunnel_keys::presence;
 use mytunnel_keys::proof;
 use mytunnel_keys::revocation::RevocationSet;
 use mytunnel_keys::secret::Seed;
@@ -259,6 +260,11 @@ impl Key {
         let request = proof::Request { cluster: &cluster, method, path, body };
         proof::sign_request(&self.seed, &self.serial, &request, now, random())
     }
+
+    /// Its node's word that it is at a relay.
+    pub(crate) fn presence(&self, relay: &PublicKey, now: u64) -> Vec<u8> {
+        presence::sign(&self.seed, &self.serial, &"localhost".parse().unwrap(), relay, now)
+    }
 }
 
 impl Answer {
@@ -375,6 +381,17 @@ impl Relay {
     pub(crate) async fn follow(mut self) -> Self {
         while self.step().await.is_some() {}
         self
+    }
+
+    /// Passes on that a node is here.
+    pub(crate) async fn present(&self, key: &Key) {
+        let presence = key.presence(&self.id, self.clock.load(Ordering::Relaxed));
+        self.show(presence).await;
+    }
+
+    /// Passes on what is said to be a node's word.
+    pub(crate) async fn show(&self, presence: Vec<u8>) {
+        self.link.reports.send(Report::Present { presence, at: START }).await.unwrap();
     }
 
     /// Says that a tunnel is up, by HTTP.

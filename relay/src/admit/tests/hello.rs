@@ -34,7 +34,7 @@ fn a_valid_certificate_is_welcome() {
     assert_eq!(trust, &bundle(1, &[seed(201)], NOW));
     assert_eq!(domain, &cluster());
     assert_eq!(*time, NOW);
-    assert_eq!(commands.len(), 2);
+    assert!(matches!(commands[2..], [Command::Report(Report::Present { .. })]), "{commands:?}");
     assert_eq!(desk.admission.status().nodes, 1);
 }
 
@@ -117,8 +117,40 @@ fn another_version_is_told_so() {
     let child = child(1);
     let connection = desk.connect(&child);
     let certificate = child.certificate;
-    let hello = ToRelay::Hello { version: VERSION + 1, certificate, agent: String::new(), clock: NOW };
+    let (version, presence) = (VERSION + 1, Vec::new());
+    let hello = ToRelay::Hello { version, certificate, presence, agent: String::new(), clock: NOW };
     assert_eq!(code_of(&desk.say(connection, hello)), Some(Code::BadRequest));
+}
+
+/// Use of a key that the coordinator does not know to be here would count for nothing.
+#[test]
+fn nobody_enters_without_a_word_that_the_coordinator_will_believe() {
+    let (own, other) = (seed(RELAY).public(), seed(RELAY + 1).public());
+    let (one, two) = (child(1), child(2));
+    let swapped = Credential { seed: two.seed.clone(), certificate: one.certificate.clone() };
+    for (presence, code) in [
+        (Vec::new(), Code::InvalidKey),
+        (one.presence(&other, NOW), Code::InvalidKey),
+        (two.presence(&own, NOW), Code::InvalidKey),
+        (swapped.presence(&own, NOW), Code::InvalidKey),
+        (one.presence(&own, NOW - mytunnel_keys::presence::WINDOW - 1), Code::KeyExpired),
+        (one.presence(&own, NOW + mytunnel_keys::presence::WINDOW + 1), Code::KeyExpired),
+    ] {
+        let mut desk = Desk::open();
+        let connection = desk.connect(&one);
+        assert_eq!(code_of(&desk.show(connection, &one.certificate, presence)), Some(code));
+    }
+}
+
+#[test]
+fn who_is_here_is_told_at_once_and_again_to_a_coordinator_that_begins_anew() {
+    let mut desk = Desk::open();
+    let child = child(1);
+    let connection = desk.connect(&child);
+    let presence = child.presence(&seed(RELAY).public(), NOW);
+    let expected = Report::Present { presence, at: NOW };
+    assert!(reports(&desk.hello(connection, &child.certificate)).contains(&&expected));
+    assert!(reports(&desk.snapshot(&[])).contains(&&expected));
 }
 
 #[test]

@@ -77,7 +77,8 @@ async fn there_is_no_second_control_stream() {
     assert!(matches!(welcome, Some(ToNode::Welcome { .. })));
     let mut second = node.second_control().await;
     let certificate = child(1).certificate;
-    let hello = ToRelay::Hello { version: 1, certificate, agent: String::new(), clock: 0 };
+    let hello =
+        ToRelay::Hello { version: 1, certificate, presence: Vec::new(), agent: String::new(), clock: 0 };
     let _ = mytunnel_carrier::frame::write(&mut second, &hello).await;
     let read = timeout(SOON, second.read(&mut [0; 1])).await.expect("an end in time");
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");

@@ -1,6 +1,9 @@
-//! Who serves whom: a relay is believed what it tells of the use of keys that it has reported, and of no others.
+//! Who serves whom: a relay is believed what it tells of the use of keys whose nodes have said that they are there, and of
+//! no others.
 
+use mytunnel_keys::Verified;
 use mytunnel_keys::id::Serial;
+use mytunnel_keys::presence::Presence;
 use mytunnel_keys::usage::Month;
 
 use super::Telling;
@@ -9,25 +12,28 @@ use crate::store::feed::STEP;
 use crate::store::sql::{Writing, params};
 use crate::store::{Store, StoreError, column};
 
-/// Seconds for which a report of a key is good: a relay that was cut off for so long tells nothing that counts. What it
-/// tells in time makes it good again.
+/// Seconds for which a node's word is good: a relay that was cut off for so long tells nothing that counts. What it tells in
+/// time makes it good again, for as long as the key's certificate lives.
 const GOOD: u64 = 24 * 3600;
 /// Seconds after which it is noted that it is good again.
 const STALE: u64 = 3600;
 
 impl Store {
-    /// Notes that a relay has nodes with these keys that may have circuits.
-    pub(crate) async fn note_circuits(
+    /// Notes that nodes with these keys are at a relay.
+    pub(crate) async fn note_present(
         &self,
         relay: Serial,
-        keys: Vec<Serial>,
+        present: Vec<Verified<Presence>>,
         now: u64,
     ) -> Result<(), StoreError> {
+        if present.is_empty() {
+            return Ok(());
+        }
         self.engine
             .write(move |writing| {
-                for serial in &keys {
+                for Presence { serial, .. } in present.iter().map(|presence| &**presence) {
                     let key = writing.key(serial)?;
-                    if key.is_some_and(|key| authority::may_have_circuits(&key, now)) {
+                    if key.is_some_and(|key| authority::may_be_served(&key, now)) {
                         writing.note_served(&relay, serial, now)?;
                     }
                 }
@@ -39,12 +45,7 @@ impl Store {
 
 impl Writing<'_> {
     /// Notes that a relay serves a key.
-    pub(in crate::store) fn note_served(
-        &self,
-        relay: &Serial,
-        serial: &Serial,
-        now: u64,
-    ) -> Result<(), StoreError> {
+    fn note_served(&self, relay: &Serial, serial: &Serial, now: u64) -> Result<(), StoreError> {
         self.change(
             "INSERT INTO served (serial, relay, at) VALUES ($1, $2, $3)
              ON CONFLICT (serial, relay) DO UPDATE SET at = excluded.at",
@@ -55,13 +56,14 @@ impl Writing<'_> {
 
     /// Whether the relay that tells has served a key.
     pub(super) fn has_served(&self, telling: &Telling, serial: &Serial) -> Result<bool, StoreError> {
-        let at: Option<u64> = self.first(
-            "SELECT at FROM served WHERE serial = $1 AND relay = $2",
+        let served = self.first(
+            "SELECT served.at, keys.not_after FROM served JOIN keys ON keys.serial = served.serial
+             WHERE served.serial = $1 AND served.relay = $2",
             params![serial.as_bytes(), telling.relay.as_bytes()],
-            column::only,
+            |row| Ok((row.get::<u64>(0)?, row.get::<Option<u64>>(1)?)),
         )?;
-        let Some(at) = at.filter(|at| telling.now < at + GOOD) else { return Ok(false) };
-        if telling.now >= at + STALE {
+        let Some((at, end)) = served.filter(|(at, _)| telling.now < at + GOOD) else { return Ok(false) };
+        if telling.now >= at + STALE && end.is_none_or(|end| telling.now < end) {
             self.note_served(&telling.relay, serial, telling.now)?;
         }
         Ok(true)

@@ -39,6 +39,73 @@ async fn use_of_a_key_that_a_relay_has_not_served_counts_for_nothing() {
     assert_eq!(lab.spent(&house, &house.master).await, 5);
 }
 
+/// Its word that it serves a key is worth nothing: a node must have said so, to this relay, with this key, lately.
+#[tokio::test]
+async fn a_relay_that_only_says_that_it_serves_a_key_uses_up_nothing_of_its_budget() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let child = lab.child(&house.master).await;
+    lab.limit(&house, &house.master, Some(100)).await;
+    let (liar, honest) = (lab.relay().await, lab.relay().await);
+    let own = Key { seed: fresh_seed(), ..child.clone() };
+    for false_word in [
+        Vec::new(),
+        child.presence(&honest.id, lab.now()),
+        own.presence(&liar.id, lab.now()),
+        house.device.presence(&liar.id, lab.now()),
+        child.presence(&liar.id, lab.now() - DAY - 1),
+        child.presence(&liar.id, lab.now() + DAY + 1),
+    ] {
+        liar.show(false_word).await;
+    }
+    liar.up(&house.project, "web", &child).await;
+    eventually(async || {
+        let row = lab.show(By::Key(&house.device), &child).await;
+        (row["live_tunnels"] == 1).then_some(())
+    })
+    .await;
+    let want = || vec![Want { key: house.master.serial, held: 0, ask: u64::MAX }];
+    for number in 1..=3 {
+        let lies = vec![everything(&child, lab.month(), 1)];
+        let told = lab.tell(liar.id, Tell { incarnation: [number; 16], ..told(1, lies, want()) }).await;
+        assert_eq!(told.refused, [child.serial]);
+    }
+    assert_eq!(
+        (lab.spent(&house, &child).await, lab.spent(&house, &house.master).await),
+        (json!(0), json!(0))
+    );
+
+    honest.present(&child).await;
+    let mut meter = Meter::new([9; 16]);
+    let used = Usage { bytes_in: GIB, ..Usage::default() };
+    meter.count(child.serial, Some(house.master.serial), lab.month(), used);
+    eventually(async || {
+        lab.settle(honest.id, &mut meter, Instant::now()).await;
+        (lab.spent(&house, &house.master).await == 5).then_some(())
+    })
+    .await;
+}
+
+/// A session lasts for days without another word of its node, and no longer than its key.
+#[tokio::test]
+async fn a_word_that_was_shown_is_good_while_its_relay_tells_and_the_certificate_lives() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let child = lab.mint(&house.master, json!({"ttl": DAY})).await.0;
+    let relay = lab.teller(&house, &[&child]).await;
+    let tell = async |seq: u64| {
+        let counts = vec![bytes(&child, seq * GIB)];
+        lab.coordinator.renew_relay(relay).await.unwrap();
+        lab.tell(relay, told(seq, counts, vec![])).await.refused
+    };
+    for seq in 1..=7 {
+        assert_eq!(tell(seq).await, [], "{seq}");
+        lab.advance(DAY / 4);
+    }
+    lab.advance(DAY / 2);
+    assert_eq!(tell(8).await, [child.serial], "a day after its last word that was in time");
+}
+
 #[tokio::test]
 async fn a_relay_that_makes_use_up_is_written_down_once() {
     let lab = Lab::new().await;
@@ -109,6 +176,24 @@ async fn a_relay_that_asks_and_forgets_uses_up_no_budget() {
     lab.tell(honest, again(21)).await;
     lab.tell(honest, again(22)).await;
     assert_ne!(lab.spent(&house, &house.master).await, 0);
+}
+
+/// Who was killed tells no more what it held; whoever starts in its place says that it is over.
+#[tokio::test]
+async fn a_relay_that_starts_again_frees_what_was_reserved_for_it_by_its_first_word() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let child = lab.child(&house.master).await;
+    lab.limit(&house, &house.master, Some(100)).await;
+    let relay = lab.teller(&house, &[&child]).await;
+    let want = vec![Want { key: house.master.serial, held: 0, ask: 20 * MICRO }];
+    let leases = lab.tell(relay, told(1, vec![bytes(&child, GIB)], want)).await.leases;
+    assert_eq!((leases[0].amount, lab.spent(&house, &house.master).await), (20 * MICRO, json!(5)));
+    let mut again = Meter::new([9; 16]);
+    let first = again.next(Instant::now()).expect("it has nothing to tell but that it is there");
+    assert_eq!((first.counts.len(), first.wants.len()), (0, 0));
+    lab.tell(relay, first).await;
+    assert_eq!(lab.spent(&house, &house.master).await, 25);
 }
 
 #[tokio::test]

@@ -1,0 +1,2 @@
+-- What relays had only said themselves.
+DELETE FROM served;
