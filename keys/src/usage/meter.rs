@@ -30,6 +30,8 @@ const MAX_TOTALS: usize = 262_144;
 pub struct Meter {
     incarnation: [u8; 16],
     seq: u64,
+    /// Whether the coordinator has taken anything of this process: until then it reserves what an earlier one held.
+    is_known: bool,
     runs: u64,
     list: PriceList,
     totals: HashMap<(Serial, Month), Total>,
@@ -67,6 +69,7 @@ impl Meter {
         Self {
             incarnation,
             seq: 0,
+            is_known: false,
             runs: 0,
             list: PriceList::default(),
             totals: HashMap::new(),
@@ -204,13 +207,16 @@ impl Meter {
         self.budgets.iter().any(|(key, budget)| budget.is_urgent(self.users.contains_key(key), now))
     }
 
-    /// The next message; none while one is out, and when there is nothing to tell.
+    /// The next message; none while one is out, and when there is nothing to tell. The first may be empty.
     pub fn next(&mut self, now: Instant) -> Option<Tell> {
         if self.out.is_some() {
             return None;
         }
         if self.parts.is_empty() {
             self.parts = self.round(now);
+            if self.parts.is_empty() && !self.is_known {
+                self.parts.push_back(Part::default());
+            }
         }
         let part = self.parts.pop_front()?;
         self.seq += 1;
@@ -228,6 +234,7 @@ impl Meter {
     /// The coordinator has taken the message that is out.
     pub fn told(&mut self, told: &Told) {
         let Some((_, part, sent)) = self.out.take_if(|(seq, ..)| *seq == told.seq) else { return };
+        self.is_known = true;
         for Count { serial, month, total, .. } in part.counts {
             if let Some(known) = self.totals.get_mut(&(serial, month)) {
                 known.refused = if told.refused.contains(&serial) { known.refused + 1 } else { 0 };

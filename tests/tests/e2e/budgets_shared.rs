@@ -10,6 +10,7 @@ use mytunnel_tests::origin::Origin;
 use mytunnel_tests::process::{PATIENCE, Running};
 use mytunnel_tests::wire::Connection;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::apart::coordinator;
 use crate::budgets::{PER_CENT, budget, closed, master, refused};
@@ -22,6 +23,9 @@ const BEYOND: u64 = 1 << 20;
 /// Two relays under one coordinator, where a MiB costs about ten cents; a node at each.
 struct Pair {
     lab: Lab,
+    /// Where its relay listens, and by which arguments it is started again.
+    first: [String; 3],
+    url: String,
     _coordinator: Running,
     /// The relay that is not the lab's, and where it listens.
     _second: Running,
@@ -80,7 +84,7 @@ impl Pair {
         .context("a node at either relay")??;
         ensure!(here["relay"] != there["relay"], "{here} {there}");
         let nodes = [at_first, at_second];
-        Ok(Self { lab, _coordinator: process, _second: second, second_http, nodes })
+        Ok(Self { lab, first, url, _coordinator: process, _second: second, second_http, nodes })
     }
 }
 
@@ -97,6 +101,11 @@ fn http(ready: &Value) -> Result<SocketAddr> {
 
 /// What a visitor gets of a stream without an end, and when the last of it came.
 async fn download(at: SocketAddr, name: &str) -> Result<(u64, Instant)> {
+    download_telling(at, name, &watch::Sender::new(0)).await
+}
+
+/// The same, telling how much it is so far.
+async fn download_telling(at: SocketAddr, name: &str, so_far: &watch::Sender<u64>) -> Result<(u64, Instant)> {
     let mut connection = Connection::open(at).await?;
     let request = format!("GET /bytes/4000000000 HTTP/1.1\r\nhost: {name}.localhost:{}\r\n\r\n", at.port());
     connection.send(request.as_bytes()).await?;
@@ -106,6 +115,7 @@ async fn download(at: SocketAddr, name: &str) -> Result<(u64, Instant)> {
     let cut = connection
         .body(&head, |bytes| {
             taken += bytes.len() as u64;
+            so_far.send_replace(taken);
             last = Instant::now();
         })
         .await;
@@ -136,4 +146,39 @@ async fn two_relays_never_spend_more_than_a_budget_together() -> Result<()> {
     let (_node, _) = lab.node(&target, "one").await?;
     assert_eq!(lab.get("one", "/1k").await?.0.status, 200);
     Ok(())
+}
+
+/// It cannot tell what it spent last: what it held is charged, and no more goes through than the budget allows.
+#[tokio::test]
+async fn a_relay_that_is_killed_in_mid_traffic_spends_nothing_beyond_the_budget_with_the_other() -> Result<()>
+{
+    let origin = Origin::start().await?;
+    let target = origin.address.port().to_string();
+    let mut pair = Pair::start(&target).await?;
+    budget(&pair.lab, "100").await?;
+    let (at_first, at_second) = (pair.lab.http, pair.second_http);
+    let so_far = watch::Sender::new(0);
+    let mut told = so_far.subscribe();
+    let arguments = ["--coordinator", &pair.url];
+    let lab = &mut pair.lab;
+    let killing = async {
+        told.wait_for(|taken| *taken >= 5 * PER_CENT).await?;
+        lab.kill_relay().await?;
+        lab.start_relay_with(&pair.first, &arguments).await
+    };
+    let one = download_telling(at_first, "one", &so_far);
+    let (one, two, ()) = tokio::try_join!(one, download(at_second, "two"), killing)?;
+    let taken = one.0 + two.0;
+    assert!(taken <= 100 * PER_CENT + 2 * BEYOND, "{taken} of {}", 100 * PER_CENT);
+    assert!(taken >= 50 * PER_CENT, "the other goes on with what is left: {one:?} {two:?}");
+    assert_eq!(closed(&mut pair.nodes[1]).await?["code"], "BUDGET_EXCEEDED");
+    // The new process has said that the old one is over: nothing of the budget stays reserved.
+    tokio::time::timeout(PATIENCE, async {
+        while master(&pair.lab).await?.0 < 99 {}
+        anyhow::Ok(())
+    })
+    .await
+    .context("what the killed relay held is charged")??;
+    assert!(master(&pair.lab).await?.0 <= 100);
+    refused(&pair.lab, &target).await
 }

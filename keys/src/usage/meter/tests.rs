@@ -30,18 +30,40 @@ fn leased(now: Instant) -> Meter {
     meter
 }
 
+/// A meter whose coordinator has heard of it.
+fn known() -> Meter {
+    let mut meter = Meter::new([7; 16]);
+    let first = meter.next(Instant::now()).unwrap();
+    meter.told(&answer(&first, 0));
+    meter
+}
+
+#[test]
+fn a_process_says_once_that_it_is_there_and_until_it_was_heard() {
+    let (mut meter, now) = (Meter::new([7; 16]), Instant::now());
+    for seq in 1..=2 {
+        let first = meter.next(now).unwrap();
+        assert_eq!((first.seq, first.counts.len(), first.wants.len()), (seq, 0, 0));
+        assert_eq!(meter.next(now), None, "one at a time");
+        meter.failed();
+    }
+    let third = meter.next(now).unwrap();
+    meter.told(&answer(&third, 0));
+    assert_eq!(meter.next(now), None);
+}
+
 #[test]
 fn totals_are_told_until_they_are_taken_and_no_longer() {
-    let (mut meter, now) = (Meter::new([7; 16]), Instant::now());
+    let (mut meter, now) = (known(), Instant::now());
     assert_eq!(meter.next(now), None);
     meter.count(serial(1), None, NOVEMBER, bytes(5));
     let first = meter.next(now).unwrap();
-    assert_eq!((first.seq, first.counts[0].total), (1, bytes(5)));
+    assert_eq!((first.seq, first.counts[0].total), (2, bytes(5)));
     assert_eq!(meter.next(now), None, "one at a time");
     meter.failed();
     meter.count(serial(1), None, NOVEMBER, bytes(2));
     let second = meter.next(now).unwrap();
-    assert_eq!((second.seq, second.counts[0].total, second.counts[0].run), (2, bytes(7), 1));
+    assert_eq!((second.seq, second.counts[0].total, second.counts[0].run), (3, bytes(7), 1));
     meter.told(&answer(&first, 0));
     assert_eq!(meter.next(now), None, "the answer to a message that was given up is none");
     meter.count(serial(1), None, NOVEMBER, bytes(1));
