@@ -24,7 +24,7 @@ pub enum BackupError {
     #[error("the backup cannot be written")]
     Stream(#[source] io::Error),
     /// The last step of a restore failed, and whether it was done is not known. The keys stay; nothing is lost.
-    #[error("the restore was not finished")]
+    #[error("the last step of the restore failed, and whether it was done is not known")]
     Unfinished(#[source] OpenError),
     /// A store in memory ends with its process.
     #[error("a store in memory has no backup")]
@@ -94,7 +94,8 @@ impl BackupError {
             Self::Read(_) | Self::Write(_) => "see the log for the database's own words".to_owned(),
             Self::Stream(_) => "check the program that reads it; what it got is no backup".to_owned(),
             Self::Unfinished(_) => {
-                "start no coordinator; mend what is wrong and restore the same backup again, with --replace"
+                "start no coordinator; mend what is wrong and restore the same backup again, with --replace: that is right in \
+                 either case. To look before: the last row of the audit log (table audit) tells of the restore if it was done"
                     .to_owned()
             }
             Self::Memory => "name the database with --database".to_owned(),

@@ -1,5 +1,6 @@
 //! Backups: of either database, while it is used, into either; and what a restore takes back.
 
+mod lost;
 mod restored;
 
 use std::fs;
