@@ -43,6 +43,11 @@ pub(crate) struct RelayFile {
     pub(crate) data: Option<PathBuf>,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) https: Option<SocketAddr>,
+    pub(crate) acme: Option<String>,
+    pub(crate) acme_directory: Option<String>,
+    pub(crate) acme_directory_ca: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) acme_dns_hook: Vec<String>,
     pub(crate) p2p: Option<SocketAddr>,
     pub(crate) ports: Option<Ports>,
     pub(crate) console: Option<String>,

@@ -22,11 +22,13 @@ use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::Trust;
 use mytunnel_keys::usage::Prices;
 use mytunnel_relay::ingress::{ConsoleService, TrustedProxies};
-use mytunnel_relay::{Authority, Config as RelayConfig, Limits as RelayLimits, PublicPorts, Relay};
+use mytunnel_relay::{
+    AcmeConfig, Authority, Config as RelayConfig, Limits as RelayLimits, PublicPorts, Relay,
+};
 
 use self::authority::InProcess;
 pub(crate) use self::console::service;
-pub(crate) use self::opening::{cannot_listen, seed};
+pub(crate) use self::opening::{cannot_listen, is_local, seed};
 use crate::context::random;
 use crate::failure::Failure;
 
@@ -57,6 +59,8 @@ pub(crate) struct RelayPlan {
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) p2p: SocketAddr,
+    /// Where certificates come from, if not from an own authority.
+    pub(crate) acme: Option<AcmeConfig>,
     /// Where TCP and UDP tunnels get ports.
     pub(crate) ports: Option<PublicPorts>,
     /// Host of the console, if the API is to be reached from outside this process.
@@ -142,6 +146,7 @@ pub(crate) async fn relay(
         config.https = plan.https;
         config.p2p = vec![plan.p2p];
         config.ports = plan.ports;
+        config.acme.clone_from(&plan.acme);
         config.public_addrs = opening::public_addrs(member.trust.cluster(), plan.p2p);
         config.data_dir.clone_from(&plan.data);
         if let Some(console) = &plan.console {

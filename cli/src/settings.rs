@@ -10,12 +10,13 @@ use mytunnel_coordinator::MetricsToken;
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
 use mytunnel_relay::ingress::TrustedProxies;
-use mytunnel_relay::{PortRange, PublicPorts};
+use mytunnel_relay::{AcmeConfig, PortRange, PublicPorts};
 use zeroize::Zeroizing;
 
 use crate::commands::relay::Args as RelayArgs;
 use crate::config::{self, LimitsFile, OneOrMore, Ports, PricesFile, RelayFile, SecretRef};
 use crate::context::Context;
+use crate::embedded::is_local;
 use crate::embedded::joined::TOKEN_HELP;
 use crate::failure::Failure;
 use crate::places::default_data_dir;
@@ -30,6 +31,8 @@ pub(crate) struct RelaySettings {
     pub(crate) data: PathBuf,
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
+    /// The public authority that certifies names; without one, an own authority does.
+    pub(crate) acme: Option<AcmeConfig>,
     pub(crate) p2p: SocketAddr,
     /// Where TCP and UDP tunnels get ports.
     pub(crate) ports: Option<PublicPorts>,
@@ -69,6 +72,7 @@ impl RelaySettings {
             Failure::usage(format!("`{domain}` cannot be a base domain: {error}"), "Write it like t.example.")
         })?;
         let defaults = Addresses::for_domain(&domain);
+        let acme = acme(args.acme.as_ref(), &file, &domain)?;
         let data = match args.data.clone().or(file.data) {
             Some(data) => data,
             None => default_data_dir(&context.env)?,
@@ -82,6 +86,7 @@ impl RelaySettings {
         Ok(Self {
             data,
             http,
+            acme,
             ports: range.map(|range| PublicPorts { ip: http.ip(), range }),
             https: args.https.or(file.https).unwrap_or(defaults.https),
             p2p: args.p2p.or(file.p2p).unwrap_or(defaults.p2p),
@@ -96,6 +101,45 @@ impl RelaySettings {
             proxies: proxies.into_iter().collect(),
         })
     }
+}
+
+/// Whom to ask for certificates, with what was said of it.
+fn acme(flag: Option<&String>, file: &RelayFile, domain: &Cluster) -> Result<Option<AcmeConfig>, Failure> {
+    let Some(email) = flag.or(file.acme.as_ref()) else {
+        if file.acme_directory.is_some() || file.acme_directory_ca.is_some() || !file.acme_dns_hook.is_empty()
+        {
+            return Err(Failure::usage(
+                "the settings say how to get certificates by ACME, and not for whom",
+                "Add `acme = \"you@example.com\"`, or --acme you@example.com.",
+            ));
+        }
+        return Ok(None);
+    };
+    if email.split('@').filter(|part| !part.is_empty()).count() != 2 || email.contains(char::is_whitespace) {
+        return Err(Failure::usage(
+            format!("`{email}` is not an e-mail address"),
+            "Write --acme you@example.com; the authority writes there when something is wrong.",
+        ));
+    }
+    if is_local(domain) {
+        return Err(Failure::usage(
+            format!("no public authority vouches for {domain}"),
+            "Leave --acme away, or give the public --domain of this relay.",
+        ));
+    }
+    let mut acme = AcmeConfig::new(email.clone());
+    if let Some(directory) = &file.acme_directory {
+        if !directory.starts_with("https://") {
+            return Err(Failure::usage(
+                "acme_directory: it is not an https:// URL",
+                "Write it as its authority shows it.",
+            ));
+        }
+        acme.directory.clone_from(directory);
+    }
+    acme.directory_ca.clone_from(&file.acme_directory_ca);
+    acme.dns_hook.clone_from(&file.acme_dns_hook);
+    Ok(Some(acme))
 }
 
 /// The token for the metrics, from where the settings say that it is.
@@ -233,6 +277,28 @@ mod tests {
         assert_eq!(resolve(&["--ports", "7-5"]).unwrap_err().exit_code(), 2);
         assert_eq!(settings.data, std::path::Path::new("/home/u/.local/share/mytunnel"));
         assert!(matches!(settings.authority, AuthoritySettings::Embedded));
+    }
+
+    #[test]
+    fn certificates_by_acme_are_for_public_domains() {
+        let settings = resolve(&["--domain", "t.example", "--acme", "me@example.com"]).unwrap();
+        let acme = settings.acme.unwrap();
+        assert_eq!(acme.email, "me@example.com");
+        assert!(acme.directory.contains("letsencrypt.org") && acme.dns_hook.is_empty());
+        for wrong in [
+            vec!["--acme", "me@example.com"],
+            vec!["--domain", "t.example", "--acme", "me"],
+            vec!["--domain", "t.example", "--acme", "me@"],
+        ] {
+            assert_eq!(resolve(&wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("relay.toml");
+        std::fs::write(&file, "acme_dns_hook = ['/bin/hook', 'x']\n").unwrap();
+        let file = file.to_str().unwrap();
+        assert!(resolve(&["--domain", "t.example", "--config", file]).is_err(), "for whom?");
+        let flags = ["--domain", "t.example", "--config", file, "--acme", "me@example.com"];
+        assert_eq!(resolve(&flags).unwrap().acme.unwrap().dns_hook, ["/bin/hook", "x"]);
     }
 
     #[test]

@@ -46,7 +46,6 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-pub(crate) use self::listener::serve_with;
 pub use self::{
     body::BodyError,
     limits::{AddressSeat, Addresses, Limits},
@@ -59,6 +58,7 @@ pub(crate) use self::{
     seats::{NoSeat, Seat, Seats},
     upstream::{Answered, Upstream},
 };
+pub(crate) use self::{listener::serve_with, tls::Beside};
 use crate::{gate::Gatekeeper, route::Routes};
 
 /// The body of an answer of the console.

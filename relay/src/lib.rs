@@ -5,6 +5,7 @@
 //! relay follows its signed feed, ends at once what that revokes, and admits nobody when it has heard nothing for too
 //! long.
 
+mod acme;
 mod admit;
 mod authority;
 mod behaviour;
@@ -12,6 +13,7 @@ mod circuits;
 mod driver;
 mod feed;
 mod feed_client;
+mod files;
 mod gate;
 pub mod ingress;
 mod lanes;
@@ -28,6 +30,7 @@ mod strangers;
 mod testing;
 mod traffic;
 
+pub use acme::{AcmeConfig, AcmeError};
 pub use admit::Status;
 pub use authority::{Authority, AuthorityError, FeedLink};
 pub use circuits::CircuitLimits;

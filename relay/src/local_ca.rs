@@ -7,8 +7,7 @@
 
 use std::{
     collections::HashMap,
-    fmt, fs,
-    io::{self, Write as _},
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -26,6 +25,7 @@ use rustls::{
 };
 
 use crate::{
+    files,
     ingress::host::{self, Destination},
     route::{Lookup, Routes},
 };
@@ -290,22 +290,8 @@ fn read(path: &Path) -> Result<Option<String>, LocalCaError> {
     }
 }
 
-/// Writes a new file, complete or not at all.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), LocalCaError> {
-    let unfinished = path.with_extension("new");
-    let written = || {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-        #[cfg(not(unix))]
-        let _ = mode;
-        let mut file = options.open(&unfinished)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)
-    };
-    written().map_err(|source| LocalCaError::File { path: path.into(), source })
+    files::write(path, text, mode).map_err(|source| LocalCaError::File { path: path.into(), source })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use mytunnel_keys::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Notify,
+    sync::{Notify, futures::Notified},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -343,6 +343,11 @@ impl Routes {
             }
         });
         found.await.unwrap_or(Lookup::Away)
+    }
+
+    /// Completes with the next change of the table after this call.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.0.changed.notified()
     }
 
     /// Every live tunnel, in no order.

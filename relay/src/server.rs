@@ -29,12 +29,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acme::AcmeError,
     admit::{Admission, Policy, Status, Urls},
     behaviour::Behaviour,
     circuits::{Admitted, metered},
     driver::{Driver, Surroundings},
     feed::Follower,
-    ingress::{self, IngressConfig, IngressError},
+    ingress::{self, Beside, IngressConfig, IngressError},
     local_ca::LocalCaError,
     memory::{Memory, MemoryError, Remembered},
     ports::Ports,
@@ -120,6 +121,9 @@ pub enum StartError {
     /// There is no authority of the relay's own to serve HTTPS with.
     #[error("https has no certificates")]
     LocalCa(#[from] LocalCaError),
+    /// There are no certificates of a public authority to serve HTTPS with.
+    #[error("https has no certificates")]
+    Acme(#[from] AcmeError),
     /// No security layer can be set up for the relay's key.
     #[error("the relay's key cannot be used")]
     Security(#[from] SecurityError),
@@ -222,12 +226,12 @@ impl Relay {
             limits: config.limits.ingress,
             proxies: config.trusted_proxies,
         };
-        self.ingress.spawn(ingress::serve_with(
-            ingress,
-            doors.lanes,
-            self.routes.clone(),
-            self.visitors.clone(),
-        ));
+        let (acme, desk) = doors.acme.unzip();
+        if let Some(desk) = desk {
+            self.tasks.spawn(desk.run(self.nodes.clone()));
+        }
+        let beside = Beside { lanes: doors.lanes, acme };
+        self.ingress.spawn(ingress::serve_with(ingress, beside, self.routes.clone(), self.visitors.clone()));
     }
 
     /// The addresses that were bound.

@@ -38,7 +38,8 @@ const COORDINATOR: Duration = Duration::from_secs(3);
 #[command(after_help = "\
 Examples:
   mytunnel relay                              on this machine, for trying out
-  mytunnel relay --domain t.example           public: t.example and *.t.example point here
+  mytunnel relay --domain t.example --acme me@example.com
+                                              public: t.example and *.t.example point here
   mytunnel relay --config /etc/mytunnel/relay.toml --check
 
 The first start prints a setup code and the command that makes you the owner.")]
@@ -58,6 +59,10 @@ pub(crate) struct Args {
     /// Address for HTTPS [default: 0.0.0.0:443, on localhost 127.0.0.1:8443]
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) https: Option<SocketAddr>,
+
+    /// HTTPS with certificates of Let's Encrypt, whose terms you agree to; it writes to EMAIL when something is wrong
+    #[arg(long, value_name = "EMAIL")]
+    pub(crate) acme: Option<String>,
 
     /// Address for nodes, UDP and TCP [default: 0.0.0.0:4001, on localhost 127.0.0.1:4001]
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
@@ -131,7 +136,7 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
     })
     .await?;
     let addrs = embedded.relay.addrs().clone();
-    let url = ready::address(&settings.console, &addrs, embedded.relay.local_ca())?;
+    let url = ready::address(&settings.console, &addrs, embedded.relay.local_ca(), settings.acme.is_some())?;
     embedded.coordinator.set_endpoints(url.clone(), endpoints(&addrs));
     let code = embedded.coordinator.setup_code();
     let code = code.as_ref().map(|code| code.as_str());
@@ -155,6 +160,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         https: Some(settings.https),
         p2p: settings.p2p,
         ports: settings.ports,
+        acme: settings.acme.clone(),
         console: None,
         data: Some(settings.data.clone()),
         limits: settings.limits.relay(),

@@ -26,12 +26,12 @@ use super::{
     http2,
     limits::Addresses,
     locked,
-    tls::{self, Accepted},
+    tls::{self, Accepted, Beside},
     visit::{Guest, Visit},
     visitor,
     visitor_io::VisitorStream,
 };
-use crate::{gate::Gatekeeper, lanes::Door, route::Routes};
+use crate::{gate::Gatekeeper, route::Routes};
 
 /// What the ingress listens on and answers for.
 pub struct IngressConfig {
@@ -90,13 +90,13 @@ pub async fn serve(
     routes: Routes,
     shutdown: CancellationToken,
 ) -> Result<(), IngressError> {
-    serve_with(config, None, routes, shutdown).await
+    serve_with(config, Beside::default(), routes, shutdown).await
 }
 
-/// As [`serve`]; nodes' fast lanes go in through `lanes`, on the TLS listener.
+/// As [`serve`], with others who come in beside visitors, on the TLS listener.
 pub(crate) async fn serve_with(
     config: IngressConfig,
-    lanes: Option<Door>,
+    beside: Beside,
     routes: Routes,
     shutdown: CancellationToken,
 ) -> Result<(), IngressError> {
@@ -108,7 +108,7 @@ pub(crate) async fn serve_with(
         visits: Visits::default(),
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),
-        lanes,
+        beside,
         shared: Arc::new(Shared {
             routes,
             gates: Gatekeeper::new().map_err(IngressError::Random)?,
@@ -161,7 +161,7 @@ struct Acceptor {
     visits: Visits,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-    lanes: Option<Door>,
+    beside: Beside,
     shared: Arc<Shared>,
 }
 
@@ -246,17 +246,15 @@ impl Acceptor {
         _permit: OwnedSemaphorePermit,
         _held: Held,
     ) {
-        let handshake = tokio::time::timeout(
-            self.shared.limits.head_timeout,
-            tls::accept(stream, &config, self.lanes.as_ref()),
-        );
+        let handshake =
+            tokio::time::timeout(self.shared.limits.head_timeout, tls::accept(stream, &config, &self.beside));
         let Some(Ok(handshake)) = self.shutdown.run_until_cancelled(handshake).await else { return };
         match handshake {
             Ok(Accepted::Visitor(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
                 self.speak(*stream, is_http2, visit).await;
             }
-            Ok(Accepted::Lane) => {}
+            Ok(Accepted::Lane | Accepted::Challenge) => {}
             Err(error) => tracing::debug!(%error, "no tls"),
         }
     }

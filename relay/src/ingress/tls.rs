@@ -5,10 +5,13 @@ use std::{io, sync::Arc};
 
 use mytunnel_keys::wire::LANE_ALPN;
 use rustls::{ServerConfig, crypto::aws_lc_rs, server::ResolvesServerCert};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use crate::lanes::{Door, LaneError};
+use crate::{
+    acme::{Acme, CHALLENGE_PROTOCOL},
+    lanes::{Door, LaneError},
+};
 
 /// Why a visitor's handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,22 +48,44 @@ pub(crate) enum Accepted {
     Visitor(Box<TlsStream<TcpStream>>),
     /// A fast lane of a node, which has gone where its tunnel finds it.
     Lane,
+    /// The authority, which has looked whether a name is ours.
+    Challenge,
 }
 
-/// Performs one handshake; `lanes` is the door for those who ask for a fast lane.
+/// Who else comes to the listener for visitors, and what certificates are waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// The door for fast lanes of nodes.
+    pub(crate) lanes: Option<Door>,
+    /// Where certificates come from when they are first needed.
+    pub(crate) acme: Option<Acme>,
+}
+
+/// Performs one handshake.
 pub(crate) async fn accept(
     stream: TcpStream,
     config: &Arc<ServerConfig>,
-    lanes: Option<&Door>,
+    Beside { lanes, acme }: &Beside,
 ) -> Result<Accepted, HandshakeError> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-    let asks_for_lane = start
-        .client_hello()
-        .alpn()
-        .is_some_and(|mut protocols| protocols.any(|protocol| protocol == LANE_ALPN));
-    if asks_for_lane {
-        lanes.ok_or(HandshakeError::NoLane)?.enter(start).await?;
+    let asks = |wanted: &[u8]| {
+        let hello = start.client_hello();
+        hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == wanted))
+    };
+    if asks(LANE_ALPN) {
+        lanes.as_ref().ok_or(HandshakeError::NoLane)?.enter(start).await?;
         return Ok(Accepted::Lane);
+    }
+    if let Some(acme) = acme {
+        if asks(CHALLENGE_PROTOCOL) {
+            // All there is to see is in the handshake.
+            start.into_stream(acme.challenge()).await?.shutdown().await?;
+            return Ok(Accepted::Challenge);
+        }
+        let name = start.client_hello().server_name().map(str::to_owned);
+        if let Some(name) = name {
+            acme.ready(&name).await;
+        }
     }
     Ok(Accepted::Visitor(Box::new(start.into_stream(Arc::clone(config)).await?)))
 }

@@ -8,6 +8,7 @@ use mytunnel_keys::{secret::Seed, trust::Trust};
 use rustls::server::ResolvesServerCert;
 
 use crate::{
+    acme::AcmeConfig,
     authority::Authority,
     circuits::CircuitLimits,
     ingress::{self, ConsoleService, TrustedProxies},
@@ -33,6 +34,8 @@ pub struct Config {
     pub https: Option<SocketAddr>,
     /// The certificates for HTTPS. Default: those of an authority of the relay's own, kept in [`Self::data_dir`].
     pub certificates: Option<Arc<dyn ResolvesServerCert>>,
+    /// Where certificates for HTTPS come from, if [`Self::certificates`] says nothing: a public authority.
+    pub acme: Option<AcmeConfig>,
     /// Where nodes come in, each over UDP (QUIC) and TCP. Port 0 takes a free one, the same for both where it can.
     pub p2p: Vec<SocketAddr>,
     /// Port of HTTP in URLs, where it differs from the bound one (behind a forwarding).
@@ -68,6 +71,7 @@ impl Config {
             http: None,
             https: None,
             certificates: None,
+            acme: None,
             p2p: Vec::new(),
             public_http: None,
             public_https: None,

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use super::{Config, StartError};
 use crate::{
+    acme::{Acme, Desk},
     ingress::Https,
     lanes::{Directory, Door},
     local_ca::{LocalCa, LocalCaError},
@@ -24,6 +25,8 @@ pub(super) struct Doors {
     /// Where fast lanes go in, beside HTTPS.
     pub(super) lanes: Option<Door>,
     pub(super) directory: Directory,
+    /// Certificates of a public authority, and who orders them.
+    pub(super) acme: Option<(Acme, Desk)>,
     /// The file of the certificate that signs for HTTPS, when it is a CA of this machine's own.
     pub(super) local_ca: Option<PathBuf>,
 }
@@ -34,12 +37,17 @@ impl Doors {
             Some(addr) => Some(bind(addr).await?),
             None => None,
         };
-        let mut local_ca = None;
+        let (mut local_ca, mut acme) = (None, None);
         let https = match config.https {
             Some(addr) => {
-                let certificates = match config.certificates.take() {
-                    Some(certificates) => certificates,
-                    None => {
+                let certificates = match (config.certificates.take(), &config.acme) {
+                    (Some(certificates), _) => certificates,
+                    (None, Some(settings)) => {
+                        let names = (config.trust.cluster().as_str(), config.console.as_str());
+                        let (all, desk) = Acme::open(settings, config.data_dir.as_deref(), names, routes)?;
+                        acme.insert((all, desk)).0.resolver()
+                    }
+                    (None, None) => {
                         let ca = own_authority(config)?;
                         local_ca = ca.path().map(Path::to_owned);
                         ca.resolver(routes.clone())
@@ -54,7 +62,7 @@ impl Doors {
             Some(_) => Some(Door::new(&config.seed, directory.clone()).map_err(StartError::Lanes)?),
             None => None,
         };
-        Ok(Self { http, https, lanes, directory, local_ca })
+        Ok(Self { http, https, lanes, directory, acme, local_ca })
     }
 
     pub(super) fn http_addr(&self) -> Option<SocketAddr> {

@@ -1,6 +1,7 @@
 //! The product among programs that are not ours: curl, Chromium, Python, Vite, git, oathtool, PostgreSQL, an OpenID provider, a clock that is off. `.ci/run` installs them; a program
 //! that is missing fails its test and says which.
 
+mod acme;
 mod agents;
 mod authenticator;
 mod book;

@@ -87,6 +87,9 @@ impl Ready<'_> {
         if let Some(ports) = self.settings.ports {
             rows.insert(2, vec!["  ports".to_owned(), format!("{} (TCP and UDP tunnels)", ports.range)]);
         }
+        if let Some(acme) = &self.settings.acme {
+            rows.push(vec!["  https".to_owned(), format!("with certificates from {}", acme.directory)]);
+        }
         if let Some(ca) = self.relay.local_ca() {
             rows.push(vec!["  https".to_owned(), format!("for browsers that trust {}", ca.display())]);
         }
@@ -131,15 +134,25 @@ fn short(addr: &str) -> String {
 }
 
 /// Where people and keys reach the console, from what was bound: over HTTP on this machine, and from elsewhere over
-/// HTTPS with the pin of the authority that vouches for it.
-pub(super) fn address(console: &str, addrs: &Addrs, ca: Option<&Path>) -> Result<ServerUrl, Failure> {
-    let pin = ca.filter(|_| !server::is_this_machine(console)).and_then(vouched::pin);
-    match (addrs.https, pin) {
-        (Some(https), Some(pin)) => {
+/// HTTPS: with the pin of the authority that vouches for it, or without one where a public authority does.
+pub(super) fn address(
+    console: &str,
+    addrs: &Addrs,
+    ca: Option<&Path>,
+    is_public: bool,
+) -> Result<ServerUrl, Failure> {
+    let elsewhere = !server::is_this_machine(console);
+    let pin = ca.filter(|_| elsewhere).and_then(vouched::pin);
+    match addrs.https.filter(|_| elsewhere && (is_public || pin.is_some())) {
+        Some(https) => {
             let port = if https.port() == 443 { String::new() } else { format!(":{}", https.port()) };
-            Ok(server::parse(&format!("https://{console}{port}"))?.with_pin(pin))
+            let url = server::parse(&format!("https://{console}{port}"))?;
+            Ok(match pin {
+                Some(pin) => url.with_pin(pin),
+                None => url,
+            })
         }
-        _ => console_url(console, addrs.http.map_or(0, |addr| addr.port())),
+        None => console_url(console, addrs.http.map_or(0, |addr| addr.port())),
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
             http: PORTS.chain([0]).map(at).collect(),
             https: None,
             p2p: at(0),
+            acme: None,
             ports: Some(PublicPorts { ip: IpAddr::from(Ipv4Addr::LOCALHOST), range: PortRange::DEFAULT }),
             console: None,
             data: None,

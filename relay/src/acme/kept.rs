@@ -1,0 +1,128 @@
+//! The certificates and the account, kept in files of mode 0600: each a key followed by its chain, in PEM form.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use instant_acme::CertificateIdentifier;
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    sign::CertifiedKey,
+};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{AcmeError, Life, plan::Subject};
+use crate::files::write;
+
+/// A certificate in use.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) life: Life,
+    /// How its authority calls it when a renewal is asked for (RFC 9773 §4.1).
+    pub(super) id: Option<CertificateIdentifier<'static>>,
+}
+
+/// What an order brought.
+#[derive(Debug)]
+pub(super) struct Issued {
+    /// PEM.
+    pub(super) key: String,
+    /// PEM, the certificate first.
+    pub(super) chain: String,
+}
+
+/// Why a certificate cannot be used or kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeptError {
+    #[error("it is not in PEM form")]
+    Pem,
+    #[error("it cannot be read")]
+    Certificate,
+    #[error("its key does not fit")]
+    Key(#[source] rustls::Error),
+    #[error("it has ended")]
+    Ended,
+    #[error("it cannot be written")]
+    Write(#[source] io::Error),
+}
+
+/// Where they are.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    pub(super) fn open(directory: &Path) -> Result<Self, AcmeError> {
+        let failed = |source: io::Error| AcmeError::File { path: directory.into(), source };
+        fs::create_dir_all(directory).map_err(failed)?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// The file of the account.
+    pub(super) fn account(&self) -> PathBuf {
+        self.directory.join("account.json")
+    }
+
+    /// All that can be used; what cannot is passed over, and ordered anew.
+    pub(super) fn load(&self, now: SystemTime) -> HashMap<Box<str>, Arc<Kept>> {
+        let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        files
+            .filter_map(|file| {
+                let path = file.path();
+                let name = path.file_name()?.to_str()?.strip_suffix(".pem")?.replacen('_', "*", 1);
+                let kept = fs::read_to_string(&path).map_err(|_| KeptError::Pem);
+                match kept.and_then(|text| parse(&text, now)) {
+                    Ok(kept) => Some((name.into(), Arc::new(kept))),
+                    Err(error) => {
+                        tracing::info!(file = %path.display(), %error, "certificate passed over");
+                        None
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// Keeps it, and makes it usable.
+    pub(super) fn save(
+        &self,
+        subject: &Subject,
+        issued: &Issued,
+        now: SystemTime,
+    ) -> Result<Kept, KeptError> {
+        let text = format!("{}{}", issued.key, issued.chain);
+        let kept = parse(&text, now)?;
+        // No host name has a `_` in front, and some file systems no `*`.
+        let file = format!("{}.pem", subject.name().replacen('*', "_", 1));
+        write(&self.directory.join(file), &text, 0o600).map_err(KeptError::Write)?;
+        Ok(kept)
+    }
+}
+
+fn parse(text: &str, now: SystemTime) -> Result<Kept, KeptError> {
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| KeptError::Pem)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| KeptError::Pem)?;
+    let first = chain.first().ok_or(KeptError::Pem)?;
+    let (_, certificate) = X509Certificate::from_der(first).map_err(|_| KeptError::Certificate)?;
+    let at = |time: x509_parser::time::ASN1Time| {
+        let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    };
+    let validity = certificate.validity();
+    let life = Life { begins: at(validity.not_before), ends: at(validity.not_after), suggested: None };
+    if life.ends <= now {
+        return Err(KeptError::Ended);
+    }
+    let id = CertificateIdentifier::try_from(first).ok().map(CertificateIdentifier::into_owned);
+    let key = CertifiedKey::new(chain, any_supported_type(&key).map_err(KeptError::Key)?);
+    key.keys_match().map_err(KeptError::Key)?;
+    Ok(Kept { key: Arc::new(key), life, id })
+}

@@ -1,0 +1,391 @@
+//! Which names get certificates and when: decisions only, with the time passed in.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    ingress::host::{self, Destination},
+    route::{Lookup, Routes},
+};
+
+/// The first pause after a failure; each doubles it. Let's Encrypt allows five failures for a name in an hour.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(12 * 3600);
+
+/// How often renewals are looked at, at least.
+const LOOK: Duration = Duration::from_secs(600);
+
+/// Orders in a row that are not paused for, and how soon there is another: 300 in three hours is what Let's Encrypt
+/// allows an account.
+const ORDERS: u32 = 50;
+const REFILL: Duration = Duration::from_secs(60);
+
+/// Names that are remembered. Beyond that nothing new is ordered.
+const NAMES: usize = 10_000;
+
+/// What one certificate is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Subject {
+    /// Its first name, by which it is kept: `*.` in front where it is for the whole domain.
+    name: Box<str>,
+}
+
+impl Subject {
+    /// By its first name.
+    pub(super) fn of(name: &str) -> Self {
+        Self { name: name.into() }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Every name that is to stand in it.
+    pub(super) fn names(&self) -> Vec<String> {
+        match self.name.strip_prefix("*.") {
+            Some(domain) => vec![self.name.to_string(), domain.to_owned()],
+            None => vec![self.name.to_string()],
+        }
+    }
+
+    /// A host that it is for.
+    pub(super) fn host(&self) -> &str {
+        self.name.strip_prefix("*.").unwrap_or(&self.name)
+    }
+
+    pub(super) fn is_wildcard(&self) -> bool {
+        self.name.starts_with("*.")
+    }
+}
+
+/// The names that a relay answers for.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    domain: Box<str>,
+    console: Box<str>,
+    /// One certificate for the domain and every name under it.
+    whole: bool,
+}
+
+impl Scope {
+    pub(super) fn new(domain: &str, console: &str, whole: bool) -> Self {
+        Self {
+            domain: domain.to_ascii_lowercase().into(),
+            console: console.to_ascii_lowercase().into(),
+            whole,
+        }
+    }
+
+    /// The certificate that a visitor of this name is to be shown; none where nothing is served under it.
+    pub(super) fn subject(&self, name: &str, routes: &Routes) -> Option<Subject> {
+        let host = host::parse(name.as_bytes()).ok().filter(|asked| asked.port.is_none())?.host;
+        match host::destination(&host, &self.domain, &self.console) {
+            Destination::Console => self.covering(&host),
+            Destination::Tunnel(label) => {
+                matches!(routes.find(label), Lookup::Live(_) | Lookup::Away).then(|| self.covering(&host))?
+            }
+            Destination::Nowhere => (*host == *self.domain && self.whole).then(|| self.covering(&host))?,
+        }
+    }
+
+    /// What there has to be without anybody asking.
+    pub(super) fn wanted(&self, routes: &Routes) -> Vec<Subject> {
+        let mut wanted: Vec<_> = self.covering(&self.console).into_iter().collect();
+        if self.whole {
+            wanted.extend(self.covering(&self.domain).filter(|whole| !wanted.contains(whole)));
+            return wanted;
+        }
+        let tunnels = routes.live();
+        wanted.extend(
+            tunnels.iter().filter_map(|tunnel| self.covering(&format!("{}.{}", tunnel.name(), self.domain))),
+        );
+        wanted
+    }
+
+    /// Whether a tunnel that comes up needs a certificate of its own.
+    pub(super) const fn follows_routes(&self) -> bool {
+        !self.whole
+    }
+
+    fn covering(&self, host: &str) -> Option<Subject> {
+        // No authority vouches for this machine's own name, nor for addresses.
+        let public = host.contains('.') && host != "localhost" && !host.ends_with(".localhost");
+        if !public || host.parse::<std::net::IpAddr>().is_ok() || host.starts_with('[') {
+            return None;
+        }
+        let under = host.strip_suffix(&*self.domain).and_then(|rest| rest.strip_suffix('.'));
+        let covered = *host == *self.domain || under.is_some_and(|label| !label.contains('.'));
+        Some(match self.whole && covered {
+            true => Subject::of(&format!("*.{}", self.domain)),
+            false => Subject::of(host),
+        })
+    }
+}
+
+/// When a certificate begins and ends, and when its authority suggests to renew it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Life {
+    pub(super) begins: SystemTime,
+    pub(super) ends: SystemTime,
+    pub(super) suggested: Option<SystemTime>,
+}
+
+impl Life {
+    /// At two thirds of its life, or earlier where the authority says so (RFC 9773).
+    fn renew_at(&self) -> SystemTime {
+        let life = self.ends.duration_since(self.begins).unwrap_or_default();
+        let usual = self.begins + life * 2 / 3;
+        self.suggested.map_or(usual, |suggested| suggested.min(self.begins + life * 9 / 10))
+    }
+}
+
+/// See the [module documentation](self).
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    subjects: HashMap<Subject, Entry>,
+    spent: u32,
+    refilled: Option<SystemTime>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    state: State,
+    failures: u32,
+    /// Of the one that is there.
+    life: Option<Life>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// To be ordered from then on.
+    At(SystemTime),
+    UnderWay,
+}
+
+impl Plan {
+    /// One is there already.
+    pub(super) fn has(&mut self, subject: Subject, life: Life) {
+        self.subjects
+            .insert(subject, Entry { state: State::At(life.renew_at()), failures: 0, life: Some(life) });
+    }
+
+    /// Its authority suggests to renew the one that is there at this time.
+    pub(super) fn suggest(&mut self, subject: &Subject, at: SystemTime) {
+        if let Some(entry) = self.subjects.get_mut(subject)
+            && let Some(life) = &mut entry.life
+        {
+            life.suggested = Some(at);
+            if entry.state != State::UnderWay && entry.failures == 0 {
+                entry.state = State::At(life.renew_at());
+            }
+        }
+    }
+
+    /// One is needed. `false` when there will be none for now.
+    pub(super) fn want(&mut self, subject: Subject, now: SystemTime) -> bool {
+        if let Some(entry) = self.subjects.get(&subject) {
+            return entry.life.is_some() || entry.state == State::UnderWay || entry.state == State::At(now);
+        }
+        if self.subjects.len() >= NAMES {
+            self.subjects.retain(|_, entry| entry.life.is_some() || entry.state == State::UnderWay);
+        }
+        let room = self.subjects.len() < NAMES;
+        if room {
+            self.subjects.insert(subject, Entry { state: State::At(now), failures: 0, life: None });
+        }
+        room
+    }
+
+    /// The next to be ordered, which is under way from then on.
+    pub(super) fn next(&mut self, now: SystemTime) -> Option<Subject> {
+        let due = |entry: &Entry| matches!(entry.state, State::At(at) if at <= now);
+        // Those that have none before those that have one for a while yet.
+        let (subject, entry) = self
+            .subjects
+            .iter_mut()
+            .filter(|(_, entry)| due(entry))
+            .min_by_key(|(_, entry)| entry.life.is_some())?;
+        if self.spent >= ORDERS {
+            let since = now.duration_since(self.refilled.unwrap_or(now)).unwrap_or_default();
+            if since < REFILL {
+                return None;
+            }
+            self.spent -= 1;
+        }
+        self.spent += 1;
+        self.refilled = Some(now);
+        entry.state = State::UnderWay;
+        Some(subject.clone())
+    }
+
+    /// It is not needed any more.
+    pub(super) fn forget(&mut self, subject: &Subject) {
+        self.subjects.remove(subject);
+    }
+
+    pub(super) fn issued(&mut self, subject: Subject, life: Life) {
+        self.has(subject, life);
+    }
+
+    /// An order has failed; says for how long it is left alone.
+    pub(super) fn failed(&mut self, subject: &Subject, now: SystemTime) -> Duration {
+        let Some(entry) = self.subjects.get_mut(subject) else { return Duration::ZERO };
+        let pause = FIRST_PAUSE.saturating_mul(1 << entry.failures.min(16)).min(LONGEST_PAUSE);
+        entry.failures += 1;
+        entry.state = State::At(now + pause);
+        pause
+    }
+
+    /// How long there is nothing to do, if nothing happens.
+    pub(super) fn pause(&self, now: SystemTime) -> Duration {
+        let next = self.subjects.values().filter_map(|entry| match entry.state {
+            State::At(at) => Some(at.duration_since(now).unwrap_or_default()),
+            State::UnderWay => None,
+        });
+        let soonest = next.min().unwrap_or(LOOK).min(LOOK);
+        // What is due and was not begun waits for its turn.
+        soonest.max(Duration::from_secs(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::{FutureExt as _, future::BoxFuture};
+    use mytunnel_keys::id::{TunnelId, TunnelKind};
+
+    use super::*;
+    use crate::route::{Pipe, PipeError, PipeSource, Tunnel};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl PipeSource for Nowhere {
+        fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>> {
+            async { Err(PipeError::Gone) }.boxed()
+        }
+    }
+
+    fn routes() -> Routes {
+        let routes = Routes::new();
+        let (id, project) = (TunnelId::from_bytes([1; 16]), "proj_a".parse().unwrap());
+        routes.insert(Tunnel::new(id, "web".parse().unwrap(), project, TunnelKind::Http, Arc::new(Nowhere)));
+        routes.note_known(&"away".parse().unwrap());
+        routes
+    }
+
+    fn start() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn life(hours: u32) -> Life {
+        Life { begins: start(), ends: start() + HOUR * hours, suggested: None }
+    }
+
+    #[test]
+    fn only_names_that_exist_have_certificates() {
+        let (routes, each) = (routes(), Scope::new("t.example", "t.example", false));
+        let of = |scope: &Scope, name: &str| scope.subject(name, &routes).map(|subject| subject.names());
+        for name in ["t.example", "web.t.example", "away.t.example", "WEB.T.example."] {
+            let host = name.to_ascii_lowercase().trim_end_matches('.').to_owned();
+            assert_eq!(of(&each, name), Some(vec![host]), "{name}");
+        }
+        for name in ["other.t.example", "a.web.t.example", "evil.example", "web.t.example:443", "", "[::1]"] {
+            assert_eq!(of(&each, name), None, "{name}");
+        }
+        let whole = Scope::new("t.example", "console.example", true);
+        let all = Some(vec!["*.t.example".to_owned(), "t.example".to_owned()]);
+        assert_eq!(of(&whole, "web.t.example"), all);
+        assert_eq!(of(&whole, "t.example"), all);
+        assert_eq!(of(&whole, "other.t.example"), None);
+        assert_eq!(of(&whole, "console.example"), Some(vec!["console.example".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_wanted_unasked_are_the_console_and_who_is_live() {
+        let routes = routes();
+        let names = |scope: Scope| {
+            let mut names: Vec<_> = scope.wanted(&routes).iter().map(|one| one.name().to_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(Scope::new("t.example", "t.example", false)), ["t.example", "web.t.example"]);
+        assert_eq!(names(Scope::new("t.example", "c.example", true)), ["*.t.example", "c.example"]);
+        assert_eq!(names(Scope::new("t.example", "c.t.example", true)), ["*.t.example"]);
+        assert_eq!(names(Scope::new("t.example", "localhost", false)), ["web.t.example"]);
+    }
+
+    #[test]
+    fn a_name_is_ordered_once_and_renewed_at_two_thirds() {
+        let (mut plan, one) = (Plan::default(), Subject::of("t.example"));
+        assert!(plan.want(one.clone(), start()));
+        assert_eq!(plan.next(start()), Some(one.clone()));
+        assert!(plan.want(one.clone(), start()) && plan.next(start()).is_none(), "it is under way");
+        plan.issued(one.clone(), life(90));
+        assert_eq!(plan.next(start() + HOUR * 60 - Duration::from_secs(1)), None);
+        assert_eq!(plan.next(start() + HOUR * 60), Some(one));
+    }
+
+    #[test]
+    fn the_authority_may_have_one_renewed_earlier_and_not_too_late() {
+        let suggested = |hours| Life { suggested: Some(start() + HOUR * hours), ..life(90) };
+        assert_eq!(suggested(10).renew_at(), start() + HOUR * 10);
+        assert_eq!(suggested(75).renew_at(), start() + HOUR * 75);
+        assert_eq!(suggested(89).renew_at(), start() + HOUR * 81);
+
+        let (mut plan, one) = (Plan::default(), Subject::of("t.example"));
+        plan.has(one.clone(), life(90));
+        plan.suggest(&Subject::of("other.example"), start());
+        plan.suggest(&one, start() + HOUR);
+        assert_eq!(plan.next(start()), None);
+        assert_eq!(plan.next(start() + HOUR), Some(one.clone()));
+        plan.suggest(&one, start());
+        assert_eq!(plan.next(start() + HOUR * 2), None, "it is under way");
+    }
+
+    #[test]
+    fn a_failure_is_left_alone_for_longer_and_longer_and_no_visitor_waits_for_it() {
+        let (mut plan, one, mut now) = (Plan::default(), Subject::of("t.example"), start());
+        plan.want(one.clone(), now);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(plan.next(now), Some(one.clone()));
+            let pause = plan.failed(&one, now);
+            assert!(!plan.want(one.clone(), now), "there will be none for now");
+            assert_eq!(plan.next(now + pause - Duration::from_secs(1)), None);
+            pauses.push(pause.as_secs());
+            now += pause;
+        }
+        assert_eq!(pauses[..4], [60, 120, 240, 480]);
+        assert_eq!(pauses[11], 12 * 3600);
+    }
+
+    #[test]
+    fn many_names_are_ordered_slowly() {
+        let mut plan = Plan::default();
+        for number in 0..200 {
+            plan.want(Subject::of(&format!("{number}.t.example")), start());
+        }
+        let begun = std::iter::from_fn(|| plan.next(start())).count();
+        assert_eq!(begun, 50);
+        assert_eq!(plan.next(start() + Duration::from_secs(59)), None);
+        assert!(plan.next(start() + Duration::from_secs(60)).is_some());
+        assert_eq!(plan.next(start() + Duration::from_secs(61)), None);
+    }
+
+    #[test]
+    fn names_are_bounded_and_those_with_certificates_stay() {
+        let mut plan = Plan::default();
+        plan.has(Subject::of("t.example"), life(90));
+        for number in 0..NAMES + 10 {
+            plan.want(Subject::of(&format!("{number}.t.example")), start());
+        }
+        assert!(plan.subjects.len() <= NAMES);
+        assert!(plan.subjects.contains_key(&Subject::of("t.example")));
+    }
+}

@@ -1,0 +1,215 @@
+//! Certificates from a real ACME server that is not ours: pebble, with its DNS server, whose records the tests set.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mytunnel_tests::lab::Lab;
+use mytunnel_tests::process::{PATIENCE, Running};
+use tokio::process::Command;
+
+use crate::{free_port, listening, output};
+
+const DOMAIN: &str = "relay.test";
+
+/// An authority, and a name server that says that every name is this machine.
+struct Authority {
+    directory: String,
+    management: u16,
+    /// Where records are set.
+    records: u16,
+    _pebble: Running,
+    _names: Running,
+}
+
+impl Authority {
+    /// `https` is where the authority looks whether a name is ours.
+    async fn start(lab: &Lab, https: u16) -> Result<Self> {
+        let place = lab.path("pebble");
+        std::fs::create_dir_all(&place)?;
+        let openssl = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+             -subj /CN=pebble -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+             -keyout key.pem -out cert.pem 2>&1";
+        output(Command::new("bash").args(["-c", openssl]).current_dir(&place)).await?;
+        let (listen, management, dns, other) = (free_port()?, free_port()?, free_port()?, free_port()?);
+        let config = serde_json::json!({"pebble": {
+            "listenAddress": format!("127.0.0.1:{listen}"),
+            "managementListenAddress": format!("127.0.0.1:{management}"),
+            "certificate": place.join("cert.pem"), "privateKey": place.join("key.pem"),
+            "httpPort": other, "tlsPort": https, "ocspResponderURL": "",
+        }});
+        let file = place.join("config.json");
+        std::fs::write(&file, config.to_string())?;
+        let text = |path: &Path| path.to_str().map(str::to_owned).context("a path in UTF-8");
+        let records = free_port()?;
+        let names = Running::start(
+            Path::new("pebble-challtestsrv"),
+            [
+                "-defaultIPv6".to_owned(),
+                String::new(),
+                "-dns01".to_owned(),
+                format!("127.0.0.1:{dns}"),
+                "-http01".to_owned(),
+                String::new(),
+                "-https01".to_owned(),
+                String::new(),
+                "-tlsalpn01".to_owned(),
+                String::new(),
+                "-management".to_owned(),
+                format!("127.0.0.1:{records}"),
+            ],
+            &[],
+            &place,
+        )?;
+        listening(records).await?;
+        let pebble = Running::start(
+            Path::new("pebble"),
+            [
+                "-config".to_owned(),
+                text(&file)?,
+                "-dnsserver".to_owned(),
+                format!("127.0.0.1:{dns}"),
+                "-strict".to_owned(),
+            ],
+            &[("PEBBLE_VA_NOSLEEP", "1".as_ref())],
+            &place,
+        )?;
+        listening(listen).await?;
+        let directory = format!("https://127.0.0.1:{listen}/dir");
+        Ok(Self { directory, management, records, _pebble: pebble, _names: names })
+    }
+
+    /// The certificate that vouches for all that it issues.
+    async fn root(&self, lab: &Lab) -> Result<PathBuf> {
+        let file = lab.path("root.pem");
+        let url = format!("https://127.0.0.1:{}/roots/0", self.management);
+        let pem = output(Command::new("curl").args(["-sk", &url])).await?;
+        ensure!(pem.contains("BEGIN CERTIFICATE"), "{pem}");
+        std::fs::write(&file, pem)?;
+        Ok(file)
+    }
+}
+
+/// A relay of a public domain that asks this authority.
+async fn relay(lab: &mut Lab, authority: &Authority, https: u16, more: &str) -> Result<()> {
+    let file = lab.path("relay.toml");
+    let ca = lab.path("pebble/cert.pem");
+    std::fs::write(
+        &file,
+        format!(
+            "domain = '{DOMAIN}'\nconsole = 'localhost'\nacme = 'me@example.com'\nacme_directory = '{}'\n\
+             acme_directory_ca = '{}'\n{more}",
+            authority.directory,
+            ca.display()
+        ),
+    )?;
+    let https = format!("127.0.0.1:{https}");
+    let file = file.to_str().context("a path in UTF-8")?.to_owned();
+    lab.start_relay_with(&["127.0.0.1:0", &https, "127.0.0.1:0"], &["--config", &file]).await?;
+    let code = lab.ready["setup_code"].as_str().map(str::to_owned);
+    if let Some(code) = code {
+        let server = lab.server();
+        lab.own(&server, &code).await?;
+    }
+    Ok(())
+}
+
+/// What curl says of `https://NAME.relay.test`, believing only `root`.
+async fn visit(root: &Path, https: u16, name: &str) -> Result<String> {
+    let host = format!("{name}.{DOMAIN}");
+    let resolve = format!("{host}:{https}:127.0.0.1");
+    let root = root.to_str().context("a path in UTF-8")?;
+    let url = format!("https://{host}:{https}/");
+    output(Command::new("curl").args([
+        "-sS",
+        "--max-time",
+        "30",
+        "--cacert",
+        root,
+        "--resolve",
+        &resolve,
+        &url,
+    ]))
+    .await
+}
+
+/// The serial number and the names of the certificate that is shown for a name.
+async fn shown(https: u16, name: &str) -> Result<String> {
+    let script = format!(
+        "openssl s_client -connect 127.0.0.1:{https} -servername {name} </dev/null 2>/dev/null | \
+         openssl x509 -noout -serial -ext subjectAltName"
+    );
+    output(Command::new("bash").args(["-o", "pipefail", "-c", &script])).await
+}
+
+fn site(lab: &Lab) -> Result<String> {
+    let site = lab.path("site");
+    std::fs::create_dir_all(&site)?;
+    std::fs::write(site.join("index.html"), "certified\n")?;
+    Ok(site.to_str().context("a path in UTF-8")?.to_owned())
+}
+
+#[tokio::test]
+async fn each_name_that_exists_gets_a_certificate_when_it_comes_up_and_keeps_it() -> Result<()> {
+    let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
+    let https = free_port()?;
+    let authority = Authority::start(&lab, https).await?;
+    relay(&mut lab, &authority, https, "").await?;
+    let (_node, ready) = lab.node(&site(&lab)?, "web").await?;
+    ensure!(ready["url"] == format!("https://web.{DOMAIN}:{https}"), "{ready}");
+    let root = authority.root(&lab).await?;
+    ensure!(visit(&root, https, "web").await? == "certified\n");
+    let first = shown(https, "web.relay.test").await?;
+    ensure!(first.contains("DNS:web.relay.test") && !first.contains('*'), "{first}");
+    let stranger = visit(&root, https, "other").await;
+    ensure!(stranger.is_err(), "a name that does not exist has a certificate");
+    ensure!(!lab.path("data/acme/other.relay.test.pem").exists());
+
+    // It is kept over a restart, though the authority is away.
+    drop(authority);
+    let addresses = lab.listen_addresses()?;
+    lab.kill_relay().await?;
+    let file = lab.path("relay.toml");
+    lab.start_relay_with(&addresses, &["--config", file.to_str().context("a path in UTF-8")?]).await?;
+    let served = async { while visit(&root, https, "web").await.ok().as_deref() != Some("certified\n") {} };
+    tokio::time::timeout(PATIENCE, served).await.context("the node does not come back")?;
+    ensure!(shown(https, "web.relay.test").await? == first);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_certificate_is_for_all_names_where_dns_can_be_answered_for() -> Result<()> {
+    let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
+    let https = free_port()?;
+    let authority = Authority::start(&lab, https).await?;
+    let hook = lab.path("hook.sh");
+    std::fs::write(
+        &hook,
+        format!(
+            "set -eu\necho \"$@\" >> {}\n\
+             case $1 in present) verb=set-txt body='{{\"host\":\"'$2'.\",\"value\":\"'$3'\"}}' ;;\n\
+             *) verb=clear-txt body='{{\"host\":\"'$2'.\"}}' ;; esac\n\
+             curl -sSf -d \"$body\" http://127.0.0.1:{}/$verb\n",
+            lab.path("hook.log").display(),
+            authority.records
+        ),
+    )?;
+    let hook = hook.to_str().context("a path in UTF-8")?;
+    relay(&mut lab, &authority, https, &format!("acme_dns_hook = ['bash', '{hook}']\n")).await?;
+    let root = authority.root(&lab).await?;
+    let site = site(&lab)?;
+    let (_one, _) = lab.node(&site, "one").await?;
+    ensure!(visit(&root, https, "one").await? == "certified\n");
+    let first = shown(https, "one.relay.test").await?;
+    ensure!(first.contains("DNS:*.relay.test") && first.contains("DNS:relay.test"), "{first}");
+    let begun = tokio::time::Instant::now();
+    let (_two, _) = lab.node(&site, "two").await?;
+    ensure!(visit(&root, https, "two").await? == "certified\n");
+    ensure!(shown(https, "two.relay.test").await? == first, "another certificate for a name that is covered");
+    ensure!(begun.elapsed() < Duration::from_secs(20));
+    let log = std::fs::read_to_string(lab.path("hook.log"))?;
+    let of = |verb: &str| log.lines().filter(|line| line.starts_with(verb)).count();
+    ensure!(of("present _acme-challenge.relay.test ") == of("cleanup _acme-challenge.relay.test "), "{log}");
+    ensure!(of("present") >= 1, "{log}");
+    Ok(())
+}
