@@ -55,7 +55,7 @@ codes! {
         "Check that the whole token was copied and that it belongs to this server; mint a new one with `mytunnel eval mint`.";
     /// The credential is past its life, or not valid yet.
     KeyExpired "KEY_EXPIRED" "key_expired" 3 401
-        "Mint a new key with `mytunnel eval mint`; if this one is new, check this machine's clock.";
+        "Mint a new key with `mytunnel eval mint`, or sign this device in again with `mytunnel login`; if it is new, check this machine's clock.";
     /// The credential, its parent or its project was revoked.
     KeyRevoked "KEY_REVOKED" "key_revoked" 3 401
         "Ask the owner of the project for a new key; `mytunnel keys tree` shows what was revoked.";

@@ -262,7 +262,7 @@ impl Admission {
                 expired.push(connection);
             }
         }
-        self.end_rights(&expired, Code::KeyExpired, "the certificate has ended", now);
+        self.end_rights(&expired, Code::KeyExpired, "the key has expired", now);
         self.check_hard_staleness(now);
         self.check_settled(now);
         self.check_budgets(now);

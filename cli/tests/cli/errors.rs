@@ -15,6 +15,14 @@ fn nobody() -> String {
 }
 
 #[test]
+fn a_restore_asks_what_becomes_of_keys_and_names_both_ways() {
+    let user = crate::program::User::new();
+    let error = user.run(&["coordinator", "restore", "none.backup", "--json"]).failed("BAD_REQUEST", 2);
+    let help = error["help"].as_str().unwrap();
+    assert!(help.contains("--revoke-keys ends") && help.contains("--keep-keys lets"), "{help}");
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_unreachable() {
     let address = nobody();
     let login = ["login", &address, "--email", "a@b.example", "--json"];

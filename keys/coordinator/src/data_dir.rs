@@ -95,9 +95,11 @@ impl Neighbour {
         let suffix = u64::from_be_bytes(random::bytes().map_err(|_| OpenError::Random)?);
         let path = other.with_file_name(format!(".{name}.{suffix:016x}"));
         // The folder may be open to others: what they put there must not be taken for this file.
-        private(OpenOptions::new().write(true).create_new(true))
-            .open(&path)
-            .map_err(|source| OpenError::io("create", &path, source))?;
+        private(OpenOptions::new().write(true).create_new(true)).open(&path).map_err(|source| {
+            // Its own name says nothing to anybody.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            OpenError::io("create a file in", folder.unwrap_or(Path::new(".")), source)
+        })?;
         Ok(Self(path))
     }
 
@@ -308,6 +310,15 @@ mod tests {
         assert_eq!(late.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&other).unwrap(), b"first");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2, "neither stays behind");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named_and_no_file_that_was_to_be_in_it() {
+        let place = tempfile::tempdir().unwrap();
+        let missing = place.path().join("missing");
+        let error = Neighbour::of(&missing.join("today.backup")).unwrap_err().to_string();
+        assert!(error.contains(&format!("create a file in {}", missing.display())), "{error}");
+        assert!(!error.contains("today"), "{error}");
     }
 
     #[test]

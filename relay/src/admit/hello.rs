@@ -60,7 +60,7 @@ impl Admission {
             Kind::Relay => return Err(Refusal::new(Code::InvalidKey, "a relay's key opens nothing here")),
         }
         if now.seconds() >= claims.not_after {
-            return Err(Refusal::new(Code::KeyExpired, "the certificate has ended"));
+            return Err(Refusal::new(Code::KeyExpired, "the key has expired"));
         }
         self.may_act(claims, now)?;
         self.is_spent(claims, now)

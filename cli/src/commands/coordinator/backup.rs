@@ -53,7 +53,7 @@ pub(super) struct RestoreArgs {
 
     /// End every key and password of until now: you make links to new passwords, projects get new master keys, relays join
     /// again; the relay of 'mytunnel relay', whose key lies beside the database, stays
-    #[arg(long, conflicts_with = "keep_keys", required_unless_present = "keep_keys")]
+    #[arg(long, conflicts_with = "keep_keys")]
     revoke_keys: bool,
 
     /// Let keys stand as they stood then, because nothing was revoked since
@@ -116,9 +116,19 @@ pub(super) fn backup(args: &BackupArgs, context: &Context) -> Result<(), Failure
 }
 
 pub(super) fn restore(args: &RestoreArgs, context: &Context) -> Result<(), Failure> {
-    let RestoreArgs { file, stored, revoke_keys, keep_keys: _, replace } = args;
+    let RestoreArgs { file, stored, revoke_keys, keep_keys, replace } = args;
+    let keys = match (revoke_keys, keep_keys) {
+        (true, _) => RestoredKeys::Revoked,
+        (false, true) => RestoredKeys::Stand,
+        (false, false) => {
+            return Err(Failure::usage(
+                "a backup does not know what was revoked after it was made: say what becomes of keys and passwords",
+                "--revoke-keys ends them all, and you let people and relays in again: take it if you are not sure. \
+                 --keep-keys lets them stand as they stood then: only if nothing was revoked since.",
+            ));
+        }
+    };
     let store = stored.store(&stored.database()?, context)?;
-    let keys = if *revoke_keys { RestoredKeys::Revoked } else { RestoredKeys::Stand };
     let relay = own_relay(&store)?;
     let how = Restore { keys, replace: *replace, relay };
     let restored = Coordinator::restore(file, &store, how, &Clock::system())?;
