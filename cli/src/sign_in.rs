@@ -120,7 +120,12 @@ impl Person {
                     })?;
                 let done = call(&person.api, As::Session(person.access.token()));
                 person.end();
-                done
+                done.map_err(|failure| match failure.code() == Code::StepUpRequired && args.sign_in.is_some() {
+                    true => failure.with_help(
+                        "This provider does not say that you proved yourself there just now: use the password instead, or a second factor.",
+                    ),
+                    false => failure,
+                })
             }
             done => done,
         }

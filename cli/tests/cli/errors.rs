@@ -16,8 +16,9 @@ fn nobody() -> String {
 
 #[test]
 fn a_restore_asks_what_becomes_of_keys_and_names_both_ways() {
-    let user = crate::program::User::new();
-    let error = user.run(&["coordinator", "restore", "none.backup", "--json"]).failed("BAD_REQUEST", 2);
+    let user = User::new();
+    let line = ["coordinator", "restore", "none.backup", "--database", "sqlite:none.db", "--json"];
+    let error = user.run(&line).failed("BAD_REQUEST", 2);
     let help = error["help"].as_str().unwrap();
     assert!(help.contains("--revoke-keys ends") && help.contains("--keep-keys lets"), "{help}");
 }

@@ -31,9 +31,10 @@ pub(crate) use self::identities::{
 };
 pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
 pub(crate) use self::people::{
-    CHALLENGE_LIFE, Failures, First, INVITATION_LIFE, MAX_SESSIONS, Person, Proven, RESET_LIFE, Role,
+    CHALLENGE_LIFE, FRESH, Failures, First, INVITATION_LIFE, MAX_SESSIONS, Person, Proven, RESET_LIFE, Role,
     Rotation, SESSION_IDLE, SESSION_LIFE, Second, fresh, fresh_second, in_session, may_add_relays,
-    may_change_people, may_change_role, may_invite, may_leave, may_make_projects, own_account, rotation,
+    may_change_people, may_change_role, may_invite, may_leave, may_make_projects, may_sign_in_device,
+    own_account, rotation,
 };
 pub(crate) use self::rows::{child, device, master, relay};
 use crate::audit::Party;

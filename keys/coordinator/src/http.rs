@@ -64,6 +64,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/auth/oauth/{id}/start", get(sign_in::start))
         .route("/api/v1/auth/oauth/{id}/callback", get(sign_in::callback))
         .route("/api/v1/auth/oauth/code", post(sign_in::redeem))
+        .route("/api/v1/auth/again", post(sign_in::again))
         .route("/api/v1/auth/identities", get(sign_in::identities).post(sign_in::link))
         .route("/api/v1/auth/identities/{id}", axum::routing::delete(sign_in::unlink))
         .route("/api/v1/auth/password", post(people::change_password))

@@ -25,6 +25,8 @@ pub struct Identity {
     pub shown_email: Option<String>,
     /// Their address, only where the provider knows that it is theirs.
     pub verified_email: Option<String>,
+    /// When they last proved to the provider who they are, if it says so; never later than now.
+    pub authenticated_at: Option<u64>,
 }
 
 /// What an ID token says, as far as it matters. Its signature was checked.
@@ -37,6 +39,7 @@ pub(crate) struct Claims {
     exp: u64,
     iat: u64,
     nbf: Option<u64>,
+    auth_time: Option<u64>,
     nonce: Option<String>,
     #[serde(flatten)]
     pub(crate) person: Person,
@@ -101,7 +104,7 @@ impl Claims {
         if self.exp.saturating_add(SKEW) <= now || self.iat.saturating_add(MAX_AGE + SKEW) <= now {
             return Err(TokenError::Expired);
         }
-        if self.iat > now + SKEW || self.nbf.is_some_and(|begin| begin > now + SKEW) {
+        if [Some(self.iat), self.nbf, self.auth_time].into_iter().flatten().any(|at| at > now + SKEW) {
             return Err(TokenError::Future);
         }
         if self.sub.is_empty() || self.sub.len() > MAX_SUBJECT {
@@ -111,8 +114,14 @@ impl Claims {
     }
 
     /// Whom it names.
-    pub(crate) fn identity(&self, provider: &Provider, person: &Person) -> Result<Identity, SignInError> {
-        person.identity(provider, self.sub.clone())
+    pub(crate) fn identity(
+        &self,
+        provider: &Provider,
+        person: &Person,
+        now: u64,
+    ) -> Result<Identity, SignInError> {
+        let identity = person.identity(provider, self.sub.clone())?;
+        Ok(Identity { authenticated_at: self.auth_time.map(|at| at.min(now)), ..identity })
     }
 
     pub(crate) fn subject(&self) -> &str {
@@ -145,7 +154,8 @@ impl Person {
         if !allowed.is_empty() && !welcome {
             return Err(SignInError::Domain);
         }
-        Ok(Identity { issuer: provider.issuer.clone(), subject, shown_email, verified_email })
+        let issuer = provider.issuer.clone();
+        Ok(Identity { issuer, subject, shown_email, verified_email, authenticated_at: None })
     }
 }
 
@@ -208,6 +218,8 @@ mod tests {
             ("iat", json!(NOW - MAX_AGE - SKEW), TokenError::Expired),
             ("iat", json!(NOW + SKEW + 1), TokenError::Future),
             ("nbf", json!(NOW + SKEW + 1), TokenError::Future),
+            ("auth_time", json!(NOW + SKEW + 1), TokenError::Future),
+            ("auth_time", json!("now"), TokenError::Malformed),
             ("exp", json!("tomorrow"), TokenError::Malformed),
             ("sub", json!(""), TokenError::Subject),
             ("sub", json!("s".repeat(256)), TokenError::Subject),
@@ -215,7 +227,7 @@ mod tests {
             assert_eq!(check(|claims| claims[name] = value.clone()), Err(expected.clone()), "{name} {value}");
             found.push(expected);
         }
-        assert_eq!(found.len(), 15);
+        assert_eq!(found.len(), 17);
     }
 
     fn identity(id: &str, domains: &[&str], person: Value) -> Result<Identity, SignInError> {

@@ -85,7 +85,8 @@ impl Client {
         self.providers().find(|provider| provider.id == id)
     }
 
-    /// The address that begins a sign-in in the browser.
+    /// The address that begins a sign-in in the browser. With `max_age` the provider is to ask whoever has proved nothing for
+    /// so many seconds again; the identity tells whether it did, and GitHub's never does.
     ///
     /// # Errors
     /// When there is no such provider, or its issuer cannot be asked.
@@ -94,6 +95,7 @@ impl Client {
         id: &str,
         flow: &Flow,
         redirect_uri: &str,
+        max_age: Option<u64>,
         now: u64,
     ) -> Result<String, SignInError> {
         let known = self.known(id)?;
@@ -101,7 +103,7 @@ impl Client {
             Dialect::GitHub => github::Endpoints::of(&known.provider.issuer)?.authorization,
             Dialect::OpenId { .. } => known.metadata(now).await?.authorization,
         };
-        Ok(flow.address(&known.provider, &endpoint, redirect_uri).into())
+        Ok(flow.address(&known.provider, &endpoint, redirect_uri, max_age).into())
     }
 
     /// Exchanges what the browser brought back for the identity of whoever sits before it. The caller has checked that
@@ -122,6 +124,11 @@ impl Client {
             Dialect::GitHub => known.by_github(flow, callback, redirect_uri).await,
             Dialect::OpenId { .. } => known.by_open_id(flow, callback, redirect_uri, now).await,
         }
+    }
+
+    /// Whether that provider can say when somebody proved who they are.
+    pub fn tells_when(&self, id: &str) -> bool {
+        self.provider(id).is_some_and(|provider| provider.dialect != Dialect::GitHub)
     }
 
     fn known(&self, id: &str) -> Result<&Known, SignInError> {
@@ -147,14 +154,14 @@ impl Known {
         let claims = self.verify(&metadata, &token, now).await?;
         claims.check(provider, &flow.nonce, now)?;
         if claims.person.email.is_some() {
-            return claims.identity(provider, &claims.person);
+            return claims.identity(provider, &claims.person, now);
         }
         // Some issuers tell the address only when asked.
         let person = match (&metadata.userinfo, &tokens.access_token) {
             (Some(url), Some(token)) => self.person(url, token, claims.subject()).await?,
             _ => Person::default(),
         };
-        claims.identity(provider, &person)
+        claims.identity(provider, &person, now)
     }
 
     async fn by_github(

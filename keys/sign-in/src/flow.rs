@@ -37,8 +37,15 @@ impl Flow {
         Self { state: text(&entropy[..32]), nonce: text(&entropy[32..64]), verifier: text(&entropy[64..]) }
     }
 
-    /// Where the browser goes.
-    pub(crate) fn address(&self, provider: &Provider, endpoint: &Url, redirect_uri: &str) -> Url {
+    /// Where the browser goes; with `max_age` the provider has to ask the person again who has proved nothing for so many
+    /// seconds, and to say when they did (OpenID Connect Core, section 3.1.2.1).
+    pub(crate) fn address(
+        &self,
+        provider: &Provider,
+        endpoint: &Url,
+        redirect_uri: &str,
+        max_age: Option<u64>,
+    ) -> Url {
         let mut url = endpoint.clone();
         let challenge = BASE64URL_NOPAD.encode(&Sha256::digest(self.verifier.as_bytes()));
         let mut query = url.query_pairs_mut();
@@ -55,6 +62,9 @@ impl Flow {
                 if let (true, [domain]) = (google, provider.allowed_domains.as_slice()) {
                     // Only a hint to the person; the token is what counts.
                     query.append_pair("hd", domain);
+                }
+                if let Some(seconds) = max_age {
+                    query.append_pair("max_age", &seconds.to_string());
                 }
                 query.append_pair("scope", "openid email").append_pair("nonce", &self.nonce)
             }
@@ -116,7 +126,10 @@ mod tests {
     fn the_browser_gets_the_challenge_and_never_the_verifier() {
         let flow = Flow::from_entropy(&std::array::from_fn(|at| at as u8));
         let endpoint = Url::parse("https://id.example/auth?tenant=1").unwrap();
-        let url = flow.address(&provider("co", &[]), &endpoint, "https://c.example/cb");
+        let url = flow.address(&provider("co", &[]), &endpoint, "https://c.example/cb", None);
+        assert_eq!(query(&url, "max_age"), None);
+        let fresh = flow.address(&provider("co", &[]), &endpoint, "https://c.example/cb", Some(600));
+        assert_eq!(query(&fresh, "max_age").as_deref(), Some("600"));
         assert!(!url.as_str().contains(flow.verifier.as_str()));
         let expected = BASE64URL_NOPAD.encode(&Sha256::digest(flow.verifier.as_bytes()));
         assert_eq!(query(&url, "code_challenge"), Some(expected));

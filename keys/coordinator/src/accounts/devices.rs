@@ -27,14 +27,14 @@ impl Shared {
             return Err(ApiError::refused(Code::ScopeDenied, "sign in with a password to add a device"));
         };
         // It lasts longer than the session.
-        authority::fresh(account, self.clock.now())?;
+        authority::may_sign_in_device(account, self.clock.now())?;
         let device = self
             .new_device(
                 asked.public_key,
                 account.tenant.clone(),
                 None,
                 Some(account.id.clone()),
-                caller.party(),
+                (caller.party(), Some(account.auth_time)),
                 label,
             )
             .await?;
@@ -47,7 +47,14 @@ impl Shared {
         let fresh = ProjectId::from_entropy(&random::bytes()?);
         let project = self.store.project_or_new(self.home.clone(), LOCAL, fresh, now).await?;
         let device = self
-            .new_device(key, self.home.clone(), Some(project.id), None, Party::System, LOCAL.to_owned())
+            .new_device(
+                key,
+                self.home.clone(),
+                Some(project.id),
+                None,
+                (Party::System, None),
+                LOCAL.to_owned(),
+            )
             .await?;
         self.device_answer(&device, LOCAL)
     }
@@ -58,13 +65,14 @@ impl Shared {
         tenant: TenantId,
         project: Option<ProjectId>,
         account: Option<String>,
-        actor: Party,
+        (actor, proven_at): (Party, Option<u64>),
         label: String,
     ) -> Result<KeyRow, ApiError> {
         let now = self.clock.now();
         let serial = Serial::from_bytes(random::bytes()?);
         let not_after = now + authority::DEVICE_TTL;
-        let device = NewDevice { serial, subject, tenant, project, account, actor, label, not_after };
+        let device =
+            NewDevice { serial, subject, tenant, project, account, actor, label, not_after, proven_at };
         let DeviceAdded { key, epoch } = self.store.add_device(device, now).await??;
         if let Some(epoch) = epoch {
             // No relay serves it before it knows of its budget.

@@ -19,7 +19,7 @@ pub(crate) use self::trouble::{Failed, Page, Trouble};
 use self::trouble::{internal, trouble};
 use super::{Entered, SignedIn, digest};
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, Caller, First, NoLink};
+use crate::authority::{self, Caller, FRESH, First, NoLink};
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::Shared;
@@ -85,7 +85,13 @@ impl Shared {
         let cookie = Zeroizing::new(random::bytes::<32>().map_err(|error| internal(&error))?);
         let (flow, cookie) =
             (Flow::from_entropy(&entropy), Zeroizing::new(BASE64URL_NOPAD.encode(cookie.as_slice())));
-        let address = self.sign_in.address(&provider, &flow, &self.redirect_uri(&provider), now).await;
+        // What lasts, or stands in for a password, wants a proof of these minutes and the time of it.
+        let max_age = match purpose {
+            Purpose::Terminal(_) | Purpose::Again(_) => Some(FRESH),
+            Purpose::Browser | Purpose::Link(_) | Purpose::Invitation(_) => None,
+        };
+        let back = self.redirect_uri(&provider);
+        let address = self.sign_in.address(&provider, &flow, &back, max_age, now).await;
         let address = address.map_err(|error| trouble(&provider, &error))?;
         let (state, cookie_hash) = (state_hash(&flow.state), cookie_hash(&cookie));
         let new = NewSignIn { state, cookie: cookie_hash, provider, flow, purpose };
@@ -104,6 +110,22 @@ impl Shared {
         authority::fresh(person, self.clock.now())?;
         self.known_provider(&asked.provider)?;
         let purpose = Purpose::Link(person.session.clone());
+        self.begin_sign_in(asked.provider, purpose, visit).await.map_err(not_begun)
+    }
+
+    /// Begins to prove once more who has the caller's session.
+    pub(crate) async fn begin_again(
+        &self,
+        caller: &Caller,
+        asked: api::NewIdentity,
+        visit: &Visit,
+    ) -> Result<Begun, ApiError> {
+        let person = authority::in_session(caller)?;
+        self.known_provider(&asked.provider)?;
+        if !self.sign_in.tells_when(&asked.provider) {
+            return Err(ApiError::bad_request(Trouble::NotFresh.sentence()));
+        }
+        let purpose = Purpose::Again(person.session.clone());
         self.begin_sign_in(asked.provider, purpose, visit).await.map_err(not_begun)
     }
 
@@ -146,18 +168,25 @@ impl Shared {
                 return Err(at(page)(trouble));
             }
         };
+        // Nobody has said when they proved it: that was never.
+        let proven_at = identity.authenticated_at.unwrap_or(0);
         let ended = match purpose {
             Purpose::Link(session) => self.link_identity(provider, session, identity).await,
             Purpose::Browser => match self.account_of(identity).await {
-                Ok(account) => self.let_in(account, visit.clone()).await,
+                Ok(account) => self.let_in(account, proven_at, visit.clone()).await,
                 Err(trouble) => Err(trouble),
             },
             Purpose::Invitation(code) => match self.join_by_identity(code, provider, identity).await {
-                Ok(account) => self.let_in(account, visit.clone()).await,
+                // The code of the invitation is a proof of this moment.
+                Ok(account) => self.let_in(account, now, visit.clone()).await,
                 Err(trouble) => Err(trouble),
             },
             Purpose::Terminal(challenge) => match self.account_of(identity).await {
-                Ok(account) => self.code_for(account.id, challenge).await,
+                Ok(account) => self.code_for(account.id, challenge, proven_at).await,
+                Err(trouble) => Err(trouble),
+            },
+            Purpose::Again(session) => match self.same_person(session, identity, now).await {
+                Ok(account) => self.let_in(account, proven_at, visit.clone()).await,
                 Err(trouble) => Err(trouble),
             },
         };
@@ -177,12 +206,12 @@ impl Shared {
         let now = self.clock.now();
         let challenge = Sha256::digest(verifier.as_bytes()).into();
         let account = self.store.take_sign_in_code(code_hash(&code), challenge, now).await?;
-        let Some(account) = account else {
+        let Some((account, proven_at)) = account else {
             let message = "this code is wrong, was used, or is for another terminal; begin the sign-in again";
             let wrong = ApiError::refused(Code::InvalidKey, message);
             return Err(self.wrong_code(visit.address, "sign-in code", wrong).await);
         };
-        self.identified(account, First::Provider, visit).await
+        self.identified_since(account, First::Provider, proven_at, visit).await
     }
 
     /// The caller's identities.
@@ -212,8 +241,29 @@ impl Shared {
         entered.map_err(|error| internal(&error))?.map_err(Trouble::from)
     }
 
-    async fn let_in(&self, account: Account, visit: Visit) -> Result<Ended, Trouble> {
-        match self.identified(account, First::Provider, visit).await {
+    /// The account of a session, if the identity is of it too and has proved that in these minutes. Nobody comes back from a
+    /// provider as somebody else.
+    async fn same_person(
+        &self,
+        session: String,
+        identity: mytunnel_sign_in::Identity,
+        now: u64,
+    ) -> Result<Account, Trouble> {
+        let proven_at = identity.authenticated_at.unwrap_or(0);
+        let before = self.store.account_of_session(session, now).await.map_err(|error| internal(&error))?;
+        let before = before.ok_or(Trouble::Stale)?;
+        let account = self.account_of(identity).await?;
+        if account.id != before.id {
+            return Err(Trouble::OtherAccount);
+        }
+        if now >= proven_at + FRESH {
+            return Err(Trouble::NotFresh);
+        }
+        Ok(account)
+    }
+
+    async fn let_in(&self, account: Account, proven_at: u64, visit: Visit) -> Result<Ended, Trouble> {
+        match self.identified_since(account, First::Provider, proven_at, visit).await {
             Ok(Entered::Session(session)) => Ok(Ended::Session(session)),
             Ok(Entered::Challenge(token)) => Ok(Ended::Challenge(token)),
             Err(error) => Err(internal(&error)),
@@ -236,9 +286,12 @@ impl Shared {
         }
     }
 
-    async fn code_for(&self, account: String, challenge: [u8; 32]) -> Result<Ended, Trouble> {
+    async fn code_for(&self, account: String, challenge: [u8; 32], proven_at: u64) -> Result<Ended, Trouble> {
         let code = random::readable::<CODE>().map_err(|error| internal(&error))?;
-        let added = self.store.add_sign_in_code(code_hash(&code), challenge, account, self.clock.now()).await;
+        let added = self
+            .store
+            .add_sign_in_code(code_hash(&code), challenge, account, proven_at, self.clock.now())
+            .await;
         added.map_err(|error| internal(&error))?;
         Ok(Ended::Code(Zeroizing::new(format!("{}-{}-{}", &code[..4], &code[4..8], &code[8..]))))
     }

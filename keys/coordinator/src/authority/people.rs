@@ -156,8 +156,9 @@ pub(crate) struct Person {
     pub(crate) email: String,
     pub(crate) role: Role,
     pub(crate) session: String,
-    /// When they proved who they are.
+    /// When they proved who they are: to a provider perhaps long before the session began.
     pub(crate) auth_time: u64,
+    pub(crate) began_at: u64,
     pub(crate) proven: Proven,
 }
 
@@ -199,8 +200,7 @@ pub(crate) fn may_add_relays(caller: &Caller, now: u64) -> Result<TenantId, Refu
     let tenant = may_administer(caller, what)?;
     match caller {
         Caller::Account(person) => fresh(person, now)?,
-        // Only a fresh session signs a device in, and nothing else gives it a new life.
-        Caller::Key(device) if now < device.issued_at + FRESH => {}
+        Caller::Key(device) if device.proven_at.is_some_and(|at| now < at + FRESH) => {}
         Caller::Key(_) => return Err(not_in_person(what)),
     }
     Ok(tenant)
@@ -258,6 +258,15 @@ pub(crate) fn fresh(person: &Person, now: u64) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new(Code::StepUpRequired, "this needs a sign-in that is not older than ten minutes"))
+}
+
+/// May this person sign a device in, which lasts longer than their session? It must have begun minutes ago; a provider that
+/// cannot tell when they proved who they are will do, because there is no other way to sign a device in by it.
+pub(crate) fn may_sign_in_device(person: &Person, now: u64) -> Result<(), Refusal> {
+    if now < person.began_at + FRESH {
+        return Ok(());
+    }
+    fresh(person, now)
 }
 
 /// Did this person give a second factor minutes ago?
@@ -342,6 +351,7 @@ mod tests {
             role: Role::Member,
             session: "ses_1".to_owned(),
             auth_time,
+            began_at: auth_time,
             proven: proven.parse().unwrap(),
         }
     }

@@ -35,6 +35,7 @@ pub(crate) fn device(device: &NewDevice, now: u64) -> KeyRow {
         budget_cents: None,
         role: None,
         parent_account: None,
+        proven_at: device.proven_at,
     }
 }
 
@@ -64,6 +65,7 @@ pub(crate) fn master(serial: Serial, subject: PublicKey, project: &Project) -> K
         budget_cents: None,
         role: None,
         parent_account: None,
+        proven_at: None,
     }
 }
 
@@ -93,6 +95,7 @@ pub(crate) fn relay(serial: Serial, subject: PublicKey, home: &TenantId, life: u
         budget_cents: None,
         role: None,
         parent_account: None,
+        proven_at: None,
     }
 }
 
@@ -128,5 +131,6 @@ pub(crate) fn child(
         budget_cents: grant.budget,
         role: None,
         parent_account: None,
+        proven_at: None,
     }
 }

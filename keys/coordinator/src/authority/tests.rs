@@ -41,6 +41,7 @@ fn device_of(only: Option<&str>) -> KeyRow {
         actor: Party::System,
         label: "laptop".to_owned(),
         not_after: NOW + DEVICE_TTL,
+        proven_at: Some(NOW),
     };
     KeyRow { role: Some(Role::Owner), ..device(&new, NOW) }
 }
@@ -208,6 +209,7 @@ fn the_administrator_is_a_person() {
         role: Role::Owner,
         session: "ses_1".to_owned(),
         auth_time: NOW,
+        began_at: NOW,
         proven: "pwd".parse().unwrap(),
     };
     let code = |caller: &Caller| may_administer(caller, "do it").map_err(|refusal| refusal.code);

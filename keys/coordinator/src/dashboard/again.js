@@ -1,9 +1,9 @@
 // Acts that want a fresh sign-in: whoever finds an open window must not get past them.
 
-import { get, optional, remove, send, signIn, Trouble } from './api.js';
+import { get, optional, post, remove, send, signIn, Trouble } from './api.js';
 import { open } from './dialog.js';
 import { h } from './dom.js';
-import { providers } from './sign-in.js';
+import { proofs } from './sign-in.js';
 import { button, failure, field, working } from './ui.js';
 
 /** Does the work; where it wants a fresh sign-in, asks for one and does it then. */
@@ -43,13 +43,16 @@ function password(email, dialog, finish) {
     h('p', null, 'You signed in a while ago. For this, prove once more that it is you.'),
     h('input', { type: 'hidden', name: 'email', autocomplete: 'username', value: email }),
     field('Password', { name: 'password', type: 'password', required: true, autocomplete: 'current-password', autofocus: true }, {
-      help: 'You sign in by another provider? Do that once more, and come back to this within ten minutes.',
+      help: 'You sign in by another provider? Prove it there, and come back to this within ten minutes.',
     }),
   ], async (values) => {
     const answer = await send('POST', '/auth/login', { body: { email, password: values.password } });
     if (answer.mfa_required) dialog.show(code(answer.challenge_token, dialog, finish));
     else await finish(answer);
-  }, providers());
+  }, (attempt) => proofs((provider) => attempt(async () => {
+    const { url } = await post('/auth/again', { provider });
+    location.assign(url);
+  })));
 }
 
 function code(challenge, dialog, finish) {
@@ -58,20 +61,23 @@ function code(challenge, dialog, finish) {
   ], async (values) => finish(await send('POST', '/auth/login/mfa', { body: { challenge_token: challenge, code: values.code.trim() } })));
 }
 
-function ask(dialog, fields, work, more = []) {
+function ask(dialog, fields, work, more = () => []) {
   const trouble = h('div', { role: 'alert' });
   const submit = button('Go on', { kind: 'primary', type: 'submit' });
+  const attempt = async (act) => {
+    trouble.replaceChildren();
+    try {
+      await working(submit, act);
+    } catch (problem) {
+      trouble.replaceChildren(failure(problem));
+    }
+  };
   const element = h('form', {
-    onsubmit: async (event) => {
+    onsubmit: (event) => {
       event.preventDefault();
-      if (submit.ariaDisabled) return;
-      trouble.replaceChildren();
-      try {
-        await working(submit, () => work(Object.fromEntries(new FormData(element))));
-      } catch (problem) {
-        trouble.replaceChildren(failure(problem));
-      }
+      if (submit.ariaDisabled) return undefined;
+      return attempt(() => work(Object.fromEntries(new FormData(element))));
     },
-  }, fields, trouble, h('div', { class: 'actions' }, button('Cancel', { onclick: dialog.close }), submit), more);
+  }, fields, trouble, h('div', { class: 'actions' }, button('Cancel', { onclick: dialog.close }), submit), more(attempt));
   return element;
 }

@@ -91,6 +91,9 @@ function ways(draw) {
 export const providers = () => ways(({ id, name }) =>
   h('a', { class: 'button plain wide', href: `/api/v1/auth/oauth/${encodeURIComponent(id)}/start` }, `Sign in with ${name}`));
 
+/** Buttons that prove at a provider once more who is signed in here. */
+export const proofs = (work) => ways(({ id, name }) => button(`Prove it with ${name}`, { kind: 'plain wide', onclick: () => work(id) }));
+
 /** What came of a sign-in at a provider, by the word in the address: whoever makes an address chooses no words here. */
 export const TROUBLES = new Map([
   ['stale', 'This sign-in has ended, or was begun in another browser. Begin it again.'],
@@ -105,6 +108,8 @@ export const TROUBLES = new Map([
   ['other_address', 'The invitation is for another address than the provider vouches for. Choose that account there, or open the invitation again and choose a password.'],
   ['taken', 'This identity is connected to another account here.'],
   ['full', 'This account has too many identities. Disconnect one first.'],
+  ['other_account', 'That was another account than the one that is signed in here. Nothing was changed; choose the same account there.'],
+  ['not_fresh', 'This provider does not say that you proved yourself there just now. Use your password, or sign in with a code of your authenticator.'],
   ['busy', 'Too many people are signing in. Try again in a minute.'],
   ['internal', 'The server failed; its log has the cause. Try again in a minute.'],
 ]);

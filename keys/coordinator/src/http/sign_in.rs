@@ -116,6 +116,15 @@ pub(super) async fn link(
     Ok((flow_cookie(&begun), Json(LinkAddress { url: begun.address })).into_response())
 }
 
+pub(super) async fn again(
+    State(app): State<App>,
+    visit: Visit,
+    call: Call<Json<NewIdentity>>,
+) -> Result<Response, ApiError> {
+    let begun = app.begin_again(&call.caller, call.body.0, &visit).await?;
+    Ok((flow_cookie(&begun), Json(LinkAddress { url: begun.address })).into_response())
+}
+
 pub(super) async fn invited(
     State(app): State<App>,
     call: Open<Json<InvitedSignIn>>,

@@ -24,6 +24,8 @@ pub(crate) struct NewDevice {
     pub(crate) actor: Party,
     pub(crate) label: String,
     pub(crate) not_after: u64,
+    /// When whoever signs it in had proved who they are.
+    pub(crate) proven_at: Option<u64>,
 }
 
 /// A device that was signed in.
@@ -105,8 +107,8 @@ impl Writing<'_> {
                     return Ok(Err(refusal));
                 }
                 self.change(
-                    "UPDATE keys SET issued_at = $1, not_after = $2, label = $3 WHERE serial = $4",
-                    params![now, device.not_after, device.label, there.serial.as_bytes()],
+                    "UPDATE keys SET issued_at = $1, not_after = $2, label = $3, proven_at = $4 WHERE serial = $5",
+                    params![now, device.not_after, device.label, device.proven_at, there.serial.as_bytes()],
                 )?;
                 KeyRow { issued_at: now, not_after: Some(device.not_after), label: device.label, ..there }
             }

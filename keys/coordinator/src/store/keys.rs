@@ -71,6 +71,8 @@ pub(crate) struct KeyRow {
     pub(crate) role: Option<Role>,
     /// Account of the device that minted it.
     pub(crate) parent_account: Option<String>,
+    /// When whoever signed the device in had proved who they are.
+    pub(crate) proven_at: Option<u64>,
 }
 
 /// A credential in a listing.
@@ -125,7 +127,7 @@ macro_rules! select_key {
         concat!(
             "SELECT k.serial, k.kind, k.subject, k.tenant, k.project, k.account, k.parent, k.label, k.hosts,
                     k.scopes, k.issued_at, k.not_after, k.max_tunnels, k.max_staleness, k.bound, k.replaces,
-                    k.revoked_at, k.cascaded_at, p.cascaded_at, j.deleted_at, b.cents, a.role, p.account",
+                    k.revoked_at, k.cascaded_at, p.cascaded_at, j.deleted_at, b.cents, a.role, p.account, k.proven_at",
             $more,
             " FROM keys k LEFT JOIN keys p ON p.serial = k.parent LEFT JOIN projects j ON j.id = k.project
              LEFT JOIN budgets b ON b.serial = k.serial LEFT JOIN accounts a ON a.id = k.account ",
@@ -149,8 +151,8 @@ impl Writing<'_> {
         let hosts: Vec<&str> = new.hosts.iter().map(NamePattern::as_str).collect();
         self.change(
             "INSERT INTO keys (serial, nonce, kind, subject, tenant, project, account, parent, label, hosts, scopes,
-                               issued_at, not_after, max_tunnels, max_staleness, bound, replaces)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+                               issued_at, not_after, max_tunnels, max_staleness, bound, replaces, proven_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
             params![
                 new.serial.as_bytes(),
                 new.serial.nonce(),
@@ -169,6 +171,7 @@ impl Writing<'_> {
                 new.max_staleness,
                 new.bound,
                 new.replaces.as_ref().map(Serial::as_bytes),
+                new.proven_at,
             ],
         )?;
         Ok(())
@@ -204,7 +207,7 @@ impl Reading<'_> {
         let mut found = Vec::new();
         for text in listing(filter) {
             found.extend(self.all(text.sql(), text.params(), |row| {
-                Ok(Listed { key: key(row)?, spent: row.get(23)?, shared: row.get(27)?, maker: maker(row)? })
+                Ok(Listed { key: key(row)?, spent: row.get(24)?, shared: row.get(28)?, maker: maker(row)? })
             })?);
         }
         let order = |row: &Listed| (row.key.issued_at, *row.key.serial.as_bytes());
@@ -279,8 +282,8 @@ const START: &str = select_key!(
 );
 
 fn maker(row: &Row<'_>) -> Result<Option<Maker>, StoreError> {
-    let known: bool = row.get(24)?;
-    let maker = || Ok(Maker { account: row.get(25)?, device: column::maybe_serial(row, 26)? });
+    let known: bool = row.get(25)?;
+    let maker = || Ok(Maker { account: row.get(26)?, device: column::maybe_serial(row, 27)? });
     known.then(maker).transpose()
 }
 
@@ -310,5 +313,6 @@ fn key(row: &Row<'_>) -> Result<KeyRow, StoreError> {
         budget_cents: row.get(20)?,
         role: column::maybe_parsed(row, 21)?,
         parent_account: row.get(22)?,
+        proven_at: row.get(23)?,
     })
 }

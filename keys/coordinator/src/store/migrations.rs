@@ -34,6 +34,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Postgres(include_str!("migrations/claims.sql")),
     Step::Sql(include_str!("migrations/account_budgets.sql")),
     Step::Sql(include_str!("migrations/presence.sql")),
+    Step::Sql(include_str!("migrations/fresh.sql")),
 ];
 
 /// The version that this release writes.

@@ -25,6 +25,8 @@ pub(crate) struct NewSession {
     pub(crate) id: String,
     pub(crate) tokens: Tokens,
     pub(crate) visit: Visit,
+    /// When the person proved who they are.
+    pub(crate) proven_at: u64,
 }
 
 /// The hashes of a pair of tokens, and when the first of them ends.
@@ -137,7 +139,7 @@ impl Store {
         self.engine
             .read(move |reading| {
                 reading.first(
-                    "SELECT a.id, a.tenant, a.email, a.role, s.id, s.auth_time, s.proven
+                    "SELECT a.id, a.tenant, a.email, a.role, s.id, s.auth_time, s.proven, s.created_at
                      FROM access_tokens t JOIN sessions s ON s.id = t.session JOIN accounts a ON a.id = s.account
                      WHERE t.hash = $1 AND t.expires_at > $2 AND s.expires_at > $2",
                     params![access, now],
@@ -266,5 +268,6 @@ fn person(row: &Row<'_>) -> Result<Person, StoreError> {
         session: row.get(4)?,
         auth_time: row.get(5)?,
         proven: column::parsed(row, 6)?,
+        began_at: row.get(7)?,
     })
 }

@@ -30,6 +30,8 @@ pub(crate) enum Purpose {
     Link(String),
     /// The account that the invitation with this hash is for.
     Invitation([u8; 32]),
+    /// Another session of the account of this one, by a proof of this moment.
+    Again(String),
 }
 
 /// An identity to be linked.
@@ -72,16 +74,17 @@ impl Store {
                          (SELECT state FROM sign_ins ORDER BY expires_at, state LIMIT $1)",
                     params![(open + 1).saturating_sub(authority::MAX_SIGN_INS)],
                 )?;
+                let again = matches!(new.purpose, Purpose::Again(_));
                 let (session, challenge, invitation) = match new.purpose {
                     Purpose::Browser => (None, None, None),
                     Purpose::Terminal(challenge) => (None, Some(challenge.to_vec()), None),
-                    Purpose::Link(session) => (Some(session), None, None),
+                    Purpose::Link(session) | Purpose::Again(session) => (Some(session), None, None),
                     Purpose::Invitation(code) => (None, None, Some(code.to_vec())),
                 };
                 writing.change(
                     "INSERT INTO sign_ins (state, cookie, provider, nonce, verifier, session, challenge, invitation,
-                                           expires_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                                           expires_at, again)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                     params![
                         new.state,
                         new.cookie,
@@ -92,6 +95,7 @@ impl Store {
                         challenge,
                         invitation,
                         now + authority::SIGN_IN_LIFE,
+                        again,
                     ],
                 )?;
                 Ok(())
@@ -112,10 +116,11 @@ impl Store {
             .write(move |writing| {
                 let found = writing.first(
                     "DELETE FROM sign_ins WHERE state = $1
-                     RETURNING cookie, provider, nonce, verifier, session, challenge, invitation, expires_at",
+                     RETURNING cookie, provider, nonce, verifier, session, challenge, invitation, expires_at, again",
                     params![state],
                     |row| {
-                        let session = row.get::<Option<String>>(4)?.map(Purpose::Link);
+                        let of_session = if row.get(8)? { Purpose::Again } else { Purpose::Link };
+                        let session = row.get::<Option<String>>(4)?.map(of_session);
                         let terminal = row.get::<Option<[u8; 32]>>(5)?.map(Purpose::Terminal);
                         let invitation = row.get::<Option<[u8; 32]>>(6)?.map(Purpose::Invitation);
                         let purpose = session.or(terminal).or(invitation).unwrap_or(Purpose::Browser);
@@ -201,6 +206,15 @@ impl Store {
             .await
     }
 
+    /// The account of a session that stands.
+    pub(crate) async fn account_of_session(
+        &self,
+        session: String,
+        now: u64,
+    ) -> Result<Option<Account>, StoreError> {
+        self.engine.read(move |reading| reading.account_of_standing_session(&session, now)).await
+    }
+
     /// The identities of an account, the oldest first.
     pub(crate) async fn identities(&self, account: String) -> Result<Vec<IdentityRow>, StoreError> {
         self.engine
@@ -262,6 +276,7 @@ impl Store {
         hash: [u8; 32],
         challenge: [u8; 32],
         account: String,
+        proven_at: u64,
         now: u64,
     ) -> Result<(), StoreError> {
         self.engine
@@ -269,34 +284,35 @@ impl Store {
                 writing.change("DELETE FROM sign_in_codes WHERE expires_at <= $1", params![now])?;
                 writing.change("DELETE FROM sign_in_codes WHERE account = $1", params![account])?;
                 writing.change(
-                    "INSERT INTO sign_in_codes (hash, challenge, account, expires_at) VALUES ($1, $2, $3, $4)",
-                    params![hash, challenge, account, now + authority::CODE_LIFE],
+                    "INSERT INTO sign_in_codes (hash, challenge, account, expires_at, proven_at)
+                     VALUES ($1, $2, $3, $4, $5)",
+                    params![hash, challenge, account, now + authority::CODE_LIFE, proven_at],
                 )?;
                 Ok(())
             })
             .await
     }
 
-    /// Uses a code up; the account, if the terminal is the one that it is for.
+    /// Uses a code up; the account, if the terminal is the one that it is for, and when its person had proved who they are.
     pub(crate) async fn take_sign_in_code(
         &self,
         hash: [u8; 32],
         challenge: [u8; 32],
         now: u64,
-    ) -> Result<Option<Account>, StoreError> {
+    ) -> Result<Option<(Account, u64)>, StoreError> {
         if !self.knows("SELECT EXISTS (SELECT 1 FROM sign_in_codes WHERE hash = $1)", hash).await? {
             return Ok(None);
         }
         self.engine
             .write(move |writing| {
                 let found = writing.first(
-                    "DELETE FROM sign_in_codes WHERE hash = $1 RETURNING account, challenge, expires_at",
+                    "DELETE FROM sign_in_codes WHERE hash = $1 RETURNING account, challenge, expires_at, proven_at",
                     params![hash],
-                    |row| Ok((row.get::<String>(0)?, row.get::<[u8; 32]>(1)?, row.get::<u64>(2)?)),
+                    |row| Ok((row.get::<String>(0)?, row.get::<[u8; 32]>(1)?, row.get::<u64>(2)?, row.get(3)?)),
                 )?;
                 match found {
-                    Some((account, of, end)) if of == challenge && now < end => {
-                        writing.account_by_id(&account)
+                    Some((account, of, end, proven_at)) if of == challenge && now < end => {
+                        Ok(writing.account_by_id(&account)?.map(|account| (account, proven_at)))
                     }
                     Some(_) | None => Ok(None),
                 }
@@ -312,6 +328,18 @@ impl Reading<'_> {
             params![identity.issuer, identity.subject],
             column::only,
         )
+    }
+
+    fn account_of_standing_session(&self, session: &str, now: u64) -> Result<Option<Account>, StoreError> {
+        let account: Option<String> = self.first(
+            "SELECT account FROM sessions WHERE id = $1 AND expires_at > $2",
+            params![session, now],
+            column::only,
+        )?;
+        match account {
+            Some(id) => self.account_by_id(&id),
+            None => Ok(None),
+        }
     }
 
     fn identities_of(&self, account: &str) -> Result<u64, StoreError> {
@@ -342,17 +370,5 @@ impl Writing<'_> {
         )?;
         let actor = Party::Account(account.email.clone());
         self.audit(&of_session(account, Act::IdentityLink, actor, link.provider, now))
-    }
-
-    fn account_of_standing_session(&self, session: &str, now: u64) -> Result<Option<Account>, StoreError> {
-        let account: Option<String> = self.first(
-            "SELECT account FROM sessions WHERE id = $1 AND expires_at > $2",
-            params![session, now],
-            column::only,
-        )?;
-        match account {
-            Some(id) => self.account_by_id(&id),
-            None => Ok(None),
-        }
     }
 }

@@ -31,6 +31,7 @@ fn whole(house: &House) -> Vec<(&'static str, Value)> {
         ("/api/v1/auth/login/mfa", json!({"challenge_token": "AAAA", "code": "123456"})),
         ("/api/v1/auth/oauth/code", json!({"code": "ABCD-EFGH-JKMN", "verifier": "AAAA"})),
         ("/api/v1/auth/invitations/sign-in", json!({"code": "x", "provider": "google"})),
+        ("/api/v1/auth/again", json!({"provider": "google"})),
         ("/api/v1/auth/identities", json!({"provider": "google"})),
         ("/api/v1/auth/refresh", Value::Null),
         ("/api/v1/auth/password", json!({"current": "long enough", "new": "long enough"})),

@@ -205,6 +205,10 @@ async fn token(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Bytes)
     let mut claims = json!({
         "iss": inner.base, "aud": CLIENT, "iat": now, "exp": now + 300, "nonce": asked["nonce"],
     });
+    // As issuers do: only who asks for it is told.
+    if asked.contains_key("max_age") {
+        claims["auth_time"] = json!(now);
+    }
     let lies = lie.claims.as_object().cloned().unwrap_or_default();
     for (name, value) in memory.person.as_object().unwrap().clone().into_iter().chain(lies) {
         match value.is_null() {

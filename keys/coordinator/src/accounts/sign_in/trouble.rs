@@ -32,6 +32,10 @@ pub(crate) enum Trouble {
     Taken,
     /// The account has too many identities.
     Full,
+    /// It is not the account that was to prove itself.
+    OtherAccount,
+    /// The provider did not say that the person proved themselves just now.
+    NotFresh,
     /// Too many begin at a time.
     Busy,
     /// Something failed on this side.
@@ -58,7 +62,7 @@ impl Page {
     pub(crate) const fn of(purpose: &Purpose) -> Self {
         match purpose {
             Purpose::Browser | Purpose::Invitation(_) => Self::Login,
-            Purpose::Link(_) => Self::Security,
+            Purpose::Link(_) | Purpose::Again(_) => Self::Security,
             Purpose::Terminal(_) => Self::Terminal,
         }
     }
@@ -80,6 +84,8 @@ impl Trouble {
             Self::OtherAddress => "other_address",
             Self::Taken => "taken",
             Self::Full => "full",
+            Self::OtherAccount => "other_account",
+            Self::NotFresh => "not_fresh",
             Self::Busy => "busy",
             Self::Internal => "internal",
         }
@@ -112,6 +118,12 @@ impl Trouble {
             }
             Self::Taken => "This identity is connected to another account here.",
             Self::Full => "This account has too many identities. Disconnect one first.",
+            Self::OtherAccount => {
+                "That was another account than the one that is signed in here. Nothing was changed; choose the same account there."
+            }
+            Self::NotFresh => {
+                "This provider does not say that you proved yourself there just now. Use your password, or sign in with a code of your authenticator."
+            }
             Self::Busy => "Too many people are signing in. Try again in a minute.",
             Self::Internal => "The server failed; its log has the cause. Try again in a minute.",
         }
@@ -171,6 +183,8 @@ mod tests {
             Trouble::OtherAddress,
             Trouble::Taken,
             Trouble::Full,
+            Trouble::OtherAccount,
+            Trouble::NotFresh,
             Trouble::Busy,
             Trouble::Internal,
         ] {

@@ -60,12 +60,13 @@ impl Writing<'_> {
         self.change(
             "INSERT INTO sessions (id, account, auth_time, proven, created_at, last_used_at, expires_at, rotations,
                                    address, agent)
-             VALUES ($1, $2, $3, $4, $3, $3, $5, 0, $6, $7)",
+             VALUES ($1, $2, $3, $4, $5, $5, $6, 0, $7, $8)",
             params![
                 session.id,
                 account.id,
-                now,
+                session.proven_at,
                 proven.to_string(),
+                now,
                 now + authority::SESSION_LIFE,
                 session.visit.address.map(|address| address.to_string()),
                 session.visit.agent,
