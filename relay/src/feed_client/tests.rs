@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use mytunnel_keys::{
     certificate,
     feed::{Change, Report},
+    presence,
     proof::UnverifiedRequest,
     trust::Trust,
 };
@@ -324,4 +325,13 @@ async fn a_relay_that_was_revoked_does_not_ask_every_coordinator() {
     let stranger = RemoteCoordinator::new(&urls, seed(151), serial(151), cluster()).unwrap();
     let refused = stranger.subscribe(request()).await;
     assert!(matches!(refused, Err(AuthorityError::Refused { code: Code::KeyRevoked, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_full_batch_of_the_longest_reports_is_one_message() {
+    let label = "a".repeat(60);
+    let longest = format!("{label}.{label}.public").parse().unwrap();
+    let presence = presence::sign(&seed(1), &serial(1), &longest, &seed(2).public(), u64::from(u32::MAX));
+    let batch = vec![Report::Present { presence, at: u64::MAX }; BATCH];
+    assert!(wire::encode(&batch).unwrap().len() <= MAX_MESSAGE);
 }
