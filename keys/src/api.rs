@@ -31,8 +31,9 @@ pub use self::{
         Identities, Identity, InvitedSignIn, LinkAddress, NewIdentity, Provider, Providers, SignInCode,
     },
     tunnel::{
-        Auth, AuthAnswer, EdgeAuth, EdgeAuthAnswer, NewTunnel, PlanName, SetAuth, SetEdgeAuth, SetPlan,
-        Tenant, Tunnel, TunnelClosed, TunnelRow, Tunnels,
+        Addresses, Auth, AuthAnswer, EdgeAuth, EdgeAuthAnswer, GateAnswer, NewTunnel, PlanName, SetAddresses,
+        SetAuth, SetBearer, SetEdgeAuth, SetEnd, SetGate, SetPin, SetPlan, Tenant, Tunnel, TunnelClosed,
+        TunnelRow, Tunnels,
     },
     usage::{BudgetAnswer, SetBudget, UsageAnswer, UsageKey, UsagePoint},
 };

@@ -24,7 +24,7 @@ pub use self::writer::{FeedKey, FeedWriter};
 pub use self::{
     change::Change,
     frame::MAX_FRAME,
-    gate::{BasicGate, Gates, SignInGate},
+    gate::{AddressGate, BasicGate, BearerGate, Gates, PinGate, SessionKey, SignInGate},
     reader::{Accepted, FeedError, FeedReader},
     report::{Report, Subscribe},
 };

@@ -12,6 +12,7 @@ pub mod error;
 pub mod feed;
 pub mod id;
 pub mod presence;
+pub mod network;
 pub mod proof;
 pub mod revocation;
 pub mod secret;

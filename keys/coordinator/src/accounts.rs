@@ -30,7 +30,7 @@ use self::password::{MAX_PASSWORD, MIN_PASSWORD};
 pub(crate) use self::sessions::Renewed;
 pub(crate) use self::sign_in::{Begun, Ended, Failed, Page, Trouble};
 pub(crate) use self::totp::{TypedCode, matching_step};
-pub(crate) use self::vault::Vault;
+pub(crate) use self::vault::{GateSessions, Vault};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::First;
 use crate::http::ApiError;

@@ -22,8 +22,9 @@ pub(crate) use self::devices::{
     DEVICE_TTL, may_add_device, may_renew_device, narrowest_budget, shares_budget,
 };
 pub(crate) use self::gates::{
-    CLOSING_LIFE, GatesThere, Plan, SetBy, check_gate_password, gate_user, has_room_for_gates,
-    may_ask_for_password, may_change_gates, may_change_password, may_touch_tunnel, sets_as, sign_in_gate,
+    CLOSING_LIFE, GateKind, GatesThere, Plan, SetBy, addresses, check_gate_password, check_pin, check_token,
+    end_of_life, gate_user, has_room_for_gates, may_change_gate, may_have_gate, may_touch_tunnel, pin,
+    sets_as, sign_in_list,
 };
 pub(crate) use self::identities::{
     CODE_LIFE, MAX_SIGN_INS, Newcomer, NoEntry, NoLink, SIGN_IN_LIFE, may_enter, may_join, may_link,

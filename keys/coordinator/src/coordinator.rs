@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response};
-use mytunnel_keys::api::{Device, RelayJoined};
+use mytunnel_keys::api::{Device, RelayJoined, SetGate};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Subscribe;
 use mytunnel_keys::id::{PublicKey, TenantId, TunnelName};
@@ -130,7 +130,7 @@ impl Coordinator {
         let (opened, vault) = vault(opened).await?;
         let fresh = TenantId::from_entropy(&random::bytes().map_err(|_| OpenError::Random)?);
         let home = opened.make_home(fresh, now).await?;
-        let store = opened.into_store(issuer.feed_signer());
+        let store = opened.into_store(issuer.feed_signer(vault.gate_sessions()));
         let setup_code = renew_setup_code(&store, &vault).await?;
         let prices = store.set_prices(config.prices, now).await?;
         store.end_start().await?;
@@ -255,19 +255,18 @@ impl Coordinator {
         Ok(self.shared.local_device(key).await?)
     }
 
-    /// Asks the visitors of a tunnel for a password that a device of this process is about to open under this name.
-    /// Once it returns, the relay beside it asks for it.
+    /// Sets a gate of a tunnel that a device of this process is about to open under this name. Once it returns, the relay
+    /// beside it asks for it. Answers the number or the token where none was given.
     ///
     /// # Errors
-    /// When the user's name or the password does not fit, or the store fails.
-    pub async fn ask_for_password(
+    /// When what the gate says does not fit, or the store fails.
+    pub async fn gate_ahead(
         &self,
         device: PublicKey,
         name: TunnelName,
-        user: String,
-        password: String,
-    ) -> Result<(), ActError> {
-        Ok(self.shared.ask_for_password(device, name, user, password).await?)
+        gate: SetGate,
+    ) -> Result<Option<String>, ActError> {
+        Ok(self.shared.gate_ahead(device, name, gate).await?)
     }
 
     /// Stops: relays are cut off, and what was asked for is on the disk when this returns. Requests that come

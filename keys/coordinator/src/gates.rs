@@ -1,15 +1,17 @@
 //! Gates before tunnels, tunnels that their owner closes, and the plan that allows gates.
 
+use data_encoding::BASE64URL_NOPAD;
 use mytunnel_keys::api;
 use mytunnel_keys::feed::Gates;
 use mytunnel_keys::id::{PublicKey, TunnelId, TunnelName};
 use zeroize::Zeroizing;
 
 use crate::audit::{Act, Party};
-use crate::authority::{self, Caller, Plan, Refusal, SetBy};
+use crate::authority::{self, Caller, GateKind, Plan, Refusal};
 use crate::http::ApiError;
+use crate::random::{self, NoRandomness};
 use crate::shared::Shared;
-use crate::store::{GateChange, TunnelRow};
+use crate::store::{GateChange, NewGate, TunnelRow};
 
 /// The year 9999: whoever gives a later end has not given seconds.
 const END_OF_TIME: u64 = 253_402_300_799;
@@ -18,7 +20,7 @@ impl Shared {
     /// One tunnel that the caller may see, with what it asks of visitors.
     pub(crate) async fn tunnel(&self, caller: &Caller, id: TunnelId) -> Result<api::Tunnel, ApiError> {
         let (row, gates) = self.gated(caller, id).await?;
-        let Gates { basic, sign_in } = gates;
+        let Gates { basic, sign_in, pin: _, bearer: _, addresses, ends_at } = gates;
         Ok(api::Tunnel {
             row: self.tunnel_row(row),
             auth: basic.map(|gate| api::Auth { user: gate.user }),
@@ -27,6 +29,8 @@ impl Shared {
                 allowed_domains: gate.allowed_domains,
                 allowed_emails: gate.allowed_emails,
             }),
+            ip: addresses.map(|gate| api::Addresses { allow: gate.allow, deny: gate.deny }),
+            expires_at: ends_at,
         })
     }
 
@@ -40,44 +44,15 @@ impl Shared {
         let password = Zeroizing::new(asked.password);
         let user = authority::gate_user(asked.user)?;
         authority::check_gate_password(&password)?;
-        // Asked before a core is busy with the hash, and again when it is written.
-        let name = match self.gated(caller, id).await {
-            Ok((tunnel, _)) => tunnel.name,
-            Err(error) => match &asked.tunnel {
-                Some(new) if error.is_not_found() => new.name.clone(),
-                Some(_) | None => return Err(error),
-            },
-        };
-        let plan = self.store.plan(caller.tenant().clone()).await?;
-        let allowed = authority::may_change_password(caller, SetBy::Nobody)
-            .and_then(|()| authority::may_ask_for_password(plan, self.clock.now()));
-        if let Err(refusal) = allowed {
-            return Err(self.refused_gate(caller, &name, refusal).await);
-        }
-        let hash = self.gate_passwords.hash(password).await?;
-        let relays = self.change_gate(caller, id, GateChange::Password { user, hash }, asked.tunnel).await?;
+        let hash = self.hash(caller, id, GateKind::Basic, password, asked.tunnel.as_ref()).await?;
+        let gate = NewGate::Password { user, hash };
+        let relays = self.change_gate(caller, id, GateChange::Set(gate), asked.tunnel).await?;
         Ok(api::AuthAnswer { id, auth_enabled: true, relays })
-    }
-
-    /// Asks the visitors of a tunnel for a password that a device of this process is about to open.
-    pub(crate) async fn ask_for_password(
-        &self,
-        device: PublicKey,
-        name: TunnelName,
-        user: String,
-        password: String,
-    ) -> Result<(), ApiError> {
-        let key = self.store.key_of(device).await?.ok_or_else(Refusal::unknown_key)?;
-        let project = key.project.clone().unwrap_or_else(|| key.tenant.home_project());
-        let id = TunnelId::derive(self.issuer.cluster(), &project, &name);
-        let tunnel = Some(api::NewTunnel { project, name });
-        let caller = Caller::Key(Box::new(key));
-        self.set_auth(&caller, id, api::SetAuth { user, password, tunnel }).await.map(drop)
     }
 
     /// Asks for no password any more.
     pub(crate) async fn drop_auth(&self, caller: &Caller, id: TunnelId) -> Result<api::AuthAnswer, ApiError> {
-        let relays = self.change_gate(caller, id, GateChange::NoPassword, None).await?;
+        let relays = self.change_gate(caller, id, GateChange::Drop(GateKind::Basic), None).await?;
         Ok(api::AuthAnswer { id, auth_enabled: false, relays })
     }
 
@@ -88,8 +63,9 @@ impl Shared {
         id: TunnelId,
         asked: api::SetEdgeAuth,
     ) -> Result<api::EdgeAuthAnswer, ApiError> {
-        let gate = authority::sign_in_gate(&asked.provider, &asked.allowed_domains, &asked.allowed_emails)?;
-        let relays = self.change_gate(caller, id, GateChange::SignIn(gate), None).await?;
+        let gate = authority::sign_in_list(&asked.provider, &asked.allowed_domains, &asked.allowed_emails)?;
+        let change = GateChange::Set(NewGate::SignIn(gate));
+        let relays = self.change_gate(caller, id, change, asked.tunnel).await?;
         Ok(api::EdgeAuthAnswer { id, edge_auth_enabled: true, relays })
     }
 
@@ -99,8 +75,96 @@ impl Shared {
         caller: &Caller,
         id: TunnelId,
     ) -> Result<api::EdgeAuthAnswer, ApiError> {
-        let relays = self.change_gate(caller, id, GateChange::NoSignIn, None).await?;
+        let relays = self.change_gate(caller, id, GateChange::Drop(GateKind::SignIn), None).await?;
         Ok(api::EdgeAuthAnswer { id, edge_auth_enabled: false, relays })
+    }
+
+    /// Asks the visitors of a tunnel for a number, which is made here if there is none.
+    pub(crate) async fn set_pin(
+        &self,
+        caller: &Caller,
+        id: TunnelId,
+        asked: api::SetPin,
+    ) -> Result<api::GateAnswer, ApiError> {
+        let given = asked.pin.map(Zeroizing::new);
+        let (pin, made) = given_or(given, || random::bytes().map(|bytes| authority::pin(&bytes)))?;
+        authority::check_pin(&pin)?;
+        let hash = self.hash(caller, id, GateKind::Pin, pin, asked.tunnel.as_ref()).await?;
+        let answer = self.set_gate(caller, id, NewGate::Pin { hash }, asked.tunnel).await?;
+        Ok(api::GateAnswer { secret: made, ..answer })
+    }
+
+    /// Lets programs in that show a token, which is made here if there is none.
+    pub(crate) async fn set_bearer(
+        &self,
+        caller: &Caller,
+        id: TunnelId,
+        asked: api::SetBearer,
+    ) -> Result<api::GateAnswer, ApiError> {
+        let given = asked.token.map(Zeroizing::new);
+        let make = || random::bytes::<32>().map(|bytes| Zeroizing::new(BASE64URL_NOPAD.encode(&bytes)));
+        let (token, made) = given_or(given, make)?;
+        authority::check_token(&token)?;
+        let hash = self.hash(caller, id, GateKind::Bearer, token, asked.tunnel.as_ref()).await?;
+        let answer = self.set_gate(caller, id, NewGate::Bearer { hash }, asked.tunnel).await?;
+        Ok(api::GateAnswer { secret: made, ..answer })
+    }
+
+    /// Lets visitors in by where they come from.
+    pub(crate) async fn set_addresses(
+        &self,
+        caller: &Caller,
+        id: TunnelId,
+        asked: api::SetAddresses,
+    ) -> Result<api::GateAnswer, ApiError> {
+        let gate = authority::addresses(&asked.allow, &asked.deny)?;
+        self.set_gate(caller, id, NewGate::Addresses(gate), asked.tunnel).await
+    }
+
+    /// Gives a tunnel an end.
+    pub(crate) async fn set_end(
+        &self,
+        caller: &Caller,
+        id: TunnelId,
+        asked: api::SetEnd,
+    ) -> Result<api::GateAnswer, ApiError> {
+        let at = authority::end_of_life(asked.expires_in, self.clock.now())?;
+        let answer = self.set_gate(caller, id, NewGate::End(at), asked.tunnel).await?;
+        Ok(api::GateAnswer { expires_at: Some(at), ..answer })
+    }
+
+    /// Takes a gate away, or an end.
+    pub(crate) async fn drop_gate(
+        &self,
+        caller: &Caller,
+        id: TunnelId,
+        kind: GateKind,
+    ) -> Result<api::GateAnswer, ApiError> {
+        let relays = self.change_gate(caller, id, GateChange::Drop(kind), None).await?;
+        Ok(answer(id, kind, false, relays))
+    }
+
+    /// Sets a gate of a tunnel that a device of this process is about to open. Answers the number or the token, if it was
+    /// made here.
+    pub(crate) async fn gate_ahead(
+        &self,
+        device: PublicKey,
+        name: TunnelName,
+        gate: api::SetGate,
+    ) -> Result<Option<String>, ApiError> {
+        let key = self.store.key_of(device).await?.ok_or_else(Refusal::unknown_key)?;
+        let project = key.project.clone().unwrap_or_else(|| key.tenant.home_project());
+        let id = TunnelId::derive(self.issuer.cluster(), &project, &name);
+        let caller = &Caller::Key(Box::new(key));
+        let secret = match gate.for_new(api::NewTunnel { project, name }) {
+            api::SetGate::Auth(asked) => self.set_auth(caller, id, asked).await.map(|_| None)?,
+            api::SetGate::EdgeAuth(asked) => self.set_edge_auth(caller, id, asked).await.map(|_| None)?,
+            api::SetGate::Pin(asked) => self.set_pin(caller, id, asked).await?.secret,
+            api::SetGate::Bearer(asked) => self.set_bearer(caller, id, asked).await?.secret,
+            api::SetGate::Addresses(asked) => self.set_addresses(caller, id, asked).await?.secret,
+            api::SetGate::End(asked) => self.set_end(caller, id, asked).await?.secret,
+        };
+        Ok(secret)
     }
 
     /// Closes a tunnel wherever it is served, and waits until it is. Its name and its gates stay, and whoever served it
@@ -146,6 +210,44 @@ impl Shared {
         Ok(tenant(caller, plan))
     }
 
+    /// Hashes what visitors will have to show. Whether the caller may set it is asked before a core is busy with that, and
+    /// again when it is written.
+    async fn hash(
+        &self,
+        caller: &Caller,
+        id: TunnelId,
+        kind: GateKind,
+        secret: Zeroizing<String>,
+        new: Option<&api::NewTunnel>,
+    ) -> Result<String, ApiError> {
+        let name = match self.gated(caller, id).await {
+            Ok((tunnel, _)) => tunnel.name,
+            Err(error) => match new {
+                Some(new) if error.is_not_found() => new.name.clone(),
+                Some(_) | None => return Err(error),
+            },
+        };
+        let plan = self.store.plan(caller.tenant().clone()).await?;
+        let allowed = authority::may_change_gate(caller, kind, &[])
+            .and_then(|()| authority::may_have_gate(kind, plan, self.clock.now()));
+        if let Err(refusal) = allowed {
+            return Err(self.refused_gate(caller, &name, refusal).await);
+        }
+        Ok(self.gate_passwords.hash(secret).await?)
+    }
+
+    async fn set_gate(
+        &self,
+        caller: &Caller,
+        id: TunnelId,
+        gate: NewGate,
+        new: Option<api::NewTunnel>,
+    ) -> Result<api::GateAnswer, ApiError> {
+        let kind = gate.kind();
+        let relays = self.change_gate(caller, id, GateChange::Set(gate), new).await?;
+        Ok(answer(id, kind, true, relays))
+    }
+
     async fn change_gate(
         &self,
         caller: &Caller,
@@ -178,6 +280,27 @@ impl Shared {
         self.note_refused_act(caller, Act::GateRefused, subject, &refusal).await;
         refusal.into()
     }
+}
+
+fn answer(id: TunnelId, kind: GateKind, enabled: bool, relays: Vec<api::RelayApplied>) -> api::GateAnswer {
+    let gate = match kind {
+        GateKind::End => "expires",
+        kind => kind.name(),
+    };
+    api::GateAnswer { id, gate: gate.to_owned(), enabled, secret: None, expires_at: None, relays }
+}
+
+/// What was given, or what is made; with what to tell of it once.
+fn given_or(
+    given: Option<Zeroizing<String>>,
+    make: impl FnOnce() -> Result<Zeroizing<String>, NoRandomness>,
+) -> Result<(Zeroizing<String>, Option<String>), ApiError> {
+    if let Some(given) = given {
+        return Ok((given, None));
+    }
+    let made = make()?;
+    let told = made.as_str().to_owned();
+    Ok((made, Some(told)))
 }
 
 fn tenant(caller: &Caller, plan: Plan) -> api::Tenant {

@@ -12,6 +12,7 @@ use mytunnel_keys::id::{Cluster, Kid, PublicKey};
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::trust::{IssuerEntry, KeyUse, RootFingerprint, RootKey, Trust, TrustBundle, TrustError};
 
+use crate::accounts::GateSessions;
 use crate::data_dir::DataDir;
 use crate::error::OpenError;
 use crate::random;
@@ -190,9 +191,9 @@ impl Issuer {
         Ok(())
     }
 
-    /// What signs the feed.
-    pub(crate) fn feed_signer(&self) -> FeedSigner {
-        FeedSigner { key: self.feed.clone(), cluster: self.cluster().clone() }
+    /// What signs the feed, and makes the keys in it.
+    pub(crate) fn feed_signer(&self, sessions: GateSessions) -> FeedSigner {
+        FeedSigner { key: self.feed.clone(), cluster: self.cluster().clone(), sessions }
     }
 
     /// Bytes that name patterns may take in a certificate of this cluster.

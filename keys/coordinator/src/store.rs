@@ -56,7 +56,7 @@ pub(crate) use self::{
     connect::{exists, look},
     devices::{DeviceAdded, NewDevice},
     feed::{FeedSigner, State},
-    gates::GateChange,
+    gates::{GateChange, NewGate},
     invitations::NewInvitation,
     keys::{KeyFilter, KeyKind, KeyRow, Kin, Listed},
     makers::{Maker, MasterLeft},

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RelayApplied;
 use crate::id::{ProjectId, TenantId, TunnelId, TunnelKind, TunnelName};
+use crate::network::Network;
 
 /// A tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub struct TunnelRow {
     pub url: Option<String>,
     /// Whether a node serves it at this moment.
     pub online: bool,
-    /// Names of its gates: `basic`, `oidc`.
+    /// Names of its gates: `basic`, `oidc`, `pin`, `bearer`, `ip`.
     pub gates: Vec<String>,
 }
 
@@ -46,6 +47,10 @@ pub struct Tunnel {
     pub auth: Option<Auth>,
     /// Its sign-in gate.
     pub edge_auth: Option<EdgeAuth>,
+    /// Where visitors may come from.
+    pub ip: Option<Addresses>,
+    /// When it ends, in Unix seconds.
+    pub expires_at: Option<u64>,
 }
 
 /// A password gate. Never the password.
@@ -64,6 +69,15 @@ pub struct EdgeAuth {
     pub allowed_domains: Vec<String>,
     /// Addresses that may enter. With neither, everybody who can sign in.
     pub allowed_emails: Vec<String>,
+}
+
+/// Where visitors may come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// Who may come; empty for everybody who is not denied.
+    pub allow: Vec<Network>,
+    /// Who may not, also if allowed.
+    pub deny: Vec<Network>,
 }
 
 /// `PUT /tunnels/{id}/auth`.
@@ -95,17 +109,154 @@ impl fmt::Debug for SetAuth {
     }
 }
 
+/// `PUT /tunnels/{id}/gates/pin`.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetPin {
+    /// 6 to 12 digits. Without it the server makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// As in [`SetAuth`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<NewTunnel>,
+}
+
+/// `PUT /tunnels/{id}/gates/bearer`.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetBearer {
+    /// 16 characters at least. Without it the server makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// As in [`SetAuth`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<NewTunnel>,
+}
+
+impl fmt::Debug for SetPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetPin").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SetBearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetBearer").finish_non_exhaustive()
+    }
+}
+
+/// `PUT /tunnels/{id}/gates/ip`. A list that is left out or misspelt would let everybody in, so that both must be there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAddresses {
+    /// Addresses and networks that may come, at most 100; none for everybody who is not denied.
+    pub allow: Vec<String>,
+    /// Addresses and networks that may not, also if allowed; at most 100.
+    pub deny: Vec<String>,
+    /// As in [`SetAuth`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<NewTunnel>,
+}
+
+/// `PUT /tunnels/{id}/expires`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetEnd {
+    /// Seconds from now: whoever asks need not have the server's clock.
+    pub expires_in: u64,
+    /// As in [`SetAuth`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<NewTunnel>,
+}
+
+/// A gate to be set, of any kind: the body of its route.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum SetGate {
+    /// A password.
+    Auth(SetAuth),
+    /// A sign-in.
+    EdgeAuth(SetEdgeAuth),
+    /// A number.
+    Pin(SetPin),
+    /// A token.
+    Bearer(SetBearer),
+    /// Where visitors come from.
+    Addresses(SetAddresses),
+    /// An end.
+    End(SetEnd),
+}
+
+impl SetGate {
+    /// Where it is put, under `/tunnels/{id}/`.
+    pub const fn path(&self) -> &'static str {
+        match self {
+            Self::Auth(_) => "auth",
+            Self::EdgeAuth(_) => "edge-auth",
+            Self::Pin(_) => "gates/pin",
+            Self::Bearer(_) => "gates/bearer",
+            Self::Addresses(_) => "gates/ip",
+            Self::End(_) => "expires",
+        }
+    }
+
+    /// The same for a tunnel that is about to be open.
+    #[must_use]
+    pub fn for_new(mut self, new: NewTunnel) -> Self {
+        let tunnel = match &mut self {
+            Self::Auth(SetAuth { tunnel, .. })
+            | Self::EdgeAuth(SetEdgeAuth { tunnel, .. })
+            | Self::Pin(SetPin { tunnel, .. })
+            | Self::Bearer(SetBearer { tunnel, .. })
+            | Self::Addresses(SetAddresses { tunnel, .. })
+            | Self::End(SetEnd { tunnel, .. }) => tunnel,
+        };
+        *tunnel = Some(new);
+        self
+    }
+}
+
+/// Answer of `PUT` and `DELETE` under `/tunnels/{id}/gates/` and at `/tunnels/{id}/expires`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateAnswer {
+    /// The tunnel.
+    pub id: TunnelId,
+    /// `pin`, `bearer`, `ip` or `expires`.
+    pub gate: String,
+    /// Whether it stands.
+    pub enabled: bool,
+    /// The number or the token, where the server made it: shown this once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// When the tunnel ends, where that was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
+    /// What each relay did.
+    pub relays: Vec<RelayApplied>,
+}
+
+impl fmt::Debug for GateAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, gate, enabled, .. } = self;
+        let mut debug = f.debug_struct("GateAnswer");
+        debug.field("id", id).field("gate", gate).field("enabled", enabled).finish_non_exhaustive()
+    }
+}
+
 /// `PUT /tunnels/{id}/edge-auth`. A list that is left out or misspelt would let everybody in, so that all must be
 /// there and nothing else may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetEdgeAuth {
-    /// `google`.
+    /// Who vouches for visitors, by its id at the relays.
     pub provider: String,
     /// At most 100.
     pub allowed_domains: Vec<String>,
     /// At most 100.
     pub allowed_emails: Vec<String>,
+    /// As in [`SetAuth`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<NewTunnel>,
 }
 
 /// Answer of `PUT` and `DELETE /tunnels/{id}/auth`.

@@ -83,7 +83,7 @@ fn every_change_comes_back_as_it_was() {
             tunnel: TunnelId::from_bytes([8; 16]),
             gates: Gates {
                 basic: Some(BasicGate { user: "ann".to_owned(), hash: "$h".to_owned(), generation: 9 }),
-                sign_in: None,
+                ..Gates::default()
             },
         },
         Change::Close { tunnel: TunnelId::from_bytes([9; 16]), epoch: 12 },

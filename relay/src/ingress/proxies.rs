@@ -6,7 +6,7 @@
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
-use ipnet::{IpNet, Ipv4Net};
+use mytunnel_keys::network::Network;
 use serde::Deserialize;
 
 use super::head::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -14,7 +14,7 @@ use super::head::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 /// One address or network of trusted proxies, as an operator writes it: `10.0.0.7` or `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct ProxyNetwork(IpNet);
+pub struct ProxyNetwork(Network);
 
 /// Why a text names no network of proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,22 +31,12 @@ impl FromStr for ProxyNetwork {
     type Err = ProxyNetworkError;
 
     fn from_str(text: &str) -> Result<Self, ProxyNetworkError> {
-        let text = text.trim();
-        let one = || text.parse::<IpAddr>().map(IpNet::from);
-        let network = text.parse::<IpNet>().or_else(|_| one()).map_err(|_| ProxyNetworkError::Malformed)?;
-        let network = canonical(network);
-        if network.prefix_len() == 0 {
+        let network: Network = text.parse().map_err(|_| ProxyNetworkError::Malformed)?;
+        if network.is_everything() {
             return Err(ProxyNetworkError::Everybody);
         }
-        Ok(Self(network.trunc()))
+        Ok(Self(network))
     }
-}
-
-/// Peers are compared by their IPv4 address, where they have one.
-fn canonical(network: IpNet) -> IpNet {
-    let IpNet::V6(written) = network else { return network };
-    let mapped = written.addr().to_ipv4_mapped().zip(written.prefix_len().checked_sub(96));
-    mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4)
 }
 
 impl TryFrom<String> for ProxyNetwork {
@@ -76,8 +66,7 @@ impl FromIterator<ProxyNetwork> for TrustedProxies {
 impl TrustedProxies {
     /// Whether this peer is believed about others.
     pub fn trust(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.0.iter().any(|network| network.0.contains(&peer))
+        self.0.iter().any(|network| network.0.contains(peer))
     }
 
     /// Who asks, for a request with these headers on a connection from `peer`: the last address in `X-Forwarded-For`

@@ -11,6 +11,8 @@ use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use mytunnel_keys::feed::SessionKey;
+use mytunnel_keys::id::TunnelId;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -36,6 +38,31 @@ pub(crate) struct Vault {
     codes: [u8; 32],
     resets: [u8; 32],
     setup: [u8; 32],
+    gates: [u8; 32],
+}
+
+/// Makes the keys of visitors' sessions, one for each setting of a gate: relays get them by the feed, and whoever has only
+/// the database has none.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct GateSessions([u8; 32]);
+
+impl std::fmt::Debug for GateSessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GateSessions")
+    }
+}
+
+impl GateSessions {
+    /// The key of sessions at a gate of this kind that was set in this generation.
+    pub(crate) fn key(&self, tunnel: &TunnelId, kind: &str, generation: u64) -> SessionKey {
+        let parts = [tunnel.as_bytes().as_slice(), &generation.to_be_bytes(), kind.as_bytes()];
+        SessionKey::from_bytes(mac(&self.0, &parts))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self([7; 32])
+    }
 }
 
 impl std::fmt::Debug for Vault {
@@ -53,7 +80,13 @@ impl Vault {
             codes: of(b"recovery code"),
             resets: of(b"password"),
             setup: of(b"set-up code"),
+            gates: of(b"sessions at gates"),
         }
+    }
+
+    /// What makes the keys of visitors' sessions.
+    pub(crate) fn gate_sessions(&self) -> GateSessions {
+        GateSessions(self.gates)
     }
 
     /// What the database says of the key, so that another one is noticed at the start.
@@ -205,5 +238,19 @@ mod tests {
         for bad in ["", "AAAA", "ä", &"A".repeat(5000)] {
             assert_eq!(read(bad, NOW), None);
         }
+    }
+
+    #[test]
+    fn a_key_of_sessions_is_for_one_setting_of_one_gate_of_one_tunnel() {
+        let sessions = Vault::new(&[1; 32]).gate_sessions();
+        let key = |tunnel: u8, kind, generation| {
+            *sessions.key(&TunnelId::from_bytes([tunnel; 16]), kind, generation).as_bytes()
+        };
+        assert_eq!(key(1, "pin", 7), key(1, "pin", 7));
+        for other in [key(2, "pin", 7), key(1, "oidc", 7), key(1, "pin", 8)] {
+            assert_ne!(other, key(1, "pin", 7));
+        }
+        let elsewhere = Vault::new(&[2; 32]).gate_sessions();
+        assert_ne!(*elsewhere.key(&TunnelId::from_bytes([1; 16]), "pin", 7).as_bytes(), key(1, "pin", 7));
     }
 }

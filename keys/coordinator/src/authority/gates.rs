@@ -1,8 +1,13 @@
-//! Gates and the plans that allow them: who may change them, and what an allow-list may name.
+//! Gates and the plans that allow them: who may change them.
+
+mod written;
 
 use mytunnel_keys::error::Code;
-use mytunnel_keys::feed::SignInGate;
 use mytunnel_keys::id::Serial;
+
+pub(crate) use self::written::{
+    addresses, check_gate_password, check_pin, check_token, end_of_life, gate_user, pin, sign_in_list,
+};
 
 use super::{Caller, DEVICE_STALENESS, Refusal, Role, belongs_to};
 use crate::store::{KeyKind, KeyRow};
@@ -10,22 +15,10 @@ use crate::store::{KeyKind, KeyRow};
 /// How long relays that were away are told of a tunnel that was closed: as long as the longest of them may serve
 /// without news, and more than the difference of clocks.
 pub(crate) const CLOSING_LIFE: u64 = DEVICE_STALENESS as u64 + 3600;
-/// Longest name of a gate's user, in characters.
-const MAX_USER: usize = 64;
-/// Shortest and longest password of a gate, in characters and in bytes.
-const MIN_PASSWORD: usize = 8;
-const MAX_PASSWORD: usize = 1024;
-/// Domains, and addresses, in an allow-list.
-const MAX_ALLOWED: usize = 100;
-/// Longest address and domain (RFC 5321, RFC 1035).
-const MAX_EMAIL: usize = 254;
-const MAX_DOMAIN: usize = 253;
 /// Gates of one tenant, and the length of their allow-lists together, in bytes. Every relay holds them all, and a
 /// snapshot of the feed carries them in one frame of 16 MiB.
 const MAX_GATES: u64 = 2000;
 const MAX_LISTS: u64 = 2 * 1024 * 1024;
-/// Who may vouch for visitors.
-const PROVIDERS: [&str; 1] = ["google"];
 
 /// What a tenant has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,18 +66,67 @@ impl Plan {
     }
 }
 
-/// May a tenant of this plan set a password gate? What stands stays, and may be taken away, whatever the plan.
-pub(crate) fn may_ask_for_password(plan: Plan, now: u64) -> Result<(), Refusal> {
-    if plan.has_passwords(now) {
+/// What a visitor has to pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GateKind {
+    Basic,
+    SignIn,
+    Pin,
+    Bearer,
+    Addresses,
+    /// Nothing to pass, but the second at which there is nothing any more.
+    End,
+}
+
+impl GateKind {
+    /// What it is called, in the database too.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::SignIn => "oidc",
+            Self::Pin => "pin",
+            Self::Bearer => "bearer",
+            Self::Addresses => "ip",
+            Self::End => "end",
+        }
+    }
+
+    /// The kind of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let all = [Self::Basic, Self::SignIn, Self::Pin, Self::Bearer, Self::Addresses, Self::End];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether a right token is let through in its place.
+    const fn is_for_people(self) -> bool {
+        match self {
+            Self::Basic | Self::SignIn | Self::Pin => true,
+            Self::Bearer | Self::Addresses | Self::End => false,
+        }
+    }
+
+    const fn needs_plan(self) -> bool {
+        match self {
+            Self::Basic | Self::Pin | Self::Bearer | Self::Addresses => true,
+            Self::SignIn | Self::End => false,
+        }
+    }
+}
+
+/// May a tenant of this plan set such a gate? What stands stays, and may be taken away, whatever the plan.
+pub(crate) fn may_have_gate(kind: GateKind, plan: Plan, now: u64) -> Result<(), Refusal> {
+    if !kind.needs_plan() || plan.has_passwords(now) {
         return Ok(());
     }
+    let what = match kind {
+        GateKind::Pin => "a PIN",
+        GateKind::Bearer => "a token",
+        GateKind::Addresses => "a list of addresses",
+        GateKind::Basic | GateKind::SignIn | GateKind::End => "a password",
+    };
     let message = match plan {
-        Plan::Trial { .. } => {
-            "the trial has ended; a password before a tunnel needs the plan `pro`".to_owned()
-        }
-        Plan::Pro | Plan::Free => {
-            format!("the plan `{}` has no password before a tunnel", plan.name())
-        }
+        Plan::Trial { .. } => format!("the trial has ended; {what} before a tunnel needs the plan `pro`"),
+        Plan::Pro | Plan::Free => format!("the plan `{}` has not {what} before a tunnel", plan.name()),
     };
     Err(Refusal::new(Code::UpgradeRequired, message))
 }
@@ -108,16 +150,15 @@ pub(crate) fn has_room_for_gates(there: GatesThere) -> Result<(), Refusal> {
     Err(Refusal::new(Code::TunnelLimit, message))
 }
 
-/// Who has set a password.
+/// Who has set a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SetBy {
-    Nobody,
     Owner,
     /// A child of this key.
     ChildOf(Serial),
 }
 
-/// As whom the caller sets a password.
+/// As whom the caller sets a gate.
 pub(crate) fn sets_as(caller: &Caller) -> Option<Serial> {
     match caller {
         Caller::Key(key) if key.kind == KeyKind::Child => key.parent,
@@ -126,45 +167,37 @@ pub(crate) fn sets_as(caller: &Caller) -> Option<Serial> {
     }
 }
 
-/// May the caller set, change or take away the password before a tunnel within its reach? A child, and a device of a
-/// member, may ask for one where there is none, and change what its like have set; who holds it could else open what an
+/// May the caller set, change or take away such a gate of a tunnel within its reach that has these? A child, and a device
+/// of a member, may set one where there is none, and change what its like have set; who holds it could else open what an
 /// owner has closed.
-pub(crate) fn may_change_password(caller: &Caller, there: SetBy) -> Result<(), Refusal> {
-    let key = match caller {
-        Caller::Account(_) => return may_change_gates(caller),
-        Caller::Key(key) => key,
-    };
-    if matches!(key.kind, KeyKind::Master | KeyKind::Relay) {
-        return may_change_gates(caller);
-    }
-    match (sets_as(caller), there) {
-        (None, _) | (Some(_), SetBy::Nobody) => Ok(()),
-        (Some(family), SetBy::ChildOf(parent)) if family == parent => Ok(()),
-        (Some(_), SetBy::Owner | SetBy::ChildOf(_)) => {
-            let message = "somebody else has set a password before this tunnel; this key cannot change it";
-            Err(Refusal::new(Code::ScopeDenied, message))
-        }
-    }
-}
-
-/// May the caller change other gates of the tunnels within its reach?
-pub(crate) fn may_change_gates(caller: &Caller) -> Result<(), Refusal> {
+pub(crate) fn may_change_gate(
+    caller: &Caller,
+    kind: GateKind,
+    there: &[(GateKind, SetBy)],
+) -> Result<(), Refusal> {
     let denied = |message| Err(Refusal::new(Code::ScopeDenied, message));
-    let members =
-        "only an owner can change a tunnel's gates; a member's device may set a password for what it shares";
     let key = match caller {
-        Caller::Account(person) if person.role == Role::Member => return denied(members),
+        Caller::Account(person) if person.role == Role::Member => {
+            return denied(
+                "only an owner can change a tunnel's gates; a member's device may set them for what it shares",
+            );
+        }
         Caller::Account(_) => return Ok(()),
         Caller::Key(key) => key,
     };
     match key.kind {
-        KeyKind::User if key.role == Some(Role::Member) => denied(members),
-        KeyKind::User => Ok(()),
         KeyKind::Master => {
-            Err(Refusal::new(Code::MasterCannotAct, "a master key cannot change a tunnel's gates"))
+            return Err(Refusal::new(Code::MasterCannotAct, "a master key cannot change a tunnel's gates"));
         }
-        KeyKind::Child => denied("a child key cannot change this gate"),
-        KeyKind::Relay => denied("a relay cannot change a tunnel's gates"),
+        KeyKind::Relay => return denied("a relay cannot change a tunnel's gates"),
+        KeyKind::User | KeyKind::Child => {}
+    }
+    let Some(family) = sets_as(caller) else { return Ok(()) };
+    // A token is let through in place of what people are asked for: who sets it makes another way in.
+    let concerned = |other: GateKind| other == kind || (kind == GateKind::Bearer && other.is_for_people());
+    match there.iter().any(|(other, by)| concerned(*other) && *by != SetBy::ChildOf(family)) {
+        true => denied("somebody else has set a gate before this tunnel; this key cannot change it"),
+        false => Ok(()),
     }
 }
 
@@ -186,102 +219,40 @@ pub(crate) fn may_touch_tunnel(caller: &Caller, serving: Option<&KeyRow>) -> Res
     }
 }
 
-/// The user's name of a password gate. Both it and the password must fit into the header that browsers send (RFC 7617).
-pub(crate) fn gate_user(user: String) -> Result<String, Refusal> {
-    let length = user.chars().count();
-    if !(1..=MAX_USER).contains(&length) || user.contains(':') || user.chars().any(char::is_control) {
-        let message = format!("user: it needs 1 to {MAX_USER} characters, and no colon among them");
-        return Err(Refusal::new(Code::BadRequest, message));
-    }
-    Ok(user)
-}
-
-pub(crate) fn check_gate_password(password: &str) -> Result<(), Refusal> {
-    let long_enough = password.chars().count() >= MIN_PASSWORD;
-    if !long_enough || password.len() > MAX_PASSWORD || password.chars().any(char::is_control) {
-        let message = format!(
-            "password: it needs {MIN_PASSWORD} characters at least, {MAX_PASSWORD} bytes at most, on one line"
-        );
-        return Err(Refusal::new(Code::BadRequest, message));
-    }
-    Ok(())
-}
-
-/// A sign-in gate in its one form: lower case, sorted, each entry once.
-pub(crate) fn sign_in_gate(
-    provider: &str,
-    domains: &[String],
-    emails: &[String],
-) -> Result<SignInGate, Refusal> {
-    if !PROVIDERS.contains(&provider) {
-        let message = format!("provider: this server knows {}", PROVIDERS.join(", "));
-        return Err(Refusal::new(Code::UnsupportedProvider, message));
-    }
-    Ok(SignInGate {
-        provider: provider.to_owned(),
-        allowed_domains: all("allowed_domains", domains, domain)?,
-        allowed_emails: all("allowed_emails", emails, email)?,
-    })
-}
-
-fn all(
-    field: &str,
-    entries: &[String],
-    read: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<String>, Refusal> {
-    let refused = |message: String| Refusal::new(Code::BadRequest, format!("{field}: {message}"));
-    if entries.len() > MAX_ALLOWED {
-        return Err(refused(format!("at most {MAX_ALLOWED} entries")));
-    }
-    let mut read_all = Vec::with_capacity(entries.len());
-    for (place, entry) in entries.iter().enumerate() {
-        // The entry itself is not repeated: it may be long, and what a terminal should not show.
-        read_all.push(read(entry).ok_or_else(|| refused(format!("entry {} is none", place + 1)))?);
-    }
-    read_all.sort_unstable();
-    read_all.dedup();
-    Ok(read_all)
-}
-
-/// One `@`, something before it and a whole domain behind it; all of it printable ASCII.
-fn email(typed: &str) -> Option<String> {
-    let email = typed.to_ascii_lowercase();
-    let (user, host) = email.split_once('@')?;
-    let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"(),:;<>@[\\]".contains(&byte);
-    let whole = email.len() <= MAX_EMAIL && (1..=64).contains(&user.len()) && user.bytes().all(plain);
-    (whole && domain(host).as_deref() == Some(host)).then_some(email)
-}
-
-/// Two labels at least: a top-level domain has no addresses of its own.
-fn domain(typed: &str) -> Option<String> {
-    let domain = typed.to_ascii_lowercase();
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let whole = domain.len() <= MAX_DOMAIN && domain.contains('.') && domain.split('.').all(label);
-    whole.then_some(domain)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::written::{MAX_ALLOWED, MAX_DOMAIN, MAX_EMAIL};
     use super::*;
 
-    fn gate(provider: &str, domains: &[&str], emails: &[&str]) -> Result<SignInGate, Refusal> {
-        let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-        sign_in_gate(provider, &owned(domains), &owned(emails))
+    const ALL: [GateKind; 6] = [
+        GateKind::Basic,
+        GateKind::SignIn,
+        GateKind::Pin,
+        GateKind::Bearer,
+        GateKind::Addresses,
+        GateKind::End,
+    ];
+
+    #[test]
+    fn only_pro_and_a_trial_that_runs_have_all_gates() {
+        let now = 1000;
+        for kind in ALL {
+            assert_eq!(may_have_gate(kind, Plan::Pro, now), Ok(()));
+            assert_eq!(may_have_gate(kind, Plan::Trial { until: now + 1 }, now), Ok(()));
+            let free = matches!(kind, GateKind::SignIn | GateKind::End);
+            for plan in [Plan::Trial { until: now }, Plan::Free] {
+                let refused = may_have_gate(kind, plan, now).err().map(|refusal| refusal.code);
+                assert_eq!(refused, (!free).then_some(Code::UpgradeRequired), "{plan:?} {kind:?}");
+            }
+        }
     }
 
     #[test]
-    fn only_pro_and_a_trial_that_runs_have_passwords() {
-        let now = 1000;
-        assert_eq!(may_ask_for_password(Plan::Pro, now), Ok(()));
-        assert_eq!(may_ask_for_password(Plan::Trial { until: now + 1 }, now), Ok(()));
-        for plan in [Plan::Trial { until: now }, Plan::Free] {
-            assert_eq!(may_ask_for_password(plan, now).unwrap_err().code, Code::UpgradeRequired, "{plan:?}");
+    fn a_gate_is_stored_under_its_name() {
+        for kind in ALL {
+            assert_eq!(GateKind::named(kind.name()), Some(kind));
         }
+        assert_eq!(GateKind::named("x"), None);
     }
 
     #[test]
@@ -301,75 +272,6 @@ mod tests {
         for (name, end) in [("trial", None), ("pro", Some(9)), ("free", Some(9)), ("gold", None), ("", None)]
         {
             assert_eq!(Plan::new(name, end), None, "{name} {end:?}");
-        }
-    }
-
-    #[test]
-    fn allow_lists_have_one_form() {
-        let gate = gate("google", &["Acme.Example", "b.example", "acme.example"], &["Ann@Acme.example"]);
-        let gate = gate.unwrap();
-        assert_eq!(gate.allowed_domains, ["acme.example", "b.example"]);
-        assert_eq!(gate.allowed_emails, ["ann@acme.example"]);
-    }
-
-    #[test]
-    fn what_is_no_whole_domain_or_address_is_refused() {
-        let long = format!("{}.example", "a".repeat(64));
-        for bad in [
-            "",
-            "example",
-            ".example",
-            "a.",
-            "a..b",
-            "-a.b",
-            "a-.b",
-            "@a.b",
-            "*.a.b",
-            "a b.c",
-            "a.b\n",
-            " a.b",
-            "b\u{e4}r.example",
-            "a.b:80",
-            "a_b.c",
-            &long,
-        ] {
-            assert!(gate("google", &[bad], &[]).is_err(), "{bad:?}");
-        }
-        for bad in [
-            "",
-            "ann",
-            "@a.b",
-            "ann@",
-            "ann@b",
-            "x@evil.example@acme.example",
-            "ann@acme.example ",
-            "\u{430}nn@acme.example",
-            "a,b@acme.example",
-            "\"a\"@acme.example",
-            "ann@.acme.example",
-            "ann@acme.example.",
-            "a\0@b.example",
-        ] {
-            assert!(gate("google", &[], &[bad]).is_err(), "{bad:?}");
-        }
-        let many = |count: usize| (0..count).map(|at| format!("d{at}.example")).collect::<Vec<_>>();
-        assert!(sign_in_gate("google", &many(100), &[]).is_ok());
-        assert!(sign_in_gate("google", &many(101), &[]).is_err());
-        assert_eq!(gate("github", &[], &[]).unwrap_err().code, Code::UnsupportedProvider);
-        assert_eq!(gate("Google", &[], &[]).unwrap_err().code, Code::UnsupportedProvider);
-    }
-
-    #[test]
-    fn user_and_password_have_their_lengths() {
-        for good in ["a", "Ann Ä", &"ä".repeat(64)] {
-            assert!(gate_user(good.to_owned()).is_ok(), "{good}");
-        }
-        for bad in ["", "a:b", "a\nb", &"a".repeat(65)] {
-            assert!(gate_user(bad.to_owned()).is_err(), "{bad:?}");
-        }
-        assert!(check_gate_password("12345678").is_ok());
-        for bad in ["1234567", "1234567\u{7}8", &"x".repeat(1025)] {
-            assert!(check_gate_password(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -334,3 +334,44 @@ fn a_relays_word_goes_as_far_as_the_key_behind_it() {
     assert!(!may(&KeyRow { parent_cascaded_at: Some(NOW), ..child }, "pr-1", NOW));
     assert!(!may(&master_of("web"), "pr-1", NOW), "it has no tunnels");
 }
+
+#[test]
+fn a_child_sets_gates_and_changes_what_its_like_have_set() {
+    let (owner, master) = (device_of(None), master_of("p"));
+    let child = Caller::Key(Box::new(child_of(&master)));
+    let own = SetBy::ChildOf(serial(1));
+    let may = |caller: &Caller, kind, there: &[(GateKind, SetBy)]| {
+        may_change_gate(caller, kind, there).map_err(|refusal| refusal.code)
+    };
+    let all = [
+        GateKind::Basic,
+        GateKind::SignIn,
+        GateKind::Pin,
+        GateKind::Bearer,
+        GateKind::Addresses,
+        GateKind::End,
+    ];
+    for kind in all {
+        assert_eq!(may(&child, kind, &[]), Ok(()), "{kind:?}");
+        assert_eq!(may(&child, kind, &[(kind, own)]), Ok(()), "{kind:?}");
+        for other in [SetBy::Owner, SetBy::ChildOf(serial(9))] {
+            assert_eq!(may(&child, kind, &[(kind, other)]), Err(Code::ScopeDenied), "{kind:?}");
+        }
+        let everything = all.map(|kind| (kind, SetBy::ChildOf(serial(9))));
+        assert_eq!(may(&Caller::Key(Box::new(owner.clone())), kind, &everything), Ok(()));
+        assert_eq!(may(&Caller::Key(Box::new(master.clone())), kind, &[]), Err(Code::MasterCannotAct));
+    }
+}
+
+#[test]
+fn a_token_is_no_way_round_what_somebody_else_asks_people_for() {
+    let child = Caller::Key(Box::new(child_of(&master_of("p"))));
+    let own = SetBy::ChildOf(serial(1));
+    let may = |there: &[(GateKind, SetBy)]| may_change_gate(&child, GateKind::Bearer, there).is_ok();
+    for asked in [GateKind::Basic, GateKind::SignIn, GateKind::Pin] {
+        assert!(!may(&[(asked, SetBy::Owner)]), "{asked:?}");
+        assert!(may(&[(asked, own)]), "{asked:?}");
+    }
+    // It does not stand beside these.
+    assert!(may(&[(GateKind::Addresses, SetBy::Owner), (GateKind::End, SetBy::Owner)]));
+}

@@ -5,6 +5,7 @@ use mytunnel_keys::id::{Cluster, TunnelName};
 
 use super::sql::{Reading, Writing, params};
 use super::{Store, StoreError, budgets, column, revoke};
+use crate::accounts::GateSessions;
 
 /// Frames handed over in one go.
 const PAGE: u64 = 500;
@@ -12,11 +13,12 @@ const PAGE: u64 = 500;
 /// Rows that a sweep changes in one transaction.
 pub(super) const STEP: u64 = 1000;
 
-/// What signs the feed.
+/// What signs the feed, and makes the keys in it.
 #[derive(Debug)]
 pub(crate) struct FeedSigner {
     pub(crate) key: FeedKey,
     pub(crate) cluster: Cluster,
+    pub(crate) sessions: GateSessions,
 }
 
 impl FeedSigner {
@@ -55,13 +57,13 @@ impl Writing<'_> {
 }
 
 impl Reading<'_> {
-    fn state(&self, now: u64) -> Result<State, StoreError> {
+    fn state(&self, sessions: &GateSessions, now: u64) -> Result<State, StoreError> {
         let mut changes = revoke::in_force(self, now)?;
         changes.extend(budgets::in_force(self, now)?);
         changes.extend(self.all("SELECT name, project FROM names", params![], |row| {
             Ok(Change::Name { name: column::parsed::<TunnelName>(row, 0)?, project: column::parsed(row, 1)? })
         })?);
-        changes.extend(self.gated_and_closed(now)?);
+        changes.extend(self.gated_and_closed(sessions, now)?);
         Ok(State { position: self.head()?.feed, changes })
     }
 }
@@ -74,7 +76,8 @@ impl Store {
 
     /// The whole state, for a snapshot.
     pub(crate) async fn state(&self, now: u64) -> Result<State, StoreError> {
-        self.engine.read(move |reading| reading.state(now)).await
+        let signer = self.signer.clone();
+        self.engine.read(move |reading| reading.state(&signer.sessions, now)).await
     }
 
     /// Frames behind an epoch in their order, some of them, with their epochs.

@@ -4,47 +4,85 @@
 //! tunnel, which is a name of one project: they go with the project, and never to the name's next owner. A name is not
 //! freed while it has any: its node may come back after a long time, and would find the door open.
 
-use std::collections::BTreeMap;
+mod rows;
 
-use mytunnel_keys::api::NewTunnel;
-use mytunnel_keys::feed::{BasicGate, Change, Gates, SignInGate};
-use mytunnel_keys::id::{ProjectId, Serial, TenantId, TunnelId};
+use mytunnel_keys::api::{self, NewTunnel};
+use mytunnel_keys::feed::{AddressGate, Change, Gates};
+use mytunnel_keys::id::{ProjectId, Serial, TunnelId};
 
-use super::sql::{Reading, Row, Writing, params};
+use super::sql::{Writing, params};
 use super::{FeedSigner, Store, StoreError, TunnelRow, column};
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, Caller, GatesThere, Reach, Refusal, SetBy};
+use crate::authority::{self, Caller, GateKind, Reach, Refusal};
 
 /// What to do with a gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GateChange {
+    Set(NewGate),
+    Drop(GateKind),
+}
+
+/// A gate to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NewGate {
     /// Ask for this user and the password behind the hash.
     Password {
         user: String,
         hash: String,
     },
-    NoPassword,
-    SignIn(SignInGate),
-    NoSignIn,
+    SignIn(api::EdgeAuth),
+    Pin {
+        hash: String,
+    },
+    Bearer {
+        hash: String,
+    },
+    Addresses(AddressGate),
+    End(u64),
+}
+
+impl NewGate {
+    pub(crate) const fn kind(&self) -> GateKind {
+        match self {
+            Self::Password { .. } => GateKind::Basic,
+            Self::SignIn(_) => GateKind::SignIn,
+            Self::Pin { .. } => GateKind::Pin,
+            Self::Bearer { .. } => GateKind::Bearer,
+            Self::Addresses(_) => GateKind::Addresses,
+            Self::End(_) => GateKind::End,
+        }
+    }
 }
 
 impl GateChange {
+    const fn kind(&self) -> GateKind {
+        match self {
+            Self::Set(gate) => gate.kind(),
+            Self::Drop(kind) => *kind,
+        }
+    }
+
     fn act(&self) -> Act {
         match self {
-            Self::Password { .. } | Self::SignIn(_) => Act::GateSet,
-            Self::NoPassword | Self::NoSignIn => Act::GateDrop,
+            Self::Set(_) => Act::GateSet,
+            Self::Drop(_) => Act::GateDrop,
         }
     }
 
     /// What the audit log says of it; no name, no address.
     fn detail(&self) -> String {
+        let kind = self.kind().name();
         match self {
-            Self::Password { .. } | Self::NoPassword => "basic".to_owned(),
-            Self::NoSignIn => "oidc".to_owned(),
-            Self::SignIn(gate) => {
+            Self::Set(NewGate::SignIn(gate)) => {
                 let (domains, emails) = (gate.allowed_domains.len(), gate.allowed_emails.len());
-                format!("oidc: {}, {domains} domains, {emails} addresses", gate.provider)
+                format!("{kind}: {}, {domains} domains, {emails} addresses", gate.provider)
             }
+            Self::Set(NewGate::Addresses(gate)) => {
+                format!("{kind}: {} allowed, {} denied", gate.allow.len(), gate.deny.len())
+            }
+            Self::Set(NewGate::End(at)) => format!("{kind}: {at}"),
+            Self::Set(NewGate::Password { .. } | NewGate::Pin { .. } | NewGate::Bearer { .. })
+            | Self::Drop(_) => kind.to_owned(),
         }
     }
 }
@@ -83,10 +121,11 @@ impl Store {
         reach: Reach,
         tunnel: TunnelId,
     ) -> Result<Option<(TunnelRow, Gates)>, StoreError> {
+        let signer = self.signer.clone();
         self.engine
             .read(move |reading| {
                 let Some(row) = reading.tunnel(&reach, &tunnel)? else { return Ok(None) };
-                Ok(Some((row, reading.gates(&tunnel)?)))
+                Ok(Some((row, reading.gates(&signer.sessions, &tunnel)?)))
             })
             .await
     }
@@ -111,12 +150,7 @@ impl Writing<'_> {
         if there.is_none() && new.is_none() {
             return Ok(Err(Refusal::not_found("tunnel")));
         }
-        let may = match change {
-            GateChange::Password { .. } | GateChange::NoPassword => {
-                authority::may_change_password(caller, self.password_set_by(id)?)
-            }
-            GateChange::SignIn(_) | GateChange::NoSignIn => authority::may_change_gates(caller),
-        };
+        let may = authority::may_change_gate(caller, change.kind(), &self.gates_set_by(id)?);
         let serving = match &there {
             Some(tunnel) => self.key(&tunnel.serial)?,
             None => None,
@@ -128,15 +162,12 @@ impl Writing<'_> {
         if let Err(refusal) = may.and(touched) {
             return Ok(Err(refusal));
         }
-        if matches!(change, GateChange::Password { .. })
-            && let Err(refusal) = authority::may_ask_for_password(self.plan_of(caller.tenant())?, now)
-        {
-            return Ok(Err(refusal));
-        }
-        if matches!(change, GateChange::Password { .. } | GateChange::SignIn(_))
-            && let Err(refusal) = authority::has_room_for_gates(self.gates_of(caller.tenant())?)
-        {
-            return Ok(Err(refusal));
+        if let GateChange::Set(gate) = &change {
+            let plan = authority::may_have_gate(gate.kind(), self.plan_of(caller.tenant())?, now);
+            let room = authority::has_room_for_gates(self.gates_of(caller.tenant())?);
+            if let Err(refusal) = plan.and(room) {
+                return Ok(Err(refusal));
+            }
         }
         let (tunnel, mut changes) = match (there, new) {
             (Some(tunnel), _) => (tunnel, Vec::new()),
@@ -151,7 +182,7 @@ impl Writing<'_> {
         if !self.put_gate(id, change, authority::sets_as(caller), epoch + 1)? {
             return Ok(Ok(epoch));
         }
-        changes.push(Change::Gates { tunnel: *id, gates: self.gates(id)? });
+        changes.push(Change::Gates { tunnel: *id, gates: self.gates(&signer.sessions, id)? });
         self.publish(signer, changes, now)?;
         self.audit(&of_tunnel(caller, act, tunnel, detail, now))?;
         Ok(Ok(epoch + 1))
@@ -166,27 +197,59 @@ impl Writing<'_> {
         generation: u64,
     ) -> Result<bool, StoreError> {
         let tunnel = id.to_string();
+        let family = family.as_ref().map(Serial::as_bytes);
+        let other = |kind: GateKind, value: String| {
+            self.change(
+                "INSERT INTO tunnel_gates (tunnel, kind, value, generation, family) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (tunnel, kind) DO UPDATE
+                 SET value = excluded.value, generation = excluded.generation, family = excluded.family",
+                params![tunnel, kind.name(), value, generation, family],
+            )
+        };
         let rows = match change {
-            GateChange::Password { user, hash } => self.change(
+            GateChange::Set(NewGate::Password { user, hash }) => self.change(
                 "INSERT INTO basic_gates (tunnel, username, hash, generation, family) VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (tunnel) DO UPDATE
                  SET username = excluded.username, hash = excluded.hash, generation = excluded.generation,
                      family = excluded.family",
-                params![tunnel, user, hash, generation, family.as_ref().map(Serial::as_bytes)],
+                params![tunnel, user, hash, generation, family],
             )?,
-            GateChange::NoPassword => {
+            // Who has signed in stays so while only the lists change: they are looked at with every request.
+            GateChange::Set(NewGate::SignIn(gate)) => self.change(
+                "INSERT INTO oidc_gates (tunnel, provider, allowed_domains, allowed_emails, generation, family)
+                 VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT (tunnel) DO UPDATE
+                 SET generation = CASE WHEN oidc_gates.provider = excluded.provider THEN oidc_gates.generation
+                                       ELSE excluded.generation END,
+                     provider = excluded.provider, allowed_domains = excluded.allowed_domains,
+                     allowed_emails = excluded.allowed_emails, family = excluded.family",
+                params![
+                    tunnel,
+                    gate.provider,
+                    gate.allowed_domains.join(" "),
+                    gate.allowed_emails.join(" "),
+                    generation,
+                    family
+                ],
+            )?,
+            GateChange::Set(NewGate::Pin { hash }) => other(GateKind::Pin, hash)?,
+            GateChange::Set(NewGate::Bearer { hash }) => other(GateKind::Bearer, hash)?,
+            GateChange::Set(NewGate::Addresses(gate)) => {
+                other(GateKind::Addresses, rows::written(&gate))?
+            }
+            GateChange::Set(NewGate::End(at)) => other(GateKind::End, at.to_string())?,
+            GateChange::Drop(GateKind::Basic) => {
                 self.change("DELETE FROM basic_gates WHERE tunnel = $1", params![tunnel])?
             }
-            GateChange::SignIn(gate) => self.change(
-                "INSERT INTO oidc_gates (tunnel, provider, allowed_domains, allowed_emails) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (tunnel) DO UPDATE
-                 SET provider = excluded.provider, allowed_domains = excluded.allowed_domains,
-                     allowed_emails = excluded.allowed_emails",
-                params![tunnel, gate.provider, gate.allowed_domains.join(" "), gate.allowed_emails.join(" ")],
-            )?,
-            GateChange::NoSignIn => {
+            GateChange::Drop(GateKind::SignIn) => {
                 self.change("DELETE FROM oidc_gates WHERE tunnel = $1", params![tunnel])?
             }
+            GateChange::Drop(
+                kind @ (GateKind::Pin | GateKind::Bearer | GateKind::Addresses | GateKind::End),
+            ) => self.change(
+                "DELETE FROM tunnel_gates WHERE tunnel = $1 AND kind = $2",
+                params![tunnel, kind.name()],
+            )?,
         };
         Ok(rows > 0)
     }
@@ -235,96 +298,15 @@ impl Writing<'_> {
             of,
             |row| column::parsed::<TunnelId>(row, 0),
         )?);
+        tunnels.extend(self.all(
+            "DELETE FROM tunnel_gates WHERE tunnel IN (SELECT id FROM tunnels WHERE project = $1) RETURNING tunnel",
+            of,
+            |row| column::parsed::<TunnelId>(row, 0),
+        )?);
         tunnels.sort_unstable();
         tunnels.dedup();
         Ok(tunnels.into_iter().map(|tunnel| Change::Gates { tunnel, gates: Gates::default() }).collect())
     }
-}
-
-impl Reading<'_> {
-    fn password_set_by(&self, tunnel: &TunnelId) -> Result<SetBy, StoreError> {
-        let family = self.first(
-            "SELECT family FROM basic_gates WHERE tunnel = $1",
-            params![tunnel.to_string()],
-            |row| column::maybe_serial(row, 0),
-        )?;
-        Ok(match family {
-            None => SetBy::Nobody,
-            Some(None) => SetBy::Owner,
-            Some(Some(parent)) => SetBy::ChildOf(parent),
-        })
-    }
-
-    /// What the gates of a tenant come to. They are read first: of tunnels there are many more.
-    fn gates_of(&self, tenant: &TenantId) -> Result<GatesThere, StoreError> {
-        let passwords: u64 = self.one(
-            "SELECT count(*) FROM basic_gates g CROSS JOIN tunnels t CROSS JOIN projects j
-             WHERE t.id = g.tunnel AND j.id = t.project AND j.tenant = $1",
-            params![tenant.as_str()],
-            column::only,
-        )?;
-        self.one(
-            "SELECT count(*), CAST(coalesce(sum(length(g.allowed_domains) + length(g.allowed_emails)), 0) AS BIGINT)
-             FROM oidc_gates g CROSS JOIN tunnels t CROSS JOIN projects j
-             WHERE t.id = g.tunnel AND j.id = t.project AND j.tenant = $1",
-            params![tenant.as_str()],
-            |row| Ok(GatesThere { count: passwords + row.get::<u64>(0)?, lists: row.get(1)? }),
-        )
-    }
-
-    /// The gates of one tunnel.
-    fn gates(&self, tunnel: &TunnelId) -> Result<Gates, StoreError> {
-        let of = params![tunnel.to_string()];
-        let basic =
-            self.first("SELECT username, hash, generation FROM basic_gates WHERE tunnel = $1", of, |row| {
-                basic(row, 0)
-            })?;
-        let sign_in = self.first(
-            "SELECT provider, allowed_domains, allowed_emails FROM oidc_gates WHERE tunnel = $1",
-            of,
-            |row| sign_in(row, 0),
-        )?;
-        Ok(Gates { basic, sign_in })
-    }
-
-    /// All gates, and the tunnels that relays may still serve though they were closed: for a snapshot.
-    pub(super) fn gated_and_closed(&self, now: u64) -> Result<Vec<Change>, StoreError> {
-        let mut all: BTreeMap<TunnelId, Gates> = BTreeMap::new();
-        let basics =
-            self.all("SELECT tunnel, username, hash, generation FROM basic_gates", params![], |row| {
-                Ok((column::parsed(row, 0)?, basic(row, 1)?))
-            })?;
-        for (tunnel, gate) in basics {
-            all.entry(tunnel).or_default().basic = Some(gate);
-        }
-        let sign_ins = self.all(
-            "SELECT tunnel, provider, allowed_domains, allowed_emails FROM oidc_gates",
-            params![],
-            |row| Ok((column::parsed(row, 0)?, sign_in(row, 1)?)),
-        )?;
-        for (tunnel, gate) in sign_ins {
-            all.entry(tunnel).or_default().sign_in = Some(gate);
-        }
-        let gated = all.into_iter().map(|(tunnel, gates)| Change::Gates { tunnel, gates });
-        let closed = self.all(
-            "SELECT tunnel, epoch FROM closings WHERE at >= $1",
-            params![now.saturating_sub(authority::CLOSING_LIFE)],
-            |row| Ok(Change::Close { tunnel: column::parsed(row, 0)?, epoch: row.get(1)? }),
-        )?;
-        Ok(gated.chain(closed).collect())
-    }
-}
-
-fn basic(row: &Row<'_>, first: usize) -> Result<BasicGate, StoreError> {
-    Ok(BasicGate { user: row.get(first)?, hash: row.get(first + 1)?, generation: row.get(first + 2)? })
-}
-
-fn sign_in(row: &Row<'_>, first: usize) -> Result<SignInGate, StoreError> {
-    Ok(SignInGate {
-        provider: row.get(first)?,
-        allowed_domains: column::words(row, first + 1)?,
-        allowed_emails: column::words(row, first + 2)?,
-    })
 }
 
 fn of_tunnel(caller: &Caller, act: Act, tunnel: TunnelRow, detail: String, now: u64) -> Entry {

@@ -35,6 +35,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/account_budgets.sql")),
     Step::Sql(include_str!("migrations/presence.sql")),
     Step::Sql(include_str!("migrations/fresh.sql")),
+    Step::Sql(include_str!("migrations/more_gates.sql")),
 ];
 
 /// The version that this release writes.

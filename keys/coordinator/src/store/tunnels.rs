@@ -5,7 +5,7 @@
 
 use mytunnel_keys::api::NewTunnel;
 use mytunnel_keys::error::Code;
-use mytunnel_keys::feed::Change;
+use mytunnel_keys::feed::{Change, Gates};
 use mytunnel_keys::id::{Cluster, ProjectId, Serial, TunnelId, TunnelKind, TunnelName};
 
 use super::filter::Text;
@@ -123,6 +123,7 @@ impl Store {
                 reading.all(
                     "SELECT n.name, n.project, CASE WHEN k.revoked_at IS NULL AND k.not_after > $1 THEN 1 ELSE 0 END,
                             CASE WHEN coalesce(t.seen_at, n.created_at) < $2 AND b.tunnel IS NULL AND o.tunnel IS NULL
+                                  AND NOT EXISTS (SELECT 1 FROM tunnel_gates g WHERE g.tunnel = t.id AND g.kind <> 'end')
                                  THEN 1 ELSE 0 END
                      FROM names n LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name
                      LEFT JOIN keys k ON k.serial = t.serial LEFT JOIN basic_gates b ON b.tunnel = t.id
@@ -158,12 +159,22 @@ impl Store {
                 let of_name = params![project.as_str(), name.as_str(), before];
                 let back: bool = writing.one(
                     "SELECT EXISTS (SELECT 1 FROM tunnels WHERE project = $1 AND name = $2 AND (seen_at >= $3
-                       OR id IN (SELECT tunnel FROM basic_gates) OR id IN (SELECT tunnel FROM oidc_gates)))",
+                       OR id IN (SELECT tunnel FROM basic_gates) OR id IN (SELECT tunnel FROM oidc_gates)
+                       OR EXISTS (SELECT 1 FROM tunnel_gates g WHERE g.tunnel = tunnels.id AND g.kind <> 'end')))",
                     of_name,
                     column::only,
                 )?;
                 if !back {
                     let of_name = params![project.as_str(), name.as_str()];
+                    // The end that a tunnel had is no reason to keep its name.
+                    let ended = writing.all(
+                        "DELETE FROM tunnel_gates WHERE tunnel IN
+                         (SELECT id FROM tunnels WHERE project = $1 AND name = $2) RETURNING tunnel",
+                        of_name,
+                        |row| column::parsed(row, 0),
+                    )?;
+                    let opened = |tunnel| Change::Gates { tunnel, gates: Gates::default() };
+                    changes.extend(ended.into_iter().map(opened));
                     writing.change("DELETE FROM tunnels WHERE project = $1 AND name = $2", of_name)?;
                     writing.change("DELETE FROM names WHERE project = $1 AND name = $2", of_name)?;
                     changes.push(Change::NameFreed { name });
@@ -178,9 +189,12 @@ impl Store {
 /// The tunnels within a caller's reach. Whichever index their order wants is read first, and not each project's tunnels.
 fn within(reach: &Reach) -> Text {
     Text::new(
-        "SELECT t.id, t.name, t.project, t.kind, t.serial, b.username, o.provider
+        "SELECT t.id, t.name, t.project, t.kind, t.serial, b.username, o.provider, p.kind, r.kind, a.kind
          FROM tunnels t CROSS JOIN projects j
          LEFT JOIN basic_gates b ON b.tunnel = t.id LEFT JOIN oidc_gates o ON o.tunnel = t.id
+         LEFT JOIN tunnel_gates p ON p.tunnel = t.id AND p.kind = 'pin'
+         LEFT JOIN tunnel_gates r ON r.tunnel = t.id AND r.kind = 'bearer'
+         LEFT JOIN tunnel_gates a ON a.tunnel = t.id AND a.kind = 'ip'
          WHERE j.id = t.project AND j.tenant = ? AND j.deleted_at IS NULL",
         params![reach.tenant.as_str()],
     )
@@ -339,13 +353,18 @@ enum Claim {
 }
 
 fn tunnel(row: &Row<'_>) -> Result<TunnelRow, StoreError> {
-    let (user, provider): (Option<String>, Option<String>) = (row.get(5)?, row.get(6)?);
+    let mut gates = Vec::new();
+    for (index, name) in ["basic", "oidc", "pin", "bearer", "ip"].into_iter().enumerate() {
+        if row.get::<Option<String>>(5 + index)?.is_some() {
+            gates.push(name);
+        }
+    }
     Ok(TunnelRow {
         id: column::parsed(row, 0)?,
         name: column::parsed(row, 1)?,
         project: column::parsed(row, 2)?,
         kind: column::parsed(row, 3)?,
         serial: column::serial(row, 4)?,
-        gates: user.map(|_| "basic").into_iter().chain(provider.map(|_| "oidc")).collect(),
+        gates,
     })
 }

@@ -261,13 +261,31 @@ struct Change {
     whole: Value,
 }
 
-fn changes(house: &House, account: &str) -> [Change; 5] {
+fn changes(house: &House, account: &str) -> [Change; 9] {
     let name = "web".parse().unwrap();
     let id = TunnelId::derive(&"localhost".parse().unwrap(), &house.project, &name);
     let lists =
         json!({"provider": "google", "allowed_domains": ["a.example"], "allowed_emails": ["b@c.example"]});
     let tunnel = json!({"project": house.project, "name": name});
+    let gate = |route: &'static str, rest: &str, whole: Value| Change {
+        method: "put",
+        route,
+        path: format!("/api/v1/tunnels/{id}/{rest}"),
+        whole,
+    };
     [
+        gate("/api/v1/tunnels/{id}/gates/pin", "gates/pin", json!({"pin": "123456", "tunnel": tunnel})),
+        gate(
+            "/api/v1/tunnels/{id}/gates/bearer",
+            "gates/bearer",
+            json!({"token": "abcdefghijklmnop", "tunnel": tunnel}),
+        ),
+        gate(
+            "/api/v1/tunnels/{id}/gates/ip",
+            "gates/ip",
+            json!({"allow": ["10.0.0.0/8"], "deny": ["10.0.0.7"], "tunnel": tunnel}),
+        ),
+        gate("/api/v1/tunnels/{id}/expires", "expires", json!({"expires_in": 3600, "tunnel": tunnel})),
         Change {
             method: "put",
             route: "/api/v1/tunnels/{id}/auth",

@@ -1,5 +1,7 @@
 //! Gates before tunnels, tunnels that their owner closes, and the plan that allows gates.
 
+mod others;
+
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
@@ -61,7 +63,7 @@ async fn a_password_is_set_told_to_the_relays_and_taken_away() {
     let answer = answer.ok();
     assert_eq!((&answer["id"], &answer["auth_enabled"]), (&json!(id), &json!(true)));
     assert_eq!(answer["relays"][0]["applied"], true, "{answer}");
-    let [Change::Gates { tunnel, gates: Gates { basic: Some(gate), sign_in: None } }] = &told[..] else {
+    let [Change::Gates { tunnel, gates: Gates { basic: Some(gate), sign_in: None, .. } }] = &told[..] else {
         panic!("{told:?}")
     };
     assert_eq!((*tunnel, gate.user.as_str()), (id, USER));
@@ -102,7 +104,7 @@ async fn a_sign_in_is_set_in_one_form_beside_the_password() {
     let (answer, _) = confirmed(&lab, &mut relay, by, "PUT", &edge, edge_auth()).await;
     assert_eq!(answer.ok()["edge_auth_enabled"], true);
     let (_, told) = confirmed(&lab, &mut relay, by, "PUT", &path(&id, "/auth"), auth()).await;
-    let [Change::Gates { gates: Gates { basic: Some(_), sign_in: Some(gate) }, .. }] = &told[..] else {
+    let [Change::Gates { gates: Gates { basic: Some(_), sign_in: Some(gate), .. }, .. }] = &told[..] else {
         panic!("{told:?}")
     };
     assert_eq!(
@@ -167,7 +169,7 @@ async fn bodies_say_all_and_nothing_else() {
 #[tokio::test]
 async fn who_may_not_change_gates_learns_and_changes_nothing() {
     let lab = Lab::new().await;
-    let (house, _relay, child, id) = house_with_tunnel(&lab).await;
+    let (house, _relay, _, id) = house_with_tunnel(&lab).await;
     let (_, other_master) = lab.project(By::Key(&house.device), "other").await;
     let other_child = lab.child(&other_master).await;
     for (method, rest, body) in
@@ -178,7 +180,6 @@ async fn who_may_not_change_gates_learns_and_changes_nothing() {
         ask(By::Key(&house.master)).await.refused(Code::MasterCannotAct);
         assert!(ask(By::Key(&other_child)).await.status.is_client_error());
     }
-    lab.call(By::Key(&child), "PUT", &path(&id, "/edge-auth"), edge_auth()).await.refused(Code::ScopeDenied);
     let nowhere = path(&TunnelId::from_bytes([7; 16]), "/auth");
     lab.call(By::Bearer(&house.token), "PUT", &nowhere, auth()).await.refused(Code::NotFound);
     lab.call(By::Bearer(&house.token), "PUT", "/api/v1/tunnels/web/auth", auth())
@@ -191,8 +192,6 @@ async fn who_may_not_change_gates_learns_and_changes_nothing() {
         .refused(Code::MasterCannotAct);
     let shown = lab.call(By::Bearer(&house.token), "GET", &path(&id, ""), Value::Null).await.ok();
     assert_eq!(shown["gates"], json!([]));
-    let log = audited(&lab, &house).await;
-    assert!(log.contains(&("gate.refused".to_owned(), "tunnel:web".to_owned())), "{log:?}");
 }
 
 #[tokio::test]

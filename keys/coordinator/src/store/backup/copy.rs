@@ -24,6 +24,7 @@ pub(in crate::store) const KEPT: &[&str] = &[
     "audit",
     "basic_gates",
     "oidc_gates",
+    "tunnel_gates",
     "budgets",
     "account_budgets",
     "account_spend",

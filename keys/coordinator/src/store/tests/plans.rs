@@ -22,7 +22,11 @@ use crate::store::{backup, connect, devices, postgres, tunnels};
 const WHOLE: &[(&str, &str)] = &[
     ("SELECT name, project FROM names", "a snapshot for a relay is all of it"),
     ("SELECT tunnel, username, hash, generation FROM basic_gates", "a snapshot is all of it"),
-    ("SELECT tunnel, provider, allowed_domains, allowed_emails FROM oidc_gates", "a snapshot is all of it"),
+    (
+        "SELECT tunnel, provider, allowed_domains, allowed_emails, generation FROM oidc_gates",
+        "a snapshot is all of it",
+    ),
+    ("SELECT tunnel, kind, value, generation FROM tunnel_gates", "a snapshot is all of it"),
     ("WHERE b.told = 1", "a snapshot is all of it; its index has nothing else"),
     ("FROM relays r JOIN keys k", "relays are enrolled by their operator, one by one"),
     ("NOT EXISTS (SELECT 1 FROM accounts)", "it ends at the first row"),
@@ -31,6 +35,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("SELECT count(*) FROM leases WHERE held > 0", "a number for operators; its index has nothing else"),
     ("FROM basic_gates g", "a tenant has 2,000 at most"),
     ("FROM oidc_gates g", "a tenant has 2,000 at most"),
+    ("FROM tunnel_gates g CROSS", "a tenant has 2,000 at most"),
     ("DELETE FROM feed", "an era begins"),
     ("DELETE FROM closings", "an era begins"),
     ("DELETE FROM head", "one row"),

@@ -16,8 +16,11 @@ async fn with_relay(opened: Opened) -> (Store, Serial) {
     let tenant = TenantId::from_entropy(&[7; 10]);
     opened.make_home(tenant, NOW).await.unwrap();
     let seed = Seed::from_bytes([5; 32]);
-    let store = opened
-        .into_store(FeedSigner { key: FeedKey::new(seed.clone()), cluster: "localhost".parse().unwrap() });
+    let store = opened.into_store(FeedSigner {
+        key: FeedKey::new(seed.clone()),
+        cluster: "localhost".parse().unwrap(),
+        sessions: crate::accounts::GateSessions::for_tests(),
+    });
     let serial = Serial::from_bytes([6; 16]);
     let new = NewRelay { serial, subject: seed.public(), token: None, addrs: Vec::new(), life: 60 };
     store.enroll_relay(new, NOW).await.unwrap().unwrap();
