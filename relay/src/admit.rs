@@ -159,7 +159,9 @@ pub(crate) struct Admission {
     freshness: Freshness,
     strangers: HashMap<ConnectionId, Stranger>,
     registry: Registry,
-    timers: Timers,
+    timers: Timers<ConnectionId>,
+    /// The ends that tunnels have and have not reached.
+    ends: Timers<TunnelId>,
     /// When to look whether the silence has become too long for anything live.
     next_hard_check: Option<Instant>,
     /// The coordinator has said that this relay is none of its own.
@@ -192,6 +194,7 @@ impl Admission {
             strangers: HashMap::new(),
             registry: Registry::default(),
             timers: Timers::default(),
+            ends: Timers::default(),
             next_hard_check: None,
             expelled: false,
             refusals: None,
@@ -263,6 +266,7 @@ impl Admission {
             }
         }
         self.end_rights(&expired, Code::KeyExpired, "the key has expired", now);
+        self.check_ends(now);
         self.check_hard_staleness(now);
         self.check_settled(now);
         self.check_budgets(now);
@@ -270,7 +274,13 @@ impl Admission {
 
     /// When [`Self::handle_timeout`] is to be called, if nothing else happens.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let all = [self.timers.next(), self.next_hard_check, self.settling.next(), self.budgets.next()];
+        let all = [
+            self.timers.next(),
+            self.ends.next(),
+            self.next_hard_check,
+            self.settling.next(),
+            self.budgets.next(),
+        ];
         all.into_iter().flatten().min()
     }
 

@@ -13,6 +13,8 @@ mod closing;
 mod framing;
 #[path = "ingress/gates.rs"]
 mod gates;
+#[path = "ingress/gates_of_all_kinds.rs"]
+mod gates_of_all_kinds;
 #[path = "ingress/http2.rs"]
 mod http2;
 #[path = "ingress/http2_limits.rs"]

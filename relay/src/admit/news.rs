@@ -24,6 +24,9 @@ use super::{
 };
 use crate::registry::Registration;
 
+/// What a node is told whose tunnel has come to its end.
+const OVER: &str = "the time that this tunnel was given is over";
+
 const REVOKED: &str = "the key, its parent or its project was revoked";
 
 impl Admission {
@@ -175,7 +178,7 @@ impl Admission {
                 }
                 Change::Trust { .. } => {}
                 Change::Gates { tunnel, gates } => {
-                    self.set_gates(*tunnel, gates);
+                    self.set_gates(*tunnel, gates, now);
                     gated.insert(*tunnel);
                 }
                 Change::Close { tunnel, epoch } => drop(closes.insert(*tunnel, *epoch)),
@@ -189,6 +192,7 @@ impl Admission {
             }
         }
         self.gate_live(&gated);
+        self.check_ends(now);
         for name in self.registered_before(&closes) {
             ended.push((name, Code::NotFound, "the tunnel was closed by its owner"));
         }
@@ -197,12 +201,38 @@ impl Admission {
             + self.close_tunnels(&ended, now)
     }
 
-    fn set_gates(&mut self, tunnel: TunnelId, gates: &Gates) {
+    fn set_gates(&mut self, tunnel: TunnelId, gates: &Gates, now: Now) {
+        match gates.ends_at {
+            // Of one that is over there is nothing to wait for; a moment later it is found to be.
+            Some(at) => self.ends.set(tunnel, Duration::from_secs(at).saturating_sub(now.unix), now),
+            None => self.ends.cancel(tunnel),
+        }
         if gates.is_open() {
             self.gates.remove(&tunnel);
         } else {
             self.gates.insert(tunnel, Arc::new(gates.clone()));
         }
+    }
+
+    /// Ends the tunnels that have come to their end.
+    pub(super) fn check_ends(&mut self, now: Now) {
+        let mut over = HashSet::new();
+        while let Some(tunnel) = self.ends.pop_due(now) {
+            over.insert(tunnel);
+        }
+        if over.is_empty() {
+            return;
+        }
+        let live = self.registry.tunnels().filter(|live| over.contains(&live.id));
+        let ended: Vec<_> = live.map(|live| (live.name.clone(), Code::NotFound, OVER)).collect();
+        self.close_tunnels(&ended, now);
+    }
+
+    /// Whether a tunnel had an end and has come to it.
+    pub(super) fn is_over(&self, tunnel: &TunnelId) -> bool {
+        let has_end = self.gates.get(tunnel).is_some_and(|gates| gates.ends_at.is_some());
+        // Not by the clock on the wall, which may be set back.
+        has_end && !self.ends.is_set(tunnel)
     }
 
     /// Puts the gates of these tunnels before those that are live.

@@ -29,6 +29,8 @@ struct Desk {
     admission: Admission,
     start: Instant,
     elapsed: Duration,
+    /// How far the clock on the wall is behind.
+    behind: Duration,
     connections: usize,
     /// Whose the connections are.
     seeds: HashMap<ConnectionId, Seed>,
@@ -54,8 +56,8 @@ impl Desk {
             incarnation: [7; 16],
         };
         let admission = Admission::new(policy, trust());
-        let (start, elapsed, seeds) = (Instant::now(), Duration::ZERO, HashMap::new());
-        Self { admission, start, elapsed, connections: 0, seeds, epoch: 0 }
+        let (start, elapsed, behind) = (Instant::now(), Duration::ZERO, Duration::ZERO);
+        Self { admission, start, elapsed, behind, connections: 0, seeds: HashMap::new(), epoch: 0 }
     }
 
     /// A desk that has just had its first snapshot.
@@ -66,7 +68,10 @@ impl Desk {
     }
 
     fn now(&self) -> Now {
-        Now { instant: self.start + self.elapsed, unix: Duration::from_secs(NOW) + self.elapsed }
+        Now {
+            instant: self.start + self.elapsed,
+            unix: Duration::from_secs(NOW) + self.elapsed - self.behind,
+        }
     }
 
     /// Lets time pass, and what is due happen.

@@ -1,44 +1,54 @@
-//! When each connection's present right ends: on the clock that only grows, and by the wall's.
+//! When something's present right ends, a connection's or a tunnel's: on the clock that only grows, and by the wall's.
 
 use std::{
     collections::{BTreeSet, HashMap},
+    hash::Hash,
     time::{Duration, Instant},
 };
 
-use libp2p::swarm::ConnectionId;
-
 use super::Now;
 
-/// One deadline per connection, on both clocks.
+/// One deadline for each of what it times, on both clocks.
 ///
 /// The growing clock cannot be set back, but stands while the machine sleeps; the wall clock goes on. Whichever says
 /// first that it is time counts.
-#[derive(Debug, Default)]
-pub(super) struct Timers {
-    deadlines: HashMap<ConnectionId, (Instant, Duration)>,
-    by_instant: BTreeSet<(Instant, ConnectionId)>,
-    by_wall: BTreeSet<(Duration, ConnectionId)>,
+#[derive(Debug)]
+pub(super) struct Timers<K> {
+    deadlines: HashMap<K, (Instant, Duration)>,
+    by_instant: BTreeSet<(Instant, K)>,
+    by_wall: BTreeSet<(Duration, K)>,
 }
 
-impl Timers {
-    /// Sets the deadline of a connection, in place of the one it had.
-    pub(super) fn set(&mut self, connection: ConnectionId, after: Duration, now: Now) {
-        self.cancel(connection);
+impl<K> Default for Timers<K> {
+    fn default() -> Self {
+        Self { deadlines: HashMap::new(), by_instant: BTreeSet::new(), by_wall: BTreeSet::new() }
+    }
+}
+
+impl<K: Copy + Ord + Hash> Timers<K> {
+    /// Sets a deadline in place of the one before.
+    pub(super) fn set(&mut self, of: K, after: Duration, now: Now) {
+        self.cancel(of);
         let (instant, wall) = (now.instant + after, now.unix.saturating_add(after));
-        self.deadlines.insert(connection, (instant, wall));
-        self.by_instant.insert((instant, connection));
-        self.by_wall.insert((wall, connection));
+        self.deadlines.insert(of, (instant, wall));
+        self.by_instant.insert((instant, of));
+        self.by_wall.insert((wall, of));
     }
 
-    pub(super) fn cancel(&mut self, connection: ConnectionId) {
-        if let Some((instant, wall)) = self.deadlines.remove(&connection) {
-            self.by_instant.remove(&(instant, connection));
-            self.by_wall.remove(&(wall, connection));
+    pub(super) fn cancel(&mut self, of: K) {
+        if let Some((instant, wall)) = self.deadlines.remove(&of) {
+            self.by_instant.remove(&(instant, of));
+            self.by_wall.remove(&(wall, of));
         }
     }
 
-    /// Takes out a connection whose time has come.
-    pub(super) fn pop_due(&mut self, now: Now) -> Option<ConnectionId> {
+    /// Whether there is a deadline that has not been taken out.
+    pub(super) fn is_set(&self, of: &K) -> bool {
+        self.deadlines.contains_key(of)
+    }
+
+    /// Takes out what has come to its time.
+    pub(super) fn pop_due(&mut self, now: Now) -> Option<K> {
         let by_instant = self.by_instant.first().filter(|(at, _)| *at <= now.instant).map(|(_, of)| *of);
         let by_wall = self.by_wall.first().filter(|(at, _)| *at <= now.unix).map(|(_, of)| *of);
         let due = by_instant.or(by_wall)?;
@@ -53,6 +63,8 @@ impl Timers {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::swarm::ConnectionId;
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);

@@ -20,6 +20,9 @@ use crate::{
     registry::Registration,
 };
 
+/// What a node is told that comes back too late.
+const OVER: &str = "the time that this tunnel was given is over; give it more with --expires, or none with `mytunnel tunnels expire NAME --off`";
+
 /// What a node asks for.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -84,6 +87,10 @@ impl Admission {
         }
         let Request { request, name, kind, instance, port } = asked;
         let tunnel = TunnelId::derive(self.trust.cluster(), &project, &name);
+        if self.is_over(&tunnel) {
+            self.command(Command::Retire { name });
+            return Err(Refusal::new(Code::NotFound, OVER));
+        }
         let new = Registration {
             id: tunnel,
             name: name.clone(),

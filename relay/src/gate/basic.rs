@@ -1,4 +1,4 @@
-//! A user name and a password in a request's head (RFC 7617).
+//! A user name and a password in a request's head (RFC 7617), and how any secret is compared with its hash.
 
 use argon2::{Argon2, PasswordHash, PasswordVerifier as _};
 use data_encoding::BASE64;
@@ -7,9 +7,9 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// Longest header that is looked at.
-const MAX_HEADER: usize = 4096;
+pub(super) const MAX_HEADER: usize = 4096;
 
-/// What a visitor shows: the user's name, a colon and the password.
+/// What a visitor shows: the user's name, a colon and the password. Numbers and tokens are of a user without a name.
 pub(super) struct Credentials(Zeroizing<Vec<u8>>);
 
 /// The credentials of a request. A header that is not understood, or stands beside
@@ -30,6 +30,11 @@ pub(super) fn shown(headers: &HeaderMap) -> Option<Credentials> {
 }
 
 impl Credentials {
+    /// A secret that no name belongs to.
+    pub(super) fn of_nobody(secret: &[u8]) -> Self {
+        Self(Zeroizing::new([b":", secret].concat()))
+    }
+
     /// Name, colon and password.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0

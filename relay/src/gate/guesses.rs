@@ -10,13 +10,31 @@ use mytunnel_keys::{
     sketch::{Limit, RetryAfter, Sketch},
 };
 
-/// Guesses at one tunnel from one address, and for how many seconds they count.
-const PAIR: Limit = Limit { tries: 10, window: 300 };
-/// Guesses from one address at any tunnel.
-const ADDRESS: Limit = Limit { tries: 60, window: 300 };
-/// Guesses at one tunnel from anywhere. High, because it keeps out whoever comes for the first time; it bounds the
-/// work that one tunnel can make to a small part of one core.
-const TUNNEL: Limit = Limit { tries: 600, window: 300 };
+/// How many guesses there are at secrets of one kind.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// At one tunnel from one address, and for how many seconds they count.
+    pair: Limit,
+    /// From one address at any tunnel.
+    address: Limit,
+    /// At one tunnel from anywhere. It keeps out whoever comes for the first time.
+    tunnel: Limit,
+}
+
+/// Passwords and tokens are long: the last of these is high, and only bounds the work that one tunnel can make to a small
+/// part of one core.
+const LONG: Limits = Limits {
+    pair: Limit { tries: 10, window: 300 },
+    address: Limit { tries: 60, window: 300 },
+    tunnel: Limit { tries: 600, window: 300 },
+};
+/// Numbers of six digits are few. A thousand addresses, too, have a chance of one in 800 in a day; meanwhile nobody gets in
+/// who has not been in before.
+const SHORT: Limits = Limits {
+    pair: Limit { tries: 5, window: 60 },
+    address: Limit { tries: 30, window: 300 },
+    tunnel: Limit { tries: 50, window: 3600 },
+};
 
 /// Too many guesses; come back after so many seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +54,25 @@ pub(super) struct Guesses {
     by_tunnel: Sketch,
 }
 
-impl Default for Guesses {
-    fn default() -> Self {
-        Self { by_pair: Sketch::new(PAIR), by_address: Sketch::new(ADDRESS), by_tunnel: Sketch::new(TUNNEL) }
-    }
-}
-
 impl Guesses {
+    /// At passwords and tokens.
+    pub(super) fn long() -> Self {
+        Self::new(LONG)
+    }
+
+    /// At numbers of few digits.
+    pub(super) fn short() -> Self {
+        Self::new(SHORT)
+    }
+
+    fn new(limits: Limits) -> Self {
+        Self {
+            by_pair: Sketch::new(limits.pair),
+            by_address: Sketch::new(limits.address),
+            by_tunnel: Sketch::new(limits.tunnel),
+        }
+    }
+
     /// Counts one guess, unless it is one too many.
     pub(super) fn count(&mut self, tunnel: &TunnelId, address: IpAddr, now: u64) -> Result<(), TooMany> {
         let address = network(address);
@@ -89,38 +119,51 @@ mod tests {
 
     #[test]
     fn an_address_has_ten_guesses_at_a_tunnel_and_then_waits() {
-        let mut guesses = Guesses::default();
-        assert_eq!(guess(&mut guesses, 1, address(1), 50, 1000), PAIR.tries);
+        let mut guesses = Guesses::long();
+        assert_eq!(guess(&mut guesses, 1, address(1), 50, 1000), LONG.pair.tries);
         assert_eq!(guesses.count(&tunnel(1), address(1), 1100), Err(TooMany(200)));
         assert_eq!(guess(&mut guesses, 1, address(2), 1, 1100), 1, "another address is not kept out");
-        assert_eq!(guess(&mut guesses, 1, address(1), 50, 1300), PAIR.tries);
+        assert_eq!(guess(&mut guesses, 1, address(1), 50, 1300), LONG.pair.tries);
     }
 
     #[test]
     fn one_address_cannot_try_every_tunnel_nor_every_address_one_tunnel() {
-        let mut guesses = Guesses::default();
+        let mut guesses = Guesses::long();
         let one: u32 = (0..100).map(|at| guess(&mut guesses, at, address(1), 1, 1000)).sum();
-        assert_eq!(one, ADDRESS.tries);
-        let mut guesses = Guesses::default();
+        assert_eq!(one, LONG.address.tries);
+        let mut guesses = Guesses::long();
         let many: u32 = (0..1000).map(|from| guess(&mut guesses, 1, address(from), 1, 1000)).sum();
-        assert_eq!(many, TUNNEL.tries);
+        assert_eq!(many, LONG.tunnel.tries);
     }
 
     #[test]
     fn the_neighbours_in_a_64_are_one_address() {
-        let mut guesses = Guesses::default();
+        let mut guesses = Guesses::long();
         let from = |host: u32| format!("2001:db8::{host:x}").parse().unwrap();
         let let_in: u32 = (1..100).map(|host| guess(&mut guesses, 1, from(host), 1, 1000)).sum();
-        assert_eq!(let_in, PAIR.tries);
+        assert_eq!(let_in, LONG.pair.tries);
         assert_eq!(guess(&mut guesses, 1, "2001:db8:0:1::1".parse().unwrap(), 1, 1000), 1);
     }
 
     #[test]
     fn right_ones_cost_nothing() {
-        let mut guesses = Guesses::default();
+        let mut guesses = Guesses::long();
         for _ in 0..1000 {
             guesses.count(&tunnel(1), address(1), 1000).unwrap();
             guesses.forgive(&tunnel(1), address(1), 1000);
         }
+    }
+
+    #[test]
+    fn of_short_numbers_few_are_tried_from_anywhere() {
+        let mut guesses = Guesses::short();
+        assert_eq!(guess(&mut guesses, 1, address(1), 50, 1000), 5);
+        assert_eq!(guess(&mut guesses, 1, address(1), 50, 1060), 5, "a minute later");
+        let mut guesses = Guesses::short();
+        let many: u32 = (0..1000).map(|from| guess(&mut guesses, 1, address(from), 5, 1000)).sum();
+        assert_eq!(many, SHORT.tunnel.tries);
+        assert_eq!(guess(&mut guesses, 2, address(2000), 5, 1000), 5, "another tunnel is another matter");
+        let a_day = f64::from(SHORT.tunnel.tries) * 24.0 / 1e6;
+        assert!(a_day < 1.0 / 800.0, "{a_day}");
     }
 }

@@ -6,8 +6,10 @@
 use std::collections::HashSet;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use mytunnel_keys::{feed::BasicGate, id::TunnelId};
+use mytunnel_keys::id::TunnelId;
 use sha2::Sha256;
+
+use super::Secret;
 
 /// Proofs in one generation. At the bound the older of two generations is forgotten; whoever was in it pays again.
 const GENERATION: usize = 16 * 1024;
@@ -34,11 +36,12 @@ impl Proven {
     }
 
     /// What stands for these credentials.
-    pub(super) fn proof(&self, tunnel: &TunnelId, gate: &BasicGate, credentials: &[u8]) -> Proof {
+    pub(super) fn proof(&self, tunnel: &TunnelId, secret: &Secret<'_>, credentials: &[u8]) -> Proof {
         let mut mac = self.key.clone();
         mac.update(tunnel.as_bytes());
-        mac.update(&gate.generation.to_be_bytes());
-        for part in [gate.user.as_bytes(), gate.hash.as_bytes(), credentials] {
+        mac.update(&secret.generation.to_be_bytes());
+        mac.update(&[secret.kind as u8]);
+        for part in [secret.user.as_bytes(), secret.hash.as_bytes(), credentials] {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
@@ -67,27 +70,25 @@ impl std::fmt::Debug for Proven {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn gate(hash: &str, generation: u64) -> BasicGate {
-        BasicGate { user: "ann".to_owned(), hash: hash.to_owned(), generation }
-    }
+    use super::{super::Kind, *};
 
     #[test]
     fn a_proof_is_for_one_tunnel_one_setting_one_header_and_one_process() {
         let proven = Proven::keyed(&[1; 64]);
-        let proof = |proven: &Proven, tunnel: u8, hash: &str, generation, header: &[u8]| {
-            proven.proof(&TunnelId::from_bytes([tunnel; 16]), &gate(hash, generation), header)
+        let proof = |proven: &Proven, tunnel: u8, kind, hash: &str, generation, header: &[u8]| {
+            let secret = Secret { kind, user: "", hash, generation };
+            proven.proof(&TunnelId::from_bytes([tunnel; 16]), &secret, header)
         };
-        let own = proof(&proven, 1, "h", 1, b"x");
-        assert_eq!(own, proof(&proven, 1, "h", 1, b"x"));
+        let own = proof(&proven, 1, Kind::Pin, "h", 1, b"x");
+        assert_eq!(own, proof(&proven, 1, Kind::Pin, "h", 1, b"x"));
         for other in [
-            proof(&proven, 2, "h", 1, b"x"),
-            proof(&proven, 1, "i", 1, b"x"),
-            proof(&proven, 1, "h", 2, b"x"),
-            proof(&proven, 1, "h", 1, b"y"),
-            proof(&proven, 1, "hx", 1, b""),
-            proof(&Proven::keyed(&[2; 64]), 1, "h", 1, b"x"),
+            proof(&proven, 2, Kind::Pin, "h", 1, b"x"),
+            proof(&proven, 1, Kind::Bearer, "h", 1, b"x"),
+            proof(&proven, 1, Kind::Pin, "i", 1, b"x"),
+            proof(&proven, 1, Kind::Pin, "h", 2, b"x"),
+            proof(&proven, 1, Kind::Pin, "h", 1, b"y"),
+            proof(&proven, 1, Kind::Pin, "hx", 1, b""),
+            proof(&Proven::keyed(&[2; 64]), 1, Kind::Pin, "h", 1, b"x"),
         ] {
             assert_ne!(own, other);
         }

@@ -48,7 +48,17 @@ pub enum Failure {
     VisitorBusy,
     /// The tunnel asks for a user name and a password, and these were none or the wrong ones.
     PasswordRequired,
-    /// Too many wrong passwords.
+    /// The tunnel asks for a number that people type.
+    PinRequired,
+    /// It was another one.
+    PinWrong,
+    /// The tunnel asks for a token, and this was none or a wrong one.
+    TokenRequired,
+    /// The tunnel lets nobody in from the visitor's address.
+    AddressDenied,
+    /// A page of another host has sent what only a page of this one may.
+    CrossSite,
+    /// Too many wrong passwords, numbers or tokens.
     TooManyGuesses,
     /// Too many passwords are being checked.
     GateBusy,
@@ -72,7 +82,10 @@ impl Failure {
             Self::TargetRefused | Self::Broken => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::VisitorBusy | Self::TooManyGuesses => StatusCode::TOO_MANY_REQUESTS,
-            Self::PasswordRequired => StatusCode::UNAUTHORIZED,
+            Self::PasswordRequired | Self::PinRequired | Self::PinWrong | Self::TokenRequired => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::AddressDenied | Self::CrossSite => StatusCode::FORBIDDEN,
         }
     }
 
@@ -80,6 +93,10 @@ impl Failure {
     pub fn name(self) -> &'static str {
         match self {
             Self::PasswordRequired => "PASSWORD_REQUIRED",
+            Self::PinRequired | Self::PinWrong => "PIN_REQUIRED",
+            Self::TokenRequired => "TOKEN_REQUIRED",
+            Self::AddressDenied => "ADDRESS_DENIED",
+            Self::CrossSite => "CROSS_SITE",
             Self::SignInUnavailable => "SIGN_IN_UNAVAILABLE",
             Self::BadRequest
             | Self::TargetTooLong
@@ -111,7 +128,10 @@ impl Failure {
             Self::UnknownName | Self::Ended => Code::NotFound,
             Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout => Code::TargetUnreachable,
             Self::TunnelBusy | Self::VisitorBusy | Self::TooManyGuesses | Self::GateBusy => Code::RateLimited,
-            Self::PasswordRequired => Code::InvalidKey,
+            Self::PasswordRequired | Self::PinRequired | Self::PinWrong | Self::TokenRequired => {
+                Code::InvalidKey
+            }
+            Self::AddressDenied | Self::CrossSite => Code::ScopeDenied,
             Self::SignInUnavailable => Code::UnsupportedProvider,
             Self::Spent => Code::BudgetExceeded,
         }
@@ -145,6 +165,11 @@ impl Failure {
             | Self::Timeout
             | Self::Spent
             | Self::PasswordRequired
+            | Self::PinRequired
+            | Self::PinWrong
+            | Self::TokenRequired
+            | Self::AddressDenied
+            | Self::CrossSite
             | Self::SignInUnavailable => {}
         }
         if form == Form::Html {
@@ -171,7 +196,12 @@ impl Failure {
             Self::Spent => "This tunnel has used up its budget",
             Self::VisitorBusy => "Too many requests at once",
             Self::PasswordRequired => "This tunnel asks for a password",
-            Self::TooManyGuesses => "Too many wrong passwords",
+            Self::PinRequired => "This tunnel asks for a PIN",
+            Self::PinWrong => "This is not the PIN",
+            Self::TokenRequired => "This tunnel asks for a token",
+            Self::AddressDenied => "This tunnel cannot be reached from where you are",
+            Self::CrossSite => "Another site has sent this",
+            Self::TooManyGuesses => "Too many wrong guesses",
             Self::GateBusy => "Too many sign-ins at once",
             Self::SignInUnavailable => "This tunnel asks for a sign-in that is not available",
         }
@@ -206,7 +236,18 @@ impl Failure {
                 "Your address has as many requests in flight as it may have. Wait for some to end."
             }
             Self::PasswordRequired => "Ask whoever gave you the address for the user name and the password.",
-            Self::TooManyGuesses => "Wait a few minutes, then try again with the right one.",
+            Self::PinRequired => {
+                "Open the address in a browser and type it there; whoever gave it to you has it."
+            }
+            Self::PinWrong => "Ask whoever gave you the address for it, then try again.",
+            Self::TokenRequired => {
+                "Send it as Authorization: Bearer TOKEN; whoever gave you the address has it."
+            }
+            Self::AddressDenied => {
+                "Its owner lets visitors in by their network addresses. Ask whoever gave you the address."
+            }
+            Self::CrossSite => "Open the address itself and try again there.",
+            Self::TooManyGuesses => "Wait as long as Retry-After says, then try again with the right one.",
             Self::GateBusy => "Others are signing in to it at this moment. Try again in a few seconds.",
             Self::SignInUnavailable => {
                 "Its owner lets in only who signs in, which this relay cannot offer. Tell whoever gave you the address."
@@ -216,14 +257,15 @@ impl Failure {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     Html,
     Json,
     Text,
 }
 
 impl Form {
-    fn asked(headers: &HeaderMap) -> Self {
+    /// The form in which an answer to a request with these headers is wanted.
+    pub(crate) fn asked(headers: &HeaderMap) -> Self {
         let accept = headers.get(ACCEPT).map(HeaderValue::as_bytes).unwrap_or_default();
         let names = |kind: &[u8]| accept.windows(kind.len()).any(|window| window.eq_ignore_ascii_case(kind));
         if names(b"text/html") {
@@ -268,7 +310,7 @@ impl Form {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 17] = [
+    const ALL: [Failure; 22] = [
         Failure::BadRequest,
         Failure::TargetTooLong,
         Failure::HeadTooLarge,
@@ -283,6 +325,11 @@ mod tests {
         Failure::TunnelBusy,
         Failure::VisitorBusy,
         Failure::PasswordRequired,
+        Failure::PinRequired,
+        Failure::PinWrong,
+        Failure::TokenRequired,
+        Failure::AddressDenied,
+        Failure::CrossSite,
         Failure::TooManyGuesses,
         Failure::GateBusy,
         Failure::SignInUnavailable,

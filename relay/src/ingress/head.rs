@@ -77,6 +77,16 @@ impl Visitor {
         self.ip
     }
 
+    /// Whether they came over TLS, as far as anybody knows.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The host that their browser shows, for a request with these headers.
+    pub(crate) fn host<'a>(&'a self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        self.host.as_ref().or_else(|| headers.get(HOST))
+    }
+
     fn proto(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
@@ -137,7 +147,7 @@ pub fn to_node(headers: &mut HeaderMap, visitor: &Visitor, upgrade: bool) {
     if upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    let Some(host) = visitor.host.as_ref().or(headers.get(HOST)).cloned() else { return };
+    let Some(host) = visitor.host(headers).cloned() else { return };
     headers.insert(FORWARDED, visitor.forwarded(&host));
     headers.insert(X_FORWARDED_FOR, visitor.address.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(visitor.proto()));

@@ -27,7 +27,7 @@ use super::{
     visit::Visit,
 };
 use crate::{
-    gate::Denied,
+    gate::{self, Asked, Denied, Entry, Passed},
     route::{Lookup, PipeError, Tunnel},
 };
 
@@ -99,11 +99,11 @@ impl Proxy {
                 Err(Failure::MethodNotAllowed.into())
             }
             Target::Console => Ok(self.console(request, turn).await?),
-            Target::Live(tunnel) => self.forward(tunnel, request, protocol, turn).await,
+            Target::Live(tunnel) => self.enter(tunnel, request, protocol, turn).await,
             Target::Away(label) => {
                 let patience = self.shared.limits.away_patience;
                 let tunnel = live(self.shared.routes.wait_live(&label, patience).await)?;
-                self.forward(tunnel, request, protocol, turn).await
+                self.enter(tunnel, request, protocol, turn).await
             }
         }
     }
@@ -135,14 +135,46 @@ impl Proxy {
         Ok(response.map(|body| ResponseBody::Console { body, turn }))
     }
 
+    /// Past the gates of a tunnel, and on to its node.
+    async fn enter(
+        &self,
+        tunnel: Arc<Tunnel>,
+        request: Request<Incoming>,
+        protocol: Protocol,
+        turn: Turn,
+    ) -> Result<Response<ResponseBody>, Refused> {
+        let Some(gates) = tunnel.gates() else {
+            return self.forward(tunnel, request, protocol, (Passed::open(), turn)).await;
+        };
+        let keeper = &self.shared.gates;
+        let (parts, body) = request.into_parts();
+        let authority = host::requested(&parts.uri, &parts.headers).map_err(|_| Failure::BadRequest)?;
+        let asked = Asked {
+            method: &parts.method,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            visitor: turn.visitor(),
+            host: &authority.host,
+            now: gate::unix(),
+        };
+        let passed = match keeper.pass(&tunnel, gates, &asked).await? {
+            Entry::Passed(passed) => passed,
+            Entry::Own(own) => {
+                let page = keeper.answer(&own, &tunnel, &asked, body).await?;
+                return Ok(page.map(|page| ResponseBody::Page(Some(page))));
+            }
+        };
+        drop(authority);
+        self.forward(tunnel, Request::from_parts(parts, body), protocol, (passed, turn)).await
+    }
+
     async fn forward(
         &self,
         mut tunnel: Arc<Tunnel>,
         mut request: Request<Incoming>,
         protocol: Protocol,
-        turn: Turn,
+        (passed, turn): (Passed, Turn),
     ) -> Result<Response<ResponseBody>, Refused> {
-        let passed = self.shared.gates.pass(&tunnel, request.headers(), turn.visitor().ip()).await?;
         passed.strip(request.headers_mut());
         let mut forward = forward::prepare(request, protocol, &tunnel, &self.visit, turn.visitor(), passed);
         let mut patience = None;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use argon2::{Argon2, Params, PasswordHash, PasswordHasher as _};
 use data_encoding::BASE64;
-use mytunnel_keys::feed::{BasicGate, Gates, SignInGate};
+use mytunnel_keys::feed::{BasicGate, Gates, SessionKey, SignInGate};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     sync::mpsc,
@@ -22,12 +22,17 @@ fn hashed(password: &str, generation: u64, cost: Params) -> Arc<Gates> {
     let hash: PasswordHash =
         Argon2::from(cost).hash_password_with_salt(password.as_bytes(), &[7; 16]).unwrap();
     let basic = BasicGate { user: "ann".to_owned(), hash: hash.to_string(), generation };
-    Arc::new(Gates { basic: Some(basic), sign_in: None })
+    Arc::new(Gates { basic: Some(basic), ..Gates::default() })
 }
 
 fn sign_in() -> Arc<Gates> {
-    let gate = SignInGate { provider: "google".to_owned(), allowed_domains: vec![], allowed_emails: vec![] };
-    Arc::new(Gates { basic: None, sign_in: Some(gate) })
+    let gate = SignInGate {
+        provider: "google".to_owned(),
+        allowed_domains: vec![],
+        allowed_emails: vec![],
+        session_key: SessionKey::from_bytes([8; 32]),
+    };
+    Arc::new(Gates { sign_in: Some(gate), ..Gates::default() })
 }
 
 /// A request for `name` with ann's password.

@@ -11,7 +11,7 @@ fn id(name: &str) -> TunnelId {
 
 fn password(generation: u64) -> Gates {
     let basic = BasicGate { user: "ann".to_owned(), hash: "$argon2id$x".to_owned(), generation };
-    Gates { basic: Some(basic), sign_in: None }
+    Gates { basic: Some(basic), ..Gates::default() }
 }
 
 fn gated(name: &str, gates: Gates) -> Change {
@@ -122,4 +122,48 @@ fn a_relay_that_was_away_closes_what_it_registered_before_it_knew() {
     desk.serve(node, "web", 1);
     let again = desk.snapshot(&[close("web", 1)]);
     assert_eq!(unrouted(&again), Vec::<&str>::new(), "registered with knowledge of it");
+}
+
+fn ending(at: u64) -> Gates {
+    Gates { ends_at: Some(at), ..Gates::default() }
+}
+
+#[test]
+fn a_tunnel_ends_at_its_end_and_stays_so_until_it_has_another() {
+    let mut desk = Desk::open();
+    let node = desk.enter(&child(1));
+    desk.delta(&[gated("web", ending(NOW + 60))]);
+    desk.serve(node, "web", 1);
+    assert_eq!(unrouted(&desk.wait(59)), Vec::<&str>::new());
+    let commands = desk.wait(1);
+    assert_eq!(unrouted(&commands), ["web"]);
+    assert!(commands.contains(&Command::Retire { name: "web".parse().unwrap() }));
+    assert_eq!(
+        (code_of(&commands), farewells(&commands).len()),
+        (Some(Code::NotFound), 0),
+        "its session goes on"
+    );
+
+    // A node that has gone mad does not get it back, also by a clock that was set back.
+    let again = desk.register(node, "web", 1);
+    assert_eq!(code_of(&again), Some(Code::NotFound));
+    desk.behind = Duration::from_secs(30);
+    assert_eq!(code_of(&desk.register(node, "web", 1)), Some(Code::NotFound));
+    desk.delta(&[gated("web", Gates::default())]);
+    desk.serve(node, "web", 1);
+}
+
+#[test]
+fn an_end_that_a_relay_hears_of_late_is_one_at_once() {
+    let mut desk = Desk::open();
+    let node = desk.enter(&child(1));
+    desk.serve(node, "web", 1);
+    assert_eq!(unrouted(&desk.delta(&[gated("web", ending(NOW - 1))])), ["web"]);
+    // One that was moved is the later one.
+    desk.delta(&[gated("web", ending(NOW + 10))]);
+    desk.serve(node, "web", 1);
+    desk.delta(&[gated("web", ending(NOW + 100))]);
+    assert_eq!(unrouted(&desk.wait(50)), Vec::<&str>::new());
+    assert_eq!(unrouted(&desk.snapshot(&[gated("web", ending(NOW + 100))])), Vec::<&str>::new());
+    assert_eq!(unrouted(&desk.wait(50)), ["web"]);
 }

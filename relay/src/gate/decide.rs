@@ -1,0 +1,150 @@
+//! What gates say of a request's head, in their order.
+
+use mytunnel_keys::feed::{BasicGate, BearerGate, Gates, PinGate};
+
+use super::{
+    asked::Asked,
+    basic::{self, Credentials},
+    bearer::{self, Shown},
+    cookies::Name,
+    pin,
+};
+use crate::ingress::failure::Failure;
+
+/// What gates say of a request.
+#[derive(Debug)]
+pub(super) enum Decision<'a> {
+    /// It may not pass, whatever it shows.
+    Deny(Failure),
+    /// It may pass if this token is right.
+    Program(Secret<'a>, Credentials),
+    /// If these are right, it may go on to what else [`people`] are asked for.
+    Person(Secret<'a>, Credentials),
+    /// Nothing stands in its head that would have to be hashed.
+    People(Door),
+}
+
+/// How far a request has come that shows no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// It may pass.
+    Open,
+    /// It has to show something that it did not.
+    Ask(Failure),
+    /// It is for the page that asks for a number.
+    Pin,
+    /// It is for a page of the gates' own, and there is nothing to ask it for.
+    LeadOn,
+}
+
+/// Something that only a hash is known of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Secret<'a> {
+    pub(super) kind: Kind,
+    /// Whose it is; nobody's is without a name.
+    pub(super) user: &'a str,
+    pub(super) hash: &'a str,
+    pub(super) generation: u64,
+}
+
+/// What kind of secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Basic = 1,
+    Pin = 2,
+    Bearer = 3,
+}
+
+impl Kind {
+    /// What to say of a wrong one.
+    pub(super) fn wrong(self) -> Failure {
+        match self {
+            Self::Basic => Failure::PasswordRequired,
+            Self::Pin => Failure::PinWrong,
+            Self::Bearer => Failure::TokenRequired,
+        }
+    }
+}
+
+impl<'a> From<&'a BasicGate> for Secret<'a> {
+    fn from(gate: &'a BasicGate) -> Self {
+        Self { kind: Kind::Basic, user: &gate.user, hash: &gate.hash, generation: gate.generation }
+    }
+}
+
+impl<'a> From<&'a PinGate> for Secret<'a> {
+    fn from(gate: &'a PinGate) -> Self {
+        Self { kind: Kind::Pin, user: "", hash: &gate.hash, generation: gate.generation }
+    }
+}
+
+impl<'a> From<&'a BearerGate> for Secret<'a> {
+    fn from(gate: &'a BearerGate) -> Self {
+        Self { kind: Kind::Bearer, user: "", hash: &gate.hash, generation: gate.generation }
+    }
+}
+
+/// Looks at the gates in their order.
+pub(super) fn decide<'a>(gates: &'a Gates, asked: &Asked<'_>) -> Decision<'a> {
+    // Named one by one: a gate that is added is not passed over.
+    let Gates { basic, sign_in, pin, bearer, addresses, ends_at } = gates;
+    if ends_at.is_some_and(|at| at <= asked.now) {
+        return Decision::Deny(Failure::Ended);
+    }
+    if addresses.as_ref().is_some_and(|gate| !gate.admits(asked.address())) {
+        return Decision::Deny(Failure::AddressDenied);
+    }
+    if let Some(gate) = bearer {
+        match bearer::shown(asked.headers) {
+            Shown::Token(token) => return Decision::Program(gate.into(), token),
+            Shown::Garbage => return Decision::Deny(Failure::TokenRequired),
+            Shown::Nothing if basic.is_none() && pin.is_none() && sign_in.is_none() => {
+                return Decision::Deny(Failure::TokenRequired);
+            }
+            Shown::Nothing => {}
+        }
+    }
+    if let Some(gate) = basic {
+        return match basic::shown(asked.headers) {
+            Some(credentials) => Decision::Person(gate.into(), credentials),
+            None => Decision::Deny(Failure::PasswordRequired),
+        };
+    }
+    Decision::People(people(gates, asked))
+}
+
+/// What else people have to pass who need no password, or had the right one. A sign-in cannot be: this relay offers none.
+pub(super) fn people(gates: &Gates, asked: &Asked<'_>) -> Door {
+    if gates.sign_in.is_some() {
+        return Door::Ask(Failure::SignInUnavailable);
+    }
+    let Some(gate) = &gates.pin else { return Door::Open };
+    let known = asked.session(Name::PIN, &gate.session_key).is_some();
+    let own_page = asked.own_page();
+    match (own_page, known) {
+        (None, true) => Door::Open,
+        (Some(pin::PAGE), false) if asked.method == http::Method::POST => Door::Pin,
+        (Some(_), true) => Door::LeadOn,
+        (Some(_) | None, false) => Door::Ask(Failure::PinRequired),
+    }
+}
+
+/// What a request is told whose gates were changed before it was through.
+pub(super) fn first_question(gates: &Gates) -> Failure {
+    if gates.basic.is_some() {
+        Failure::PasswordRequired
+    } else if gates.sign_in.is_some() {
+        Failure::SignInUnavailable
+    } else if gates.pin.is_some() {
+        Failure::PinRequired
+    } else if gates.bearer.is_some() {
+        Failure::TokenRequired
+    } else if gates.addresses.is_some() {
+        Failure::AddressDenied
+    } else {
+        Failure::Away
+    }
+}
+
+#[cfg(test)]
+mod tests;

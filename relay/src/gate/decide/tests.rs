@@ -1,0 +1,50 @@
+use http::{HeaderMap, Method, Uri};
+use mytunnel_keys::feed::{AddressGate, SessionKey, SignInGate};
+
+use super::*;
+use crate::ingress::head::Visitor;
+
+/// What a request that shows nothing is told at these gates.
+fn told(gates: &Gates) -> Option<Failure> {
+    let (headers, uri) = (HeaderMap::new(), Uri::from_static("/"));
+    let visitor = Visitor::new([192, 0, 2, 1].into(), true);
+    let (method, host) = (&Method::GET, "web.tun.test");
+    let asked = Asked { method, uri: &uri, headers: &headers, visitor: &visitor, host, now: 1000 };
+    match decide(gates, &asked) {
+        Decision::Deny(failure) | Decision::People(Door::Ask(failure)) => Some(failure),
+        Decision::People(Door::Open) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_kind_of_gate_keeps_out_who_shows_nothing() {
+    let (hash, generation) = (|| "$h".to_owned(), 1);
+    let key = || SessionKey::from_bytes([1; 32]);
+    let none = Gates::default();
+    let basic = Some(BasicGate { user: "ann".to_owned(), hash: hash(), generation });
+    let pin = Some(PinGate { hash: hash(), generation, session_key: key() });
+    let bearer = Some(BearerGate { hash: hash(), generation });
+    let sign_in = Some(SignInGate {
+        provider: "google".to_owned(),
+        allowed_domains: vec![],
+        allowed_emails: vec![],
+        session_key: key(),
+    });
+    let deny = vec!["192.0.2.1".parse().unwrap()];
+    let addresses = Some(AddressGate { allow: vec![], deny });
+    let cases = [
+        (Gates { basic, ..none.clone() }, Failure::PasswordRequired),
+        (Gates { pin, ..none.clone() }, Failure::PinRequired),
+        (Gates { bearer, ..none.clone() }, Failure::TokenRequired),
+        (Gates { sign_in, ..none.clone() }, Failure::SignInUnavailable),
+        (Gates { addresses, ..none.clone() }, Failure::AddressDenied),
+    ];
+    for (gates, failure) in &cases {
+        assert_eq!(told(gates), Some(*failure));
+        assert_eq!(first_question(gates), *failure);
+    }
+    let ends = |at| Gates { ends_at: Some(at), ..none.clone() };
+    assert_eq!((told(&ends(1000)), told(&ends(1001))), (Some(Failure::Ended), None));
+    assert_eq!(told(&none), None);
+}

@@ -1,0 +1,171 @@
+//! Numbers, tokens, addresses and ends before a tunnel, as visitors meet them on the wire.
+
+use std::sync::Arc;
+
+use argon2::{Argon2, Params, PasswordHash, PasswordHasher as _};
+use mytunnel_keys::feed::{AddressGate, BearerGate, Gates, PinGate, SessionKey};
+use tokio::io::AsyncWriteExt;
+
+use crate::house::{House, Origin, Reply, get, read_request};
+
+fn hash(secret: &str) -> String {
+    let cheap = Argon2::from(Params::new(8, 1, 1, None).unwrap());
+    let hash: PasswordHash = cheap.hash_password_with_salt(secret.as_bytes(), &[7; 16]).unwrap();
+    hash.to_string()
+}
+
+fn pin(generation: u8) -> Gates {
+    let session_key = SessionKey::from_bytes([generation; 32]);
+    let gate = PinGate { hash: hash("123456"), generation: generation.into(), session_key };
+    Gates { pin: Some(gate), ..Gates::default() }
+}
+
+fn bearer() -> Gates {
+    let gate = BearerGate { hash: hash("sixteen-letters-or-more"), generation: 1 };
+    Gates { bearer: Some(gate), ..Gates::default() }
+}
+
+fn addresses(allow: &[&str], deny: &[&str]) -> Gates {
+    let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    Gates { addresses: Some(AddressGate { allow: networks(allow), deny: networks(deny) }), ..Gates::default() }
+}
+
+fn with(fields: &str) -> String {
+    format!("GET /page?x=1 HTTP/1.1\r\nHost: demo.tun.test\r\n{fields}\r\n")
+}
+
+/// What a browser sends from the page.
+fn form(body: &str, fields: &str) -> String {
+    format!(
+        "POST /.mytunnel/pin?to=%2Fpage%3Fx%3D1 HTTP/1.1\r\nHost: demo.tun.test\r\nOrigin: http://demo.tun.test\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n{fields}\r\n{body}",
+        body.len()
+    )
+}
+
+fn cookie(reply: &Reply) -> String {
+    let set = reply.field("set-cookie").unwrap();
+    assert!(set.contains("; Path=/; HttpOnly; SameSite=Lax; Max-Age=43200"), "{set}");
+    format!("Cookie: {}\r\n", set.split(';').next().unwrap())
+}
+
+#[tokio::test]
+async fn a_number_is_asked_for_by_a_page_and_opens_the_way_back_to_where_one_was_going() {
+    let (house, tunnel) = House::with_demo(&Origin::echo()).await;
+    tunnel.set_gates(Some(Arc::new(pin(1))));
+    let page = house.ask(with("Accept: text/html\r\n")).await;
+    assert_eq!(page.error(), (401, Some("PIN_REQUIRED")));
+    assert_eq!(page.field("cache-control"), Some("no-store"));
+    let policy = page.field("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    assert!(page.text().contains("action=\"/.mytunnel/pin?to=%2Fpage%3Fx%3D1\""), "{}", page.text());
+    let api = house.ask(with("Accept: application/json\r\n")).await;
+    let body: serde_json::Value = serde_json::from_slice(&api.body).unwrap();
+    assert_eq!((api.status, &body["error"]["code"]), (401, &"pin_required".into()));
+
+    assert_eq!(house.ask(form("pin=000000", "Accept: text/html\r\n")).await.status, 401);
+    let elsewhere = form("pin=123456", "").replace("Origin: http://demo", "Origin: http://evil");
+    assert_eq!(house.ask(elsewhere).await.error(), (403, Some("CROSS_SITE")));
+    let big = form(&format!("pin={}", "1".repeat(5000)), "");
+    assert_eq!(house.ask(big).await.status, 400);
+    assert_eq!(tunnel.traffic().requests(), 0, "nothing of it reaches the node");
+
+    let entered = house.ask(form("pin=123456", "")).await;
+    assert_eq!((entered.status, entered.field("location")), (303, Some("/page?x=1")));
+    let known = cookie(&entered);
+    let passed = house.ask(with(&format!("Cookie: a=b\r\n{known}"))).await;
+    assert_eq!(passed.status, 200);
+    let seen = passed.text().to_ascii_lowercase();
+    assert!(seen.contains("cookie: a=b") && !seen.contains("mtk_"), "{seen}");
+    assert_eq!(tunnel.traffic().requests(), 1);
+
+    tunnel.set_gates(Some(Arc::new(pin(2))));
+    assert_eq!(house.ask(with(&known)).await.status, 401, "a session is for one setting");
+}
+
+#[tokio::test]
+async fn tossed_and_doubled_cookies_let_nobody_in_and_keep_nobody_out() {
+    let (house, tunnel) = House::with_demo(&Origin::echo()).await;
+    tunnel.set_gates(Some(Arc::new(pin(1))));
+    let known = cookie(&house.ask(form("pin=123456", "")).await);
+    let pair = known.trim_start_matches("Cookie: ").trim_end();
+    for evil in [
+        format!("Cookie: \u{2000}{pair}\r\n"),
+        format!("Cookie: {pair}; {pair}\r\n"),
+        format!("Cookie: {pair}\r\nCookie: {pair}\r\n"),
+        format!("Cookie: {}\r\n", pair.to_ascii_uppercase()),
+        format!("Cookie: __Host-{pair}\r\n"),
+        format!("Cookie: {}\r\n", pair.replace("mtk_pin", "mtk_gate")),
+        format!("Cookie: {}x\r\n", pair),
+    ] {
+        assert_eq!(house.ask(with(&evil)).await.status, 401, "{evil}");
+    }
+    let junk = format!("Cookie: \u{2000}mtk_pin=evil; a=\u{e4}\r\n{known}");
+    let passed = house.ask(with(&junk)).await;
+    assert_eq!(passed.status, 200);
+    assert!(!passed.text().contains("evil"), "what looks like ours goes no further either");
+}
+
+#[tokio::test]
+async fn a_token_lets_programs_in_and_the_page_asks_people() {
+    let (house, tunnel) = House::with_demo(&Origin::echo()).await;
+    tunnel.set_gates(Some(Arc::new(Gates { pin: pin(1).pin, ..bearer() })));
+    let passed = house.ask(with("Authorization: Bearer sixteen-letters-or-more\r\n")).await;
+    assert_eq!(passed.status, 200);
+    assert!(!passed.text().to_ascii_lowercase().contains("authorization"), "{}", passed.text());
+    let refused = house.ask(with("Authorization: Bearer sixteen-letters-or-less\r\n")).await;
+    assert_eq!(refused.error(), (401, Some("TOKEN_REQUIRED")));
+    assert_eq!(refused.field("www-authenticate"), Some("Bearer realm=\"demo\""));
+    assert_eq!(house.ask(with("Accept: text/html\r\n")).await.error(), (401, Some("PIN_REQUIRED")));
+    assert_eq!(tunnel.traffic().requests(), 1);
+}
+
+#[tokio::test]
+async fn an_address_is_the_visitors_own_and_not_what_they_say() {
+    let (house, tunnel) = House::with_demo(&Origin::echo()).await;
+    tunnel.set_gates(Some(Arc::new(addresses(&["198.51.100.0/24"], &[]))));
+    let lie = with("X-Forwarded-For: 198.51.100.7\r\nForwarded: for=198.51.100.7\r\n");
+    assert_eq!(house.ask(lie).await.error(), (403, Some("ADDRESS_DENIED")));
+    tunnel.set_gates(Some(Arc::new(addresses(&["127.0.0.0/8"], &[]))));
+    assert_eq!(house.ask(with("")).await.status, 200);
+    tunnel.set_gates(Some(Arc::new(addresses(&[], &["127.0.0.1"]))));
+    assert_eq!(house.ask(with("")).await.status, 403);
+    // Behind a proxy that is believed it is whom the proxy speaks for.
+    let behind = House::behind(&["127.0.0.1"], mytunnel_relay::ingress::Limits::default(), None).await;
+    behind.share("demo", &Origin::echo()).set_gates(Some(Arc::new(addresses(&["198.51.100.0/24"], &[]))));
+    assert_eq!(behind.ask(with("X-Forwarded-For: 198.51.100.7\r\n")).await.status, 200);
+    assert_eq!(behind.ask(with("X-Forwarded-For: 203.0.113.7\r\n")).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_tunnel_whose_time_is_over_answers_as_one_that_has_ended() {
+    let (house, tunnel) = House::with_demo(&Origin::echo()).await;
+    let ends = |ends_at| Some(Arc::new(Gates { ends_at: Some(ends_at), ..Gates::default() }));
+    tunnel.set_gates(ends(u64::MAX));
+    assert_eq!(house.ask(get("/")).await.status, 200);
+    tunnel.set_gates(ends(1));
+    assert_eq!(house.ask(get("/")).await.error(), (404, Some("NOT_FOUND")));
+    assert_eq!(tunnel.traffic().requests(), 1);
+}
+
+#[tokio::test]
+async fn a_websocket_of_who_has_typed_the_number_ends_with_another_number() {
+    let origin = Origin::new(|_, pipe| async move {
+        let mut pipe = tokio::io::BufReader::new(pipe);
+        let request = read_request(&mut pipe).await.unwrap();
+        assert!(!request.contains("mtk_"), "{request}");
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        pipe.write_all(head).await.unwrap();
+        drop(tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await);
+    });
+    let (house, tunnel) = House::with_demo(&origin).await;
+    tunnel.set_gates(Some(Arc::new(pin(1))));
+    let known = cookie(&house.ask(form("pin=123456", "")).await);
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    assert_eq!(house.ask(with(upgrade)).await.status, 401);
+    let mut socket = house.visitor().await;
+    socket.send(with(&format!("{upgrade}{known}"))).await;
+    assert_eq!(socket.head().await.status, 101);
+    tunnel.set_gates(Some(Arc::new(pin(2))));
+    socket.gone().await;
+}
