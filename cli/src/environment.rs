@@ -21,6 +21,10 @@ pub(crate) struct Environment {
     pub(crate) totp: Option<Zeroizing<String>>,
     /// `MYTUNNEL_TUNNEL_PASSWORD`: the password that a tunnel asks of visitors.
     pub(crate) tunnel_password: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_TUNNEL_PIN`: the number that a tunnel asks of visitors.
+    pub(crate) tunnel_pin: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_TUNNEL_TOKEN`: the token with which a tunnel lets programs in.
+    pub(crate) tunnel_token: Option<Zeroizing<String>>,
     /// `PGPASSWORD`: the password for a PostgreSQL server.
     pub(crate) postgres_password: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PROJECT`.
@@ -62,6 +66,8 @@ impl Environment {
             totp: secret("MYTUNNEL_TOTP"),
             tunnel_password: raw("MYTUNNEL_TUNNEL_PASSWORD")
                 .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
+            tunnel_pin: secret("MYTUNNEL_TUNNEL_PIN"),
+            tunnel_token: secret("MYTUNNEL_TUNNEL_TOKEN"),
             postgres_password: raw("PGPASSWORD")
                 .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
             project: text("MYTUNNEL_PROJECT"),

@@ -69,6 +69,35 @@ pub(crate) fn tunnel_password(
     }
 }
 
+/// The number that a tunnel asks of its visitors: of a flag, of the environment, or none, so that one is made.
+pub(crate) fn pin(context: &Context, flag: Option<&str>) -> Result<Option<Zeroizing<String>>, Failure> {
+    let Some(pin) = from_flag(context, "--pin", flag, "MYTUNNEL_TUNNEL_PIN, or none to have one made") else {
+        return Ok(context.env.tunnel_pin.clone());
+    };
+    if (6..=12).contains(&pin.len()) && pin.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(Some(pin));
+    }
+    // What stands behind a flag that takes a value or none may have been meant for the target.
+    let help = "Write --pin=123456, or --pin alone behind the target to have one made.";
+    Err(Failure::usage("a PIN has 6 to 12 digits", help))
+}
+
+/// The token with which a tunnel lets programs in: of a flag, of the environment, or none, so that one is made.
+pub(crate) fn tunnel_token(
+    context: &Context,
+    flag: Option<&str>,
+) -> Result<Option<Zeroizing<String>>, Failure> {
+    let instead = "MYTUNNEL_TUNNEL_TOKEN, or none to have one made";
+    let Some(token) = from_flag(context, "--bearer", flag, instead) else {
+        return Ok(context.env.tunnel_token.clone());
+    };
+    if token.len() >= 16 {
+        return Ok(Some(token));
+    }
+    let help = "Write --bearer=TOKEN, or --bearer alone behind the target to have one made.";
+    Err(Failure::usage("a token has 16 characters at least", help))
+}
+
 /// The project's master key.
 pub(crate) fn master(context: &Context, file: Option<&Path>) -> Result<MasterToken, Failure> {
     let text = match (file, &context.env.master) {

@@ -1,6 +1,7 @@
 //! `mytunnel share [TARGET]`: the main job.
 
 mod events;
+mod flags;
 mod gate;
 mod local;
 mod plan;
@@ -11,6 +12,8 @@ use std::path::PathBuf;
 use mytunnel_keys::id::TunnelKind;
 use mytunnel_node::Target;
 
+use self::flags::GateFlags;
+pub(crate) use self::gate::allowed;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::runtime::block_on;
@@ -25,6 +28,8 @@ Examples:
   mytunnel share ./dist --name demo  a folder, at a name of your choice
   mytunnel share unix:/run/app.sock  a server on a unix socket
   mytunnel share 3000 --basic ann    visitors need a password, which is asked for
+  mytunnel share 3000 --pin          visitors need a PIN, which is made and shown
+  mytunnel share 3000 --allow-ip 192.0.2.0/24 --expires 2h
 
 Without a relay (no login, no key) an own one is started on this machine.")]
 pub(crate) struct Args {
@@ -51,9 +56,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "HOST")]
     pub(crate) host_header: Option<String>,
 
-    /// Ask visitors for this user name and a password, before the first can enter; it stays with the name
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    pub(crate) basic: Option<String>,
+    #[command(flatten)]
+    pub(crate) gates: GateFlags,
 
     #[command(flatten)]
     pub(crate) access: Access,

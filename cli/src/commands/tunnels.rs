@@ -1,6 +1,7 @@
-//! `mytunnel tunnels list|auth|edge-auth|close`: the tunnels of an account, and what they ask of visitors.
+//! `mytunnel tunnels list|auth|edge-auth|pin|bearer|ip|expire|close`: the tunnels of an account, and what they ask of visitors.
 
 mod gates;
+mod more_gates;
 
 use clap::Subcommand;
 use mytunnel_keys::api::{RelayApplied, TunnelClosed, TunnelRow, Tunnels};
@@ -30,6 +31,10 @@ enum TunnelsCommand {
     List(ListArgs),
     Auth(gates::AuthArgs),
     EdgeAuth(gates::EdgeAuthArgs),
+    Pin(more_gates::PinArgs),
+    Bearer(more_gates::BearerArgs),
+    Ip(more_gates::IpArgs),
+    Expire(more_gates::ExpireArgs),
     /// Close a tunnel now, for all its visitors; its name and its gates stay, and it may be opened again
     Close(CloseArgs),
 }
@@ -70,6 +75,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         TunnelsCommand::List(args) => list(args, context),
         TunnelsCommand::Auth(args) => gates::auth(args, context),
         TunnelsCommand::EdgeAuth(args) => gates::edge_auth(args, context),
+        TunnelsCommand::Pin(args) => more_gates::pin(args, context),
+        TunnelsCommand::Bearer(args) => more_gates::bearer(args, context),
+        TunnelsCommand::Ip(args) => more_gates::ip(args, context),
+        TunnelsCommand::Expire(args) => more_gates::expire(args, context),
         TunnelsCommand::Close(args) => close(args, context),
     }
 }
@@ -109,6 +118,9 @@ fn asks(gates: &[String]) -> String {
         .map(|gate| match gate.as_str() {
             "basic" => "password",
             "oidc" => "sign-in",
+            "pin" => "PIN",
+            "bearer" => "token",
+            "ip" => "address",
             other => other,
         })
         .collect();
@@ -214,7 +226,8 @@ mod tests {
 
     #[test]
     fn the_table_says_what_visitors_are_asked() {
-        let lines = lines(&[tunnel("web", "proj_a", &[]), tunnel("shop", "proj_a", &["basic", "oidc"])]);
-        assert!(lines[1].contains("nothing") && lines[2].contains("password, sign-in"), "{lines:?}");
+        let lines =
+            lines(&[tunnel("web", "proj_a", &[]), tunnel("shop", "proj_a", &["basic", "oidc", "pin"])]);
+        assert!(lines[1].contains("nothing") && lines[2].contains("password, sign-in, PIN"), "{lines:?}");
     }
 }

@@ -27,7 +27,10 @@ fn bearer() -> Gates {
 
 fn addresses(allow: &[&str], deny: &[&str]) -> Gates {
     let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-    Gates { addresses: Some(AddressGate { allow: networks(allow), deny: networks(deny) }), ..Gates::default() }
+    Gates {
+        addresses: Some(AddressGate { allow: networks(allow), deny: networks(deny) }),
+        ..Gates::default()
+    }
 }
 
 fn with(fields: &str) -> String {
@@ -57,7 +60,10 @@ async fn a_number_is_asked_for_by_a_page_and_opens_the_way_back_to_where_one_was
     assert_eq!(page.error(), (401, Some("PIN_REQUIRED")));
     assert_eq!(page.field("cache-control"), Some("no-store"));
     let policy = page.field("content-security-policy").unwrap();
-    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"),
+        "{policy}"
+    );
     assert!(page.text().contains("action=\"/.mytunnel/pin?to=%2Fpage%3Fx%3D1\""), "{}", page.text());
     let api = house.ask(with("Accept: application/json\r\n")).await;
     let body: serde_json::Value = serde_json::from_slice(&api.body).unwrap();

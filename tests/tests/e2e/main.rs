@@ -8,6 +8,7 @@ mod budgets_shared;
 mod credentials;
 mod faults;
 mod gates;
+mod gates_of_all_kinds;
 mod names;
 mod ports;
 mod renewal;

@@ -4,6 +4,7 @@ use mytunnel_keys::id::{TunnelId, TunnelName};
 use mytunnel_node::{Closed, Ready, ShareEvent};
 use serde::Serialize;
 
+use super::gate::Made;
 use crate::context::now;
 use crate::report::{Report, Style};
 use crate::span;
@@ -17,6 +18,8 @@ pub(super) struct Teller {
     /// The URL that stands on stdout.
     shown: Option<String>,
     away: bool,
+    /// What visitors need to know that nobody has been told yet.
+    made: Made,
 }
 
 #[derive(Serialize)]
@@ -34,6 +37,11 @@ enum Event<'a> {
         expires_at: u64,
         /// Whether the relay is in this process, for visitors on this machine only.
         embedded: bool,
+        /// What was made for visitors to show.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pin: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bearer: Option<&'a str>,
     },
     Path {
         path: String,
@@ -55,7 +63,16 @@ enum Event<'a> {
 
 impl Teller {
     pub(super) const fn new(report: Report, target: String, embedded: bool) -> Self {
-        Self { report, target, embedded, shown: None, away: false }
+        Self { report, target, embedded, shown: None, away: false, made: Made { pin: None, bearer: None } }
+    }
+
+    pub(super) const fn report(&self) -> Report {
+        self.report
+    }
+
+    /// What was made for visitors to show, to be told with the URL.
+    pub(super) fn made(&mut self, made: Made) {
+        self.made = made;
     }
 
     /// Whether visitors have ever reached it.
@@ -109,6 +126,8 @@ impl Teller {
             path: ready.path.to_string(),
             expires_at: ready.expires_at,
             embedded: self.embedded,
+            pin: self.made.pin.as_deref(),
+            bearer: self.made.bearer.as_deref(),
         });
         if self.away {
             self.report.note("Connected again.");
@@ -116,6 +135,12 @@ impl Teller {
         self.away = false;
         if self.shown.as_ref() != Some(url) {
             self.report.line(self.report.styled(Style::Strong, url));
+            if let Some(pin) = &self.made.pin {
+                self.report.note(format_args!("PIN for visitors: {pin}"));
+            }
+            if let Some(token) = &self.made.bearer {
+                self.report.note(format_args!("For programs: Authorization: Bearer {token}"));
+            }
             self.report.note(sharing(&self.target, ready.expires_at.saturating_sub(now())));
             self.shown = Some(url.clone());
         }

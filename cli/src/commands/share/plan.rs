@@ -9,7 +9,7 @@ use mytunnel_keys::id::{Cluster, NamePattern, TunnelName};
 use mytunnel_keys::trust::RootFingerprint;
 use mytunnel_node::{Config as NodeConfig, RelayAddress, Target, TargetError};
 
-use super::gate::{At, Password};
+use super::gate::{Asked, At};
 use super::{Access, Kind, Options};
 use crate::bootstrap::{self, Known};
 use crate::clock::Skew;
@@ -31,12 +31,12 @@ pub(super) struct Plan {
     pub(super) if_revoked: Option<String>,
     pub(super) place: Place,
     /// What visitors are asked for.
-    pub(super) password: Option<Password>,
+    pub(super) asked: Option<Asked>,
 }
 
 /// Where the relay is.
 pub(super) enum Place {
-    /// At a relay that is there; with whom to set a password, where there is one to set.
+    /// At a relay that is there; with whom to set gates, where there are any to set.
     Relay { node: Box<NodeConfig>, skew: Skew, gate: Option<Box<At>> },
     /// In this process.
     Here,
@@ -74,7 +74,7 @@ impl Plan {
         kind.check(&target)?;
         let asked = options.name.as_deref().map(names::asked).transpose()?;
         let host_header = options.host_header.as_deref().map(host_header).transpose()?;
-        let password = options.basic.as_deref().map(|flag| Password::read(flag, context)).transpose()?;
+        let gates = Asked::read(&options.gates, options.expires, context)?;
         let identity = identity::resolve(&options.access, context)?;
         let if_revoked = match &identity {
             Identity::Key(holder) => holder.if_revoked.clone(),
@@ -83,7 +83,7 @@ impl Plan {
         let (place, spot, hosts) = match identity {
             Identity::Nobody => (Place::Here, String::new(), Vec::new()),
             Identity::Key(holder) => {
-                let gated = password.as_ref().map(|_| &options.access);
+                let gated = gates.as_ref().map(|_| &options.access);
                 at_relay(*holder, gated, context)?
             }
         };
@@ -102,7 +102,7 @@ impl Plan {
             },
         };
         let lifetime = options.expires.map(Duration::from_secs);
-        Ok(Self { kind, target, name, host_header, lifetime, place, if_revoked, password })
+        Ok(Self { kind, target, name, host_header, lifetime, place, if_revoked, asked: gates })
     }
 }
 

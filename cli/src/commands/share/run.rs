@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
+use mytunnel_keys::id::TunnelName;
 use mytunnel_node::{
     Closed, DialError, Node, Share, ShareError, ShareEvent, StartError, Status, Target, TunnelSpec,
 };
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Kind;
 use super::events::Teller;
-use super::gate::Gate;
+use super::gate::{Gates, Made, Setter};
 use super::local;
 use super::plan::{Naming, Place, Plan};
 use crate::clock::Skew;
@@ -41,18 +42,21 @@ enum End {
 
 pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
-    let (embedded, config, skew, gate) = match plan.place {
+    let (embedded, config, skew, gates) = match plan.place {
         Place::Relay { node, skew, gate } => {
-            let gate = plan.password.zip(gate);
-            let gate = gate.map(|(password, at)| Gate::Session { password, at: Arc::new(Mutex::new(*at)) });
-            (None, *node, skew, gate)
+            let gates = plan.asked.zip(gate).map(|(asked, at)| {
+                let setter = Setter::Session(Arc::new(Mutex::new(*at)));
+                Gates { asked, setter }
+            });
+            (None, *node, skew, gates)
         }
         Place::Here => {
             context.report.note("No relay is set up: running one here, for visitors on this machine.");
             let (embedded, config) = local::start().await?;
             let (coordinator, device) = (Arc::clone(&embedded.coordinator), config.seed.public());
-            let gate = plan.password.map(|password| Gate::Here { password, coordinator, device });
-            (Some(embedded), config, Skew::UNKNOWN, gate)
+            let setter = Setter::Here { coordinator, device };
+            let gates = plan.asked.map(|asked| Gates { asked, setter });
+            (Some(embedded), config, Skew::UNKNOWN, gates)
         }
     };
     let outcome = match Node::start(config) {
@@ -66,7 +70,7 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
                 skew,
                 embedded: embedded.is_some(),
                 if_revoked: plan.if_revoked,
-                gate,
+                gates,
             };
             job.serve(node, &mut signals, context).await
         }
@@ -88,7 +92,7 @@ struct Job {
     /// The relay is in this process.
     embedded: bool,
     if_revoked: Option<String>,
-    gate: Option<Gate>,
+    gates: Option<Gates>,
 }
 
 impl Job {
@@ -164,17 +168,18 @@ impl Job {
                 Kind::Udp { port } => spec.port = port,
             }
             // What visitors are asked for stands before the tunnel does.
-            if let Some(gate) = &self.gate
-                && let Err(failure) = gate.set(&spec.name).await
-            {
-                attempt += 1;
-                if failure.code() == Code::NameTaken
-                    && attempt < NAMES
-                    && self.name.candidate(attempt).is_some()
-                {
-                    continue;
+            match self.set_gates(&spec.name, teller.report()).await {
+                Ok(made) => teller.made(made),
+                Err(failure) => {
+                    attempt += 1;
+                    if failure.code() == Code::NameTaken
+                        && attempt < NAMES
+                        && self.name.candidate(attempt).is_some()
+                    {
+                        continue;
+                    }
+                    return failure;
                 }
-                return failure;
             }
             let closed = match node.share(spec).await {
                 Ok(made) => match self.events(share.insert(made), node, teller).await {
@@ -189,6 +194,13 @@ impl Job {
                 teller.tell(&ShareEvent::Closed(closed.clone()));
                 return closed.into();
             }
+        }
+    }
+
+    async fn set_gates(&self, name: &TunnelName, report: Report) -> Result<Made, Failure> {
+        match &self.gates {
+            Some(gates) => gates.set(name, report).await,
+            None => Ok(Made::default()),
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use mytunnel_keys::api::{AuthAnswer, EdgeAuthAnswer, SetAuth, SetEdgeAuth};
 
 use super::{Subject, say_where};
+use crate::commands::share::allowed;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::secrets;
@@ -88,34 +89,15 @@ pub(super) fn edge_auth(args: &EdgeAuthArgs, context: &Context) -> Result<(), Fa
     let path = format!("/tunnels/{}/edge-auth", tunnel.id);
     let answer: EdgeAuthAnswer = match args.off {
         true => session.delete(&path)?,
-        false => session.put(&path, &allowed(&args.allow))?,
+        false => {
+            let (allowed_domains, allowed_emails) = allowed(&args.allow);
+            let provider = "google".to_owned();
+            session.put(&path, &SetEdgeAuth { provider, allowed_domains, allowed_emails, tunnel: None })?
+        }
     };
     context.report.object(&answer);
     let asks = if answer.edge_auth_enabled { "asks for a sign-in" } else { "asks for no sign-in" };
     context.report.line(format_args!("{} {asks}.", tunnel.name));
     say_where(context, &answer.relays);
     Ok(())
-}
-
-/// What begins with `@` is a domain. What neither may be is for the server to say.
-fn allowed(allow: &[String]) -> SetEdgeAuth {
-    let (domains, emails): (Vec<&String>, Vec<&String>) =
-        allow.iter().partition(|entry| entry.starts_with('@'));
-    SetEdgeAuth {
-        provider: "google".to_owned(),
-        allowed_domains: domains.iter().map(|domain| domain[1..].to_owned()).collect(),
-        allowed_emails: emails.into_iter().cloned().collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn domains_begin_with_an_at_and_addresses_have_it_inside() {
-        let asked = allowed(&["@acme.example".to_owned(), "ann@b.example".to_owned(), "c".to_owned()]);
-        assert_eq!(asked.allowed_domains, ["acme.example"]);
-        assert_eq!(asked.allowed_emails, ["ann@b.example", "c"]);
-    }
 }
