@@ -78,6 +78,7 @@ const PARTS: &[Part] = parts! {
     "icon.svg": PICTURE,
     "keys.js": SCRIPT,
     "live.js": SCRIPT,
+    "more-gates.js": SCRIPT,
     "overview.js": SCRIPT,
     "people.js": SCRIPT,
     "plan.js": SCRIPT,

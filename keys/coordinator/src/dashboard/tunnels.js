@@ -4,11 +4,12 @@ import { get, optional, remove } from './api.js';
 import { form } from './dialog.js';
 import { h } from './dom.js';
 import { basicGate, signInGate } from './gates.js';
+import { moreGates } from './more-gates.js';
 import { told } from './revoke.js';
 import { button, command, empty, field, mark, table } from './ui.js';
 
 const PAGE = 50;
-const GATES = { basic: 'password', oidc: 'sign-in', pin: 'PIN', bearer: 'bearer', ip: 'addresses' };
+const GATES = { basic: 'password', oidc: 'sign-in', pin: 'PIN', bearer: 'token', ip: 'addresses' };
 
 export const page = {
   title: 'Tunnels',
@@ -85,6 +86,7 @@ function columns(names, context) {
       label: '', kind: 'actions', cell: (row) => change && [
         row.kind === 'http' && button('Password', { kind: 'quiet', focus: `basic ${row.id}`, onclick: () => basicGate(row, context), 'aria-label': `Password gate of ${row.name}` }),
         row.kind === 'http' && button('Sign-in', { kind: 'quiet', focus: `oidc ${row.id}`, onclick: () => signInGate(row, context), 'aria-label': `Sign-in gate of ${row.name}` }),
+        row.kind === 'http' && button('More', { kind: 'quiet', focus: `more ${row.id}`, onclick: () => moreGates(row, context), 'aria-label': `More gates of ${row.name}` }),
         button('Close', { kind: 'quiet danger-text', focus: `close ${row.id}`, onclick: () => close(row, context), 'aria-label': `Close ${row.name}` }),
       ],
     },

@@ -63,6 +63,37 @@ await house(async (page, context) => {
   await done('preview asks for no sign-in any more.');
   check(await visitor(USER) === 200, 'the sign-in is still asked for');
 
+  const more = async (name) => {
+    await row.getByRole('button', { name: 'More gates of preview' }).click();
+    await page.getByRole('button', { name, exact: true }).click();
+  };
+  await more('PIN');
+  await shot(page, 'gate-pin');
+  await page.getByRole('button', { name: 'Set', exact: true }).click();
+  await page.getByText('Save it now: it is shown once.').waitFor();
+  await shot(page, 'gate-pin-made');
+  await done('preview asks for a PIN.');
+  await row.getByText('PIN', { exact: true }).waitFor();
+  check(await visitor(USER) === 401, 'the PIN is not asked for');
+  await more('PIN');
+  await page.getByRole('button', { name: 'Remove it' }).click();
+  await page.getByRole('button', { name: 'Remove', exact: true }).click();
+  await done('preview asks for no PIN any more.');
+  await more('Addresses');
+  await page.getByLabel('Let in').fill('192.0.2.0/24, 2001:db8::/32');
+  await page.getByRole('button', { name: 'Set', exact: true }).click();
+  await done('preview looks where visitors come from.');
+  await row.getByText('addresses', { exact: true }).waitFor();
+  check(await visitor(USER) === 403, 'addresses are not looked at');
+  await more('Addresses');
+  check(await page.getByLabel('Let in').inputValue() === '192.0.2.0/24, 2001:db8::/32', 'the addresses are not as they were set');
+  await page.getByRole('button', { name: 'Remove it' }).click();
+  await page.getByRole('button', { name: 'Remove', exact: true }).click();
+  await done('preview lets visitors in from everywhere.');
+  await row.getByRole('button', { name: 'More gates of preview' }).click();
+  await shot(page, 'gate-more');
+  await page.getByRole('button', { name: 'Done' }).click();
+
   tell('gated');
   // The plan becomes free now; the page hears of it by itself.
   await visit(page, 'plan');
