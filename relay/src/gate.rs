@@ -238,10 +238,9 @@ pub(crate) fn unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Whether a visitor from this address may come to a port of a tunnel with these gates. Nobody can show there what the
-/// gates of a web site ask for.
-pub(crate) fn admits_line(gates: Option<&Gates>, _visitor: IpAddr) -> bool {
-    gates.is_none_or(Gates::is_open)
+/// Whether a visitor from this address may come to a port of a tunnel with these gates.
+pub(crate) fn admits_line(gates: Option<&Gates>, visitor: IpAddr) -> bool {
+    gates.is_none_or(|gates| decide::admits_line(gates, visitor, unix()))
 }
 
 fn now() -> Instant {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use mytunnel_keys::id::TunnelKind;
 use mytunnel_node::Target;
 
-use self::flags::GateFlags;
+pub(crate) use self::flags::{AddressFlags, GateFlags};
 pub(crate) use self::gate::allowed;
 use crate::context::Context;
 use crate::failure::Failure;

@@ -43,6 +43,9 @@ pub(crate) struct Options {
     expires: Option<u64>,
 
     #[command(flatten)]
+    addresses: share::AddressFlags,
+
+    #[command(flatten)]
     access: share::Access,
 }
 
@@ -61,6 +64,7 @@ impl Options {
     /// The same as options of any share.
     pub(crate) fn of_share(&self) -> share::Options {
         let (name, expires, access) = (self.name.clone(), self.expires, self.access.clone());
-        share::Options { name, expires, access, ..share::Options::default() }
+        let gates = share::GateFlags { addresses: self.addresses.clone(), ..share::GateFlags::default() };
+        share::Options { name, expires, gates, access, ..share::Options::default() }
     }
 }

@@ -12,7 +12,7 @@ use axum::http::{Request, Response};
 use mytunnel_keys::api::{Device, RelayJoined, SetGate};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Subscribe;
-use mytunnel_keys::id::{PublicKey, TenantId, TunnelName};
+use mytunnel_keys::id::{PublicKey, TenantId, TunnelKind, TunnelName};
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::{RootFingerprint, Trust};
 use mytunnel_keys::usage::{Tell, Told};
@@ -263,10 +263,10 @@ impl Coordinator {
     pub async fn gate_ahead(
         &self,
         device: PublicKey,
-        name: TunnelName,
+        tunnel: (TunnelName, TunnelKind),
         gate: SetGate,
     ) -> Result<Option<String>, ActError> {
-        Ok(self.shared.gate_ahead(device, name, gate).await?)
+        Ok(self.shared.gate_ahead(device, tunnel, gate).await?)
     }
 
     /// Stops: relays are cut off, and what was asked for is on the disk when this returns. Requests that come

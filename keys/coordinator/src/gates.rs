@@ -3,7 +3,7 @@
 use data_encoding::BASE64URL_NOPAD;
 use mytunnel_keys::api;
 use mytunnel_keys::feed::Gates;
-use mytunnel_keys::id::{PublicKey, TunnelId, TunnelName};
+use mytunnel_keys::id::{PublicKey, TunnelId, TunnelKind, TunnelName};
 use zeroize::Zeroizing;
 
 use crate::audit::{Act, Party};
@@ -149,14 +149,14 @@ impl Shared {
     pub(crate) async fn gate_ahead(
         &self,
         device: PublicKey,
-        name: TunnelName,
+        (name, kind): (TunnelName, TunnelKind),
         gate: api::SetGate,
     ) -> Result<Option<String>, ApiError> {
         let key = self.store.key_of(device).await?.ok_or_else(Refusal::unknown_key)?;
         let project = key.project.clone().unwrap_or_else(|| key.tenant.home_project());
         let id = TunnelId::derive(self.issuer.cluster(), &project, &name);
         let caller = &Caller::Key(Box::new(key));
-        let secret = match gate.for_new(api::NewTunnel { project, name }) {
+        let secret = match gate.for_new(api::NewTunnel { project, name, kind }) {
             api::SetGate::Auth(asked) => self.set_auth(caller, id, asked).await.map(|_| None)?,
             api::SetGate::EdgeAuth(asked) => self.set_edge_auth(caller, id, asked).await.map(|_| None)?,
             api::SetGate::Pin(asked) => self.set_pin(caller, id, asked).await?.secret,

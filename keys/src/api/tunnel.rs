@@ -101,6 +101,13 @@ pub struct NewTunnel {
     pub project: ProjectId,
     /// Its name.
     pub name: TunnelName,
+    /// What it will carry; web sites where that is not said.
+    #[serde(default = "web")]
+    pub kind: TunnelKind,
+}
+
+const fn web() -> TunnelKind {
+    TunnelKind::Http
 }
 
 impl fmt::Debug for SetAuth {

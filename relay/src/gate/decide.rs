@@ -1,5 +1,7 @@
 //! What gates say of a request's head, in their order.
 
+use std::net::IpAddr;
+
 use mytunnel_keys::feed::{BasicGate, BearerGate, Gates, PinGate};
 
 use super::{
@@ -127,6 +129,13 @@ pub(super) fn people(gates: &Gates, asked: &Asked<'_>) -> Door {
         (Some(_), true) => Door::LeadOn,
         (Some(_) | None, false) => Door::Ask(Failure::PinRequired),
     }
+}
+
+/// Whether a visitor may come to a port. Nobody can show there what people and programs are asked for.
+pub(super) fn admits_line(gates: &Gates, visitor: IpAddr, now: u64) -> bool {
+    let Gates { basic, sign_in, pin, bearer, addresses, ends_at } = gates;
+    let asks = basic.is_some() || sign_in.is_some() || pin.is_some() || bearer.is_some();
+    !asks && addresses.as_ref().is_none_or(|gate| gate.admits(visitor)) && ends_at.is_none_or(|at| now < at)
 }
 
 /// What a request is told whose gates were changed before it was through.

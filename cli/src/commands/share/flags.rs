@@ -18,13 +18,8 @@ pub(crate) struct GateFlags {
     #[arg(long, value_name = "TOKEN", num_args = 0..=1)]
     pub(crate) bearer: Option<Option<String>>,
 
-    /// Let visitors in from this address or network only; may be repeated
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) allow_ip: Vec<Network>,
-
-    /// Keep visitors from this address or network out, also if allowed; may be repeated
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) deny_ip: Vec<Network>,
+    #[command(flatten)]
+    pub(crate) addresses: AddressFlags,
 
     /// Ask visitors to sign in with Google
     #[arg(long, conflicts_with = "oidc")]
@@ -37,6 +32,18 @@ pub(crate) struct GateFlags {
     /// Who may enter that has signed in: an address, or @domain for everybody there; may be repeated
     #[arg(long, value_name = "@DOMAIN|EMAIL")]
     pub(crate) allow: Vec<String>,
+}
+
+/// Where visitors may come from.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct AddressFlags {
+    /// Let visitors in from this address or network only; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow_ip: Vec<Network>,
+
+    /// Keep visitors from this address or network out, also if allowed; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) deny_ip: Vec<Network>,
 }
 
 impl GateFlags {

@@ -7,10 +7,10 @@ use mytunnel_keys::api::{
     NewTunnel, RelayApplied, SetAddresses, SetAuth, SetBearer, SetEdgeAuth, SetEnd, SetGate, SetPin,
 };
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::{Cluster, ProjectId, PublicKey, TunnelId, TunnelName};
+use mytunnel_keys::id::{Cluster, ProjectId, PublicKey, TunnelId, TunnelKind, TunnelName};
 use serde::Deserialize;
 
-use super::flags::GateFlags;
+use super::flags::{AddressFlags, GateFlags};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::report::Report;
@@ -71,11 +71,12 @@ impl Asked {
         context: &Context,
     ) -> Result<Option<Self>, Failure> {
         let mut gates = Vec::new();
-        if !(flags.allow_ip.is_empty() && flags.deny_ip.is_empty()) {
+        let AddressFlags { allow_ip, deny_ip } = &flags.addresses;
+        if !(allow_ip.is_empty() && deny_ip.is_empty()) {
             let text = |networks: &[mytunnel_keys::network::Network]| {
                 networks.iter().map(ToString::to_string).collect()
             };
-            let (allow, deny) = (text(&flags.allow_ip), text(&flags.deny_ip));
+            let (allow, deny) = (text(allow_ip), text(deny_ip));
             gates.push(SetGate::Addresses(SetAddresses { allow, deny, tunnel: None }));
         }
         if let Some(flag) = &flags.basic {
@@ -126,10 +127,15 @@ fn password(flag: &str, context: &Context) -> Result<SetAuth, Failure> {
 
 impl Gates {
     /// Sets all of them for a tunnel that is not open yet.
-    pub(super) async fn set(&self, name: &TunnelName, report: Report) -> Result<Made, Failure> {
+    pub(super) async fn set(
+        &self,
+        name: &TunnelName,
+        kind: TunnelKind,
+        report: Report,
+    ) -> Result<Made, Failure> {
         let mut made = Made::default();
         for gate in &self.asked.0 {
-            let secret = match self.setter.set(name, gate).await {
+            let secret = match self.setter.set(name, kind, gate).await {
                 Ok(secret) => secret,
                 // The share ends by itself all the same.
                 Err(failure) if matches!(gate, SetGate::End(_)) && failure.code() != Code::NameTaken => {
@@ -152,15 +158,20 @@ impl Gates {
 }
 
 impl Setter {
-    async fn set(&self, name: &TunnelName, gate: &SetGate) -> Result<Option<String>, Failure> {
+    async fn set(
+        &self,
+        name: &TunnelName,
+        kind: TunnelKind,
+        gate: &SetGate,
+    ) -> Result<Option<String>, Failure> {
         match self {
             Self::Here { coordinator, device } => {
-                Ok(coordinator.gate_ahead(*device, name.clone(), gate.clone()).await?)
+                Ok(coordinator.gate_ahead(*device, (name.clone(), kind), gate.clone()).await?)
             }
             Self::Session(at) => {
                 let (at, gate, name) = (Arc::clone(at), gate.clone(), name.clone());
                 let setting = tokio::task::spawn_blocking(move || {
-                    at.lock().unwrap_or_else(PoisonError::into_inner).set(gate, name)
+                    at.lock().unwrap_or_else(PoisonError::into_inner).set(gate, name, kind)
                 });
                 setting.await.map_err(|_| Failure::new(Code::Internal, "the gate could not be set"))?
             }
@@ -169,10 +180,10 @@ impl Setter {
 }
 
 impl At {
-    fn set(&self, gate: SetGate, name: TunnelName) -> Result<Option<String>, Failure> {
+    fn set(&self, gate: SetGate, name: TunnelName, kind: TunnelKind) -> Result<Option<String>, Failure> {
         let id = TunnelId::derive(&self.cluster, &self.project, &name);
         let path = format!("/tunnels/{id}/{}", gate.path());
-        let asked = gate.for_new(NewTunnel { project: self.project.clone(), name });
+        let asked = gate.for_new(NewTunnel { project: self.project.clone(), name, kind });
         let answer: Answer = self.session.put(&path, &asked)?;
         let silent = answer.relays.iter().find(|relay| !relay.applied && self.relays.contains(&relay.id));
         match silent {
@@ -209,7 +220,7 @@ mod tests {
         let flags = GateFlags {
             pin: Some(None),
             bearer: Some(Some("sixteen-letters-or-more".to_owned())),
-            allow_ip: vec!["10.0.0.0/8".parse().unwrap()],
+            addresses: AddressFlags { allow_ip: vec!["10.0.0.0/8".parse().unwrap()], deny_ip: vec![] },
             google: true,
             allow: vec!["@acme.example".to_owned(), "ann@b.example".to_owned()],
             ..GateFlags::default()

@@ -199,7 +199,7 @@ impl Job {
 
     async fn set_gates(&self, name: &TunnelName, report: Report) -> Result<Made, Failure> {
         match &self.gates {
-            Some(gates) => gates.set(name, report).await,
+            Some(gates) => gates.set(name, self.kind.tunnel(), report).await,
             None => Ok(Made::default()),
         }
     }

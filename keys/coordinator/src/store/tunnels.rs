@@ -263,12 +263,12 @@ impl Writing<'_> {
     ) -> Result<Result<(TunnelRow, Vec<Change>), Refusal>, StoreError> {
         // A session opens no tunnels.
         let Caller::Key(key) = caller else { return Ok(Err(Refusal::not_found("tunnel"))) };
-        let NewTunnel { project, name } = new;
+        let NewTunnel { project, name, kind } = new;
         if TunnelId::derive(cluster, &project, &name) != *id {
             let message = "tunnel: this is not what the id is made of";
             return Ok(Err(Refusal::new(Code::BadRequest, message)));
         }
-        let up = Up { tunnel: *id, name, project, serial: key.serial, kind: TunnelKind::Http };
+        let up = Up { tunnel: *id, name, project, serial: key.serial, kind };
         if self.holder_of(&up, now)?.is_none() {
             return Ok(Err(Refusal::new(Code::ScopeDenied, "this key may not open that tunnel")));
         }

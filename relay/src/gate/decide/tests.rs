@@ -40,11 +40,16 @@ fn every_kind_of_gate_keeps_out_who_shows_nothing() {
         (Gates { sign_in, ..none.clone() }, Failure::SignInUnavailable),
         (Gates { addresses, ..none.clone() }, Failure::AddressDenied),
     ];
+    let line = |gates: &Gates, last| admits_line(gates, [192, 0, 2, last].into(), 1000);
     for (gates, failure) in &cases {
         assert_eq!(told(gates), Some(*failure));
+        assert!(!line(gates, 1), "at a port nothing can be shown");
         assert_eq!(first_question(gates), *failure);
     }
     let ends = |at| Gates { ends_at: Some(at), ..none.clone() };
     assert_eq!((told(&ends(1000)), told(&ends(1001))), (Some(Failure::Ended), None));
     assert_eq!(told(&none), None);
+    assert!(line(&none, 1) && !line(&ends(1000), 1) && line(&ends(1001), 1));
+    let from_elsewhere = &cases[4].0;
+    assert!(line(from_elsewhere, 2), "addresses are looked at there, too");
 }
