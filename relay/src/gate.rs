@@ -233,7 +233,6 @@ impl Passed {
 }
 
 /// Seconds of the Unix epoch.
-#[expect(clippy::disallowed_methods, reason = "sessions end by the clock on the wall, on every relay")]
 pub(crate) fn unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

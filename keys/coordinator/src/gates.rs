@@ -283,10 +283,7 @@ impl Shared {
 }
 
 fn answer(id: TunnelId, kind: GateKind, enabled: bool, relays: Vec<api::RelayApplied>) -> api::GateAnswer {
-    let gate = match kind {
-        GateKind::End => "expires",
-        kind => kind.name(),
-    };
+    let gate = if kind == GateKind::End { "expires" } else { kind.name() };
     api::GateAnswer { id, gate: gate.to_owned(), enabled, secret: None, expires_at: None, relays }
 }
 

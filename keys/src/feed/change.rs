@@ -15,6 +15,7 @@ pub(super) const CHANGES: i64 = 6;
 /// A change that relays must know. Revocations carry the second until which they must be remembered: when the last
 /// certificate is over that they can concern.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few live at a time, and each for a moment")]
 pub enum Change {
     /// A key and all its children are revoked.
     RevokeTree {

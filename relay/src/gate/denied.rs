@@ -70,13 +70,11 @@ impl Denied {
     /// What would be let through in the header.
     fn challenges(&self) -> impl Iterator<Item = HeaderValue> {
         let Takes { password, token } = self.takes;
-        let (basic, bearer, cookie) = match self.failure {
-            Failure::PasswordRequired => (password, token, false),
-            Failure::TokenRequired => (password, true, false),
-            // A scheme that stands for a form, so that nothing but the page asks (draft-broyer-http-cookie-auth).
-            Failure::PinRequired | Failure::PinWrong => (false, token, true),
-            _ => (false, false, false),
-        };
+        let asks_for_secret = matches!(self.failure, Failure::PasswordRequired | Failure::TokenRequired);
+        let basic = password && asks_for_secret;
+        // A scheme that stands for a form, so that nothing but the page asks (draft-broyer-http-cookie-auth).
+        let cookie = matches!(self.failure, Failure::PinRequired | Failure::PinWrong);
+        let bearer = token && (asks_for_secret || cookie);
         let realm = self.tunnel.as_str();
         let all = [
             basic.then(|| format!("Basic realm=\"{realm}\"")),

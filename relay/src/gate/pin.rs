@@ -54,9 +54,9 @@ pub(super) struct Typed {
 /// The page, for who wants to go on to `way_back`.
 pub(super) fn page(tunnel: &str, way_back: &str, failure: Failure) -> Bytes {
     let way_back: String = form_urlencoded::byte_serialize(way_back.as_bytes()).collect();
-    let said = match failure {
-        Failure::PinWrong => "<p role=\"alert\">That was not it. Try again.</p>",
-        _ => "",
+    let said = match failure == Failure::PinWrong {
+        true => "<p role=\"alert\">That was not it. Try again.</p>",
+        false => "",
     };
     Bytes::from(format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\

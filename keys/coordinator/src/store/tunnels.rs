@@ -225,7 +225,7 @@ impl Writing<'_> {
             return Ok(None);
         };
         match self.claim(up, now)? {
-            Claim::New(change) => changes.push(change),
+            Claim::New(change) => changes.push(*change),
             Claim::Owned | Claim::TooMany => {}
             // The relay hears whose it is by the feed and closes the tunnel.
             Claim::Taken => return Ok(None),
@@ -273,7 +273,7 @@ impl Writing<'_> {
             return Ok(Err(Refusal::new(Code::ScopeDenied, "this key may not open that tunnel")));
         }
         let changes = match self.claim(&up, now)? {
-            Claim::New(change) => vec![change],
+            Claim::New(change) => vec![*change],
             Claim::Owned | Claim::TooMany => Vec::new(),
             Claim::Taken => {
                 return Ok(Err(Refusal::new(Code::NameTaken, "the name belongs to another project")));
@@ -341,12 +341,12 @@ impl Writing<'_> {
             "INSERT INTO names (name, project, created_at) VALUES ($1, $2, $3)",
             params![up.name.as_str(), up.project.as_str(), now],
         )?;
-        Ok(Claim::New(Change::Name { name: up.name.clone(), project: up.project.clone() }))
+        Ok(Claim::New(Box::new(Change::Name { name: up.name.clone(), project: up.project.clone() })))
     }
 }
 
 enum Claim {
-    New(Change),
+    New(Box<Change>),
     Owned,
     Taken,
     TooMany,

@@ -65,12 +65,11 @@ impl Reading<'_> {
     /// The gates of one tunnel.
     pub(super) fn gates(&self, sessions: &GateSessions, tunnel: &TunnelId) -> Result<Gates, StoreError> {
         let of = params![tunnel.to_string()];
-        let mut gates = Gates::default();
-        gates.basic =
+        let basic =
             self.first("SELECT username, hash, generation FROM basic_gates WHERE tunnel = $1", of, |row| {
                 basic(row, 0)
             })?;
-        gates.sign_in = self.first(
+        let sign_in = self.first(
             "SELECT provider, allowed_domains, allowed_emails, generation FROM oidc_gates WHERE tunnel = $1",
             of,
             |row| sign_in(row, 0, sessions, tunnel),
@@ -79,6 +78,7 @@ impl Reading<'_> {
             self.all("SELECT kind, value, generation FROM tunnel_gates WHERE tunnel = $1", of, |row| {
                 Other::read(row, 0)
             })?;
+        let mut gates = Gates { basic, sign_in, ..Gates::default() };
         for other in others {
             other.stand_in(&mut gates, sessions, tunnel);
         }
