@@ -31,7 +31,7 @@ use mytunnel_carrier::{
 };
 use mytunnel_keys::wire::PipeStatus;
 
-use crate::target::dial::{DialError, Origin};
+use crate::target::dial::{DialError, Origin, Speech};
 use pulse::Pulse;
 use table::{Answer, Service, Table};
 
@@ -116,7 +116,7 @@ async fn answer(
     pulse: Arc<Pulse>,
 ) -> Result<(), PipeError> {
     match service.answer() {
-        Answer::Origin(dialer) => match dialer.dial().await {
+        Answer::Origin(dialer) => match dialer.dial(Speech::of(first.filled())).await {
             Ok(origin) => copy(&mut pipe, origin, first, Deaf::MayAnswer, &pulse).await,
             Err(error) => {
                 refuse(pipe, PipeStatus::TargetUnreachable, patience).await?;

@@ -99,7 +99,7 @@ impl Target {
             Self::Folder(path) => drop(tokio::fs::read_dir(path).await.map_err(DialError::Read)?),
             Self::File(path) => drop(tokio::fs::File::open(path).await.map_err(DialError::Read)?),
             Self::Port(_) | Self::Tcp { .. } | Self::Tls { .. } | Self::Unix(_) => {
-                drop(dial::Dialer::new(self)?.dial().await?);
+                drop(dial::Dialer::new(self)?.dial(dial::Speech::Other).await?);
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ use mytunnel_keys::wire::PipeStatus;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Patience, Pipe, PipeError, http_pipe::HttpPipe, outcome, pulse::Pulse, refuse};
-use crate::target::dial::{Dialer, Origin};
+use crate::target::dial::{Dialer, Origin, Speech};
 
 /// A server, and the `Host` it wants to be called by.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Rewrite {
         patience: Patience,
         pulse: Arc<Pulse>,
     ) -> Result<(), PipeError> {
-        let origin = match self.dialer.dial().await {
+        let origin = match self.dialer.dial(Speech::Other).await {
             Ok(origin) => origin,
             Err(error) => {
                 refuse(pipe, PipeStatus::TargetUnreachable, patience).await?;

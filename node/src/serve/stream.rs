@@ -9,7 +9,7 @@ use mytunnel_keys::wire::PipeStatus;
 use tokio::{io, time::timeout};
 
 use super::{Patience, Pipe, PipeError, copy, pulse::Pulse, refuse};
-use crate::target::dial::Dialer;
+use crate::target::dial::{Dialer, Speech};
 
 /// A server that takes connections.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Stream {
         if !self.proxy_protocol {
             first.consume(length);
         }
-        match self.dialer.dial().await {
+        match self.dialer.dial(Speech::Other).await {
             Ok(origin) => {
                 // Whoever comes and says nothing keeps no node from ending.
                 pulse.down();

@@ -34,6 +34,22 @@ pub(crate) enum Origin {
     Unix(UnixStream),
 }
 
+/// What is about to be said to the origin, as far as its TLS has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// HTTP/2, which begins with a preface of its own (RFC 9113 §3.4).
+    Http2,
+    /// Anything else: HTTP/1.1, as a rule.
+    Other,
+}
+
+impl Speech {
+    /// What a pipe's first bytes say.
+    pub(crate) fn of(first: &[u8]) -> Self {
+        if first.starts_with(b"PRI * HTTP/2") { Self::Http2 } else { Self::Other }
+    }
+}
+
 /// Connects to one target, any number of times.
 #[derive(Clone)]
 pub(crate) enum Dialer {
@@ -65,15 +81,15 @@ impl Dialer {
 
     /// # Errors
     /// The obstacle; [`DialError::Timeout`] after ten seconds.
-    pub(crate) async fn dial(&self) -> Result<Origin, DialError> {
-        tokio::time::timeout(TIMEOUT, self.connect()).await.map_err(|_| DialError::Timeout)?
+    pub(crate) async fn dial(&self, speech: Speech) -> Result<Origin, DialError> {
+        tokio::time::timeout(TIMEOUT, self.connect(speech)).await.map_err(|_| DialError::Timeout)?
     }
 
-    async fn connect(&self) -> Result<Origin, DialError> {
+    async fn connect(&self, speech: Speech) -> Result<Origin, DialError> {
         match self {
             Self::Port(port) => loopback(*port).await.map(Origin::Tcp),
             Self::Tcp { host, port } => tcp(host, *port).await.map(Origin::Tcp),
-            Self::Tls(tls) => tls.connect().await.map(|stream| Origin::Tls(Box::new(stream))),
+            Self::Tls(tls) => tls.connect(speech).await.map(|stream| Origin::Tls(Box::new(stream))),
             #[cfg(unix)]
             Self::Unix(path) => UnixStream::connect(path).await.map(Origin::Unix).map_err(DialError::Connect),
         }
@@ -120,26 +136,49 @@ pub(crate) struct Tls {
     host: String,
     port: NonZeroU16,
     name: ServerName<'static>,
-    checked: TlsConnector,
-    on_loopback: TlsConnector,
+    checked: Connectors,
+    on_loopback: Connectors,
+}
+
+/// One for each thing that may be said.
+#[derive(Clone)]
+struct Connectors {
+    http1: TlsConnector,
+    http2: TlsConnector,
+}
+
+impl Connectors {
+    fn new(mut config: ClientConfig) -> Self {
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut http2 = config.clone();
+        http2.alpn_protocols = vec![b"h2".to_vec()];
+        Self { http1: TlsConnector::from(Arc::new(config)), http2: TlsConnector::from(Arc::new(http2)) }
+    }
+
+    const fn of(&self, speech: Speech) -> &TlsConnector {
+        match speech {
+            Speech::Http2 => &self.http2,
+            Speech::Other => &self.http1,
+        }
+    }
 }
 
 impl Tls {
     fn new(host: &str, port: NonZeroU16, trust: OriginTrust) -> Result<Self, DialError> {
         let name = ServerName::try_from(host.to_owned())?;
-        let checked = TlsConnector::from(Arc::new(web_roots()?));
+        let checked = Connectors::new(web_roots()?);
         let on_loopback = match trust {
             OriginTrust::WebRoots => checked.clone(),
-            OriginTrust::AnyOnLoopback => TlsConnector::from(Arc::new(any_certificate()?)),
+            OriginTrust::AnyOnLoopback => Connectors::new(any_certificate()?),
         };
         Ok(Self { host: host.to_owned(), port, name, checked, on_loopback })
     }
 
-    async fn connect(&self) -> Result<TlsStream<TcpStream>, DialError> {
+    async fn connect(&self, speech: Speech) -> Result<TlsStream<TcpStream>, DialError> {
         let stream = tcp(&self.host, self.port).await?;
         let address = stream.peer_addr().map_err(DialError::Connect)?;
         let connector = if address.ip().is_loopback() { &self.on_loopback } else { &self.checked };
-        connector.connect(self.name.clone(), stream).await.map_err(DialError::Handshake)
+        connector.of(speech).connect(self.name.clone(), stream).await.map_err(DialError::Handshake)
     }
 }
 
@@ -149,22 +188,18 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn web_roots() -> Result<ClientConfig, DialError> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let mut config = ClientConfig::builder_with_provider(provider())
+    Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+        .with_no_client_auth())
 }
 
 fn any_certificate() -> Result<ClientConfig, DialError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+    Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+        .with_no_client_auth())
 }
 
 /// Accepts whatever certificate the server shows. Used for loopback addresses only, where TLS protects from nobody.

@@ -22,7 +22,7 @@ use super::{
     limits::{AddressSeat, Limits},
     pool::{Offer, PATIENCE},
     seats::{NoSeat, Seat},
-    upstream::{Answered, Lost, Upstream, guard},
+    upstream::{Answered, Lost, Speech, Upstream, guard},
     visit::Visit,
 };
 use crate::route::{Pipe, PipeError, Tunnel};
@@ -116,8 +116,13 @@ impl Exchange {
     }
 
     /// Takes a pipe: a kept one if `fresh` does not forbid it, else a new one.
-    pub(crate) async fn connect(&mut self, fresh: bool, limits: &Limits) -> Result<(), Unconnected> {
-        self.upstream = match fresh {
+    pub(crate) async fn connect(
+        &mut self,
+        fresh: bool,
+        speech: Speech,
+        limits: &Limits,
+    ) -> Result<(), Unconnected> {
+        self.upstream = match fresh || speech == Speech::Http2 {
             true => {
                 self.tunnel.pool().enter();
                 None
@@ -133,7 +138,8 @@ impl Exchange {
                 Some(lane) => lane,
                 None => open(&self.tunnel, &self.visit).await?,
             };
-            self.upstream = Some(Upstream::new(pipe, is_lane, limits).await.map_err(|_| Lost::Broken)?);
+            self.upstream =
+                Some(Upstream::new(pipe, is_lane, speech, limits).await.map_err(|_| Lost::Broken)?);
         }
         Ok(())
     }
@@ -166,7 +172,7 @@ impl Exchange {
     pub(crate) async fn take_pipe(&mut self) -> Option<(Answered, Bytes)> {
         let upstream = self.upstream.take()?;
         self.leave();
-        Some(upstream.into_pipe().await)
+        upstream.into_pipe().await
     }
 
     /// The pipe was found dead; those kept beside it are older.

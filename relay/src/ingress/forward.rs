@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, StatusCode, Uri, Version, header::EXPECT};
+use http::{
+    HeaderMap, HeaderValue, Request, StatusCode, Uri, Version,
+    header::{CONTENT_TYPE, EXPECT},
+};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
@@ -12,6 +15,7 @@ use super::{
     head::{self, Visitor},
     http2,
     limits::Limits,
+    upstream::Speech,
     visit::Visit,
 };
 use crate::{gate::Passed, route::Tunnel};
@@ -47,6 +51,8 @@ pub(super) struct Forward {
     pub(super) repeatable: bool,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) protocol: Protocol,
+    /// What the node's server is spoken to in.
+    pub(super) speech: Speech,
     pub(super) passed: Passed,
 }
 
@@ -64,9 +70,16 @@ pub(super) fn prepare(
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
     head::to_node(&mut parts.headers, visitor, wants_upgrade);
+    let speech = match protocol == Protocol::Http2 && is_grpc(&parts.headers) {
+        true => Speech::Http2,
+        false => Speech::Http1,
+    };
     parts.version = Version::HTTP_11;
     if parts.uri.authority().is_some() {
         parts.uri = origin_form(&parts.uri);
+    }
+    if speech == Speech::Http2 {
+        http2::request::translate_back(&mut parts);
     }
     let repeatable = !has_body && parts.method.is_idempotent();
     let waits = has_body && parts.headers.get(EXPECT).is_some_and(is_continue);
@@ -85,7 +98,18 @@ pub(super) fn prepare(
             }
         });
     }
-    Forward { request: Some(Box::new(request)), repeatable, upgrade, protocol, passed }
+    Forward { request: Some(Box::new(request)), repeatable, upgrade, protocol, speech, passed }
+}
+
+/// Whether a call of gRPC comes in HTTP/2, which is how its servers want it too (gRPC over HTTP/2, "Content-Type").
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    match kind.split_at_checked(b"application/grpc".len()) {
+        Some((kind, rest)) => {
+            kind.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';'))
+        }
+        None => false,
+    }
 }
 
 fn is_continue(value: &HeaderValue) -> bool {
@@ -103,4 +127,27 @@ pub(super) fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> 
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     Box::new(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_grpc_itself_is_grpc() {
+        let of = |kind: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, kind.parse().unwrap());
+            is_grpc(&headers)
+        };
+        for kind in ["application/grpc", "application/grpc+proto", "Application/GRPC;charset=x"] {
+            assert!(of(kind), "{kind}");
+        }
+        for kind in
+            ["application/grpc-web", "application/grpc-web+proto", "application/json", "application/grp", ""]
+        {
+            assert!(!of(kind), "{kind}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! What is opened and taken back before it was answered is counted: who does little else (CVE-2023-44487) is cut off.
 
+pub(super) mod client;
 pub(super) mod request;
 pub(super) mod response;
 

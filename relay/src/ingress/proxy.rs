@@ -212,7 +212,7 @@ impl Proxy {
         if !tunnel.traffic().ready().await {
             return Err(Failure::Spent.into());
         }
-        match exchange.connect(fresh, limits).await {
+        match exchange.connect(fresh, forward.speech, limits).await {
             Ok(()) => {}
             Err(Unconnected::Pipe(PipeError::Gone) | Unconnected::Lost(Lost::Cut)) => {
                 forward.passed.check(tunnel)?;

@@ -1,4 +1,5 @@
-//! One pipe with an HTTP/1.1 client on it, driven by whoever uses it.
+//! One pipe with an HTTP client on it, driven by whoever uses it: of HTTP/1.1, or of HTTP/2 for gRPC, whose servers speak
+//! nothing else.
 //!
 //! hyper wants a client connection to be a task of its own, which costs two wake-ups and often a change of thread for
 //! each request. Here the connection is a value: the visitor's task polls it while it waits for the answer and while
@@ -19,22 +20,42 @@ use http::{Request, Response};
 use http_body::{Body as _, Frame};
 use hyper::{
     body::Incoming,
-    client::conn::http1::{Builder, Connection, SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{Builder, Connection, SendRequest},
+    },
 };
 use hyper_util::rt::TokioIo;
 use mytunnel_keys::wire::{PipeStatus, UnknownStatus};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{bell::Bell, body::RequestBody, limits::Limits, visit::Visit};
+use super::{bell::Bell, body::RequestBody, http2::client::Http2, limits::Limits, visit::Visit};
 use crate::route::Pipe;
 
 /// See the [module](self).
 pub(crate) struct Upstream {
-    sender: SendRequest<RequestBody>,
-    connection: Connection<TokioIo<Answered>, RequestBody>,
+    client: Client,
     ended: bool,
     lane: bool,
     bell: Bell,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one, and each is boxed with what is around it"
+)]
+enum Client {
+    Http1 { sender: SendRequest<RequestBody>, connection: Connection<TokioIo<Answered>, RequestBody> },
+    Http2(Http2),
+}
+
+/// Which version of HTTP a server behind a pipe is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// HTTP/1.1, on pipes that are kept.
+    Http1,
+    /// HTTP/2 from the first byte (RFC 9113 §3.3), on a pipe for each request.
+    Http2,
 }
 
 /// Hyper's own bound on fields. Set explicitly, even to the same number, it costs an allocation for each head.
@@ -57,14 +78,26 @@ pub(crate) enum Lost {
 
 impl Upstream {
     /// Speaks HTTP on a pipe; `lane` tells that it is of the faster kind.
-    pub(crate) async fn new(pipe: Pipe, lane: bool, limits: &Limits) -> hyper::Result<Box<Self>> {
-        let mut builder = Builder::new();
-        builder.max_buf_size(limits.buffer_bytes);
-        if limits.head_fields != HYPER_HEAD_FIELDS {
-            builder.max_headers(limits.head_fields);
-        }
-        let (sender, connection) = builder.handshake(TokioIo::new(Answered::new(pipe))).await?;
-        Ok(Box::new(Self { sender, connection, ended: false, lane, bell: Bell::new() }))
+    pub(crate) async fn new(
+        pipe: Pipe,
+        lane: bool,
+        speech: Speech,
+        limits: &Limits,
+    ) -> hyper::Result<Box<Self>> {
+        let io = TokioIo::new(Answered::new(pipe));
+        let client = match speech {
+            Speech::Http1 => {
+                let mut builder = Builder::new();
+                builder.max_buf_size(limits.buffer_bytes);
+                if limits.head_fields != HYPER_HEAD_FIELDS {
+                    builder.max_headers(limits.head_fields);
+                }
+                let (sender, connection) = builder.handshake(io).await?;
+                Client::Http1 { sender, connection }
+            }
+            Speech::Http2 => Client::Http2(Http2::new(io, limits).await?),
+        };
+        Ok(Box::new(Self { client, ended: false, lane, bell: Bell::new() }))
     }
 
     /// Sends `request` and waits for the head of its response.
@@ -73,18 +106,19 @@ impl Upstream {
         request: Request<RequestBody>,
         visit: &Visit,
     ) -> Result<Response<Incoming>, Lost> {
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let (connection, ended) = (&mut self.connection, &mut self.ended);
-        let answered = guard(visit, |cx| {
-            self.bell.poll(cx, |cx| {
-                if !*ended {
-                    *ended = connection.poll_without_shutdown(cx).is_ready();
-                }
-                // Only the connection just polled can complete it: no need to be woken for that.
-                answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-            })
-        });
-        match answered.await? {
+        let (bell, ended) = (&self.bell, &mut self.ended);
+        let answered = match &mut self.client {
+            Client::Http1 { sender, connection } => {
+                let answer = pin!(sender.try_send_request(request));
+                let work = |cx: &mut Context<'_>| connection.poll_without_shutdown(cx).is_ready();
+                answer_of(answer, work, (bell, ended), visit).await?
+            }
+            Client::Http2(client) => {
+                let (answer, connection) = client.send(request);
+                answer_of(pin!(answer), |cx| connection.poll(cx), (bell, ended), visit).await?
+            }
+        };
+        match answered {
             Ok(response) => Ok(response),
             Err(mut error) => {
                 let request = error.take_message();
@@ -104,14 +138,17 @@ impl Upstream {
         body: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let (connection, ended) = (&mut self.connection, &mut self.ended);
+        let (client, ended) = (&mut self.client, &mut self.ended);
         let mut received = || Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop()));
         self.bell.poll(cx, |cx| {
             let frame = received();
             if frame.is_ready() || *ended {
                 return frame;
             }
-            *ended = connection.poll_without_shutdown(cx).is_ready();
+            *ended = match client {
+                Client::Http1 { connection, .. } => connection.poll_without_shutdown(cx).is_ready(),
+                Client::Http2(client) => client.poll(cx),
+            };
             received()
         })
     }
@@ -120,7 +157,11 @@ impl Upstream {
     /// not woken for it any more.
     pub(crate) fn park(&mut self) -> bool {
         self.bell.rest();
-        !self.ended && self.sender.is_ready()
+        match &self.client {
+            Client::Http1 { sender, .. } => !self.ended && sender.is_ready(),
+            // Nothing is known of it but that it has served one request.
+            Client::Http2(_) => false,
+        }
     }
 
     /// Whether the pipe is of the faster kind.
@@ -129,13 +170,14 @@ impl Upstream {
     }
 
     /// Gives up HTTP after a 101 and returns the pipe, with what was read of the new protocol already.
-    pub(crate) async fn into_pipe(mut self: Box<Self>) -> (Answered, Bytes) {
+    pub(crate) async fn into_pipe(self: Box<Self>) -> Option<(Answered, Bytes)> {
+        let Client::Http1 { mut connection, .. } = self.client else { return None };
         if !self.ended {
             // However HTTP ended on it, the bytes are what matters from here on.
-            drop(std::future::poll_fn(|cx| self.connection.poll_without_shutdown(cx)).await);
+            drop(std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await);
         }
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+        let parts = connection.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
     }
 }
 
@@ -143,6 +185,27 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("ended", &self.ended).finish_non_exhaustive()
     }
+}
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// Waits for the head of a response, and moves the connection meanwhile; `moves` says when that has ended.
+async fn answer_of(
+    mut answer: Pin<&mut impl Future<Output = Sent>>,
+    mut moves: impl FnMut(&mut Context<'_>) -> bool,
+    (bell, ended): (&Bell, &mut bool),
+    visit: &Visit,
+) -> Result<Sent, Lost> {
+    let answered = guard(visit, |cx| {
+        bell.poll(cx, |cx| {
+            if !*ended {
+                *ended = moves(cx);
+            }
+            // Only the connection just polled can complete it: no need to be woken for that.
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
+    });
+    answered.await
 }
 
 /// Polls `work` until it is ready, the tunnel is closed, or the visit's deadline passes.

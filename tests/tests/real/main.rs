@@ -10,6 +10,7 @@ mod clock;
 mod curl;
 mod dashboard;
 mod git;
+mod grpc;
 mod openapi;
 mod pair;
 mod ports;

@@ -4,10 +4,13 @@
 
 use data_encoding::BASE64;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Version,
+    HeaderMap, HeaderValue, Method, Request, Uri, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TE,
+        UPGRADE,
     },
+    request::Parts,
+    uri::{self, Authority, Scheme},
 };
 use hyper::ext;
 
@@ -37,6 +40,18 @@ pub(in crate::ingress) fn translate<B>(
         // Another protocol stays the CONNECT that it is, which is refused.
         Some(_) | None => Ok(Protocol::Http2),
     }
+}
+
+/// Makes a request to the node one in HTTP/2 again: the host is the authority, and trailers are taken.
+pub(in crate::ingress) fn translate_back(parts: &mut Parts) {
+    let host = parts.headers.remove(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut uri = uri::Parts::from(std::mem::take(&mut parts.uri));
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = host;
+    // What is no URI for the want of a host is refused where it is sent.
+    parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    parts.version = Version::HTTP_2;
+    parts.headers.insert(TE, HeaderValue::from_static("trailers"));
 }
 
 /// The authority is the host (RFC 9113 §8.3.1). If both are there, whoever routes compares them.
@@ -74,4 +89,23 @@ fn ask_for_websocket<B>(request: &mut Request<B>) -> Result<(), Failure> {
     headers.insert(SEC_WEBSOCKET_KEY, key);
     headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_was_translated_comes_back_as_it_was() {
+        let request = Request::post("https://rpc.tun.example/t.T/Call?x=1").version(Version::HTTP_2).body(());
+        let mut request = request.unwrap();
+        assert_eq!(translate(&mut request, &Limits::default()).unwrap(), Protocol::Http2);
+        assert_eq!(request.headers()[HOST], "rpc.tun.example");
+        let (mut parts, ()) = request.into_parts();
+        parts.uri = "/t.T/Call?x=1".parse().unwrap();
+        translate_back(&mut parts);
+        assert_eq!(parts.uri, "http://rpc.tun.example/t.T/Call?x=1");
+        assert_eq!((parts.version, parts.headers.get(HOST)), (Version::HTTP_2, None));
+        assert_eq!(parts.headers[TE], "trailers");
+    }
 }
