@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use mytunnel_relay::ingress::ProxyNetwork;
-use mytunnel_relay::{NoRange, PortRange};
+use mytunnel_relay::{AccessFormat, NoRange, PortRange};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -48,6 +48,9 @@ pub(crate) struct RelayFile {
     pub(crate) acme_directory_ca: Option<PathBuf>,
     #[serde(default)]
     pub(crate) acme_dns_hook: Vec<String>,
+    pub(crate) access_log: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) access_log_format: Written<AccessFormat>,
     pub(crate) p2p: Option<SocketAddr>,
     pub(crate) ports: Option<Ports>,
     pub(crate) console: Option<String>,
@@ -84,6 +87,17 @@ impl TryFrom<String> for Ports {
 
     fn try_from(text: String) -> Result<Self, NoRange> {
         text.parse()
+    }
+}
+
+/// A value that is written as a text.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written<T>(pub(crate) T);
+
+impl<'de, T: FromStr<Err: std::fmt::Display>> Deserialize<'de> for Written<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
     }
 }
 

@@ -23,7 +23,7 @@ use mytunnel_keys::trust::Trust;
 use mytunnel_keys::usage::Prices;
 use mytunnel_relay::ingress::{ConsoleService, TrustedProxies};
 use mytunnel_relay::{
-    AcmeConfig, Authority, Config as RelayConfig, Limits as RelayLimits, PublicPorts, Relay,
+    AccessLogConfig, AcmeConfig, Authority, Config as RelayConfig, Limits as RelayLimits, PublicPorts, Relay,
 };
 
 use self::authority::InProcess;
@@ -61,6 +61,8 @@ pub(crate) struct RelayPlan {
     pub(crate) p2p: SocketAddr,
     /// Where certificates come from, if not from an own authority.
     pub(crate) acme: Option<AcmeConfig>,
+    /// Where visitors' requests are noted down.
+    pub(crate) access_log: Option<AccessLogConfig>,
     /// Where TCP and UDP tunnels get ports.
     pub(crate) ports: Option<PublicPorts>,
     /// Host of the console, if the API is to be reached from outside this process.
@@ -147,6 +149,7 @@ pub(crate) async fn relay(
         config.p2p = vec![plan.p2p];
         config.ports = plan.ports;
         config.acme.clone_from(&plan.acme);
+        config.access_log.clone_from(&plan.access_log);
         config.public_addrs = opening::public_addrs(member.trust.cluster(), plan.p2p);
         config.data_dir.clone_from(&plan.data);
         if let Some(console) = &plan.console {

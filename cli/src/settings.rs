@@ -10,7 +10,7 @@ use mytunnel_coordinator::MetricsToken;
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
 use mytunnel_relay::ingress::TrustedProxies;
-use mytunnel_relay::{AcmeConfig, PortRange, PublicPorts};
+use mytunnel_relay::{AccessLogConfig, AcmeConfig, PortRange, PublicPorts};
 use zeroize::Zeroizing;
 
 use crate::commands::relay::Args as RelayArgs;
@@ -33,6 +33,8 @@ pub(crate) struct RelaySettings {
     pub(crate) https: SocketAddr,
     /// The public authority that certifies names; without one, an own authority does.
     pub(crate) acme: Option<AcmeConfig>,
+    /// Where visitors' requests are noted down.
+    pub(crate) access_log: Option<AccessLogConfig>,
     pub(crate) p2p: SocketAddr,
     /// Where TCP and UDP tunnels get ports.
     pub(crate) ports: Option<PublicPorts>,
@@ -87,6 +89,10 @@ impl RelaySettings {
             data,
             http,
             acme,
+            access_log: args.access_log.clone().or(file.access_log).map(|path| AccessLogConfig {
+                path: absolute(&path).unwrap_or(path),
+                format: file.access_log_format.0,
+            }),
             ports: range.map(|range| PublicPorts { ip: http.ip(), range }),
             https: args.https.or(file.https).unwrap_or(defaults.https),
             p2p: args.p2p.or(file.p2p).unwrap_or(defaults.p2p),

@@ -59,7 +59,7 @@ pub(crate) use self::{
     upstream::{Answered, Upstream},
 };
 pub(crate) use self::{listener::serve_with, tls::Beside};
-use crate::{gate::Gatekeeper, route::Routes};
+use crate::{access_log::AccessLog, gate::Gatekeeper, route::Routes};
 
 /// The body of an answer of the console.
 pub type ConsoleBody = http_body_util::combinators::BoxBody<bytes::Bytes, BodyError>;
@@ -82,6 +82,7 @@ struct Shared {
     console_service: Option<ConsoleService>,
     limits: Arc<Limits>,
     proxies: TrustedProxies,
+    access_log: AccessLog,
     /// Whose requests proxies bring.
     senders: Addresses,
 }

@@ -5,6 +5,7 @@
 //! relay follows its signed feed, ends at once what that revokes, and admits nobody when it has heard nothing for too
 //! long.
 
+mod access_log;
 mod acme;
 mod admit;
 mod authority;
@@ -30,6 +31,7 @@ mod strangers;
 mod testing;
 mod traffic;
 
+pub use access_log::{AccessFormat, AccessLogConfig};
 pub use acme::{AcmeConfig, AcmeError};
 pub use admit::Status;
 pub use authority::{Authority, AuthorityError, FeedLink};

@@ -29,6 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access_log::AccessLog,
     acme::AcmeError,
     admit::{Admission, Policy, Status, Urls},
     behaviour::Behaviour,
@@ -121,6 +122,14 @@ pub enum StartError {
     /// There is no authority of the relay's own to serve HTTPS with.
     #[error("https has no certificates")]
     LocalCa(#[from] LocalCaError),
+    /// The access log cannot be written.
+    #[error("the access log {} cannot be written", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// There are no certificates of a public authority to serve HTTPS with.
     #[error("https has no certificates")]
     Acme(#[from] AcmeError),
@@ -226,11 +235,18 @@ impl Relay {
             limits: config.limits.ingress,
             proxies: config.trusted_proxies,
         };
+        let access_log = match doors.log {
+            Some((log, scribe)) => {
+                self.tasks.spawn(scribe.run(self.nodes.clone()));
+                log
+            }
+            None => AccessLog::default(),
+        };
         let (acme, desk) = doors.acme.unzip();
         if let Some(desk) = desk {
             self.tasks.spawn(desk.run(self.nodes.clone()));
         }
-        let beside = Beside { lanes: doors.lanes, acme };
+        let beside = Beside { lanes: doors.lanes, acme, access_log };
         self.ingress.spawn(ingress::serve_with(ingress, beside, self.routes.clone(), self.visitors.clone()));
     }
 

@@ -64,6 +64,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "EMAIL")]
     pub(crate) acme: Option<String>,
 
+    /// Note down every request of a visitor in FILE, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) access_log: Option<PathBuf>,
+
     /// Address for nodes, UDP and TCP [default: 0.0.0.0:4001, on localhost 127.0.0.1:4001]
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) p2p: Option<SocketAddr>,
@@ -161,6 +165,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         p2p: settings.p2p,
         ports: settings.ports,
         acme: settings.acme.clone(),
+        access_log: settings.access_log.clone(),
         console: None,
         data: Some(settings.data.clone()),
         limits: settings.limits.relay(),

@@ -89,6 +89,13 @@ impl From<StartError> for Failure {
             StartError::Bind { addr, source } => cannot_listen(addr, Some(source)),
             StartError::Listen { addr, .. } => cannot_listen(addr, io_source(&error)),
             StartError::ListenEnded { addr, source } => cannot_listen(addr, source.as_ref()),
+            StartError::AccessLog { path, source } => Self::local(
+                format!("the access log {} cannot be written: {source}", path.display()),
+                match io_help(source) {
+                    "" => "Choose another file with --access-log.",
+                    help => help,
+                },
+            ),
             _ => {
                 Self::local(chain(&error), "Nothing was changed; the log (MYTUNNEL_LOG=debug) may say more.")
             }

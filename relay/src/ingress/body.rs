@@ -240,6 +240,7 @@ impl Download {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.exchange.tunnel().traffic().count_out(bytes);
+                self.turn.count(bytes);
                 Poll::Ready(Some(Ok(frame)))
             }
             // A body that ends with its pipe may have been cut off by whoever closed the tunnel.
@@ -304,7 +305,13 @@ impl Body for ResponseBody {
         this.taken_again();
         let frame = match this {
             Self::Page(page) => Poll::Ready(page.take().map(|page| Ok(Frame::data(page)))),
-            Self::Console { body, .. } => Pin::new(body).poll_frame(cx),
+            Self::Console { body, turn } => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame {
+                    turn.count(frame.data_ref().map_or(0, |data| data.len() as u64));
+                }
+                Poll::Ready(frame)
+            }
             Self::Download(download) => download.poll_frame(cx),
         };
         if let Poll::Ready(Some(Ok(_))) = frame {

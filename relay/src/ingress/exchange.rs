@@ -25,7 +25,10 @@ use super::{
     upstream::{Answered, Lost, Speech, Upstream, guard},
     visit::Visit,
 };
-use crate::route::{Pipe, PipeError, Tunnel};
+use crate::{
+    access_log::Entry,
+    route::{Pipe, PipeError, Tunnel},
+};
 
 /// A place for one request at the visitor's address. Held until the response is handed over completely; the
 /// connection counts as idle from then on.
@@ -34,6 +37,7 @@ pub(crate) struct Turn {
     visit: Arc<Visit>,
     entered: bool,
     sender: Option<Box<Sender>>,
+    entry: Option<Arc<Entry>>,
 }
 
 /// Whose request it is, where a proxy has the connection.
@@ -44,14 +48,30 @@ struct Sender {
 }
 
 impl Turn {
-    pub(super) fn take(visit: &Arc<Visit>, headers: &HeaderMap, shared: &Shared) -> Self {
+    pub(super) fn take(
+        visit: &Arc<Visit>,
+        headers: &HeaderMap,
+        shared: &Shared,
+        entry: Option<Arc<Entry>>,
+    ) -> Self {
         let limit = shared.limits.requests_per_address;
         let sender = visit.visitor().behind(&shared.proxies, headers).map(|visitor| {
             let seat = shared.senders.connect(visitor.ip(), limit);
             Box::new(Sender { visitor, seat })
         });
         let entered = sender.is_none() && visit.address().enter(limit);
-        Self { entered, visit: Arc::clone(visit), sender }
+        let turn = Self { entered, visit: Arc::clone(visit), sender, entry };
+        if let Some(entry) = &turn.entry {
+            entry.set_visitor(turn.visitor().ip());
+        }
+        turn
+    }
+
+    /// More of the answer's body went out.
+    pub(crate) fn count(&self, bytes: u64) {
+        if let Some(entry) = &self.entry {
+            entry.count(bytes);
+        }
     }
 
     /// Whose request it is.

@@ -100,7 +100,7 @@ pub(crate) async fn serve_with(
     routes: Routes,
     shutdown: CancellationToken,
 ) -> Result<(), IngressError> {
-    let limits = Arc::new(config.limits);
+    let (limits, access_log) = (Arc::new(config.limits), beside.access_log.clone());
     let acceptor = Acceptor {
         http1: visitor::http1(&limits),
         connections: Arc::new(Semaphore::new(limits.connections)),
@@ -117,6 +117,7 @@ pub(crate) async fn serve_with(
             console_service: config.console_service,
             limits,
             proxies: config.proxies,
+            access_log,
             senders: Addresses::default(),
         }),
     };

@@ -70,13 +70,20 @@ impl Proxy {
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         self.visit.request();
         let accept = request.headers().get(ACCEPT).cloned();
-        let turn = Turn::take(&self.visit, request.headers(), &self.shared);
+        let entry = self.shared.access_log.begin(&request);
+        let turn = Turn::take(&self.visit, request.headers(), &self.shared, entry.clone());
         let mut response = match self.route(request, turn).await {
             Ok(response) => response,
             Err(refused) => refused.page(accept),
         };
         if self.visit.is_multiplexed() {
             http2::response::clean(response.headers_mut());
+        }
+        if let Some(entry) = entry {
+            entry.answered(response.status(), response.headers());
+            if let ResponseBody::Page(Some(page)) = response.body() {
+                entry.count(page.len() as u64);
+            }
         }
         response
     }

@@ -9,6 +9,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
+    access_log::AccessLog,
     acme::{Acme, CHALLENGE_PROTOCOL},
     lanes::{Door, LaneError},
 };
@@ -59,13 +60,15 @@ pub(crate) struct Beside {
     pub(crate) lanes: Option<Door>,
     /// Where certificates come from when they are first needed.
     pub(crate) acme: Option<Acme>,
+    /// Who notes down every request.
+    pub(crate) access_log: AccessLog,
 }
 
 /// Performs one handshake.
 pub(crate) async fn accept(
     stream: TcpStream,
     config: &Arc<ServerConfig>,
-    Beside { lanes, acme }: &Beside,
+    Beside { lanes, acme, .. }: &Beside,
 ) -> Result<Accepted, HandshakeError> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
     let asks = |wanted: &[u8]| {

@@ -8,6 +8,7 @@ use mytunnel_keys::{secret::Seed, trust::Trust};
 use rustls::server::ResolvesServerCert;
 
 use crate::{
+    access_log::AccessLogConfig,
     acme::AcmeConfig,
     authority::Authority,
     circuits::CircuitLimits,
@@ -36,6 +37,8 @@ pub struct Config {
     pub certificates: Option<Arc<dyn ResolvesServerCert>>,
     /// Where certificates for HTTPS come from, if [`Self::certificates`] says nothing: a public authority.
     pub acme: Option<AcmeConfig>,
+    /// Where every request of a visitor is noted down. Default: nowhere.
+    pub access_log: Option<AccessLogConfig>,
     /// Where nodes come in, each over UDP (QUIC) and TCP. Port 0 takes a free one, the same for both where it can.
     pub p2p: Vec<SocketAddr>,
     /// Port of HTTP in URLs, where it differs from the bound one (behind a forwarding).
@@ -72,6 +75,7 @@ impl Config {
             https: None,
             certificates: None,
             acme: None,
+            access_log: None,
             p2p: Vec::new(),
             public_http: None,
             public_https: None,

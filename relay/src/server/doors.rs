@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use super::{Config, StartError};
 use crate::{
+    access_log::{AccessLog, Scribe},
     acme::{Acme, Desk},
     ingress::Https,
     lanes::{Directory, Door},
@@ -27,6 +28,8 @@ pub(super) struct Doors {
     pub(super) directory: Directory,
     /// Certificates of a public authority, and who orders them.
     pub(super) acme: Option<(Acme, Desk)>,
+    /// The log of visitors' requests, and who writes it.
+    pub(super) log: Option<(AccessLog, Scribe)>,
     /// The file of the certificate that signs for HTTPS, when it is a CA of this machine's own.
     pub(super) local_ca: Option<PathBuf>,
 }
@@ -62,7 +65,14 @@ impl Doors {
             Some(_) => Some(Door::new(&config.seed, directory.clone()).map_err(StartError::Lanes)?),
             None => None,
         };
-        Ok(Self { http, https, lanes, directory, acme, local_ca })
+        let log = match &config.access_log {
+            Some(log) => Some(AccessLog::open(log).map_err(|source| {
+                let path = log.path.clone();
+                StartError::AccessLog { path, source }
+            })?),
+            None => None,
+        };
+        Ok(Self { http, https, lanes, directory, acme, log, local_ca })
     }
 
     pub(super) fn http_addr(&self) -> Option<SocketAddr> {

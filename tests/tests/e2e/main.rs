@@ -1,5 +1,6 @@
 //! The product as a user meets it: the real binary in real processes, driven through its command line and its sockets.
 
+mod access_log;
 mod apart;
 mod audit;
 mod backup;

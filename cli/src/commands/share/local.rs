@@ -35,6 +35,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
             https: None,
             p2p: at(0),
             acme: None,
+            access_log: None,
             ports: Some(PublicPorts { ip: IpAddr::from(Ipv4Addr::LOCALHOST), range: PortRange::DEFAULT }),
             console: None,
             data: None,

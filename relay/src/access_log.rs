@@ -1,0 +1,359 @@
+//! A line for each request of a visitor, in a file of the operator's, once its answer is over.
+//!
+//! Nothing of the way of a request waits for the file: lines go through a bounded queue to one task, and what does not fit
+//! is counted and said. What a query says is never written: links carry secrets there. On `SIGHUP` the file is opened
+//! anew, so that it can be rotated.
+
+use std::{
+    fmt::{self, Write as _},
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    str::FromStr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU16, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{
+    fs::{File, OpenOptions},
+    io::{AsyncWriteExt as _, BufWriter},
+    sync::mpsc,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::ingress::failure::ERROR_HEADER;
+
+/// Lines that wait for the file.
+const QUEUE: usize = 4096;
+
+/// Characters of a field that a visitor chooses.
+const FIELD: usize = 512;
+
+/// How long a file that failed is left alone.
+const REST: Duration = Duration::from_secs(5);
+
+/// Where the log is, and how its lines look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// The file. It is made with mode 0640, and appended to.
+    pub path: PathBuf,
+    /// How its lines look.
+    pub format: AccessFormat,
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessFormat {
+    /// An object with names.
+    #[default]
+    Json,
+    /// As Apache and nginx write it, with the host in front.
+    Combined,
+}
+
+impl FromStr for AccessFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "combined" => Ok(Self::Combined),
+            _ => Err("write \"json\" or \"combined\""),
+        }
+    }
+}
+
+/// Takes lines for the file, if there is one. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AccessLog(Option<Arc<Lines>>);
+
+#[derive(Debug)]
+struct Lines {
+    format: AccessFormat,
+    queue: mpsc::Sender<String>,
+    lost: AtomicU64,
+}
+
+/// Writes the file.
+#[derive(Debug)]
+pub(crate) struct Scribe {
+    path: PathBuf,
+    lines: Arc<Lines>,
+    queue: mpsc::Receiver<String>,
+}
+
+impl AccessLog {
+    /// A log in this file.
+    ///
+    /// # Errors
+    /// When it cannot be appended to.
+    pub(crate) fn open(config: &AccessLogConfig) -> io::Result<(Self, Scribe)> {
+        let mut options = std::fs::OpenOptions::new();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+        options.open(&config.path)?;
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let lines = Arc::new(Lines { format: config.format, queue: sender, lost: AtomicU64::new(0) });
+        Ok((Self(Some(Arc::clone(&lines))), Scribe { path: config.path.clone(), lines, queue }))
+    }
+
+    /// Begins the line of a request; `None` where there is no log.
+    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Option<Arc<Entry>> {
+        let lines = self.0.as_ref()?;
+        let headers = request.headers();
+        let host = headers.get(header::HOST).map(field);
+        let host = host.or_else(|| request.uri().authority().map(|host| cut(host.as_str())));
+        Some(Arc::new(Entry {
+            lines: Arc::clone(lines),
+            at: OffsetDateTime::now_utc(),
+            begun: Instant::now(),
+            visitor: OnceLock::new(),
+            host: host.unwrap_or_default(),
+            method: request.method().clone(),
+            path: cut(request.uri().path()),
+            version: request.version(),
+            agent: headers.get(header::USER_AGENT).map(field),
+            referer: headers.get(header::REFERER).map(|value| without_query(field(value))),
+            status: AtomicU16::new(0),
+            error: OnceLock::new(),
+            bytes: AtomicU64::new(0),
+        }))
+    }
+}
+
+/// A request whose line is written when the last of its handles is dropped.
+pub(crate) struct Entry {
+    lines: Arc<Lines>,
+    at: OffsetDateTime,
+    begun: Instant,
+    visitor: OnceLock<IpAddr>,
+    host: String,
+    method: Method,
+    path: String,
+    version: Version,
+    agent: Option<String>,
+    referer: Option<String>,
+    status: AtomicU16,
+    error: OnceLock<String>,
+    bytes: AtomicU64,
+}
+
+impl Entry {
+    /// Whose request it is.
+    pub(crate) fn set_visitor(&self, visitor: IpAddr) {
+        let _ = self.visitor.set(visitor);
+    }
+
+    /// What was answered.
+    pub(crate) fn answered(&self, status: StatusCode, headers: &HeaderMap) {
+        self.status.store(status.as_u16(), Relaxed);
+        if let Some(error) = headers.get(ERROR_HEADER) {
+            let _ = self.error.set(field(error));
+        }
+    }
+
+    /// More of the answer's body went out.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn line(&self) -> String {
+        match self.lines.format {
+            AccessFormat::Json => self.json(),
+            AccessFormat::Combined => self.combined(),
+        }
+    }
+
+    fn json(&self) -> String {
+        let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let milliseconds = Duration::from_micros(micros).as_secs_f64() * 1e3;
+        let mut line = serde_json::json!({
+            "at": self.at.format(&Rfc3339).unwrap_or_default(),
+            "visitor": self.visitor.get().map(ToString::to_string),
+            "host": self.host, "method": self.method.as_str(), "path": self.path,
+            "protocol": format!("{:?}", self.version), "status": self.status.load(Relaxed),
+            "bytes": self.bytes.load(Relaxed), "ms": milliseconds, "agent": self.agent,
+            "referer": self.referer, "error": self.error.get(),
+        })
+        .to_string();
+        line.push('\n');
+        line
+    }
+
+    fn combined(&self) -> String {
+        let month = self.at.month().to_string();
+        let visitor = self.visitor.get().map_or_else(|| "-".to_owned(), ToString::to_string);
+        let text = |text: Option<&String>| text.map_or_else(|| "-".to_owned(), |text| escaped(text));
+        format!(
+            "{host} {visitor} - - [{:02}/{}/{}:{:02}:{:02}:{:02} +0000] \"{} {} {:?}\" {} {} \"{}\" \"{}\"\n",
+            self.at.day(),
+            month.get(..3).unwrap_or(&month),
+            self.at.year(),
+            self.at.hour(),
+            self.at.minute(),
+            self.at.second(),
+            self.method,
+            escaped(&self.path),
+            self.version,
+            self.status.load(Relaxed),
+            self.bytes.load(Relaxed),
+            text(self.referer.as_ref()),
+            text(self.agent.as_ref()),
+            host = if self.host.is_empty() { "-".to_owned() } else { escaped(&self.host).replace(' ', "_") },
+        )
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // A request that was given up before there was an answer.
+        if self.status.load(Relaxed) == 0 {
+            self.status.store(499, Relaxed);
+        }
+        if self.lines.queue.try_send(self.line()).is_err() {
+            self.lines.lost.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// What a visitor says, as far as it is text and not too long.
+fn field(value: &HeaderValue) -> String {
+    cut(&String::from_utf8_lossy(value.as_bytes()))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(FIELD).collect()
+}
+
+fn without_query(mut url: String) -> String {
+    if let Some(end) = url.find(['?', '#']) {
+        url.truncate(end);
+    }
+    url
+}
+
+/// Nothing in it ends its field, its line, or a terminal's good behaviour.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => {
+                escaped.push('\\');
+                escaped.push(letter);
+            }
+            letter if letter.is_control() => drop(write!(escaped, "\\x{:02x}", u32::from(letter))),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+impl Scribe {
+    /// Writes until cancelled, and what is left then.
+    pub(crate) async fn run(mut self, cancelled: CancellationToken) {
+        let mut hangup = hangup();
+        let mut file: Option<BufWriter<File>> = None;
+        let mut rest = Instant::now();
+        loop {
+            let line = tokio::select! {
+                biased;
+                line = self.queue.recv() => line,
+                () = hangup.heard() => {
+                    close(&mut file).await;
+                    continue;
+                }
+                () = cancelled.cancelled() => None,
+            };
+            let Some(line) = line else { break };
+            self.write(&mut file, &mut rest, &line).await;
+        }
+        self.queue.close();
+        while let Ok(line) = self.queue.try_recv() {
+            self.write(&mut file, &mut rest, &line).await;
+        }
+        close(&mut file).await;
+    }
+
+    async fn write(&self, file: &mut Option<BufWriter<File>>, rest: &mut Instant, line: &str) {
+        if *rest > Instant::now() {
+            self.lines.lost.fetch_add(1, Relaxed);
+            return;
+        }
+        if let Err(error) = self.try_write(file, line).await {
+            *file = None;
+            *rest = Instant::now() + REST;
+            self.lines.lost.fetch_add(1, Relaxed);
+            tracing::warn!(path = %self.path.display(), %error, "the access log cannot be written; lines are lost");
+        }
+    }
+
+    async fn try_write(&self, file: &mut Option<BufWriter<File>>, line: &str) -> io::Result<()> {
+        let file = match file {
+            Some(file) => file,
+            None => {
+                let mut options = OpenOptions::new();
+                options.append(true).create(true);
+                #[cfg(unix)]
+                options.mode(0o640);
+                file.insert(BufWriter::new(options.open(&self.path).await?))
+            }
+        };
+        let lost = self.lines.lost.swap(0, Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "lines of the access log were lost");
+        }
+        file.write_all(line.as_bytes()).await?;
+        if self.queue.is_empty() {
+            file.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn close(file: &mut Option<BufWriter<File>>) {
+    if let Some(mut file) = file.take()
+        && let Err(error) = file.flush().await
+    {
+        tracing::warn!(%error, "the end of the access log was lost");
+    }
+}
+
+/// The operator's word that the file was moved away.
+struct Hangup {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+fn hangup() -> Hangup {
+    Hangup {
+        #[cfg(unix)]
+        signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok(),
+    }
+}
+
+impl Hangup {
+    async fn heard(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal {
+            signal.recv().await;
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use tokio::task::JoinSet;
+
+use super::*;
+
+fn request() -> Request<()> {
+    Request::get("/a/b?token=secret")
+        .header("host", "web.tun.example")
+        .header("user-agent", "a \"quoted\" agent\\")
+        .header("referer", "https://x.example/page?key=secret#part")
+        .body(())
+        .unwrap()
+}
+
+/// Writes what `act` does, and says what stands in the file then.
+async fn written(format: AccessFormat, act: impl FnOnce(&AccessLog)) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let (log, scribe) = AccessLog::open(&AccessLogConfig { path: path.clone(), format }).unwrap();
+    act(&log);
+    let cancelled = CancellationToken::new();
+    cancelled.cancel();
+    scribe.run(cancelled).await;
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn answered(log: &AccessLog) {
+    let entry = log.begin(&request()).unwrap();
+    entry.set_visitor("192.0.2.7".parse().unwrap());
+    let held = Arc::clone(&entry);
+    entry.answered(StatusCode::OK, &HeaderMap::new());
+    drop(entry);
+    held.count(1234);
+}
+
+#[tokio::test]
+async fn a_line_is_an_object_and_says_no_secret() {
+    let text = written(AccessFormat::Json, answered).await;
+    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["visitor"], "192.0.2.7");
+    assert_eq!((&line["host"], &line["path"]), (&"web.tun.example".into(), &"/a/b".into()));
+    assert_eq!((line["status"].as_u64(), line["bytes"].as_u64()), (Some(200), Some(1234)));
+    assert_eq!((&line["method"], &line["protocol"]), (&"GET".into(), &"HTTP/1.1".into()));
+    assert_eq!(line["referer"], "https://x.example/page");
+    assert!(line["at"].as_str().unwrap().ends_with('Z') && line["ms"].is_number(), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_line_is_what_other_programs_read() {
+    let text = written(AccessFormat::Combined, answered).await;
+    let (front, rest) = text.split_once(" - - [").unwrap();
+    assert_eq!(front, "web.tun.example 192.0.2.7");
+    let (time, rest) = rest.split_once("] ").unwrap();
+    assert_eq!((time.len(), &time[time.len() - 6..]), (26, " +0000"), "{time}");
+    assert_eq!(
+        rest,
+        "\"GET /a/b HTTP/1.1\" 200 1234 \"https://x.example/page\" \"a \\\"quoted\\\" agent\\\\\"\n"
+    );
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_answer_and_what_failed_are_told() {
+    let text = written(AccessFormat::Json, |log| {
+        drop(log.begin(&request()));
+        let entry = log.begin(&request()).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(ERROR_HEADER, HeaderValue::from_static("NOT_FOUND"));
+        entry.answered(StatusCode::NOT_FOUND, &headers);
+    })
+    .await;
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[0]["status"].as_u64(), &lines[0]["error"]), (Some(499), &serde_json::Value::Null));
+    assert_eq!((lines[1]["status"].as_u64(), &lines[1]["error"]), (Some(404), &"NOT_FOUND".into()));
+}
+
+#[tokio::test]
+async fn a_stranger_can_write_neither_lines_nor_control_characters() {
+    assert_eq!(escaped("a\"b\\c\n\u{1b}[31m"), "a\\\"b\\\\c\\x0a\\x1b[31m");
+    let text = written(AccessFormat::Combined, |log| {
+        let mut request = request();
+        let odd = HeaderValue::from_bytes(b"x\xff y\t\"z").unwrap();
+        request.headers_mut().insert("host", odd.clone());
+        request.headers_mut().insert("user-agent", odd);
+        drop(log.begin(&request));
+    })
+    .await;
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("x\u{fffd}_y\\x09\\\"z - - - ["), "{text}");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_lost_and_nobody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let config = AccessLogConfig { path: path.clone(), format: AccessFormat::Json };
+    let (log, scribe) = AccessLog::open(&config).unwrap();
+    for _ in 0..QUEUE + 7 {
+        drop(log.begin(&request()));
+    }
+    assert_eq!(scribe.lines.lost.load(Relaxed), 7);
+    let cancelled = CancellationToken::new();
+    cancelled.cancel();
+    scribe.run(cancelled).await;
+    assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), QUEUE);
+    assert!(AccessLog::default().begin(&request()).is_none(), "without a log nothing is noted");
+    let nowhere = AccessLogConfig { path: dir.path().join("no/such/folder"), format: AccessFormat::Json };
+    assert!(AccessLog::open(&nowhere).is_err());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_was_moved_away_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, moved) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+    let config = AccessLogConfig { path: path.clone(), format: AccessFormat::Json };
+    let (log, scribe) = AccessLog::open(&config).unwrap();
+    let cancelled = CancellationToken::new();
+    // Before it is sent: without anybody who listens it would end this process.
+    let _heard = hangup();
+    let mut task = JoinSet::new();
+    task.spawn(scribe.run(cancelled.clone()));
+    let lines = |path: &std::path::Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
+    drop(log.begin(&request()));
+    while lines(&path) == 0 {
+        tokio::task::yield_now().await;
+    }
+    std::fs::rename(&path, &moved).unwrap();
+    let own = std::process::id().to_string();
+    assert!(tokio::process::Command::new("kill").args(["-HUP", &own]).status().await.unwrap().success());
+    while lines(&path) == 0 {
+        drop(log.begin(&request()));
+        tokio::task::yield_now().await;
+    }
+    cancelled.cancel();
+    task.join_all().await;
+    assert!(lines(&moved) >= 1);
+}
