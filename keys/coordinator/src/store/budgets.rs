@@ -79,7 +79,7 @@ impl Writing<'_> {
         Ok(Ok(BudgetSet { serial: key.serial, epoch: self.head()?.feed.epoch }))
     }
 
-    /// Sets what a member's devices may cost together, and tells it of each that stands.
+    /// Sets what a member's devices may cost together, and tells it of each that stands, or whose children may.
     pub(super) fn set_account_budget(
         &self,
         signer: &FeedSigner,
@@ -96,8 +96,9 @@ impl Writing<'_> {
             None => self.forget_account_budget(account)?,
         };
         let devices = self.all(
-            "SELECT serial FROM keys WHERE account = $1 AND revoked_at IS NULL AND not_after > $2",
-            params![account, now],
+            "SELECT serial FROM keys WHERE account = $1 AND not_after > $2
+               AND (revoked_at IS NULL OR (revoked_at > $3 AND cascaded_at IS NULL))",
+            params![account, now, now.saturating_sub(authority::TREE_LIFE)],
             |row| column::serial(row, 0),
         )?;
         let changes = devices.iter().map(|device| self.tell_budget(device, cents));
@@ -163,12 +164,13 @@ fn shared_by(key: &KeyRow) -> Option<&str> {
     key.account.as_deref().filter(|_| key.role.is_some_and(authority::shares_budget))
 }
 
-/// How keys stand that an owner has given a budget, or taken it away from, while they may be used.
+/// How keys stand that an owner has given a budget, or taken it away from, while they may be used, or what they minted may.
 pub(super) fn in_force(reading: &Reading<'_>, now: u64) -> Result<Vec<Change>, StoreError> {
     reading.all(
         "SELECT b.serial, b.cents FROM budgets b JOIN keys k ON k.serial = b.serial
-         WHERE b.told = 1 AND k.revoked_at IS NULL AND coalesce(k.not_after, $1) >= $1",
-        params![now],
+         WHERE b.told = 1 AND coalesce(k.not_after, $1) >= $1
+           AND (k.revoked_at IS NULL OR (k.revoked_at > $2 AND k.cascaded_at IS NULL))",
+        params![now, now.saturating_sub(authority::TREE_LIFE)],
         |row| {
             let standing = authority::standing_of(row.get(1)?);
             Ok(Change::Budget { serial: column::serial(row, 0)?, standing })

@@ -8,7 +8,7 @@ use std::time::Instant;
 use mytunnel_keys::api::MintAnswer;
 use mytunnel_keys::certificate;
 use mytunnel_keys::error::Code;
-use mytunnel_keys::feed::{Accepted, Change};
+use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::{ProjectId, PublicKey};
 use mytunnel_keys::usage::{Count, Lease, MICRO, Meter, Month, Standing, Tell, Told, Usage, Want};
 use serde_json::{Value, json};
@@ -205,14 +205,23 @@ async fn a_child_may_have_a_narrower_budget_from_birth() {
     let wants = [&child, &house.master].map(|key| Want { key: key.serial, held: 0, ask: u64::MAX });
     let leases = lab.tell(relay, told(1, Vec::new(), wants.to_vec())).await.leases;
     assert!(leases.iter().all(|lease| lease.amount == 125 * MICRO), "{leases:?}");
-    let mut frames = lab.frames(relay, None).await;
-    let mut reader = mytunnel_keys::feed::FeedReader::new(frames.nonce, lab.coordinator.trust(), None);
-    let snapshot = loop {
-        if let Accepted::Snapshot { changes, .. } = frames.next(&mut reader).await.unwrap() {
-            break changes;
-        }
-    };
-    assert_eq!(snapshot, [Change::Budget { serial: house.master.serial, standing: Standing::Limited }]);
+    let budget = Change::Budget { serial: house.master.serial, standing: Standing::Limited };
+    assert_eq!(lab.snapshot(relay).await, [budget]);
+}
+
+/// Whoever revokes their own key and not its children does not set these free.
+#[tokio::test]
+async fn children_that_outlive_their_parent_pay_by_its_budget() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    lab.child(&house.master).await;
+    lab.limit(&house, &house.master, Some(100)).await;
+    lab.revoke(By::Key(&house.master), &house.master, false).await.ok();
+    let budget = Change::Budget { serial: house.master.serial, standing: Standing::Limited };
+    assert!(lab.snapshot(lab.enrolled().await).await.contains(&budget));
+    // With the last of them it is no more to anybody.
+    lab.advance(DAY + 300);
+    assert!(!lab.snapshot(lab.enrolled().await).await.contains(&budget));
 }
 
 #[tokio::test]

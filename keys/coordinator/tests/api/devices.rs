@@ -7,7 +7,7 @@ use mytunnel_keys::usage::Standing;
 use serde_json::{Value, json};
 
 use crate::people::join;
-use crate::support::{By, DAY, EMAIL, Key, Lab, PASSWORD, fresh_seed};
+use crate::support::{By, DAY, EMAIL, Key, Lab, PASSWORD, fresh_seed, mint_body};
 
 async fn set_budget(lab: &Lab, token: &str, key: &Key, cents: Value) {
     let path = format!("/api/v1/tokens/{}/budget", key.serial.nonce());
@@ -34,10 +34,7 @@ async fn a_new_device_is_no_way_out_of_a_members_budget() {
     let (third, _) = lab.device(&browser.access).await;
     assert_eq!(lab.show(owner, &third).await["budget_cents"], 20);
     // A child of it has no more.
-    let body = crate::support::mint_body(
-        &fresh_seed().public(),
-        json!({"project": house.project, "budget_cents": 21}),
-    );
+    let body = mint_body(&fresh_seed().public(), json!({"project": house.project, "budget_cents": 21}));
     lab.call(By::Key(&third), "POST", "/api/v1/mint", body).await.refused(Code::ScopeDenied);
     // Who is frozen stays so, until the owner lifts it.
     set_budget(&lab, &house.token, &third, json!(0)).await;
@@ -74,6 +71,26 @@ async fn a_device_is_signed_in_when_relays_know_of_its_budget() {
     relay.link.reports.send(Report::Applied { epoch, closed: 0 }).await.unwrap();
     let (second, _) = adding.await;
     assert_eq!(changes, [Change::Budget { serial: second.serial, standing: Standing::Limited }]);
+}
+
+/// Who revokes their own device without what it minted has not taken that out of the account's budget.
+#[tokio::test]
+async fn what_a_revoked_device_minted_is_frozen_with_the_account() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let (browser, first) = join(&lab, &house, "member").await;
+    let body = mint_body(&fresh_seed().public(), json!({"project": house.project}));
+    lab.call(By::Key(&first), "POST", "/api/v1/mint", body).await.ok();
+    lab.revoke(By::Key(&first), &first, false).await.ok();
+    let (second, _) = lab.device(&browser.access).await;
+    let mut relay = lab.relay().await;
+    let freeze = set_budget(&lab, &house.token, &second, json!(0));
+    let (_, told) = tokio::join!(freeze, relay.delta());
+    let anew = lab.snapshot(relay.id).await;
+    for serial in [first.serial, second.serial] {
+        let frozen = Change::Budget { serial, standing: Standing::Frozen };
+        assert!(told.contains(&frozen) && anew.contains(&frozen), "{told:?} {anew:?}");
+    }
 }
 
 #[tokio::test]

@@ -210,6 +210,17 @@ impl Lab {
         Frames { nonce, link, now: self.now() }
     }
 
+    /// What a relay is told that begins anew.
+    pub(crate) async fn snapshot(&self, relay: PublicKey) -> Vec<Change> {
+        let mut frames = self.frames(relay, None).await;
+        let mut reader = FeedReader::new(frames.nonce, self.coordinator.trust(), None);
+        loop {
+            if let Accepted::Snapshot { changes, .. } = frames.next(&mut reader).await.unwrap() {
+                return changes;
+            }
+        }
+    }
+
     pub(crate) async fn subscribe(&self, id: PublicKey, since: Option<Position>) -> Relay {
         self.try_subscribe(id, since).await.unwrap()
     }
