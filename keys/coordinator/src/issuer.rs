@@ -236,11 +236,10 @@ impl Issuer {
     }
 }
 
-/// The budget that a child has from birth: its own, whose id is the first half of its serial. Relays know by it that they
-/// need a lease, however far they are behind in the feed.
+/// The budget that a child or a device has when it is certified, whose id is the first half of its serial. Relays know by it
+/// that they need a lease, however far they are behind in the feed.
 fn budget(key: &KeyRow) -> Option<[u8; 8]> {
-    let own = key.kind == KeyKind::Child && key.budget_cents.is_some();
-    own.then(|| key.serial.as_bytes().first_chunk().copied()).flatten()
+    key.budget_cents.and_then(|_| key.serial.as_bytes().first_chunk().copied())
 }
 
 #[cfg(test)]
@@ -289,6 +288,20 @@ mod tests {
         assert_eq!(verified.parent, row.parent);
         assert!(verified.flags.contains(Flags::BOUND));
         assert_eq!(verified.replaces, row.replaces);
+    }
+
+    #[test]
+    fn a_relay_that_is_cut_off_sees_that_a_key_has_a_budget() {
+        let issuer = issuer("tun.example");
+        let child = child(vec![NamePattern::any()]);
+        let device = KeyRow { kind: KeyKind::User, project: None, parent: None, replaces: None, ..child.clone() };
+        for (row, limited) in [(&child, false), (&device, false), (&child, true), (&device, true)] {
+            let row = KeyRow { budget_cents: limited.then_some(0), ..row.clone() };
+            let certificate = issuer.certify(&row).unwrap();
+            let claims =
+                certificate::verify(&certificate, &issuer.trust(), &row.subject, NOW + 5).unwrap();
+            assert_eq!(claims.budget.is_some(), limited, "{:?}", row.kind);
+        }
     }
 
     #[test]
