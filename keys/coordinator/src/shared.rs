@@ -165,7 +165,7 @@ impl Shared {
 
     /// Every relay that may still be serving counts, at the least as one that cannot be heard.
     pub(crate) async fn expect_relays(&self, patience: Duration) -> Result<(), StoreError> {
-        let oldest = self.clock.now().saturating_sub(self.limits.hard_staleness.as_secs());
+        let oldest = self.clock.now().saturating_sub(self.followers.gone_after().as_secs());
         for relay in soon(patience, || self.store.relays()).await? {
             if relay.seen_at > oldest {
                 self.followers.expect(relay.id);

@@ -60,7 +60,7 @@ impl Followers {
     }
 
     /// The longest that a relay without news serves anything: what devices share outlives the hard bound.
-    fn gone_after(&self) -> Duration {
+    pub(crate) fn gone_after(&self) -> Duration {
         self.hard_staleness.max(Duration::from_secs(DEVICE_STALENESS.into()))
     }
 

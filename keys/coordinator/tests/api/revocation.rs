@@ -9,7 +9,7 @@ use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Change;
 use serde_json::{Value, json};
 
-use crate::support::{By, DAY, Key, Lab, Relay, fresh_seed, mint_body};
+use crate::support::{By, DAY, Key, Lab, Relay, START, fresh_seed, mint_body};
 
 fn is_revoked(lab: &Lab, relay: &Relay, key: &Key, minted: &MintAnswer) -> bool {
     let trust = lab.coordinator.trust();
@@ -174,6 +174,23 @@ async fn a_relay_that_does_not_confirm_is_named_and_the_others_are_not_waited_fo
     let named = of(&deaf.id.to_string());
     assert_eq!((&named["applied"], &named["ms"]), (&json!(false), &json!(null)));
     assert_eq!(answer["relays"].as_array().unwrap().iter().filter(|row| row["applied"] == true).count(), 1);
+}
+
+/// What devices share outlives the bound after which a relay that was cut off ends everything else.
+#[tokio::test]
+async fn a_relay_that_may_still_serve_devices_is_named_after_a_restart() {
+    let place = tempfile::tempdir().unwrap();
+    let open = async |now| {
+        let store = StoreConfig::Sqlite(place.path().join("mytunnel.db"));
+        Lab::open_at(now, store, |_| ()).await.unwrap()
+    };
+    let lab = open(START).await;
+    let house = lab.house().await;
+    let relay = lab.relay().await.id;
+    lab.coordinator.shutdown().await;
+    let lab = open(START + 1800).await;
+    let answer = lab.revoke(By::Key(&house.device), &house.master, true).await.ok();
+    assert_eq!(answer["relays"], json!([{"id": relay, "applied": false, "ms": null}]));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mytunnel_keys::id::{PublicKey, TunnelId};
 use tokio::sync::{Notify, watch};
@@ -37,8 +37,12 @@ impl Untold {
         Self { era: AtomicU64::new(era), pending: Mutex::default(), changed: Notify::new() }
     }
 
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, change: impl FnOnce(&mut Pending)) {
-        change(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.pending());
         self.changed.notify_one();
     }
 }
@@ -78,7 +82,10 @@ pub(crate) struct Adoption<'f> {
 }
 
 impl<'f> Adoption<'f> {
+    /// From here on whoever waits for the relays hears of this one too: a change that is committed before it follows may be
+    /// behind its snapshot.
     pub(crate) fn new(followers: &'f Followers, relay: PublicKey) -> Self {
+        followers.expect(relay);
         let subscription = followers.subscriptions.fetch_add(1, Ordering::Relaxed) + 1;
         Self { followers, claim: Claim { relay, subscription } }
     }
@@ -129,7 +136,7 @@ impl Followers {
                 following.push(Following { claim, epoch });
             }
         }
-        let mut pending = untold.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = untold.pending();
         let gone = pending.gone.drain().map(|(relay, subscription)| Claim { relay, subscription }).collect();
         let anew = pending.anew.drain().filter_map(|relay| claims.get(&relay).copied()).collect();
         let first: Vec<_> = pending.tunnels.keys().take(TOLD).copied().collect();
@@ -177,9 +184,12 @@ impl Followers {
         here.map(|(relay, follower)| Claim { relay: *relay, subscription: follower.subscription }).collect()
     }
 
-    /// These could not be told.
+    /// These could not be told. They are with what is told next: a database that is away is not asked at once again.
     pub(in crate::feed) fn still_gone(&self, gone: Vec<Claim>) {
-        self.note(|pending| gone.into_iter().for_each(|claim| pending.still_gone(claim)));
+        if let Some(untold) = &self.untold {
+            let mut pending = untold.pending();
+            gone.into_iter().for_each(|claim| pending.still_gone(claim));
+        }
     }
 
     /// The feed begins anew: nobody has applied anything of it, and no word about the one before counts.
@@ -203,6 +213,10 @@ impl Followers {
     pub(crate) fn elsewhere(&self, era: u64, rows: &[Elsewhere]) {
         self.begin_era(era);
         let mut relays = self.lock();
+        if self.untold.as_ref().is_some_and(|untold| untold.era.load(Ordering::Relaxed) > era) {
+            // Read before an era began that was heard of meanwhile.
+            return;
+        }
         for row in rows {
             match relays.get_mut(&row.relay) {
                 // What a relay has applied is true whoever heard it; where it is, its own end knows first.
@@ -247,6 +261,7 @@ impl Followers {
 mod tests {
     use std::time::Duration;
 
+    use futures::FutureExt as _;
     use mytunnel_keys::id::Serial;
     use mytunnel_keys::secret::Seed;
 
@@ -306,6 +321,7 @@ mod tests {
         followers.applied(&relay(1), 1, 501);
         assert_eq!(applied(&followers, 1).await, [false, false]);
         followers.elsewhere(1, &[row(2, 500, true)]);
+        assert_eq!(followers.standing(&relay(2)).epoch, 0, "a late word about the era before");
         followers.attach(relay(1), 2);
         followers.applied(&relay(1), 2, 1);
         assert_eq!(followers.standing(&relay(1)).epoch, 1);
@@ -336,6 +352,18 @@ mod tests {
         assert_eq!((last.gone, last.tunnels.len()), (vec![Claim { relay: relay(1), subscription: 7 }], 0));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_begins_to_follow_is_named_by_whoever_waits_meanwhile() {
+        for followers in [shared(), Followers::new(Duration::from_secs(900), None)] {
+            let adoption = Adoption::new(&followers, relay(1));
+            assert_eq!(applied(&followers, 1).await, [false], "the change may be behind its snapshot");
+            followers.attach(relay(1), adoption.claim().subscription);
+            drop(adoption);
+            followers.applied(&relay(1), 1, 1);
+            assert_eq!(applied(&followers, 1).await, [true]);
+        }
+    }
+
     #[tokio::test]
     async fn a_relay_that_was_adopted_and_does_not_follow_is_told_to_be_gone_until_that_was_heard() {
         let followers = shared();
@@ -343,9 +371,11 @@ mod tests {
         let first = adoption.claim();
         drop(adoption);
         for _ in 0..2 {
+            followers.untold().now_or_never();
             let gone = followers.news().gone;
             assert_eq!(gone, [first]);
             followers.still_gone(gone);
+            assert!(followers.untold().now_or_never().is_none(), "nobody runs round in circles");
         }
         let adoption = Adoption::new(&followers, relay(1));
         let second = adoption.claim();
