@@ -58,20 +58,22 @@ impl Shared {
         first: First,
         visit: Visit,
     ) -> Result<Entered, ApiError> {
-        self.identified_since(account, first, self.clock.now(), visit).await
+        self.identified_since(account, first, self.clock.now(), None, visit).await
     }
 
-    /// The same by a proof of that time. A second factor, where it is due, is one of this moment.
+    /// The same by a proof of that time, and in the place of another session of theirs. A second factor, where it is due, is
+    /// one of this moment.
     pub(crate) async fn identified_since(
         &self,
         account: Account,
         first: First,
         proven_at: u64,
+        replaces: Option<String>,
         visit: Visit,
     ) -> Result<Entered, ApiError> {
         let now = self.clock.now();
         let (signed_in, session) = self.new_session(visit, now)?;
-        let session = NewSession { proven_at, ..session };
+        let session = NewSession { proven_at, replaces, ..session };
         let challenge = new_token()?;
         match self.store.enter(account, first, session, challenge_hash(&challenge), now).await? {
             Entrance::Session => Ok(Entered::Session(signed_in)),
@@ -103,6 +105,6 @@ impl Shared {
     fn new_session(&self, visit: Visit, now: u64) -> Result<(SignedIn, NewSession), ApiError> {
         let (signed_in, tokens) = SignedIn::fresh(now + self.limits.session.as_secs())?;
         let id = format!("ses_{}", random::readable::<16>()?.to_ascii_lowercase());
-        Ok((signed_in, NewSession { id, tokens, visit, proven_at: now }))
+        Ok((signed_in, NewSession { id, tokens, visit, proven_at: now, replaces: None }))
     }
 }

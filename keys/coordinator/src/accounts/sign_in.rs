@@ -173,20 +173,20 @@ impl Shared {
         let ended = match purpose {
             Purpose::Link(session) => self.link_identity(provider, session, identity).await,
             Purpose::Browser => match self.account_of(identity).await {
-                Ok(account) => self.let_in(account, proven_at, visit.clone()).await,
+                Ok(account) => self.let_in(account, proven_at, None, visit.clone()).await,
                 Err(trouble) => Err(trouble),
             },
             Purpose::Invitation(code) => match self.join_by_identity(code, provider, identity).await {
                 // The code of the invitation is a proof of this moment.
-                Ok(account) => self.let_in(account, now, visit.clone()).await,
+                Ok(account) => self.let_in(account, now, None, visit.clone()).await,
                 Err(trouble) => Err(trouble),
             },
             Purpose::Terminal(challenge) => match self.account_of(identity).await {
                 Ok(account) => self.code_for(account.id, challenge, proven_at).await,
                 Err(trouble) => Err(trouble),
             },
-            Purpose::Again(session) => match self.same_person(session, identity, now).await {
-                Ok(account) => self.let_in(account, proven_at, visit.clone()).await,
+            Purpose::Again(before) => match self.same_person(before.clone(), identity, now).await {
+                Ok(account) => self.let_in(account, proven_at, Some(before), visit.clone()).await,
                 Err(trouble) => Err(trouble),
             },
         };
@@ -211,7 +211,7 @@ impl Shared {
             let wrong = ApiError::refused(Code::InvalidKey, message);
             return Err(self.wrong_code(visit.address, "sign-in code", wrong).await);
         };
-        self.identified_since(account, First::Provider, proven_at, visit).await
+        self.identified_since(account, First::Provider, proven_at, None, visit).await
     }
 
     /// The caller's identities.
@@ -262,8 +262,14 @@ impl Shared {
         Ok(account)
     }
 
-    async fn let_in(&self, account: Account, proven_at: u64, visit: Visit) -> Result<Ended, Trouble> {
-        match self.identified_since(account, First::Provider, proven_at, visit).await {
+    async fn let_in(
+        &self,
+        account: Account,
+        proven_at: u64,
+        replaces: Option<String>,
+        visit: Visit,
+    ) -> Result<Ended, Trouble> {
+        match self.identified_since(account, First::Provider, proven_at, replaces, visit).await {
             Ok(Entered::Session(session)) => Ok(Ended::Session(session)),
             Ok(Entered::Challenge(token)) => Ok(Ended::Challenge(token)),
             Err(error) => Err(internal(&error)),

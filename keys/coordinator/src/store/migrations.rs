@@ -36,6 +36,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/presence.sql")),
     Step::Sql(include_str!("migrations/fresh.sql")),
     Step::Sql(include_str!("migrations/more_gates.sql")),
+    Step::Sql(include_str!("migrations/replaces.sql")),
 ];
 
 /// The version that this release writes.

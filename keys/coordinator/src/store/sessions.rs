@@ -27,6 +27,8 @@ pub(crate) struct NewSession {
     pub(crate) visit: Visit,
     /// When the person proved who they are.
     pub(crate) proven_at: u64,
+    /// The session of the same person whose place it takes.
+    pub(crate) replaces: Option<String>,
 }
 
 /// The hashes of a pair of tokens, and when the first of them ends.
@@ -84,7 +86,7 @@ impl Store {
                 match writing.account_and_factor(&account.id)? {
                     None => Ok(Entrance::Gone),
                     Some((_, factor)) if factor.is_on() => {
-                        writing.add_challenge(&account.id, first, challenge, now)?;
+                        writing.add_challenge(&account.id, first, challenge, session.replaces, now)?;
                         Ok(Entrance::Challenge)
                     }
                     Some((account, _)) => {
@@ -111,7 +113,7 @@ impl Store {
         self.engine
             .write(move |writing| {
                 writing.sweep_sessions(now)?;
-                let Some((id, first)) = writing.challenge(&challenge, now)? else {
+                let Some((id, first, replaces)) = writing.challenge(&challenge, now)? else {
                     return Ok(Err(ChallengeError::Unknown));
                 };
                 let Some(account) = writing.account_by_id(&id)? else {
@@ -122,6 +124,7 @@ impl Store {
                     Err(error) => return Ok(Err(ChallengeError::Code(account, error))),
                 };
                 writing.change("DELETE FROM challenges WHERE hash = $1", params![challenge])?;
+                let session = NewSession { replaces, ..session };
                 writing.begin_session(&account, Proven { first, second: Some(second) }, session, now)?;
                 Ok(Ok(account))
             })
@@ -197,14 +200,7 @@ impl Store {
         self.engine
             .write(move |writing| {
                 let Some(account) = writing.account_by_id(&account)? else { return Ok(false) };
-                let ended = writing.change(
-                    "DELETE FROM sessions WHERE id = $1 AND account = $2",
-                    params![session, account.id],
-                )?;
-                if ended > 0 {
-                    writing.audit(&of_session(&account, Act::SessionEnd, actor, String::new(), now))?;
-                }
-                Ok(ended > 0)
+                writing.end_session(&account, &session, actor, now)
             })
             .await
     }

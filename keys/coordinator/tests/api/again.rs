@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::issuer::Lie;
 use crate::provider::{House, Way, location, set_cookie, signed_in};
+use crate::second_factor::{answer, code_at, enrol};
 use crate::support::{Answer, By};
 
 const AGAIN: &str = "/api/v1/auth/again";
@@ -47,6 +48,7 @@ async fn a_sign_in_by_a_provider_is_no_proof_until_it_says_when_that_was() {
     invite(&house, &before).await.refused(Code::StepUpRequired);
     let fresh = access(&house, &house.back(&again(&house, &before).await).await).await;
     invite(&house, &fresh).await.ok();
+    let before = fresh;
     // Nor is a proof one that is of long ago, or of a time that nobody tells.
     let now = house.lab.now();
     for auth_time in [json!(now - 600), Value::Null] {
@@ -57,6 +59,37 @@ async fn a_sign_in_by_a_provider_is_no_proof_until_it_says_when_that_was() {
     let asked = json!({"provider": "github"});
     let no = house.lab.call(By::Bearer(&before), "POST", AGAIN, asked).await.refused(Code::BadRequest);
     assert!(no.contains("Use your password"), "{no}");
+}
+
+/// The ids of somebody's sessions, and which of them the caller has.
+async fn sessions(house: &House, access: &str) -> (Vec<Value>, Value) {
+    let list = house.lab.call(By::Bearer(access), "GET", "/api/v1/sessions", Value::Null).await.ok();
+    let list = list["sessions"].as_array().unwrap().clone();
+    let own = list.iter().find(|session| session["current"] == true).unwrap()["id"].clone();
+    (list.iter().map(|session| session["id"].clone()).collect(), own)
+}
+
+/// With a second factor too, which is asked for in between.
+#[tokio::test]
+async fn the_session_of_before_ends_with_the_proof_and_no_earlier() {
+    let house = House::linked().await;
+    let first = access(&house, &house.sign_in("co").await).await;
+    let (before, old) = sessions(&house, &first).await;
+    let second = access(&house, &house.back(&again(&house, &first).await).await).await;
+    let (after, new) = sessions(&house, &second).await;
+    assert_eq!(after.len(), before.len());
+    assert!(!after.contains(&old) && !before.contains(&new), "{before:?} {after:?}");
+    house.lab.call(By::Bearer(&first), "GET", "/api/v1/auth/me", Value::Null).await.refused(Code::InvalidKey);
+
+    let secret = enrol(&house.lab, &second).await.secret;
+    let end = house.back(&again(&house, &second).await).await;
+    let challenge = location(&end).strip_prefix("/#/login?challenge_token=").expect("a challenge").to_owned();
+    assert!(sessions(&house, &second).await.0.contains(&new), "half a proof ends nothing");
+    house.lab.advance(30);
+    let third = answer(&house.lab, &challenge, &code_at(&secret, house.lab.now())).await.ok();
+    let (last, _) = sessions(&house, third["access_token"].as_str().unwrap()).await;
+    assert_eq!(last.len(), 1, "the second factor has ended all others when it was set up");
+    assert!(!last.contains(&new), "{last:?}");
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ impl Writing<'_> {
         account: &str,
         first: First,
         challenge: [u8; 32],
+        replaces: Option<String>,
         now: u64,
     ) -> Result<(), StoreError> {
         self.change(
@@ -38,8 +39,8 @@ impl Writing<'_> {
             params![account, MAX_CHALLENGES - 1],
         )?;
         self.change(
-            "INSERT INTO challenges (hash, account, first, expires_at) VALUES ($1, $2, $3, $4)",
-            params![challenge, account, first.to_string(), now + authority::CHALLENGE_LIFE],
+            "INSERT INTO challenges (hash, account, first, expires_at, replaces) VALUES ($1, $2, $3, $4, $5)",
+            params![challenge, account, first.to_string(), now + authority::CHALLENGE_LIFE, replaces],
         )?;
         Ok(())
     }
@@ -76,7 +77,29 @@ impl Writing<'_> {
         self.add_refresh(&session.id, &session.tokens, now)?;
         self.change("UPDATE accounts SET last_login_at = $1 WHERE id = $2", params![now, account.id])?;
         let actor = Party::Account(account.email.clone());
-        self.audit(&of_session(account, Act::Login, actor, proven.to_string(), now))
+        self.audit(&of_session(account, Act::Login, actor.clone(), proven.to_string(), now))?;
+        match session.replaces {
+            Some(before) => self.end_session(account, &before, actor, now).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends one session of an account; says whether there was one.
+    pub(super) fn end_session(
+        &self,
+        account: &Account,
+        session: &str,
+        actor: Party,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        let ended = self.change(
+            "DELETE FROM sessions WHERE id = $1 AND account = $2",
+            params![session, account.id],
+        )?;
+        if ended > 0 {
+            self.audit(&of_session(account, Act::SessionEnd, actor, String::new(), now))?;
+        }
+        Ok(ended > 0)
     }
 
     pub(super) fn add_access(&self, session: &str, tokens: &Tokens) -> Result<(), StoreError> {
@@ -156,11 +179,16 @@ impl Writing<'_> {
 }
 
 impl Reading<'_> {
-    pub(super) fn challenge(&self, hash: &[u8; 32], now: u64) -> Result<Option<(String, First)>, StoreError> {
+    /// The account that is half signed in, by what it did that, and the session whose place the new one takes.
+    pub(super) fn challenge(
+        &self,
+        hash: &[u8; 32],
+        now: u64,
+    ) -> Result<Option<(String, First, Option<String>)>, StoreError> {
         self.first(
-            "SELECT account, first FROM challenges WHERE hash = $1 AND expires_at > $2",
+            "SELECT account, first, replaces FROM challenges WHERE hash = $1 AND expires_at > $2",
             params![hash, now],
-            |row| Ok((row.get(0)?, column::parsed(row, 1)?)),
+            |row| Ok((row.get(0)?, column::parsed(row, 1)?, row.get(2)?)),
         )
     }
 
