@@ -9,6 +9,7 @@ mod gates;
 mod identities;
 mod mint;
 mod people;
+mod proofs;
 mod rows;
 
 use std::fmt;
@@ -32,10 +33,12 @@ pub(crate) use self::identities::{
 };
 pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
 pub(crate) use self::people::{
-    CHALLENGE_LIFE, FRESH, Failures, First, INVITATION_LIFE, MAX_SESSIONS, Person, Proven, RESET_LIFE, Role,
-    Rotation, SESSION_IDLE, SESSION_LIFE, Second, fresh, fresh_second, in_session, may_add_relays,
-    may_change_people, may_change_role, may_invite, may_leave, may_make_projects, may_sign_in_device,
-    own_account, rotation,
+    INVITATION_LIFE, Person, RESET_LIFE, Role, in_session, may_add_relays, may_change_people,
+    may_change_role, may_invite, may_leave, may_make_projects, own_account,
+};
+pub(crate) use self::proofs::{
+    CHALLENGE_LIFE, FRESH, Failures, First, MAX_SESSIONS, Proven, Rotation, SESSION_IDLE, SESSION_LIFE,
+    Second, fresh, fresh_second, may_sign_in_device, rotation,
 };
 pub(crate) use self::rows::{child, device, master, relay};
 use crate::audit::Party;

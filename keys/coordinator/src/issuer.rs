@@ -294,12 +294,12 @@ mod tests {
     fn a_relay_that_is_cut_off_sees_that_a_key_has_a_budget() {
         let issuer = issuer("tun.example");
         let child = child(vec![NamePattern::any()]);
-        let device = KeyRow { kind: KeyKind::User, project: None, parent: None, replaces: None, ..child.clone() };
+        let device =
+            KeyRow { kind: KeyKind::User, project: None, parent: None, replaces: None, ..child.clone() };
         for (row, limited) in [(&child, false), (&device, false), (&child, true), (&device, true)] {
             let row = KeyRow { budget_cents: limited.then_some(0), ..row.clone() };
             let certificate = issuer.certify(&row).unwrap();
-            let claims =
-                certificate::verify(&certificate, &issuer.trust(), &row.subject, NOW + 5).unwrap();
+            let claims = certificate::verify(&certificate, &issuer.trust(), &row.subject, NOW + 5).unwrap();
             assert_eq!(claims.budget.is_some(), limited, "{:?}", row.kind);
         }
     }

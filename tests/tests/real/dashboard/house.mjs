@@ -66,6 +66,16 @@ export async function signIn(page, url) {
   await page.getByRole('button', { name: 'Sign in', exact: true }).click();
 }
 
+/** Invites somebody on the page of people; answers the link that they are sent. */
+export async function invite(page, email) {
+  await page.getByRole('button', { name: 'Invite somebody' }).click();
+  await page.getByLabel('E-mail').fill(email);
+  await page.getByRole('button', { name: 'Make the invitation' }).click();
+  const link = await page.getByLabel('invitation', { exact: true }).innerText();
+  await page.getByRole('button', { name: 'I have saved it' }).click();
+  return link;
+}
+
 /** Goes to a page by its address and waits until it shows what it read; the test hears that it goes on. */
 export async function visit(page, name) {
   await page.evaluate((hash) => {

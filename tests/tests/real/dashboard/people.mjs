@@ -1,6 +1,6 @@
 // An owner invites, gives a role and removes, and proves who they are where the sign-in is old; long lists go on.
 
-import { check, house, shot, signIn, tell, visit } from './house.mjs';
+import { check, house, invite, shot, signIn, tell, visit } from './house.mjs';
 
 const [url] = process.argv.slice(2);
 const ANN = 'ann@example.org';
@@ -23,19 +23,11 @@ await house(async (page, context) => {
   await page.getByRole('row').nth(2).waitFor();
   await page.getByRole('button', { name: 'Read more tunnels' }).waitFor({ state: 'detached' });
 
-  const invite = async (email) => {
-    await page.getByRole('button', { name: 'Invite somebody' }).click();
-    await page.getByLabel('E-mail').fill(email);
-    await page.getByRole('button', { name: 'Make the invitation' }).click();
-    const link = await page.getByLabel('invitation', { exact: true }).innerText();
-    await page.getByRole('button', { name: 'I have saved it' }).click();
-    return link;
-  };
   await visit(page, 'people');
-  await invite('bob@example.org');
+  await invite(page, 'bob@example.org');
   await page.getByRole('button', { name: 'Withdraw the invitation of bob@example.org' }).click();
   await page.getByText('No invitation is open.').waitFor();
-  const link = await invite(ANN);
+  const link = await invite(page, ANN);
 
   const other = await context.browser().newContext();
   const ann = await other.newPage();

@@ -1,7 +1,7 @@
 // Somebody connects another sign-in, comes in by it, with the second factor once there is one, and disconnects it; somebody
 // else comes in by an invitation, and no other.
 
-import { check, house, shot, signIn, tell, totp, visit } from './house.mjs';
+import { check, house, invite, shot, signIn, tell, totp, visit } from './house.mjs';
 
 const [url] = process.argv.slice(2);
 const NAME = 'Example ID';
@@ -22,20 +22,11 @@ async function leave(page) {
   await page.getByRole('heading', { name: 'Sign in', level: 1 }).waitFor();
 }
 
-async function invite(page, email) {
-  await visit(page, 'people');
-  await page.getByRole('button', { name: 'Invite somebody' }).click();
-  await page.getByLabel('E-mail').fill(email);
-  await page.getByRole('button', { name: 'Make the invitation' }).click();
-  const link = await page.getByLabel('invitation', { exact: true }).innerText();
-  await page.getByRole('button', { name: 'I have saved it' }).click();
-  return link;
-}
-
 const links = [];
 await house(async (page) => {
   await signIn(page, url);
   await overview(page);
+  await visit(page, 'people');
   links.push(await invite(page, 'ann@example.org'), await invite(page, 'bob@example.org'));
 
   await visit(page, 'security');

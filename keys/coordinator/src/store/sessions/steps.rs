@@ -92,10 +92,8 @@ impl Writing<'_> {
         actor: Party,
         now: u64,
     ) -> Result<bool, StoreError> {
-        let ended = self.change(
-            "DELETE FROM sessions WHERE id = $1 AND account = $2",
-            params![session, account.id],
-        )?;
+        let ended =
+            self.change("DELETE FROM sessions WHERE id = $1 AND account = $2", params![session, account.id])?;
         if ended > 0 {
             self.audit(&of_session(account, Act::SessionEnd, actor, String::new(), now))?;
         }
