@@ -42,6 +42,12 @@ await house(async (page) => {
   await overview(page);
   check(!/signed_in|code=|state=/.test(page.url()), `something stays in the address: ${page.url()}`);
 
+  // The provider let them in and asked for nothing: for this it has to say when they proved who they are.
+  await visit(page, 'security');
+  await page.getByRole('button', { name: 'Set it up' }).click();
+  await page.getByRole('heading', { name: 'Is it you?' }).waitFor();
+  await page.getByRole('button', { name: `Prove it with ${NAME}` }).click();
+  await overview(page);
   await visit(page, 'security');
   await page.getByRole('button', { name: 'Set it up' }).click();
   await page.getByText('I cannot scan it').click();
