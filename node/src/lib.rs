@@ -28,6 +28,7 @@
 
 mod carrier;
 mod driver;
+pub mod inspect;
 mod lanes;
 mod node;
 mod relays;

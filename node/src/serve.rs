@@ -31,7 +31,10 @@ use mytunnel_carrier::{
 };
 use mytunnel_keys::wire::PipeStatus;
 
-use crate::target::dial::{DialError, Origin, Speech};
+use crate::{
+    inspect::tap::Kind,
+    target::dial::{DialError, Origin, Speech},
+};
 use pulse::Pulse;
 use table::{Answer, Service, Table};
 
@@ -104,11 +107,18 @@ async fn serve_first(
     pulse.up();
     service.note_use();
     // Boxed, so that a pipe that waits is small.
-    let served = Box::pin(answer(pipe, first, service, patience, pulse));
-    service.unless_closed(served).await.unwrap_or(Err(PipeError::TunnelClosed))
+    let served = match service.inspector() {
+        None => service.unless_closed(Box::pin(answer(pipe, first, service, patience, pulse))).await,
+        Some(inspector) => {
+            let pipe = inspector.tap(pipe, first.filled(), Kind::Visit);
+            service.unless_closed(Box::pin(answer(pipe, first, service, patience, pulse))).await
+        }
+    };
+    served.unwrap_or(Err(PipeError::TunnelClosed))
 }
 
-async fn answer(
+/// What is done with a pipe in use.
+pub(crate) async fn answer(
     mut pipe: impl Pipe + 'static,
     first: Chunk,
     service: &Service,

@@ -10,7 +10,10 @@ use mytunnel_keys::{
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::DropGuard;
 
-use crate::target::{DialError, Target};
+use crate::{
+    inspect::Inspector,
+    target::{DialError, Target},
+};
 
 /// What is to be shared, and under which name.
 #[derive(Debug, Clone)]
@@ -28,12 +31,14 @@ pub struct TunnelSpec {
     pub proxy_protocol: bool,
     /// The public port to ask for, of TCP and UDP tunnels. Default: one that stays the same for this name, if it is free.
     pub port: Option<u16>,
+    /// Sees a copy of what passes through a web site's tunnel.
+    pub inspector: Option<Inspector>,
 }
 
 impl TunnelSpec {
     /// A tunnel of this kind that leads to `target`, and nothing beside.
     pub fn new(name: TunnelName, kind: TunnelKind, target: Target) -> Self {
-        Self { name, kind, target, host_header: None, proxy_protocol: false, port: None }
+        Self { name, kind, target, host_header: None, proxy_protocol: false, port: None, inspector: None }
     }
 }
 

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{datagrams::Peer, files::Files, rewrite::Rewrite, stream::Stream};
 use crate::{
+    inspect::Inspector,
     share::TunnelSpec,
     target::{
         Target,
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Service {
     answer: Answer,
+    /// Gets a copy of what passes.
+    inspector: Option<Inspector>,
     closed: CancellationToken,
     used: Notify,
 }
@@ -55,11 +58,16 @@ impl Service {
             (TunnelKind::Udp, server, _) => Answer::Datagrams(Peer::new(server)?),
             (TunnelKind::Private, ..) => return Err(DialError::NoServer),
         };
-        Ok(Self { answer, closed: CancellationToken::new(), used: Notify::new() })
+        let inspector = spec.inspector.clone().filter(|_| spec.kind == TunnelKind::Http);
+        Ok(Self { answer, inspector, closed: CancellationToken::new(), used: Notify::new() })
     }
 
     pub(crate) fn answer(&self) -> &Answer {
         &self.answer
+    }
+
+    pub(crate) const fn inspector(&self) -> Option<&Inspector> {
+        self.inspector.as_ref()
     }
 
     /// A visitor has come.
