@@ -19,6 +19,7 @@ mod failure;
 mod files;
 mod http_server;
 mod identity;
+mod inspect;
 mod logging;
 mod mint;
 mod money;

@@ -3,6 +3,7 @@
 mod events;
 mod flags;
 mod gate;
+mod inspect;
 mod local;
 mod plan;
 mod run;
@@ -14,6 +15,7 @@ use mytunnel_node::Target;
 
 pub(crate) use self::flags::{AddressFlags, GateFlags};
 pub(crate) use self::gate::allowed;
+pub(crate) use self::inspect::InspectFlags;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::runtime::block_on;
@@ -58,6 +60,9 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     pub(crate) gates: GateFlags,
+
+    #[command(flatten)]
+    pub(crate) inspect: InspectFlags,
 
     #[command(flatten)]
     pub(crate) access: Access,

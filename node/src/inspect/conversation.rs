@@ -136,10 +136,8 @@ impl Conversation {
         if self.down.may_end() {
             self.answered(at, store);
         }
-        match self.standing {
-            Standing::New if up > 0 => self.lose(Trouble::NotHttp, at, store),
-            _ => self.lose(Trouble::Cut, at, store),
-        }
+        let unread = self.standing == Standing::New && up > 0;
+        self.lose(if unread { Trouble::NotHttp } else { Trouble::Cut }, at, store);
     }
 
     /// Nothing more is recorded; what was under way says why.

@@ -295,123 +295,51 @@ fn take_line(line: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<bool, Trouble> {
     Ok(end.is_some())
 }
 
+/// A request as it was put together again.
+#[derive(Debug, PartialEq, Eq)]
+struct Message {
+    head: RequestHead,
+    body: Vec<u8>,
+    complete: bool,
+}
+
 /// For fuzzers: it does not matter how a direction's bytes are cut into pieces. The first byte says how they are cut.
 /// Returns whether anything was read.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) -> bool {
     let Some((&step, bytes)) = data.split_first() else { return false };
-    let whole = summary::<RequestHead>(bytes, bytes.len().max(1));
-    assert_eq!(summary::<RequestHead>(bytes, usize::from(step).max(1)), whole);
-    assert_eq!(summary::<RequestHead>(bytes, 1), whole);
+    let whole = messages(bytes, bytes.len().max(1));
+    for step in [1, usize::from(step).max(1)] {
+        assert_eq!(messages(bytes, step), whole, "in pieces of {step}");
+    }
     !whole.0.is_empty()
 }
 
-/// The heads with their bodies' bytes, and how it ended.
-fn summary<H: Head + Framed>(bytes: &[u8], step: usize) -> (Vec<(H, Vec<u8>, bool)>, Option<Trouble>) {
-    let (mut way, mut messages) = (Way::new(), Vec::<(H, Vec<u8>, bool)>::new());
+/// The requests in `bytes`, and what ended them.
+fn messages(bytes: &[u8], step: usize) -> (Vec<Message>, Option<Trouble>) {
+    let (mut way, mut messages) = (Way::new(), Vec::new());
     for mut piece in bytes.chunks(step) {
-        loop {
-            match way.next(&mut piece) {
-                Ok(None) => break,
-                Ok(Some(Part::Head(head))) => match H::framing(&head) {
-                    Ok(framing) => {
-                        way.begin(framing);
-                        messages.push((head, Vec::new(), false));
-                    }
-                    Err(trouble) => return (messages, Some(trouble)),
-                },
-                Ok(Some(Part::Body(data))) => {
-                    if let Some(last) = messages.last_mut() {
-                        last.1.extend_from_slice(data);
-                    }
-                }
-                Ok(Some(Part::End)) => {
-                    if let Some(last) = messages.last_mut() {
-                        last.2 = true;
-                    }
-                }
-                Err(trouble) => return (messages, Some(trouble)),
-            }
+        if let Err(trouble) = read(&mut way, &mut piece, &mut messages) {
+            return (messages, Some(trouble));
         }
     }
     (messages, None)
 }
 
-trait Framed {
-    fn framing(head: &Self) -> Result<Framing, Trouble>;
-}
-
-impl Framed for RequestHead {
-    fn framing(head: &Self) -> Result<Framing, Trouble> {
-        Framing::of_request(head)
+fn read(way: &mut Way, piece: &mut &[u8], messages: &mut Vec<Message>) -> Result<(), Trouble> {
+    while let Some(part) = way.next::<RequestHead>(piece)? {
+        match (part, messages.last_mut()) {
+            (Part::Head(head), _) => {
+                way.begin(Framing::of_request(&head)?);
+                messages.push(Message { head, body: Vec::new(), complete: false });
+            }
+            (Part::Body(data), Some(last)) => last.body.extend_from_slice(data),
+            (Part::End, Some(last)) => last.complete = true,
+            (Part::Body(_) | Part::End, None) => unreachable!("a body follows a head"),
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A stream that is nearly one of requests, so that noise gets somewhere.
-    fn streams() -> impl Strategy<Value = Vec<u8>> {
-        let piece = prop::sample::select(vec![
-            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "POST /x?y HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
-            "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "5;a=b\r\nhello\r\n",
-            "0\r\nTrailer: 1\r\n\r\n",
-            "\r\n",
-            "\n",
-            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            "ffffffffffffffff\r\n",
-            "Content-Length: 18446744073709551616\r\n\r\n",
-        ]);
-        let piece = prop_oneof![
-            8 => piece.prop_map(|text| text.as_bytes().to_vec()),
-            1 => prop::collection::vec(any::<u8>(), 0..20),
-        ];
-        let pieces = prop::collection::vec(piece, 0..12);
-        pieces.prop_map(|pieces| pieces.concat())
-    }
-
-    proptest! {
-        #[test]
-        fn it_does_not_matter_how_the_bytes_are_cut(step in 1_u8..40, bytes in streams()) {
-            let mut data = vec![step];
-            data.extend(bytes);
-            fuzz(&data);
-        }
-
-        #[test]
-        fn a_body_is_found_again_whatever_its_chunks(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..8)) {
-            let mut bytes = b"POST / HTTP/1.1\r\ntransfer-encoding: gzip, Chunked\r\n\r\n".to_vec();
-            for chunk in &chunks {
-                bytes.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
-                bytes.extend(chunk);
-                bytes.extend(b"\r\n");
-            }
-            bytes.extend(b"0\r\n\r\nGET /next HTTP/1.1\r\n\r\n");
-            let (messages, trouble) = summary::<RequestHead>(&bytes, 7);
-            prop_assert_eq!(trouble, None);
-            prop_assert_eq!(&messages[0].1, &chunks.concat());
-            prop_assert_eq!(&messages[1].0.target, "/next");
-        }
-    }
-
-    #[test]
-    fn what_is_no_http_is_said_to_be_none() {
-        let trouble = |bytes: &[u8]| summary::<RequestHead>(bytes, 3).1;
-        assert_eq!(trouble(HTTP2), Some(Trouble::Http2));
-        assert_eq!(trouble(b"\x16\x03\x01 hello\r\n\r\n"), Some(Trouble::NotHttp));
-        assert_eq!(trouble(&[b'a'; MAX_HEAD + 1]), Some(Trouble::HeadTooLong));
-        let length = |value: &str| format!("GET / HTTP/1.1\r\ncontent-length: {value}\r\n\r\n").into_bytes();
-        for bad in ["-1", "+1", "1 1", "", "18446744073709551616"] {
-            assert_eq!(trouble(&length(bad)), Some(Trouble::NotHttp), "{bad:?}");
-        }
-        let chunk = |size: &str| format!("GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{size}\r\n");
-        for bad in ["x", "ffffffffffffffff", "10000000000000000"] {
-            assert_eq!(trouble(chunk(bad).as_bytes()), Some(Trouble::NotHttp), "{bad:?}");
-        }
-    }
-}
+mod tests;

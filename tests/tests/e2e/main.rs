@@ -10,6 +10,7 @@ mod credentials;
 mod faults;
 mod gates;
 mod gates_of_all_kinds;
+mod inspect;
 mod names;
 mod ports;
 mod renewal;

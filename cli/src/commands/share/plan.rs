@@ -10,6 +10,7 @@ use mytunnel_keys::trust::RootFingerprint;
 use mytunnel_node::{Config as NodeConfig, OriginTrust, RelayAddress, Target, TargetError};
 
 use super::gate::{Asked, At};
+use super::inspect::Wish;
 use super::{Access, Kind, Options};
 use crate::bootstrap::{self, Known};
 use crate::clock::Skew;
@@ -30,6 +31,8 @@ pub(super) struct Plan {
     /// What helps once the key is revoked, where that is known.
     pub(super) if_revoked: Option<String>,
     pub(super) place: Place,
+    /// What its owner sees.
+    pub(super) wish: Wish,
     /// What visitors are asked for.
     pub(super) asked: Option<Asked>,
 }
@@ -103,7 +106,8 @@ impl Plan {
             },
         };
         let lifetime = options.expires.map(Duration::from_secs);
-        Ok(Self { kind, target, name, host_header, lifetime, place, if_revoked, asked: gates })
+        let wish = options.inspect.wish();
+        Ok(Self { kind, target, name, host_header, lifetime, place, wish, if_revoked, asked: gates })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::TunnelName;
+use mytunnel_node::inspect::Inspector;
 use mytunnel_node::{
     Closed, DialError, Node, Share, ShareError, ShareEvent, StartError, Status, Target, TunnelSpec,
 };
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Kind;
 use super::events::Teller;
 use super::gate::{Gates, Made, Setter};
+use super::inspect::Wish;
 use super::local;
 use super::plan::{Naming, Place, Plan};
 use crate::clock::Skew;
@@ -71,6 +73,8 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
                 embedded: embedded.is_some(),
                 if_revoked: plan.if_revoked,
                 gates,
+                wish: plan.wish,
+                inspector: None,
             };
             job.serve(node, &mut signals, context).await
         }
@@ -93,10 +97,17 @@ struct Job {
     embedded: bool,
     if_revoked: Option<String>,
     gates: Option<Gates>,
+    wish: Wish,
+    inspector: Option<Inspector>,
 }
 
 impl Job {
-    async fn serve(self, node: Node, signals: &mut StopSignals, context: &Context) -> Result<(), Failure> {
+    async fn serve(
+        mut self,
+        node: Node,
+        signals: &mut StopSignals,
+        context: &Context,
+    ) -> Result<(), Failure> {
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
         let status = node.watch_status();
@@ -106,6 +117,7 @@ impl Job {
         if !matches!(self.kind, Kind::Udp { .. }) {
             warn_if_down(self.target.clone(), target.clone(), context.report, &mut tasks);
         }
+        self.inspector = self.wish.start(context.report, &mut tasks);
         let mut teller = Teller::new(context.report, target, self.embedded);
         // The share outlives the loop that follows it: giving it up would cut the requests that may still end.
         let mut share = None;
@@ -159,6 +171,7 @@ impl Job {
             };
             let mut spec = TunnelSpec::new(name, self.kind.tunnel(), self.target.clone());
             spec.host_header.clone_from(&self.host_header);
+            spec.inspector.clone_from(&self.inspector);
             match self.kind {
                 Kind::Http => {}
                 Kind::Tcp { port, proxy_protocol } => {
