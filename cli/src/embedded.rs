@@ -65,6 +65,8 @@ pub(crate) struct RelayPlan {
     pub(crate) access_log: Option<AccessLogConfig>,
     /// Where TCP and UDP tunnels get ports.
     pub(crate) ports: Option<PublicPorts>,
+    /// Who vouches for visitors.
+    pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     /// Host of the console, if the API is to be reached from outside this process.
     pub(crate) console: Option<String>,
     /// Where the relay keeps its key and how far the feed had come.
@@ -158,6 +160,7 @@ pub(crate) async fn relay(
         config.console_service.clone_from(&service);
         config.limits = plan.limits.clone();
         config.trusted_proxies = plan.proxies.clone();
+        config.sign_in = Arc::clone(&plan.sign_in);
         match Relay::start(config).await {
             Ok(relay) => return Ok(relay),
             Err(error) if opening::is_taken(&error, http) => taken = Some(error),

@@ -3,7 +3,7 @@
 //! They are passed in one order: the tunnel has not ended; the visitor comes from where visitors may come from; and then
 //! either a program shows the token, or people pass everything that people are asked for, which is the password first and
 //! then the number. A token stands beside what people are asked for: a right one is let through in its place, and a wrong
-//! one is refused whatever else comes with it.
+//! one is refused whatever else comes with it. Between password and number stands the sign-in, if one is asked for.
 //!
 //! What gates say of a request is decided by [`decide`], from its head alone. A secret is then checked by the
 //! [`Gatekeeper`]: what was proven before costs a look-up, anything else is counted before it is hashed, and hashing
@@ -20,7 +20,9 @@ mod guesses;
 mod hashing;
 mod pin;
 mod proven;
+mod sealed;
 mod session;
+mod sign_in;
 
 use std::{
     net::IpAddr,
@@ -29,22 +31,32 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::AUTHORIZATION};
 use http_body::Body;
-use mytunnel_keys::{feed::Gates, id::TunnelId};
+use mytunnel_keys::{
+    feed::Gates,
+    id::TunnelId,
+    sketch::{Limit, Sketch},
+};
+use mytunnel_sign_in::Client;
 
-pub(crate) use self::{asked::Asked, denied::Denied};
+pub(crate) use self::{asked::Asked, asked::OWN, denied::Denied, sign_in::Places};
 use self::{
     basic::Credentials,
-    decide::{Decision, Door, Kind, Secret, decide, first_question, people},
+    decide::{Decision, Door, Guest, Kind, Page, Secret, decide, first_question, people},
     guesses::{Guesses, TooMany},
     hashing::Hashing,
     proven::Proven,
+    sign_in::Spent,
 };
 use crate::{
     ingress::{failure::Failure, locked},
     route::Tunnel,
 };
+
+/// Who it is, for the server behind the gates. From visitors nothing of that name is let through.
+const X_FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
+const X_FORWARDED_EMAIL: HeaderName = HeaderName::from_static("x-forwarded-email");
 
 /// Checks what visitors show at the gates of all tunnels.
 #[derive(Debug)]
@@ -54,7 +66,16 @@ pub(crate) struct Gatekeeper {
     long: Mutex<Guesses>,
     short: Mutex<Guesses>,
     hashing: Hashing,
+    /// Who vouches for visitors.
+    client: Arc<Client>,
+    /// The host of sign-ins.
+    console: Box<str>,
+    spent: Mutex<Spent>,
+    sign_ins: Mutex<Sketch>,
 }
+
+/// Steps of sign-ins from one address, each of which may ask the provider.
+const SIGN_INS: Limit = Limit { tries: 60, window: 60 };
 
 /// What becomes of a request that was not refused.
 #[derive(Debug)]
@@ -69,7 +90,7 @@ pub(crate) enum Entry {
 #[derive(Debug)]
 pub(crate) struct Own {
     gates: Arc<Gates>,
-    door: Door,
+    page: Page,
 }
 
 /// The gates that a request has passed.
@@ -78,16 +99,22 @@ pub(crate) struct Passed {
     gates: Option<Arc<Gates>>,
     /// The header with which was meant for them.
     by_header: bool,
+    guest: Option<Guest>,
 }
 
 impl Gatekeeper {
-    pub(crate) fn new() -> Result<Self, getrandom::Error> {
+    /// One that lets people sign in with these, at the console's host.
+    pub(crate) fn new(client: Arc<Client>, console: &str) -> Result<Self, getrandom::Error> {
         Ok(Self {
             start: now(),
             proven: Mutex::new(Proven::new()?),
             long: Mutex::new(Guesses::long()),
             short: Mutex::new(Guesses::short()),
             hashing: Hashing::default(),
+            client,
+            console: console.into(),
+            spent: Mutex::default(),
+            sign_ins: Mutex::new(Sketch::new(SIGN_INS)),
         })
     }
 
@@ -100,23 +127,26 @@ impl Gatekeeper {
     ) -> Result<Entry, Denied> {
         let denied = |failure| Denied::new(failure, tunnel.name(), &gates, asked);
         let mut by_header = false;
-        let door = match decide(&gates, asked) {
+        let provider = gates.sign_in.as_ref().map(|gate| gate.provider.as_str());
+        let is_offered = provider.is_some_and(|id| self.client.provider(id).is_some());
+        let door = match decide(&gates, asked, is_offered) {
             Decision::Deny(failure) => return Err(denied(failure)),
             Decision::Program(secret, token) => {
                 self.prove(tunnel, &secret, token, asked.address(), &denied).await?;
-                return Ok(Entry::Passed(Passed { gates: Some(gates), by_header: true }));
+                return Ok(Entry::Passed(Passed { gates: Some(gates), by_header: true, guest: None }));
             }
             Decision::Person(secret, credentials) => {
                 self.prove(tunnel, &secret, credentials, asked.address(), &denied).await?;
                 by_header = true;
-                people(&gates, asked)
+                people(&gates, asked, is_offered)
             }
             Decision::People(door) => door,
         };
         match door {
-            Door::Open => Ok(Entry::Passed(Passed { gates: Some(gates), by_header })),
+            Door::Open(guest) => Ok(Entry::Passed(Passed { gates: Some(gates), by_header, guest })),
             Door::Ask(failure) => Err(denied(failure)),
-            door @ (Door::Pin | Door::LeadOn) => Ok(Entry::Own(Own { gates, door })),
+            Door::Reject(who) => Err(denied(Failure::AccessDenied).named(who)),
+            Door::Page(page) => Ok(Entry::Own(Own { gates, page })),
         }
     }
 
@@ -133,14 +163,45 @@ impl Gatekeeper {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let denied = |failure| Denied::new(failure, tunnel.name(), &own.gates, asked);
-        let gate = match (&own.door, &own.gates.pin) {
-            (Door::Pin, Some(gate)) => gate,
-            (Door::LeadOn | Door::Pin | Door::Open | Door::Ask(_), _) => return Ok(pin::led_on(asked)),
-        };
-        pin::check(asked).map_err(&denied)?;
-        let typed = pin::read(body).await.map_err(&denied)?;
-        self.prove(tunnel, &Secret::from(gate), typed.pin, asked.address(), &denied).await?;
-        Ok(pin::welcome(gate, asked))
+        match (&own.page, &own.gates.pin, &own.gates.sign_in) {
+            (Page::Pin, Some(gate), _) => {
+                pin::check(asked).map_err(&denied)?;
+                let typed = pin::read(body).await.map_err(&denied)?;
+                self.prove(tunnel, &Secret::from(gate), typed.pin, asked.address(), &denied).await?;
+                Ok(pin::welcome(gate, asked))
+            }
+            (Page::SignIn, _, Some(gate)) => {
+                let random = random().map_err(&denied)?;
+                sign_in::begin(gate, asked, &self.console, random).map_err(&denied)
+            }
+            (Page::Ticket, _, Some(gate)) => {
+                let spend = |ticket: &str, now| locked(&self.spent).spend(ticket, now);
+                sign_in::redeem(gate, asked, spend).map_err(&denied)
+            }
+            (Page::SignOut(who), ..) => {
+                sign_in::sign_out(asked, tunnel.name().as_str(), who.as_ref()).map_err(&denied)
+            }
+            (Page::LeadOn | Page::Pin | Page::SignIn | Page::Ticket, ..) => Ok(pin::led_on(asked)),
+        }
+    }
+
+    /// Whether there is anybody to sign in with.
+    pub(crate) fn offers_sign_ins(&self) -> bool {
+        self.client.providers().next().is_some()
+    }
+
+    /// Answers a request for the host of sign-ins.
+    pub(crate) async fn sign_in(
+        &self,
+        asked: &Asked<'_>,
+        places: Places<'_>,
+    ) -> Result<Response<Bytes>, Failure> {
+        {
+            let (address, mut sign_ins) = (crate::ingress::owner(asked.address()), locked(&self.sign_ins));
+            sign_ins.check(&address, self.seconds()).map_err(|_| Failure::GateBusy)?;
+            sign_ins.add(&address, self.seconds(), 1);
+        }
+        sign_in::at_console(&self.client, asked, places, random()?).await
     }
 
     /// Lets who shows the secret go on, and says why it does not.
@@ -210,7 +271,24 @@ enum Unchecked {
 impl Passed {
     /// Of a tunnel that has none.
     pub(crate) const fn open() -> Self {
-        Self { gates: None, by_header: false }
+        Self { gates: None, by_header: false, guest: None }
+    }
+
+    /// Tells the server behind the gates who it is, where people are asked.
+    pub(crate) fn introduce(&self, headers: &mut HeaderMap) {
+        let Some(Guest { who, .. }) = &self.guest else { return };
+        // What is no text for a header is left out; nobody else can have said anything in its place.
+        if let Ok(user) = HeaderValue::try_from(&who.subject) {
+            headers.insert(X_FORWARDED_USER, user);
+        }
+        if let Some(email) = who.email.as_ref().and_then(|email| HeaderValue::try_from(email).ok()) {
+            headers.insert(X_FORWARDED_EMAIL, email);
+        }
+    }
+
+    /// Seconds for which it holds, where it holds for a time.
+    pub(crate) fn lasts(&self) -> Option<u64> {
+        self.guest.as_ref().map(|guest| guest.ends_at.saturating_sub(unix()))
     }
 
     /// Takes out of a head what was meant for the gates.
@@ -230,6 +308,12 @@ impl Passed {
             Some(gates) => Err(Denied::changed(first_question(&gates), tunnel.name(), &gates)),
         }
     }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| Failure::GateBusy)?;
+    Ok(bytes)
 }
 
 /// Seconds of the Unix epoch.

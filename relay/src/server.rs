@@ -234,6 +234,7 @@ impl Relay {
             console_service: config.console_service,
             limits: config.limits.ingress,
             proxies: config.trusted_proxies,
+            sign_in: config.sign_in,
         };
         let access_log = match doors.log {
             Some((log, scribe)) => {

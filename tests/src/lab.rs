@@ -198,6 +198,22 @@ impl Lab {
         format!("{name}.localhost:{}", self.http.port())
     }
 
+    /// The head of the answer to a GET of somebody who waits for a page.
+    pub async fn get_html(&self, name: &str, path: &str) -> Result<Head> {
+        self.get_from(&self.host(name), path).await
+    }
+
+    /// The same at the console's host.
+    pub async fn get_at_console(&self, path: &str) -> Result<Head> {
+        self.get_from(&format!("localhost:{}", self.http.port()), path).await
+    }
+
+    async fn get_from(&self, host: &str, path: &str) -> Result<Head> {
+        let mut connection = Connection::open(self.http).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/html\r\n\r\n");
+        Ok(connection.exchange(request.as_bytes()).await?.0)
+    }
+
     /// One GET as a visitor, on a connection of its own.
     pub async fn get(&self, name: &str, path: &str) -> Result<(Head, Vec<u8>)> {
         let mut connection = Connection::open(self.http).await?;

@@ -170,6 +170,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         data: Some(settings.data.clone()),
         limits: settings.limits.relay(),
         proxies: settings.proxies.clone(),
+        sign_in: std::sync::Arc::clone(&settings.sign_in),
     }
 }
 

@@ -63,7 +63,9 @@ impl Shared {
         id: TunnelId,
         asked: api::SetEdgeAuth,
     ) -> Result<api::EdgeAuthAnswer, ApiError> {
-        let gate = authority::sign_in_list(&asked.provider, &asked.allowed_domains, &asked.allowed_emails)?;
+        let known = self.sign_in.providers().map(|provider| (provider.id(), provider.issuer()));
+        let (domains, emails) = (&asked.allowed_domains, &asked.allowed_emails);
+        let gate = authority::sign_in_list(known, &asked.provider, domains, emails)?;
         let change = GateChange::Set(NewGate::SignIn(gate));
         let relays = self.change_gate(caller, id, change, asked.tunnel).await?;
         Ok(api::EdgeAuthAnswer { id, edge_auth_enabled: true, relays })

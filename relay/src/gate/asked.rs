@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, Method, Uri, header::ORIGIN};
 
 use super::{cookies, session::Session};
-use crate::ingress::{head::Visitor, host};
+use crate::ingress::{failure::Form, head::Visitor, host};
 
 /// Below it everything is the gates' own, on every tunnel that has a gate which needs it.
-pub(super) const OWN: &str = "/.mytunnel/";
+pub(crate) const OWN: &str = "/.mytunnel/";
 
 /// Longest path that a visitor is led back to.
 const MAX_PATH: usize = 2048;
 
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A request before it is let through.
@@ -39,8 +40,34 @@ impl Asked<'_> {
         name: cookies::Name,
         key: &mytunnel_keys::feed::SessionKey,
     ) -> Option<Session> {
-        let value = cookies::only(self.headers, name.on(self.visitor.is_secure()))?;
-        Session::open(value, key, self.host, self.now)
+        Session::open(self.cookie(name)?, key, self.host, self.now)
+    }
+
+    /// The value of the only cookie of that name.
+    pub(super) fn cookie(&self, name: cookies::Name) -> Option<&[u8]> {
+        cookies::only(self.headers, name.on(self.visitor.is_secure()))
+    }
+
+    /// The host that the browser shows, with its port, where it is one.
+    pub(super) fn shown_host(&self) -> Option<&str> {
+        let shown = self.visitor.host(self.headers)?;
+        host::parse(shown.as_bytes()).ok()?;
+        shown.to_str().ok()
+    }
+
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.visitor.is_secure() { "https" } else { "http" }
+    }
+
+    /// Whether somebody waits for a page, and not a program for an answer.
+    pub(super) fn is_navigation(&self) -> bool {
+        if !matches!(*self.method, Method::GET | Method::HEAD) {
+            return false;
+        }
+        match self.headers.get(SEC_FETCH_MODE) {
+            Some(mode) => mode == "navigate",
+            None => Form::asked(self.headers) == Form::Html,
+        }
     }
 
     /// Where to lead whoever sent it, once they have passed: the same page, if looking at it changes nothing.

@@ -20,7 +20,13 @@ pub(super) struct Name(&'static str);
 impl Name {
     const PREFIX: &'static str = "__Host-";
 
+    /// Who knew the number.
     pub(super) const PIN: Self = Self("__Host-mtk_pin");
+    /// Who has signed in.
+    pub(super) const GATE: Self = Self("__Host-mtk_gate");
+    /// Ties a sign-in to the browser at the tunnel's host, and at the sign-in's.
+    pub(super) const PRE: Self = Self("__Host-mtk_pre");
+    pub(super) const VISIT: Self = Self("__Host-mtk_visit");
 
     /// How it is called on such a connection.
     pub(super) fn on(self, secure: bool) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use mytunnel_keys::feed::{BasicGate, BearerGate, Gates, PinGate};
+use mytunnel_keys::feed::{BasicGate, BearerGate, Gates, PinGate, SignInGate};
 
 use super::{
     asked::Asked,
@@ -10,6 +10,7 @@ use super::{
     bearer::{self, Shown},
     cookies::Name,
     pin,
+    sign_in::{self, Who, permits},
 };
 use crate::ingress::failure::Failure;
 
@@ -27,16 +28,37 @@ pub(super) enum Decision<'a> {
 }
 
 /// How far a request has come that shows no token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Door {
-    /// It may pass.
-    Open,
+    /// It may pass; as somebody, where people are asked who they are.
+    Open(Option<Guest>),
     /// It has to show something that it did not.
     Ask(Failure),
-    /// It is for the page that asks for a number.
+    /// It comes from somebody whom the lists do not name.
+    Reject(Who),
+    /// It is for a page of the gates' own.
+    Page(Page),
+}
+
+/// Somebody who has signed in, and until when that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Guest {
+    pub(super) who: Who,
+    pub(super) ends_at: u64,
+}
+
+/// A page of the gates' own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// Takes the number that somebody types.
     Pin,
-    /// It is for a page of the gates' own, and there is nothing to ask it for.
+    /// There is nothing to ask for there.
     LeadOn,
+    /// Leads to the provider.
+    SignIn,
+    /// Takes who comes back from there.
+    Ticket,
+    SignOut(Option<Who>),
 }
 
 /// Something that only a hash is known of.
@@ -86,8 +108,8 @@ impl<'a> From<&'a BearerGate> for Secret<'a> {
     }
 }
 
-/// Looks at the gates in their order.
-pub(super) fn decide<'a>(gates: &'a Gates, asked: &Asked<'_>) -> Decision<'a> {
+/// Looks at the gates in their order. `is_offered`: whether there is a sign-in with the provider that they name.
+pub(super) fn decide<'a>(gates: &'a Gates, asked: &Asked<'_>, is_offered: bool) -> Decision<'a> {
     // Named one by one: a gate that is added is not passed over.
     let Gates { basic, sign_in, pin, bearer, addresses, ends_at } = gates;
     if ends_at.is_some_and(|at| at <= asked.now) {
@@ -112,22 +134,50 @@ pub(super) fn decide<'a>(gates: &'a Gates, asked: &Asked<'_>) -> Decision<'a> {
             None => Decision::Deny(Failure::PasswordRequired),
         };
     }
-    Decision::People(people(gates, asked))
+    Decision::People(people(gates, asked, is_offered))
 }
 
-/// What else people have to pass who need no password, or had the right one. A sign-in cannot be: this relay offers none.
-pub(super) fn people(gates: &Gates, asked: &Asked<'_>) -> Door {
-    if gates.sign_in.is_some() {
-        return Door::Ask(Failure::SignInUnavailable);
-    }
-    let Some(gate) = &gates.pin else { return Door::Open };
+/// What else people have to pass who need no password, or had the right one: a sign-in, then a number.
+pub(super) fn people(gates: &Gates, asked: &Asked<'_>, is_offered: bool) -> Door {
+    let guest = match &gates.sign_in {
+        None => None,
+        Some(_) if !is_offered => return Door::Ask(Failure::SignInUnavailable),
+        Some(gate) => match signed_in(gate, asked) {
+            Ok(guest) => Some(guest),
+            Err(door) => return door,
+        },
+    };
+    let Some(gate) = &gates.pin else {
+        return match asked.own_page() {
+            Some(_) if guest.is_some() => Door::Page(Page::LeadOn),
+            Some(_) | None => Door::Open(guest),
+        };
+    };
     let known = asked.session(Name::PIN, &gate.session_key).is_some();
-    let own_page = asked.own_page();
-    match (own_page, known) {
-        (None, true) => Door::Open,
-        (Some(pin::PAGE), false) if asked.method == http::Method::POST => Door::Pin,
-        (Some(_), true) => Door::LeadOn,
+    match (asked.own_page(), known) {
+        (None, true) => Door::Open(guest),
+        (Some(pin::PAGE), false) if asked.method == http::Method::POST => Door::Page(Page::Pin),
+        (Some(_), true) => Door::Page(Page::LeadOn),
         (Some(_) | None, false) => Door::Ask(Failure::PinRequired),
+    }
+}
+
+/// Who has signed in, if they may enter; else where that ends.
+fn signed_in(gate: &SignInGate, asked: &Asked<'_>) -> Result<Guest, Door> {
+    let session = asked.session(Name::GATE, &gate.session_key);
+    let guest =
+        session.and_then(|session| Some(Guest { who: Who::read(&session)?, ends_at: session.ends_at }));
+    match asked.own_page() {
+        Some(sign_in::SIGN_IN) => return Err(Door::Page(Page::SignIn)),
+        Some(sign_in::TICKET) => return Err(Door::Page(Page::Ticket)),
+        Some(sign_in::SIGN_OUT) => return Err(Door::Page(Page::SignOut(guest.map(|guest| guest.who)))),
+        Some(_) | None => {}
+    }
+    match guest {
+        Some(guest) if permits(gate, &guest.who) => Ok(guest),
+        Some(guest) => Err(Door::Reject(guest.who)),
+        None if asked.is_navigation() => Err(Door::Page(Page::SignIn)),
+        None => Err(Door::Ask(Failure::SignInRequired)),
     }
 }
 
@@ -143,7 +193,7 @@ pub(super) fn first_question(gates: &Gates) -> Failure {
     if gates.basic.is_some() {
         Failure::PasswordRequired
     } else if gates.sign_in.is_some() {
-        Failure::SignInUnavailable
+        Failure::SignInRequired
     } else if gates.pin.is_some() {
         Failure::PinRequired
     } else if gates.bearer.is_some() {

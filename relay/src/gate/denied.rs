@@ -7,7 +7,11 @@ use http::{
 };
 use mytunnel_keys::{feed::Gates, id::TunnelName};
 
-use super::{asked::Asked, pin};
+use super::{
+    asked::Asked,
+    pin,
+    sign_in::{self, Who},
+};
 use crate::ingress::failure::{Failure, Form};
 
 /// Why a request does not pass.
@@ -19,6 +23,8 @@ pub(crate) struct Denied {
     takes: Takes,
     /// Where it was going.
     way_back: String,
+    /// Who is not let in, where that is known.
+    who: Option<Box<Who>>,
     /// Seconds after which it may try again.
     wait: Option<u64>,
 }
@@ -41,12 +47,17 @@ impl Denied {
     /// Of a request of which nothing more is known.
     pub(super) fn changed(failure: Failure, tunnel: &TunnelName, gates: &Gates) -> Self {
         let takes = Takes { password: gates.basic.is_some(), token: gates.bearer.is_some() };
-        Self { failure, tunnel: tunnel.clone(), takes, way_back: "/".to_owned(), wait: None }
+        Self { failure, tunnel: tunnel.clone(), takes, way_back: "/".to_owned(), who: None, wait: None }
     }
 
     /// The same, with the seconds after which it may try again.
     pub(super) fn after(self, seconds: u64) -> Self {
         Self { wait: Some(seconds), ..self }
+    }
+
+    /// The same, of somebody who has signed in.
+    pub(super) fn named(self, who: Who) -> Self {
+        Self { who: Some(Box::new(who)), ..self }
     }
 
     /// The answer, in the form that `accept` (the request's headers) asks for.
@@ -55,6 +66,10 @@ impl Denied {
         let asks_for_pin = matches!(self.failure, Failure::PinRequired | Failure::PinWrong);
         if asks_for_pin && Form::asked(accept) == Form::Html {
             *response.body_mut() = pin::page(self.tunnel.as_str(), &self.way_back, self.failure);
+            pin::headers_of_page(response.headers_mut());
+        }
+        if let (Some(who), Form::Html) = (&self.who, Form::asked(accept)) {
+            *response.body_mut() = sign_in::denied(self.tunnel.as_str(), who, &self.way_back);
             pin::headers_of_page(response.headers_mut());
         }
         let headers = response.headers_mut();
@@ -73,15 +88,15 @@ impl Denied {
         let asks_for_secret = matches!(self.failure, Failure::PasswordRequired | Failure::TokenRequired);
         let basic = password && asks_for_secret;
         // A scheme that stands for a form, so that nothing but the page asks (draft-broyer-http-cookie-auth).
-        let cookie = matches!(self.failure, Failure::PinRequired | Failure::PinWrong);
-        let bearer = token && (asks_for_secret || cookie);
+        let for_pin = matches!(self.failure, Failure::PinRequired | Failure::PinWrong);
+        let for_sign_in = (self.failure == Failure::SignInRequired).then_some(sign_in::SIGN_IN);
+        let page = if for_pin { Some(pin::PAGE) } else { for_sign_in };
+        let bearer = token && (asks_for_secret || page.is_some());
         let realm = self.tunnel.as_str();
         let all = [
             basic.then(|| format!("Basic realm=\"{realm}\"")),
             bearer.then(|| format!("Bearer realm=\"{realm}\"")),
-            cookie.then(|| {
-                format!("Cookie realm=\"{realm}\", form-action=\"{}{}\"", super::asked::OWN, pin::PAGE)
-            }),
+            page.map(|page| format!("Cookie realm=\"{realm}\", form-action=\"{}{page}\"", super::asked::OWN)),
         ];
         all.into_iter().flatten().filter_map(|challenge| HeaderValue::try_from(challenge).ok())
     }

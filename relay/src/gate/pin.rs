@@ -34,15 +34,15 @@ pub(super) const SESSION: u64 = 12 * 3600;
 const MAX_FORM: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const STYLE: &str = ":root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;max-width:22rem;\
+pub(super) const STYLE: &str = ":root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;max-width:22rem;\
     margin:14vh auto;padding:0 1.5rem}h1{font-size:1.4rem}p{opacity:.85}p[role=alert]{opacity:1;font-weight:600}\
     label{display:block;margin:1.2rem 0 .4rem}input,button{box-sizing:border-box;width:100%;font:inherit;\
     padding:.7rem;border:1px solid;border-radius:.4rem}input{font-size:1.4rem;letter-spacing:.2em}\
     button{margin-top:1rem;cursor:pointer;background:CanvasText;color:Canvas}\
-    :focus-visible{outline:3px solid Highlight;outline-offset:2px}";
+    :focus-visible{outline:3px solid #4c8dff;outline-offset:2px}";
 
 /// Forbids everything but the page's own style and its form.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-qJq4CksxyuQz05cFm6pTWoRY8ztQ96euV8XPm1ofvrs='; form-action 'self'; frame-ancestors 'none'; \
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'sha256-7Nmxdz7126/fHZN47Az1DBg4LJPXUeBONQUtcWtnNjE='; form-action 'self'; frame-ancestors 'none'; \
     base-uri 'none'";
 
 /// What somebody typed, and where they were going.

@@ -33,6 +33,11 @@ fn password(password: &str, generation: u64) -> Gates {
     Gates { basic: Some(basic), ..Gates::default() }
 }
 
+/// One that has nobody to sign in with.
+fn gatekeeper() -> Gatekeeper {
+    Gatekeeper::new(Arc::default(), "tun.test").unwrap()
+}
+
 fn sign_in() -> SignInGate {
     let (allowed_domains, allowed_emails) = (Vec::new(), Vec::new());
     let session_key = SessionKey::from_bytes([8; 32]);
@@ -119,7 +124,7 @@ async fn tried(keeper: &Gatekeeper, tunnel: &Tunnel, user: &str, password: &str)
 
 #[tokio::test]
 async fn nobody_passes_without_the_password_and_the_answer_asks_for_it() {
-    let (keeper, web) = (Gatekeeper::new().unwrap(), tunnel(1, password("correct horse", 1)));
+    let (keeper, web) = (gatekeeper(), tunnel(1, password("correct horse", 1)));
     let denied = pass(&keeper, &web, &HeaderMap::new()).await.unwrap_err();
     let page = denied.response(&HeaderMap::new());
     assert_eq!(page.status(), StatusCode::UNAUTHORIZED);
@@ -132,7 +137,7 @@ async fn nobody_passes_without_the_password_and_the_answer_asks_for_it() {
 
 #[tokio::test]
 async fn wrong_ones_are_limited_before_hashing_and_who_has_passed_is_not() {
-    let (keeper, web) = (Gatekeeper::new().unwrap(), tunnel(1, password("correct horse", 1)));
+    let (keeper, web) = (gatekeeper(), tunnel(1, password("correct horse", 1)));
     tried(&keeper, &web, "ann", "correct horse").await.unwrap();
     let mut failures = Vec::new();
     for number in 0..12 {
@@ -153,7 +158,7 @@ async fn wrong_ones_are_limited_before_hashing_and_who_has_passed_is_not() {
 
 #[tokio::test]
 async fn a_proof_is_void_once_the_gate_is_set_anew() {
-    let (keeper, web) = (Gatekeeper::new().unwrap(), tunnel(1, password("correct horse", 1)));
+    let (keeper, web) = (gatekeeper(), tunnel(1, password("correct horse", 1)));
     tried(&keeper, &web, "ann", "correct horse").await.unwrap();
     web.set_gates(Some(Arc::new(password("another horse", 2))));
     assert_eq!(tried(&keeper, &web, "ann", "correct horse").await.unwrap_err(), Failure::PasswordRequired);
@@ -162,7 +167,7 @@ async fn a_proof_is_void_once_the_gate_is_set_anew() {
 
 #[tokio::test]
 async fn a_sign_in_keeps_everybody_out_also_beside_a_password() {
-    let keeper = Gatekeeper::new().unwrap();
+    let keeper = gatekeeper();
     let alone = tunnel(1, Gates { sign_in: Some(sign_in()), ..Gates::default() });
     let beside = tunnel(2, Gates { sign_in: Some(sign_in()), ..password("correct horse", 1) });
     for web in [&alone, &beside] {
@@ -177,7 +182,7 @@ async fn a_sign_in_keeps_everybody_out_also_beside_a_password() {
 
 #[tokio::test]
 async fn what_was_passed_holds_for_those_gates_only() {
-    let (keeper, web) = (Gatekeeper::new().unwrap(), tunnel(1, password("correct horse", 1)));
+    let (keeper, web) = (gatekeeper(), tunnel(1, password("correct horse", 1)));
     let passed = tried(&keeper, &web, "ann", "correct horse").await.unwrap();
     passed.check(&web).unwrap();
     web.set_gates(Some(Arc::new(password("correct horse", 1))));
@@ -185,7 +190,7 @@ async fn what_was_passed_holds_for_those_gates_only() {
     web.set_gates(Some(Arc::new(password("correct horse", 2))));
     assert_eq!(passed.check(&web).unwrap_err().failure, Failure::PasswordRequired);
     web.set_gates(Some(Arc::new(Gates { sign_in: Some(sign_in()), ..Gates::default() })));
-    assert_eq!(passed.check(&web).unwrap_err().failure, Failure::SignInUnavailable);
+    assert_eq!(passed.check(&web).unwrap_err().failure, Failure::SignInRequired);
     web.set_gates(None);
     passed.check(&web).unwrap();
     let open = pass(&keeper, &web, &HeaderMap::new()).await.unwrap();
@@ -195,7 +200,7 @@ async fn what_was_passed_holds_for_those_gates_only() {
 
 #[tokio::test]
 async fn the_header_goes_no_further_than_the_gate_that_read_it() {
-    let (keeper, web) = (Gatekeeper::new().unwrap(), tunnel(1, password("correct horse", 1)));
+    let (keeper, web) = (gatekeeper(), tunnel(1, password("correct horse", 1)));
     let headers = || head(&[basic("ann", "correct horse").as_bytes()]);
     let mut gated = headers();
     tried(&keeper, &web, "ann", "correct horse").await.unwrap().strip(&mut gated);
@@ -242,7 +247,7 @@ async fn session(keeper: &Gatekeeper, web: &Tunnel, request: &Request) -> Header
 
 #[tokio::test]
 async fn who_types_the_number_gets_a_session_that_counts_for_its_setting() {
-    let (keeper, web) = (Gatekeeper::new().unwrap(), tunnel(1, number("123456", 1)));
+    let (keeper, web) = (gatekeeper(), tunnel(1, number("123456", 1)));
     let mut html = HeaderMap::new();
     html.insert("accept", HeaderValue::from_static("text/html"));
     let denied = pass(&keeper, &web, &html).await.unwrap_err();
@@ -267,7 +272,7 @@ async fn who_types_the_number_gets_a_session_that_counts_for_its_setting() {
     pass(&keeper, &web, &known).await.unwrap().strip(&mut forwarded);
     assert_eq!(forwarded.get_all(COOKIE).iter().collect::<Vec<_>>(), ["own=1"]);
     // Another relay, or the same after its start, knows nothing but the gate.
-    pass(&Gatekeeper::new().unwrap(), &web, &known).await.unwrap();
+    pass(&gatekeeper(), &web, &known).await.unwrap();
     let later = Request { now: NOW + pin::SESSION, ..Request::get(known.clone()) };
     assert_eq!(later.passes(&keeper, &web).await.unwrap_err(), Failure::PinRequired);
     web.set_gates(Some(Arc::new(number("123456", 2))));
@@ -278,7 +283,7 @@ async fn who_types_the_number_gets_a_session_that_counts_for_its_setting() {
 
 #[tokio::test]
 async fn a_session_of_plain_http_is_none_of_tls() {
-    let (keeper, web) = (Gatekeeper::new().unwrap(), tunnel(1, number("123456", 1)));
+    let (keeper, web) = (gatekeeper(), tunnel(1, number("123456", 1)));
     let plain = Request { secure: false, ..Request::form() };
     let known = session(&keeper, &web, &plain).await;
     assert!(known[COOKIE].to_str().unwrap().starts_with("mtk_pin="));
@@ -289,7 +294,7 @@ async fn a_session_of_plain_http_is_none_of_tls() {
 
 #[tokio::test]
 async fn the_form_is_taken_from_its_own_page_and_nothing_else_is() {
-    let (keeper, web) = (Gatekeeper::new().unwrap(), tunnel(1, number("123456", 1)));
+    let (keeper, web) = (gatekeeper(), tunnel(1, number("123456", 1)));
     let sent = async |request: Request| match request.at(&keeper, &web, "pin=123456").await {
         Ok(outcome) => panic!("{outcome:?}"),
         Err(denied) => denied.failure,
@@ -316,7 +321,7 @@ async fn the_form_is_taken_from_its_own_page_and_nothing_else_is() {
 
 #[tokio::test]
 async fn numbers_are_guessed_five_times_a_minute_and_fifty_times_an_hour_from_anywhere() {
-    let (keeper, web) = (Gatekeeper::new().unwrap(), tunnel(1, number("123456", 1)));
+    let (keeper, web) = (gatekeeper(), tunnel(1, number("123456", 1)));
     let known = session(&keeper, &web, &Request::form()).await;
     let forms: Vec<&'static str> =
         (0..60).map(|number| &*Box::leak(format!("pin=9{number:05}").into_boxed_str())).collect();
@@ -342,7 +347,7 @@ async fn numbers_are_guessed_five_times_a_minute_and_fifty_times_an_hour_from_an
 
 #[tokio::test]
 async fn a_right_token_stands_for_all_that_people_are_asked_and_for_nothing_else() {
-    let keeper = Gatekeeper::new().unwrap();
+    let keeper = gatekeeper();
     let right = authorized("Bearer sixteen-letters-or-more");
     let wrong = authorized("Bearer sixteen-letters-or-less");
     let token = || bearer("sixteen-letters-or-more");
@@ -384,7 +389,7 @@ async fn a_right_token_stands_for_all_that_people_are_asked_and_for_nothing_else
 
 #[tokio::test]
 async fn a_wrong_token_is_refused_whatever_comes_with_it_and_guessed_ten_times() {
-    let keeper = Gatekeeper::new().unwrap();
+    let keeper = gatekeeper();
     let web = tunnel(1, Gates { pin: number("123456", 1).pin, ..bearer("sixteen-letters-or-more") });
     let known = session(&keeper, &web, &Request::form()).await;
     pass(&keeper, &web, &known).await.unwrap();
@@ -409,7 +414,7 @@ async fn a_wrong_token_is_refused_whatever_comes_with_it_and_guessed_ten_times()
 
 #[tokio::test]
 async fn every_gate_that_people_are_asked_at_is_passed_in_its_order() {
-    let keeper = Gatekeeper::new().unwrap();
+    let keeper = gatekeeper();
     let all = Gates {
         basic: password("correct horse", 1).basic,
         addresses: addresses(&["192.0.2.0/24"], &["192.0.2.9"]).addresses,
@@ -437,4 +442,115 @@ async fn every_gate_that_people_are_asked_at_is_passed_in_its_order() {
     assert_eq!(told(&Request::get(known.clone())).await, Failure::PasswordRequired);
     known.extend(with_password);
     pass(&keeper, &web, &known).await.unwrap();
+}
+
+/// A gatekeeper with whom visitors can sign in, and a tunnel that lets in whom these domains name.
+fn signing_in(domains: &[&str]) -> (Gatekeeper, Tunnel) {
+    let settings = mytunnel_sign_in::Settings {
+        id: "google".to_owned(),
+        client_id: "us".to_owned(),
+        client_secret: zeroize::Zeroizing::new("secret".to_owned()),
+        ..mytunnel_sign_in::Settings::default()
+    };
+    let client = Client::new(vec![mytunnel_sign_in::Provider::new(settings).unwrap()]).unwrap();
+    let keeper = Gatekeeper::new(Arc::new(client), "tun.test").unwrap();
+    (keeper, tunnel(1, listed(domains)))
+}
+
+fn listed(domains: &[&str]) -> Gates {
+    let allowed_domains = domains.iter().map(ToString::to_string).collect();
+    Gates { sign_in: Some(SignInGate { allowed_domains, ..sign_in() }), ..Gates::default() }
+}
+
+/// The cookie of somebody who has signed in.
+fn signed_in_as(email: &str) -> HeaderMap {
+    let who = format!(r#"{{"subject":"7","email":"{email}","shown":"{email}"}}"#);
+    let session = session::Session { ends_at: NOW + 60, who: who.into_bytes() };
+    let value = session.seal(&SessionKey::from_bytes([8; 32]), "web.tun.test");
+    HeaderMap::from_iter([(COOKIE, HeaderValue::try_from(format!("__Host-mtk_gate={value}")).unwrap())])
+}
+
+#[tokio::test]
+async fn the_lists_are_looked_at_with_every_request_and_who_it_is_is_told_to_the_server() {
+    let (keeper, web) = signing_in(&["acme.example"]);
+    let ann = signed_in_as("ann@acme.example");
+    let passed = pass(&keeper, &web, &ann).await.unwrap();
+    let mut forwarded = ann.clone();
+    passed.strip(&mut forwarded);
+    passed.introduce(&mut forwarded);
+    assert!(!forwarded.contains_key(COOKIE));
+    assert_eq!(
+        (&forwarded[X_FORWARDED_EMAIL], &forwarded[X_FORWARDED_USER]),
+        (&HeaderValue::from_static("ann@acme.example"), &HeaderValue::from_static("7"))
+    );
+
+    web.set_gates(Some(Arc::new(listed(&["other.example"]))));
+    assert_eq!(passed.check(&web).unwrap_err().failure, Failure::SignInRequired);
+    let denied = pass(&keeper, &web, &ann).await.unwrap_err();
+    assert_eq!(denied.failure, Failure::AccessDenied);
+    let html = HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static("text/html"))]);
+    let page = denied.response(&html);
+    assert_eq!(
+        (page.status(), page.headers()[ERROR_HEADER].as_bytes()),
+        (StatusCode::FORBIDDEN, &b"ACCESS_DENIED"[..])
+    );
+    let text = std::str::from_utf8(page.body()).unwrap();
+    assert!(
+        text.contains("ann@acme.example") && text.contains("/.mytunnel/sign-in?another=1&amp;to=%2Fa%3Fb"),
+        "{text}"
+    );
+    let json = HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static("application/json"))]);
+    let told = denied.response(&json);
+    assert!(std::str::from_utf8(told.body()).unwrap().contains("access_denied"));
+    assert_eq!(
+        Request { now: NOW + 60, ..Request::get(ann) }.passes(&keeper, &web).await.unwrap_err(),
+        Failure::SignInRequired
+    );
+}
+
+#[tokio::test]
+async fn people_are_led_to_the_provider_and_programs_are_told() {
+    let (keeper, web) = signing_in(&[]);
+    let program = pass(&keeper, &web, &HeaderMap::new()).await.unwrap_err();
+    assert_eq!(program.response(&HeaderMap::new()).status(), StatusCode::UNAUTHORIZED);
+    let mut person = Request::get(HeaderMap::new());
+    person.headers.insert("host", HeaderValue::from_static("web.tun.test"));
+    person.headers.insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
+    let Ok(Outcome::Answered(led)) = person.at(&keeper, &web, "").await else { panic!("no answer") };
+    assert_eq!(led.status(), StatusCode::FOUND);
+    assert!(led.headers()[LOCATION].as_bytes().starts_with(b"https://tun.test/.mytunnel/sign-in?begin="));
+    // The sign-in comes before the number, and a session of it alone does not do.
+    web.set_gates(Some(Arc::new(Gates { pin: number("123456", 1).pin, ..listed(&[]) })));
+    let Ok(Outcome::Answered(led)) = person.at(&keeper, &web, "").await else { panic!("no answer") };
+    assert_eq!(led.status(), StatusCode::FOUND);
+    let ann = signed_in_as("ann@acme.example");
+    assert_eq!(pass(&keeper, &web, &ann).await.unwrap_err().failure, Failure::PinRequired);
+    let mut form = Request::form();
+    form.headers.extend(ann.clone());
+    let mut known = session(&keeper, &web, &form).await;
+    assert_eq!(pass(&keeper, &web, &known).await.unwrap_err().failure, Failure::SignInRequired);
+    let both = format!("{}; {}", known[COOKIE].to_str().unwrap(), ann[COOKIE].to_str().unwrap());
+    known.insert(COOKIE, HeaderValue::try_from(both).unwrap());
+    pass(&keeper, &web, &known).await.unwrap();
+}
+
+#[tokio::test]
+async fn sign_ins_of_one_address_are_limited() {
+    let (keeper, _) = signing_in(&[]);
+    let routes = crate::route::Routes::new();
+    let (uri, visitor) = (Uri::from_static("/.mytunnel/sign-in?begin=x"), Visitor::new(HOME, true));
+    let headers = HeaderMap::new();
+    let asked = Asked {
+        method: &Method::GET,
+        uri: &uri,
+        headers: &headers,
+        visitor: &visitor,
+        host: "tun.test",
+        now: NOW,
+    };
+    let places = Places { routes: &routes, domain: "tun.test", console: "tun.test" };
+    for _ in 0..SIGN_INS.tries {
+        assert_eq!(keeper.sign_in(&asked, places).await.unwrap_err(), Failure::SignInStale);
+    }
+    assert_eq!(keeper.sign_in(&asked, places).await.unwrap_err(), Failure::GateBusy);
 }

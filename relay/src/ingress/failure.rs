@@ -64,6 +64,16 @@ pub enum Failure {
     GateBusy,
     /// The tunnel asks for a sign-in, and the relay offers none.
     SignInUnavailable,
+    /// The tunnel asks for a sign-in.
+    SignInRequired,
+    /// The tunnel does not let in who has signed in.
+    AccessDenied,
+    /// A sign-in was begun too long ago, in another browser, or has ended already.
+    SignInStale,
+    /// Somebody, or their provider, did not agree.
+    SignInDeclined,
+    /// The provider cannot be asked.
+    SignInDown,
 }
 
 impl Failure {
@@ -79,13 +89,18 @@ impl Failure {
             Self::Away | Self::TunnelBusy | Self::GateBusy | Self::SignInUnavailable | Self::Spent => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::TargetRefused | Self::Broken => StatusCode::BAD_GATEWAY,
+            Self::TargetRefused | Self::Broken | Self::SignInDown => StatusCode::BAD_GATEWAY,
+            Self::SignInStale => StatusCode::BAD_REQUEST,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::VisitorBusy | Self::TooManyGuesses => StatusCode::TOO_MANY_REQUESTS,
-            Self::PasswordRequired | Self::PinRequired | Self::PinWrong | Self::TokenRequired => {
-                StatusCode::UNAUTHORIZED
+            Self::PasswordRequired
+            | Self::PinRequired
+            | Self::PinWrong
+            | Self::TokenRequired
+            | Self::SignInRequired => StatusCode::UNAUTHORIZED,
+            Self::AddressDenied | Self::CrossSite | Self::AccessDenied | Self::SignInDeclined => {
+                StatusCode::FORBIDDEN
             }
-            Self::AddressDenied | Self::CrossSite => StatusCode::FORBIDDEN,
         }
     }
 
@@ -98,6 +113,11 @@ impl Failure {
             Self::AddressDenied => "ADDRESS_DENIED",
             Self::CrossSite => "CROSS_SITE",
             Self::SignInUnavailable => "SIGN_IN_UNAVAILABLE",
+            Self::SignInRequired => "SIGN_IN_REQUIRED",
+            Self::AccessDenied => "ACCESS_DENIED",
+            Self::SignInStale => "SIGN_IN_STALE",
+            Self::SignInDeclined => "SIGN_IN_DECLINED",
+            Self::SignInDown => "SIGN_IN_DOWN",
             Self::BadRequest
             | Self::TargetTooLong
             | Self::HeadTooLarge
@@ -128,10 +148,16 @@ impl Failure {
             Self::UnknownName | Self::Ended => Code::NotFound,
             Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout => Code::TargetUnreachable,
             Self::TunnelBusy | Self::VisitorBusy | Self::TooManyGuesses | Self::GateBusy => Code::RateLimited,
-            Self::PasswordRequired | Self::PinRequired | Self::PinWrong | Self::TokenRequired => {
-                Code::InvalidKey
+            Self::PasswordRequired
+            | Self::PinRequired
+            | Self::PinWrong
+            | Self::TokenRequired
+            | Self::SignInRequired => Code::InvalidKey,
+            Self::AddressDenied | Self::CrossSite | Self::AccessDenied | Self::SignInDeclined => {
+                Code::ScopeDenied
             }
-            Self::AddressDenied | Self::CrossSite => Code::ScopeDenied,
+            Self::SignInStale => Code::BadRequest,
+            Self::SignInDown => Code::TargetUnreachable,
             Self::SignInUnavailable => Code::UnsupportedProvider,
             Self::Spent => Code::BudgetExceeded,
         }
@@ -170,7 +196,12 @@ impl Failure {
             | Self::TokenRequired
             | Self::AddressDenied
             | Self::CrossSite
-            | Self::SignInUnavailable => {}
+            | Self::SignInUnavailable
+            | Self::SignInRequired
+            | Self::AccessDenied
+            | Self::SignInStale
+            | Self::SignInDeclined
+            | Self::SignInDown => {}
         }
         if form == Form::Html {
             let policy = "default-src 'none'; style-src 'unsafe-inline'";
@@ -204,6 +235,11 @@ impl Failure {
             Self::TooManyGuesses => "Too many wrong guesses",
             Self::GateBusy => "Too many sign-ins at once",
             Self::SignInUnavailable => "This tunnel asks for a sign-in that is not available",
+            Self::SignInRequired => "This tunnel asks for a sign-in",
+            Self::AccessDenied => "You may not enter this tunnel",
+            Self::SignInStale => "This sign-in counts no more",
+            Self::SignInDeclined => "The sign-in was declined",
+            Self::SignInDown => "The sign-in cannot be reached",
         }
     }
 
@@ -250,7 +286,18 @@ impl Failure {
             Self::TooManyGuesses => "Wait as long as Retry-After says, then try again with the right one.",
             Self::GateBusy => "Others are signing in to it at this moment. Try again in a few seconds.",
             Self::SignInUnavailable => {
-                "Its owner lets in only who signs in, which this relay cannot offer. Tell whoever gave you the address."
+                "Its owner lets in only who signs in, and this relay has no such provider: its operator adds it to relay.toml as [[sign_in]]."
+            }
+            Self::SignInRequired => "Open the address in a browser and sign in there.",
+            Self::AccessDenied => "You are signed in as somebody whom its owner does not let in.",
+            Self::SignInStale => {
+                "It took too long, was begun in another browser, or has ended already. Open the address of the tunnel again."
+            }
+            Self::SignInDeclined => {
+                "Your provider did not let you sign in here. Open the address of the tunnel to try again."
+            }
+            Self::SignInDown => {
+                "Whom this tunnel signs its visitors in with does not answer as it should. Try again in a moment."
             }
         }
     }
@@ -310,7 +357,7 @@ impl Form {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 22] = [
+    const ALL: [Failure; 27] = [
         Failure::BadRequest,
         Failure::TargetTooLong,
         Failure::HeadTooLarge,
@@ -333,6 +380,11 @@ mod tests {
         Failure::TooManyGuesses,
         Failure::GateBusy,
         Failure::SignInUnavailable,
+        Failure::SignInRequired,
+        Failure::AccessDenied,
+        Failure::SignInStale,
+        Failure::SignInDeclined,
+        Failure::SignInDown,
     ];
 
     fn asking(accept: &str) -> HeaderMap {

@@ -70,6 +70,7 @@ pub(super) fn prepare(
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
     head::to_node(&mut parts.headers, visitor, wants_upgrade);
+    passed.introduce(&mut parts.headers);
     let speech = match protocol == Protocol::Http2 && is_grpc(&parts.headers) {
         true => Speech::Http2,
         false => Speech::Http1,

@@ -49,6 +49,8 @@ pub struct IngressConfig {
     pub limits: Limits,
     /// Proxies in front, which are believed about visitors.
     pub proxies: TrustedProxies,
+    /// Who vouches for visitors.
+    pub sign_in: Arc<mytunnel_sign_in::Client>,
 }
 
 /// A TLS listener and where its certificates come from.
@@ -111,7 +113,7 @@ pub(crate) async fn serve_with(
         beside,
         shared: Arc::new(Shared {
             routes,
-            gates: Gatekeeper::new().map_err(IngressError::Random)?,
+            gates: Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?,
             domain: config.domain.to_ascii_lowercase().into_boxed_str(),
             console: config.console.to_ascii_lowercase().into_boxed_str(),
             console_service: config.console_service,

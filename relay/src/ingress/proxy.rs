@@ -1,6 +1,6 @@
 //! What happens to one request: whom it is for, whether it may, and the way to the tunnel and back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
@@ -27,7 +27,7 @@ use super::{
     visit::Visit,
 };
 use crate::{
-    gate::{self, Asked, Denied, Entry, Passed},
+    gate::{self, Asked, Denied, Entry, Passed, Places},
     route::{Lookup, PipeError, Tunnel},
 };
 
@@ -105,6 +105,7 @@ impl Proxy {
             Target::Console if protocol == Protocol::WebSocketOverHttp2 => {
                 Err(Failure::MethodNotAllowed.into())
             }
+            Target::Console if self.is_sign_in(&request) => Ok(self.sign_in(request, turn).await?),
             Target::Console => Ok(self.console(request, turn).await?),
             Target::Live(tunnel) => self.enter(tunnel, request, protocol, turn).await,
             Target::Away(label) => {
@@ -129,6 +130,31 @@ impl Proxy {
                 found @ (Lookup::Live(_) | Lookup::Ended | Lookup::Unknown) => live(found).map(Target::Live),
             },
         }
+    }
+
+    /// Whether a request for the console's host is one of a visitor who signs in.
+    fn is_sign_in(&self, request: &Request<Incoming>) -> bool {
+        request.uri().path().starts_with(gate::OWN) && self.shared.gates.offers_sign_ins()
+    }
+
+    async fn sign_in(
+        &self,
+        request: Request<Incoming>,
+        turn: Turn,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let (parts, _) = request.into_parts();
+        let authority = host::requested(&parts.uri, &parts.headers).map_err(|_| Failure::BadRequest)?;
+        let asked = Asked {
+            method: &parts.method,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            visitor: turn.visitor(),
+            host: &authority.host,
+            now: gate::unix(),
+        };
+        let Shared { routes, domain, console, .. } = &*self.shared;
+        let page = self.shared.gates.sign_in(&asked, Places { routes, domain, console }).await?;
+        Ok(page.map(|page| ResponseBody::Page(Some(page))))
     }
 
     async fn console(
@@ -288,7 +314,8 @@ impl Proxy {
             let (Some(visitor), Some((node, first))) = (forward.upgrade, exchange.take_pipe().await) else {
                 return Err(Failure::Broken);
             };
-            self.visit.set_upgrade(Upgrade { visitor, node, first, exchange, _turn: turn });
+            let ends = forward.passed.lasts().map(|seconds| Instant::now() + Duration::from_secs(seconds));
+            self.visit.set_upgrade(Upgrade { visitor, node, first, exchange, ends, _turn: turn });
             if forward.protocol == Protocol::WebSocketOverHttp2 {
                 http2::response::open_websocket(&mut head);
             }

@@ -4,7 +4,10 @@ use std::{future::Future, io, pin::pin, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    time::{Instant, sleep_until},
+};
 
 use super::{
     exchange::{Exchange, Turn},
@@ -21,6 +24,8 @@ pub(crate) struct Upgrade {
     /// What the node has sent of the new protocol already.
     pub(crate) first: Bytes,
     pub(crate) exchange: Exchange,
+    /// When the visitor's session ends, and this with it.
+    pub(crate) ends: Option<Instant>,
     pub(crate) _turn: Turn,
 }
 
@@ -35,16 +40,22 @@ pub(crate) async fn splice<V>(visitor: V, early: Bytes, upgrade: Upgrade, visit:
 where
     V: AsyncRead + AsyncWrite + Unpin,
 {
-    let Upgrade { node, first, exchange, .. } = upgrade;
+    let Upgrade { node, first, exchange, ends, .. } = upgrade;
     let (from_visitor, to_visitor) = tokio::io::split(visitor);
     let (from_node, to_node) = tokio::io::split(node);
     let traffic = exchange.tunnel().traffic();
     let up = pin!(one_way(early, from_visitor, to_node, traffic, Traffic::count_in));
     let down = pin!(one_way(first, from_node, to_visitor, traffic, Traffic::count_out));
     let mut both = pin!(first_then_linger(up, down));
+    let mut over = pin!(async {
+        match ends {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    });
     std::future::poll_fn(|cx| {
         visit.register(cx.waker());
-        if visit.is_cut() || visit.is_draining() {
+        if visit.is_cut() || visit.is_draining() || over.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         both.as_mut().poll(cx)

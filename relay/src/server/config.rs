@@ -55,6 +55,8 @@ pub struct Config {
     pub console_service: Option<ConsoleService>,
     /// Proxies in front of the relay, which are believed about visitors. Default: none.
     pub trusted_proxies: TrustedProxies,
+    /// Who vouches for visitors. Default: nobody.
+    pub sign_in: Arc<mytunnel_sign_in::Client>,
     /// Where to remember how far the feed had come. Without it a feed that goes back is noticed only while the relay
     /// runs.
     pub data_dir: Option<PathBuf>,
@@ -84,6 +86,7 @@ impl Config {
             console,
             console_service: None,
             trusted_proxies: TrustedProxies::default(),
+            sign_in: Arc::default(),
             data_dir: None,
             limits: Limits::default(),
         }

@@ -82,6 +82,7 @@ impl House {
             console_service,
             limits,
             proxies: proxies.iter().map(|proxy| proxy.parse::<ProxyNetwork>().unwrap()).collect(),
+            sign_in: Arc::default(),
         };
         let mut serving = JoinSet::new();
         serving.spawn(serve(config, routes.clone(), shutdown.clone()));

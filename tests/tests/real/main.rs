@@ -15,6 +15,7 @@ mod openapi;
 mod pair;
 mod ports;
 mod sign_in;
+mod visitors;
 
 use std::path::Path;
 

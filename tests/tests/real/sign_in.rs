@@ -14,8 +14,13 @@ use crate::{lab, output};
 
 /// A relay whose people may sign in at the provider, and the provider.
 async fn house() -> Result<(Lab, Running)> {
+    house_with("/api/v1/auth/oauth/op/callback").await
+}
+
+/// The same, with the path to which the provider sends people back.
+pub(crate) async fn house_with(path: &str) -> Result<(Lab, Running)> {
     let mut lab = lab().await?;
-    let redirect = format!("{}/api/v1/auth/oauth/op/callback", lab.server());
+    let redirect = format!("{}{path}", lab.server());
     let mut provider = drive_in("sign_in", "provider.mjs", &[&redirect]).await?;
     let listening = provider.event("listening").await?;
     let issuer = listening["issuer"].as_str().context("an issuer")?;

@@ -22,15 +22,15 @@ pub(crate) struct GateFlags {
     pub(crate) addresses: AddressFlags,
 
     /// Ask visitors to sign in with Google
-    #[arg(long, conflicts_with = "oidc")]
+    #[arg(long, conflicts_with = "oidc", group = "sign_in")]
     pub(crate) google: bool,
 
     /// Ask visitors to sign in with a provider of the relay, by its id or its issuer's address
-    #[arg(long, value_name = "ID|ISSUER")]
+    #[arg(long, value_name = "ID|ISSUER", group = "sign_in")]
     pub(crate) oidc: Option<String>,
 
     /// Who may enter that has signed in: an address, or @domain for everybody there; may be repeated
-    #[arg(long, value_name = "@DOMAIN|EMAIL")]
+    #[arg(long, value_name = "@DOMAIN|EMAIL", requires = "sign_in")]
     pub(crate) allow: Vec<String>,
 }
 

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mytunnel_coordinator::Coordinator;
 use mytunnel_keys::api::{
-    NewTunnel, RelayApplied, SetAddresses, SetAuth, SetBearer, SetEdgeAuth, SetEnd, SetGate, SetPin,
+    NewTunnel, Providers, RelayApplied, SetAddresses, SetAuth, SetBearer, SetEdgeAuth, SetEnd, SetGate,
+    SetPin,
 };
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{Cluster, ProjectId, PublicKey, TunnelId, TunnelKind, TunnelName};
@@ -165,6 +166,12 @@ impl Setter {
         gate: &SetGate,
     ) -> Result<Option<String>, Failure> {
         match self {
+            Self::Here { .. } if matches!(gate, SetGate::EdgeAuth(_)) => {
+                let message = "the relay that is started for one share has nobody to sign visitors in with";
+                Err(Failure::new(Code::UnsupportedProvider, message).with_help(
+                    "Sign in to a relay whose relay.toml has [[sign_in]], with `mytunnel login URL`, or use --pin.",
+                ))
+            }
             Self::Here { coordinator, device } => {
                 Ok(coordinator.gate_ahead(*device, (name.clone(), kind), gate.clone()).await?)
             }
@@ -181,6 +188,9 @@ impl Setter {
 
 impl At {
     fn set(&self, gate: SetGate, name: TunnelName, kind: TunnelKind) -> Result<Option<String>, Failure> {
+        if let SetGate::EdgeAuth(asked) = &gate {
+            offered(&self.session, &asked.provider)?;
+        }
         let id = TunnelId::derive(&self.cluster, &self.project, &name);
         let path = format!("/tunnels/{id}/{}", gate.path());
         let asked = gate.for_new(NewTunnel { project: self.project.clone(), name, kind });
@@ -194,6 +204,24 @@ impl At {
             }
         }
     }
+}
+
+/// Whether visitors can sign in with this provider: what is set for one that nobody can use lets nobody in.
+fn offered(session: &Session, provider: &str) -> Result<(), Failure> {
+    let Providers { providers } = session.get("/auth/providers")?;
+    // An issuer is for the server to find.
+    if provider.contains("://") || providers.iter().any(|known| known.id == provider) {
+        return Ok(());
+    }
+    let ids: Vec<&str> = providers.iter().map(|known| known.id.as_str()).collect();
+    let there = match ids.as_slice() {
+        [] => "it has none at all".to_owned(),
+        ids => format!("it has {}", ids.join(", ")),
+    };
+    let message = format!("{} has no sign-in with `{provider}`; {there}", session.server().base());
+    Err(Failure::new(Code::UnsupportedProvider, message).with_help(
+        "Its operator adds it to relay.toml as [[sign_in]], with SERVER/.mytunnel/callback registered at the provider.",
+    ))
 }
 
 #[cfg(test)]

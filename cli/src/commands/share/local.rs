@@ -41,6 +41,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
             data: None,
             limits: limits(),
             proxies: TrustedProxies::default(),
+            sign_in: std::sync::Arc::default(),
         },
     })
     .await?;

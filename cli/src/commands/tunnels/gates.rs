@@ -45,16 +45,21 @@ pub(super) struct AuthArgs {
 Examples:
   mytunnel tunnels edge-auth demo --google --allow @acme.example --allow ann@b.example
   mytunnel tunnels edge-auth demo --google     everybody with an account there
+  mytunnel tunnels edge-auth demo --oidc company --allow @acme.example
   mytunnel tunnels edge-auth demo --off        asks nobody who they are any more
 
-Relays of this release offer no sign-in: they keep everybody out of such a tunnel.")]
+A relay without the provider keeps everybody out: its operator adds it to relay.toml as [[sign_in]].")]
 pub(super) struct EdgeAuthArgs {
     #[command(flatten)]
     subject: Subject,
 
     /// Google vouches for visitors
-    #[arg(long, required_unless_present = "off", conflicts_with = "off")]
+    #[arg(long, required_unless_present_any = ["oidc", "off"], conflicts_with_all = ["oidc", "off"])]
     google: bool,
+
+    /// A provider of the relay vouches for visitors, by its id or its issuer's address
+    #[arg(long, value_name = "ID|ISSUER", conflicts_with = "off")]
+    oidc: Option<String>,
 
     /// Who may enter: an address, or @domain for everybody there; none lets in all who can sign in
     #[arg(long, value_name = "@DOMAIN|EMAIL", conflicts_with = "off")]
@@ -91,7 +96,7 @@ pub(super) fn edge_auth(args: &EdgeAuthArgs, context: &Context) -> Result<(), Fa
         true => session.delete(&path)?,
         false => {
             let (allowed_domains, allowed_emails) = allowed(&args.allow);
-            let provider = "google".to_owned();
+            let provider = args.oidc.clone().unwrap_or_else(|| "google".to_owned());
             session.put(&path, &SetEdgeAuth { provider, allowed_domains, allowed_emails, tunnel: None })?
         }
     };

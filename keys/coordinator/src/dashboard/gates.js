@@ -36,7 +36,11 @@ export function basicGate(tunnel, context) {
 /** Sets or removes the sign-in of a tunnel. */
 export async function signInGate(tunnel, context) {
   const path = `/tunnels/${tunnel.id}/edge-auth`;
-  const known = tunnel.gates.includes('oidc') ? await optional(get(`/tunnels/${tunnel.id}`)) : null;
+  const [known, { providers }] = await Promise.all([
+    tunnel.gates.includes('oidc') ? optional(get(`/tunnels/${tunnel.id}`)) : null,
+    get('/auth/providers'),
+  ]);
+  const google = providers.some(({ id }) => id === 'google') ? [] : [['google', 'Google']];
   const gate = known?.edge_auth ?? { provider: 'google', allowed_domains: [], allowed_emails: [] };
   const set = Boolean(known?.edge_auth);
   return form(`Sign-in of ${tunnel.name}`, {
@@ -46,7 +50,7 @@ export async function signInGate(tunnel, context) {
     ],
     fields: [
       field('With', { name: 'provider', value: gate.provider }, {
-        options: [['google', 'Google']], help: 'Where this server has no sign-in with it, the gate lets nobody in.',
+        options: [...providers.map(({ id, name }) => [id, name]), ...google], help: 'A relay that has no sign-in with it lets nobody in.',
       }),
       list('Domains', 'domains', gate.allowed_domains, 'example.com'),
       list('Addresses', 'emails', gate.allowed_emails, 'ann@example.com'),

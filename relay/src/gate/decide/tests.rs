@@ -10,12 +10,10 @@ fn told(gates: &Gates) -> Option<Failure> {
     let visitor = Visitor::new([192, 0, 2, 1].into(), true);
     let (method, host) = (&Method::GET, "web.tun.test");
     let asked = Asked { method, uri: &uri, headers: &headers, visitor: &visitor, host, now: 1000 };
-    match decide(gates, &asked) {
+    match decide(gates, &asked, false) {
         Decision::Deny(failure) | Decision::People(Door::Ask(failure)) => Some(failure),
-        Decision::People(Door::Open) => None,
-        other @ (Decision::Program(..)
-        | Decision::Person(..)
-        | Decision::People(Door::Pin | Door::LeadOn)) => {
+        Decision::People(Door::Open(None)) => None,
+        other @ (Decision::Program(..) | Decision::Person(..) | Decision::People(_)) => {
             panic!("{other:?}")
         }
     }
@@ -48,7 +46,8 @@ fn every_kind_of_gate_keeps_out_who_shows_nothing() {
     for (gates, failure) in &cases {
         assert_eq!(told(gates), Some(*failure));
         assert!(!line(gates, 1), "at a port nothing can be shown");
-        assert_eq!(first_question(gates), *failure);
+        let at_once = if gates.sign_in.is_some() { Failure::SignInRequired } else { *failure };
+        assert_eq!(first_question(gates), at_once);
     }
     let ends = |at| Gates { ends_at: Some(at), ..none.clone() };
     assert_eq!((told(&ends(1000)), told(&ends(1001))), (Some(Failure::Ended), None));

@@ -25,8 +25,8 @@ const PIN: std::ops::RangeInclusive<usize> = 6..=12;
 const TOKEN: std::ops::RangeInclusive<usize> = 16..=512;
 /// Longest life that a tunnel may be given: ten years.
 const MAX_LIFE: u64 = 10 * 366 * 86_400;
-/// Who may vouch for visitors.
-const PROVIDERS: [&str; 1] = ["google"];
+/// Who may always be named; a relay without it says how its operator mends that.
+const GOOGLE: &str = "google";
 
 /// The user's name of a password gate. Both it and the password must fit into the header that browsers send (RFC 7617).
 pub(crate) fn gate_user(user: String) -> Result<String, Refusal> {
@@ -97,18 +97,28 @@ pub(crate) fn end_of_life(seconds: u64, now: u64) -> Result<u64, Refusal> {
     Err(Refusal::new(Code::BadRequest, format!("expires_in: it needs 1 to {MAX_LIFE} seconds")))
 }
 
-/// Who may sign in, in its one form: lower case, sorted, each entry once.
-pub(crate) fn sign_in_list(
+/// Who may sign in, in its one form: lower case, sorted, each entry once. `known`: who vouches for people here, each with
+/// its issuer; relays have the same.
+pub(crate) fn sign_in_list<'a>(
+    known: impl Iterator<Item = (&'a str, &'a str)>,
     provider: &str,
     domains: &[String],
     emails: &[String],
 ) -> Result<api::EdgeAuth, Refusal> {
-    if !PROVIDERS.contains(&provider) {
-        let message = format!("provider: this server knows {}", PROVIDERS.join(", "));
-        return Err(Refusal::new(Code::UnsupportedProvider, message));
+    let mut ids = vec![GOOGLE];
+    let mut meant = (provider == GOOGLE).then_some(GOOGLE);
+    for (id, issuer) in known {
+        if id == provider || issuer.trim_end_matches('/') == provider.trim_end_matches('/') {
+            meant = meant.or(Some(id));
+        }
+        ids.extend((id != GOOGLE).then_some(id));
     }
+    let Some(meant) = meant else {
+        let message = format!("provider: this server knows {}", ids.join(", "));
+        return Err(Refusal::new(Code::UnsupportedProvider, message));
+    };
     Ok(api::EdgeAuth {
-        provider: provider.to_owned(),
+        provider: meant.to_owned(),
         allowed_domains: all("allowed_domains", domains, domain)?,
         allowed_emails: all("allowed_emails", emails, email)?,
     })
@@ -157,7 +167,8 @@ mod tests {
 
     fn gate(provider: &str, domains: &[&str], emails: &[&str]) -> Result<api::EdgeAuth, Refusal> {
         let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-        sign_in_list(provider, &owned(domains), &owned(emails))
+        let known = [("op", "https://id.example.com/"), (GOOGLE, "https://accounts.google.com")];
+        sign_in_list(known.into_iter(), provider, &owned(domains), &owned(emails))
     }
 
     #[test]
@@ -208,9 +219,10 @@ mod tests {
         ] {
             assert!(gate("google", &[], &[bad]).is_err(), "{bad:?}");
         }
+        let gate_of = |domains: &[String]| sign_in_list(std::iter::empty(), "google", domains, &[]);
         let many = |count: usize| (0..count).map(|at| format!("d{at}.example")).collect::<Vec<_>>();
-        assert!(sign_in_list("google", &many(100), &[]).is_ok());
-        assert!(sign_in_list("google", &many(101), &[]).is_err());
+        assert!(gate_of(&many(100)).is_ok());
+        assert!(gate_of(&many(101)).is_err());
         assert_eq!(gate("github", &[], &[]).unwrap_err().code, Code::UnsupportedProvider);
         assert_eq!(gate("Google", &[], &[]).unwrap_err().code, Code::UnsupportedProvider);
     }
@@ -289,5 +301,23 @@ mod tests {
         for bad in [0, MAX_LIFE + 1, u64::MAX] {
             assert!(end_of_life(bad, 1000).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_provider_is_named_by_its_id_or_its_issuer() {
+        for (named, id) in [
+            ("op", "op"),
+            ("https://id.example.com", "op"),
+            ("https://id.example.com/", "op"),
+            ("google", "google"),
+            ("https://accounts.google.com", "google"),
+        ] {
+            assert_eq!(gate(named, &[], &[]).unwrap().provider, id);
+        }
+        let refusal = gate("https://id.example", &[], &[]).unwrap_err();
+        assert_eq!(refusal.code, Code::UnsupportedProvider);
+        assert!(refusal.message.ends_with("google, op"), "{}", refusal.message);
+        let none = sign_in_list(std::iter::empty(), "google", &[], &[]);
+        assert!(none.is_ok(), "the contract's own provider may always be named");
     }
 }

@@ -1,0 +1,187 @@
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, Uri,
+    header::{COOKIE, HOST},
+};
+use mytunnel_keys::{feed::Gates, id::TunnelId};
+use mytunnel_sign_in::{Provider, Settings};
+
+use super::*;
+use crate::{
+    ingress::head::Visitor,
+    route::{Pipe, PipeError, PipeSource, Tunnel},
+};
+
+const NOW: u64 = 1_800_000_000;
+const CONSOLE: &str = "tun.test";
+
+#[derive(Debug)]
+struct Nowhere;
+
+impl PipeSource for Nowhere {
+    fn open(&self) -> futures::future::BoxFuture<'_, Result<Pipe, PipeError>> {
+        Box::pin(std::future::ready(Err(PipeError::Gone)))
+    }
+}
+
+fn gate() -> SignInGate {
+    SignInGate {
+        provider: "github".to_owned(),
+        allowed_domains: Vec::new(),
+        allowed_emails: Vec::new(),
+        session_key: SessionKey::from_bytes([7; 32]),
+    }
+}
+
+/// GitHub's addresses are known without asking it.
+fn client() -> Client {
+    let settings = Settings {
+        id: "github".to_owned(),
+        client_id: "us".to_owned(),
+        client_secret: Zeroizing::new("secret".to_owned()),
+        ..Settings::default()
+    };
+    Client::new(vec![Provider::new(settings).unwrap()]).unwrap()
+}
+
+fn routes() -> Routes {
+    let routes = Routes::new();
+    let (id, project) = (TunnelId::from_bytes([1; 16]), "proj_a".parse().unwrap());
+    let gates = Gates { sign_in: Some(gate()), ..Gates::default() };
+    let tunnel = Tunnel::new(id, "web".parse().unwrap(), project, TunnelKind::Http, Arc::new(Nowhere));
+    routes.insert(tunnel.gated(Some(Arc::new(gates))));
+    routes
+}
+
+/// A browser's request over TLS, with the cookies that it has.
+struct Asking {
+    uri: Uri,
+    headers: HeaderMap,
+    visitor: Visitor,
+    host: String,
+    now: u64,
+}
+
+impl Asking {
+    fn get(address: &str, cookies: &[String]) -> Self {
+        let uri: Uri = address.parse().unwrap();
+        let authority = uri.authority().unwrap().clone();
+        let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_str(authority.as_str()).unwrap())]);
+        if !cookies.is_empty() {
+            headers.insert(COOKIE, HeaderValue::from_str(&cookies.join("; ")).unwrap());
+        }
+        let visitor = Visitor::new([192, 0, 2, 1].into(), true);
+        Self { uri, headers, visitor, host: authority.host().to_owned(), now: NOW }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        let (uri, headers, visitor) = (&self.uri, &self.headers, &self.visitor);
+        Asked { method: &Method::GET, uri, headers, visitor, host: &self.host, now: self.now }
+    }
+}
+
+fn led_to(response: &Response<Bytes>) -> &str {
+    response.headers()[LOCATION].to_str().unwrap()
+}
+
+/// Cookies that an answer sets, as a browser sends them.
+fn set(response: &Response<Bytes>) -> Vec<String> {
+    let all = response.headers().get_all(SET_COOKIE).iter();
+    all.map(|cookie| cookie.to_str().unwrap().split(';').next().unwrap().to_owned()).collect()
+}
+
+fn begun(address: &str) -> Response<Bytes> {
+    begin(&gate(), &Asking::get(address, &[]).asked(), CONSOLE, [3; 32]).unwrap()
+}
+
+async fn started(address: &str, routes: &Routes, now: u64) -> Result<Response<Bytes>, Failure> {
+    let asking = Asking { now, ..Asking::get(address, &[]) };
+    let places = Places { routes, domain: "tun.test", console: CONSOLE };
+    at_console(&client(), &asking.asked(), places, [5; 64]).await
+}
+
+#[tokio::test]
+async fn the_way_to_the_provider_is_sealed_and_has_its_time() {
+    let first = begun("https://web.tun.test:8443/a?b");
+    let to = led_to(&first);
+    assert!(to.starts_with("https://tun.test:8443/.mytunnel/sign-in?begin="), "{to}");
+    assert!(set(&first)[0].starts_with("__Host-mtk_pre="), "{:?}", set(&first));
+
+    let routes = routes();
+    let second = started(to, &routes, NOW).await.unwrap();
+    let address = led_to(&second);
+    assert!(address.starts_with("https://github.com/login/oauth/authorize?"), "{address}");
+    assert!(
+        address.contains("redirect_uri=https%3A%2F%2Ftun.test%3A8443%2F.mytunnel%2Fcallback"),
+        "{address}"
+    );
+    assert!(address.contains("code_challenge_method=S256") && address.contains("&state="));
+    assert!(set(&second)[0].starts_with("__Host-mtk_visit="));
+
+    assert_eq!(started(to, &routes, NOW + PATIENCE).await.unwrap_err(), Failure::SignInStale);
+    assert_eq!(started(&format!("{to}A"), &routes, NOW).await.unwrap_err(), Failure::SignInStale);
+    // Of a host that is none of ours, or a tunnel without the gate, nothing is taken.
+    for host in ["web.evil.example", "evil.example", "tun.test", "a.web.tun.test"] {
+        let begun = begun(&format!("https://{host}/"));
+        let to = format!("https://tun.test{}", led_to(&begun).split_once(CONSOLE).unwrap().1);
+        assert_eq!(started(&to, &routes, NOW).await.unwrap_err(), Failure::SignInStale, "{host}");
+    }
+    let other = begun("https://other.tun.test/");
+    assert_eq!(started(led_to(&other), &routes, NOW).await.unwrap_err(), Failure::UnknownName);
+    routes.find("web");
+    if let Lookup::Live(tunnel) = routes.find("web") {
+        tunnel.set_gates(None);
+    }
+    assert_eq!(started(to, &routes, NOW).await.unwrap_err(), Failure::SignInStale);
+}
+
+#[test]
+fn pages_that_are_opened_at_once_are_one_sign_in() {
+    let first = set(&begun("https://web.tun.test/"));
+    let asking = Asking::get("https://web.tun.test/", &first);
+    let second = begin(&gate(), &asking.asked(), CONSOLE, [9; 32]).unwrap();
+    assert_eq!(set(&second), first);
+    // What a sibling tossed there is none of ours.
+    let odd = Asking::get("https://web.tun.test/", &["__Host-mtk_pre=short".to_owned()]);
+    let third = begin(&gate(), &odd.asked(), CONSOLE, [9; 32]).unwrap();
+    assert_ne!(set(&third)[0], "__Host-mtk_pre=short");
+}
+
+#[test]
+fn a_ticket_is_for_one_browser_one_host_and_one_minute() {
+    let pre = BASE64URL_NOPAD.encode(&[3; 32]);
+    let way = Way { host: "web.tun.test".to_owned(), back: "/a?b".to_owned(), pre: hash(&pre) };
+    let who = Who { subject: "7".to_owned(), email: None, shown: "ann".to_owned() };
+    let ticket = |way: &Way| {
+        let ticket =
+            Ticket { way: way.clone(), who: who.clone(), ends_at: NOW + TICKET_LIFE, salt: String::new() };
+        sealed::seal(&gate().session_key, &ticket).unwrap()
+    };
+    let redeemed = |host: &str, ticket: &str, cookie: &str, now| {
+        let address = format!("https://{host}/.mytunnel/ticket?ticket={ticket}");
+        let asking = Asking { now, ..Asking::get(&address, &[format!("__Host-mtk_pre={cookie}")]) };
+        redeem(&gate(), &asking.asked(), |_, _| Ok(()))
+    };
+    let good = ticket(&way);
+    let entered = redeemed("web.tun.test", &good, &pre, NOW).unwrap();
+    assert_eq!(led_to(&entered), "/a?b");
+    let cookies = set(&entered);
+    assert!(cookies[0].starts_with("__Host-mtk_gate=") && cookies[1] == "__Host-mtk_pre=", "{cookies:?}");
+    let asking = Asking::get("https://web.tun.test/", &cookies[..1]);
+    let session = asking.asked().session(Name::GATE, &gate().session_key).unwrap();
+    assert_eq!(Who::read(&session), Some(who.clone()));
+
+    let stale =
+        |answer: Result<Response<Bytes>, Failure>| assert_eq!(answer.unwrap_err(), Failure::SignInStale);
+    stale(redeemed("web.tun.test", &good, &pre, NOW + TICKET_LIFE));
+    stale(redeemed("other.tun.test", &good, &pre, NOW));
+    stale(redeemed("web.tun.test", &good, &BASE64URL_NOPAD.encode(&[4; 32]), NOW));
+    stale(redeemed("web.tun.test", "AAAA", &pre, NOW));
+    // One kind of what is carried is no other.
+    let begin = led_to(&begun("https://web.tun.test/")).split_once('=').unwrap().1.to_owned();
+    stale(redeemed("web.tun.test", &begin, &pre, NOW));
+    // Whatever stands in it, the way back stays at home.
+    let elsewhere = ticket(&Way { back: "//evil.example".to_owned(), ..way });
+    assert_eq!(led_to(&redeemed("web.tun.test", &elsewhere, &pre, NOW).unwrap()), "/");
+}

@@ -1,0 +1,57 @@
+// A visitor signs in before a tunnel, is kept out when the list changes, comes as somebody else, and signs out. And a
+// visitor types a PIN.
+
+import { check, house, shot, tell } from './house.mjs';
+
+const [site, pinned, pin] = process.argv.slice(2);
+const next = () => new Promise((heard) => process.stdin.once('data', heard));
+
+async function beThere(page, email) {
+  await page.getByPlaceholder('Enter any login').fill(email);
+  await page.getByPlaceholder('and password').fill('any');
+  await page.getByRole('button', { name: 'Sign-in' }).click();
+  await page.getByRole('button', { name: 'Continue' }).click();
+}
+
+await house(async (page, context) => {
+  await page.goto(`${site}/head`);
+  await beThere(page, 'ann@acme.example');
+  await page.waitForURL(`${site}/head`);
+  const head = (await page.locator('body').innerText()).toLowerCase();
+  check(head.includes('x-forwarded-email: ann@acme.example'), `who it is reaches the server: ${head}`);
+  check(head.includes('x-forwarded-user: ann@acme.example'), head);
+  check(!head.includes('mtk_'), `no cookie of the gate does: ${head}`);
+  const names = (await context.cookies(site)).map((cookie) => cookie.name);
+  check(names.includes('mtk_gate') && !names.includes('mtk_pre'), `cookies: ${names}`);
+  check(await page.evaluate(() => document.cookie) === '', 'a script reads the session');
+  check(await page.evaluate(() => fetch('/head').then((answer) => answer.status)) === 200, 'a script of the page is let in');
+
+  tell('entered');
+  while (!(await page.getByRole('heading', { name: /You may not enter/ }).isVisible())) await page.reload();
+  check((await page.locator('body').innerText()).includes('ann@acme.example'), 'the page does not name who is kept out');
+  await shot(page, 'visitor-denied');
+  await page.getByRole('link', { name: 'Sign in as somebody else' }).click();
+  await beThere(page, 'bob@other.example');
+  await page.waitForURL(`${site}/head`);
+  check((await page.locator('body').innerText()).toLowerCase().includes('x-forwarded-email: bob@other.example'), 'another comes in');
+
+  await page.goto(`${site}/.mytunnel/sign-out`);
+  await page.getByText('bob@other.example').waitFor();
+  await shot(page, 'visitor-sign-out');
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByRole('heading', { name: /You are signed out/ }).waitFor();
+  check(!(await context.cookies(site)).some((cookie) => cookie.name === 'mtk_gate'), 'the session is still there');
+
+  // The page that asks for a PIN, by the keyboard alone and without a script.
+  await page.goto(`${pinned}/head`);
+  await shot(page, 'visitor-pin');
+  await page.keyboard.type('000000');
+  await page.keyboard.press('Enter');
+  await page.getByRole('alert').getByText('That was not it').waitFor();
+  check(await page.locator('input').evaluate((input) => input === document.activeElement), 'the field has no focus');
+  await page.keyboard.type(pin);
+  await page.keyboard.press('Enter');
+  await page.waitForURL(`${pinned}/head`);
+  check(!(await page.locator('body').innerText()).includes('mtk_'), 'the cookie reaches the server');
+}, { width: 390, height: 700, dark: true });
+tell('done');

@@ -1,0 +1,166 @@
+// What an attacker makes of a visitor's sign-in at a gate, with a real provider: tickets and answers of others, cookies that
+// siblings toss, addresses that lead elsewhere, headers that pose as the relay's.
+
+import { request } from 'node:http';
+import { check, tell } from './house.mjs';
+
+const [site] = process.argv.slice(2);
+const { host } = new URL(site);
+
+/** A browser of which nothing is needed but its cookies; every name leads to this machine. */
+class Browser {
+  cookies = new Map();
+
+  async go(address, { method = 'GET', headers = {}, body } = {}) {
+    const url = new URL(address);
+    const jar = this.jar(url.host);
+    const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join('; ');
+    const all = { host: url.host, accept: 'text/html', ...(cookie && { cookie }), ...headers };
+    if (body) Object.assign(all, { 'content-type': 'application/x-www-form-urlencoded', 'content-length': Buffer.byteLength(body) });
+    const answer = await new Promise((resolve, reject) => {
+      const sent = request({ host: '127.0.0.1', port: url.port, path: url.pathname + url.search, method, headers: all }, (response) => {
+        const parts = [];
+        response.on('data', (part) => parts.push(part));
+        response.on('end', () => resolve({ response, body: Buffer.concat(parts).toString() }));
+      });
+      sent.on('error', reject);
+      sent.end(body);
+    });
+    for (const line of answer.response.headers['set-cookie'] ?? []) {
+      const [, name, value] = /^([^=]+)=([^;]*)/.exec(line);
+      if (value === '' || /expires=Thu, 01 Jan 1970|max-age=0/i.test(line)) jar.delete(name);
+      else jar.set(name, value);
+    }
+    const to = answer.response.headers.location;
+    return { status: answer.response.statusCode, error: answer.response.headers['x-mytunnel-error'], to: to && new URL(to, address).href, body: answer.body };
+  }
+
+  jar(of) {
+    if (!this.cookies.has(of)) this.cookies.set(of, new Map());
+    return this.cookies.get(of);
+  }
+
+  /** Follows the way up to an address that `until` names. */
+  async follow(at, email, until) {
+    for (let step = 0; step < 20; step += 1) {
+      if (until(at)) return at;
+      const answer = await this.go(at);
+      if (answer.to) at = answer.to;
+      else {
+        const prompt = /name="prompt" value="(\w+)"/.exec(answer.body);
+        check(prompt, `no way on from ${at}: ${answer.status} ${answer.body}`);
+        at = (await this.go(at, { method: 'POST', body: `prompt=${prompt[1]}&login=${encodeURIComponent(email)}&password=any` })).to;
+      }
+    }
+    throw new Error(`round in circles: ${at}`);
+  }
+
+  callback = (email, from = `${site}/head`) => this.follow(from, email, (at) => at.includes('/.mytunnel/callback'));
+  ticket = (email, from) => this.follow(from ?? `${site}/head`, email, (at) => at.includes('/.mytunnel/ticket'));
+
+  async enter(email) {
+    const ticket = await this.ticket(email);
+    const entered = await this.go(ticket);
+    check(entered.status === 302 && entered.to === `${site}/head`, `${entered.status} ${entered.to}`);
+    return ticket;
+  }
+
+  get session() {
+    return this.jar(host).get('mtk_gate');
+  }
+}
+
+const is = (answer, status, error) => check(answer.status === status && answer.error === error, `${answer.status} ${answer.error}, not ${status} ${error}`);
+
+const ann = new Browser();
+const used = await ann.enter('ann@acme.example');
+is(await ann.go(`${site}/head`), 200, undefined);
+
+{ // A ticket is good once, also for whom it was made.
+  is(await ann.go(used), 400, 'SIGN_IN_STALE');
+  const pre = new Browser();
+  const ticket = await pre.ticket('ann@acme.example');
+  const cookies = new Map(pre.jar(host));
+  is(await pre.go(ticket), 302, undefined);
+  pre.cookies.set(host, cookies);
+  is(await pre.go(ticket), 400, 'SIGN_IN_STALE');
+}
+{ // Ticket theft, and login CSRF: another browser has another cookie, or none.
+  const ticket = await new Browser().ticket('ann@acme.example');
+  for (const thief of [new Browser(), ann]) {
+    is(await thief.go(ticket), 400, 'SIGN_IN_STALE');
+  }
+  const other = new Browser();
+  await other.ticket('eve@evil.example');
+  is(await other.go(ticket), 400, 'SIGN_IN_STALE');
+  check(!other.session, 'a session by a stolen ticket');
+}
+{ // Callback theft: the answer of the provider in another browser.
+  const answer = await new Browser().callback('ann@acme.example');
+  is(await new Browser().go(answer), 400, 'SIGN_IN_STALE');
+  const other = new Browser();
+  await other.callback('eve@evil.example');
+  is(await other.go(answer), 400, 'SIGN_IN_STALE');
+}
+{ // Mix-up, code injection and a state of nobody.
+  for (const [name, value] of [['iss', 'https://evil.example'], ['state', 'AAAA'], ['code', 'stolen']]) {
+    const browser = new Browser();
+    const answer = new URL(await browser.callback('ann@acme.example'));
+    answer.searchParams.set(name, value);
+    const told = await browser.go(answer.href);
+    check(told.status >= 400 && told.error?.startsWith('SIGN_IN_'), `${name}: ${told.status} ${told.error}`);
+  }
+  const [one, two] = [new Browser(), new Browser()];
+  const [theirs, mine] = [await one.callback('ann@acme.example'), new URL(await two.callback('eve@evil.example'))];
+  mine.searchParams.set('code', new URL(theirs).searchParams.get('code'));
+  is(await two.go(mine.href), 502, 'SIGN_IN_DOWN');
+}
+{ // What begins at another host, or at none, or was changed on the way.
+  const begun = (await new Browser().go(`${site}/head`)).to;
+  check(begun.includes('/.mytunnel/sign-in?begin='), begun);
+  const sealed = new URL(begun).searchParams.get('begin');
+  for (const bad of ['', 'AAAA', `${sealed}A`, sealed.slice(0, -4), sealed.replace(/.$/, (last) => (last === 'A' ? 'B' : 'A'))]) {
+    const address = new URL(begun);
+    address.searchParams.set('begin', bad);
+    is(await new Browser().go(address.href), 400, 'SIGN_IN_STALE');
+  }
+}
+{ // The way back stays on the host.
+  for (const to of ['//evil.example/', '/\\evil.example', 'https://evil.example', '/%09/evil', '/.mytunnel/sign-out', '/\u2000']) {
+    const browser = new Browser();
+    const ticket = await browser.ticket('ann@acme.example', `${site}/.mytunnel/sign-in?to=${encodeURIComponent(to)}`);
+    const { to: back } = await browser.go(ticket);
+    check(new URL(back).host === host && !back.includes('/.mytunnel/'), `${to} leads to ${back}`);
+  }
+}
+{ // Cookies that a sibling tosses keep nobody out and let nobody in.
+  const right = ann.session;
+  const shown = async (cookie) => (await new Browser().go(`${site}/head`, { headers: { cookie, accept: 'application/json' } })).status;
+  const odd = Buffer.from('\u2000').toString('latin1');
+  check(await shown(`mtk_gate=${right}`) === 200, 'the session alone');
+  check(await shown(`${odd}mtk_gate=evil; x=${odd}; mtk_gate=${right}`) === 200, 'a sibling locks somebody out');
+  for (const evil of [`mtk_gate=${right}; mtk_gate=${right}`, `${odd}mtk_gate=${right}`, `__Host-mtk_gate=${right}`, `mtk_gate=${right}x`, `MTK_GATE=${right}`]) {
+    check(await shown(evil) === 401, `${evil} lets in`);
+  }
+}
+{ // Programs are told, headers that pose as ours are dropped, and a session is for its host.
+  is(await new Browser().go(`${site}/head`, { headers: { accept: 'application/json' } }), 401, 'SIGN_IN_REQUIRED');
+  is(await new Browser().go(`${site}/head`, { headers: { 'sec-fetch-mode': 'cors' } }), 401, 'SIGN_IN_REQUIRED');
+  is(await new Browser().go(`${site}/head`, { method: 'POST' }), 401, 'SIGN_IN_REQUIRED');
+  const lies = { 'x-forwarded-user': 'root', 'x-forwarded-email': 'root@acme.example', 'x_forwarded_user': 'root', 'X-Auth-Request-Email': 'root', 'remote-user': 'root' };
+  const seen = (await ann.go(`${site}/head`, { headers: lies })).body.toLowerCase();
+  check(!seen.includes('root') && seen.includes('x-forwarded-email: ann@acme.example'), seen);
+  const unproven = new Browser();
+  await unproven.enter('unproven@acme.example');
+  const anybody = (await unproven.go(`${site}/head`)).body.toLowerCase();
+  check(!anybody.includes('x-forwarded-email') && anybody.includes('x-forwarded-user: unproven@acme.example'), anybody);
+}
+{ // Signing out is for the page itself to ask.
+  for (const headers of [{ 'sec-fetch-site': 'same-site' }, { origin: 'http://evil.localhost' }, { origin: 'null' }]) {
+    is(await ann.go(`${site}/.mytunnel/sign-out`, { method: 'POST', headers }), 403, 'CROSS_SITE');
+  }
+  check(ann.session, 'a sibling signs somebody out');
+  is(await ann.go(`${site}/.mytunnel/sign-out`, { method: 'POST', headers: { 'sec-fetch-site': 'same-origin' } }), 200, undefined);
+  check(!ann.session, 'the session is still there');
+}
+tell('done', { unproven: true });
