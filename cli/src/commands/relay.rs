@@ -152,7 +152,9 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
 /// A relay of a coordinator elsewhere.
 async fn member(settings: &RelaySettings, joined: Joined, context: &Context) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
-    let mut relay = embedded::relay(&joined.member, joined.authority, &plan(settings), None).await?;
+    // Nothing answers for the console here, but visitors sign in at its host.
+    let plan = RelayPlan { console: Some(settings.console.clone()), ..plan(settings) };
+    let mut relay = embedded::relay(&joined.member, joined.authority, &plan, None).await?;
     let outcome = up(settings, &mut relay, &joined.server, None, &mut signals, context).await;
     signals.leave(GRACE, context.report, relay.shutdown()).await;
     outcome
