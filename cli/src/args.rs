@@ -5,8 +5,8 @@ use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accounts, audit, completions, coordinator, dashboard, devices, eval, http, keys, login, mfa, projects,
-    relay, share, status, tcp, tenant, tunnels, udp, usage,
+    accounts, audit, completions, coordinator, dashboard, devices, doctor, eval, http, keys, login, man, mfa,
+    projects, relay, service, share, status, tcp, tenant, tunnels, udp, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Tcp(tcp::Args),
     Udp(udp::Args),
     Status(status::Args),
+    Doctor(doctor::Args),
     Login(login::Args),
     Mfa(mfa::Args),
     Devices(devices::Args),
@@ -69,5 +70,7 @@ pub(crate) enum Command {
     Dashboard(dashboard::Args),
     Relay(relay::Args),
     Coordinator(coordinator::Args),
+    Service(service::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }

@@ -43,8 +43,8 @@ use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    accounts, audit, completions, coordinator, dashboard, devices, eval, http, keys, login, mfa, projects,
-    relay, share, status, tcp, tenant, tunnels, udp, usage,
+    accounts, audit, completions, coordinator, dashboard, devices, doctor, eval, http, keys, login, man, mfa,
+    projects, relay, service, share, status, tcp, tenant, tunnels, udp, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -81,6 +81,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Tcp(args) => tcp::run(args, context),
         Command::Udp(args) => udp::run(args, context),
         Command::Status(args) => status::run(args, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Login(args) => login::run(args, context),
         Command::Mfa(args) => mfa::run(args, context),
         Command::Projects(args) => projects::run(args, context),
@@ -95,6 +96,8 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Dashboard(args) => dashboard::run(args, context),
         Command::Relay(args) => relay::run(args, context),
         Command::Coordinator(args) => coordinator::run(args, context),
+        Command::Man(args) => man::run(args, context),
+        Command::Service(args) => service::run(args, context),
         Command::Completions(args) => {
             completions::run(args, context);
             Ok(())

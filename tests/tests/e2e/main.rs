@@ -7,6 +7,7 @@ mod backup;
 mod budgets;
 mod budgets_shared;
 mod credentials;
+mod doctor;
 mod faults;
 mod gates;
 mod gates_of_all_kinds;

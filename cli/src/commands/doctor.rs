@@ -1,0 +1,303 @@
+//! `mytunnel doctor`: what may keep this machine from sharing, each with its remedy.
+
+use std::time::{Duration, Instant};
+
+use mytunnel_keys::error::Code;
+use mytunnel_node::{Config as NodeConfig, Node, RelayAddress, Target};
+use serde::Serialize;
+use serde_json::json;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use crate::bootstrap::{self, Found};
+use crate::commands::share::Access;
+use crate::context::{Context, now};
+use crate::embedded::is_local;
+use crate::failure::{Failure, chain};
+use crate::identity::{self, Holder, Identity};
+use crate::report::{Report, Style};
+use crate::runtime::block_on;
+use crate::span;
+
+/// Time for one look at the network.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// A key that ends within this time is worth a word.
+const SOON: u64 = 3 * 86_400;
+
+/// Find out what keeps this machine from sharing, and how to mend it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mytunnel doctor         clock, names, relay over TCP and UDP, key
+  mytunnel doctor 3000    and whether anything listens on port 3000")]
+pub(crate) struct Args {
+    /// What you want to share: 3000, host:port, http(s)://…, unix:/path, a folder or a file
+    target: Option<String>,
+
+    #[command(flatten)]
+    access: Access,
+}
+
+/// What came of one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warning,
+    Failed,
+    Skipped,
+}
+
+/// One look.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    state: State,
+    message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    help: String,
+}
+
+impl Check {
+    fn new(name: &'static str, state: State, message: impl Into<String>) -> Self {
+        Self { name, state, message: message.into(), help: String::new() }
+    }
+
+    fn ok(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(name, State::Ok, message)
+    }
+
+    fn failed(name: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { help: help.into(), ..Self::new(name, State::Failed, message) }
+    }
+
+    fn warning(name: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { help: help.into(), ..Self::new(name, State::Warning, message) }
+    }
+
+    fn of(name: &'static str, failure: &Failure) -> Self {
+        Self::failed(name, failure.message(), failure.help())
+    }
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let mut checks = Vec::new();
+    match identity::resolve(&args.access, context) {
+        Err(failure) => checks.push(Check::of("key", &failure)),
+        Ok(Identity::Nobody) => checks.push(Check::new(
+            "key",
+            State::Skipped,
+            "not signed in anywhere, and no key: a share runs a relay of its own, for visitors on this machine",
+        )),
+        Ok(Identity::Key(holder)) => of_holder(*holder, context, &mut checks)?,
+    }
+    if let Some(target) = &args.target {
+        checks.push(block_on(async { Ok::<_, Failure>(target_answers(target).await) })?);
+    }
+    tell(&checks, context.report)
+}
+
+/// Everything that has to do with the relay of a key.
+fn of_holder(holder: Holder, context: &Context, checks: &mut Vec<Check>) -> Result<(), Failure> {
+    checks.push(life(holder.expires_at, now()));
+    let found = match bootstrap::fetch_or_recall(&context.config_dir()?, &holder.server, &holder.root) {
+        Ok(found) => found,
+        Err(failure) => {
+            checks.push(Check::of("coordinator", &failure));
+            return Ok(());
+        }
+    };
+    checks.push(match &found.outage {
+        None => Check::ok("coordinator", format!("{} answers", holder.server.base())),
+        Some(outage) => Check::warning(
+            "coordinator",
+            format!("{}; what was known of it before is used", outage.message()),
+            outage.help(),
+        ),
+    });
+    checks.push(match found.skew.complaint() {
+        None if found.outage.is_some() => {
+            Check::new("clock", State::Skipped, "there is nobody to compare it with")
+        }
+        None => Check::ok("clock", "agrees with the coordinator's"),
+        Some(complaint) => Check::failed("clock", complaint, "Set it: timedatectl set-ntp true"),
+    });
+    let more = block_on(async {
+        let mut more = names(&found).await;
+        more.extend(carriers(&holder, &found).await);
+        Ok::<_, Failure>(more)
+    })?;
+    checks.extend(more);
+    Ok(())
+}
+
+fn life(expires_at: u64, now: u64) -> Check {
+    match expires_at.checked_sub(now) {
+        None => Check::failed(
+            "key",
+            format!("it expired {} ago", span::human(now - expires_at)),
+            "Mint another one, or sign in again with `mytunnel login`.",
+        ),
+        Some(left) if left < SOON && left > span::MAX_TTL => Check::warning(
+            "key",
+            format!("it expires in {}", span::human(left)),
+            "Sign in again with `mytunnel login` before then.",
+        ),
+        Some(left) => Check::ok("key", format!("good for {}", span::human(left))),
+    }
+}
+
+/// Whether visitors find the relay, under any name.
+async fn names(found: &Found) -> Vec<Check> {
+    let cluster = found.known.trust.cluster();
+    let domain = cluster.as_str();
+    if is_local(cluster) {
+        return vec![Check::new("dns", State::Skipped, format!("{domain} is this machine"))];
+    }
+    let mut checks = Vec::new();
+    for (name, host) in [("dns", domain.to_owned()), ("dns wildcard", format!("mytunnel-doctor.{domain}"))] {
+        let addresses = timeout(PATIENCE, lookup_host((host.as_str(), 443))).await;
+        checks.push(match addresses {
+            Ok(Ok(addresses)) => {
+                let all: Vec<String> = addresses.map(|address| address.ip().to_string()).collect();
+                Check::ok(name, format!("{host} is {}", all.join(", ")))
+            }
+            Ok(Err(error)) => Check::failed(
+                name,
+                format!("{host} is not found: {error}"),
+                format!("The relay's operator adds a record for {domain} and one for *.{domain}; or this machine's name server is at fault."),
+            ),
+            Err(_) => Check::failed(name, format!("no word about {host}"), "Check this machine's name server."),
+        });
+    }
+    checks
+}
+
+/// Whether a relay is reached by each of the ways there are.
+async fn carriers(holder: &Holder, found: &Found) -> Vec<Check> {
+    let relays = &found.known.bootstrap.relays;
+    if relays.is_empty() {
+        return vec![Check::failed(
+            "relay",
+            format!("{} has no relay that is up", holder.server.base()),
+            "Start one, or wait until it has reached its coordinator.",
+        )];
+    }
+    let ways = [("relay over tcp", "/tcp/"), ("relay over udp", "/quic-v1")];
+    let mut outcomes = Vec::new();
+    for (name, mark) in ways {
+        let addresses: Vec<RelayAddress> = relays
+            .iter()
+            .filter_map(|relay| {
+                let usable = relay.addrs.iter().filter(|address| address.contains(mark));
+                RelayAddress::parse(&relay.peer_id.to_string(), usable).ok()
+            })
+            .collect();
+        outcomes.push((name, reach(holder, found, addresses).await));
+    }
+    let any = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+    outcomes.into_iter().map(|(name, outcome)| verdict(name, outcome, any)).collect()
+}
+
+/// One way is enough; UDP alone is often blocked.
+fn verdict(name: &'static str, outcome: Result<String, String>, any: bool) -> Check {
+    match outcome {
+        Ok(message) => Check::ok(name, message),
+        Err(message) if any => {
+            Check::warning(name, message, "The other way works, and is used. A firewall may stop this one.")
+        }
+        Err(message) => Check::failed(
+            name,
+            message,
+            "Let this machine out to the relay's port (4001, TCP and UDP), and the relay's firewall let it in.",
+        ),
+    }
+}
+
+/// Connects as a share would, and says how far it is.
+async fn reach(holder: &Holder, found: &Found, relays: Vec<RelayAddress>) -> Result<String, String> {
+    if relays.is_empty() {
+        return Err("no relay has an address for it".to_owned());
+    }
+    let cluster = found.known.trust.cluster().clone();
+    let config =
+        NodeConfig::new(holder.seed.clone(), holder.certificate.clone(), cluster, holder.root, relays);
+    let node = Node::start(config).map_err(|error| chain(&error))?;
+    let mut status = node.watch_status();
+    let begun = Instant::now();
+    let connected = timeout(PATIENCE, status.wait_for(|status| status.relay.connected)).await;
+    let outcome = match connected {
+        Ok(Ok(status)) => Ok(format!(
+            "connected to {} in {} ms",
+            status.relay.address.as_deref().unwrap_or("it"),
+            begun.elapsed().as_millis()
+        )),
+        Ok(Err(_)) => Err("the node stopped".to_owned()),
+        Err(_) => Err(format!("no connection within {} s", PATIENCE.as_secs())),
+    };
+    node.shutdown(Duration::ZERO).await;
+    outcome
+}
+
+async fn target_answers(text: &str) -> Check {
+    let target = match Target::parse(text) {
+        Ok(target) => target,
+        Err(error) => return Check::of("target", &Failure::from(error)),
+    };
+    match timeout(PATIENCE, target.probe()).await {
+        Ok(Ok(())) => Check::ok("target", format!("{target} answers")),
+        Ok(Err(error)) => {
+            Check::failed("target", format!("{target}: {}", chain(&error)), Code::TargetUnreachable.help())
+        }
+        Err(_) => {
+            Check::failed("target", format!("{target} does not answer"), Code::TargetUnreachable.help())
+        }
+    }
+}
+
+fn tell(checks: &[Check], report: Report) -> Result<(), Failure> {
+    let failed = checks.iter().filter(|check| check.state == State::Failed).count();
+    report.object(&json!({"ok": failed == 0, "checks": checks}));
+    for check in checks {
+        let mark = match check.state {
+            State::Ok => "ok     ",
+            State::Warning => "warning",
+            State::Failed => "FAILED ",
+            State::Skipped => "-      ",
+        };
+        report.line(format!("{mark}  {}: {}", report.styled(Style::Strong, check.name), check.message));
+        if !check.help.is_empty() {
+            report.line(format!("         {}", check.help));
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        1 => Err(Failure::local("something keeps this machine from sharing", "See above.")),
+        count => Err(Failure::local(format!("{count} things keep this machine from sharing"), "See above.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_judged_by_the_time_it_has_left() {
+        let state = |expires_at: u64| life(expires_at, 1_000_000).state;
+        assert_eq!(state(999_999), State::Failed);
+        assert_eq!(state(1_000_000 + 3600), State::Ok, "a child key is short by nature");
+        assert_eq!(state(1_000_000 + 2 * 86_400), State::Warning);
+        assert_eq!(state(1_000_000 + 30 * 86_400), State::Ok);
+    }
+
+    #[test]
+    fn one_way_to_the_relay_is_enough() {
+        let no = || Err("no connection".to_owned());
+        assert_eq!(verdict("relay over udp", no(), true).state, State::Warning);
+        let failed = verdict("relay over udp", no(), false);
+        assert_eq!(failed.state, State::Failed);
+        assert!(failed.help.contains("4001"));
+        assert_eq!(verdict("relay over udp", Ok("connected".to_owned()), true).state, State::Ok);
+    }
+}
