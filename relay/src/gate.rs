@@ -99,7 +99,7 @@ pub(crate) struct Passed {
     gates: Option<Arc<Gates>>,
     /// The header with which was meant for them.
     by_header: bool,
-    guest: Option<Guest>,
+    guest: Guest,
 }
 
 impl Gatekeeper {
@@ -133,7 +133,11 @@ impl Gatekeeper {
             Decision::Deny(failure) => return Err(denied(failure)),
             Decision::Program(secret, token) => {
                 self.prove(tunnel, &secret, token, asked.address(), &denied).await?;
-                return Ok(Entry::Passed(Passed { gates: Some(gates), by_header: true, guest: None }));
+                return Ok(Entry::Passed(Passed {
+                    gates: Some(gates),
+                    by_header: true,
+                    guest: Guest::default(),
+                }));
             }
             Decision::Person(secret, credentials) => {
                 self.prove(tunnel, &secret, credentials, asked.address(), &denied).await?;
@@ -271,12 +275,12 @@ enum Unchecked {
 impl Passed {
     /// Of a tunnel that has none.
     pub(crate) const fn open() -> Self {
-        Self { gates: None, by_header: false, guest: None }
+        Self { gates: None, by_header: false, guest: Guest { who: None, ends_at: None } }
     }
 
     /// Tells the server behind the gates who it is, where people are asked.
     pub(crate) fn introduce(&self, headers: &mut HeaderMap) {
-        let Some(Guest { who, .. }) = &self.guest else { return };
+        let Some(who) = &self.guest.who else { return };
         // What is no text for a header is left out; nobody else can have said anything in its place.
         if let Ok(user) = HeaderValue::try_from(&who.subject) {
             headers.insert(X_FORWARDED_USER, user);
@@ -288,7 +292,7 @@ impl Passed {
 
     /// Seconds for which it holds, where it holds for a time.
     pub(crate) fn lasts(&self) -> Option<u64> {
-        self.guest.as_ref().map(|guest| guest.ends_at.saturating_sub(unix()))
+        self.guest.ends_at.map(|at| at.saturating_sub(unix()))
     }
 
     /// Takes out of a head what was meant for the gates.

@@ -84,7 +84,8 @@ fn without_own(header: &HeaderValue) -> Option<HeaderValue> {
 
 /// Anywhere, in any case: what the server behind us takes for a name is its own matter.
 fn holds_own(bytes: &[u8]) -> bool {
-    bytes.windows(OWN.len()).any(|window| window.eq_ignore_ascii_case(OWN))
+    let is_here = |at: usize| bytes[at..].get(..OWN.len()).is_some_and(|part| part.eq_ignore_ascii_case(OWN));
+    memchr::memchr2_iter(b'm', b'M', bytes).any(is_here)
 }
 
 fn pair(part: &[u8]) -> Option<(&[u8], &[u8])> {

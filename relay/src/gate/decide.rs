@@ -30,8 +30,8 @@ pub(super) enum Decision<'a> {
 /// How far a request has come that shows no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Door {
-    /// It may pass; as somebody, where people are asked who they are.
-    Open(Option<Guest>),
+    /// It may pass.
+    Open(Guest),
     /// It has to show something that it did not.
     Ask(Failure),
     /// It comes from somebody whom the lists do not name.
@@ -40,11 +40,13 @@ pub(super) enum Door {
     Page(Page),
 }
 
-/// Somebody who has signed in, and until when that counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What sessions say of a visitor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Guest {
-    pub(super) who: Who,
-    pub(super) ends_at: u64,
+    /// Who it is, where people are asked that.
+    pub(super) who: Option<Who>,
+    /// The Unix second at which the first of their sessions ends, where there are any.
+    pub(super) ends_at: Option<u64>,
 }
 
 /// A page of the gates' own.
@@ -139,43 +141,46 @@ pub(super) fn decide<'a>(gates: &'a Gates, asked: &Asked<'_>, is_offered: bool) 
 
 /// What else people have to pass who need no password, or had the right one: a sign-in, then a number.
 pub(super) fn people(gates: &Gates, asked: &Asked<'_>, is_offered: bool) -> Door {
-    let guest = match &gates.sign_in {
-        None => None,
-        Some(_) if !is_offered => return Door::Ask(Failure::SignInUnavailable),
-        Some(gate) => match signed_in(gate, asked) {
-            Ok(guest) => Some(guest),
+    let mut guest = Guest::default();
+    if let Some(gate) = &gates.sign_in {
+        if !is_offered {
+            return Door::Ask(Failure::SignInUnavailable);
+        }
+        match signed_in(gate, asked) {
+            Ok((who, ends_at)) => guest = Guest { who: Some(who), ends_at: Some(ends_at) },
             Err(door) => return door,
-        },
-    };
+        }
+    }
     let Some(gate) = &gates.pin else {
         return match asked.own_page() {
-            Some(_) if guest.is_some() => Door::Page(Page::LeadOn),
+            Some(_) if guest.who.is_some() => Door::Page(Page::LeadOn),
             Some(_) | None => Door::Open(guest),
         };
     };
-    let known = asked.session(Name::PIN, &gate.session_key).is_some();
-    match (asked.own_page(), known) {
-        (None, true) => Door::Open(guest),
-        (Some(pin::PAGE), false) if asked.method == http::Method::POST => Door::Page(Page::Pin),
-        (Some(_), true) => Door::Page(Page::LeadOn),
-        (Some(_) | None, false) => Door::Ask(Failure::PinRequired),
+    match (asked.own_page(), asked.session(Name::PIN, &gate.session_key)) {
+        (None, Some(known)) => {
+            let ends_at = guest.ends_at.map_or(known.ends_at, |first| first.min(known.ends_at));
+            Door::Open(Guest { ends_at: Some(ends_at), ..guest })
+        }
+        (Some(pin::PAGE), None) if asked.method == http::Method::POST => Door::Page(Page::Pin),
+        (Some(_), Some(_)) => Door::Page(Page::LeadOn),
+        (Some(_) | None, None) => Door::Ask(Failure::PinRequired),
     }
 }
 
-/// Who has signed in, if they may enter; else where that ends.
-fn signed_in(gate: &SignInGate, asked: &Asked<'_>) -> Result<Guest, Door> {
+/// Who has signed in and until when, if they may enter; else where that ends.
+fn signed_in(gate: &SignInGate, asked: &Asked<'_>) -> Result<(Who, u64), Door> {
     let session = asked.session(Name::GATE, &gate.session_key);
-    let guest =
-        session.and_then(|session| Some(Guest { who: Who::read(&session)?, ends_at: session.ends_at }));
+    let known = session.and_then(|session| Some((Who::read(&session)?, session.ends_at)));
     match asked.own_page() {
         Some(sign_in::SIGN_IN) => return Err(Door::Page(Page::SignIn)),
         Some(sign_in::TICKET) => return Err(Door::Page(Page::Ticket)),
-        Some(sign_in::SIGN_OUT) => return Err(Door::Page(Page::SignOut(guest.map(|guest| guest.who)))),
+        Some(sign_in::SIGN_OUT) => return Err(Door::Page(Page::SignOut(known.map(|(who, _)| who)))),
         Some(_) | None => {}
     }
-    match guest {
-        Some(guest) if permits(gate, &guest.who) => Ok(guest),
-        Some(guest) => Err(Door::Reject(guest.who)),
+    match known {
+        Some((who, ends_at)) if permits(gate, &who) => Ok((who, ends_at)),
+        Some((who, _)) => Err(Door::Reject(who)),
         None if asked.is_navigation() => Err(Door::Page(Page::SignIn)),
         None => Err(Door::Ask(Failure::SignInRequired)),
     }

@@ -175,3 +175,75 @@ async fn a_websocket_of_who_has_typed_the_number_ends_with_another_number() {
     tunnel.set_gates(Some(Arc::new(pin(2))));
     socket.gone().await;
 }
+
+/// The session of the page, as the relay seals it, that ends at this second.
+fn sealed(ends_at: u64) -> String {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let mut key = [0; 64];
+    key[..32].copy_from_slice(&[1; 32]);
+    let mut mac = Hmac::<sha2::Sha256>::new((&key).into());
+    let host = "demo.tun.test";
+    mac.update(b"mytunnel session at a gate 1\0");
+    mac.update(&(host.len() as u64).to_be_bytes());
+    mac.update(host.as_bytes());
+    mac.update(&ends_at.to_be_bytes());
+    let seal = mac.finalize().into_bytes();
+    let value = data_encoding::BASE64URL_NOPAD.encode(&[seal.as_slice(), &ends_at.to_be_bytes()].concat());
+    format!("Cookie: mtk_pin={value}\r\n")
+}
+
+#[tokio::test]
+async fn a_websocket_ends_with_the_session_that_opened_it() {
+    let origin = Origin::new(|_, pipe| async move {
+        let mut pipe = tokio::io::BufReader::new(pipe);
+        drop(read_request(&mut pipe).await.unwrap());
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        pipe.write_all(head).await.unwrap();
+        drop(tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await);
+    });
+    let (house, tunnel) = House::with_demo(&origin).await;
+    tunnel.set_gates(Some(Arc::new(pin(1))));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    assert_eq!(house.ask(with(&sealed(now))).await.status, 401, "a session that is over");
+    let mut socket = house.visitor().await;
+    socket.send(with(&format!("{upgrade}{}", sealed(now + 2)))).await;
+    assert_eq!(socket.head().await.status, 101);
+    socket.gone().await;
+    assert_eq!(tunnel.in_flight(), 0);
+}
+
+/// What each gate costs a request, beside a tunnel without any in the same run: `cargo test --release -p mytunnel-relay
+/// --test ingress figures -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures"]
+async fn figures_of_each_gate() {
+    const REQUESTS: u32 = 10_000;
+    let (house, tunnel) = House::with_demo(&Origin::server(|_| crate::house::ok("well"))).await;
+    let addresses = addresses(&["127.0.0.0/8", "10.0.0.0/8", "2001:db8::/32"], &["127.0.0.9"]);
+    let session = sealed(u64::MAX);
+    let token = "Authorization: Bearer sixteen-letters-or-more\r\n".to_owned();
+    let cases = [
+        ("none", None, String::new()),
+        ("addresses", Some(addresses), String::new()),
+        ("end", Some(Gates { ends_at: Some(u64::MAX), ..Gates::default() }), String::new()),
+        ("pin", Some(pin(1)), session),
+        ("bearer", Some(bearer()), token),
+        ("none again", None, String::new()),
+    ];
+    let mut first = None;
+    for (name, gates, fields) in cases {
+        tunnel.set_gates(gates.map(Arc::new));
+        let mut visitor = house.visitor().await;
+        visitor.send(with(&fields)).await;
+        assert_eq!(visitor.reply().await.status, 200, "{name}");
+        let start = std::time::Instant::now();
+        for _ in 0..REQUESTS {
+            visitor.send(with(&fields)).await;
+            assert_eq!(visitor.reply().await.status, 200);
+        }
+        let each = start.elapsed() / REQUESTS;
+        let ratio = each.as_secs_f64() / first.get_or_insert(each).as_secs_f64();
+        println!("{name:10} {each:>10.1?} a request, {ratio:.2} of none");
+    }
+}

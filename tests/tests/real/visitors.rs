@@ -18,7 +18,10 @@ async fn a_visitor_signs_in_is_kept_out_comes_as_another_and_signs_out() -> Resu
     let mut desk = lab.spawn(&["share", &target, "--name", "desk", "--pin", "--json"])?;
     let ready = desk.event("ready").await?;
     let (pinned, pin) = (ready["url"].as_str().context("url")?, ready["pin"].as_str().context("pin")?);
-    let arguments = [site.as_str(), pinned.trim_end_matches('/'), pin];
+    let port =
+        lab.ready["https"].as_str().and_then(|address| address.trim_end_matches('/').rsplit(':').next());
+    let secure = format!("https://desk.localhost:{}", port.context("a port for HTTPS")?);
+    let arguments = [site.as_str(), pinned.trim_end_matches('/'), pin, &secure];
     let mut browser = drive_in("sign_in", "visitor.mjs", &arguments).await?;
     browser.event("entered").await?;
     let allow = ["tunnels", "edge-auth", "shop", "--oidc", "op", "--allow", "@other.example", "--json"];

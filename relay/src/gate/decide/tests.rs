@@ -12,7 +12,7 @@ fn told(gates: &Gates) -> Option<Failure> {
     let asked = Asked { method, uri: &uri, headers: &headers, visitor: &visitor, host, now: 1000 };
     match decide(gates, &asked, false) {
         Decision::Deny(failure) | Decision::People(Door::Ask(failure)) => Some(failure),
-        Decision::People(Door::Open(None)) => None,
+        Decision::People(Door::Open(_)) => None,
         other @ (Decision::Program(..) | Decision::Person(..) | Decision::People(_)) => {
             panic!("{other:?}")
         }

@@ -3,7 +3,7 @@
 
 import { check, house, shot, tell } from './house.mjs';
 
-const [site, pinned, pin] = process.argv.slice(2);
+const [site, pinned, pin, secure] = process.argv.slice(2);
 const next = () => new Promise((heard) => process.stdin.once('data', heard));
 
 async function beThere(page, email) {
@@ -53,5 +53,19 @@ await house(async (page, context) => {
   await page.keyboard.press('Enter');
   await page.waitForURL(`${pinned}/head`);
   check(!(await page.locator('body').innerText()).includes('mtk_'), 'the cookie reaches the server');
+
+  // Over TLS the session has the name that no other host can set.
+  const other = await context.browser().newContext({ ignoreHTTPSErrors: true });
+  const tab = await other.newPage();
+  await tab.goto(`${secure}/head`);
+  await tab.keyboard.type(pin);
+  await tab.keyboard.press('Enter');
+  await tab.waitForURL(`${secure}/head`);
+  check(!(await tab.locator('body').innerText()).includes('mtk_'), 'the cookie reaches the server over TLS');
+  const [cookie] = await other.cookies(secure);
+  check(cookie.name === '__Host-mtk_pin' && cookie.secure && cookie.httpOnly && cookie.path === '/', JSON.stringify(cookie));
+  await tab.goto(`${pinned}/head`);
+  check(await tab.getByRole('heading', { name: /asks for a PIN/ }).isVisible(), 'a session of TLS counts over plain HTTP');
+  await other.close();
 }, { width: 390, height: 700, dark: true });
 tell('done');
