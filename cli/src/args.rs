@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     accounts, audit, completions, coordinator, dashboard, devices, doctor, eval, http, keys, login, man, mfa,
-    projects, relay, service, share, status, tcp, tenant, tunnels, udp, usage,
+    projects, relay, requests, service, share, status, tcp, tenant, tunnels, udp, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Http(http::Args),
     Tcp(tcp::Args),
     Udp(udp::Args),
+    Requests(requests::Args),
     Status(status::Args),
     Doctor(doctor::Args),
     Login(login::Args),

@@ -15,6 +15,7 @@ pub(crate) mod man;
 pub(crate) mod mfa;
 pub(crate) mod projects;
 pub(crate) mod relay;
+pub(crate) mod requests;
 pub(crate) mod service;
 pub(crate) mod share;
 pub(crate) mod status;

@@ -89,6 +89,11 @@ impl Inspector {
         self.store().find(query)
     }
 
+    /// The number of the oldest exchange that is kept; of the next one, where none is.
+    pub fn oldest(&self) -> u64 {
+        self.store().oldest()
+    }
+
     /// One exchange, with its bodies.
     pub fn exchange(&self, id: u64) -> Option<Exchange> {
         self.store().get(id).cloned()

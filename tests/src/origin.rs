@@ -88,7 +88,8 @@ async fn serve(mut stream: TcpStream) -> Result<()> {
         let head = String::from_utf8_lossy(&ahead[..end]).into_owned();
         ahead.drain(..end);
         let uploaded = swallow(&mut stream, &mut ahead, &head).await?;
-        let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
+        let target = head.split(' ').nth(1).unwrap_or("/");
+        let path = target.split_once('?').map_or(target, |(path, _)| path).to_owned();
         let mut parts = path.split('/').skip(1);
         let verb = parts.next().unwrap_or_default();
         let mut number = || parts.next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);

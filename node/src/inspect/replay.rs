@@ -110,11 +110,12 @@ pub struct Replayer {
 }
 
 impl Replayer {
-    /// To the target of this share, as its visitors reach it.
+    /// To the target of this share, as its visitors reach it; recorded by its inspector.
     ///
     /// # Errors
-    /// When the target cannot be dialled at all.
-    pub fn new(spec: &TunnelSpec, inspector: Inspector) -> Result<Self, DialError> {
+    /// When the target cannot be dialled at all, or nobody inspects the share.
+    pub fn new(spec: &TunnelSpec) -> Result<Self, DialError> {
+        let inspector = spec.inspector.clone().ok_or(DialError::NoServer)?;
         Ok(Self { service: Service::new(spec)?, inspector })
     }
 

@@ -97,6 +97,11 @@ impl Store {
         self.get(id).is_none_or(|exchange| body(exchange).kept.len() >= self.keep.body)
     }
 
+    /// The number of the oldest, or of the next one.
+    pub(super) fn oldest(&self) -> u64 {
+        self.exchanges.front().map_or(self.last + 1, |exchange| exchange.id)
+    }
+
     pub(super) fn get(&self, id: u64) -> Option<&Exchange> {
         self.exchanges.get(self.index(id)?)
     }

@@ -86,7 +86,7 @@ async fn a_visit_is_recorded_and_can_be_repeated_and_changed() {
     assert_eq!((&*seen.request_body.kept, &*seen.response_body.kept), (&b"hi"[..], &b"hello"[..]));
     assert_eq!(timeout(SOON, announced.recv()).await.unwrap().unwrap().id, id);
 
-    let replayer = Replayer::new(&spec, inspector.clone()).unwrap();
+    let replayer = Replayer::new(&spec).unwrap();
     let mut again = Again::of(&seen).unwrap();
     again.target = "/edited".to_owned();
     again.body = b"longer".to_vec();

@@ -11,6 +11,7 @@ mod curl;
 mod dashboard;
 mod git;
 mod grpc;
+mod inspect;
 mod openapi;
 mod pair;
 mod ports;

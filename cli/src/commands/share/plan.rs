@@ -74,6 +74,7 @@ impl Plan {
         context: &Context,
     ) -> Result<Self, Failure> {
         // On this machine TLS protects from nobody, and few development servers have a certificate that anybody knows.
+        let typed = target;
         let target = Target::parse(target)?.with_trust(OriginTrust::AnyOnLoopback);
         kind.check(&target)?;
         let asked = options.name.as_deref().map(names::asked).transpose()?;
@@ -106,7 +107,7 @@ impl Plan {
             },
         };
         let lifetime = options.expires.map(Duration::from_secs);
-        let wish = options.inspect.wish();
+        let wish = options.inspect.wish(typed, context.report.is_json())?;
         Ok(Self { kind, target, name, host_header, lifetime, place, wish, if_revoked, asked: gates })
     }
 }

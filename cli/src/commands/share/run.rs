@@ -110,14 +110,19 @@ impl Job {
     ) -> Result<(), Failure> {
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
-        let status = node.watch_status();
-        serve_status(context, move || described(&status.borrow()), &stop, &mut tasks);
         let target = self.kind.described(&self.target);
         // Whether anybody takes datagrams shows only in an answer.
         if !matches!(self.kind, Kind::Udp { .. }) {
             warn_if_down(self.target.clone(), target.clone(), context.report, &mut tasks);
         }
-        self.inspector = self.wish.start(context.report, &mut tasks);
+        let watching = match self.name.candidate(0) {
+            Some(name) => self.wish.start(&self.spec(name), context.report, &stop, &mut tasks).await?,
+            None => None,
+        };
+        self.inspector = watching.as_ref().map(|watching| watching.inspector.clone());
+        let (status, page) = (node.watch_status(), watching.and_then(|watching| watching.url));
+        let state = move || described(&status.borrow(), page.as_deref());
+        serve_status(context, state, &stop, &mut tasks);
         let mut teller = Teller::new(context.report, target, self.embedded);
         // The share outlives the loop that follows it: giving it up would cut the requests that may still end.
         let mut share = None;
@@ -169,17 +174,7 @@ impl Job {
             let Some(name) = self.name.candidate(attempt) else {
                 return Failure::new(Code::NameInvalid, "there is no name that this key may use");
             };
-            let mut spec = TunnelSpec::new(name, self.kind.tunnel(), self.target.clone());
-            spec.host_header.clone_from(&self.host_header);
-            spec.inspector.clone_from(&self.inspector);
-            match self.kind {
-                Kind::Http => {}
-                Kind::Tcp { port, proxy_protocol } => {
-                    spec.port = port;
-                    spec.proxy_protocol = proxy_protocol;
-                }
-                Kind::Udp { port } => spec.port = port,
-            }
+            let spec = self.spec(name);
             // What visitors are asked for stands before the tunnel does.
             match self.set_gates(&spec.name, teller.report()).await {
                 Ok(made) => teller.made(made),
@@ -215,6 +210,22 @@ impl Job {
             Some(gates) => gates.set(name, self.kind.tunnel(), report).await,
             None => Ok(Made::default()),
         }
+    }
+
+    /// What is shared, under this name.
+    fn spec(&self, name: TunnelName) -> TunnelSpec {
+        let mut spec = TunnelSpec::new(name, self.kind.tunnel(), self.target.clone());
+        spec.host_header.clone_from(&self.host_header);
+        spec.inspector.clone_from(&self.inspector);
+        match self.kind {
+            Kind::Http => {}
+            Kind::Tcp { port, proxy_protocol } => {
+                spec.port = port;
+                spec.proxy_protocol = proxy_protocol;
+            }
+            Kind::Udp { port } => spec.port = port,
+        }
+        spec
     }
 
     /// Tells every event up to the end of the share.
@@ -281,7 +292,7 @@ fn why_down(error: &DialError) -> String {
     chain(error)
 }
 
-fn described(status: &Status) -> Value {
+fn described(status: &Status, page: Option<&str>) -> Value {
     let rtt_ms = status.relay.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3);
     let tunnels: Vec<Value> = status
         .tunnels
@@ -302,6 +313,7 @@ fn described(status: &Status) -> Value {
         .collect();
     json!({
         "tunnels": tunnels, "peers": peers,
+        "inspect": page,
         "relay": {"addr": status.relay.address, "connected": status.relay.connected},
     })
 }
