@@ -37,6 +37,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/fresh.sql")),
     Step::Sql(include_str!("migrations/more_gates.sql")),
     Step::Sql(include_str!("migrations/replaces.sql")),
+    Step::Sql(include_str!("migrations/replaced.sql")),
 ];
 
 /// The version that this release writes.

@@ -27,7 +27,8 @@ pub(crate) struct NewSession {
     pub(crate) visit: Visit,
     /// When the person proved who they are.
     pub(crate) proven_at: u64,
-    /// The session of the same person whose place it takes.
+    /// The session of the same person whose place it takes: when it is first renewed, because only then the browser has its
+    /// cookie. A window that renews the old one a moment before would lose both.
     pub(crate) replaces: Option<String>,
 }
 

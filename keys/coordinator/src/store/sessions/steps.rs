@@ -60,8 +60,8 @@ impl Writing<'_> {
         )?;
         self.change(
             "INSERT INTO sessions (id, account, auth_time, proven, created_at, last_used_at, expires_at, rotations,
-                                   address, agent)
-             VALUES ($1, $2, $3, $4, $5, $5, $6, 0, $7, $8)",
+                                   address, agent, replaces)
+             VALUES ($1, $2, $3, $4, $5, $5, $6, 0, $7, $8, $9)",
             params![
                 session.id,
                 account.id,
@@ -71,17 +71,24 @@ impl Writing<'_> {
                 now + authority::SESSION_LIFE,
                 session.visit.address.map(|address| address.to_string()),
                 session.visit.agent,
+                session.replaces,
             ],
         )?;
         self.add_access(&session.id, &session.tokens)?;
         self.add_refresh(&session.id, &session.tokens, now)?;
         self.change("UPDATE accounts SET last_login_at = $1 WHERE id = $2", params![now, account.id])?;
         let actor = Party::Account(account.email.clone());
-        self.audit(&of_session(account, Act::Login, actor.clone(), proven.to_string(), now))?;
-        match session.replaces {
-            Some(before) => self.end_session(account, &before, actor, now).map(drop),
-            None => Ok(()),
-        }
+        self.audit(&of_session(account, Act::Login, actor, proven.to_string(), now))
+    }
+
+    /// Ends the session whose place this one takes.
+    fn replace(&self, session: &str, now: u64) -> Result<(), StoreError> {
+        let before: Option<Option<String>> =
+            self.first("SELECT replaces FROM sessions WHERE id = $1", params![session], column::only)?;
+        let account = self.account_of_session(session)?;
+        let (Some(before), Some(account)) = (before.flatten(), account) else { return Ok(()) };
+        let actor = Party::Account(account.email.clone());
+        self.end_session(&account, &before, actor, now).map(drop)
     }
 
     /// Ends one session of an account; says whether there was one.
@@ -148,6 +155,9 @@ impl Writing<'_> {
                 )?;
                 self.add_access(&session, &next)?;
                 self.add_refresh(&session, &next, now)?;
+                if rotations == 0 {
+                    self.replace(&session, now)?;
+                }
             }
             Rotation::Raced => self.add_access(&session, &next)?,
             Rotation::Reused => {
