@@ -31,6 +31,8 @@ Environment:
   MYTUNNEL_PASSWORD    password for login
   MYTUNNEL_TOTP        second factor for login
   MYTUNNEL_TUNNEL_PASSWORD  password that a tunnel asks of visitors
+  MYTUNNEL_TUNNEL_PIN       PIN that a tunnel asks of visitors
+  MYTUNNEL_TUNNEL_TOKEN     token with which a tunnel lets programs in
   MYTUNNEL_CONFIG_DIR  settings and credentials [default: ~/.config/mytunnel]
   MYTUNNEL_LOG         what to log on stderr: warn, info, debug …
   NO_COLOR             no colours";
