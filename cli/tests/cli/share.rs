@@ -42,8 +42,22 @@ fn a_folder_has_a_url_that_stands_alone_on_stdout() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
     let lines: Vec<&str> = ended.stderr.lines().collect();
     assert_eq!(lines[0], "No relay is set up: running one here, for visitors on this machine.");
-    assert!(lines[1].starts_with("Sharing /") && lines[1].ends_with("/site. Ctrl-C ends it."), "{ended:?}");
-    assert_eq!(lines.len(), 2, "{ended:?}");
+    assert!(lines[1].starts_with("Inspect  http://127.0.0.1:") && lines[1].ends_with('/'), "{ended:?}");
+    assert!(lines[2].starts_with("Sharing /") && lines[2].ends_with("/site. Ctrl-C ends it."), "{ended:?}");
+    assert_eq!(lines.len(), 3, "{ended:?}");
+}
+
+#[test]
+fn without_a_page_people_can_still_have_a_line_for_each_request() {
+    let user = User::new();
+    let mut share = user.start(&["share", &site(&user), "--no-inspect", "--requests"]);
+    visit(&share.line());
+    let none = user.run(&["requests"]);
+    assert_eq!(none.code, Some(1), "{none:?}");
+    assert!(none.stderr.contains("keeps no requests") && none.stderr.contains("--inspect"), "{none:?}");
+    let ended = share.signal("INT");
+    assert!(ended.stderr.contains("GET / 200 "), "{ended:?}");
+    assert!(!ended.stderr.contains("Inspect"), "{ended:?}");
 }
 
 #[test]

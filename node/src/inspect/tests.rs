@@ -150,3 +150,33 @@ async fn a_recorder_that_is_behind_holds_nobody_up() {
     .await
     .expect("it does not recover");
 }
+
+#[tokio::test]
+async fn a_rewritten_host_is_recorded_as_the_visitor_sent_it() {
+    let mut tasks = JoinSet::new();
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+    let (address, mut requests) = origin(answer, &mut tasks).await;
+    let (inspector, recorder) = Inspector::new(Keep::WHOLE);
+    tasks.spawn(recorder.run());
+    let mut spec = spec(&address, &inspector);
+    spec.host_header = Some(http::HeaderValue::from_static("app.local"));
+    visit(&spec, b"GET /a HTTP/1.1\r\nHost: web.test\r\nConnection: close\r\n\r\n").await;
+    let asked = String::from_utf8(requests.recv().await.unwrap()).unwrap();
+    assert!(asked.to_ascii_lowercase().contains("host: app.local"), "{asked}");
+    let seen = &ended(&inspector, 1).await[0];
+    assert_eq!((seen.target(), seen.status(), seen.trouble), ("/a", Some(200), None));
+    let host = exchange::header(&seen.request.as_ref().unwrap().headers, "host");
+    assert_eq!(host, Some(&b"web.test"[..]));
+}
+
+#[test]
+fn there_is_no_copy_where_nobody_looks_and_none_of_what_is_no_web_site() {
+    let (inspector, _recorder) = Inspector::new(Keep::WHOLE);
+    let mut spec = spec("3000", &inspector);
+    assert!(Service::new(&spec).unwrap().inspector().is_some());
+    spec.kind = TunnelKind::Tcp;
+    assert!(Service::new(&spec).unwrap().inspector().is_none());
+    (spec.kind, spec.inspector) = (TunnelKind::Http, None);
+    assert!(Service::new(&spec).unwrap().inspector().is_none());
+    assert!(Replayer::new(&spec).is_err());
+}
