@@ -114,3 +114,26 @@ async fn the_page_answers_its_own_person_only() -> Result<()> {
     assert!(none.stderr.contains("no share `other`"), "{}", none.stderr);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_download_is_counted_and_only_its_beginning_kept() -> Result<()> {
+    const LONG: u64 = 30_000_000;
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let (_node, page) = inspected(&lab, &origin.address.port().to_string(), "long").await?;
+    let (_, body) = lab.get("long", &format!("/bytes/{LONG}")).await?;
+    assert_eq!(body.len() as u64, LONG);
+    lab.get("long", "/1k").await?;
+    let done = loop {
+        let (_, list) = ask(&page, "GET", "api/requests?after=1&wait=1", "", "").await?;
+        let requests = list["requests"].as_array().context("a list")?.clone();
+        if requests.len() == 2 && requests.iter().all(|request| !request["ms"].is_null()) {
+            break requests;
+        }
+    };
+    assert_eq!((&done[1]["bytes_out"], &done[1]["error"]), (&json!(LONG), &Value::Null));
+    assert_eq!((&done[0]["path"], &done[0]["bytes_out"]), (&json!("/1k"), &json!(1024)));
+    let (_, long) = ask(&page, "GET", "api/requests/1", "", "").await?;
+    let body = &long["response"]["body"];
+    assert_eq!((&body["whole"], body["text"].as_str().context("text")?.len()), (&json!(false), 1 << 20));
+    Ok(())
+}
