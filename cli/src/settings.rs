@@ -81,6 +81,7 @@ impl RelaySettings {
         };
         // Others are told where it is (`mytunnel status`), and may be in another directory.
         let data = absolute(&data).unwrap_or(data);
+        let p2p = args.p2p.or(file.p2p).unwrap_or(defaults.p2p);
         let http = args.http.or(file.http).unwrap_or(defaults.http);
         let Ports(range) = args.ports.or(file.ports).unwrap_or(Ports(Some(PortRange::DEFAULT)));
         let proxies =
@@ -93,9 +94,9 @@ impl RelaySettings {
                 path: absolute(&path).unwrap_or(path),
                 format: file.access_log_format.0,
             }),
-            ports: range.map(|range| PublicPorts { ip: http.ip(), range }),
+            ports: range.map(|range| PublicPorts { ip: p2p.ip(), range }),
             https: args.https.or(file.https).unwrap_or(defaults.https),
-            p2p: args.p2p.or(file.p2p).unwrap_or(defaults.p2p),
+            p2p,
             console: console(args.console.clone().or(file.console), &domain)?,
             authority: authority(args, context, file.coordinator, file.join.as_ref())?,
             domain,

@@ -36,6 +36,7 @@ use crate::{
     target::dial::{DialError, Origin, Speech},
 };
 use pulse::Pulse;
+use socket2::SockRef;
 use table::{Answer, Service, Table};
 
 /// A pipe of whatever carries it.
@@ -151,7 +152,15 @@ async fn copy(
     down.push(&[PipeStatus::Connected as u8]);
     let held = (first, down);
     let ended = match origin {
-        Origin::Tcp(mut stream) => splice(pipe, &mut stream, held, deaf, &mut pulse).await,
+        Origin::Tcp(mut stream) => {
+            // What is dropped in the middle is not to look whole to a server that reads to the end.
+            let strict = deaf == Deaf::HasFailed && stream.set_zero_linger().is_ok();
+            let ended = splice(pipe, &mut stream, held, deaf, &mut pulse).await;
+            if strict && matches!(ended, Ended::Properly) {
+                let _ = SockRef::from(&stream).set_linger(None);
+            }
+            ended
+        }
         Origin::Tls(mut stream) => splice(pipe, &mut *stream, held, deaf, &mut pulse).await,
         #[cfg(unix)]
         Origin::Unix(mut stream) => splice(pipe, &mut stream, held, deaf, &mut pulse).await,

@@ -235,7 +235,11 @@ fn field(value: &HeaderValue) -> String {
 }
 
 fn cut(text: &str) -> String {
-    text.chars().take(FIELD).collect()
+    let harmless = |letter: char| match letter {
+        letter if is_bidirectional(letter) || ('\u{80}'..='\u{9f}').contains(&letter) => '\u{fffd}',
+        letter => letter,
+    };
+    text.chars().take(FIELD).map(harmless).collect()
 }
 
 fn without_query(mut url: String) -> String {
@@ -243,6 +247,11 @@ fn without_query(mut url: String) -> String {
         url.truncate(end);
     }
     url
+}
+
+/// Marks that make a line look like another (Unicode TR 36).
+const fn is_bidirectional(letter: char) -> bool {
+    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Nothing in it ends its field, its line, or a terminal's good behaviour.
@@ -254,7 +263,12 @@ fn escaped(text: &str) -> String {
                 escaped.push('\\');
                 escaped.push(letter);
             }
-            letter if letter.is_control() => drop(write!(escaped, "\\x{:02x}", u32::from(letter))),
+            letter if letter.is_control() || is_bidirectional(letter) => {
+                {
+                    // A string takes all that is written to it.
+                    let _ = write!(escaped, "\\x{:02x}", u32::from(letter));
+                }
+            }
             letter => escaped.push(letter),
         }
     }
@@ -270,12 +284,12 @@ impl Scribe {
         loop {
             let line = tokio::select! {
                 biased;
-                line = self.queue.recv() => line,
+                () = cancelled.cancelled() => None,
                 () = hangup.heard() => {
                     close(&mut file).await;
                     continue;
                 }
-                () = cancelled.cancelled() => None,
+                line = self.queue.recv() => line,
             };
             let Some(line) = line else { break };
             self.write(&mut file, &mut rest, &line).await;

@@ -27,7 +27,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{OnceCell, mpsc, oneshot},
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
@@ -60,9 +60,6 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How often the authority is asked when to renew.
 const SUGGESTIONS: Duration = Duration::from_secs(6 * 3600);
-
-/// Time for one order, all in all. A DNS record may take a while to be seen everywhere.
-const ORDER: Duration = Duration::from_secs(300);
 
 /// Where certificates come from.
 #[derive(Debug, Clone)]
@@ -138,7 +135,7 @@ pub(crate) struct Desk {
     waiting: HashMap<Subject, Vec<oneshot::Sender<()>>>,
     store: Store,
     orders: Arc<Orders>,
-    account: watch::Sender<Option<Account>>,
+    account: Arc<OnceCell<Account>>,
 }
 
 impl Acme {
@@ -150,7 +147,14 @@ impl Acme {
         routes: &Routes,
     ) -> Result<(Self, Desk), AcmeError> {
         let data = data.ok_or(AcmeError::NoDirectory)?;
-        let store = Store::open(&data.join("acme"))?;
+        // Of each authority apart: who tries one out must not go on with its certificates at another.
+        let authority: String = config
+            .directory
+            .trim_start_matches("https://")
+            .chars()
+            .map(|letter| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' })
+            .collect();
+        let store = Store::open(&data.join("acme").join(authority.trim_matches('.')))?;
         let scope = Scope::new(domain, console, !config.dns_hook.is_empty());
         let challenges = Challenges::default();
         let orders = Orders::new(config, store.account(), challenges.clone())?;
@@ -164,7 +168,7 @@ impl Acme {
             asked: ask,
         };
         let acme = Self(Arc::new(inner));
-        let account = watch::Sender::new(None);
+        let account = Arc::default();
         let (orders, waiting) = (Arc::new(orders), HashMap::new());
         Ok((acme.clone(), Desk { acme, asked, waiting, store, orders, account }))
     }
@@ -242,14 +246,18 @@ impl Desk {
             plan.has(Subject::of(name), kept.life);
         }
         let mut under_way = JoinSet::new();
-        let mut look = Instant::now();
+        // When the tunnels that are up were looked over.
+        let (mut looked, mut is_news) = (Instant::now(), true);
         let (mut suggested, mut ask) = (JoinSet::new(), Instant::now());
         loop {
             let now = SystemTime::now();
             // Made before looking: what happens between the two is not missed.
             let changed = self.acme.0.routes.changed();
-            for subject in self.acme.0.scope.wanted(&self.acme.0.routes) {
-                plan.want(subject, now);
+            if std::mem::take(&mut is_news) {
+                looked = Instant::now();
+                for subject in self.acme.0.scope.wanted(&self.acme.0.routes) {
+                    plan.want(subject, now);
+                }
             }
             while under_way.len() < AT_ONCE
                 && let Some(subject) = plan.next(now)
@@ -259,9 +267,9 @@ impl Desk {
                     under_way.spawn(self.order(subject));
                 } else {
                     plan.forget(&subject);
+                    self.waiting.remove(&subject);
                 }
             }
-            look += LOOK;
             let until = Instant::now() + plan.pause(now);
             tokio::select! {
                 () = cancelled.cancelled() => break,
@@ -286,7 +294,7 @@ impl Desk {
                     ask = Instant::now() + SUGGESTIONS;
                     suggested.spawn(self.suggestions());
                 }
-                () = later(look, changed), if self.acme.0.scope.follows_routes() => look = Instant::now(),
+                () = later(looked + LOOK, changed), if self.acme.0.scope.follows_routes() => is_news = true,
                 () = sleep_until(until) => {}
             }
         }
@@ -296,7 +304,7 @@ impl Desk {
 
     /// When the authority suggests to renew what is there.
     fn suggestions(&self) -> impl Future<Output = Vec<(Subject, SystemTime)>> + use<> {
-        let (orders, account) = (Arc::clone(&self.orders), self.account.clone());
+        let (orders, account) = (Arc::clone(&self.orders), Arc::clone(&self.account));
         let all = self.acme.0.kept.read().unwrap_or_else(PoisonError::into_inner);
         let kept: Vec<_> = all.iter().map(|(name, kept)| (Subject::of(name), Arc::clone(kept))).collect();
         async move { if kept.is_empty() { Vec::new() } else { orders.suggestions(kept, &account).await } }
@@ -306,11 +314,10 @@ impl Desk {
         &self,
         subject: Subject,
     ) -> impl Future<Output = (Subject, Result<kept::Issued, OrderError>)> + use<> {
-        let (orders, account) = (Arc::clone(&self.orders), self.account.clone());
+        let (orders, account) = (Arc::clone(&self.orders), Arc::clone(&self.account));
         let old = self.acme.find(subject.name());
         async move {
-            let ordering = orders.order(&subject, old.as_deref(), &account);
-            let outcome = timeout(ORDER, ordering).await.unwrap_or(Err(OrderError::Late));
+            let outcome = orders.order(&subject, old.as_deref(), &account).await;
             (subject, outcome)
         }
     }
@@ -321,7 +328,7 @@ impl Desk {
         match outcome.and_then(|issued| self.store.save(&subject, &issued, now).map_err(OrderError::Kept)) {
             Ok(kept) => {
                 tracing::info!(name, until = ?kept.life.ends, "certificate issued");
-                plan.issued(subject.clone(), kept.life);
+                plan.issued(subject.clone(), kept.life, now);
                 self.acme.keep(&subject, kept);
             }
             Err(error) => {

@@ -122,7 +122,9 @@ pub(crate) enum Command {
     /// Visitors of the name go to this connection, once they have passed these gates.
     Route(Registration, Option<Arc<Gates>>),
     /// Open the port of a tunnel that was just routed, and say so with [`Admission::handle_port`].
-    OpenPort { request: u32, wanted: Wanted },
+    OpenPort { connection: ConnectionId, request: u32, wanted: Wanted },
+    /// The node has given the tunnel up: its port is not kept.
+    ClosePort { name: TunnelName },
     /// Visitors of the name have to pass these gates from here on.
     Gate { name: TunnelName, gates: Option<Arc<Gates>> },
     /// Visitors of the name go nowhere; cut what is in flight.

@@ -99,9 +99,9 @@ pub struct PublicPorts {
 /// What visitors of public ports may take from the relay.
 #[derive(Debug, Clone)]
 pub struct PortLimits {
-    /// Connections and UDP visitors of all tunnels. Default 16,384.
+    /// Connections of all tunnels, and as many UDP visitors. Default 16,384.
     pub visitors: usize,
-    /// Connections and UDP visitors of one address (IPv6: of one /64). Default 1,024.
+    /// Connections of one address (IPv6: of one /64), and as many UDP visitors. Default 1,024.
     pub visitors_per_address: u32,
     /// Connections or UDP visitors of one tunnel. Default 2,048.
     pub visitors_per_tunnel: usize,
@@ -130,9 +130,29 @@ struct House {
     limits: PortLimits,
     /// How long a visitor waits for a node that is away.
     patience: Duration,
-    places: Arc<Semaphore>,
+    /// Of connections, and apart from them of UDP visitors: whose addresses can be made up.
+    tcp: Places,
+    udp: Places,
+    /// Bytes of datagrams that wait for their pipes.
+    queued: Arc<Semaphore>,
+}
+
+/// Places among all and by address.
+#[derive(Debug)]
+struct Places {
+    all: Arc<Semaphore>,
     addresses: Addresses,
 }
+
+impl Places {
+    fn new(limits: &PortLimits) -> Self {
+        let all = Arc::new(Semaphore::new(limits.visitors.min(Semaphore::MAX_PERMITS)));
+        Self { all, addresses: Addresses::default() }
+    }
+}
+
+/// Bytes of datagrams that may wait in the whole relay.
+const QUEUED: usize = 32 << 20;
 
 /// The open ports. Dropping it closes them.
 #[derive(Debug)]
@@ -206,8 +226,9 @@ impl Ports {
         patience: Duration,
         routes: Routes,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(limits.visitors.min(Semaphore::MAX_PERMITS)));
-        let house = House { routes, limits, patience, places, addresses: Addresses::default() };
+        let (tcp, udp) = (Places::new(&limits), Places::new(&limits));
+        let queued = Arc::new(Semaphore::new(QUEUED));
+        let house = House { routes, limits, patience, tcp, udp, queued };
         Self { settings, house: Arc::new(house), open: HashMap::new(), tasks: JoinSet::new() }
     }
 

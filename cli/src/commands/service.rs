@@ -84,7 +84,12 @@ fn install(args: &Install, context: &Context) -> Result<(), Failure> {
     }
     let program = std::env::current_exe()
         .map_err(|error| Failure::local(format!("this program is not found: {error}"), "Report this."))?;
-    let unit = unit(&program, &words, args.user, std::env::current_dir().ok().as_deref());
+    let folder = std::env::current_dir().ok();
+    let unit = Unit { program: &program, words: &words, user: args.user, folder: folder.as_deref() };
+    if !args.user {
+        unit.check_of_system()?;
+    }
+    let unit = unit.text(std::env::var("SUDO_USER").ok().as_deref());
     if args.print {
         context.report.object(&json!({"unit": unit}));
         context.report.text(unit.as_bytes());
@@ -92,7 +97,7 @@ fn install(args: &Install, context: &Context) -> Result<(), Failure> {
     }
     let path = place(args.user, context)?.join(format!("{}.service", args.name));
     let written =
-        path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, &unit));
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| write_private(&path, &unit));
     written.map_err(|error| unwritten(&path, &error))?;
     systemctl(args.user, &["daemon-reload"])?;
     systemctl(args.user, &["enable", "--now", &args.name])?;
@@ -162,21 +167,75 @@ fn systemctl(user: bool, arguments: &[&str]) -> Result<(), Failure> {
     Err(Failure::local(format!("{line} failed: {said}"), "Try that line yourself; the unit is written."))
 }
 
-/// The unit's text. A relay has nothing but its state directory to write to.
-fn unit(program: &Path, words: &[&str], user: bool, folder: Option<&Path>) -> String {
-    let serves = matches!(words.first(), Some(&("relay" | "coordinator")));
-    let mut line = quoted(&program.display().to_string());
-    for word in words {
-        line.push(' ');
-        line.push_str(&quoted(word));
+/// For the one who runs it only: a secret may stand in the command.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+/// What a unit runs, and where.
+#[derive(Debug, Clone, Copy)]
+struct Unit<'a> {
+    program: &'a Path,
+    words: &'a [&'a str],
+    user: bool,
+    folder: Option<&'a Path>,
+}
+
+impl Unit<'_> {
+    fn serves(&self) -> bool {
+        matches!(self.words.first(), Some(&("relay" | "coordinator")))
     }
-    let has_data =
-        words.iter().any(|word| *word == "--data" || word.starts_with("--data=") || *word == "--config");
-    if serves && !user && !has_data {
-        line.push_str(" --data /var/lib/mytunnel");
+
+    /// The directory that the command names for its data.
+    fn data(&self) -> Option<&str> {
+        let mut words = self.words.iter();
+        while let Some(word) = words.next() {
+            if *word == "--data" {
+                return words.next().copied();
+            }
+            if let Some(data) = word.strip_prefix("--data=") {
+                return Some(data);
+            }
+        }
+        None
     }
-    let mut unit = format!(
-        "[Unit]\n\
+
+    /// What a unit of the system could not reach.
+    fn check_of_system(&self) -> Result<(), Failure> {
+        if !self.serves() {
+            return Ok(());
+        }
+        if self.program.starts_with("/home") || self.program.starts_with("/root") {
+            return Err(Failure::usage(
+                format!("a unit of the system may not look into {}", self.program.display()),
+                "Copy the program first: sudo install mytunnel /usr/local/bin/, and use that one; or install it with --user.",
+            ));
+        }
+        match self.data() {
+            Some(data) if !Path::new(data).starts_with("/var/lib/mytunnel") => Err(Failure::usage(
+                format!("a unit of the system may not write to {data}"),
+                "Leave --data away: it is /var/lib/mytunnel then. Or print a unit for --user, and change it.",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The unit's text. A relay has nothing but its state directory to write to; `person` is who typed it with sudo.
+    fn text(&self, person: Option<&str>) -> String {
+        let Self { program, words, user, folder } = *self;
+        let serves = self.serves();
+        let mut line = quoted(&program.display().to_string());
+        for word in words {
+            line.push(' ');
+            line.push_str(&quoted(word));
+        }
+        let mut unit = format!(
+            "[Unit]\n\
          Description=mytunnel {}\n\
          Wants=network-online.target\n\
          After=network-online.target\n\
@@ -187,14 +246,21 @@ fn unit(program: &Path, words: &[&str], user: bool, folder: Option<&Path>) -> St
          RestartSec=5\n\
          # Requests under way get their time.\n\
          TimeoutStopSec=40\n",
-        words.first().unwrap_or(&"")
-    );
-    if let Some(folder) = folder.filter(|_| !serves) {
-        let _ = writeln!(unit, "WorkingDirectory={}", folder.display().to_string().replace('%', "%%"));
-    }
-    if serves && !user {
-        unit.push_str(
-            "DynamicUser=yes\n\
+            words.first().unwrap_or(&"")
+        );
+        if let Some(folder) = folder.filter(|_| !serves) {
+            let _ = writeln!(unit, "WorkingDirectory={}", folder.display().to_string().replace('%', "%%"));
+        }
+        // A share is somebody's: with the sign-in that is in the home of who typed it.
+        if let Some(person) = person.filter(|_| !serves && !user) {
+            let _ = writeln!(unit, "User={person}");
+        }
+        if serves && !user {
+            unit.push_str(
+                "DynamicUser=yes\n\
+             # The data directory is /var/lib/mytunnel, where nothing else is said.\n\
+             Environment=XDG_DATA_HOME=/var/lib\n\
+             WorkingDirectory=/var/lib/mytunnel\n\
              StateDirectory=mytunnel\n\
              StateDirectoryMode=0700\n\
              LogsDirectory=mytunnel\n\
@@ -213,11 +279,12 @@ fn unit(program: &Path, words: &[&str], user: bool, folder: Option<&Path>) -> St
              RestrictNamespaces=yes\n\
              LockPersonality=yes\n\
              MemoryDenyWriteExecute=yes\n",
-        );
+            );
+        }
+        let target = if user { "default.target" } else { "multi-user.target" };
+        let _ = write!(unit, "\n[Install]\nWantedBy={target}\n");
+        unit
     }
-    let target = if user { "default.target" } else { "multi-user.target" };
-    let _ = write!(unit, "\n[Install]\nWantedBy={target}\n");
-    unit
 }
 
 /// A word as systemd reads it back (systemd.service(5), "Command lines").
@@ -267,15 +334,26 @@ mod tests {
 
     #[test]
     fn a_relay_runs_with_few_rights_and_a_share_where_it_was_typed() {
-        let relay = unit(Path::new("/usr/bin/mytunnel"), &["relay", "--domain", "t.example"], false, None);
-        assert!(
-            relay.contains("ExecStart=/usr/bin/mytunnel relay --domain t.example --data /var/lib/mytunnel\n")
-        );
+        let of = |program: &'static str, words: &'static [&'static str], user| Unit {
+            program: Path::new(program),
+            words,
+            user,
+            folder: Some(Path::new("/srv/50% off")),
+        };
+        let usual = of("/usr/bin/mytunnel", &["relay", "--domain", "t.example"], false);
+        assert!(usual.check_of_system().is_ok());
+        let relay = usual.text(Some("ann"));
+        assert!(relay.contains("ExecStart=/usr/bin/mytunnel relay --domain t.example\n"));
         assert!(relay.contains("DynamicUser=yes") && relay.contains("CAP_NET_BIND_SERVICE"));
+        assert!(relay.contains("XDG_DATA_HOME=/var/lib\n") && !relay.contains("User=ann"));
         assert!(relay.ends_with("WantedBy=multi-user.target\n"));
-        let own = unit(Path::new("/usr/bin/mytunnel"), &["relay", "--data", "/srv/x"], false, None);
-        assert!(own.contains("--data /srv/x\n"));
-        let share = unit(Path::new("/b/mytunnel"), &["share", "."], true, Some(Path::new("/srv/50% off")));
+        let data = |words| of("/usr/bin/mytunnel", words, false).check_of_system();
+        assert!(data(&["relay", "--data=/var/lib/mytunnel/a"]).is_ok());
+        assert_eq!(data(&["relay", "--data", "/srv/x"]).unwrap_err().exit_code(), 2);
+        assert!(of("/home/ann/mytunnel", &["relay"], false).check_of_system().is_err());
+        let share = of("/b/mytunnel", &["share", "."], true);
+        assert!(of("/b/mytunnel", &["share", "."], false).text(Some("ann")).contains("User=ann\n"));
+        let share = share.text(None);
         assert!(
             share.contains("ExecStart=/b/mytunnel share .\n")
                 && share.contains("WorkingDirectory=/srv/50%% off\n")

@@ -19,7 +19,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::sync::watch;
+use tokio::{sync::OnceCell, time::timeout};
 
 use super::{
     AcmeConfig, AcmeError,
@@ -29,6 +29,9 @@ use super::{
     plan::Subject,
 };
 use crate::files::write;
+
+/// Time for one order. A program may take a while until its DNS records are seen, once for each of two names.
+const ORDER: Duration = Duration::from_secs(600);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +89,7 @@ impl Orders {
         &self,
         subject: &Subject,
         old: Option<&Kept>,
-        account: &watch::Sender<Option<Account>>,
+        account: &OnceCell<Account>,
     ) -> Result<Issued, OrderError> {
         let account = self.account(account).await?;
         let names: Vec<_> = subject.names().into_iter().map(Identifier::Dns).collect();
@@ -99,7 +102,9 @@ impl Orders {
         }
         let mut order = account.new_order(&asked).await?;
         let mut shown = Shown { challenges: &self.challenges, names: Vec::new(), records: Vec::new() };
-        let outcome = self.show_and_fetch(subject, &mut order, &mut shown).await;
+        let fetched = timeout(ORDER, self.show_and_fetch(subject, &mut order, &mut shown)).await;
+        let outcome = fetched.unwrap_or(Err(OrderError::Late));
+        // Also when it took too long, and without a bearing on what has come in.
         if let Some(hook) = &self.hook {
             for (domain, value) in &shown.records {
                 hook.clean_up(domain, value).await;
@@ -162,7 +167,7 @@ impl Orders {
     pub(super) async fn suggestions(
         &self,
         kept: Vec<(Subject, Arc<Kept>)>,
-        account: &watch::Sender<Option<Account>>,
+        account: &OnceCell<Account>,
     ) -> Vec<(Subject, SystemTime)> {
         let mut suggestions = Vec::new();
         let Ok(account) = self.account(account).await else { return suggestions };
@@ -182,10 +187,12 @@ impl Orders {
     }
 
     /// The account of this relay at the authority; made at its first order.
-    async fn account(&self, known: &watch::Sender<Option<Account>>) -> Result<Account, OrderError> {
-        if let Some(account) = known.borrow().clone() {
-            return Ok(account);
-        }
+    async fn account(&self, known: &OnceCell<Account>) -> Result<Account, OrderError> {
+        // One at a time: two first orders must not make two accounts.
+        known.get_or_try_init(|| self.open_account()).await.cloned()
+    }
+
+    async fn open_account(&self) -> Result<Account, OrderError> {
         let builder = || Account::builder_with_http(Box::new(self.client.clone()));
         let account = match fs::read(&self.account) {
             Ok(text) => {
@@ -203,8 +210,8 @@ impl Orders {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(OrderError::Account { path: self.account.clone(), source }),
         };
-        let account = match account {
-            Some(account) => account,
+        match account {
+            Some(account) => Ok(account),
             None => {
                 let contact = format!("mailto:{}", self.email);
                 let new = NewAccount {
@@ -219,11 +226,9 @@ impl Orders {
                     source: io::Error::other(error),
                 })?;
                 write(&self.account, &text, 0o600).map_err(OrderError::KeepAccount)?;
-                account
+                Ok(account)
             }
-        };
-        known.send_replace(Some(account.clone()));
-        Ok(account)
+        }
     }
 }
 

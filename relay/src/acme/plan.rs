@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use mytunnel_keys::id::TunnelKind;
+
 use crate::{
     ingress::host::{self, Destination},
     route::{Lookup, Routes},
@@ -21,6 +23,12 @@ const LOOK: Duration = Duration::from_secs(600);
 /// allows an account.
 const ORDERS: u32 = 50;
 const REFILL: Duration = Duration::from_secs(60);
+
+/// Orders beside those, for what would end otherwise.
+const RENEWALS: u32 = 20;
+
+/// The shortest time between two certificates for one name.
+const AGAIN: Duration = Duration::from_secs(3600);
 
 /// Names that are remembered. Beyond that nothing new is ordered.
 const NAMES: usize = 10_000;
@@ -84,7 +92,12 @@ impl Scope {
         match host::destination(&host, &self.domain, &self.console) {
             Destination::Console => self.covering(&host),
             Destination::Tunnel(label) => {
-                matches!(routes.find(label), Lookup::Live(_) | Lookup::Away).then(|| self.covering(&host))?
+                let visited = match routes.find(label) {
+                    Lookup::Live(tunnel) => tunnel.kind() == TunnelKind::Http,
+                    Lookup::Away => true,
+                    Lookup::Ended | Lookup::Unknown => false,
+                };
+                visited.then(|| self.covering(&host))?
             }
             Destination::Nowhere => (*host == *self.domain && self.whole).then(|| self.covering(&host))?,
         }
@@ -98,8 +111,9 @@ impl Scope {
             return wanted;
         }
         let tunnels = routes.live();
+        let visited = tunnels.iter().filter(|tunnel| tunnel.kind() == TunnelKind::Http);
         wanted.extend(
-            tunnels.iter().filter_map(|tunnel| self.covering(&format!("{}.{}", tunnel.name(), self.domain))),
+            visited.filter_map(|tunnel| self.covering(&format!("{}.{}", tunnel.name(), self.domain))),
         );
         wanted
     }
@@ -133,6 +147,12 @@ pub(super) struct Life {
 }
 
 impl Life {
+    /// Whether less than a sixth of it is left: a renewal has waited for as long as it may.
+    fn is_urgent(&self, now: SystemTime) -> bool {
+        let life = self.ends.duration_since(self.begins).unwrap_or_default();
+        now + life / 6 >= self.ends
+    }
+
     /// At two thirds of its life, or earlier where the authority says so (RFC 9773).
     fn renew_at(&self) -> SystemTime {
         let life = self.ends.duration_since(self.begins).unwrap_or_default();
@@ -145,6 +165,7 @@ impl Life {
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     subjects: HashMap<Subject, Entry>,
+    /// Orders that count against what may be ordered at once, as of [`Self::refilled`].
     spent: u32,
     refilled: Option<SystemTime>,
 }
@@ -200,24 +221,36 @@ impl Plan {
 
     /// The next to be ordered, which is under way from then on.
     pub(super) fn next(&mut self, now: SystemTime) -> Option<Subject> {
+        self.refill(now);
         let due = |entry: &Entry| matches!(entry.state, State::At(at) if at <= now);
-        // Those that have none before those that have one for a while yet.
-        let (subject, entry) = self
-            .subjects
-            .iter_mut()
-            .filter(|(_, entry)| due(entry))
-            .min_by_key(|(_, entry)| entry.life.is_some())?;
-        if self.spent >= ORDERS {
-            let since = now.duration_since(self.refilled.unwrap_or(now)).unwrap_or_default();
-            if since < REFILL {
-                return None;
-            }
-            self.spent -= 1;
+        // What would end before long goes first, then what there is none of yet: nobody keeps others from being renewed by
+        // asking for ever new names.
+        let rank = |entry: &Entry| match &entry.life {
+            Some(life) if life.is_urgent(now) => 0,
+            None => 1,
+            Some(_) => 2,
+        };
+        let urgent = self.subjects.values().any(|entry| due(entry) && rank(entry) == 0);
+        if self.spent >= if urgent { ORDERS + RENEWALS } else { ORDERS } {
+            return None;
         }
+        let (subject, entry) =
+            self.subjects.iter_mut().filter(|(_, entry)| due(entry)).min_by_key(|(_, entry)| rank(entry))?;
         self.spent += 1;
-        self.refilled = Some(now);
         entry.state = State::UnderWay;
         Some(subject.clone())
+    }
+
+    /// Time gives orders back. A clock that was set back begins anew.
+    fn refill(&mut self, now: SystemTime) {
+        let since = self.refilled.map(|refilled| now.duration_since(refilled));
+        let Some(Ok(since)) = since else {
+            self.refilled = Some(now);
+            return;
+        };
+        let back = u32::try_from(since.as_secs() / REFILL.as_secs()).unwrap_or(u32::MAX);
+        self.spent = self.spent.saturating_sub(back);
+        self.refilled = self.refilled.map(|refilled| refilled + REFILL.saturating_mul(back));
     }
 
     /// It is not needed any more.
@@ -225,8 +258,10 @@ impl Plan {
         self.subjects.remove(subject);
     }
 
-    pub(super) fn issued(&mut self, subject: Subject, life: Life) {
-        self.has(subject, life);
+    /// One has come in. It is not ordered again at once, whatever its life says to this machine's clock.
+    pub(super) fn issued(&mut self, subject: Subject, life: Life, now: SystemTime) {
+        let at = life.renew_at().max(now + AGAIN);
+        self.subjects.insert(subject, Entry { state: State::At(at), failures: 0, life: Some(life) });
     }
 
     /// An order has failed; says for how long it is left alone.
@@ -255,7 +290,7 @@ mod tests {
     use std::sync::Arc;
 
     use futures::{FutureExt as _, future::BoxFuture};
-    use mytunnel_keys::id::{TunnelId, TunnelKind};
+    use mytunnel_keys::id::TunnelId;
 
     use super::*;
     use crate::route::{Pipe, PipeError, PipeSource, Tunnel};
@@ -326,7 +361,7 @@ mod tests {
         assert!(plan.want(one.clone(), start()));
         assert_eq!(plan.next(start()), Some(one.clone()));
         assert!(plan.want(one.clone(), start()) && plan.next(start()).is_none(), "it is under way");
-        plan.issued(one.clone(), life(90));
+        plan.issued(one.clone(), life(90), start());
         assert_eq!(plan.next(start() + HOUR * 60 - Duration::from_secs(1)), None);
         assert_eq!(plan.next(start() + HOUR * 60), Some(one));
     }
@@ -376,6 +411,35 @@ mod tests {
         assert_eq!(plan.next(start() + Duration::from_secs(59)), None);
         assert!(plan.next(start() + Duration::from_secs(60)).is_some());
         assert_eq!(plan.next(start() + Duration::from_secs(61)), None);
+        // What was not used for a while is there again.
+        let later = start() + Duration::from_secs(60 * 31);
+        assert_eq!(std::iter::from_fn(|| plan.next(later)).count(), 30);
+        assert_eq!(plan.next(start()), None, "a clock that was set back brings nothing");
+        assert!(plan.next(start() + Duration::from_secs(60)).is_some(), "and takes nothing for long");
+    }
+
+    #[test]
+    fn new_names_keep_nothing_from_being_renewed_that_ends_soon() {
+        let (mut plan, console) = (Plan::default(), Subject::of("t.example"));
+        plan.has(console.clone(), life(90));
+        let late = start() + HOUR * 80;
+        for number in 0..200 {
+            plan.want(Subject::of(&format!("{number}.t.example")), late);
+        }
+        assert_eq!(plan.next(late), Some(console.clone()), "it goes first");
+        plan.failed(&console, late);
+        while plan.next(late + Duration::from_secs(59)).is_some() {}
+        assert_eq!(plan.next(late + Duration::from_secs(60)), Some(console), "and has orders of its own");
+    }
+
+    #[test]
+    fn what_came_in_is_not_ordered_again_at_once_by_a_clock_that_is_ahead() {
+        let (mut plan, one, now) = (Plan::default(), Subject::of("t.example"), start() + HOUR * 80);
+        plan.want(one.clone(), now);
+        assert!(plan.next(now).is_some());
+        plan.issued(one.clone(), life(90), now);
+        assert_eq!(plan.next(now + AGAIN - Duration::from_secs(1)), None);
+        assert_eq!(plan.next(now + AGAIN), Some(one));
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl Budgets {
             }
             Command::Gate { .. }
             | Command::OpenPort { .. }
+            | Command::ClosePort { .. }
             | Command::Retire { .. }
             | Command::Send { .. }
             | Command::Farewell { .. }

@@ -70,6 +70,9 @@ impl Admission {
     pub(super) fn handle_unregister(&mut self, connection: ConnectionId, id: &TunnelId, now: Now) {
         if let Some(gone) = self.registry.unregister(connection, id) {
             self.command(Command::Unroute { name: gone.name.clone() });
+            if gone.kind != TunnelKind::Http {
+                self.command(Command::ClosePort { name: gone.name.clone() });
+            }
             self.report_down(&gone, now);
         }
     }
@@ -109,7 +112,8 @@ impl Admission {
         let gates = self.gates.get(&tunnel).cloned();
         self.command(Command::Route(new, gates));
         if kind != TunnelKind::Http {
-            self.command(Command::OpenPort { request, wanted: Wanted { tunnel, name, kind, port } });
+            let wanted = Wanted { tunnel, name, kind, port };
+            self.command(Command::OpenPort { connection, request, wanted });
             return Ok(());
         }
         let urls = self.policy.urls.of(&name);
@@ -141,13 +145,15 @@ impl Admission {
     /// The port of a tunnel was opened, as [`Command::OpenPort`] asks, or not: then the tunnel is none.
     pub(crate) fn handle_port(
         &mut self,
-        request: u32,
+        (connection, request): (ConnectionId, u32),
         name: &TunnelName,
         port: Result<u16, NoPort>,
         now: Now,
     ) {
-        let Some(live) = self.registry.tunnel(name) else { return };
-        let (connection, tunnel, kind) = (live.connection, live.id, live.kind);
+        // Another may have taken the name over meanwhile, with a request of its own.
+        let live = self.registry.tunnel(name).filter(|live| live.connection == connection);
+        let Some(live) = live else { return };
+        let (tunnel, kind) = (live.id, live.kind);
         let port = match port {
             Ok(port) => port,
             Err(none) => {

@@ -4,7 +4,11 @@ use std::{mem, sync::Arc};
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::public_key;
-use mytunnel_keys::{feed::Gates, id::Serial, wire::ToNode};
+use mytunnel_keys::{
+    feed::Gates,
+    id::{Serial, TunnelKind},
+    wire::ToNode,
+};
 
 use super::{Connection, ControlStream, Driver, now};
 use crate::{
@@ -23,11 +27,12 @@ impl Driver {
                     }
                 }
                 Command::Route(registration, gates) => self.route(registration, gates),
-                Command::OpenPort { request, wanted } => {
+                Command::OpenPort { connection, request, wanted } => {
                     let name = wanted.name.clone();
                     let port = self.ports.open(wanted);
-                    self.admission.handle_port(request, &name, port, now());
+                    self.admission.handle_port((connection, request), &name, port, now());
                 }
+                Command::ClosePort { name } => self.ports.close(&name),
                 Command::Gate { name, gates } => {
                     if let Some(tunnel) = self.tunnels.get(&name) {
                         tracing::debug!(%name, gated = gates.is_some(), "gates changed");
@@ -79,6 +84,10 @@ impl Driver {
         let Registration { id, name, project, kind, .. } = registration;
         let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
         let pipes = LanesFirst::new(self.around.lanes.admit(id, key), streams);
+        if kind == TunnelKind::Http {
+            // It may have had a port as another kind.
+            self.ports.close(&name);
+        }
         tracing::debug!(%connection, %name, "tunnel up");
         // Its gates stand before anybody can find it.
         let tunnel =

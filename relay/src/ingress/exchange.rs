@@ -158,8 +158,9 @@ impl Exchange {
                 Some(lane) => lane,
                 None => open(&self.tunnel, &self.visit).await?,
             };
-            self.upstream =
-                Some(Upstream::new(pipe, is_lane, speech, limits).await.map_err(|_| Lost::Broken)?);
+            let mut opening = pin!(Upstream::new(pipe, is_lane, speech, limits));
+            let opened = guard(&self.visit, |cx| opening.as_mut().poll(cx)).await?;
+            self.upstream = Some(opened.map_err(|_| Lost::Broken)?);
         }
         Ok(())
     }

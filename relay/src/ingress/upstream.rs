@@ -12,6 +12,7 @@ use std::{
     future::Future,
     io,
     pin::{Pin, pin},
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -84,9 +85,9 @@ impl Upstream {
         speech: Speech,
         limits: &Limits,
     ) -> hyper::Result<Box<Self>> {
-        let io = TokioIo::new(Answered::new(pipe));
         let client = match speech {
             Speech::Http1 => {
+                let io = TokioIo::new(Answered::new(pipe));
                 let mut builder = Builder::new();
                 builder.max_buf_size(limits.buffer_bytes);
                 if limits.head_fields != HYPER_HEAD_FIELDS {
@@ -95,7 +96,7 @@ impl Upstream {
                 let (sender, connection) = builder.handshake(io).await?;
                 Client::Http1 { sender, connection }
             }
-            Speech::Http2 => Client::Http2(Http2::new(io, limits).await?),
+            Speech::Http2 => Client::Http2(Http2::new(pipe, limits).await?),
         };
         Ok(Box::new(Self { client, ended: false, lane, bell: Bell::new() }))
     }
@@ -114,15 +115,18 @@ impl Upstream {
                 answer_of(answer, work, (bell, ended), visit).await?
             }
             Client::Http2(client) => {
-                let (answer, connection) = client.send(request);
-                answer_of(pin!(answer), |cx| connection.poll(cx), (bell, ended), visit).await?
+                let mut answer = pin!(client.send(request));
+                guard(visit, |cx| answer.as_mut().poll(cx)).await?
             }
         };
         match answered {
             Ok(response) => Ok(response),
             Err(mut error) => {
                 let request = error.take_message();
-                let status = refusal(&error.into_error());
+                let status = match &self.client {
+                    Client::Http1 { .. } => refusal(&error.into_error()),
+                    Client::Http2(client) => client.refused(),
+                };
                 Err(match (request, status) {
                     (Some(request), status) => Lost::Unsent(Box::new(request), status),
                     (None, Some(status)) => Lost::Refused(status),
@@ -138,17 +142,17 @@ impl Upstream {
         body: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let (client, ended) = (&mut self.client, &mut self.ended);
+        let Client::Http1 { connection, .. } = &mut self.client else {
+            return Pin::new(body).poll_frame(cx);
+        };
+        let ended = &mut self.ended;
         let mut received = || Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop()));
         self.bell.poll(cx, |cx| {
             let frame = received();
             if frame.is_ready() || *ended {
                 return frame;
             }
-            *ended = match client {
-                Client::Http1 { connection, .. } => connection.poll_without_shutdown(cx).is_ready(),
-                Client::Http2(client) => client.poll(cx),
-            };
+            *ended = connection.poll_without_shutdown(cx).is_ready();
             received()
         })
     }
@@ -238,11 +242,18 @@ pub(crate) struct Answered {
     pipe: Pipe,
     answered: bool,
     shut: bool,
+    /// Where a refusal is noted for those whom the error does not reach.
+    refused: Option<Arc<OnceLock<PipeStatus>>>,
 }
 
 impl Answered {
     pub(crate) fn new(pipe: Pipe) -> Self {
-        Self { pipe, answered: false, shut: false }
+        Self { pipe, answered: false, shut: false, refused: None }
+    }
+
+    /// The same, which notes a refusal.
+    pub(crate) fn telling(pipe: Pipe, refused: Arc<OnceLock<PipeStatus>>) -> Self {
+        Self { refused: Some(refused), ..Self::new(pipe) }
     }
 
     fn check_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -291,6 +302,9 @@ impl AsyncRead for Answered {
             match PipeStatus::try_from(byte).map_err(|error: UnknownStatus| io::Error::other(error))? {
                 PipeStatus::Connected => self.answered = true,
                 status @ (PipeStatus::TargetUnreachable | PipeStatus::UnknownTunnel) => {
+                    if let Some(refused) = &self.refused {
+                        let _ = refused.set(status);
+                    }
                     return Poll::Ready(Err(io::Error::other(Refusal(status))));
                 }
             }

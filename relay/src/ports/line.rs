@@ -76,9 +76,9 @@ impl Way {
 
     /// A place for one more visitor of this address.
     pub(super) fn place(&self, visitor: SocketAddr) -> Option<Place> {
-        let among_all = Arc::clone(&self.house.places).try_acquire_owned().ok()?;
-        let of_address =
-            self.house.addresses.connect(visitor.ip(), self.house.limits.visitors_per_address)?;
+        let places = if self.kind == TunnelKind::Udp { &self.house.udp } else { &self.house.tcp };
+        let among_all = Arc::clone(&places.all).try_acquire_owned().ok()?;
+        let of_address = places.addresses.connect(visitor.ip(), self.house.limits.visitors_per_address)?;
         Some(Place { _among_all: among_all, _of_address: of_address })
     }
 

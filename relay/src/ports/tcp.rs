@@ -46,6 +46,11 @@ pub(super) async fn serve(listener: TcpListener, way: Way, closed: CancellationT
             () = closed.cancelled() => break,
             Some(ended) = visitors.join_next(), if !visitors.is_empty() => drop(super::resume(ended)),
             accepted = listener.accept() => match accepted {
+                // By the port first: no tunnel's visitors take the places of all.
+                Ok((stream, visitor)) if visitors.len() >= way.house.limits.visitors_per_tunnel => {
+                    tracing::debug!(%visitor, "too many visitors of one tunnel");
+                    reset(&stream);
+                }
                 Ok((stream, visitor)) => match way.place(visitor) {
                     Some(place) => {
                         visitors.spawn(visit(stream, visitor, way.clone(), place));
@@ -82,16 +87,25 @@ async fn carry(stream: &mut TcpStream, visitor: SocketAddr, way: &Way) -> Result
         () = line.cut.cancelled() => return Err(Early::Cut),
     };
     match ended {
-        Ended::Properly => Ok(()),
+        Ended::Properly => {
+            // Both ends have said so: what is still under way may arrive.
+            lingering(stream).map_err(Early::Visitor)
+        }
         Ended::OriginFailed(error) => Err(Early::Visitor(error)),
         Ended::PipeLost(error) => Err(Early::Node(error)),
     }
 }
 
+/// Until it has ended properly, a connection that is dropped, by whomever, is one that is reset.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    stream.set_zero_linger()?;
     let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES.0).with_retries(PROBES.1);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+fn lingering(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(None)
 }
 
 /// A visitor is not to take what came so far for the whole.

@@ -8,13 +8,14 @@ use mytunnel_carrier::datagram;
 use tokio::{
     io::{self, AsyncWriteExt as _},
     net::UdpSocket,
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Place, Turned, Way};
+use crate::route::Tunnel;
 
 /// Datagrams of one visitor that wait for its pipe.
 const QUEUE: usize = 64;
@@ -22,10 +23,29 @@ const QUEUE: usize = 64;
 /// Time after which a visitor who was turned away may try again.
 const REST: Duration = Duration::from_secs(1);
 
+/// How long receiving rests when the system fails.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// A datagram that waits for its pipe, and its share of what may wait.
+#[derive(Debug)]
+struct Queued {
+    bytes: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+impl Queued {
+    /// `None` when as much waits as may.
+    fn new(bytes: &[u8], way: &Way) -> Option<Self> {
+        let size = u32::try_from(bytes.len()).ok()?.saturating_add(1);
+        let share = Arc::clone(&way.house.queued).try_acquire_many_owned(size).ok()?;
+        Some(Self { bytes: Bytes::copy_from_slice(bytes), _share: share })
+    }
+}
+
 /// Serves visitors until `closed`, which cuts them.
 pub(super) async fn serve(socket: UdpSocket, way: Way, closed: CancellationToken) {
     let socket = Arc::new(socket);
-    let mut visitors: HashMap<SocketAddr, mpsc::Sender<Bytes>> = HashMap::new();
+    let mut visitors: HashMap<SocketAddr, mpsc::Sender<Queued>> = HashMap::new();
     let mut tasks = JoinSet::new();
     let mut buffer = vec![0; datagram::MAX];
     loop {
@@ -37,13 +57,23 @@ pub(super) async fn serve(socket: UdpSocket, way: Way, closed: CancellationToken
                 }
             }
             received = socket.recv_from(&mut buffer) => {
-                // An error is a word about one visitor whom an answer did not reach.
-                let Ok((length, visitor)) = received else { continue };
-                let datagram = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
+                let (length, visitor) = match received {
+                    Ok(received) => received,
+                    // A word about one visitor whom an answer did not reach.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot receive datagrams");
+                        sleep(EXHAUSTED).await;
+                        continue;
+                    }
+                };
+                let Some(datagram) = Queued::new(buffer.get(..length).unwrap_or_default(), &way) else { continue };
                 if let Some(queue) = visitors.get(&visitor) {
                     // Full: dropped.
                     let _ = queue.try_send(datagram);
-                } else if let Some(place) = way.place(visitor) {
+                } else if visitors.len() < way.house.limits.visitors_per_tunnel
+                    && let Some(place) = way.place(visitor)
+                {
                     let (queue, queued) = mpsc::channel(QUEUE);
                     let _ = queue.try_send(datagram);
                     visitors.insert(visitor, queue);
@@ -79,44 +109,40 @@ enum Left {
 
 impl Guest {
     /// Stays until it is silent or cut, and says who it was.
-    async fn stay(self, queued: mpsc::Receiver<Bytes>, _place: Place) -> SocketAddr {
+    async fn stay(self, queued: mpsc::Receiver<Queued>, place: Place) -> SocketAddr {
         let mut queued = queued;
         if let Err(left) = self.carry(&mut queued).await {
             tracing::debug!(visitor = %self.address, error = &left as &dyn std::error::Error, "visitor left");
             if !matches!(left, Left::Silent) {
-                // Not a pipe for each datagram of who sends on.
+                // Not a pipe for each datagram of who sends on, and no place either.
                 queued.close();
+                while queued.try_recv().is_ok() {}
+                drop(place);
                 sleep(REST).await;
             }
         }
         self.address
     }
 
-    async fn carry(&self, queued: &mut mpsc::Receiver<Bytes>) -> Result<(), Left> {
+    async fn carry(&self, queued: &mut mpsc::Receiver<Queued>) -> Result<(), Left> {
         let mut line = self.way.lead(self.address).await?;
         let (tunnel, cut) = (Arc::clone(&line.tunnel), line.cut.clone());
-        line.node.write_all(&self.way.greeting(self.address, None)).await?;
-        line.node.flush().await?;
+        let greeting = self.way.greeting(self.address, None);
         let (heard, last) = watch::channel(Instant::now());
         let (from_node, to_node) = io::split(&mut line.node);
         tokio::select! {
-            sent = up(queued, to_node, &tunnel, &heard) => sent?,
-            received = self.down(from_node, &tunnel, &heard) => received?,
+            sent = up(queued, (to_node, greeting), &tunnel, &heard) => sent?,
+            received = self.down(from_node, &tunnel) => received?,
             () = silence(last, self.way.house.limits.udp_idle) => return Err(Left::Silent),
             () = cut.cancelled() => return Err(Left::Cut),
         }
         Ok(())
     }
 
-    async fn down(
-        &self,
-        mut from_node: impl io::AsyncRead + Unpin,
-        tunnel: &crate::route::Tunnel,
-        heard: &watch::Sender<Instant>,
-    ) -> io::Result<()> {
+    async fn down(&self, mut from_node: impl io::AsyncRead + Unpin, tunnel: &Tunnel) -> io::Result<()> {
         let mut bytes = Vec::new();
+        // What the server says keeps nobody here: the address may be made up, or its owner gone (RFC 4787, REQ-6).
         while datagram::read(&mut from_node, &mut bytes).await? {
-            heard.send_replace(Instant::now());
             if tunnel.traffic().is_dry() {
                 continue;
             }
@@ -130,12 +156,13 @@ impl Guest {
 }
 
 async fn up(
-    queued: &mut mpsc::Receiver<Bytes>,
-    mut to_node: impl io::AsyncWrite + Unpin,
-    tunnel: &crate::route::Tunnel,
+    queued: &mut mpsc::Receiver<Queued>,
+    (mut to_node, greeting): (impl io::AsyncWrite + Unpin, Vec<u8>),
+    tunnel: &Tunnel,
     heard: &watch::Sender<Instant>,
 ) -> io::Result<()> {
-    while let Some(datagram) = queued.recv().await {
+    to_node.write_all(&greeting).await?;
+    while let Some(Queued { bytes: datagram, .. }) = queued.recv().await {
         heard.send_replace(Instant::now());
         if tunnel.traffic().is_dry() {
             continue;

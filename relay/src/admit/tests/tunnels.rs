@@ -81,11 +81,11 @@ fn a_tunnel_with_a_port_stands_when_the_port_is_open_and_falls_when_there_is_non
     let tunnel = TunnelId::derive(&cluster(), &"ten_a".parse::<TenantId>().unwrap().home_project(), &name);
     let wanted = Wanted { tunnel, name: name.clone(), kind: TunnelKind::Tcp, port: Some(2222) };
     assert!(matches!(&commands[1], Command::Route(..)), "{commands:?}");
-    assert_eq!(commands[2], Command::OpenPort { request: 4, wanted });
+    assert_eq!(commands[2], Command::OpenPort { connection: device, request: 4, wanted });
     assert_eq!(commands.len(), 3, "nothing is promised before the port is open");
 
     let now = desk.now();
-    desk.admission.handle_port(4, &name, Ok(2222), now);
+    desk.admission.handle_port((device, 4), &name, Ok(2222), now);
     let [Command::Send { message: ToNode::Registered { request: 4, urls, .. }, .. }] = &desk.commands()[..]
     else {
         panic!("no registration")
@@ -93,13 +93,18 @@ fn a_tunnel_with_a_port_stands_when_the_port_is_open_and_falls_when_there_is_non
     assert_eq!(urls, &["tcp://tun.example:2222"]);
 
     ask(&mut desk, None);
-    desk.admission.handle_port(4, &name, Err(NoPort::Taken(2222)), now);
+    desk.admission.handle_port((device, 4), &name, Err(NoPort::Taken(2222)), now);
     let commands = desk.commands();
     assert_eq!(code_of(&commands), Some(Code::NameTaken));
     assert!(commands.contains(&Command::Unroute { name: name.clone() }), "{commands:?}");
     assert!(reports(&commands).iter().any(|report| matches!(report, Report::TunnelDown { .. })));
+    ask(&mut desk, None);
+    let other = desk.enter(&issued(3, device_claims(3, NOW)));
+    desk.admission.handle_port((other, 4), &name, Ok(2222), now);
+    assert_eq!(desk.commands(), [], "it is for another connection");
+    desk.say(device, ToRelay::Unregister { tunnel });
     // The node may have left meanwhile.
-    desk.admission.handle_port(4, &name, Ok(2222), now);
+    desk.admission.handle_port((device, 4), &name, Ok(2222), now);
     assert_eq!(desk.commands(), []);
 }
 

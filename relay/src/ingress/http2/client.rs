@@ -1,10 +1,13 @@
-//! HTTP/2 to a server behind a pipe, for one request: driven by whoever waits for its answer, as everything on a pipe is.
+//! HTTP/2 to a server behind a pipe, for one request.
+//!
+//! A task of its own moves the connection: both directions of a call go on though its visitor does not read, as far as the
+//! windows allow. It ends with the call.
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     task::{Context, Poll},
 };
 
@@ -19,8 +22,13 @@ use hyper::{
     rt::Executor,
 };
 use hyper_util::rt::TokioIo;
+use mytunnel_keys::wire::PipeStatus;
+use tokio::task::JoinSet;
 
-use crate::ingress::{body::RequestBody, limits::Limits, locked, upstream::Answered};
+use crate::{
+    ingress::{body::RequestBody, limits::Limits, locked, upstream::Answered},
+    route::Pipe,
+};
 
 /// What a server may send before the visitor has taken it, in bytes.
 const WINDOW: u32 = 256 * 1024;
@@ -28,19 +36,16 @@ const WINDOW: u32 = 256 * 1024;
 /// See the [module](self).
 pub(in crate::ingress) struct Http2 {
     sender: SendRequest<RequestBody>,
-    driver: Driver,
-}
-
-/// Moves the connection, and what it has given out to be done beside.
-pub(in crate::ingress) struct Driver {
-    connection: Connection<TokioIo<Answered>, RequestBody, Beside>,
-    ended: bool,
-    beside: Beside,
-    at_work: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// What the node has said of the pipe, if that was a refusal: the errors of HTTP/2 do not carry it.
+    refused: Arc<OnceLock<PipeStatus>>,
+    /// Aborted when it is dropped.
+    _driver: JoinSet<()>,
 }
 
 impl Http2 {
-    pub(in crate::ingress) async fn new(io: TokioIo<Answered>, limits: &Limits) -> hyper::Result<Self> {
+    pub(in crate::ingress) async fn new(pipe: Pipe, limits: &Limits) -> hyper::Result<Self> {
+        let refused = Arc::default();
+        let io = TokioIo::new(Answered::telling(pipe, Arc::clone(&refused)));
         let beside = Beside::default();
         let (sender, connection) = Builder::new(beside.clone())
             .initial_stream_window_size(WINDOW)
@@ -49,45 +54,52 @@ impl Http2 {
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .handshake(io)
             .await?;
-        let driver = Driver { connection, ended: false, beside, at_work: FuturesUnordered::new() };
-        Ok(Self { sender, driver })
+        let mut driver = Driver { connection, beside, at_work: FuturesUnordered::new() };
+        let mut task = JoinSet::new();
+        task.spawn(poll_fn(move |cx| driver.poll(cx)));
+        Ok(Self { sender, refused, _driver: task })
     }
 
-    /// Sends the request, and says what is to be moved until the answer is there.
     pub(in crate::ingress) fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> (
-        impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<>,
-        &mut Driver,
-    ) {
-        (self.sender.try_send_request(request), &mut self.driver)
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
+        self.sender.try_send_request(request)
     }
 
-    /// See [`Driver::poll`].
-    pub(in crate::ingress) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        self.driver.poll(cx)
+    /// Why the node does not serve the pipe, if it has said so.
+    pub(in crate::ingress) fn refused(&self) -> Option<PipeStatus> {
+        self.refused.get().copied()
     }
 }
 
+/// Moves the connection, and what it has given out to be done beside.
+struct Driver {
+    connection: Connection<TokioIo<Answered>, RequestBody, Beside>,
+    beside: Beside,
+    at_work: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
 impl Driver {
-    /// Moves everything as far as it goes, and says whether the connection has ended.
-    pub(in crate::ingress) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        self.at_work.extend(locked(&self.beside.0).drain(..));
-        while let Poll::Ready(Some(())) = self.at_work.poll_next_unpin(cx) {}
-        if !self.ended {
-            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+    /// Moves everything as far as it goes; ready when the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+        loop {
+            // What was given out has to be looked at once to be woken later.
+            self.at_work.extend(locked(&self.beside.0).drain(..));
+            match self.at_work.poll_next_unpin(cx) {
+                Poll::Ready(Some(())) => {}
+                Poll::Ready(None) | Poll::Pending if locked(&self.beside.0).is_empty() => break,
+                Poll::Ready(None) | Poll::Pending => {}
+            }
         }
-        // Given out meanwhile: it has to be looked at once to be woken later.
-        self.at_work.extend(locked(&self.beside.0).drain(..));
-        while let Poll::Ready(Some(())) = self.at_work.poll_next_unpin(cx) {}
-        self.ended
+        if ended { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl fmt::Debug for Http2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http2").field("ended", &self.driver.ended).finish_non_exhaustive()
+        f.debug_struct("Http2").field("refused", &self.refused).finish_non_exhaustive()
     }
 }
 
