@@ -1,6 +1,6 @@
 //! What passes through a share, for its owner to look at: requests and answers, put together from a copy.
 //!
-//! A [`Tap`](tap::Tap) stands between a pipe and whoever answers it, and gives a copy of what passes to one
+//! A tap stands between a pipe and whoever answers it, and gives a copy of what passes to one
 //! [`Recorder`]. It never waits for it: where the recorder is behind, the pipe is no longer recorded, and the record says
 //! so. What the recorder keeps is bounded for each exchange and in all; the oldest goes first. A share without an
 //! [`Inspector`] has no tap, and pays nothing.

@@ -2,7 +2,7 @@
 //! answered for, else one for each name that exists.
 //!
 //! [`Acme::ready`] is asked before a handshake is answered, and waits while the name's first certificate is on its way.
-//! One task ([`Acme::run`]) owns what is to be ordered when ([`plan`]), so that no name is ordered twice at once; a name
+//! One task ([`Desk::run`]) owns what is to be ordered when ([`plan`]), so that no name is ordered twice at once; a name
 //! that the relay does not serve is never ordered, whoever asks for it.
 
 mod client;

@@ -5,7 +5,7 @@
 //! then the number. A token stands beside what people are asked for: a right one is let through in its place, and a wrong
 //! one is refused whatever else comes with it. Between password and number stands the sign-in, if one is asked for.
 //!
-//! What gates say of a request is decided by [`decide`], from its head alone. A secret is then checked by the
+//! What gates say of a request is decided by [`decide()`], from its head alone. A secret is then checked by the
 //! [`Gatekeeper`]: what was proven before costs a look-up, anything else is counted before it is hashed, and hashing
 //! has few places, of which no tunnel can have all. Nothing of a request reaches the node, and nothing of the
 //! tunnel the visitor, before a [`Passed`] says so; it holds for the gates that were passed and no others.
