@@ -63,7 +63,10 @@ impl Lab {
         let mut config = config(coordinator.clone());
         change(&mut config);
         let relay = Relay::start(config).await.unwrap();
-        Self { relay, coordinator, reports }
+        let lab = Self { relay, coordinator, reports };
+        // A relay waits a second for the coordinator's first word, which on a busy machine may be too short.
+        lab.until(|status| status.clock_offset.is_some()).await;
+        lab
     }
 
     fn tcp(&self) -> Multiaddr {
