@@ -1,0 +1,114 @@
+//! Who people are: signed in with somebody who vouches for them.
+
+use super::*;
+
+/// A gatekeeper with whom visitors can sign in, and a tunnel that lets in whom these domains name.
+fn signing_in(domains: &[&str]) -> (Gatekeeper, Tunnel) {
+    let settings = mytunnel_sign_in::Settings {
+        id: "google".to_owned(),
+        client_id: "us".to_owned(),
+        client_secret: zeroize::Zeroizing::new("secret".to_owned()),
+        ..mytunnel_sign_in::Settings::default()
+    };
+    let client = Client::new(vec![mytunnel_sign_in::Provider::new(settings).unwrap()]).unwrap();
+    let keeper = Gatekeeper::new(Arc::new(client), "tun.test").unwrap();
+    (keeper, tunnel(1, listed(domains)))
+}
+
+fn listed(domains: &[&str]) -> Gates {
+    let allowed_domains = domains.iter().map(ToString::to_string).collect();
+    Gates { sign_in: Some(SignInGate { allowed_domains, ..sign_in() }), ..Gates::default() }
+}
+
+/// The cookie of somebody who has signed in.
+fn signed_in_as(email: &str) -> HeaderMap {
+    let who = format!(r#"{{"subject":"7","email":"{email}","shown":"{email}"}}"#);
+    let session = session::Session { ends_at: NOW + 60, who: who.into_bytes() };
+    let value = session.seal(&SessionKey::from_bytes([8; 32]), "web.tun.test");
+    HeaderMap::from_iter([(COOKIE, HeaderValue::try_from(format!("__Host-mtk_gate={value}")).unwrap())])
+}
+
+#[tokio::test]
+async fn the_lists_are_looked_at_with_every_request_and_who_it_is_is_told_to_the_server() {
+    let (keeper, web) = signing_in(&["acme.example"]);
+    let ann = signed_in_as("ann@acme.example");
+    let passed = pass(&keeper, &web, &ann).await.unwrap();
+    let mut forwarded = ann.clone();
+    passed.strip(&mut forwarded);
+    passed.introduce(&mut forwarded);
+    assert!(!forwarded.contains_key(COOKIE));
+    assert_eq!(
+        (&forwarded[X_FORWARDED_EMAIL], &forwarded[X_FORWARDED_USER]),
+        (&HeaderValue::from_static("ann@acme.example"), &HeaderValue::from_static("7"))
+    );
+
+    web.set_gates(Some(Arc::new(listed(&["other.example"]))));
+    assert_eq!(passed.check(&web).unwrap_err().failure, Failure::SignInRequired);
+    let denied = pass(&keeper, &web, &ann).await.unwrap_err();
+    assert_eq!(denied.failure, Failure::AccessDenied);
+    let html = HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static("text/html"))]);
+    let page = denied.response(&html);
+    assert_eq!(
+        (page.status(), page.headers()[ERROR_HEADER].as_bytes()),
+        (StatusCode::FORBIDDEN, &b"ACCESS_DENIED"[..])
+    );
+    let text = std::str::from_utf8(page.body()).unwrap();
+    assert!(
+        text.contains("ann@acme.example") && text.contains("/.mytunnel/sign-in?another=1&amp;to=%2Fa%3Fb"),
+        "{text}"
+    );
+    let json = HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static("application/json"))]);
+    let told = denied.response(&json);
+    assert!(std::str::from_utf8(told.body()).unwrap().contains("access_denied"));
+    assert_eq!(
+        Request { now: NOW + 60, ..Request::get(ann) }.passes(&keeper, &web).await.unwrap_err(),
+        Failure::SignInRequired
+    );
+}
+
+#[tokio::test]
+async fn people_are_led_to_the_provider_and_programs_are_told() {
+    let (keeper, web) = signing_in(&[]);
+    let program = pass(&keeper, &web, &HeaderMap::new()).await.unwrap_err();
+    assert_eq!(program.response(&HeaderMap::new()).status(), StatusCode::UNAUTHORIZED);
+    let mut person = Request::get(HeaderMap::new());
+    person.headers.insert("host", HeaderValue::from_static("web.tun.test"));
+    person.headers.insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
+    let Ok(Outcome::Answered(led)) = person.at(&keeper, &web, "").await else { panic!("no answer") };
+    assert_eq!(led.status(), StatusCode::FOUND);
+    assert!(led.headers()[LOCATION].as_bytes().starts_with(b"https://tun.test/.mytunnel/sign-in?begin="));
+    // The sign-in comes before the number, and a session of it alone does not do.
+    web.set_gates(Some(Arc::new(Gates { pin: number("123456", 1).pin, ..listed(&[]) })));
+    let Ok(Outcome::Answered(led)) = person.at(&keeper, &web, "").await else { panic!("no answer") };
+    assert_eq!(led.status(), StatusCode::FOUND);
+    let ann = signed_in_as("ann@acme.example");
+    assert_eq!(pass(&keeper, &web, &ann).await.unwrap_err().failure, Failure::PinRequired);
+    let mut form = Request::form();
+    form.headers.extend(ann.clone());
+    let mut known = session(&keeper, &web, &form).await;
+    assert_eq!(pass(&keeper, &web, &known).await.unwrap_err().failure, Failure::SignInRequired);
+    let both = format!("{}; {}", known[COOKIE].to_str().unwrap(), ann[COOKIE].to_str().unwrap());
+    known.insert(COOKIE, HeaderValue::try_from(both).unwrap());
+    pass(&keeper, &web, &known).await.unwrap();
+}
+
+#[tokio::test]
+async fn sign_ins_of_one_address_are_limited() {
+    let (keeper, _) = signing_in(&[]);
+    let routes = crate::route::Routes::new();
+    let (uri, visitor) = (Uri::from_static("/.mytunnel/sign-in?begin=x"), Visitor::new(HOME, true));
+    let headers = HeaderMap::new();
+    let asked = Asked {
+        method: &Method::GET,
+        uri: &uri,
+        headers: &headers,
+        visitor: &visitor,
+        host: "tun.test",
+        now: NOW,
+    };
+    let places = Places { routes: &routes, domain: "tun.test", console: "tun.test" };
+    for _ in 0..SIGN_INS.tries {
+        assert_eq!(keeper.sign_in(&asked, places).await.unwrap_err(), Failure::SignInStale);
+    }
+    assert_eq!(keeper.sign_in(&asked, places).await.unwrap_err(), Failure::GateBusy);
+}
