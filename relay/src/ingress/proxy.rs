@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{ACCEPT, CONTENT_LENGTH},
+    request::Parts,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -144,14 +145,7 @@ impl Proxy {
     ) -> Result<Response<ResponseBody>, Failure> {
         let (parts, _) = request.into_parts();
         let authority = host::requested(&parts.uri, &parts.headers).map_err(|_| Failure::BadRequest)?;
-        let asked = Asked {
-            method: &parts.method,
-            uri: &parts.uri,
-            headers: &parts.headers,
-            visitor: turn.visitor(),
-            host: &authority.host,
-            now: gate::unix(),
-        };
+        let asked = asked(&parts, &authority.host, &turn);
         let Shared { routes, domain, console, .. } = &*self.shared;
         let page = self.shared.gates.sign_in(&asked, Places { routes, domain, console }).await?;
         Ok(page.map(|page| ResponseBody::Page(Some(page))))
@@ -182,14 +176,7 @@ impl Proxy {
         let keeper = &self.shared.gates;
         let (parts, body) = request.into_parts();
         let authority = host::requested(&parts.uri, &parts.headers).map_err(|_| Failure::BadRequest)?;
-        let asked = Asked {
-            method: &parts.method,
-            uri: &parts.uri,
-            headers: &parts.headers,
-            visitor: turn.visitor(),
-            host: &authority.host,
-            now: gate::unix(),
-        };
+        let asked = asked(&parts, &authority.host, &turn);
         let passed = match keeper.pass(&tunnel, gates, &asked).await? {
             Entry::Passed(passed) => passed,
             Entry::Own(own) => {
@@ -335,6 +322,12 @@ impl Proxy {
         }
         Ok(Response::from_parts(head, body))
     }
+}
+
+/// What gates look at of a request.
+fn asked<'a>(parts: &'a Parts, host: &'a str, turn: &'a Turn) -> Asked<'a> {
+    let Parts { method, uri, headers, .. } = parts;
+    Asked { method, uri, headers, visitor: turn.visitor(), host, now: gate::unix() }
 }
 
 fn live(found: Lookup) -> Result<Arc<Tunnel>, Failure> {
