@@ -3,6 +3,7 @@
 //! Every key is known or an error that names the line and the nearest known key; a file that cannot be
 //! understood whole changes nothing.
 
+mod changes;
 mod limits;
 #[cfg(test)]
 mod page;

@@ -191,7 +191,7 @@ impl Gatekeeper {
 
     /// Whether there is anybody to sign in with.
     pub(crate) fn offers_sign_ins(&self) -> bool {
-        self.client.providers().next().is_some()
+        !self.client.is_empty()
     }
 
     /// Answers a request for the host of sign-ins.

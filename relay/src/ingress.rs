@@ -30,6 +30,7 @@ mod pool;
 mod proxies;
 mod proxy;
 mod seats;
+mod terms;
 mod tls;
 mod upgrade;
 mod upstream;
@@ -44,13 +45,14 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, server::conn::http1};
 
 pub use self::{
     body::BodyError,
     limits::{AddressSeat, Addresses, Limits},
     listener::{Https, IngressConfig, IngressError, serve},
     proxies::{ProxyNetwork, ProxyNetworkError, TrustedProxies},
+    terms::Terms,
 };
 pub(crate) use self::{
     limits::owner,
@@ -74,13 +76,16 @@ pub type ConsoleService =
     Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<ConsoleBody>> + Send + Sync>;
 
 /// What every visitor's connection needs.
+#[derive(Clone)]
 struct Shared {
     routes: Routes,
-    gates: Gatekeeper,
-    domain: Box<str>,
-    console: Box<str>,
+    gates: Arc<Gatekeeper>,
+    domain: Arc<str>,
+    console: Arc<str>,
     console_service: Option<ConsoleService>,
     limits: Arc<Limits>,
+    /// Hyper's settings by these limits.
+    http1: http1::Builder,
     proxies: TrustedProxies,
     access_log: AccessLog,
     /// Whose requests proxies bring.

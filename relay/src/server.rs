@@ -36,7 +36,7 @@ use crate::{
     circuits::{Admitted, metered},
     driver::{Driver, Surroundings},
     feed::Follower,
-    ingress::{self, Beside, IngressConfig, IngressError},
+    ingress::{self, Beside, IngressConfig, IngressError, Terms},
     local_ca::LocalCaError,
     memory::{Memory, MemoryError, Remembered},
     ports::Ports,
@@ -58,6 +58,7 @@ pub struct Relay {
     routes: Routes,
     local_ca: Option<PathBuf>,
     status: watch::Receiver<Status>,
+    terms: watch::Sender<Terms>,
     visitors: CancellationToken,
     nodes: CancellationToken,
     ingress: JoinSet<Result<(), IngressError>>,
@@ -183,6 +184,7 @@ impl Relay {
             routes,
             local_ca: doors.local_ca.clone(),
             status,
+            terms: watch::Sender::default(),
             visitors: CancellationToken::new(),
             nodes: CancellationToken::new(),
             ingress: JoinSet::new(),
@@ -248,12 +250,18 @@ impl Relay {
             self.tasks.spawn(desk.run(self.nodes.clone()));
         }
         let beside = Beside { lanes: doors.lanes, acme, access_log };
-        self.ingress.spawn(ingress::serve_with(ingress, beside, self.routes.clone(), self.visitors.clone()));
+        let (terms, routes) = (self.terms.subscribe(), self.routes.clone());
+        self.ingress.spawn(ingress::serve_with(ingress, beside, terms, routes, self.visitors.clone()));
     }
 
     /// The addresses that were bound.
     pub fn addrs(&self) -> &Addrs {
         &self.addrs
+    }
+
+    /// Holds visitors to these terms from here on. A connection that is there keeps those that it came under.
+    pub fn set_terms(&self, terms: Terms) {
+        self.terms.send_replace(terms);
     }
 
     /// How the relay is doing; changes can be waited for.

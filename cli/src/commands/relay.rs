@@ -2,12 +2,13 @@
 
 mod check;
 mod ready;
+mod reload;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mytunnel_coordinator::Endpoints;
+use mytunnel_coordinator::{Coordinator, Endpoints};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_relay::ingress::ProxyNetwork;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::ready::Ready;
+use self::reload::{Reload, Running};
 use crate::config::Ports;
 use crate::context::{Context, now};
 use crate::control::serve_status;
@@ -96,7 +98,7 @@ pub(crate) struct Args {
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     pub(crate) trusted_proxies: Vec<ProxyNetwork>,
 
-    /// Read settings from FILE (relay.toml); flags win over it
+    /// Read settings from FILE (relay.toml); flags win over it. SIGHUP reads it again
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -111,7 +113,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         return check::run(&settings, context.report);
     }
     match &settings.authority {
-        AuthoritySettings::Embedded => block_on(all_in_one(&settings, context)),
+        AuthoritySettings::Embedded => block_on(all_in_one(args, &settings, context)),
         AuthoritySettings::Joined { servers, token } => {
             let joined = joined::join(&settings.data, &settings.domain, servers, token.as_ref())?;
             if let Some(outage) = &joined.outage {
@@ -119,14 +121,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
                     .report
                     .warn(format_args!("{}; starting with what was known before", outage.message()));
             }
-            block_on(member(&settings, joined, context))
+            block_on(member(args, &settings, joined, context))
         }
     }
 }
 
 /// Coordinator and relay together.
-async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), Failure> {
+async fn all_in_one(args: &Args, settings: &RelaySettings, context: &Context) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
+    let mut reload = Reload::install(args)?;
     let mut embedded = Embedded::start(Plan {
         cluster: settings.domain.clone(),
         database: Some(settings.data.join("coordinator.db")),
@@ -144,18 +147,27 @@ async fn all_in_one(settings: &RelaySettings, context: &Context) -> Result<(), F
     embedded.coordinator.set_endpoints(url.clone(), endpoints(&addrs));
     let code = embedded.coordinator.setup_code();
     let code = code.as_ref().map(|code| code.as_str());
-    let outcome = up(settings, &mut embedded.relay, &url, code, &mut signals, context).await;
+    let Embedded { relay, coordinator } = &mut embedded;
+    let parts = (relay, Some(&**coordinator));
+    let outcome = up(settings, parts, (&url, code), (&mut signals, &mut reload), context).await;
     signals.leave(GRACE, context.report, embedded.shutdown()).await;
     outcome
 }
 
 /// A relay of a coordinator elsewhere.
-async fn member(settings: &RelaySettings, joined: Joined, context: &Context) -> Result<(), Failure> {
+async fn member(
+    args: &Args,
+    settings: &RelaySettings,
+    joined: Joined,
+    context: &Context,
+) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
+    let mut reload = Reload::install(args)?;
     // Nothing answers for the console here, but visitors sign in at its host.
     let plan = RelayPlan { console: Some(settings.console.clone()), ..plan(settings) };
     let mut relay = embedded::relay(&joined.member, joined.authority, &plan, None).await?;
-    let outcome = up(settings, &mut relay, &joined.server, None, &mut signals, context).await;
+    let signs = (&mut signals, &mut reload);
+    let outcome = up(settings, (&mut relay, None), (&joined.server, None), signs, context).await;
     signals.leave(GRACE, context.report, relay.shutdown()).await;
     outcome
 }
@@ -179,10 +191,9 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
 /// Says that the relay is up, and waits for a reason to end.
 async fn up(
     settings: &RelaySettings,
-    relay: &mut Relay,
-    url: &ServerUrl,
-    setup_code: Option<&str>,
-    signals: &mut StopSignals,
+    (relay, coordinator): (&mut Relay, Option<&Coordinator>),
+    (url, setup_code): (&ServerUrl, Option<&str>),
+    (signals, reload): (&mut StopSignals, &mut Reload<'_>),
     context: &Context,
 ) -> Result<(), Failure> {
     until_known(relay).await;
@@ -191,12 +202,16 @@ async fn up(
     let (state, live) = (ready.status(), relay.status());
     serve_status(context, move || ready::standing(state.clone(), &live.borrow(), now()), &stop, &mut tasks);
     ready.tell(context.report);
-    let outcome = tokio::select! {
-        () = signals.next() => Ok(()),
-        ended = relay.stopped() => {
-            let why = ended.err().map(|error| chain(&error)).unwrap_or_else(|| "a part of it stopped".to_owned());
-            Err(Failure::new(Code::Internal, format!("the relay failed: {why}")))
+    let outcome = loop {
+        tokio::select! {
+            () = signals.next() => break Ok(()),
+            () = reload.heard() => {}
+            ended = relay.stopped() => {
+                let why = ended.err().map(|error| chain(&error)).unwrap_or_else(|| "a part of it stopped".to_owned());
+                break Err(Failure::new(Code::Internal, format!("the relay failed: {why}")));
+            }
         }
+        reload.act(Running { settings, relay, coordinator }, context).await;
     };
     stop.cancel();
     tasks.shutdown().await;

@@ -248,6 +248,9 @@ impl Unit<'_> {
          TimeoutStopSec=40\n",
             words.first().unwrap_or(&"")
         );
+        if words.iter().any(|word| *word == "--config" || word.starts_with("--config=")) {
+            unit.push_str("ExecReload=/bin/kill -HUP $MAINPID\n");
+        }
         if let Some(folder) = folder.filter(|_| !serves) {
             let _ = writeln!(unit, "WorkingDirectory={}", folder.display().to_string().replace('%', "%%"));
         }
@@ -346,7 +349,9 @@ mod tests {
         assert!(relay.contains("ExecStart=/usr/bin/mytunnel relay --domain t.example\n"));
         assert!(relay.contains("DynamicUser=yes") && relay.contains("CAP_NET_BIND_SERVICE"));
         assert!(relay.contains("XDG_DATA_HOME=/var/lib\n") && !relay.contains("User=ann"));
-        assert!(relay.ends_with("WantedBy=multi-user.target\n"));
+        assert!(relay.ends_with("WantedBy=multi-user.target\n") && !relay.contains("ExecReload"));
+        let by_file = of("/usr/bin/mytunnel", &["relay", "--config", "/etc/mytunnel/relay.toml"], false);
+        assert!(by_file.text(None).contains("ExecReload=/bin/kill -HUP $MAINPID\n"));
         let data = |words| of("/usr/bin/mytunnel", words, false).check_of_system();
         assert!(data(&["relay", "--data=/var/lib/mytunnel/a"]).is_ok());
         assert_eq!(data(&["relay", "--data", "/srv/x"]).unwrap_err().exit_code(), 2);

@@ -9,6 +9,7 @@ use mytunnel_relay::Limits as RelayLimits;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
+use super::changes::named;
 use crate::span;
 
 /// `[limits]` of `relay.toml`. What is left out has its default.
@@ -103,6 +104,55 @@ impl LimitsFile {
         set(&mut limits.hard_staleness, self.hard_staleness);
         set(&mut limits.relay_certificate, self.relay_certificate);
         limits
+    }
+
+    /// Those of visitors alone, which a running relay takes: the rest is as if it were not written.
+    pub(super) fn visitors(&self) -> Self {
+        self.clone().with_others_of(&Self::default())
+    }
+
+    /// Takes from `newer` what a running relay takes.
+    pub(super) fn take(&mut self, newer: Self) {
+        *self = newer.with_others_of(self);
+    }
+
+    /// The same for visitors, with everything else as `other` says.
+    fn with_others_of(self, other: &Self) -> Self {
+        Self {
+            port_visitors: other.port_visitors,
+            port_visitors_per_address: other.port_visitors_per_address,
+            port_visitors_per_tunnel: other.port_visitors_per_tunnel,
+            udp_idle: other.udp_idle,
+            port_kept: other.port_kept,
+            nodes: other.nodes,
+            node_patience: other.node_patience,
+            hard_staleness: other.hard_staleness,
+            relay_certificate: other.relay_certificate,
+            confirm: other.confirm,
+            ..self
+        }
+    }
+
+    /// What says something else in `newer`, and waits for the relay's next start.
+    pub(super) fn waiting(&self, newer: &Self) -> Vec<&'static str> {
+        named([
+            ("limits.port_visitors", self.port_visitors != newer.port_visitors),
+            (
+                "limits.port_visitors_per_address",
+                self.port_visitors_per_address != newer.port_visitors_per_address,
+            ),
+            (
+                "limits.port_visitors_per_tunnel",
+                self.port_visitors_per_tunnel != newer.port_visitors_per_tunnel,
+            ),
+            ("limits.udp_idle", self.udp_idle != newer.udp_idle),
+            ("limits.port_kept", self.port_kept != newer.port_kept),
+            ("limits.nodes", self.nodes != newer.nodes),
+            ("limits.node_patience", self.node_patience != newer.node_patience),
+            ("limits.hard_staleness", self.hard_staleness != newer.hard_staleness),
+            ("limits.relay_certificate", self.relay_certificate != newer.relay_certificate),
+            ("limits.confirm", self.confirm != newer.confirm),
+        ])
     }
 }
 

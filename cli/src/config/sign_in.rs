@@ -81,7 +81,8 @@ mod tests {
         };
         let client =
             read(&(one("id = 'google'") + &one("id = 'co'\nissuer = 'https://id.example.com'"))).unwrap();
-        let names: Vec<&str> = client.providers().map(Provider::name).collect();
+        let names: Vec<String> =
+            client.providers().iter().map(|provider| provider.name().to_owned()).collect();
         assert_eq!(names, ["Google", "co"]);
         assert!(!format!("{client:?}").contains("s3cret"));
 

@@ -10,5 +10,6 @@ mod mfa;
 mod people;
 mod program;
 mod relay;
+mod reload;
 mod share;
 mod vouched;

@@ -15,7 +15,7 @@ use mytunnel_keys::feed::Subscribe;
 use mytunnel_keys::id::{PublicKey, TenantId, TunnelKind, TunnelName};
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::{RootFingerprint, Trust};
-use mytunnel_keys::usage::{Tell, Told};
+use mytunnel_keys::usage::{Prices, Tell, Told};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tower::ServiceExt as _;
@@ -162,11 +162,10 @@ impl Coordinator {
             clock: config.clock,
             limits: config.limits,
             metrics_token: config.metrics_token,
-            prices,
             home,
         };
         let public = Public { url: config.public_url, endpoints: config.endpoints };
-        let shared = Arc::new(Shared::new(parts, public, setup_code));
+        let shared = Arc::new(Shared::new(parts, public, prices, setup_code));
         shared.expect_relays(STARTING).await?;
         shared.tasks.spawn(publisher.run(asked, heartbeat, shared.stop.clone()));
         shared.tasks.spawn(sweep(shared.clone()));
@@ -207,6 +206,16 @@ impl Coordinator {
     /// Tells where this coordinator and its tunnels are found, once the addresses are bound.
     pub fn set_endpoints(&self, url: ServerUrl, endpoints: Endpoints) {
         self.shared.set_public(Public { url, endpoints });
+    }
+
+    /// Sets what use costs from here on. What was used before keeps its price.
+    ///
+    /// # Errors
+    /// When the store fails; the old prices stay then.
+    pub async fn set_prices(&self, prices: Prices) -> Result<(), ActError> {
+        let list = self.shared.store.set_prices(prices, self.shared.clock.now()).await?;
+        self.shared.set_prices(list);
+        Ok(())
     }
 
     /// Enrols the relay inside this process, at every start of it: its certificate gets a new life.

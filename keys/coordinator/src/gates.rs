@@ -63,7 +63,8 @@ impl Shared {
         id: TunnelId,
         asked: api::SetEdgeAuth,
     ) -> Result<api::EdgeAuthAnswer, ApiError> {
-        let known = self.sign_in.providers().map(|provider| (provider.id(), provider.issuer()));
+        let providers = self.sign_in.providers();
+        let known = providers.iter().map(|provider| (provider.id(), provider.issuer()));
         let (domains, emails) = (&asked.allowed_domains, &asked.allowed_emails);
         let gate = authority::sign_in_list(known, &asked.provider, domains, emails)?;
         let change = GateChange::Set(NewGate::SignIn(gate));

@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     public: RwLock<Public>,
+    prices: RwLock<PriceList>,
     attempts: Mutex<Attempts>,
     resets: Mutex<Attempts>,
     replays: Mutex<Replays>,
@@ -83,7 +84,6 @@ pub(crate) struct Parts {
     pub(crate) limits: Limits,
     /// What a scraper shows for the metrics; without it this machine needs nothing.
     pub(crate) metrics_token: Option<MetricsToken>,
-    pub(crate) prices: PriceList,
     /// The tenant that operates this coordinator.
     pub(crate) home: TenantId,
 }
@@ -97,13 +97,14 @@ impl Deref for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(parts: Parts, public: Public, setup_code: Option<String>) -> Self {
+    pub(crate) fn new(parts: Parts, public: Public, prices: PriceList, setup_code: Option<String>) -> Self {
         let relays = parts.limits.relays;
         Self {
             parts,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             public: RwLock::new(public),
+            prices: RwLock::new(prices),
             attempts: Mutex::new(Attempts::new()),
             resets: Mutex::new(Attempts::new()),
             replays: Mutex::default(),
@@ -135,6 +136,15 @@ impl Shared {
 
     pub(crate) fn set_public(&self, public: Public) {
         *self.public.write().unwrap_or_else(PoisonError::into_inner) = public;
+    }
+
+    /// What use costs.
+    pub(crate) fn prices(&self) -> PriceList {
+        *self.prices.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_prices(&self, prices: PriceList) {
+        *self.prices.write().unwrap_or_else(PoisonError::into_inner) = prices;
     }
 
     /// The code that makes the first owner, while there is none.

@@ -71,7 +71,7 @@ impl Shared {
         }
         let relays = self.followers.connected().max(1) as u64;
         let now = self.clock.now();
-        let told = self.store.take_usage(relay.serial, tell, self.prices, relays, now).await?;
+        let told = self.store.take_usage(relay.serial, tell, self.prices(), relays, now).await?;
         if !told.refused.is_empty() && self.is_stray(relay, now) {
             tracing::warn!(relay = %relay.subject, "a relay tells of the use of keys that it has not served");
             let party = Party::Key(relay.kind, relay.serial);

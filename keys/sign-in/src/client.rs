@@ -1,5 +1,7 @@
 //! Asks providers, and remembers what they said of themselves.
 
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
 use data_encoding::BASE64;
 use tokio::sync::Mutex;
 use url::{Url, form_urlencoded};
@@ -20,15 +22,15 @@ const KEPT: u64 = 3600;
 /// sends such tokens would make us knock at the issuer's door.
 const ASK_AGAIN: u64 = 30;
 
-/// Everybody who vouches for people here.
+/// Everybody who vouches for people here. Whoever holds it sees at once when others do: [`Client::replace`].
 #[derive(Debug, Default)]
 pub struct Client {
-    providers: Vec<Known>,
+    providers: RwLock<Vec<Arc<Known>>>,
 }
 
 #[derive(Debug)]
 struct Known {
-    provider: Provider,
+    provider: Arc<Provider>,
     http: Http,
     // Held while the issuer is asked, so that it is asked once.
     memory: Mutex<Memory>,
@@ -69,20 +71,32 @@ impl Client {
         let http = Http::new();
         let known = |provider: Provider| Known {
             http: provider.authorities.as_ref().map_or_else(|| http.clone(), |own| http.trusting(own)),
-            provider,
+            provider: Arc::new(provider),
             memory: Mutex::default(),
         };
-        Ok(Self { providers: providers.into_iter().map(known).collect() })
+        let known = providers.into_iter().map(|provider| Arc::new(known(provider)));
+        Ok(Self { providers: RwLock::new(known.collect()) })
     }
 
     /// The providers, in the order in which they were configured.
-    pub fn providers(&self) -> impl Iterator<Item = &Provider> {
-        self.providers.iter().map(|known| &known.provider)
+    pub fn providers(&self) -> Vec<Arc<Provider>> {
+        self.all().iter().map(|known| Arc::clone(&known.provider)).collect()
+    }
+
+    /// Lets those of `newer` vouch, and nobody else. A sign-in that was begun with a provider which stays can be ended.
+    pub fn replace(&self, newer: Self) {
+        let newer = newer.providers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.providers.write().unwrap_or_else(PoisonError::into_inner) = newer;
+    }
+
+    /// Whether nobody vouches.
+    pub fn is_empty(&self) -> bool {
+        self.all().is_empty()
     }
 
     /// The provider of that id.
-    pub fn provider(&self, id: &str) -> Option<&Provider> {
-        self.providers().find(|provider| provider.id == id)
+    pub fn provider(&self, id: &str) -> Option<Arc<Provider>> {
+        self.known(id).ok().map(|known| Arc::clone(&known.provider))
     }
 
     /// The address that begins a sign-in in the browser. With `max_age` the provider is to ask whoever has proved nothing for
@@ -131,8 +145,13 @@ impl Client {
         self.provider(id).is_some_and(|provider| provider.dialect != Dialect::GitHub)
     }
 
-    fn known(&self, id: &str) -> Result<&Known, SignInError> {
-        self.providers.iter().find(|known| known.provider.id == id).ok_or(SignInError::UnknownProvider)
+    fn known(&self, id: &str) -> Result<Arc<Known>, SignInError> {
+        let known = self.all().iter().find(|known| known.provider.id == id).map(Arc::clone);
+        known.ok_or(SignInError::UnknownProvider)
+    }
+
+    fn all(&self) -> RwLockReadGuard<'_, Vec<Arc<Known>>> {
+        self.providers.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,11 +11,10 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::http1;
 use rustls::{ServerConfig, server::ResolvesServerCert};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::watch,
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,6 +25,7 @@ use super::{
     http2,
     limits::Addresses,
     locked,
+    terms::{Crowd, Current, Place, Terms},
     tls::{self, Accepted, Beside},
     visit::{Guest, Visit},
     visitor,
@@ -92,31 +92,35 @@ pub async fn serve(
     routes: Routes,
     shutdown: CancellationToken,
 ) -> Result<(), IngressError> {
-    serve_with(config, Beside::default(), routes, shutdown).await
+    let (_terms, unchanged) = watch::channel(Terms::default());
+    serve_with(config, Beside::default(), unchanged, routes, shutdown).await
 }
 
-/// As [`serve`], with others who come in beside visitors, on the TLS listener.
+/// As [`serve`], with others who come in beside visitors, on the TLS listener, and with terms that change: what is sent
+/// holds for every connection that comes later.
 pub(crate) async fn serve_with(
     config: IngressConfig,
     beside: Beside,
+    terms: watch::Receiver<Terms>,
     routes: Routes,
     shutdown: CancellationToken,
 ) -> Result<(), IngressError> {
     let (limits, access_log) = (Arc::new(config.limits), beside.access_log.clone());
+    let gates = Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?;
     let acceptor = Acceptor {
-        http1: visitor::http1(&limits),
-        connections: Arc::new(Semaphore::new(limits.connections)),
+        crowd: Crowd::default(),
         addresses: Addresses::default(),
         visits: Visits::default(),
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),
         beside,
-        shared: Arc::new(Shared {
+        current: Current::new(Shared {
             routes,
-            gates: Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?,
-            domain: config.domain.to_ascii_lowercase().into_boxed_str(),
-            console: config.console.to_ascii_lowercase().into_boxed_str(),
+            gates: Arc::new(gates),
+            domain: config.domain.to_ascii_lowercase().into(),
+            console: config.console.to_ascii_lowercase().into(),
             console_service: config.console_service,
+            http1: visitor::http1(&limits),
             limits,
             proxies: config.proxies,
             access_log,
@@ -138,8 +142,9 @@ pub(crate) async fn serve_with(
             Arc::clone(&acceptor).accept_all(listener, Some(config)).await;
         }
     };
-    let sweep = shutdown.run_until_cancelled(sweep(&acceptor.shared));
-    tokio::join!(plain, tls, sweep, shutdown.cancelled());
+    let sweep = shutdown.run_until_cancelled(sweep(&acceptor.current));
+    let adjust = shutdown.run_until_cancelled(adjust(&acceptor.current, terms));
+    tokio::join!(plain, tls, sweep, adjust, shutdown.cancelled());
     acceptor.drain().await;
     Ok(())
 }
@@ -147,25 +152,33 @@ pub(crate) async fn serve_with(
 /// How often idle pipes are looked over.
 const SWEEP: Duration = Duration::from_secs(5);
 
-async fn sweep(shared: &Shared) {
+async fn sweep(current: &Current) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         let now = ticks.tick().await;
+        let shared = current.get();
         for tunnel in shared.routes.live() {
             tunnel.pool().sweep(now, shared.limits.pipe_idle_timeout);
         }
     }
 }
 
+/// Takes the terms that are sent.
+async fn adjust(current: &Current, mut terms: watch::Receiver<Terms>) {
+    while terms.changed().await.is_ok() {
+        let newer = terms.borrow_and_update().clone();
+        current.set(newer);
+    }
+}
+
 struct Acceptor {
-    http1: http1::Builder,
-    connections: Arc<Semaphore>,
+    crowd: Crowd,
     addresses: Addresses,
     visits: Visits,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     beside: Beside,
-    shared: Arc<Shared>,
+    current: Current,
 }
 
 /// What one more visitor over the limit is told.
@@ -196,15 +209,13 @@ impl Acceptor {
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, tls: Option<&Arc<ServerConfig>>) {
-        let limits = &self.shared.limits;
+        let shared = self.current.get();
+        let limits = &shared.limits;
         // A proxy stands for many, who have their shares by request.
-        let by_proxy = self.shared.proxies.trust(address.ip());
+        let by_proxy = shared.proxies.trust(address.ip());
         let share = if by_proxy { u32::MAX } else { limits.connections_per_address };
-        let seats = Arc::clone(&self.connections)
-            .try_acquire_owned()
-            .ok()
-            .zip(self.addresses.connect(address.ip(), share));
-        let Some((permit, address_seat)) = seats else {
+        let place = self.crowd.enter(limits.connections);
+        let Some((place, address_seat)) = place.zip(self.addresses.connect(address.ip(), share)) else {
             // One try: whoever does not take it at once has lost nothing but the reason.
             drop(stream.try_write(FULL));
             return;
@@ -218,44 +229,41 @@ impl Acceptor {
         let held = self.visits.enter(&visit);
         let this = Arc::clone(self);
         match tls.map(Arc::clone) {
-            None => drop(self.tasks.spawn(async move { this.plain(stream, visit, permit, held).await })),
+            None => {
+                drop(self.tasks.spawn(async move { this.plain(stream, shared, visit, (place, held)).await }))
+            }
             Some(config) => {
-                drop(self.tasks.spawn(async move { this.secure(stream, config, visit, permit, held).await }));
+                drop(
+                    self.tasks.spawn(async move {
+                        this.secure((stream, config), shared, visit, (place, held)).await
+                    }),
+                );
             }
         }
     }
 
-    async fn plain(&self, stream: TcpStream, visit: Arc<Visit>, _permit: OwnedSemaphorePermit, _held: Held) {
+    async fn plain(&self, stream: TcpStream, shared: Arc<Shared>, visit: Arc<Visit>, _held: (Place, Held)) {
         let first = http2::is_preface(&stream);
-        let patience = self.shared.limits.head_timeout;
+        let patience = shared.limits.head_timeout;
         let first = self.shutdown.run_until_cancelled(tokio::time::timeout(patience, first)).await;
         let Some(Ok(Ok(is_http2))) = first else { return };
-        self.speak(stream, is_http2, visit).await;
-    }
-
-    async fn speak<S: VisitorStream>(&self, stream: S, http2: bool, visit: Arc<Visit>) {
-        let shared = Arc::clone(&self.shared);
-        match http2 {
-            true => http2::serve(stream, shared, visit).await,
-            false => visitor::serve(stream, &self.http1, shared, visit).await,
-        }
+        speak(stream, is_http2, shared, visit).await;
     }
 
     async fn secure(
         &self,
-        stream: TcpStream,
-        config: Arc<ServerConfig>,
+        (stream, config): (TcpStream, Arc<ServerConfig>),
+        shared: Arc<Shared>,
         visit: Arc<Visit>,
-        _permit: OwnedSemaphorePermit,
-        _held: Held,
+        _held: (Place, Held),
     ) {
-        let handshake =
-            tokio::time::timeout(self.shared.limits.head_timeout, tls::accept(stream, &config, &self.beside));
+        let handshake = tls::accept(stream, &config, &self.beside);
+        let handshake = tokio::time::timeout(shared.limits.head_timeout, handshake);
         let Some(Ok(handshake)) = self.shutdown.run_until_cancelled(handshake).await else { return };
         match handshake {
             Ok(Accepted::Visitor(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
-                self.speak(*stream, is_http2, visit).await;
+                speak(*stream, is_http2, shared, visit).await;
             }
             Ok(Accepted::Lane | Accepted::Challenge) => {}
             Err(error) => tracing::debug!(%error, "no tls"),
@@ -265,10 +273,18 @@ impl Acceptor {
     async fn drain(&self) {
         self.tasks.close();
         self.visits.each(Visit::drain);
-        if tokio::time::timeout(self.shared.limits.drain_timeout, self.tasks.wait()).await.is_err() {
+        let patience = self.current.get().limits.drain_timeout;
+        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
             self.visits.each(Visit::abort);
             self.tasks.wait().await;
         }
+    }
+}
+
+async fn speak<S: VisitorStream>(stream: S, http2: bool, shared: Arc<Shared>, visit: Arc<Visit>) {
+    match http2 {
+        true => http2::serve(stream, shared, visit).await,
+        false => visitor::serve(stream, shared, visit).await,
     }
 }
 

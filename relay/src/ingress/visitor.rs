@@ -63,19 +63,14 @@ pub(crate) fn http1(limits: &Limits) -> http1::Builder {
 }
 
 /// Serves one visitor until its connection ends.
-pub(crate) async fn serve<S: VisitorStream>(
-    stream: S,
-    http1: &http1::Builder,
-    shared: Arc<Shared>,
-    visit: Arc<Visit>,
-) {
+pub(crate) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visit: Arc<Visit>) {
     let proxy = Arc::new(Proxy::new(Arc::clone(&shared), Arc::clone(&visit)));
     let service = service_fn(move |request| {
         let proxy = Arc::clone(&proxy);
         async move { Ok::<_, Infallible>(proxy.serve(request).await) }
     });
     let io = TokioIo::new(VisitorIo::new(stream, Arc::clone(&visit), shared.limits.head_bytes));
-    let mut connection = http1.serve_connection(io, service).with_upgrades();
+    let mut connection = shared.http1.serve_connection(io, service).with_upgrades();
 
     let end = drive(&mut connection, &visit, |connection| connection.graceful_shutdown()).await;
     let upgrade = visit.take_upgrade();

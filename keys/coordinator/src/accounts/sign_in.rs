@@ -7,10 +7,12 @@
 mod invited;
 mod trouble;
 
+use std::sync::Arc;
+
 use data_encoding::BASE64URL_NOPAD;
 use mytunnel_keys::api;
 use mytunnel_keys::error::Code;
-use mytunnel_sign_in::{Callback, Flow};
+use mytunnel_sign_in::{Callback, Flow, Provider};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -65,9 +67,11 @@ impl Shared {
     /// By whom people can sign in.
     pub(crate) fn providers(&self) -> api::Providers {
         let providers = self.sign_in.providers();
-        let shown = providers
-            .map(|provider| api::Provider { id: provider.id().to_owned(), name: provider.name().to_owned() });
-        api::Providers { providers: shown.collect() }
+        let shown = |provider: &Arc<Provider>| api::Provider {
+            id: provider.id().to_owned(),
+            name: provider.name().to_owned(),
+        };
+        api::Providers { providers: providers.iter().map(shown).collect() }
     }
 
     /// Begins a sign-in for anybody.
