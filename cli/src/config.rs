@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use mytunnel_relay::ingress::ProxyNetwork;
-use mytunnel_relay::{AccessFormat, NoRange, PortRange};
+use mytunnel_relay::{AccessFormat, NoRange, PortRange, Share};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -52,6 +52,8 @@ pub(crate) struct RelayFile {
     pub(crate) access_log: Option<PathBuf>,
     #[serde(default)]
     pub(crate) access_log_format: Written<AccessFormat>,
+    pub(crate) otlp: Option<String>,
+    pub(crate) trace_share: Option<TraceShare>,
     pub(crate) p2p: Option<SocketAddr>,
     pub(crate) ports: Option<Ports>,
     pub(crate) console: Option<String>,
@@ -68,6 +70,19 @@ pub(crate) struct RelayFile {
     pub(crate) prices: PricesFile,
     #[serde(default)]
     pub(crate) sign_in: Vec<SignInFile>,
+}
+
+/// The share of requests that are traced: 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "f64")]
+pub(crate) struct TraceShare(pub(crate) Share);
+
+impl TryFrom<f64> for TraceShare {
+    type Error = &'static str;
+
+    fn try_from(share: f64) -> Result<Self, Self::Error> {
+        Share::try_from(share).map(Self)
+    }
 }
 
 /// The ports that a relay opens for TCP and UDP tunnels: `20000-29999`, or `none`.

@@ -24,6 +24,7 @@ use mytunnel_keys::usage::Prices;
 use mytunnel_relay::ingress::{ConsoleService, TrustedProxies};
 use mytunnel_relay::{
     AccessLogConfig, AcmeConfig, Authority, Config as RelayConfig, Limits as RelayLimits, PublicPorts, Relay,
+    TracesConfig,
 };
 
 use self::authority::InProcess;
@@ -63,6 +64,8 @@ pub(crate) struct RelayPlan {
     pub(crate) acme: Option<AcmeConfig>,
     /// Where visitors' requests are noted down.
     pub(crate) access_log: Option<AccessLogConfig>,
+    /// Where traces of visitors' requests go.
+    pub(crate) traces: Option<TracesConfig>,
     /// Where TCP and UDP tunnels get ports.
     pub(crate) ports: Option<PublicPorts>,
     /// Who vouches for visitors.
@@ -152,6 +155,7 @@ pub(crate) async fn relay(
         config.ports = plan.ports;
         config.acme.clone_from(&plan.acme);
         config.access_log.clone_from(&plan.access_log);
+        config.traces.clone_from(&plan.traces);
         config.public_addrs = opening::public_addrs(member.trust.cluster(), plan.p2p);
         config.data_dir.clone_from(&plan.data);
         if let Some(console) = &plan.console {

@@ -10,11 +10,11 @@ use mytunnel_coordinator::MetricsToken;
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::token::{RelayToken, ServerUrl, Token};
 use mytunnel_relay::ingress::TrustedProxies;
-use mytunnel_relay::{AccessLogConfig, AcmeConfig, PortRange, PublicPorts};
+use mytunnel_relay::{AccessLogConfig, AcmeConfig, PortRange, PublicPorts, TracesConfig};
 use zeroize::Zeroizing;
 
 use crate::commands::relay::Args as RelayArgs;
-use crate::config::{self, LimitsFile, OneOrMore, Ports, PricesFile, RelayFile, SecretRef};
+use crate::config::{self, LimitsFile, OneOrMore, Ports, PricesFile, RelayFile, SecretRef, TraceShare};
 use crate::context::Context;
 use crate::embedded::is_local;
 use crate::embedded::joined::TOKEN_HELP;
@@ -35,6 +35,8 @@ pub(crate) struct RelaySettings {
     pub(crate) acme: Option<AcmeConfig>,
     /// Where visitors' requests are noted down.
     pub(crate) access_log: Option<AccessLogConfig>,
+    /// Where traces of visitors' requests go.
+    pub(crate) traces: Option<TracesConfig>,
     pub(crate) p2p: SocketAddr,
     /// Where TCP and UDP tunnels get ports.
     pub(crate) ports: Option<PublicPorts>,
@@ -75,6 +77,7 @@ impl RelaySettings {
         })?;
         let defaults = Addresses::for_domain(&domain);
         let acme = acme(args.acme.as_ref(), &file, &domain)?;
+        let traces = traces(args.otlp.as_ref(), &file)?;
         let data = match args.data.clone().or(file.data) {
             Some(data) => data,
             None => default_data_dir(&context.env)?,
@@ -90,6 +93,7 @@ impl RelaySettings {
             data,
             http,
             acme,
+            traces,
             access_log: args.access_log.clone().or(file.access_log).map(|path| AccessLogConfig {
                 path: absolute(&path).unwrap_or(path),
                 format: file.access_log_format.0,
@@ -108,6 +112,28 @@ impl RelaySettings {
             proxies: proxies.into_iter().collect(),
         })
     }
+}
+
+/// Where to send traces, with what was said of it.
+fn traces(flag: Option<&String>, file: &RelayFile) -> Result<Option<TracesConfig>, Failure> {
+    let Some(collector) = flag.or(file.otlp.as_ref()) else {
+        return match file.trace_share {
+            None => Ok(None),
+            Some(_) => Err(Failure::usage(
+                "the settings say how many requests to trace, and not where traces go",
+                "Add `otlp = \"http://127.0.0.1:4318\"`, the address of your collector.",
+            )),
+        };
+    };
+    let is_http = collector.starts_with("http://") || collector.starts_with("https://");
+    if !is_http || collector.contains(['?', '#']) {
+        return Err(Failure::usage(
+            format!("`{collector}` is not the address of a collector"),
+            "Write the base URL of its OTLP over HTTP, such as http://127.0.0.1:4318.",
+        ));
+    }
+    let share = file.trace_share.map(|TraceShare(share)| share).unwrap_or_default();
+    Ok(Some(TracesConfig { collector: collector.clone(), share }))
 }
 
 /// Whom to ask for certificates, with what was said of it.

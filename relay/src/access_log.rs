@@ -1,4 +1,5 @@
-//! A line for each request of a visitor, in a file of the operator's, once its answer is over.
+//! A line for each request of a visitor, in a file of the operator's, once its answer is over; and its trace, which ends
+//! with it.
 //!
 //! Nothing of the way of a request waits for the file: lines go through a bounded queue to one task, and what does not fit
 //! is counted and said. What a query says is never written: links carry secrets there. On `SIGHUP` the file is opened
@@ -27,7 +28,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::ingress::failure::ERROR_HEADER;
+use crate::{
+    ingress::failure::ERROR_HEADER,
+    traces::{Told, Trace, Traces},
+};
 
 /// Lines that wait for the file.
 const QUEUE: usize = 4096;
@@ -69,9 +73,12 @@ impl FromStr for AccessFormat {
     }
 }
 
-/// Takes lines for the file, if there is one. Clones share it.
+/// Takes what is to be known of requests: lines for the file, if there is one, and traces. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct AccessLog(Option<Arc<Lines>>);
+pub(crate) struct AccessLog {
+    lines: Option<Arc<Lines>>,
+    traces: Traces,
+}
 
 #[derive(Debug)]
 struct Lines {
@@ -101,17 +108,32 @@ impl AccessLog {
         options.open(&config.path)?;
         let (sender, queue) = mpsc::channel(QUEUE);
         let lines = Arc::new(Lines { format: config.format, queue: sender, lost: AtomicU64::new(0) });
-        Ok((Self(Some(Arc::clone(&lines))), Scribe { path: config.path.clone(), lines, queue }))
+        let log = Self { lines: Some(Arc::clone(&lines)), traces: Traces::default() };
+        Ok((log, Scribe { path: config.path.clone(), lines, queue }))
     }
 
-    /// Begins the line of a request; `None` where there is no log.
-    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Option<Arc<Entry>> {
-        let lines = self.0.as_ref()?;
+    /// The same, with traces.
+    pub(crate) fn with_traces(self, traces: Traces) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// Begins the line and the trace of a request; `None` where neither is wanted. `trusted` tells whether its sender
+    /// decides that it is traced.
+    pub(crate) fn begin<B>(
+        &self,
+        request: &Request<B>,
+        trusted: impl FnOnce() -> bool,
+    ) -> Option<Arc<Entry>> {
+        let trace = self.traces.begin(request, trusted);
+        if self.lines.is_none() && trace.is_none() {
+            return None;
+        }
         let headers = request.headers();
         let host = headers.get(header::HOST).map(field);
         let host = host.or_else(|| request.uri().authority().map(|host| cut(host.as_str())));
         Some(Arc::new(Entry {
-            lines: Arc::clone(lines),
+            lines: self.lines.clone(),
+            trace,
             at: OffsetDateTime::now_utc(),
             begun: Instant::now(),
             visitor: OnceLock::new(),
@@ -128,9 +150,10 @@ impl AccessLog {
     }
 }
 
-/// A request whose line is written when the last of its handles is dropped.
+/// A request whose line is written, and whose trace ends, when the last of its handles is dropped.
 pub(crate) struct Entry {
-    lines: Arc<Lines>,
+    lines: Option<Arc<Lines>>,
+    trace: Option<Trace>,
     at: OffsetDateTime,
     begun: Instant,
     visitor: OnceLock<IpAddr>,
@@ -164,8 +187,13 @@ impl Entry {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    fn line(&self) -> String {
-        match self.lines.format {
+    /// Its trace.
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.trace.as_ref()
+    }
+
+    fn line(&self, format: AccessFormat) -> String {
+        match format {
             AccessFormat::Json => self.json(),
             AccessFormat::Combined => self.combined(),
         }
@@ -217,8 +245,18 @@ impl Drop for Entry {
         if self.status.load(Relaxed) == 0 {
             self.status.store(499, Relaxed);
         }
-        if self.lines.queue.try_send(self.line()).is_err() {
-            self.lines.lost.fetch_add(1, Relaxed);
+        if let Some(trace) = &self.trace {
+            trace.end(Told {
+                status: self.status.load(Relaxed),
+                error: self.error.get().map(String::as_str),
+                bytes: self.bytes.load(Relaxed),
+                visitor: self.visitor.get().map(ToString::to_string),
+            });
+        }
+        if let Some(lines) = &self.lines
+            && lines.queue.try_send(self.line(lines.format)).is_err()
+        {
+            lines.lost.fetch_add(1, Relaxed);
         }
     }
 }

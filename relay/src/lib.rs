@@ -29,6 +29,7 @@ mod server;
 mod strangers;
 #[cfg(test)]
 mod testing;
+mod traces;
 mod traffic;
 
 pub use access_log::{AccessFormat, AccessLogConfig};
@@ -41,3 +42,4 @@ pub use memory::MemoryError;
 pub use ports::{NoRange, PortLimits, PortRange, PublicPorts};
 pub use server::{Addrs, Config, Limits, Relay, StartError};
 pub use strangers::StrangerLimits;
+pub use traces::{Share, TracesConfig, TracesError};

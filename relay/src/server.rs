@@ -29,7 +29,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access_log::AccessLog,
     acme::AcmeError,
     admit::{Admission, Policy, Status, Urls},
     behaviour::Behaviour,
@@ -43,6 +42,7 @@ use crate::{
     renewal::{Life, NotOurs, OwnCertificate, Renewal},
     route::Routes,
     strangers::Handshakes,
+    traces::{Traces, TracesError},
 };
 pub use config::{Config, Limits};
 use doors::Doors;
@@ -57,6 +57,7 @@ pub struct Relay {
     addrs: Addrs,
     routes: Routes,
     local_ca: Option<PathBuf>,
+    traces: Traces,
     status: watch::Receiver<Status>,
     terms: watch::Sender<Terms>,
     visitors: CancellationToken,
@@ -131,6 +132,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// There are no certificates of a public authority to serve HTTPS with.
     #[error("https has no certificates")]
     Acme(#[from] AcmeError),
@@ -183,6 +187,7 @@ impl Relay {
             addrs,
             routes,
             local_ca: doors.local_ca.clone(),
+            traces: doors.traces.clone(),
             status,
             terms: watch::Sender::default(),
             visitors: CancellationToken::new(),
@@ -238,13 +243,10 @@ impl Relay {
             proxies: config.trusted_proxies,
             sign_in: config.sign_in,
         };
-        let access_log = match doors.log {
-            Some((log, scribe)) => {
-                self.tasks.spawn(scribe.run(self.nodes.clone()));
-                log
-            }
-            None => AccessLog::default(),
-        };
+        let (access_log, scribe) = doors.log;
+        if let Some(scribe) = scribe {
+            self.tasks.spawn(scribe.run(self.nodes.clone()));
+        }
         let (acme, desk) = doors.acme.unzip();
         if let Some(desk) = desk {
             self.tasks.spawn(desk.run(self.nodes.clone()));
@@ -312,6 +314,10 @@ impl Relay {
         self.nodes.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             joined(ended);
+        }
+        if self.traces.is_open() {
+            let traces = self.traces.clone();
+            joined(tokio::task::spawn_blocking(move || traces.close()).await);
         }
     }
 }

@@ -70,6 +70,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) access_log: Option<PathBuf>,
 
+    /// Send traces of requests to the OpenTelemetry collector at URL (OTLP over HTTP, such as http://127.0.0.1:4318)
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp: Option<String>,
+
     /// Address for nodes, UDP and TCP [default: 0.0.0.0:4001, on localhost 127.0.0.1:4001]
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) p2p: Option<SocketAddr>,
@@ -180,6 +184,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         ports: settings.ports,
         acme: settings.acme.clone(),
         access_log: settings.access_log.clone(),
+        traces: settings.traces.clone(),
         console: None,
         data: Some(settings.data.clone()),
         limits: settings.limits.relay(),

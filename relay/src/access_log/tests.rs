@@ -24,7 +24,7 @@ async fn written(format: AccessFormat, act: impl FnOnce(&AccessLog)) -> String {
 }
 
 fn answered(log: &AccessLog) {
-    let entry = log.begin(&request()).unwrap();
+    let entry = log.begin(&request(), || false).unwrap();
     entry.set_visitor("192.0.2.7".parse().unwrap());
     let held = Arc::clone(&entry);
     entry.answered(StatusCode::OK, &HeaderMap::new());
@@ -61,8 +61,8 @@ async fn a_line_is_what_other_programs_read() {
 #[tokio::test]
 async fn who_leaves_before_the_answer_and_what_failed_are_told() {
     let text = written(AccessFormat::Json, |log| {
-        drop(log.begin(&request()));
-        let entry = log.begin(&request()).unwrap();
+        drop(log.begin(&request(), || false));
+        let entry = log.begin(&request(), || false).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(ERROR_HEADER, HeaderValue::from_static("NOT_FOUND"));
         entry.answered(StatusCode::NOT_FOUND, &headers);
@@ -82,7 +82,7 @@ async fn a_stranger_can_write_neither_lines_nor_control_characters() {
         let odd = HeaderValue::from_bytes(b"x\xff y\t\"z").unwrap();
         request.headers_mut().insert("host", odd.clone());
         request.headers_mut().insert("user-agent", odd);
-        drop(log.begin(&request));
+        drop(log.begin(&request, || false));
     })
     .await;
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -96,14 +96,14 @@ async fn what_does_not_fit_is_lost_and_nobody_waits() {
     let config = AccessLogConfig { path: path.clone(), format: AccessFormat::Json };
     let (log, scribe) = AccessLog::open(&config).unwrap();
     for _ in 0..QUEUE + 7 {
-        drop(log.begin(&request()));
+        drop(log.begin(&request(), || false));
     }
     assert_eq!(scribe.lines.lost.load(Relaxed), 7);
     let cancelled = CancellationToken::new();
     cancelled.cancel();
     scribe.run(cancelled).await;
     assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), QUEUE);
-    assert!(AccessLog::default().begin(&request()).is_none(), "without a log nothing is noted");
+    assert!(AccessLog::default().begin(&request(), || false).is_none(), "without a log nothing is noted");
     let nowhere = AccessLogConfig { path: dir.path().join("no/such/folder"), format: AccessFormat::Json };
     assert!(AccessLog::open(&nowhere).is_err());
 }
@@ -121,7 +121,7 @@ async fn a_file_that_was_moved_away_is_opened_anew() {
     let mut task = JoinSet::new();
     task.spawn(scribe.run(cancelled.clone()));
     let lines = |path: &std::path::Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
-    drop(log.begin(&request()));
+    drop(log.begin(&request(), || false));
     while lines(&path) == 0 {
         tokio::task::yield_now().await;
     }
@@ -129,7 +129,7 @@ async fn a_file_that_was_moved_away_is_opened_anew() {
     let own = std::process::id().to_string();
     assert!(tokio::process::Command::new("kill").args(["-HUP", &own]).status().await.unwrap().success());
     while lines(&path) == 0 {
-        drop(log.begin(&request()));
+        drop(log.begin(&request(), || false));
         tokio::task::yield_now().await;
     }
     cancelled.cancel();

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     access_log::Entry,
     route::{Pipe, PipeError, Tunnel},
+    traces::Trace,
 };
 
 /// A place for one request at the visitor's address. Held until the response is handed over completely; the
@@ -72,6 +73,11 @@ impl Turn {
         if let Some(entry) = &self.entry {
             entry.count(bytes);
         }
+    }
+
+    /// Its trace, if it has one.
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.entry.as_ref()?.trace()
     }
 
     /// Whose request it is.

@@ -71,7 +71,8 @@ impl Proxy {
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         self.visit.request();
         let accept = request.headers().get(ACCEPT).cloned();
-        let entry = self.shared.access_log.begin(&request);
+        let by_proxy = || self.shared.proxies.trust(self.visit.visitor().ip());
+        let entry = self.shared.access_log.begin(&request, by_proxy);
         let turn = Turn::take(&self.visit, request.headers(), &self.shared, entry.clone());
         let mut response = match self.route(request, turn).await {
             Ok(response) => response,
@@ -196,12 +197,18 @@ impl Proxy {
         (passed, turn): (Passed, Turn),
     ) -> Result<Response<ResponseBody>, Refused> {
         passed.strip(request.headers_mut());
+        if let Some(trace) = turn.trace() {
+            trace.lead_on(request.headers_mut(), &tunnel);
+        }
         let mut forward = forward::prepare(request, protocol, &tunnel, &self.visit, turn.visitor(), passed);
         let mut patience = None;
         let mut fresh = false;
         loop {
             match self.attempt(&tunnel, &mut forward, fresh).await? {
                 Attempt::Answered(response, exchange) => {
+                    if let Some(trace) = turn.trace() {
+                        trace.node_answered(response.status());
+                    }
                     return Ok(self.answer(response, exchange, forward, turn).await?);
                 }
                 Attempt::Stale => fresh = true,

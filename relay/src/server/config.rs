@@ -15,6 +15,7 @@ use crate::{
     ingress::{self, ConsoleService, TrustedProxies},
     ports::{PortLimits, PublicPorts},
     strangers::StrangerLimits,
+    traces::TracesConfig,
 };
 
 /// Everything a relay is told at its start. [`Config::new`] takes what has no default.
@@ -39,6 +40,8 @@ pub struct Config {
     pub acme: Option<AcmeConfig>,
     /// Where every request of a visitor is noted down. Default: nowhere.
     pub access_log: Option<AccessLogConfig>,
+    /// Where traces of visitors' requests go. Default: nowhere.
+    pub traces: Option<TracesConfig>,
     /// Where nodes come in, each over UDP (QUIC) and TCP. Port 0 takes a free one, the same for both where it can.
     pub p2p: Vec<SocketAddr>,
     /// Port of HTTP in URLs, where it differs from the bound one (behind a forwarding).
@@ -78,6 +81,7 @@ impl Config {
             certificates: None,
             acme: None,
             access_log: None,
+            traces: None,
             p2p: Vec::new(),
             public_http: None,
             public_https: None,

@@ -16,6 +16,7 @@ use crate::{
     lanes::{Directory, Door},
     local_ca::{LocalCa, LocalCaError},
     route::Routes,
+    traces::Traces,
 };
 
 /// The sockets for visitors.
@@ -29,7 +30,8 @@ pub(super) struct Doors {
     /// Certificates of a public authority, and who orders them.
     pub(super) acme: Option<(Acme, Desk)>,
     /// The log of visitors' requests, and who writes it.
-    pub(super) log: Option<(AccessLog, Scribe)>,
+    pub(super) log: (AccessLog, Option<Scribe>),
+    pub(super) traces: Traces,
     /// The file of the certificate that signs for HTTPS, when it is a CA of this machine's own.
     pub(super) local_ca: Option<PathBuf>,
 }
@@ -65,14 +67,22 @@ impl Doors {
             Some(_) => Some(Door::new(&config.seed, directory.clone()).map_err(StartError::Lanes)?),
             None => None,
         };
-        let log = match &config.access_log {
-            Some(log) => Some(AccessLog::open(log).map_err(|source| {
-                let path = log.path.clone();
-                StartError::AccessLog { path, source }
-            })?),
-            None => None,
+        let (log, scribe) = match &config.access_log {
+            Some(log) => {
+                let opened = AccessLog::open(log).map_err(|source| {
+                    let path = log.path.clone();
+                    StartError::AccessLog { path, source }
+                })?;
+                (opened.0, Some(opened.1))
+            }
+            None => (AccessLog::default(), None),
         };
-        Ok(Self { http, https, lanes, directory, acme, log, local_ca })
+        let traces = match &config.traces {
+            Some(traces) => Traces::open(traces, &config.seed.public().to_string())?,
+            None => Traces::default(),
+        };
+        let log = (log.with_traces(traces.clone()), scribe);
+        Ok(Self { http, https, lanes, directory, acme, log, traces, local_ca })
     }
 
     pub(super) fn http_addr(&self) -> Option<SocketAddr> {

@@ -16,6 +16,7 @@ mod openapi;
 mod pair;
 mod ports;
 mod sign_in;
+mod traces;
 mod visitors;
 
 use std::path::Path;

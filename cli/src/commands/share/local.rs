@@ -36,6 +36,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
             p2p: at(0),
             acme: None,
             access_log: None,
+            traces: None,
             ports: Some(PublicPorts { ip: IpAddr::from(Ipv4Addr::LOCALHOST), range: PortRange::DEFAULT }),
             console: None,
             data: None,
