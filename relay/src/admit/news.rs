@@ -11,7 +11,7 @@ use mytunnel_keys::{
     certificate,
     error::Code,
     feed::{Accepted, Change, Gates, Position, Report},
-    id::{TunnelId, TunnelName},
+    id::{ProjectId, TunnelId, TunnelName},
     revocation::RevocationSet,
     trust::Trust,
     usage::Standing,
@@ -223,9 +223,28 @@ impl Admission {
         if over.is_empty() {
             return;
         }
-        let live = self.registry.tunnels().filter(|live| over.contains(&live.id));
-        let ended: Vec<_> = live.map(|live| (live.name.clone(), Code::NotFound, OVER)).collect();
+        let live: Vec<_> = self.registry.tunnels().filter(|live| over.contains(&live.id)).cloned().collect();
+        for live in &live {
+            over.remove(&live.id);
+        }
+        let ended: Vec<_> = live.into_iter().map(|live| (live.name, Code::NotFound, OVER)).collect();
         self.close_tunnels(&ended, now);
+        self.retire_away(&over);
+    }
+
+    /// Nobody need wait for the nodes of these, which are away and will not be let back.
+    fn retire_away(&mut self, over: &HashSet<TunnelId>) {
+        if over.is_empty() {
+            return;
+        }
+        let cluster = self.trust.cluster();
+        let is_over = |(name, project): &(&TunnelName, &ProjectId)| {
+            over.contains(&TunnelId::derive(cluster, project, name))
+        };
+        let names: Vec<_> = self.names.iter().filter(is_over).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.retire(&name, Code::NotFound);
+        }
     }
 
     /// Whether a tunnel had an end and has come to it.

@@ -18,7 +18,7 @@ use futures::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     exchange::{Exchange, Turn},
@@ -190,6 +190,8 @@ pub(crate) struct Download {
     first: Option<Frame<Bytes>>,
     /// Why it ends, once that is known.
     broken: Option<BodyError>,
+    /// The end of the session by which the visitor sees it.
+    ends: Option<Pin<Box<Sleep>>>,
     pause: Pause,
 }
 
@@ -200,6 +202,7 @@ impl Download {
         mut incoming: Incoming,
         mut exchange: Exchange,
         turn: Turn,
+        ends: Option<Instant>,
     ) -> Result<Option<Self>, Truncated> {
         let first = poll_fn(|cx| Poll::Ready(exchange.poll_frame(&mut incoming, cx))).await;
         let first = match first {
@@ -209,7 +212,8 @@ impl Download {
             Poll::Ready(None) => return Ok(None),
             Poll::Pending => None,
         };
-        Ok(Some(Self { incoming, exchange, turn, first, broken: None, pause: Pause::default() }))
+        let ends = ends.map(|at| Box::pin(sleep_until(at)));
+        Ok(Some(Self { incoming, exchange, turn, first, broken: None, ends, pause: Pause::default() }))
     }
 
     /// The next frame. An error comes one turn late: hyper drops with it what it has not written yet, and the visitor
@@ -228,6 +232,9 @@ impl Download {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ends.as_mut().is_some_and(|ends| ends.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Some(Err(Truncated.into())));
+        }
         let tunnel = self.exchange.tunnel();
         if tunnel.traffic().poll_ready(&mut self.pause, cx).is_pending() {
             return if tunnel.is_closed() { Poll::Ready(Some(Err(Truncated.into()))) } else { Poll::Pending };

@@ -304,11 +304,11 @@ impl Proxy {
         head.version = Version::HTTP_11;
         head::to_visitor(head.status, &mut head.headers).map_err(|_| Failure::Broken)?;
         self.visit.enter(Stage::Responding);
+        let ends = forward.passed.lasts().map(|seconds| Instant::now() + Duration::from_secs(seconds));
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(visitor), Some((node, first))) = (forward.upgrade, exchange.take_pipe().await) else {
                 return Err(Failure::Broken);
             };
-            let ends = forward.passed.lasts().map(|seconds| Instant::now() + Duration::from_secs(seconds));
             self.visit.set_upgrade(Upgrade { visitor, node, first, exchange, ends, _turn: turn });
             if forward.protocol == Protocol::WebSocketOverHttp2 {
                 http2::response::open_websocket(&mut head);
@@ -322,7 +322,7 @@ impl Proxy {
         if incoming.is_end_stream() {
             return Ok(Response::from_parts(head, ResponseBody::Page(None)));
         }
-        let begun = Download::begin(incoming, exchange, turn).await.map_err(|_| Failure::Broken)?;
+        let begun = Download::begin(incoming, exchange, turn, ends).await.map_err(|_| Failure::Broken)?;
         let body = begun.map_or(ResponseBody::Page(None), ResponseBody::Download);
         if forward.protocol == Protocol::Http10 && !head.headers.contains_key(CONTENT_LENGTH) {
             self.visit.set_close_delimited();

@@ -213,6 +213,25 @@ async fn a_websocket_ends_with_the_session_that_opened_it() {
     assert_eq!(tunnel.in_flight(), 0);
 }
 
+#[tokio::test]
+async fn an_answer_without_end_ends_with_the_session_that_asked_for_it() {
+    let origin = Origin::new(|_, pipe| async move {
+        let mut pipe = tokio::io::BufReader::new(pipe);
+        drop(read_request(&mut pipe).await.unwrap());
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n:\n\r\n";
+        pipe.write_all(head).await.unwrap();
+        drop(tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await);
+    });
+    let (house, tunnel) = House::with_demo(&origin).await;
+    tunnel.set_gates(Some(Arc::new(pin(1))));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let mut visitor = house.visitor().await;
+    visitor.send(with(&sealed(now + 2))).await;
+    assert_eq!(visitor.head().await.status, 200);
+    visitor.gone().await;
+    assert_eq!(tunnel.in_flight(), 0);
+}
+
 /// What each gate costs a request, beside a tunnel without any in the same run: `cargo test --release -p mytunnel-relay
 /// --test ingress figures -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -124,6 +124,24 @@ fn a_relay_that_was_away_closes_what_it_registered_before_it_knew() {
     assert_eq!(unrouted(&again), Vec::<&str>::new(), "registered with knowledge of it");
 }
 
+#[test]
+fn nobody_waits_for_a_node_that_was_away_when_its_tunnel_ended() {
+    let retired = Command::Retire { name: "web".parse().unwrap() };
+    let mut desk = Desk::open();
+    desk.delta(&[named("web"), named("other"), gated("web", ending(NOW + 60))]);
+    assert!(!desk.wait(59).contains(&retired));
+    let commands = desk.wait(1);
+    let count = commands.iter().filter(|one| matches!(one, Command::Retire { .. })).count();
+    assert!(commands.contains(&retired) && count == 1, "{commands:?}");
+    // Also after a restart, when all that is known comes at once.
+    let state = [named("web"), gated("web", ending(NOW - 1))];
+    assert!(Desk::open().snapshot(&state).contains(&retired));
+}
+
+fn named(name: &str) -> Change {
+    Change::Name { name: name.parse().unwrap(), project: project("a") }
+}
+
 fn ending(at: u64) -> Gates {
     Gates { ends_at: Some(at), ..Gates::default() }
 }
