@@ -232,19 +232,21 @@ impl Gatekeeper {
         credentials: Credentials,
         address: IpAddr,
     ) -> Result<bool, Unchecked> {
-        let proof = {
-            let proven = locked(&self.proven);
-            // However the header is written, the same credentials are one guess.
-            let proof = proven.proof(tunnel, secret, credentials.as_bytes());
-            if proven.holds(&proof) {
-                return Ok(true);
-            }
-            proof
-        };
         let guesses = match secret.kind {
             Kind::Pin => &self.short,
             Kind::Basic | Kind::Bearer => &self.long,
         };
+        let (proof, is_known) = {
+            let proven = locked(&self.proven);
+            // However the header is written, the same credentials are one guess.
+            let proof = proven.proof(tunnel, secret, credentials.as_bytes(), address);
+            (proof, proven.holds(&proof))
+        };
+        // Who has shown the number has a session. A number shown again is a guess: there are too few of them.
+        if is_known && secret.kind != Kind::Pin {
+            let recalled = locked(guesses).recall(tunnel, address, self.seconds());
+            return recalled.map(|()| true).map_err(Unchecked::TooMany);
+        }
         // A guess that is being checked already is no second one: a page asks for many things at once.
         let guess = self.hashing.enter(*tunnel, proof, || {
             locked(guesses).count(tunnel, address, self.seconds()).map_err(Unchecked::TooMany)

@@ -1,7 +1,8 @@
 //! How often passwords may be guessed, in memory that does not grow.
 //!
 //! Counted before a password is hashed: by tunnel with address, by address, and by tunnel, so that neither a few nor
-//! many addresses get far with one password, nor one address with many. A right password is not counted.
+//! many addresses get far with one password, nor one address with many. A right password is not counted. What was right
+//! before is let through without being counted, where nobody of the same network guesses without end.
 
 use std::net::IpAddr;
 
@@ -17,6 +18,8 @@ struct Limits {
     pair: Limit,
     /// From one address at any tunnel.
     address: Limit,
+    /// Refused ones at one tunnel from one address, from which on what was right before is refused, too.
+    refused: Limit,
     /// At one tunnel from anywhere. It keeps out whoever comes for the first time.
     tunnel: Limit,
 }
@@ -25,6 +28,7 @@ struct Limits {
 /// part of one core.
 const LONG: Limits = Limits {
     pair: Limit { tries: 10, window: 300 },
+    refused: Limit { tries: 100, window: 300 },
     address: Limit { tries: 60, window: 300 },
     tunnel: Limit { tries: 600, window: 300 },
 };
@@ -32,6 +36,7 @@ const LONG: Limits = Limits {
 /// who has not been in before.
 const SHORT: Limits = Limits {
     pair: Limit { tries: 5, window: 60 },
+    refused: Limit { tries: 100, window: 300 },
     address: Limit { tries: 30, window: 300 },
     tunnel: Limit { tries: 50, window: 3600 },
 };
@@ -50,6 +55,7 @@ impl From<RetryAfter> for TooMany {
 #[derive(Debug)]
 pub(super) struct Guesses {
     by_pair: Sketch,
+    refused: Sketch,
     by_address: Sketch,
     by_tunnel: Sketch,
 }
@@ -68,6 +74,7 @@ impl Guesses {
     fn new(limits: Limits) -> Self {
         Self {
             by_pair: Sketch::new(limits.pair),
+            refused: Sketch::new(limits.refused),
             by_address: Sketch::new(limits.address),
             by_tunnel: Sketch::new(limits.tunnel),
         }
@@ -76,11 +83,21 @@ impl Guesses {
     /// Counts one guess, unless it is one too many.
     pub(super) fn count(&mut self, tunnel: &TunnelId, address: IpAddr, now: u64) -> Result<(), TooMany> {
         let address = network(address);
-        self.by_pair.check(&(tunnel, address), now)?;
+        let own = self.by_pair.check(&(tunnel, address), now);
+        if own.is_err() {
+            self.refused.add(&(tunnel, address), now, 1);
+        }
+        own?;
         self.by_address.check(&address, now)?;
         self.by_tunnel.check(tunnel, now)?;
         self.add(tunnel, address, now, 1);
         Ok(())
+    }
+
+    /// Whether what was right before counts from this address. Beside somebody who guesses without end it does not: the one
+    /// that is let through would be the right one.
+    pub(super) fn recall(&self, tunnel: &TunnelId, address: IpAddr, now: u64) -> Result<(), TooMany> {
+        Ok(self.refused.check(&(tunnel, network(address)), now)?)
     }
 
     /// Takes a counted guess back: it was right.
@@ -143,6 +160,18 @@ mod tests {
         let let_in: u32 = (1..100).map(|host| guess(&mut guesses, 1, from(host), 1, 1000)).sum();
         assert_eq!(let_in, LONG.pair.tries);
         assert_eq!(guess(&mut guesses, 1, "2001:db8:0:1::1".parse().unwrap(), 1, 1000), 1);
+    }
+
+    #[test]
+    fn what_was_right_is_not_told_to_who_guesses_without_end() {
+        let mut guesses = Guesses::long();
+        guess(&mut guesses, 1, address(1), LONG.pair.tries + LONG.refused.tries - 1, 1000);
+        assert_eq!(guesses.recall(&tunnel(1), address(1), 1000), Ok(()));
+        guess(&mut guesses, 1, address(1), 1, 1000);
+        assert_eq!(guesses.recall(&tunnel(1), address(1), 1100), Err(TooMany(200)));
+        assert_eq!(guesses.recall(&tunnel(1), address(2), 1100), Ok(()));
+        assert_eq!(guesses.recall(&tunnel(2), address(1), 1100), Ok(()));
+        assert_eq!(guesses.recall(&tunnel(1), address(1), 1300), Ok(()));
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Which credentials were right before, so that a visitor pays for hashing once.
 //!
-//! Kept is a keyed hash of tunnel, gate and credentials, whose key lives as long as the process: it tells nobody a password,
-//! and means nothing for another gate or another setting of the same. What was wrong is never kept.
+//! Kept is a keyed hash of tunnel, gate, credentials and where they came from, whose key lives as long as the process: it
+//! tells nobody a password, and means nothing for another gate, another setting of the same, or from elsewhere. That last is
+//! what keeps guesses few: where one visitor was right, others could else find out what is right faster than they may guess.
+//! What was wrong is never kept.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::IpAddr};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use mytunnel_keys::id::TunnelId;
 use sha2::Sha256;
 
 use super::Secret;
+use crate::ingress::owner;
 
 /// Proofs in one generation. At the bound the older of two generations is forgotten; whoever was in it pays again.
 const GENERATION: usize = 16 * 1024;
@@ -36,12 +39,19 @@ impl Proven {
     }
 
     /// What stands for these credentials.
-    pub(super) fn proof(&self, tunnel: &TunnelId, secret: &Secret<'_>, credentials: &[u8]) -> Proof {
+    pub(super) fn proof(
+        &self,
+        tunnel: &TunnelId,
+        secret: &Secret<'_>,
+        credentials: &[u8],
+        from: IpAddr,
+    ) -> Proof {
+        let from = owner(from).to_string();
         let mut mac = self.key.clone();
         mac.update(tunnel.as_bytes());
         mac.update(&secret.generation.to_be_bytes());
         mac.update(&[secret.kind as u8]);
-        for part in [secret.user.as_bytes(), secret.hash.as_bytes(), credentials] {
+        for part in [secret.user.as_bytes(), secret.hash.as_bytes(), from.as_bytes(), credentials] {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
@@ -77,7 +87,7 @@ mod tests {
         let proven = Proven::keyed(&[1; 64]);
         let proof = |proven: &Proven, tunnel: u8, kind, hash: &str, generation, header: &[u8]| {
             let secret = Secret { kind, user: "", hash, generation };
-            proven.proof(&TunnelId::from_bytes([tunnel; 16]), &secret, header)
+            proven.proof(&TunnelId::from_bytes([tunnel; 16]), &secret, header, [192, 0, 2, 1].into())
         };
         let own = proof(&proven, 1, Kind::Pin, "h", 1, b"x");
         assert_eq!(own, proof(&proven, 1, Kind::Pin, "h", 1, b"x"));
@@ -92,6 +102,12 @@ mod tests {
         ] {
             assert_ne!(own, other);
         }
+        let secret = Secret { kind: Kind::Pin, user: "", hash: "h", generation: 1 };
+        let from =
+            |from: &str| proven.proof(&TunnelId::from_bytes([1; 16]), &secret, b"x", from.parse().unwrap());
+        assert_eq!(own, from("::ffff:192.0.2.1"));
+        assert_ne!(own, from("192.0.2.2"));
+        assert_eq!(from("2001:db8::1"), from("2001:db8::2"), "neighbours are one");
     }
 
     #[test]

@@ -159,6 +159,30 @@ async fn wrong_ones_are_limited_before_hashing_and_who_has_passed_is_not() {
 }
 
 #[tokio::test]
+async fn what_was_right_for_one_is_not_told_to_who_guesses() {
+    let (keeper, web) = (gatekeeper(), tunnel(1, password("correct horse", 1)));
+    tried(&keeper, &web, "ann", "correct horse").await.unwrap();
+    let from = async |address: [u8; 4], password: &str| {
+        let headers = head(&[basic("ann", password).as_bytes()]);
+        let request = Request { from: address.into(), ..Request::get(headers) };
+        request.passes(&keeper, &web).await.map(drop)
+    };
+    let elsewhere = [192, 0, 2, 99];
+    for number in 0..10 {
+        assert_eq!(from(elsewhere, &format!("guess {number}")).await, Err(Failure::PasswordRequired));
+    }
+    assert_eq!(from(elsewhere, "one more").await, Err(Failure::TooManyGuesses));
+    assert_eq!(from(elsewhere, "correct horse").await, Err(Failure::TooManyGuesses), "also the right one");
+    tried(&keeper, &web, "ann", "correct horse").await.unwrap();
+    // In the network of who was right, whoever guesses without end learns nothing, either.
+    for number in 0..110 {
+        assert!(tried(&keeper, &web, "ann", &format!("guess {number}")).await.is_err());
+    }
+    let right = tried(&keeper, &web, "ann", "correct horse").await;
+    assert_eq!(right.unwrap_err(), Failure::TooManyGuesses);
+}
+
+#[tokio::test]
 async fn a_proof_is_void_once_the_gate_is_set_anew() {
     let (keeper, web) = (gatekeeper(), tunnel(1, password("correct horse", 1)));
     tried(&keeper, &web, "ann", "correct horse").await.unwrap();
@@ -335,6 +359,9 @@ async fn numbers_are_guessed_five_times_a_minute_and_fifty_times_an_hour_from_an
         assert_eq!(guess(1, number).await, Failure::PinWrong);
     }
     assert_eq!(guess(1, 5).await, Failure::TooManyGuesses);
+    // Nor is the right one told apart, because it was right for somebody.
+    let right = async |address| from(address).at(&keeper, &web, "pin=123456").await;
+    assert_eq!(right(1).await.unwrap_err().failure, Failure::TooManyGuesses);
     for number in 5..50 {
         assert_eq!(guess(u8::try_from(number).unwrap(), number).await, Failure::PinWrong, "{number}");
     }
@@ -343,6 +370,7 @@ async fn numbers_are_guessed_five_times_a_minute_and_fifty_times_an_hour_from_an
     let page = denied.response(&HeaderMap::new());
     let wait: u64 = page.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
     assert!((3000..=3600).contains(&wait), "{wait}");
+    assert_eq!(right(201).await.unwrap_err().failure, Failure::TooManyGuesses);
     // Who was in stays in.
     pass(&keeper, &web, &known).await.unwrap();
 }

@@ -169,6 +169,10 @@ impl Permission {
 }
 
 /// From the tunnel, the console or the relay itself to the visitor.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one; a box would cost each an allocation"
+)]
 #[derive(Debug)]
 pub(crate) enum ResponseBody {
     /// A page of the relay; `None` once it is sent.
