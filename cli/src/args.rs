@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     accounts, audit, completions, coordinator, dashboard, devices, doctor, eval, http, keys, login, man, mfa,
-    projects, relay, requests, service, share, status, tcp, tenant, tunnels, udp, usage,
+    projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Http(http::Args),
     Tcp(tcp::Args),
     Udp(udp::Args),
+    Tls(tls::Args),
     Requests(requests::Args),
     Status(status::Args),
     Doctor(doctor::Args),

@@ -21,6 +21,7 @@ pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod tcp;
 pub(crate) mod tenant;
+pub(crate) mod tls;
 pub(crate) mod tunnels;
 pub(crate) mod udp;
 pub(crate) mod usage;

@@ -44,7 +44,7 @@ use clap::error::ErrorKind;
 use crate::args::{Cli, Command};
 use crate::commands::{
     accounts, audit, completions, coordinator, dashboard, devices, doctor, eval, http, keys, login, man, mfa,
-    projects, relay, requests, service, share, status, tcp, tenant, tunnels, udp, usage,
+    projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -79,6 +79,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Share(args) => share::run(args, context),
         Command::Http(args) => http::run(args, context),
         Command::Tcp(args) => tcp::run(args, context),
+        Command::Tls(args) => tls::run(args, context),
         Command::Udp(args) => udp::run(args, context),
         Command::Requests(args) => requests::run(args, context),
         Command::Status(args) => status::run(args, context),

@@ -6,7 +6,7 @@
 //!
 //! A pipe is a stream that the relay opens: 16 bytes of tunnel id from the relay, one [`PipeStatus`] byte from the node
 //! before its first byte of payload, then payload both ways. The node dials its target when the first byte of payload
-//! arrives, so that an idle pooled pipe costs the target nothing. The payload of a TCP or UDP tunnel's pipe begins with a
+//! arrives, so that an idle pooled pipe costs the target nothing. The payload of a TCP, TLS or UDP tunnel's pipe begins with a
 //! header of the PROXY protocol, version 2, which says who the visitor is; datagrams follow it each behind its length.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -27,7 +27,7 @@ pub struct TunnelSpec {
     /// A `Host` for the target to see instead of the public one. Costs parsing every request; means nothing for
     /// folders and files.
     pub host_header: Option<HeaderValue>,
-    /// Whether the target of a TCP tunnel is told who the visitor is, by a header of the PROXY protocol, version 2.
+    /// Whether the target of a TCP or TLS tunnel is told who the visitor is, by a header of the PROXY protocol, version 2.
     pub proxy_protocol: bool,
     /// The public port to ask for, of TCP and UDP tunnels. Default: one that stays the same for this name, if it is free.
     pub port: Option<u16>,

@@ -21,11 +21,13 @@ mod body;
 mod deadline;
 mod exchange;
 mod forward;
+mod hello;
 mod http2;
 mod limits;
 mod listener;
 mod own_answer;
 mod pace;
+mod passthrough;
 mod pool;
 mod proxies;
 mod proxy;
@@ -83,6 +85,8 @@ struct Shared {
     domain: Arc<str>,
     console: Arc<str>,
     console_service: Option<ConsoleService>,
+    /// The port of HTTPS that visitors know.
+    https_port: Option<u16>,
     limits: Arc<Limits>,
     /// Hyper's settings by these limits.
     http1: http1::Builder,

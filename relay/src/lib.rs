@@ -18,6 +18,7 @@ mod files;
 mod gate;
 pub mod ingress;
 mod lanes;
+mod line;
 pub mod local_ca;
 mod memory;
 mod pipes;

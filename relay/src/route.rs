@@ -9,7 +9,7 @@
 //! a duplex in a test) is hidden behind [`PipeSource`].
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt, io,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -231,6 +231,9 @@ pub struct Routes(Arc<Table>);
 #[derive(Debug, Default)]
 struct Table {
     names: RwLock<HashMap<Box<str>, Lookup>>,
+    /// Of these names: where TLS ends behind the relay, as far as is known here. The relay must not end it in their place
+    /// while the node is away.
+    passed_through: RwLock<HashSet<Box<str>>>,
     /// There may be names that are not in the table yet.
     is_partial: AtomicBool,
     /// Notified whenever a name becomes live, is retired or forgotten, and when the table has become whole. One for all
@@ -261,6 +264,7 @@ impl Routes {
     /// node has come back on another connection.
     pub fn insert(&self, tunnel: Tunnel) -> Arc<Tunnel> {
         let tunnel = Arc::new(tunnel);
+        self.note_passed_through(tunnel.name.as_str(), tunnel.kind == TunnelKind::Tls);
         let before = self.write().insert(tunnel.name.as_str().into(), Lookup::Live(Arc::clone(&tunnel)));
         if let Some(Lookup::Live(before)) = before {
             before.close();
@@ -302,6 +306,7 @@ impl Routes {
     /// Drops a name that exists no longer; a live tunnel under it is closed.
     pub fn forget(&self, name: &TunnelName) {
         let before = self.write().remove(name.as_str());
+        self.note_passed_through(name.as_str(), false);
         if let Some(Lookup::Live(tunnel)) = before {
             tunnel.close();
         }
@@ -314,6 +319,18 @@ impl Routes {
         let partial = self.0.is_partial.load(Ordering::Acquire);
         let missing = if partial { Lookup::Away } else { Lookup::Unknown };
         self.read().get(label).cloned().unwrap_or(missing)
+    }
+
+    /// Whether TLS for this name ends behind the relay, also while its node is away.
+    pub fn is_passed_through(&self, label: &str) -> bool {
+        self.0.passed_through.read().unwrap_or_else(PoisonError::into_inner).contains(label)
+    }
+
+    fn note_passed_through(&self, label: &str, is: bool) {
+        if self.is_passed_through(label) != is {
+            let mut names = self.0.passed_through.write().unwrap_or_else(PoisonError::into_inner);
+            let _ = if is { names.insert(label.into()) } else { names.remove(label) };
+        }
     }
 
     /// As [`find`](Self::find), but waits up to `patience` while the node is away. A tunnel that is closed and still

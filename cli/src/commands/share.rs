@@ -97,8 +97,8 @@ pub(crate) fn share(target: &str, options: &Options, context: &Context) -> Resul
     start(Kind::Http, target, options, context)
 }
 
-/// Shares what takes TCP connections or UDP datagrams, at a port of the relay.
-pub(crate) fn share_port(
+/// Shares what takes connections or datagrams of which nobody knows what is in them.
+pub(crate) fn share_raw(
     kind: Kind,
     target: &str,
     options: &Options,
@@ -129,6 +129,11 @@ pub(crate) enum Kind {
         /// The public port that is wanted.
         port: Option<u16>,
     },
+    /// A server that ends TLS itself.
+    Tls {
+        /// It is told who the visitor is.
+        proxy_protocol: bool,
+    },
 }
 
 impl Kind {
@@ -137,6 +142,7 @@ impl Kind {
             Self::Http => TunnelKind::Http,
             Self::Tcp { .. } => TunnelKind::Tcp,
             Self::Udp { .. } => TunnelKind::Udp,
+            Self::Tls { .. } => TunnelKind::Tls,
         }
     }
 
@@ -145,7 +151,7 @@ impl Kind {
         let text = target.to_string();
         match self {
             Self::Http => text,
-            Self::Tcp { .. } | Self::Udp { .. } => {
+            Self::Tcp { .. } | Self::Udp { .. } | Self::Tls { .. } => {
                 text.strip_prefix("http://").map_or_else(|| text.clone(), str::to_owned)
             }
         }
@@ -155,8 +161,8 @@ impl Kind {
     fn check(self, target: &Target) -> Result<(), Failure> {
         let fits = match (self, target) {
             (Self::Http, _) | (_, Target::Port(_) | Target::Tcp { .. }) => true,
-            (Self::Tcp { .. }, Target::Unix(_)) => true,
-            (Self::Tcp { .. } | Self::Udp { .. }, _) => false,
+            (Self::Tcp { .. } | Self::Tls { .. }, Target::Unix(_)) => true,
+            (Self::Tcp { .. } | Self::Udp { .. } | Self::Tls { .. }, _) => false,
         };
         let kind = self.tunnel();
         if fits {

@@ -52,7 +52,7 @@ pub(crate) struct Options {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let port = args.options.port();
     let kind = Kind::Tcp { port, proxy_protocol: args.proxy_protocol };
-    share::share_port(kind, &args.target, &args.options.of_share(), context)
+    share::share_raw(kind, &args.target, &args.options.of_share(), context)
 }
 
 impl Options {

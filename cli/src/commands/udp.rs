@@ -22,5 +22,5 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let kind = Kind::Udp { port: args.options.port() };
-    share::share_port(kind, &args.target, &args.options.of_share(), context)
+    share::share_raw(kind, &args.target, &args.options.of_share(), context)
 }

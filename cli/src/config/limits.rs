@@ -33,6 +33,8 @@ pub(crate) struct LimitsFile {
     upload_grace: Option<Span>,
     /// Time that a visitor may take no byte of an answer: 5m.
     stall_timeout: Option<Span>,
+    /// Time that nothing may go through a connection whose TLS ends behind the relay: 1h.
+    tls_idle: Option<Span>,
     /// Time that a visitor waits for a node that reconnects: 5s.
     away_patience: Option<Span>,
     /// Time that requests under way get when the relay stops: 10s.
@@ -78,6 +80,7 @@ impl LimitsFile {
         set(&mut ingress.upload_rate, self.upload_rate);
         set(&mut ingress.upload_grace, self.upload_grace);
         set(&mut ingress.stall_timeout, self.stall_timeout);
+        set(&mut ingress.tls_idle_timeout, self.tls_idle);
         set(&mut ingress.away_patience, self.away_patience);
         set(&mut ingress.drain_timeout, self.drain_timeout);
         set(&mut ingress.connections, self.visitors);

@@ -132,31 +132,41 @@ impl FromStr for Scopes {
 pub enum TunnelKind {
     /// Requests for a host name of its own.
     Http,
-    /// Connections to a TCP port of the relay, or by SNI.
+    /// Connections to a TCP port of the relay.
     Tcp,
     /// Datagrams to a UDP port of the relay.
     Udp,
     /// Streams of other nodes that hold a certificate of the same tenant.
     Private,
+    /// TLS connections for a host name of its own, which end behind the relay.
+    Tls,
 }
 
 impl TunnelKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Http, Self::Tcp, Self::Udp, Self::Private];
+    pub const ALL: [Self; 5] = [Self::Http, Self::Tcp, Self::Udp, Self::Private, Self::Tls];
 
     /// The scope a credential needs to serve a tunnel of this kind.
     pub const fn scope(self) -> Scope {
         match self {
-            Self::Http => Scope::Http,
+            Self::Http | Self::Tls => Scope::Http,
             Self::Tcp => Scope::Tcp,
             Self::Udp => Scope::Udp,
             Self::Private => Scope::Private,
         }
     }
 
+    /// Whether its visitors come to a port of its own, and not to a name.
+    pub const fn has_port(self) -> bool {
+        matches!(self, Self::Tcp | Self::Udp)
+    }
+
     /// The word.
     pub const fn as_str(self) -> &'static str {
-        self.scope().as_str()
+        match self {
+            Self::Tls => "tls",
+            Self::Http | Self::Tcp | Self::Udp | Self::Private => self.scope().as_str(),
+        }
     }
 }
 
@@ -206,7 +216,8 @@ mod tests {
     fn kinds_need_the_scope_of_their_name() {
         for kind in TunnelKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
-            assert_eq!(kind.scope().as_str(), kind.as_str());
+            let needed = if kind == TunnelKind::Tls { "http" } else { kind.as_str() };
+            assert_eq!(kind.scope().as_str(), needed);
         }
         assert!("pair".parse::<TunnelKind>().is_err());
     }

@@ -52,7 +52,7 @@ impl Service {
                 Answer::Rewritten(Rewrite::new(Dialer::new(server)?, host.clone()))
             }
             (TunnelKind::Http, server, None) => Answer::Origin(Dialer::new(server)?),
-            (TunnelKind::Tcp, server, _) => {
+            (TunnelKind::Tcp | TunnelKind::Tls, server, _) => {
                 Answer::Stream(Stream::new(Dialer::new(server)?, spec.proxy_protocol))
             }
             (TunnelKind::Udp, server, _) => Answer::Datagrams(Peer::new(server)?),

@@ -94,7 +94,7 @@ impl Scope {
             Destination::Tunnel(label) => {
                 let visited = match routes.find(label) {
                     Lookup::Live(tunnel) => tunnel.kind() == TunnelKind::Http,
-                    Lookup::Away => true,
+                    Lookup::Away => !routes.is_passed_through(label),
                     Lookup::Ended | Lookup::Unknown => false,
                 };
                 visited.then(|| self.covering(&host))?

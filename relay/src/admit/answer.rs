@@ -98,6 +98,14 @@ impl Urls {
         order.into_iter().flatten().collect()
     }
 
+    /// The URLs of a name whose TLS ends behind the relay, for programs and for browsers; none where TLS does not come in.
+    pub(crate) fn passed_through(&self, name: &TunnelName) -> Vec<String> {
+        let Some(port) = self.https else { return Vec::new() };
+        let host = format!("{name}.{}", self.domain);
+        let web = if port == 443 { format!("https://{host}") } else { format!("https://{host}:{port}") };
+        vec![format!("tls://{host}:{port}"), web]
+    }
+
     /// The URL of a port, such as `tcp://tun.example:20022`.
     pub(crate) fn of_port(&self, kind: TunnelKind, port: u16) -> String {
         format!("{kind}://{}:{port}", self.domain)
@@ -125,6 +133,17 @@ mod tests {
         );
         assert_eq!(urls("tun.example", Some(80), None), ["http://preview.tun.example"]);
         assert!(urls("tun.example", None, None).is_empty());
+    }
+
+    #[test]
+    fn a_name_whose_tls_ends_elsewhere_is_reached_by_tls_alone() {
+        let urls = |https| {
+            let urls = Urls { domain: "tun.example".parse().unwrap(), http: Some(80), https };
+            urls.passed_through(&"db".parse().unwrap())
+        };
+        assert_eq!(urls(Some(443)), ["tls://db.tun.example:443", "https://db.tun.example"]);
+        assert_eq!(urls(Some(8443)), ["tls://db.tun.example:8443", "https://db.tun.example:8443"]);
+        assert!(urls(None).is_empty());
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Admission {
     pub(super) fn handle_unregister(&mut self, connection: ConnectionId, id: &TunnelId, now: Now) {
         if let Some(gone) = self.registry.unregister(connection, id) {
             self.command(Command::Unroute { name: gone.name.clone() });
-            if gone.kind != TunnelKind::Http {
+            if gone.kind.has_port() {
                 self.command(Command::ClosePort { name: gone.name.clone() });
             }
             self.report_down(&gone, now);
@@ -111,12 +111,16 @@ impl Admission {
         self.report_up(&new, now);
         let gates = self.gates.get(&tunnel).cloned();
         self.command(Command::Route(new, gates));
-        if kind != TunnelKind::Http {
+        if kind.has_port() {
             let wanted = Wanted { tunnel, name, kind, port };
             self.command(Command::OpenPort { connection, request, wanted });
             return Ok(());
         }
-        let urls = self.policy.urls.of(&name);
+        let urls = if kind == TunnelKind::Tls {
+            self.policy.urls.passed_through(&name)
+        } else {
+            self.policy.urls.of(&name)
+        };
         let message = ToNode::Registered { request, tunnel, name, urls, expires_at };
         self.command(Command::Send { connection, message });
         Ok(())
@@ -129,6 +133,9 @@ impl Admission {
         }
         if kind == TunnelKind::Private {
             return Err(Refusal::new(Code::BadRequest, format!("this relay does not serve {kind} tunnels")));
+        }
+        if kind == TunnelKind::Tls && self.policy.urls.https.is_none() {
+            return Err(Refusal::new(Code::BadRequest, "this relay has no port for TLS"));
         }
         if !claims.allows_name(name) {
             return Err(Refusal::new(Code::ScopeDenied, format!("this key may not use the name {name}")));

@@ -4,11 +4,7 @@ use std::{mem, sync::Arc};
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::public_key;
-use mytunnel_keys::{
-    feed::Gates,
-    id::{Serial, TunnelKind},
-    wire::ToNode,
-};
+use mytunnel_keys::{feed::Gates, id::Serial, wire::ToNode};
 
 use super::{Connection, ControlStream, Driver, now};
 use crate::{
@@ -84,7 +80,7 @@ impl Driver {
         let Registration { id, name, project, kind, .. } = registration;
         let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
         let pipes = LanesFirst::new(self.around.lanes.admit(id, key), streams);
-        if kind == TunnelKind::Http {
+        if !kind.has_port() {
             // It may have had a port as another kind.
             self.ports.close(&name);
         }

@@ -28,6 +28,8 @@ pub enum Failure {
     MethodNotAllowed,
     /// The visitor stopped in the middle of a request.
     RequestTimeout,
+    /// TLS for the name ends behind the relay, and the request came over TLS that ended here.
+    Misdirected,
     /// No such name.
     UnknownName,
     /// The name exists; whoever served it has lost the right to.
@@ -85,6 +87,7 @@ impl Failure {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::UnknownName | Self::Ended => StatusCode::NOT_FOUND,
             Self::Away | Self::TunnelBusy | Self::GateBusy | Self::SignInUnavailable | Self::Spent => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -123,6 +126,7 @@ impl Failure {
             | Self::HeadTooLarge
             | Self::MethodNotAllowed
             | Self::RequestTimeout
+            | Self::Misdirected
             | Self::UnknownName
             | Self::Ended
             | Self::Away
@@ -144,6 +148,7 @@ impl Failure {
             | Self::TargetTooLong
             | Self::HeadTooLarge
             | Self::MethodNotAllowed
+            | Self::Misdirected
             | Self::RequestTimeout => Code::BadRequest,
             Self::UnknownName | Self::Ended => Code::NotFound,
             Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout => Code::TargetUnreachable,
@@ -184,7 +189,8 @@ impl Failure {
             Self::BadRequest | Self::TargetTooLong | Self::HeadTooLarge | Self::RequestTimeout => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Self::UnknownName
+            Self::Misdirected
+            | Self::UnknownName
             | Self::Ended
             | Self::TargetRefused
             | Self::Broken
@@ -217,6 +223,7 @@ impl Failure {
             Self::HeadTooLarge => "The head of this request is too large",
             Self::MethodNotAllowed => "This method is not allowed",
             Self::RequestTimeout => "The request did not arrive in time",
+            Self::Misdirected => "This connection leads to another place",
             Self::UnknownName => "There is no tunnel with this name",
             Self::Ended => "This tunnel has ended",
             Self::Away => "This tunnel is not connected",
@@ -252,6 +259,9 @@ impl Failure {
             }
             Self::MethodNotAllowed => "CONNECT and TRACE are not passed on to tunnels.",
             Self::RequestTimeout => "Send it again, without a pause in the middle.",
+            Self::Misdirected => {
+                "The tunnel ends its TLS itself: open its https address on a connection of its own."
+            }
             Self::UnknownName => "Check the address; whoever gave it to you may have ended the tunnel.",
             Self::Ended => {
                 "Its key has ended or used up its budget, or its owner closed it. Ask whoever gave you the address."

@@ -32,6 +32,8 @@ pub struct Limits {
     pub upload_grace: Duration,
     /// How long a visitor may take no byte of a response that waits for it.
     pub stall_timeout: Duration,
+    /// How long nothing may go through a connection whose TLS ends behind the relay.
+    pub tls_idle_timeout: Duration,
     /// How long a request waits for a node that is away.
     pub away_patience: Duration,
     /// How long shutdown waits for requests in flight.
@@ -65,6 +67,7 @@ impl Default for Limits {
             upload_rate: 256,
             upload_grace: Duration::from_secs(120),
             stall_timeout: Duration::from_secs(300),
+            tls_idle_timeout: Duration::from_secs(3600),
             away_patience: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
             buffer_bytes: 64 * 1024,

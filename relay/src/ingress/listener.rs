@@ -24,7 +24,7 @@ use super::{
     head::Visitor,
     http2,
     limits::Addresses,
-    locked,
+    locked, passthrough,
     terms::{Crowd, Current, Place, Terms},
     tls::{self, Accepted, Beside},
     visit::{Guest, Visit},
@@ -60,6 +60,15 @@ pub struct Https {
     pub listener: TcpListener,
     /// Chooses the certificate by the name that the visitor asks for.
     pub certificates: Arc<dyn ResolvesServerCert>,
+    /// The port in URLs, where it differs from the socket's (behind a forwarding).
+    pub public_port: Option<u16>,
+}
+
+impl Https {
+    /// The port that visitors know.
+    fn port(&self) -> Option<u16> {
+        self.public_port.or_else(|| self.listener.local_addr().ok().map(|address| address.port()))
+    }
 }
 
 impl fmt::Debug for IngressConfig {
@@ -120,6 +129,7 @@ pub(crate) async fn serve_with(
             domain: config.domain.to_ascii_lowercase().into(),
             console: config.console.to_ascii_lowercase().into(),
             console_service: config.console_service,
+            https_port: config.https.as_ref().and_then(Https::port),
             http1: visitor::http1(&limits),
             limits,
             proxies: config.proxies,
@@ -257,7 +267,7 @@ impl Acceptor {
         visit: Arc<Visit>,
         _held: (Place, Held),
     ) {
-        let handshake = tls::accept(stream, &config, &self.beside);
+        let handshake = tls::accept(stream, &config, &self.beside, &shared);
         let handshake = tokio::time::timeout(shared.limits.head_timeout, handshake);
         let Some(Ok(handshake)) = self.shutdown.run_until_cancelled(handshake).await else { return };
         match handshake {
@@ -265,6 +275,7 @@ impl Acceptor {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
                 speak(*stream, is_http2, shared, visit).await;
             }
+            Ok(Accepted::Passed(passed)) => passthrough::serve(passed, &shared, &visit).await,
             Ok(Accepted::Lane | Accepted::Challenge) => {}
             Err(error) => tracing::debug!(%error, "no tls"),
         }

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{ACCEPT, CONTENT_LENGTH},
+    header::{ACCEPT, CONTENT_LENGTH, LOCATION},
     request::Parts,
 };
 use http_body::Body as _;
@@ -44,12 +45,16 @@ enum Target {
     Console,
     Live(Arc<Tunnel>),
     Away(Box<str>),
+    /// Its TLS ends behind the relay: what is said to the relay is none of its.
+    PassedThrough,
 }
 
 /// Why a request is answered here.
 enum Refused {
     Failed(Failure),
     Denied(Denied),
+    /// It is to be asked for over TLS.
+    Moved(HeaderValue),
 }
 
 /// How far one try to send a request came.
@@ -110,6 +115,7 @@ impl Proxy {
             Target::Console if self.is_sign_in(&request) => Ok(self.sign_in(request, turn).await?),
             Target::Console => Ok(self.console(request, turn).await?),
             Target::Live(tunnel) => self.enter(tunnel, request, protocol, turn).await,
+            Target::PassedThrough => Err(self.elsewhere(&request, &turn)),
             Target::Away(label) => {
                 let patience = self.shared.limits.away_patience;
                 let tunnel = live(self.shared.routes.wait_live(&label, patience).await)?;
@@ -127,11 +133,29 @@ impl Proxy {
             Destination::Console => Ok(Target::Console),
             Destination::Nowhere => Err(Failure::UnknownName),
             Destination::Tunnel(label) => match self.shared.routes.find(label) {
+                Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Tls => Ok(Target::PassedThrough),
                 Lookup::Live(tunnel) if tunnel.is_closed() => Ok(Target::Away(label.into())),
+                Lookup::Away | Lookup::Ended if self.shared.routes.is_passed_through(label) => {
+                    Ok(Target::PassedThrough)
+                }
                 Lookup::Away => Ok(Target::Away(label.into())),
                 found @ (Lookup::Live(_) | Lookup::Ended | Lookup::Unknown) => live(found).map(Target::Live),
             },
         }
+    }
+
+    /// Where to ask instead, for a name whose TLS ends behind the relay.
+    fn elsewhere(&self, request: &Request<Incoming>, turn: &Turn) -> Refused {
+        let Some(port) = self.shared.https_port.filter(|_| !turn.visitor().is_secure()) else {
+            return Failure::Misdirected.into();
+        };
+        let Ok(authority) = host::requested(request.uri(), request.headers()) else {
+            return Failure::BadRequest.into();
+        };
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        let location = HeaderValue::try_from(format!("https://{}{port}{path}", authority.host));
+        location.map_or_else(|_| Failure::BadRequest.into(), Refused::Moved)
     }
 
     /// Whether a request for the console's host is one of a visitor who signs in.
@@ -340,6 +364,7 @@ fn asked<'a>(parts: &'a Parts, host: &'a str, turn: &'a Turn) -> Asked<'a> {
 fn live(found: Lookup) -> Result<Arc<Tunnel>, Failure> {
     match found {
         Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Http => Ok(tunnel),
+        Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Tls => Err(Failure::Misdirected),
         Lookup::Live(_) | Lookup::Unknown => Err(Failure::UnknownName),
         Lookup::Ended => Err(Failure::Ended),
         Lookup::Away => Err(Failure::Away),
@@ -352,6 +377,12 @@ impl Refused {
         let page = match self {
             Self::Failed(failure) => failure.response(&asked),
             Self::Denied(denied) => denied.response(&asked),
+            Self::Moved(location) => {
+                let mut moved = Response::new(Bytes::new());
+                *moved.status_mut() = StatusCode::PERMANENT_REDIRECT;
+                moved.headers_mut().insert(LOCATION, location);
+                moved
+            }
         };
         page.map(|page| ResponseBody::Page(Some(page)))
     }

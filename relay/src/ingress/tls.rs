@@ -6,8 +6,13 @@ use std::{io, sync::Arc};
 use mytunnel_keys::wire::LANE_ALPN;
 use rustls::{ServerConfig, crypto::aws_lc_rs, server::ResolvesServerCert};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
+use super::{
+    Shared,
+    hello::{Hello, Replayed},
+    passthrough::{self, Passed},
+};
 use crate::{
     access_log::AccessLog,
     acme::{Acme, CHALLENGE_PROTOCOL},
@@ -51,6 +56,8 @@ pub(crate) enum Accepted {
     Lane,
     /// The authority, which has looked whether a name is ours.
     Challenge,
+    /// A visitor whose TLS ends behind the relay.
+    Passed(Passed),
 }
 
 /// Who else comes to the listener for visitors, and what certificates are waited for.
@@ -64,13 +71,17 @@ pub(crate) struct Beside {
     pub(crate) access_log: AccessLog,
 }
 
-/// Performs one handshake.
+/// Performs one handshake, unless the connection is one that somebody behind the relay shakes hands on.
 pub(crate) async fn accept(
     stream: TcpStream,
     config: &Arc<ServerConfig>,
     Beside { lanes, acme, .. }: &Beside,
+    shared: &Shared,
 ) -> Result<Accepted, HandshakeError> {
-    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Hello::new(stream));
+    let StartHandshake { accepted, io, .. } = acceptor.await?;
+    let (stream, hello) = io.into_parts();
+    let start = StartHandshake::from_parts(accepted, stream);
     let asks = |wanted: &[u8]| {
         let hello = start.client_hello();
         hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == wanted))
@@ -78,6 +89,10 @@ pub(crate) async fn accept(
     if asks(LANE_ALPN) {
         lanes.as_ref().ok_or(HandshakeError::NoLane)?.enter(start).await?;
         return Ok(Accepted::Lane);
+    }
+    // Also an authority's look at such a name is not for us.
+    if let Some(label) = passthrough::label(shared, start.client_hello().server_name()) {
+        return Ok(Accepted::Passed(Passed { stream: Replayed::new(start.io, hello), label }));
     }
     if let Some(acme) = acme {
         if asks(CHALLENGE_PROTOCOL) {

@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    task::Waker,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -238,6 +238,15 @@ impl Visit {
 
     pub(crate) fn is_aborted(&self) -> bool {
         self.aborted.load(Relaxed)
+    }
+
+    /// Returns when the relay waits no longer. For whoever drives the connection.
+    pub(crate) async fn aborted(&self) {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            if self.is_aborted() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     pub(crate) fn is_expired(&self) -> bool {

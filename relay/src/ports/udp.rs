@@ -14,7 +14,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::line::{Place, Turned, Way};
+use super::line::{Place, Way};
+use crate::line::Turned;
 use crate::route::Tunnel;
 
 /// Datagrams of one visitor that wait for its pipe.

@@ -58,7 +58,7 @@ impl Doors {
                         ca.resolver(routes.clone())
                     }
                 };
-                Some(Https { listener: bind(addr).await?, certificates })
+                Some(Https { listener: bind(addr).await?, certificates, public_port: config.public_https })
             }
             None => None,
         };

@@ -76,7 +76,11 @@ impl House {
         let ca = authority.certificate_pem().to_owned();
         let config = IngressConfig {
             http: Some(listener),
-            https: Some(Https { listener: tls_listener, certificates: authority.resolver(routes.clone()) }),
+            https: Some(Https {
+                listener: tls_listener,
+                certificates: authority.resolver(routes.clone()),
+                public_port: None,
+            }),
             domain: "tun.test".into(),
             console: "console.test".into(),
             console_service,

@@ -99,7 +99,7 @@ impl Plan {
                 place: spot,
                 target: match kind {
                     Kind::Http => target.to_string(),
-                    Kind::Tcp { .. } | Kind::Udp { .. } => {
+                    Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => {
                         format!("{}://{}", kind.tunnel(), kind.described(&target))
                     }
                 },

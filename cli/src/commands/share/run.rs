@@ -224,6 +224,7 @@ impl Job {
                 spec.proxy_protocol = proxy_protocol;
             }
             Kind::Udp { port } => spec.port = port,
+            Kind::Tls { proxy_protocol } => spec.proxy_protocol = proxy_protocol,
         }
         spec
     }

@@ -1,7 +1,7 @@
 //! Tunnels as people see them, and the names that nobody uses any more.
 
 use mytunnel_keys::api;
-use mytunnel_keys::id::{ProjectId, TunnelId, TunnelName};
+use mytunnel_keys::id::{ProjectId, TunnelId, TunnelKind, TunnelName};
 
 use crate::authority::{self, Caller, Reach};
 use crate::http::ApiError;
@@ -52,7 +52,7 @@ impl Shared {
     /// A tunnel as people see it.
     pub(crate) fn tunnel_row(&self, row: TunnelRow) -> api::TunnelRow {
         api::TunnelRow {
-            url: self.public().tunnel_url(self.issuer.cluster().as_str(), &row.name),
+            url: self.public().tunnel_url(self.issuer.cluster().as_str(), &row.name, row.kind),
             online: self.followers.live().is_up(&row.id),
             id: row.id,
             name: row.name,
@@ -107,12 +107,18 @@ fn cursor(text: &str) -> Result<(TunnelName, TunnelId), ApiError> {
 
 impl Public {
     /// Where visitors reach a tunnel: with TLS if there is any.
-    fn tunnel_url(&self, domain: &str, name: &TunnelName) -> Option<String> {
+    fn tunnel_url(&self, domain: &str, name: &TunnelName, kind: TunnelKind) -> Option<String> {
         let secure = self.endpoints.https.as_deref().map(|endpoint| ("https", endpoint, ":443"));
         let plain = self.endpoints.http.as_deref().map(|endpoint| ("http", endpoint, ":80"));
         // Under localhost nobody but this machine's own CA has signed, which browsers do not know.
         let local = domain == "localhost" || domain.ends_with(".localhost");
-        let (scheme, endpoint, usual) = if local { plain.or(secure) } else { secure.or(plain) }?;
+        let (scheme, endpoint, usual) = if kind == TunnelKind::Tls {
+            secure
+        } else if local {
+            plain.or(secure)
+        } else {
+            secure.or(plain)
+        }?;
         let port = endpoint.rfind(':').map_or("", |colon| &endpoint[colon..]);
         let port = if port == usual { "" } else { port };
         Some(format!("{scheme}://{name}.{domain}{port}"))
@@ -125,9 +131,13 @@ mod tests {
     use crate::config::Endpoints;
 
     fn url(domain: &str, http: Option<&str>, https: Option<&str>) -> Option<String> {
+        url_of(TunnelKind::Http, domain, http, https)
+    }
+
+    fn url_of(kind: TunnelKind, domain: &str, http: Option<&str>, https: Option<&str>) -> Option<String> {
         let endpoints = Endpoints { http: http.map(str::to_owned), https: https.map(str::to_owned) };
         let public = Public { url: "http://localhost".parse().unwrap(), endpoints };
-        public.tunnel_url(domain, &"web".parse().unwrap())
+        public.tunnel_url(domain, &"web".parse().unwrap(), kind)
     }
 
     #[test]
@@ -139,5 +149,7 @@ mod tests {
         assert_eq!(url("localhost", None, Some(":8443")).unwrap(), "https://web.localhost:8443");
         assert_eq!(url("tun.example", Some("[::]:8080"), None).unwrap(), "http://web.tun.example:8080");
         assert_eq!(url("tun.example", None, None), None);
+        let tls = |https| url_of(TunnelKind::Tls, "localhost", both.0, https);
+        assert_eq!((tls(both.1).unwrap(), tls(None)), ("https://web.localhost".to_owned(), None));
     }
 }

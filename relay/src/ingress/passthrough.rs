@@ -1,0 +1,120 @@
+//! TLS that ends behind the relay: a connection that asks for such a name goes to the node as it came, hello included,
+//! behind a word of who the visitor is. The relay sees the name, the addresses, and how many bytes pass when.
+
+use std::time::Duration;
+
+use mytunnel_carrier::greeting::{Greeting, Transport};
+use mytunnel_keys::id::TunnelKind;
+
+use super::{
+    Shared,
+    hello::{Moved, Replayed},
+    host::{self, Destination},
+    visit::Visit,
+};
+use crate::{
+    line::{self, Early, Errand},
+    route::{Lookup, Routes},
+};
+
+/// A connection for a name whose TLS ends behind the relay.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(super) stream: Replayed,
+    /// The name.
+    pub(super) label: Box<str>,
+}
+
+/// The name that a hello asks for, if its TLS ends behind the relay.
+pub(super) fn label(shared: &Shared, asked: Option<&str>) -> Option<Box<str>> {
+    let asked = host::parse(asked?.as_bytes()).ok()?.host;
+    match host::destination(&asked, &shared.domain, &shared.console) {
+        Destination::Tunnel(label) if is_passed_through(&shared.routes, label) => Some(label.into()),
+        Destination::Tunnel(_) | Destination::Console | Destination::Nowhere => None,
+    }
+}
+
+fn is_passed_through(routes: &Routes, label: &str) -> bool {
+    match routes.find(label) {
+        Lookup::Live(tunnel) => tunnel.kind() == TunnelKind::Tls,
+        Lookup::Away | Lookup::Ended => routes.is_passed_through(label),
+        Lookup::Unknown => false,
+    }
+}
+
+/// Carries one connection to its end. One that does not end properly is reset.
+pub(super) async fn serve(mut passed: Passed, shared: &Shared, visit: &Visit) {
+    if let Err(early) = carry(&mut passed, shared, visit).await {
+        tracing::debug!(error = &early as &dyn std::error::Error, "connection reset");
+        line::reset(passed.stream.stream());
+    }
+}
+
+async fn carry(passed: &mut Passed, shared: &Shared, visit: &Visit) -> Result<(), Early> {
+    let Passed { stream, label } = passed;
+    line::prepare(stream.stream()).map_err(Early::Visitor)?;
+    let addresses = stream.stream().peer_addr().and_then(|peer| Ok((peer, stream.stream().local_addr()?)));
+    let (visitor, relay) = addresses.map_err(Early::Visitor)?;
+    let limits = &shared.limits;
+    let errand = Errand {
+        routes: &shared.routes,
+        name: label,
+        visitor: visitor.ip().to_canonical(),
+        patience: limits.away_patience,
+        most: limits.requests_per_tunnel,
+    };
+    let (moved, idle) = (stream.moved(), limits.tls_idle_timeout);
+    let carried = async {
+        let mut line = errand.run(|tunnel| tunnel.kind() == TunnelKind::Tls).await?;
+        let greeting = Greeting { transport: Transport::Stream, visitor, relay }.encode();
+        line.carry(stream, &greeting).await
+    };
+    tokio::select! {
+        carried = carried => carried?,
+        () = visit.aborted() => return Err(Early::Stopped),
+        () = idled(moved, idle) => return Err(Early::Idle),
+    }
+    line::settle(passed.stream.stream()).map_err(Early::Visitor)
+}
+
+/// Returns when nothing went through for as long, at the latest twice that.
+async fn idled(moved: Moved, patience: Duration) {
+    let mut before = None;
+    loop {
+        let now = Some(moved.count());
+        if now == before {
+            return;
+        }
+        before = now;
+        tokio::time::sleep(patience).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::{
+        io::{AsyncWriteExt as _, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_when_nothing_moved_for_the_whole_time() {
+        let (near, _far) = duplex(64);
+        let mut stream = Replayed::new(near, Bytes::new());
+        let (patience, begun) = (Duration::from_secs(60), Instant::now());
+        let moved = stream.moved();
+        let busy = async {
+            for _ in 0..3 {
+                tokio::time::sleep(patience * 2 / 3).await;
+                stream.write_all(b"x").await.unwrap();
+            }
+        };
+        tokio::join!(idled(moved, patience), busy);
+        // The last byte went through at 120 s; from the look at 120 s or the one after it on it is quiet.
+        let over = begun.elapsed();
+        assert!((3 * patience..=4 * patience).contains(&over), "{over:?}");
+    }
+}

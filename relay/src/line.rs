@@ -1,0 +1,233 @@
+//! The way to its node of a visitor whose bytes the relay does not read: a place at the tunnel, what its gates say of an
+//! address, its budget, a pipe; and then bytes both ways, counted, until either end or the tunnel ends it.
+
+use std::{
+    io,
+    net::IpAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use mytunnel_carrier::{
+    chunk::Chunk,
+    splice::{Deaf, Ended, Watch, splice},
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    gate,
+    ingress::{Answered, NoSeat, Seat},
+    route::{Lookup, Pipe, PipeError, Routes, Tunnel},
+    traffic::{Pause, Traffic},
+};
+
+/// When a silent visitor is asked whether it is still there, and how often, before it is given up.
+const SILENCE: Duration = Duration::from_secs(60);
+const PROBES: (Duration, u32) = (Duration::from_secs(15), 4);
+
+/// Whom to lead where.
+#[derive(Debug)]
+pub(crate) struct Errand<'a> {
+    pub(crate) routes: &'a Routes,
+    /// Of the tunnel.
+    pub(crate) name: &'a str,
+    pub(crate) visitor: IpAddr,
+    /// How long to wait for a node that is away.
+    pub(crate) patience: Duration,
+    /// Visitors that the tunnel may have at once.
+    pub(crate) most: usize,
+}
+
+/// Why a visitor is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Turned {
+    #[error("no node serves the tunnel")]
+    Away,
+    #[error("the tunnel's gates do not let the visitor in")]
+    Denied,
+    #[error("the tunnel's budget is spent")]
+    Spent,
+    #[error("there are too many visitors")]
+    Full,
+    #[error("the node cannot be reached")]
+    Broken,
+}
+
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Early {
+    #[error(transparent)]
+    Turned(#[from] Turned),
+    #[error("the tunnel was closed, or has other gates")]
+    Cut,
+    #[error("nothing went through for too long")]
+    Idle,
+    #[error("the relay shuts down")]
+    Stopped,
+    #[error("the visitor failed")]
+    Visitor(#[source] io::Error),
+    #[error("the node failed, or its target does not accept")]
+    Node(#[source] io::Error),
+}
+
+/// A visitor's place at the tunnel, and the way to its node.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) node: Answered,
+    pub(crate) tunnel: Arc<Tunnel>,
+    /// Ends it: the tunnel was closed, or has other gates.
+    pub(crate) cut: CancellationToken,
+    seat: Option<Seat>,
+}
+
+impl Errand<'_> {
+    /// Leads the visitor to the node of the tunnel that `fits`, for which it waits while it is away.
+    pub(crate) async fn run(&self, fits: impl Fn(&Tunnel) -> bool) -> Result<Line, Turned> {
+        let live = |found: Lookup| match found {
+            Lookup::Live(tunnel) if fits(&tunnel) => Ok(tunnel),
+            Lookup::Live(_) | Lookup::Away | Lookup::Ended | Lookup::Unknown => Err(Turned::Away),
+        };
+        let until = Instant::now() + self.patience;
+        let mut tunnel = live(self.routes.wait_live(self.name, self.patience).await)?;
+        loop {
+            match self.open(&tunnel, until).await {
+                Err(None) => {
+                    let left = until.checked_duration_since(Instant::now()).ok_or(Turned::Away)?;
+                    tunnel = live(self.routes.wait_other(&tunnel, left).await)?;
+                }
+                Err(Some(turned)) => return Err(turned),
+                Ok(line) => return Ok(line),
+            }
+        }
+    }
+
+    /// Without a reason in the error, the node has just left.
+    async fn open(&self, tunnel: &Arc<Tunnel>, until: Instant) -> Result<Line, Option<Turned>> {
+        let cut = CancellationToken::new();
+        let seat = tunnel.seats().enter_line(&cut, self.most);
+        let seat = seat.map_err(|none| (none == NoSeat::Full).then_some(Turned::Full))?;
+        // Its gates are looked at with a seat taken: from then on a change cuts it.
+        let mut line = Opening { tunnel: Arc::clone(tunnel), cut, seat: Some(seat) };
+        if !gate::admits_line(tunnel.gates().as_deref(), self.visitor) {
+            return Err(Some(Turned::Denied));
+        }
+        if !tunnel.traffic().ready().await {
+            return Err(Some(Turned::Spent));
+        }
+        let pipe: Pipe = match tunnel.source().take_lane() {
+            Some(lane) => lane,
+            None => match timeout_at(until, tunnel.source().open()).await {
+                Ok(Ok(pipe)) => pipe,
+                Ok(Err(PipeError::Gone)) => return Err(None),
+                Ok(Err(PipeError::Busy)) => return Err(Some(Turned::Full)),
+                Ok(Err(PipeError::Open(_))) | Err(_) => return Err(Some(Turned::Broken)),
+            },
+        };
+        tunnel.traffic().count_request(0);
+        Ok(Line {
+            node: Answered::new(pipe),
+            tunnel: Arc::clone(tunnel),
+            cut: line.cut.clone(),
+            seat: line.seat.take(),
+        })
+    }
+}
+
+/// A seat that is given back when nothing comes of it.
+struct Opening {
+    tunnel: Arc<Tunnel>,
+    cut: CancellationToken,
+    seat: Option<Seat>,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            self.tunnel.seats().leave(seat);
+        }
+    }
+}
+
+impl Line {
+    /// Copies both ways, the greeting first, until both ends have ended properly.
+    pub(crate) async fn carry<V>(&mut self, visitor: &mut V, greeting: &[u8]) -> Result<(), Early>
+    where
+        V: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut first = Chunk::take();
+        first.push(greeting);
+        let mut meter = Meter::of(&self.tunnel);
+        let held = (Chunk::take(), first);
+        let ended = tokio::select! {
+            ended = splice(&mut self.node, visitor, held, Deaf::HasFailed, &mut meter) => ended,
+            () = self.cut.cancelled() => return Err(Early::Cut),
+        };
+        match ended {
+            Ended::Properly => Ok(()),
+            Ended::OriginFailed(error) => Err(Early::Visitor(error)),
+            Ended::PipeLost(error) => Err(Early::Node(error)),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            self.tunnel.seats().leave(seat);
+        }
+    }
+}
+
+/// Until it has ended properly, a connection that is dropped, by whomever, is one that is reset.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_zero_linger()?;
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES.0).with_retries(PROBES.1);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// Both ends have said that they are done: what is still under way may arrive.
+pub(crate) fn settle(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(None)
+}
+
+/// A visitor is not to take what came so far for the whole.
+pub(crate) fn reset(stream: &TcpStream) {
+    // Gone already is as good.
+    let _ = stream.set_zero_linger();
+}
+
+/// Counts what passes, and holds it up while the tunnel's budget is being filled.
+#[derive(Debug)]
+pub(crate) struct Meter<'a> {
+    traffic: &'a Traffic,
+    pause: Pause,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn of(tunnel: &'a Tunnel) -> Self {
+        Self { traffic: tunnel.traffic(), pause: Pause::default() }
+    }
+}
+
+impl Watch for Meter<'_> {
+    // The pipe is the node's end: what goes up from it goes out to the visitor.
+    fn up(&mut self, bytes: usize) {
+        self.traffic.count_out(bytes as u64);
+    }
+
+    fn down(&mut self, bytes: usize) {
+        self.traffic.count_in(bytes as u64);
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.traffic.poll_ready(&mut self.pause, cx)
+    }
+}
