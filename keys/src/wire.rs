@@ -29,6 +29,9 @@ pub const LANE_ALPN: &[u8] = b"mytunnel-lane/1";
 /// The version in [`ToRelay::Hello`] and [`ToNode::Welcome`].
 pub const VERSION: u16 = 1;
 
+/// Nodes that may serve one name at one relay.
+pub const MAX_BACKENDS: usize = 16;
+
 /// Largest control message, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
@@ -65,6 +68,9 @@ pub enum ToRelay {
         /// The public port that is wanted, for TCP and UDP. Without it the relay chooses.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
+        /// Whether no other node is to serve the name beside this one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        alone: bool,
     },
     /// Gives a tunnel up.
     Unregister {
@@ -107,6 +113,16 @@ pub enum ToNode {
         urls: Vec<String>,
         /// When the credential ends, in Unix seconds.
         expires_at: u64,
+        /// Nodes that serve the name at this relay, this one among them.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        backends: u16,
+    },
+    /// Other nodes have begun or ceased to serve the name of a tunnel.
+    Backends {
+        /// The tunnel.
+        tunnel: TunnelId,
+        /// Nodes that serve the name at this relay, this one among them.
+        count: u16,
     },
     /// A request, or without a number the connection, is refused.
     Refused {
@@ -135,6 +151,14 @@ pub enum ToNode {
         /// Why, in words.
         message: String,
     },
+}
+
+const fn one() -> u16 {
+    1
+}
+
+const fn is_one(count: &u16) -> bool {
+    *count == 1
 }
 
 /// The byte with which a node answers a pipe's first payload.
@@ -222,6 +246,7 @@ mod tests {
             kind: TunnelKind::Http,
             instance: [3; 16],
             port: None,
+            alone: false,
         }
     }
 
@@ -241,6 +266,30 @@ mod tests {
         };
         assert_eq!(decode::<ToNode>(&encode(&refused).unwrap()), Ok(refused));
         assert_eq!(decode::<ToRelay>(&encode(&register()).unwrap()), Ok(register()));
+    }
+
+    #[test]
+    fn who_knows_nothing_of_other_nodes_is_the_only_one_and_takes_others_beside_it() {
+        let before = cbor!({"register" => {"request" => 7, "name" => "web", "kind" => "http",
+            "instance" => ciborium::Value::Bytes(vec![3; 16])}})
+        .unwrap();
+        assert_eq!(decode::<ToRelay>(&bytes_of(&before)), Ok(register()));
+        assert_eq!(encode(&register()).unwrap(), bytes_of(&before));
+        let tunnel = TunnelId::from_bytes([1; 16]);
+        let registered = |backends| ToNode::Registered {
+            request: 7,
+            tunnel,
+            name: "web".parse().unwrap(),
+            urls: Vec::new(),
+            expires_at: 1,
+            backends,
+        };
+        let [one, two] = [1, 2].map(|backends| encode(&registered(backends)).unwrap());
+        assert!(one.len() + b"backends".len() < two.len(), "nothing is said of one");
+        assert_eq!(decode(&one), Ok(registered(1)));
+        assert_eq!(decode(&two), Ok(registered(2)));
+        let backends = ToNode::Backends { tunnel, count: 3 };
+        assert_eq!(decode(&encode(&backends).unwrap()), Ok(backends));
     }
 
     #[test]

@@ -40,9 +40,15 @@ fn to_relay() -> impl Strategy<Value = ToRelay> {
         },
     );
     let kind = select(TunnelKind::ALL.to_vec());
-    let register = (any::<u32>(), name(), kind, any::<[u8; 16]>(), any::<Option<u16>>()).prop_map(
-        |(request, name, kind, instance, port)| ToRelay::Register { request, name, kind, instance, port },
-    );
+    let register = (any::<u32>(), name(), kind, any::<[u8; 16]>(), any::<Option<u16>>(), any::<bool>())
+        .prop_map(|(request, name, kind, instance, port, alone)| ToRelay::Register {
+            request,
+            name,
+            kind,
+            instance,
+            port,
+            alone,
+        });
     let unregister = tunnel().prop_map(|tunnel| ToRelay::Unregister { tunnel });
     prop_oneof![hello, register, unregister]
 }
@@ -59,15 +65,16 @@ fn to_node() -> impl Strategy<Value = ToNode> {
             time,
         },
     );
-    let registered = (any::<u32>(), tunnel(), name(), vec(text(), 0..3), any::<u64>()).prop_map(
-        |(request, tunnel, name, urls, expires_at)| ToNode::Registered {
+    let registered = (any::<u32>(), tunnel(), name(), vec(text(), 0..3), any::<u64>(), any::<u16>())
+        .prop_map(|(request, tunnel, name, urls, expires_at, backends)| ToNode::Registered {
             request,
             tunnel,
             name,
             urls,
             expires_at,
-        },
-    );
+            backends,
+        });
+    let backends = (tunnel(), any::<u16>()).prop_map(|(tunnel, count)| ToNode::Backends { tunnel, count });
     let refused = (any::<Option<u32>>(), code(), text(), text())
         .prop_map(|(request, code, message, help)| ToNode::Refused { request, code, message, help });
     let closed = (tunnel(), code(), text()).prop_map(|(tunnel, code, message)| ToNode::Closed {
@@ -76,7 +83,7 @@ fn to_node() -> impl Strategy<Value = ToNode> {
         message,
     });
     let goodbye = (code(), text()).prop_map(|(code, message)| ToNode::Goodbye { code, message });
-    prop_oneof![welcome, registered, refused, closed, goodbye]
+    prop_oneof![welcome, registered, backends, refused, closed, goodbye]
 }
 
 proptest! {

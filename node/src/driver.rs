@@ -44,7 +44,7 @@ use crate::{
     state::{
         belief::Belief,
         link::{Link, Refusal},
-        tunnels::Tunnels,
+        tunnels::{Tunnels, Wanted},
     },
     status::{RelayStatus, Status},
 };
@@ -228,7 +228,7 @@ impl Driver {
     fn share(&mut self, spec: TunnelSpec, reply: oneshot::Sender<Result<Share, ShareError>>) {
         let shared = self.may_share(&spec).and_then(|()| {
             let service = Shares::service(&spec)?;
-            let id = self.tunnels.add(spec.name.clone(), spec.kind, spec.port, Instant::now().into_std());
+            let id = self.tunnels.add(Wanted::from(&spec), Instant::now().into_std());
             Ok(self.shares.add(id, spec, service))
         });
         // Whoever asked may have left; dropping the handle then gives the share up.

@@ -31,6 +31,9 @@ pub struct TunnelSpec {
     pub proxy_protocol: bool,
     /// The public port to ask for, of TCP and UDP tunnels. Default: one that stays the same for this name, if it is free.
     pub port: Option<u16>,
+    /// Whether no other node is to serve the name: neither beside those that do already, nor beside this one later. Default
+    /// false: nodes of one project share a name's visitors.
+    pub alone: bool,
     /// Sees a copy of what passes through a web site's tunnel.
     pub inspector: Option<Inspector>,
 }
@@ -38,7 +41,16 @@ pub struct TunnelSpec {
 impl TunnelSpec {
     /// A tunnel of this kind that leads to `target`, and nothing beside.
     pub fn new(name: TunnelName, kind: TunnelKind, target: Target) -> Self {
-        Self { name, kind, target, host_header: None, proxy_protocol: false, port: None, inspector: None }
+        Self {
+            name,
+            kind,
+            target,
+            host_header: None,
+            proxy_protocol: false,
+            port: None,
+            alone: false,
+            inspector: None,
+        }
     }
 }
 
@@ -63,6 +75,12 @@ pub enum ShareEvent {
         attempt: u32,
         /// What went wrong.
         reason: String,
+    },
+    /// Other nodes have begun or ceased to serve the name; visitors are spread over all of them. Until then there is this
+    /// one alone.
+    Backends {
+        /// Nodes that serve it, this one among them.
+        count: u16,
     },
     /// The credential ends soon, and the share with it.
     Expiring {

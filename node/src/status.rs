@@ -56,4 +56,6 @@ pub struct TunnelStatus {
     pub path: Path,
     /// When the credential ends, in Unix seconds, once it is known.
     pub expires_at: Option<u64>,
+    /// Nodes that serve the name, this one among them.
+    pub backends: u16,
 }

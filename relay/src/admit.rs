@@ -46,7 +46,7 @@ use mytunnel_keys::{
 use crate::{
     circuits::Pass,
     ports::Wanted,
-    registry::{Ended, Registration, Registry},
+    registry::{Ended, Place, Registration, Registry},
     renewal::OwnCertificate,
 };
 pub(crate) use answer::Urls;
@@ -123,12 +123,12 @@ pub(crate) enum Command {
     Route(Registration, Option<Arc<Gates>>),
     /// Open the port of a tunnel that was just routed, and say so with [`Admission::handle_port`].
     OpenPort { connection: ConnectionId, request: u32, wanted: Wanted },
-    /// The node has given the tunnel up: its port is not kept.
+    /// The nodes of the name have given it up: its port is not kept.
     ClosePort { name: TunnelName },
-    /// Visitors of the name have to pass these gates from here on.
-    Gate { name: TunnelName, gates: Option<Arc<Gates>> },
-    /// Visitors of the name go nowhere; cut what is in flight.
-    Unroute { name: TunnelName },
+    /// Visitors whom this connection serves have to pass these gates from here on.
+    Gate { place: Place, gates: Option<Arc<Gates>> },
+    /// Visitors of the name do not go to this connection any more; cut what is in flight.
+    Unroute { place: Place },
     /// Whoever served the name has lost the right to: its visitors need not wait.
     Retire { name: TunnelName },
     /// Send these to the node.
@@ -231,8 +231,9 @@ impl Admission {
                     self.dismiss(connection, &refusal, now);
                 }
             }
-            ToRelay::Register { request, name, kind, instance, port } if admitted => {
-                self.handle_register(connection, Request { request, name, kind, instance, port }, now);
+            ToRelay::Register { request, name, kind, instance, port, alone } if admitted => {
+                let request = Request { request, name, kind, instance, port, alone };
+                self.handle_register(connection, request, now);
             }
             ToRelay::Unregister { tunnel } if admitted => self.handle_unregister(connection, &tunnel, now),
             ToRelay::Register { .. } | ToRelay::Unregister { .. } => {
@@ -322,7 +323,7 @@ impl Admission {
         let ended: Vec<_> =
             connections.iter().filter_map(|connection| self.registry.end(*connection)).collect();
         for tunnel in ended.iter().flat_map(|session| &session.tunnels) {
-            self.command(Command::Unroute { name: tunnel.name.clone() });
+            self.command(Command::Unroute { place: tunnel.place() });
         }
         for session in &ended {
             self.timers.cancel(session.connection);
@@ -331,6 +332,7 @@ impl Admission {
                 self.report_down(tunnel, now);
             }
         }
+        self.tell_the_rest(ended.iter().flat_map(|session| &session.tunnels));
         ended
     }
 

@@ -30,7 +30,6 @@ use mytunnel_carrier::{
 };
 use mytunnel_keys::{
     feed::{Accepted, Change},
-    id::TunnelName,
     usage::Told,
 };
 use tokio::{
@@ -48,6 +47,7 @@ use crate::{
     feed::News,
     lanes::Directory,
     ports::Ports,
+    registry::Place,
     route::{Routes, Tunnel},
     server::Listening,
 };
@@ -75,7 +75,7 @@ pub(crate) struct Driver {
     backlog: Vec<SwarmEvent<BehaviourEvent>>,
     admission: Admission,
     around: Surroundings,
-    tunnels: HashMap<TunnelName, Arc<Tunnel>>,
+    tunnels: HashMap<Place, Arc<Tunnel>>,
     connections: HashMap<ConnectionId, Connection>,
     controls: JoinSet<ConnectionId>,
     said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),

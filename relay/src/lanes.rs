@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use libp2p::swarm::ConnectionId;
 use mytunnel_carrier::lane;
 use mytunnel_keys::{
     id::{PublicKey, TunnelId},
@@ -102,23 +103,52 @@ impl<S: PipeSource> PipeSource for LanesFirst<S> {
     }
 }
 
-type Entries = HashMap<TunnelId, (PublicKey, Arc<Waiting>)>;
+type Entries = HashMap<TunnelId, Vec<Entry>>;
+
+/// A registration that lanes may join.
+#[derive(Debug)]
+struct Entry {
+    key: PublicKey,
+    connection: ConnectionId,
+    waiting: Arc<Waiting>,
+}
 
 /// Which registrations lanes may join.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Directory(Arc<Mutex<Entries>>);
 
 impl Directory {
-    /// Admits lanes of `key` to a tunnel for as long as the returned value lives.
-    pub(crate) fn admit(&self, tunnel: TunnelId, key: PublicKey) -> Membership {
+    /// Admits lanes of `key` to a tunnel that it serves on this connection, until that is [dismissed](Self::dismiss) or
+    /// the returned value is dropped.
+    pub(crate) fn admit(&self, tunnel: TunnelId, key: PublicKey, connection: ConnectionId) -> Membership {
+        self.dismiss(&tunnel, connection);
         let waiting = Arc::new(Waiting::default());
-        locked(&self.0).insert(tunnel, (key, Arc::clone(&waiting)));
+        let entry = Entry { key, connection, waiting: Arc::clone(&waiting) };
+        locked(&self.0).entry(tunnel).or_default().push(entry);
         Membership { directory: self.clone(), tunnel, waiting }
     }
 
+    /// Admits no lanes any more to what a connection serves.
+    pub(crate) fn dismiss(&self, tunnel: &TunnelId, connection: ConnectionId) {
+        self.strike(tunnel, |entry| entry.connection == connection);
+    }
+
+    fn strike(&self, tunnel: &TunnelId, is_gone: impl Fn(&Entry) -> bool) {
+        let mut tunnels = locked(&self.0);
+        if let Some(entries) = tunnels.get_mut(tunnel) {
+            entries.retain(|entry| !is_gone(entry));
+            if entries.is_empty() {
+                tunnels.remove(tunnel);
+            }
+        }
+    }
+
+    /// A lane tells key and tunnel: where the key serves the tunnel from two processes, it could be of either.
     fn find(&self, tunnel: &TunnelId, key: &PublicKey) -> Option<Arc<Waiting>> {
-        let entries = locked(&self.0);
-        entries.get(tunnel).filter(|(holder, _)| holder == key).map(|(_, waiting)| Arc::clone(waiting))
+        let tunnels = locked(&self.0);
+        let mut of_key = tunnels.get(tunnel)?.iter().filter(|entry| entry.key == *key);
+        let entry = of_key.next()?;
+        of_key.next().is_none().then(|| Arc::clone(&entry.waiting))
     }
 }
 
@@ -132,12 +162,7 @@ pub(crate) struct Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let mut entries = locked(&self.directory.0);
-        // A later registration of the same tunnel may stand there already.
-        if entries.get(&self.tunnel).is_some_and(|(_, waiting)| Arc::ptr_eq(waiting, &self.waiting)) {
-            entries.remove(&self.tunnel);
-        }
-        drop(entries);
+        self.directory.strike(&self.tunnel, |entry| Arc::ptr_eq(&entry.waiting, &self.waiting));
         locked(&self.waiting.0).clear();
     }
 }

@@ -13,9 +13,10 @@ use mytunnel_carrier::{
     chunk::Chunk,
     splice::{Deaf, Ended, Watch, splice},
 };
+use mytunnel_keys::wire::MAX_BACKENDS;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
@@ -39,6 +40,8 @@ pub(crate) struct Errand<'a> {
     /// Of the tunnel.
     pub(crate) name: &'a str,
     pub(crate) visitor: IpAddr,
+    /// The first payload: who it is.
+    pub(crate) greeting: &'a [u8],
     /// How long to wait for a node that is away.
     pub(crate) patience: Duration,
     /// Visitors that the tunnel may have at once.
@@ -59,6 +62,25 @@ pub(crate) enum Turned {
     #[error("the node cannot be reached")]
     Broken,
 }
+
+/// Why a node does not get the visitor.
+enum NoLine {
+    /// Nor does another.
+    Turned(Turned),
+    /// It has just left.
+    Gone,
+    /// Its target does not take the connection.
+    Refused,
+}
+
+impl From<Turned> for NoLine {
+    fn from(turned: Turned) -> Self {
+        Self::Turned(turned)
+    }
+}
+
+/// Nodes that are tried for a visitor: enough for all of a name, and for one that comes back meanwhile.
+const TRIES: usize = 2 * MAX_BACKENDS;
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +103,8 @@ pub(crate) enum Early {
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) node: Answered,
+    /// The node has got the greeting.
+    pub(crate) greeted: bool,
     pub(crate) tunnel: Arc<Tunnel>,
     /// Ends it: the tunnel was closed, or has other gates.
     pub(crate) cut: CancellationToken,
@@ -96,48 +120,83 @@ impl Errand<'_> {
         };
         let until = Instant::now() + self.patience;
         let mut tunnel = live(self.routes.wait_live(self.name, self.patience).await)?;
-        loop {
-            match self.open(&tunnel, until).await {
-                Err(None) => {
-                    let left = until.checked_duration_since(Instant::now()).ok_or(Turned::Away)?;
-                    tunnel = live(self.routes.wait_other(&tunnel, left).await)?;
-                }
-                Err(Some(turned)) => return Err(turned),
+        for _ in 0..TRIES {
+            let turned = match self.open(&tunnel, until).await {
                 Ok(line) => return Ok(line),
-            }
+                Err(NoLine::Turned(turned)) => return Err(turned),
+                Err(NoLine::Gone) => None,
+                Err(NoLine::Refused) => Some(Turned::Broken),
+            };
+            tunnel = match (self.routes.another(&tunnel), turned) {
+                (Some(other), _) => other,
+                (None, Some(turned)) => return Err(turned),
+                (None, None) => {
+                    let left = until.checked_duration_since(Instant::now()).ok_or(Turned::Away)?;
+                    live(self.routes.wait_other(&tunnel, left).await)?
+                }
+            };
         }
+        Err(Turned::Away)
     }
 
-    /// Without a reason in the error, the node has just left.
-    async fn open(&self, tunnel: &Arc<Tunnel>, until: Instant) -> Result<Line, Option<Turned>> {
+    async fn open(&self, tunnel: &Arc<Tunnel>, until: Instant) -> Result<Line, NoLine> {
         let cut = CancellationToken::new();
         let seat = tunnel.seats().enter_line(&cut, self.most);
-        let seat = seat.map_err(|none| (none == NoSeat::Full).then_some(Turned::Full))?;
+        let seat = seat.map_err(|none| match none {
+            NoSeat::Full => NoLine::Turned(Turned::Full),
+            NoSeat::Closed => NoLine::Gone,
+        })?;
         // Its gates are looked at with a seat taken: from then on a change cuts it.
         let mut line = Opening { tunnel: Arc::clone(tunnel), cut, seat: Some(seat) };
         if !gate::admits_line(tunnel.gates().as_deref(), self.visitor) {
-            return Err(Some(Turned::Denied));
+            return Err(Turned::Denied.into());
         }
         if !tunnel.traffic().ready().await {
-            return Err(Some(Turned::Spent));
+            return Err(Turned::Spent.into());
         }
         let pipe: Pipe = match tunnel.source().take_lane() {
             Some(lane) => lane,
             None => match timeout_at(until, tunnel.source().open()).await {
                 Ok(Ok(pipe)) => pipe,
-                Ok(Err(PipeError::Gone)) => return Err(None),
-                Ok(Err(PipeError::Busy)) => return Err(Some(Turned::Full)),
-                Ok(Err(PipeError::Open(_))) | Err(_) => return Err(Some(Turned::Broken)),
+                Ok(Err(PipeError::Gone)) => {
+                    tunnel.note_lost();
+                    return Err(NoLine::Gone);
+                }
+                Ok(Err(PipeError::Busy)) => return Err(Turned::Full.into()),
+                Ok(Err(PipeError::Open(_))) => {
+                    tunnel.note_refused();
+                    return Err(NoLine::Refused);
+                }
+                Err(_) => return Err(Turned::Broken.into()),
             },
         };
+        let mut node = Answered::new(pipe);
+        let greeted = tunnel.is_accompanied();
+        if greeted {
+            // With others to turn to, the visitor waits until the node's target has taken it.
+            let answered = tokio::select! {
+                answered = timeout_at(until, greet(&mut node, self.greeting)) => answered,
+                () = line.cut.cancelled() => return Err(NoLine::Gone),
+            };
+            match answered {
+                Ok(Ok(())) => tunnel.note_answered(),
+                Ok(Err(_)) | Err(_) => {
+                    tunnel.note_refused();
+                    return Err(NoLine::Refused);
+                }
+            }
+        }
         tunnel.traffic().count_request(0);
-        Ok(Line {
-            node: Answered::new(pipe),
-            tunnel: Arc::clone(tunnel),
-            cut: line.cut.clone(),
-            seat: line.seat.take(),
-        })
+        let (cut, seat) = (line.cut.clone(), line.seat.take());
+        Ok(Line { node, greeted, tunnel: Arc::clone(tunnel), cut, seat })
     }
+}
+
+/// Says who the visitor is, and waits for the word of the node's target.
+async fn greet(node: &mut Answered, greeting: &[u8]) -> io::Result<()> {
+    node.write_all(greeting).await?;
+    node.flush().await?;
+    node.answer().await
 }
 
 /// A seat that is given back when nothing comes of it.
@@ -162,7 +221,9 @@ impl Line {
         V: AsyncRead + AsyncWrite + Unpin,
     {
         let mut first = Chunk::take();
-        first.push(greeting);
+        if !self.greeted {
+            first.push(greeting);
+        }
         let mut meter = Meter::of(&self.tunnel);
         let held = (Chunk::take(), first);
         let ended = tokio::select! {

@@ -181,6 +181,8 @@ pub(crate) enum NoPort {
     OutOfRange(u16, PortRange),
     /// The wanted one is in use.
     Taken(u16),
+    /// Other nodes serve the name, at this port.
+    Shared(u16),
     /// None is free.
     NoneFree(PortRange),
 }
@@ -189,7 +191,7 @@ impl NoPort {
     pub(crate) const fn code(self) -> Code {
         match self {
             Self::NotHere | Self::OutOfRange(..) => Code::BadRequest,
-            Self::Taken(_) => Code::NameTaken,
+            Self::Taken(_) | Self::Shared(_) => Code::NameTaken,
             Self::NoneFree(_) => Code::TunnelLimit,
         }
     }
@@ -203,6 +205,9 @@ impl fmt::Display for NoPort {
                 write!(f, "port {port} is not one of this relay's: it opens {range}")
             }
             Self::Taken(port) => write!(f, "port {port} is in use at this relay"),
+            Self::Shared(port) => {
+                write!(f, "other nodes serve this name at port {port}: ask for that one, or for none")
+            }
             Self::NoneFree(range) => write!(f, "this relay has no free port left in {range}"),
         }
     }
@@ -216,6 +221,8 @@ pub(crate) struct Wanted {
     pub(crate) kind: TunnelKind,
     /// Asked for by the node.
     pub(crate) port: Option<u16>,
+    /// Other nodes serve the name already.
+    pub(crate) shared: bool,
 }
 
 impl Ports {
@@ -238,10 +245,14 @@ impl Ports {
         if let Some(open) = self.open.get_mut(&wanted.name)
             && open.tunnel == wanted.tunnel
             && open.kind == wanted.kind
-            && wanted.port.is_none_or(|port| port == open.port)
         {
-            open.away_since = None;
-            return Ok(open.port);
+            if wanted.port.is_none_or(|port| port == open.port) {
+                open.away_since = None;
+                return Ok(open.port);
+            }
+            if wanted.shared {
+                return Err(NoPort::Shared(open.port));
+            }
         }
         // Closed first: what is asked for may be its own.
         self.open.remove(&wanted.name);

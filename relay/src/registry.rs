@@ -2,8 +2,8 @@
 //!
 //! A [`Session`] is an admitted connection, a [`Registration`] a live tunnel of a session. Sessions are found by the
 //! serial of their certificate, by its parent and by its project, so that a revocation costs what it ends and not what
-//! is live. The rules here are those between live tunnels (one holder per name, limits per key, who may take over
-//! from whom); what a certificate allows is checked by the caller.
+//! is live. The rules here are those between live tunnels (who may serve a name beside whom, limits per key, who may
+//! take over from whom); what a certificate allows is checked by the caller.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,6 +17,7 @@ use mytunnel_keys::{
     certificate::Claims,
     error::Code,
     id::{ProjectId, Serial, TunnelId, TunnelKind, TunnelName},
+    wire::MAX_BACKENDS,
 };
 
 use crate::{admit::Bucket, circuits::Pass};
@@ -65,8 +66,19 @@ pub(crate) struct Registration {
     pub(crate) connection: ConnectionId,
     /// Tells a reconnect of one process from a second process with the same key.
     pub(crate) instance: [u8; 16],
+    /// Nobody is to serve the name beside it.
+    pub(crate) alone: bool,
     /// Era and epoch that the relay's knowledge had reached.
     pub(crate) since: (u64, u64),
+}
+
+/// Tells a registration from others of the same name: a connection serves a name once.
+pub(crate) type Place = (TunnelName, ConnectionId);
+
+impl Registration {
+    pub(crate) fn place(&self) -> Place {
+        (self.name.clone(), self.connection)
+    }
 }
 
 /// A session that is over, with what was live in it.
@@ -83,6 +95,14 @@ pub(crate) struct Ended {
 pub(crate) struct Conflict {
     pub(crate) code: Code,
     pub(crate) reason: &'static str,
+    /// What to do about it, where the code does not say it.
+    pub(crate) help: Option<&'static str>,
+}
+
+impl Conflict {
+    const fn new(code: Code, reason: &'static str) -> Self {
+        Self { code, reason, help: None }
+    }
 }
 
 type Index<K> = HashMap<K, HashSet<ConnectionId>>;
@@ -91,7 +111,8 @@ type Index<K> = HashMap<K, HashSet<ConnectionId>>;
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     sessions: HashMap<ConnectionId, Session>,
-    tunnels: HashMap<TunnelName, Registration>,
+    /// Each name with those who serve it, of whom there is one at least.
+    tunnels: HashMap<TunnelName, Vec<Registration>>,
     by_serial: Index<Serial>,
     by_parent: Index<Serial>,
     by_project: Index<ProjectId>,
@@ -114,7 +135,7 @@ impl Registry {
     /// Ends a session and everything in it; `None` if there was none.
     pub(crate) fn end(&mut self, connection: ConnectionId) -> Option<Ended> {
         let session = self.sessions.remove(&connection)?;
-        let Session { peer, claims, tunnels, .. } = session;
+        let Session { peer, claims, tunnels: names, .. } = session;
         unindex(&mut self.by_serial, &claims.serial, connection);
         if let Some(parent) = &claims.parent {
             unindex(&mut self.by_parent, parent, connection);
@@ -122,7 +143,7 @@ impl Registry {
         if let Some(project) = &claims.project {
             unindex(&mut self.by_project, project, connection);
         }
-        let tunnels = tunnels.iter().filter_map(|name| self.tunnels.remove(name)).collect();
+        let tunnels = names.iter().filter_map(|name| self.take(name, connection)).collect();
         Some(Ended { connection, peer, pass: Pass::of(&claims), tunnels })
     }
 
@@ -132,10 +153,11 @@ impl Registry {
     /// The session must exist.
     pub(crate) fn register(&mut self, new: Registration) -> Result<Vec<Registration>, Conflict> {
         let displaced = self.displaced_by(&new)?;
-        let displaced: Vec<_> = displaced.iter().filter_map(|name| self.remove(name)).collect();
+        let displaced = displaced.iter().filter_map(|(name, connection)| self.remove(name, *connection));
+        let displaced: Vec<_> = displaced.collect();
         if let Some(session) = self.sessions.get_mut(&new.connection) {
             session.tunnels.insert(new.name.clone());
-            self.tunnels.insert(new.name.clone(), new);
+            self.tunnels.entry(new.name.clone()).or_default().push(new);
         }
         Ok(displaced)
     }
@@ -143,17 +165,26 @@ impl Registry {
     /// Ends one tunnel of a session; `None` if the session has no such tunnel.
     pub(crate) fn unregister(&mut self, connection: ConnectionId, id: &TunnelId) -> Option<Registration> {
         let session = self.sessions.get(&connection)?;
-        let name =
-            session.tunnels.iter().find(|name| self.tunnels.get(*name).is_some_and(|live| live.id == *id))?;
-        let name = name.clone();
-        self.remove(&name)
+        let is_it = |name: &&TunnelName| self.member(name, connection).is_some_and(|live| live.id == *id);
+        let name = session.tunnels.iter().find(is_it)?.clone();
+        self.remove(&name, connection)
     }
 
-    /// Ends the tunnel under a name.
-    pub(crate) fn remove(&mut self, name: &TunnelName) -> Option<Registration> {
-        let gone = self.tunnels.remove(name)?;
-        if let Some(session) = self.sessions.get_mut(&gone.connection) {
+    /// Ends the tunnel of a session under a name.
+    pub(crate) fn remove(&mut self, name: &TunnelName, connection: ConnectionId) -> Option<Registration> {
+        let gone = self.take(name, connection)?;
+        if let Some(session) = self.sessions.get_mut(&connection) {
             session.tunnels.remove(name);
+        }
+        Some(gone)
+    }
+
+    fn take(&mut self, name: &TunnelName, connection: ConnectionId) -> Option<Registration> {
+        let members = self.tunnels.get_mut(name)?;
+        let at = members.iter().position(|live| live.connection == connection)?;
+        let gone = members.remove(at);
+        if members.is_empty() {
+            self.tunnels.remove(name);
         }
         Some(gone)
     }
@@ -171,17 +202,23 @@ impl Registry {
         self.sessions.iter().map(|(connection, session)| (*connection, session))
     }
 
-    /// Numbers of sessions and of tunnels.
+    /// Numbers of sessions and of names that are served.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.sessions.len(), self.tunnels.len())
     }
 
-    pub(crate) fn tunnel(&self, name: &TunnelName) -> Option<&Registration> {
-        self.tunnels.get(name)
+    /// Who serves a name.
+    pub(crate) fn members(&self, name: &TunnelName) -> &[Registration] {
+        self.tunnels.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What a session serves under a name.
+    pub(crate) fn member(&self, name: &TunnelName, connection: ConnectionId) -> Option<&Registration> {
+        self.members(name).iter().find(|live| live.connection == connection)
     }
 
     pub(crate) fn tunnels(&self) -> impl Iterator<Item = &Registration> {
-        self.tunnels.values()
+        self.tunnels.values().flatten()
     }
 
     /// Whether a session has no tunnel.
@@ -204,16 +241,22 @@ impl Registry {
         members(&self.by_project, project)
     }
 
-    /// Names of the live tunnels that `new` takes over from.
-    fn displaced_by(&self, new: &Registration) -> Result<Vec<TunnelName>, Conflict> {
-        let mut displaced = Vec::new();
-        if let Some(held) = self.tunnels.get(&new.name) {
-            if !self.may_displace(new, held) {
-                return Err(self.conflict_over_name(new, held));
-            }
-            displaced.push(held.name.clone());
-        }
-        let others = self.others_of_key(new);
+    /// Live tunnels in this project that keys serve which are not for it alone.
+    pub(crate) fn of_project_by_others(&self, project: &ProjectId) -> impl Iterator<Item = &Registration> {
+        let own = |live: &&Registration| {
+            live.project == *project
+                && self.sessions.get(&live.connection).is_some_and(|session| session.claims.project.is_none())
+        };
+        self.tunnels().filter(own)
+    }
+
+    /// The live tunnels that `new` takes over from.
+    fn displaced_by(&self, new: &Registration) -> Result<Vec<Place>, Conflict> {
+        let (displaced, beside): (Vec<_>, Vec<_>) =
+            self.members(&new.name).iter().partition(|held| self.may_displace(new, held));
+        may_join(new, &beside)?;
+        let mut displaced: Vec<_> = displaced.into_iter().map(Registration::place).collect();
+        let others = self.others_of_key(new, &displaced);
         let limit = self.limit(new.connection);
         if others.len() < limit {
             return Ok(displaced);
@@ -223,33 +266,30 @@ impl Registry {
             others.iter().find(|held| held.instance == new.instance && held.connection != new.connection);
         match left_behind {
             Some(held) if others.len() == limit && limit > 0 => {
-                displaced.push(held.name.clone());
+                displaced.push(held.place());
                 Ok(displaced)
             }
-            _ => Err(Conflict {
-                code: Code::TunnelLimit,
-                reason: "this key has as many tunnels as it may have at one time",
-            }),
+            _ if limit == 1 && others.iter().all(|held| held.name == new.name) => Err(Conflict::new(
+                Code::TunnelLimit,
+                "this key serves its one tunnel from another process already",
+            )),
+            _ => Err(Conflict::new(
+                Code::TunnelLimit,
+                "this key has as many tunnels as it may have at one time",
+            )),
         }
     }
 
-    /// Names of live tunnels in this project that keys serve which are not for it alone.
-    pub(crate) fn of_project_by_others(&self, project: &ProjectId) -> impl Iterator<Item = TunnelName> {
-        let own = |live: &&Registration| {
-            live.project == *project
-                && self.sessions.get(&live.connection).is_some_and(|session| session.claims.project.is_none())
-        };
-        self.tunnels.values().filter(own).map(|live| live.name.clone())
-    }
-
-    /// Live tunnels under other names of the key that registers.
-    fn others_of_key(&self, new: &Registration) -> Vec<&Registration> {
+    /// Live tunnels of the key that registers, without those that it takes over from.
+    fn others_of_key(&self, new: &Registration, displaced: &[Place]) -> Vec<&Registration> {
         let sessions = self.by_serial.get(&new.serial).into_iter().flatten();
         sessions
-            .filter_map(|connection| self.sessions.get(connection))
-            .flat_map(|session| &session.tunnels)
-            .filter(|name| **name != new.name)
-            .filter_map(|name| self.tunnels.get(name))
+            .filter_map(|connection| Some((*connection, self.sessions.get(connection)?)))
+            .flat_map(|(connection, session)| session.tunnels.iter().map(move |name| (name, connection)))
+            .filter(|(name, connection)| {
+                !displaced.iter().any(|(gone, of)| (gone, of) == (*name, connection))
+            })
+            .filter_map(|(name, connection)| self.member(name, connection))
             .collect()
     }
 
@@ -259,7 +299,7 @@ impl Registry {
 
     fn may_displace(&self, new: &Registration, held: &Registration) -> bool {
         let reconnect = held.serial == new.serial && held.instance == new.instance;
-        reconnect || self.is_renewal(new, held)
+        held.connection == new.connection || reconnect || self.is_renewal(new, held)
     }
 
     /// Whether a new key of the same parent was minted to take over from this very holder.
@@ -274,16 +314,37 @@ impl Registry {
             && to.claims.parent == from.claims.parent
             && new.project == held.project
     }
+}
 
-    fn conflict_over_name(&self, new: &Registration, held: &Registration) -> Conflict {
-        if held.serial == new.serial && self.limit(new.connection) <= 1 {
-            return Conflict {
-                code: Code::TunnelLimit,
-                reason: "this key serves its one tunnel from another process already",
-            };
-        }
-        Conflict { code: Code::NameTaken, reason: "another node serves this name at the moment" }
+/// Whether a node may serve a name beside those who do.
+fn may_join(new: &Registration, beside: &[&Registration]) -> Result<(), Conflict> {
+    let taken = |reason| Conflict::new(Code::NameTaken, reason);
+    if beside.is_empty() {
+        return Ok(());
     }
+    if beside.iter().any(|held| held.project != new.project) {
+        return Err(taken("another node serves this name at the moment"));
+    }
+    if beside.iter().any(|held| held.kind != new.kind) {
+        return Err(taken("another node serves this name at the moment, as another kind of tunnel"));
+    }
+    if new.alone {
+        let help = "Stop the other node, choose another name, or serve it together without --alone.";
+        return Err(Conflict {
+            help: Some(help),
+            ..taken("another node serves this name, which was to be served by this one alone")
+        });
+    }
+    if beside.iter().any(|held| held.alone) {
+        let help = "Choose another name, or give both this one with --name and without --alone to serve it together.";
+        return Err(Conflict { help: Some(help), ..taken("another node serves this name alone") });
+    }
+    if beside.len() >= MAX_BACKENDS {
+        let help = "Stop one of them, or serve more from behind one of them: 16 nodes may serve a name.";
+        let reason = "as many nodes serve this name as may at one time";
+        return Err(Conflict { help: Some(help), ..Conflict::new(Code::TunnelLimit, reason) });
+    }
+    Ok(())
 }
 
 fn unindex<K: Hash + Eq>(index: &mut Index<K>, key: &K, connection: ConnectionId) {

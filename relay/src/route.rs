@@ -1,12 +1,15 @@
 //! Where a public name leads: the table of tunnels, and what the ingress needs from whoever carries one.
 //!
 //! The table promises the ingress one answer per name, taken under a read lock that is never held across an
-//! `.await`: a live tunnel, a name whose node is away (worth waiting for), or nothing. Whoever registers tunnels
+//! `.await`: a live tunnel, a name whose node is away (worth waiting for), or nothing. Where several nodes serve a name,
+//! the table chooses between them, for each visitor anew. Whoever registers tunnels
 //! promises that [`Routes::insert`] and [`Routes::remove`] follow the node's connection, and that a tunnel whose
 //! rights ended is [closed](Tunnel::close), which cuts everything in flight.
 //!
 //! A [`Pipe`] is an ordered byte stream to the tunnel's local server. What carries it (a libp2p stream, a TLS lane,
 //! a duplex in a test) is hidden behind [`PipeSource`].
+
+mod backends;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,12 +29,14 @@ use mytunnel_keys::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, futures::Notified},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 pub use crate::traffic::Traffic;
 
 use crate::ingress::{Pool, Seats, Upstream};
+use backends::{Backends, Health};
 
 /// What a pipe must be able to do.
 pub trait PipeIo: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -75,7 +80,8 @@ pub trait PipeSource: Send + Sync + fmt::Debug {
     }
 }
 
-/// A registered tunnel: a name, the project it belongs to, and the way to its node.
+/// A registered tunnel: a name, the project it belongs to, and the way to its node. A name that several nodes serve has a
+/// tunnel for each of them.
 #[derive(Debug)]
 pub struct Tunnel {
     id: TunnelId,
@@ -88,6 +94,7 @@ pub struct Tunnel {
     traffic: Arc<Traffic>,
     seats: Seats,
     pool: Pool<Box<Upstream>>,
+    health: Health,
 }
 
 impl Tunnel {
@@ -110,6 +117,7 @@ impl Tunnel {
             traffic: Arc::default(),
             seats: Seats::default(),
             pool: Pool::default(),
+            health: Health::default(),
         }
     }
 
@@ -202,6 +210,26 @@ impl Tunnel {
         &self.traffic
     }
 
+    /// Whether other nodes serve the name beside this one.
+    pub(crate) fn is_accompanied(&self) -> bool {
+        self.health.is_accompanied()
+    }
+
+    /// Its server takes no connections: others of the name are asked first for a while.
+    pub(crate) fn note_refused(&self) {
+        self.health.rest(Instant::now());
+    }
+
+    /// Its node's connection is gone: nobody is led there any more.
+    pub(crate) fn note_lost(&self) {
+        self.health.lose();
+    }
+
+    /// Its server has answered.
+    pub(crate) fn note_answered(&self) {
+        self.health.recover();
+    }
+
     pub(crate) fn seats(&self) -> &Seats {
         &self.seats
     }
@@ -230,7 +258,7 @@ pub struct Routes(Arc<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    names: RwLock<HashMap<Box<str>, Lookup>>,
+    names: RwLock<HashMap<Box<str>, Entry>>,
     /// Of these names: where TLS ends behind the relay, as far as is known here. The relay must not end it in their place
     /// while the node is away.
     passed_through: RwLock<HashSet<Box<str>>>,
@@ -239,6 +267,14 @@ struct Table {
     /// Notified whenever a name becomes live, is retired or forgotten, and when the table has become whole. One for all
     /// names: waiting is rare, and each waiter looks at its own name again.
     changed: Notify,
+}
+
+/// A name that exists.
+#[derive(Debug)]
+enum Entry {
+    Live(Backends),
+    Away,
+    Ended,
 }
 
 impl Routes {
@@ -260,65 +296,94 @@ impl Routes {
         }
     }
 
-    /// Puts a tunnel under its name and wakes who waits for it. A tunnel that held the name before is closed: its
-    /// node has come back on another connection.
+    /// Puts a tunnel under its name, beside those that are there, and wakes who waits for it.
     pub fn insert(&self, tunnel: Tunnel) -> Arc<Tunnel> {
         let tunnel = Arc::new(tunnel);
         self.note_passed_through(tunnel.name.as_str(), tunnel.kind == TunnelKind::Tls);
-        let before = self.write().insert(tunnel.name.as_str().into(), Lookup::Live(Arc::clone(&tunnel)));
-        if let Some(Lookup::Live(before)) = before {
-            before.close();
+        match self.write().entry(tunnel.name.as_str().into()).or_insert(Entry::Away) {
+            Entry::Live(backends) => backends.join(Arc::clone(&tunnel)),
+            entry @ (Entry::Away | Entry::Ended) => *entry = Entry::Live(Backends::of(Arc::clone(&tunnel))),
         }
         self.0.changed.notify_waiters();
         tunnel
     }
 
-    /// Takes this very registration out of the table, closes it, and leaves its name as one whose node is away.
-    /// `false` if the name is held by a later registration, which stays (ids outlive a reconnect, so an id could
-    /// not tell the two apart).
-    pub fn remove(&self, tunnel: &Arc<Tunnel>) -> bool {
+    /// Takes this very registration out of the table and closes it; others of the name stay. Without any the name is one
+    /// whose node is away. (Ids outlive a reconnect, so an id could not tell two of them apart.)
+    pub fn remove(&self, tunnel: &Arc<Tunnel>) {
+        if let Some(entry) = self.write().get_mut(tunnel.name.as_str())
+            && let Entry::Live(backends) = entry
+            && backends.remove(tunnel).is_err()
+        {
+            *entry = Entry::Away;
+        }
+        // Nobody is led there any more: who is cut now finds another.
         tunnel.close();
-        let mut names = self.write();
-        let held = names.get_mut(tunnel.name.as_str());
-        let Some(entry) =
-            held.filter(|entry| matches!(entry, Lookup::Live(held) if Arc::ptr_eq(held, tunnel)))
-        else {
-            return false;
-        };
-        *entry = Lookup::Away;
-        true
+    }
+
+    /// Whether anybody serves the name.
+    pub(crate) fn is_served(&self, name: &TunnelName) -> bool {
+        matches!(self.read().get(name.as_str()), Some(Entry::Live(_)))
     }
 
     /// Notes that whoever served a name has lost the right to: until somebody serves it again, its visitors do not
     /// wait, and those that do are told. A live tunnel stays as it is.
     pub fn retire(&self, name: &TunnelName) {
-        if let Some(entry @ Lookup::Away) = self.write().get_mut(name.as_str()) {
-            *entry = Lookup::Ended;
+        if let Some(entry @ Entry::Away) = self.write().get_mut(name.as_str()) {
+            *entry = Entry::Ended;
         }
         self.0.changed.notify_waiters();
     }
 
     /// Notes that a name exists, so that its visitors wait for the node instead of being told 404.
     pub fn note_known(&self, name: &TunnelName) {
-        self.write().entry(name.as_str().into()).or_insert(Lookup::Away);
+        self.write().entry(name.as_str().into()).or_insert(Entry::Away);
     }
 
-    /// Drops a name that exists no longer; a live tunnel under it is closed.
+    /// Drops a name that exists no longer; live tunnels under it are closed.
     pub fn forget(&self, name: &TunnelName) {
         let before = self.write().remove(name.as_str());
         self.note_passed_through(name.as_str(), false);
-        if let Some(Lookup::Live(tunnel)) = before {
-            tunnel.close();
+        if let Some(Entry::Live(backends)) = before {
+            backends.iter().for_each(|tunnel| tunnel.close());
         }
         self.0.changed.notify_waiters();
     }
 
-    /// What `label` (the leftmost label of the host, lower case) leads to.
+    /// What `label` (the leftmost label of the host, lower case) leads to: any of its nodes.
     pub fn find(&self, label: &str) -> Lookup {
+        self.look(label, |backends| Some(backends.any()))
+    }
+
+    /// As [`find`](Self::find), for a visitor: the node that is to serve it.
+    pub fn lead(&self, label: &str) -> Lookup {
+        self.look(label, |backends| backends.lead(None))
+    }
+
+    /// Another node of the same name that may serve whom `before` could not, if there is one at this moment.
+    pub(crate) fn another(&self, before: &Arc<Tunnel>) -> Option<Arc<Tunnel>> {
+        if !before.is_accompanied() {
+            // Whoever has come since is found by who waits.
+            return None;
+        }
+        match self.read().get(before.name.as_str()) {
+            Some(Entry::Live(backends)) => backends.another(before).cloned(),
+            Some(Entry::Away | Entry::Ended) | None => None,
+        }
+    }
+
+    fn look(&self, label: &str, pick: impl FnOnce(&Backends) -> Option<&Arc<Tunnel>>) -> Lookup {
         // Looked at first: once the table is whole, the names of that moment are seen too.
         let partial = self.0.is_partial.load(Ordering::Acquire);
-        let missing = if partial { Lookup::Away } else { Lookup::Unknown };
-        self.read().get(label).cloned().unwrap_or(missing)
+        match self.read().get(label) {
+            Some(Entry::Live(backends)) => {
+                pick(backends).map_or(Lookup::Away, |tunnel| Lookup::Live(Arc::clone(tunnel)))
+            }
+            Some(Entry::Away) => Lookup::Away,
+            Some(Entry::Ended) => Lookup::Ended,
+            None if partial => Lookup::Away,
+            None => Lookup::Unknown,
+        }
     }
 
     /// Whether TLS for this name ends behind the relay, also while its node is away.
@@ -346,14 +411,12 @@ impl Routes {
     }
 
     async fn wait(&self, label: &str, not: Option<&Arc<Tunnel>>, patience: Duration) -> Lookup {
-        let usable =
-            |tunnel: &Arc<Tunnel>| !tunnel.is_closed() && !not.is_some_and(|not| Arc::ptr_eq(not, tunnel));
         let found = tokio::time::timeout(patience, async {
             loop {
                 // Made before looking: a change between the two is not missed.
                 let changed = self.0.changed.notified();
-                match self.find(label) {
-                    Lookup::Live(tunnel) if usable(&tunnel) => return Lookup::Live(tunnel),
+                match self.look(label, |backends| backends.lead(not)) {
+                    Lookup::Live(tunnel) if !tunnel.is_closed() => return Lookup::Live(tunnel),
                     over @ (Lookup::Unknown | Lookup::Ended) => return over,
                     Lookup::Live(_) | Lookup::Away => changed.await,
                 }
@@ -369,18 +432,18 @@ impl Routes {
 
     /// Every live tunnel, in no order.
     pub fn live(&self) -> Vec<Arc<Tunnel>> {
-        let live = |entry: &Lookup| match entry {
-            Lookup::Live(tunnel) => Some(Arc::clone(tunnel)),
-            Lookup::Away | Lookup::Ended | Lookup::Unknown => None,
+        let live = |entry: &Entry| match entry {
+            Entry::Live(backends) => backends.iter().cloned().collect(),
+            Entry::Away | Entry::Ended => Vec::new(),
         };
-        self.read().values().filter_map(live).collect()
+        self.read().values().flat_map(live).collect()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Lookup>> {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Entry>> {
         self.0.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Box<str>, Lookup>> {
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Box<str>, Entry>> {
         self.0.names.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -50,6 +50,10 @@ pub(crate) struct Options {
     #[arg(long, visible_alias = "subdomain", value_name = "NAME")]
     pub(crate) name: Option<String>,
 
+    /// Serve the name alone: no other node beside this one [default: nodes that share one name get its visitors in turn]
+    #[arg(long)]
+    pub(crate) alone: bool,
+
     /// End the share after this time, e.g. 2h
     #[arg(long, value_name = "TIME", value_parser = span::parse_some)]
     pub(crate) expires: Option<u64>,

@@ -57,11 +57,12 @@ fn lines(whole: &Value) -> Vec<String> {
         lines.push("Nothing is shared from here.".to_owned());
         return lines;
     }
-    let heading = ["URL", "TARGET", "STATE", "ROUND TRIP"].map(str::to_owned).to_vec();
+    let heading = ["URL", "TARGET", "STATE", "NODES", "ROUND TRIP"].map(str::to_owned).to_vec();
     let row = |tunnel: &Value| {
         let rtt = tunnel["rtt_ms"].as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms"));
         let state = if tunnel["online"] == true { "up" } else { "reconnecting" };
-        vec![text(&tunnel["url"]), text(&tunnel["target"]), state.to_owned(), rtt]
+        let nodes = tunnel["backends"].as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string());
+        vec![text(&tunnel["url"]), text(&tunnel["target"]), state.to_owned(), nodes, rtt]
     };
     let rows: Vec<_> = std::iter::once(heading).chain(tunnels.iter().map(row)).collect();
     lines.extend(columns(&rows));

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
+use mytunnel_keys::wire::MAX_BACKENDS;
 use tokio::sync::watch;
 
 /// Tunnels believed of one relay.
@@ -15,7 +16,8 @@ const MAX_PER_RELAY: usize = 200_000;
 /// Tunnels by relay, with counts by key.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    relays: HashMap<PublicKey, HashMap<TunnelId, Holder>>,
+    /// Each tunnel with the keys that serve it, of which there is one at least.
+    relays: HashMap<PublicKey, HashMap<TunnelId, Vec<Holder>>>,
     by_key: HashMap<Serial, u32>,
     by_tunnel: HashMap<TunnelId, u32>,
     /// Counts what happened, for those who wait for the next change.
@@ -31,37 +33,47 @@ pub(crate) struct Holder {
 }
 
 impl Live {
-    /// A tunnel is up on a relay; a later holder takes the place of an earlier one.
-    pub(crate) fn up(&mut self, relay: PublicKey, tunnel: TunnelId, holder: Holder) {
-        self.down(relay, tunnel, None);
+    /// A key serves a tunnel on a relay, beside those that do already. Says whether that is news.
+    pub(crate) fn up(&mut self, relay: PublicKey, tunnel: TunnelId, holder: Holder) -> bool {
         let tunnels = self.relays.entry(relay).or_default();
-        if tunnels.len() < MAX_PER_RELAY {
-            tunnels.insert(tunnel, holder);
-            self.count(tunnel, holder, 1);
+        let room = tunnels.len() < MAX_PER_RELAY || tunnels.contains_key(&tunnel);
+        if !room {
+            return false;
         }
+        let holders = tunnels.entry(tunnel).or_default();
+        if holders.len() >= MAX_BACKENDS || holders.iter().any(|other| other.serial == holder.serial) {
+            return false;
+        }
+        holders.push(holder);
+        self.count(tunnel, holder, 1);
+        true
     }
 
-    /// A tunnel is no longer up on a relay; with `serial` only if it is still that key's. Says whether it was.
-    pub(crate) fn down(&mut self, relay: PublicKey, tunnel: TunnelId, serial: Option<Serial>) -> bool {
-        let Some(tunnels) = self.relays.get_mut(&relay) else { return false };
-        let Some(holder) = tunnels.get(&tunnel).copied() else { return false };
-        let ends = serial.is_none_or(|serial| serial == holder.serial);
-        if ends {
+    /// A key serves a tunnel on a relay no longer: it, if it did.
+    pub(crate) fn down(&mut self, relay: PublicKey, tunnel: TunnelId, serial: Serial) -> Option<Holder> {
+        let tunnels = self.relays.get_mut(&relay)?;
+        let holders = tunnels.get_mut(&tunnel)?;
+        let at = holders.iter().position(|holder| holder.serial == serial)?;
+        let gone = holders.swap_remove(at);
+        if holders.is_empty() {
             tunnels.remove(&tunnel);
-            self.count(tunnel, holder, -1);
         }
-        ends
+        self.count(tunnel, gone, -1);
+        Some(gone)
     }
 
-    /// The tunnels of one relay.
+    /// The tunnels of one relay, with each key that serves them.
     pub(crate) fn of(&self, relay: &PublicKey) -> impl Iterator<Item = (TunnelId, Holder)> {
-        self.relays.get(relay).into_iter().flatten().map(|(tunnel, holder)| (*tunnel, *holder))
+        let tunnels = self.relays.get(relay).into_iter().flatten();
+        tunnels.flat_map(|(tunnel, holders)| holders.iter().map(|holder| (*tunnel, *holder)))
     }
 
     /// A relay can no longer be heard.
     pub(crate) fn forget(&mut self, relay: &PublicKey) {
-        for (tunnel, holder) in self.relays.remove(relay).unwrap_or_default() {
-            self.count(tunnel, holder, -1);
+        for (tunnel, holders) in self.relays.remove(relay).unwrap_or_default() {
+            for holder in holders {
+                self.count(tunnel, holder, -1);
+            }
         }
     }
 
@@ -134,19 +146,34 @@ mod tests {
         assert_eq!(live.count_of(&serial(1)), 1);
         assert_eq!(live.count_of(&serial(2)), 2);
         assert_eq!(live.count_of(&serial(100)), 3);
-        live.down(relay(1), tunnel(2), Some(serial(2)));
+        live.down(relay(1), tunnel(2), serial(2));
         assert_eq!(live.count_of(&serial(100)), 2);
         assert!(!live.is_up(&tunnel(2)));
     }
 
     #[test]
-    fn a_late_word_of_the_old_holder_does_not_end_the_new_one() {
+    fn a_tunnel_is_up_while_one_of_the_keys_that_serve_it_is() {
         let mut live = Live::default();
-        live.up(relay(1), tunnel(1), child(1));
-        live.up(relay(1), tunnel(1), child(2));
-        live.down(relay(1), tunnel(1), Some(serial(1)));
+        assert!(live.up(relay(1), tunnel(1), child(1)));
+        assert!(live.up(relay(1), tunnel(1), child(2)));
+        assert!(!live.up(relay(1), tunnel(1), child(2)), "it came back, which is nothing new");
+        assert_eq!((live.count_of(&serial(100)), live.len()), (2, 1));
+        assert_eq!(live.down(relay(1), tunnel(1), serial(1)), Some(child(1)));
+        assert_eq!(live.down(relay(1), tunnel(1), serial(1)), None);
         assert!(live.is_up(&tunnel(1)));
         assert_eq!((live.count_of(&serial(1)), live.count_of(&serial(2))), (0, 1));
+        live.up(relay(2), tunnel(1), child(2));
+        live.down(relay(1), tunnel(1), serial(2));
+        assert!(live.is_up(&tunnel(1)), "another relay has it");
+        live.down(relay(2), tunnel(1), serial(2));
+        assert!(!live.is_up(&tunnel(1)) && live.by_tunnel.is_empty() && live.by_key.is_empty());
+    }
+
+    #[test]
+    fn a_relay_cannot_tell_of_more_keys_than_may_serve_a_tunnel() {
+        let mut live = Live::default();
+        let told = (0..100).filter(|number| live.up(relay(1), tunnel(1), child(*number))).count();
+        assert_eq!(told, MAX_BACKENDS);
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Driver {
                 tunnels::Command::Waiting { share, attempt, reason } => {
                     self.shares.offline(share, attempt.max(2), &reason);
                 }
+                tunnels::Command::Backends { share, count } => self.shares.backends(share, count),
                 tunnels::Command::Expiring { share, expires_at } => self.shares.expiring(share, expires_at),
                 tunnels::Command::Ended { share, refusal } => self.shares.end(share, refusal.into()),
             }

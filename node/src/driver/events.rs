@@ -121,11 +121,13 @@ impl Driver {
             help: welcome::plain(&help),
         };
         match message {
-            ToNode::Registered { request, tunnel, name, urls, expires_at } => {
+            ToNode::Registered { request, tunnel, name, urls, expires_at, backends } => {
                 let urls = urls.iter().map(|url| welcome::plain(url)).collect();
                 let grant = Grant { tunnel, name, urls, expires_at };
                 self.tunnels.on_registered(request, grant, now, self.unix());
+                self.tunnels.on_backends(tunnel, backends);
             }
+            ToNode::Backends { tunnel, count } => self.tunnels.on_backends(tunnel, count),
             ToNode::Refused { request: Some(request), code, message, help } => {
                 self.tunnels.on_refused(request, refusal(code, message, help), now, jitter());
             }

@@ -13,7 +13,7 @@ use crate::{
     share::{Closed, Path, Ready, Share, ShareEvent, TunnelSpec},
     state::{
         link::Refusal,
-        tunnels::{Grant, ShareId},
+        tunnels::{Grant, ShareId, Wanted},
     },
     status::TunnelStatus,
     target::DialError,
@@ -39,6 +39,8 @@ struct Entry {
     events: broadcast::Sender<ShareEvent>,
     grant: Option<Grant>,
     standing: Standing,
+    /// Nodes that serve the name, as the owner was told.
+    backends: u16,
     /// Ends the lanes of the registration that stands.
     lanes: Option<DropGuard>,
 }
@@ -89,6 +91,7 @@ impl Shares {
             events,
             grant: None,
             standing: Standing::New,
+            backends: 1,
             lanes: None,
         };
         self.entries.insert(id, entry);
@@ -155,6 +158,15 @@ impl Shares {
         entry.tell(ShareEvent::Reconnecting { attempt, reason: reason.to_owned() });
     }
 
+    /// So many nodes serve the name.
+    pub(super) fn backends(&mut self, id: ShareId, count: u16) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && std::mem::replace(&mut entry.backends, count) != count
+        {
+            entry.tell(ShareEvent::Backends { count });
+        }
+    }
+
     pub(super) fn expiring(&self, id: ShareId, expires_at: u64) {
         if let Some(entry) = self.entries.get(&id) {
             entry.tell(ShareEvent::Expiring { expires_at });
@@ -207,7 +219,14 @@ impl Entry {
             online: connected && self.standing == Standing::Online,
             path: Path::Relayed,
             expires_at: grant.map(|grant| grant.expires_at),
+            backends: self.backends,
         }
+    }
+}
+
+impl From<&TunnelSpec> for Wanted {
+    fn from(spec: &TunnelSpec) -> Self {
+        Self { name: spec.name.clone(), kind: spec.kind, port: spec.port, alone: spec.alone }
     }
 }
 

@@ -83,7 +83,9 @@ pub(super) fn judge(
             let help = code.help().to_owned();
             Err(Unwelcome::Refused(Refusal { code, message: plain(&message), help }))
         }
-        ToNode::Registered { .. } | ToNode::Closed { .. } => Err(Unwelcome::FalseRelay(FalseRelay::Nonsense)),
+        ToNode::Registered { .. } | ToNode::Backends { .. } | ToNode::Closed { .. } => {
+            Err(Unwelcome::FalseRelay(FalseRelay::Nonsense))
+        }
     }
 }
 

@@ -50,6 +50,16 @@ pub(crate) struct Grant {
     pub(crate) expires_at: u64,
 }
 
+/// What is asked of the relay.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) name: TunnelName,
+    pub(crate) kind: TunnelKind,
+    pub(crate) port: Option<u16>,
+    /// Nobody is to serve the name beside us.
+    pub(crate) alone: bool,
+}
+
 /// What the driver is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -59,6 +69,8 @@ pub(crate) enum Command {
     Ready(ShareId, Grant),
     /// The tunnel does not stand for now, though the session does.
     Waiting { share: ShareId, attempt: u32, reason: String },
+    /// So many nodes serve the name of a tunnel that stands.
+    Backends { share: ShareId, count: u16 },
     /// The tunnel ends at this time (Unix seconds).
     Expiring { share: ShareId, expires_at: u64 },
     /// The tunnel has ended; the share is forgotten.
@@ -81,6 +93,7 @@ struct Share {
     name: TunnelName,
     kind: TunnelKind,
     port: Option<u16>,
+    alone: bool,
     phase: Phase,
     /// Refusals in a row.
     refusals: u32,
@@ -150,17 +163,20 @@ impl Tunnels {
     }
 
     /// A tunnel is wanted.
-    pub(crate) fn add(
-        &mut self,
-        name: TunnelName,
-        kind: TunnelKind,
-        port: Option<u16>,
-        now: Instant,
-    ) -> ShareId {
+    pub(crate) fn add(&mut self, wanted: Wanted, now: Instant) -> ShareId {
         let id = ShareId(self.next_share);
         self.next_share += 1;
-        let share =
-            Share { name, kind, port, phase: Phase::Queued, refusals: 0, refused_since: None, end: None };
+        let Wanted { name, kind, port, alone } = wanted;
+        let share = Share {
+            name,
+            kind,
+            port,
+            alone,
+            phase: Phase::Queued,
+            refusals: 0,
+            refused_since: None,
+            end: None,
+        };
         self.shares.insert(id, share);
         self.ask(now);
         id
@@ -226,6 +242,12 @@ impl Tunnels {
         }
     }
 
+    /// The relay has said how many nodes serve the name of a tunnel.
+    pub(crate) fn on_backends(&mut self, tunnel: TunnelId, count: u16) {
+        let share = self.find(|share| matches!(share.phase, Phase::Live { tunnel: live } if live == tunnel));
+        self.commands.extend(share.map(|share| Command::Backends { share, count }));
+    }
+
     /// Every tunnel has ended, for the same reason.
     pub(crate) fn end_all(&mut self, refusal: &Refusal) {
         let ended = std::mem::take(&mut self.shares).into_keys();
@@ -247,8 +269,10 @@ impl Tunnels {
             let request = self.requests;
             self.requests = self.requests.wrapping_add(1);
             share.phase = Phase::Asked { request, until: now + ANSWER };
-            let (name, kind, port, instance) = (share.name.clone(), share.kind, share.port, self.instance);
-            self.commands.push_back(Command::Send(ToRelay::Register { request, name, kind, instance, port }));
+            let Share { ref name, kind, port, alone, .. } = *share;
+            let (name, instance) = (name.clone(), self.instance);
+            let register = ToRelay::Register { request, name, kind, instance, port, alone };
+            self.commands.push_back(Command::Send(register));
         }
     }
 

@@ -65,6 +65,7 @@ pub(crate) fn registered(request: u32, life: u64) -> ToNode {
         name: "web".parse().unwrap(),
         urls: vec!["https://web.tun.example".to_owned()],
         expires_at: super::unix() + life,
+        backends: 1,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which names get certificates and when: decisions only, with the time passed in.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     time::{Duration, SystemTime},
 };
 
@@ -112,9 +112,8 @@ impl Scope {
         }
         let tunnels = routes.live();
         let visited = tunnels.iter().filter(|tunnel| tunnel.kind() == TunnelKind::Http);
-        wanted.extend(
-            visited.filter_map(|tunnel| self.covering(&format!("{}.{}", tunnel.name(), self.domain))),
-        );
+        let names: BTreeSet<_> = visited.map(|tunnel| tunnel.name()).collect();
+        wanted.extend(names.into_iter().filter_map(|name| self.covering(&format!("{name}.{}", self.domain))));
         wanted
     }
 

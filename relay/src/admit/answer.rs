@@ -18,11 +18,13 @@ pub(super) struct Refusal {
     /// The key that was refused, if its certificate held.
     pub(super) serial: Option<Serial>,
     reason: Cow<'static, str>,
+    /// What to do about it, where the code does not say it.
+    help: Option<&'static str>,
 }
 
 impl Refusal {
     pub(super) fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, serial: None, reason: reason.into() }
+        Self { code, serial: None, reason: reason.into(), help: None }
     }
 
     /// Names the key that was refused.
@@ -46,7 +48,7 @@ impl Refusal {
             request,
             code: self.code,
             message: self.reason.clone().into_owned(),
-            help: self.code.help().to_owned(),
+            help: self.help.unwrap_or_else(|| self.code.help()).to_owned(),
         }
     }
 }
@@ -56,7 +58,7 @@ const CLOCKS_APART: u64 = 60;
 
 impl From<Conflict> for Refusal {
     fn from(conflict: Conflict) -> Self {
-        Self::new(conflict.code, conflict.reason)
+        Self { help: conflict.help, ..Self::new(conflict.code, conflict.reason) }
     }
 }
 

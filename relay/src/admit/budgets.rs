@@ -10,12 +10,16 @@ use mytunnel_keys::{
     certificate::Claims,
     error::Code,
     feed::{Change, Report},
-    id::{Serial, TunnelName},
+    id::Serial,
     usage::{Meter, Month, PriceList, Standing, Tell, Told, Usage},
 };
 
 use super::{Admission, Command, Now, answer::Refusal, tunnels::Request};
-use crate::{circuits::Pass, registry::Session, traffic::Fill};
+use crate::{
+    circuits::Pass,
+    registry::{Place, Session},
+    traffic::Fill,
+};
 
 /// Time that a registration waits for a lease.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -39,7 +43,7 @@ pub(super) struct Budgets {
     /// Since when nothing may be spent on a key.
     dry: HashMap<Serial, Instant>,
     /// Whom a live tunnel is charged to.
-    charged: HashMap<TunnelName, (Serial, Option<Serial>)>,
+    charged: HashMap<Place, (Serial, Option<Serial>)>,
     /// Admitted connections of peers that may have circuits.
     circuits: usize,
 }
@@ -82,9 +86,9 @@ impl Budgets {
     /// A tunnel is up, or up no longer, by what is commanded; a peer may have circuits, or no longer. For these a lease is
     /// there beforehand, as nobody can wait for it.
     pub(super) fn follow(&mut self, command: &Command) {
-        let (name, charged) = match command {
-            Command::Route(new, _) => (&new.name, Some((new.serial, new.parent))),
-            Command::Unroute { name } => (name, None),
+        let (place, charged) = match command {
+            Command::Route(new, _) => (new.place(), Some((new.serial, new.parent))),
+            Command::Unroute { place } => (place.clone(), None),
             Command::Admit { pass, .. } => {
                 if pass.circuits {
                     self.circuits += 1;
@@ -114,8 +118,8 @@ impl Budgets {
             self.meter.open(serial, parent);
         }
         let before = match charged {
-            Some(charged) => self.charged.insert(name.clone(), charged),
-            None => self.charged.remove(name),
+            Some(charged) => self.charged.insert(place, charged),
+            None => self.charged.remove(&place),
         };
         if let Some((serial, parent)) = before {
             self.meter.close(serial, parent);

@@ -22,7 +22,7 @@ use super::{
     answer::{closed, goodbye},
     budgets::FROZEN,
 };
-use crate::registry::Registration;
+use crate::registry::{Place, Registration};
 
 /// What a node is told whose tunnel has come to its end.
 const OVER: &str = "the time that this tunnel was given is over";
@@ -161,20 +161,21 @@ impl Admission {
                     ended.extend(
                         self.registry
                             .of_project_by_others(project)
-                            .map(|name| (name, Code::KeyRevoked, REVOKED)),
+                            .map(|live| (live.place(), Code::KeyRevoked, REVOKED)),
                     );
                 }
                 Change::Name { name, project } => {
                     self.names.insert(name.clone(), project.clone());
                     self.command(Command::Known { name: name.clone() });
-                    if self.registry.tunnel(name).is_some_and(|live| live.project != *project) {
-                        ended.push((name.clone(), Code::NameTaken, "the name belongs to another project"));
-                    }
+                    let others = self.registry.members(name).iter().filter(|live| live.project != *project);
+                    let reason = "the name belongs to another project";
+                    ended.extend(others.map(|live| (live.place(), Code::NameTaken, reason)));
                 }
                 Change::NameFreed { name } => {
                     self.names.remove(name);
                     self.command(Command::Forget { name: name.clone() });
-                    ended.push((name.clone(), Code::NotFound, "the tunnel was deleted"));
+                    let live = self.registry.members(name).iter();
+                    ended.extend(live.map(|live| (live.place(), Code::NotFound, "the tunnel was deleted")));
                 }
                 Change::Trust { .. } => {}
                 Change::Gates { tunnel, gates } => {
@@ -193,8 +194,8 @@ impl Admission {
         }
         self.gate_live(&gated);
         self.check_ends(now);
-        for name in self.registered_before(&closes) {
-            ended.push((name, Code::NotFound, "the tunnel was closed by its owner"));
+        for place in self.registered_before(&closes) {
+            ended.push((place, Code::NotFound, "the tunnel was closed by its owner"));
         }
         self.end_rights(&sessions, Code::KeyRevoked, REVOKED, now)
             + self.end_rights(&frozen, Code::BudgetExceeded, FROZEN, now)
@@ -227,7 +228,7 @@ impl Admission {
         for live in &live {
             over.remove(&live.id);
         }
-        let ended: Vec<_> = live.into_iter().map(|live| (live.name, Code::NotFound, OVER)).collect();
+        let ended: Vec<_> = live.iter().map(|live| (live.place(), Code::NotFound, OVER)).collect();
         self.close_tunnels(&ended, now);
         self.retire_away(&over);
     }
@@ -262,19 +263,19 @@ impl Admission {
         let live = self.registry.tunnels().filter(|live| tunnels.contains(&live.id));
         let gates = |live: &Registration| self.gates.get(&live.id).cloned();
         let commands: Vec<_> =
-            live.map(|live| Command::Gate { name: live.name.clone(), gates: gates(live) }).collect();
+            live.map(|live| Command::Gate { place: live.place(), gates: gates(live) }).collect();
         self.commands.extend(commands);
     }
 
-    /// Names of live tunnels that were registered without knowledge of the epoch in which they were closed.
-    fn registered_before(&self, closed: &HashMap<TunnelId, u64>) -> Vec<TunnelName> {
+    /// Live tunnels that were registered without knowledge of the epoch in which they were closed.
+    fn registered_before(&self, closed: &HashMap<TunnelId, u64>) -> Vec<Place> {
         if closed.is_empty() {
             return Vec::new();
         }
         let (era, _) = self.reached;
         let before =
             |live: &&Registration| closed.get(&live.id).is_some_and(|epoch| live.since < (era, *epoch));
-        self.registry.tunnels().filter(before).map(|live| live.name.clone()).collect()
+        self.registry.tunnels().filter(before).map(Registration::place).collect()
     }
 
     /// Ends sessions: all their routes first, then the nodes are told. Answers with the number of tunnels that ended.
@@ -300,17 +301,19 @@ impl Admission {
         count
     }
 
-    /// Ends single tunnels of sessions that go on, in the same order. Names without a tunnel are passed over.
-    fn close_tunnels(&mut self, names: &[(TunnelName, Code, &str)], now: Now) -> u32 {
-        let mut messages = Vec::new();
-        for (name, code, reason) in names {
-            if let Some(gone) = self.registry.remove(name) {
-                self.command(Command::Unroute { name: name.clone() });
+    /// Ends single tunnels of sessions that go on, in the same order. Those that are over already are passed over.
+    fn close_tunnels(&mut self, places: &[(Place, Code, &str)], now: Now) -> u32 {
+        let (mut messages, mut ended) = (Vec::new(), Vec::new());
+        for ((name, connection), code, reason) in places {
+            if let Some(gone) = self.registry.remove(name, *connection) {
+                self.command(Command::Unroute { place: gone.place() });
                 self.retire(name, *code);
                 self.report_down(&gone, now);
                 messages.push((gone.connection, closed(gone.id, *code, reason)));
+                ended.push(gone);
             }
         }
+        self.tell_the_rest(&ended);
         let count = count_of(&messages);
         for (connection, message) in messages {
             self.command(Command::Send { connection, message });
@@ -318,8 +321,12 @@ impl Admission {
         count
     }
 
-    /// A tunnel that ended for its own sake will not be back; one that ended for the relay's sake may.
+    /// A tunnel that ended for its own sake will not be back; one that ended for the relay's sake may. Nor is a name over
+    /// that others serve.
     fn retire(&mut self, name: &TunnelName, code: Code) {
+        if !self.registry.members(name).is_empty() {
+            return;
+        }
         if matches!(code, Code::KeyRevoked | Code::KeyExpired | Code::NotFound | Code::BudgetExceeded) {
             self.command(Command::Retire { name: name.clone() });
         }

@@ -134,7 +134,14 @@ impl Desk {
         let instance = [instance; 16];
         self.say(
             connection,
-            ToRelay::Register { request: 9, name, kind: TunnelKind::Http, instance, port: None },
+            ToRelay::Register {
+                request: 9,
+                name,
+                kind: TunnelKind::Http,
+                instance,
+                port: None,
+                alone: false,
+            },
         )
     }
 
@@ -178,7 +185,7 @@ fn code_of(commands: &[Command]) -> Option<Code> {
         ToNode::Refused { code, .. } | ToNode::Closed { code, .. } | ToNode::Goodbye { code, .. } => {
             Some(*code)
         }
-        ToNode::Welcome { .. } | ToNode::Registered { .. } => None,
+        ToNode::Welcome { .. } | ToNode::Registered { .. } | ToNode::Backends { .. } => None,
     };
     commands.iter().find_map(|command| match command {
         Command::Send { message, .. } => code(message),
@@ -199,7 +206,7 @@ fn farewells(commands: &[Command]) -> Vec<ConnectionId> {
 fn unrouted(commands: &[Command]) -> Vec<&str> {
     let mut names = Vec::new();
     for command in commands {
-        if let Command::Unroute { name } = command {
+        if let Command::Unroute { place: (name, _) } = command {
             names.push(name.as_str());
         }
     }

@@ -1,5 +1,7 @@
 //! Tunnels of an admitted node: what a certificate allows, who owns a name, and who takes over from whom.
 
+use std::collections::BTreeSet;
+
 use mytunnel_keys::{
     certificate::Claims,
     error::Code,
@@ -32,6 +34,8 @@ pub(super) struct Request {
     pub(super) instance: [u8; 16],
     /// The public port that is wanted.
     pub(super) port: Option<u16>,
+    /// Nobody is to serve the name beside it.
+    pub(super) alone: bool,
 }
 
 impl Admission {
@@ -69,11 +73,12 @@ impl Admission {
 
     pub(super) fn handle_unregister(&mut self, connection: ConnectionId, id: &TunnelId, now: Now) {
         if let Some(gone) = self.registry.unregister(connection, id) {
-            self.command(Command::Unroute { name: gone.name.clone() });
-            if gone.kind.has_port() {
+            self.command(Command::Unroute { place: gone.place() });
+            if gone.kind.has_port() && self.registry.members(&gone.name).is_empty() {
                 self.command(Command::ClosePort { name: gone.name.clone() });
             }
             self.report_down(&gone, now);
+            self.tell_the_rest([&gone]);
         }
     }
 
@@ -88,7 +93,7 @@ impl Admission {
         if self.means(connection, now)? == Means::Awaited {
             return self.await_means(connection, asked, now);
         }
-        let Request { request, name, kind, instance, port } = asked;
+        let Request { request, name, kind, instance, port, alone } = asked;
         let tunnel = TunnelId::derive(self.trust.cluster(), &project, &name);
         if self.is_over(&tunnel) {
             self.command(Command::Retire { name });
@@ -103,16 +108,18 @@ impl Admission {
             parent,
             connection,
             instance,
+            alone,
             since: self.reached,
         };
 
         let displaced = self.registry.register(new.clone())?;
-        self.tell_displaced(&new, displaced, now);
         self.report_up(&new, now);
         let gates = self.gates.get(&tunnel).cloned();
-        self.command(Command::Route(new, gates));
+        self.command(Command::Route(new.clone(), gates));
+        self.end_displaced(&new, displaced, now);
         if kind.has_port() {
-            let wanted = Wanted { tunnel, name, kind, port };
+            let shared = self.registry.members(&name).len() > 1;
+            let wanted = Wanted { tunnel, name, kind, port, shared };
             self.command(Command::OpenPort { connection, request, wanted });
             return Ok(());
         }
@@ -121,9 +128,39 @@ impl Admission {
         } else {
             self.policy.urls.of(&name)
         };
-        let message = ToNode::Registered { request, tunnel, name, urls, expires_at };
-        self.command(Command::Send { connection, message });
+        self.confirm(&new, request, urls, expires_at);
         Ok(())
+    }
+
+    /// Tells a node that its tunnel stands, and those who serve the name beside it that there is one more.
+    fn confirm(&mut self, live: &Registration, request: u32, urls: Vec<String>, expires_at: u64) {
+        let backends = self.backends(&live.name);
+        let (tunnel, name, connection) = (live.id, live.name.clone(), live.connection);
+        let message = ToNode::Registered { request, tunnel, name, urls, expires_at, backends };
+        self.command(Command::Send { connection, message });
+        self.tell_backends(&live.name, Some(connection));
+    }
+
+    /// Tells those who still serve these names how many they are.
+    pub(super) fn tell_the_rest<'a>(&mut self, gone: impl IntoIterator<Item = &'a Registration>) {
+        let names: BTreeSet<_> = gone.into_iter().map(|gone| gone.name.clone()).collect();
+        for name in names {
+            self.tell_backends(&name, None);
+        }
+    }
+
+    fn tell_backends(&mut self, name: &TunnelName, except: Option<ConnectionId>) {
+        let count = self.backends(name);
+        let others = self.registry.members(name).iter().filter(|live| Some(live.connection) != except);
+        let messages: Vec<_> =
+            others.map(|live| (live.connection, ToNode::Backends { tunnel: live.id, count })).collect();
+        for (connection, message) in messages {
+            self.command(Command::Send { connection, message });
+        }
+    }
+
+    fn backends(&self, name: &TunnelName) -> u16 {
+        u16::try_from(self.registry.members(name).len()).unwrap_or(u16::MAX)
     }
 
     /// The project in which these claims may serve this name, if they may.
@@ -157,33 +194,32 @@ impl Admission {
         port: Result<u16, NoPort>,
         now: Now,
     ) {
-        // Another may have taken the name over meanwhile, with a request of its own.
-        let live = self.registry.tunnel(name).filter(|live| live.connection == connection);
-        let Some(live) = live else { return };
-        let (tunnel, kind) = (live.id, live.kind);
+        // It may have been given up or taken over meanwhile.
+        let Some(live) = self.registry.member(name, connection).cloned() else { return };
         let port = match port {
             Ok(port) => port,
             Err(none) => {
-                self.handle_unregister(connection, &tunnel, now);
+                self.handle_unregister(connection, &live.id, now);
                 let refusal = Refusal::new(none.code(), none.to_string());
                 return self.refuse_registration(connection, request, refusal, now);
             }
         };
         let Some(session) = self.registry.session(connection) else { return };
         let expires_at = session.claims.not_after;
-        let urls = vec![self.policy.urls.of_port(kind, port)];
-        let name = name.clone();
-        let message = ToNode::Registered { request, tunnel, name, urls, expires_at };
-        self.command(Command::Send { connection, message });
+        let urls = vec![self.policy.urls.of_port(live.kind, port)];
+        self.confirm(&live, request, urls, expires_at);
     }
 
     /// Ends what a new registration has taken over from.
-    fn tell_displaced(&mut self, new: &Registration, displaced: Vec<Registration>, now: Now) {
+    fn end_displaced(&mut self, new: &Registration, displaced: Vec<Registration>, now: Now) {
         for old in displaced {
-            // A new route replaces one of the same name without a gap.
-            if old.name != new.name {
-                self.command(Command::Unroute { name: old.name.clone() });
+            // The new route is there already, so that visitors see no gap; on the same connection it is in its place.
+            if old.place() != new.place() {
+                self.command(Command::Unroute { place: old.place() });
                 self.report_down(&old, now);
+            }
+            if old.name != new.name {
+                self.tell_the_rest([&old]);
             }
             if old.connection == new.connection {
                 continue;
@@ -208,7 +244,11 @@ impl Admission {
         self.report(Report::TunnelUp { tunnel, name, project, serial, kind, at: now.seconds() });
     }
 
+    /// Not while the same key serves the name from another process or connection.
     pub(super) fn report_down(&mut self, gone: &Registration, now: Now) {
+        if self.registry.members(&gone.name).iter().any(|live| live.serial == gone.serial) {
+            return;
+        }
         self.report(Report::TunnelDown { tunnel: gone.id, serial: gone.serial, at: now.seconds() });
     }
 }

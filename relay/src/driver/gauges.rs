@@ -8,7 +8,7 @@ use std::{
 
 use libp2p::PeerId;
 use mytunnel_keys::{
-    id::{Serial, TunnelName},
+    id::Serial,
     usage::{Prices, Usage},
 };
 use tokio::sync::Notify;
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::{
     admit::Used,
     circuits::Pass,
-    registry::Registration,
+    registry::{Place, Registration},
     traffic::{Fill, Purse, Traffic},
 };
 
@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(4);
 /// See the [module documentation](self).
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
-    live: HashMap<TunnelName, Gauge>,
+    live: HashMap<Place, Gauge>,
     /// Of peers that may have circuits.
     circuits: HashMap<PeerId, Gauge>,
     /// Of tunnels that are over, for as long as streams of theirs may still count.
@@ -63,10 +63,10 @@ impl Gauges {
         fill: impl Fn(&Serial) -> Fill,
         now: Instant,
     ) -> Arc<Traffic> {
-        self.close(&tunnel.name, now);
+        self.close(&tunnel.place(), now);
         let gauge = self.gauge((tunnel.serial, tunnel.parent), prices, fill, Some(now));
         let traffic = Arc::clone(&gauge.traffic);
-        self.live.insert(tunnel.name.clone(), gauge);
+        self.live.insert(tunnel.place(), gauge);
         traffic
     }
 
@@ -105,8 +105,8 @@ impl Gauges {
     }
 
     /// A tunnel is over. What of it is in flight still counts, its time no longer.
-    pub(super) fn close(&mut self, name: &TunnelName, now: Instant) {
-        if let Some(mut gauge) = self.live.remove(name) {
+    pub(super) fn close(&mut self, place: &Place, now: Instant) {
+        if let Some(mut gauge) = self.live.remove(place) {
             gauge.read.tunnel_seconds += gauge.seconds(now);
             self.over.push(gauge);
         }
@@ -203,6 +203,7 @@ mod tests {
             parent: Some(serial(100)),
             connection: ConnectionId::new_unchecked(1),
             instance: [1; 16],
+            alone: false,
             since: (1, 0),
         }
     }
@@ -240,7 +241,7 @@ mod tests {
     fn what_is_in_flight_when_a_tunnel_ends_counts() {
         let (mut gauges, start) = (Gauges::default(), Instant::now());
         let traffic = open(&mut gauges, "web", 1, start);
-        gauges.close(&"web".parse().unwrap(), start + Duration::from_secs(3));
+        gauges.close(&registration("web", 1).place(), start + Duration::from_secs(3));
         let later = start + Duration::from_secs(60);
         assert_eq!(only(&gauges.read(later).1), Usage { tunnel_seconds: 3, ..Usage::default() });
         traffic.count_out(5);

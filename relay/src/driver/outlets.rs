@@ -8,7 +8,11 @@ use mytunnel_keys::{feed::Gates, id::Serial, wire::ToNode};
 
 use super::{Connection, ControlStream, Driver, now};
 use crate::{
-    admit::Command, circuits::Pass, lanes::LanesFirst, pipes::StreamPipes, registry::Registration,
+    admit::Command,
+    circuits::Pass,
+    lanes::LanesFirst,
+    pipes::StreamPipes,
+    registry::{Place, Registration},
     route::Tunnel,
 };
 
@@ -29,20 +33,13 @@ impl Driver {
                     self.admission.handle_port((connection, request), &name, port, now());
                 }
                 Command::ClosePort { name } => self.ports.close(&name),
-                Command::Gate { name, gates } => {
-                    if let Some(tunnel) = self.tunnels.get(&name) {
-                        tracing::debug!(%name, gated = gates.is_some(), "gates changed");
+                Command::Gate { place, gates } => {
+                    if let Some(tunnel) = self.tunnels.get(&place) {
+                        tracing::debug!(name = %place.0, gated = gates.is_some(), "gates changed");
                         tunnel.set_gates(gates);
                     }
                 }
-                Command::Unroute { name } => {
-                    if let Some(tunnel) = self.tunnels.remove(&name) {
-                        tracing::debug!(%name, "tunnel down");
-                        self.around.routes.remove(&tunnel);
-                        self.gauges.close(&name, now().instant);
-                    }
-                    self.ports.away(&name, now().instant);
-                }
+                Command::Unroute { place } => self.unroute(&place),
                 Command::Retire { name } => {
                     self.around.routes.retire(&name);
                     self.ports.close(&name);
@@ -79,7 +76,7 @@ impl Driver {
         let traffic = self.gauges.open(&registration, &prices, fill, now.instant);
         let Registration { id, name, project, kind, .. } = registration;
         let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
-        let pipes = LanesFirst::new(self.around.lanes.admit(id, key), streams);
+        let pipes = LanesFirst::new(self.around.lanes.admit(id, key, connection), streams);
         if !kind.has_port() {
             // It may have had a port as another kind.
             self.ports.close(&name);
@@ -89,7 +86,23 @@ impl Driver {
         let tunnel =
             Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)).gated(gates).counted(traffic);
         let tunnel = self.around.routes.insert(tunnel);
-        self.tunnels.insert(name, tunnel);
+        // Asked for again on the same connection: the new one is there before the old one goes.
+        if let Some(before) = self.tunnels.insert((name, connection), tunnel) {
+            self.around.routes.remove(&before);
+        }
+    }
+
+    fn unroute(&mut self, place: &Place) {
+        let (name, connection) = place;
+        if let Some(tunnel) = self.tunnels.remove(place) {
+            tracing::debug!(%connection, %name, "tunnel down");
+            self.around.routes.remove(&tunnel);
+            self.around.lanes.dismiss(tunnel.id(), *connection);
+            self.gauges.close(place, now().instant);
+        }
+        if !self.around.routes.is_served(name) {
+            self.ports.away(name, now().instant);
+        }
     }
 
     fn send(&mut self, connection: ConnectionId, message: ToNode) {

@@ -4,9 +4,10 @@
 use std::{
     error::Error,
     future::poll_fn,
+    mem,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -22,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     exchange::{Exchange, Turn},
-    head,
+    head, locked,
     visit::Visit,
 };
 use crate::{route::Tunnel, traffic::Pause};
@@ -40,6 +41,54 @@ pub(crate) struct Truncated;
 pub(crate) enum RequestBody {
     Empty,
     Upload(Upload),
+    /// Until the tunnel's server has taken the connection.
+    Held(Held),
+}
+
+impl RequestBody {
+    /// Holds an upload back until `accepted`: it can be taken back and sent elsewhere before.
+    pub(crate) fn hold(&mut self, accepted: &Arc<Granted>) -> HeldUpload {
+        let held = HeldUpload::default();
+        if let Self::Upload(upload) = mem::replace(self, Self::Empty) {
+            let hint = upload.size_hint();
+            *locked(&held.0) = Some(upload);
+            *self = Self::Held(Held { upload: held.clone(), accepted: Arc::clone(accepted), hint });
+        }
+        held
+    }
+
+    /// It goes to this tunnel from here on.
+    pub(crate) fn lead_to(&mut self, tunnel: &Arc<Tunnel>) {
+        if let Self::Upload(upload) = self {
+            upload.tunnel = Arc::clone(tunnel);
+        }
+    }
+
+    fn release(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Truncated>> {
+        if let Self::Held(held) = self {
+            ready!(held.accepted.poll(cx));
+            *self = Self::Upload(held.upload.take().ok_or(Truncated)?);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A request body of which nothing is sent before the tunnel's server has taken the connection.
+#[derive(Debug)]
+pub(crate) struct Held {
+    upload: HeldUpload,
+    accepted: Arc<Granted>,
+    hint: SizeHint,
+}
+
+/// An upload that was held back, for as long as it is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HeldUpload(Arc<Mutex<Option<Upload>>>);
+
+impl HeldUpload {
+    pub(crate) fn take(&self) -> Option<Upload> {
+        locked(&self.0).take()
+    }
 }
 
 /// A request body that has bytes to come.
@@ -63,6 +112,10 @@ impl Upload {
         visit.begin_upload();
         Self { incoming, visit, tunnel, permission, pause: Pause::default() }
     }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
 }
 
 impl Drop for Upload {
@@ -79,7 +132,11 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Upload(upload) = self.get_mut() else { return Poll::Ready(None) };
+        let this = self.get_mut();
+        if let Err(error) = ready!(this.release(cx)) {
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        let Self::Upload(upload) = this else { return Poll::Ready(None) };
         if let Some(permission) = &mut upload.permission {
             ready!(permission.poll(cx));
             upload.permission = None;
@@ -120,13 +177,15 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Upload(upload) => upload.incoming.is_end_stream(),
+            Self::Held(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Upload(upload) => upload.incoming.size_hint(),
+            Self::Upload(upload) => upload.size_hint(),
+            Self::Held(held) => held.hint.clone(),
         }
     }
 }
@@ -152,6 +211,11 @@ impl Granted {
         self.granted.store(true, Ordering::Release);
         self.waker.wake();
     }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.granted.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 impl Permission {
@@ -160,8 +224,7 @@ impl Permission {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.granted.waker.register(cx.waker());
-        if self.granted.granted.load(Ordering::Acquire) {
+        if self.granted.poll(cx).is_ready() {
             return Poll::Ready(());
         }
         self.patience.as_mut().poll(cx)

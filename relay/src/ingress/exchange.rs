@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Shared,
-    body::RequestBody,
+    body::{Granted, RequestBody},
     deadline::Stage,
     head::{self, Visitor},
     limits::{AddressSeat, Limits},
@@ -141,6 +141,11 @@ impl Exchange {
         self.pooled
     }
 
+    /// Where it is told that the server has taken the connection, of a fresh pipe of a tunnel that others stand beside.
+    pub(crate) fn accepted(&self) -> Option<&Arc<Granted>> {
+        self.upstream.as_ref()?.accepted().filter(|_| !self.pooled)
+    }
+
     /// Takes a pipe: a kept one if `fresh` does not forbid it, else a new one.
     pub(crate) async fn connect(
         &mut self,
@@ -164,7 +169,9 @@ impl Exchange {
                 Some(lane) => lane,
                 None => open(&self.tunnel, &self.visit).await?,
             };
-            let mut opening = pin!(Upstream::new(pipe, is_lane, speech, limits));
+            // Where there are others to turn to, it is worth to know.
+            let accepted = self.tunnel.is_accompanied().then(Arc::default);
+            let mut opening = pin!(Upstream::new((pipe, is_lane), speech, accepted, limits));
             let opened = guard(&self.visit, |cx| opening.as_mut().poll(cx)).await?;
             self.upstream = Some(opened.map_err(|_| Lost::Broken)?);
         }

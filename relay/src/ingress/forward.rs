@@ -10,7 +10,7 @@ use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
-    body::{Granted, Permission, RequestBody, Upload},
+    body::{Granted, HeldUpload, Permission, RequestBody, Upload},
     failure::Failure,
     head::{self, Visitor},
     http2,
@@ -29,6 +29,35 @@ pub(super) enum Protocol {
     Http2,
     /// Has opened a stream for a WebSocket (RFC 8441), which the node is asked for in the way of HTTP/1.1.
     WebSocketOverHttp2,
+}
+
+/// A request that was given to a node, for another to get if the first does not take it.
+pub(super) struct Spare {
+    head: Box<Request<RequestBody>>,
+    upload: Option<HeldUpload>,
+}
+
+impl Spare {
+    /// Of a request without a body.
+    pub(super) fn of(request: &Request<RequestBody>) -> Self {
+        Self { head: copy(request), upload: None }
+    }
+
+    /// Of any request: what it uploads is held back until the node's server has taken the connection.
+    pub(super) fn until(accepted: &Arc<Granted>, request: &mut Request<RequestBody>) -> Self {
+        let upload =
+            matches!(request.body(), RequestBody::Upload(_)).then(|| request.body_mut().hold(accepted));
+        Self { upload, ..Self::of(request) }
+    }
+
+    /// The request again; none when a part of it was sent.
+    pub(super) fn again(self) -> Option<Box<Request<RequestBody>>> {
+        let mut request = self.head;
+        if let Some(upload) = self.upload {
+            *request.body_mut() = RequestBody::Upload(upload.take()?);
+        }
+        Some(request)
+    }
 }
 
 impl Protocol {
@@ -54,6 +83,15 @@ pub(super) struct Forward {
     /// What the node's server is spoken to in.
     pub(super) speech: Speech,
     pub(super) passed: Passed,
+}
+
+impl Forward {
+    /// It goes to this tunnel from here on.
+    pub(super) fn lead_to(&mut self, tunnel: &Arc<Tunnel>) {
+        if let Some(request) = &mut self.request {
+            request.body_mut().lead_to(tunnel);
+        }
+    }
 }
 
 /// Turns a visitor's request into one for the node.
@@ -121,12 +159,14 @@ fn origin_form(uri: &Uri) -> Uri {
     uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from)
 }
 
-/// A request without a body, again.
-pub(super) fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
+/// A request again, but for its body.
+fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
     let mut copy = Request::new(RequestBody::Empty);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
+    copy.extensions_mut().clone_from(request.extensions());
     Box::new(copy)
 }
 

@@ -56,17 +56,18 @@ async fn carry(passed: &mut Passed, shared: &Shared, visit: &Visit) -> Result<()
     let addresses = stream.stream().peer_addr().and_then(|peer| Ok((peer, stream.stream().local_addr()?)));
     let (visitor, relay) = addresses.map_err(Early::Visitor)?;
     let limits = &shared.limits;
+    let greeting = Greeting { transport: Transport::Stream, visitor, relay }.encode();
     let errand = Errand {
         routes: &shared.routes,
         name: label,
         visitor: visitor.ip().to_canonical(),
+        greeting: &greeting,
         patience: limits.away_patience,
         most: limits.requests_per_tunnel,
     };
     let (moved, idle) = (stream.moved(), limits.tls_idle_timeout);
     let carried = async {
         let mut line = errand.run(|tunnel| tunnel.kind() == TunnelKind::Tls).await?;
-        let greeting = Greeting { transport: Transport::Stream, visitor, relay }.encode();
         line.carry(stream, &greeting).await
     };
     tokio::select! {

@@ -10,7 +10,10 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
-use mytunnel_keys::{id::TunnelKind, wire::PipeStatus};
+use mytunnel_keys::{
+    id::TunnelKind,
+    wire::{MAX_BACKENDS, PipeStatus},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -19,7 +22,7 @@ use super::{
     deadline::Stage,
     exchange::{Exchange, Turn, Unconnected},
     failure::Failure,
-    forward::{self, Forward, Protocol},
+    forward::{self, Forward, Protocol, Spare},
     head,
     host::{self, Destination},
     http2,
@@ -65,7 +68,12 @@ enum Attempt {
     Stale,
     /// The node left before anything was sent.
     Gone,
+    /// The node's server has got nothing: another node may do. If there is none, this is the answer.
+    Refused(Failure),
 }
+
+/// Tries to send one request: enough for every node of its name, and for one that comes back meanwhile.
+const TRIES: usize = 2 * MAX_BACKENDS;
 
 impl Proxy {
     pub(crate) fn new(shared: Arc<Shared>, visit: Arc<Visit>) -> Self {
@@ -132,7 +140,7 @@ impl Proxy {
         match host::destination(&authority.host, &self.shared.domain, &self.shared.console) {
             Destination::Console => Ok(Target::Console),
             Destination::Nowhere => Err(Failure::UnknownName),
-            Destination::Tunnel(label) => match self.shared.routes.find(label) {
+            Destination::Tunnel(label) => match self.shared.routes.lead(label) {
                 Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Tls => Ok(Target::PassedThrough),
                 Lookup::Live(tunnel) if tunnel.is_closed() => Ok(Target::Away(label.into())),
                 Lookup::Away | Lookup::Ended if self.shared.routes.is_passed_through(label) => {
@@ -227,23 +235,35 @@ impl Proxy {
         let mut forward = forward::prepare(request, protocol, &tunnel, &self.visit, turn.visitor(), passed);
         let mut patience = None;
         let mut fresh = false;
-        loop {
-            match self.attempt(&tunnel, &mut forward, fresh).await? {
+        for _ in 0..TRIES {
+            let failure = match self.attempt(&tunnel, &mut forward, fresh).await? {
                 Attempt::Answered(response, exchange) => {
                     if let Some(trace) = turn.trace() {
                         trace.node_answered(response.status());
                     }
                     return Ok(self.answer(response, exchange, forward, turn).await?);
                 }
-                Attempt::Stale => fresh = true,
-                Attempt::Gone => {
+                Attempt::Stale => {
+                    fresh = true;
+                    continue;
+                }
+                Attempt::Gone => None,
+                Attempt::Refused(failure) => Some(failure),
+            };
+            tunnel = match (self.shared.routes.another(&tunnel), failure) {
+                (Some(other), _) => other,
+                (None, Some(failure)) => return Err(failure.into()),
+                (None, None) => {
                     let (now, limits) = (Instant::now(), &self.shared.limits);
                     let until = *patience.get_or_insert(now + limits.away_patience);
                     let left = until.checked_duration_since(now).ok_or(Failure::Away)?;
-                    tunnel = live(self.shared.routes.wait_other(&tunnel, left).await)?;
+                    live(self.shared.routes.wait_other(&tunnel, left).await)?
                 }
-            }
+            };
+            fresh = false;
+            forward.lead_to(&tunnel);
         }
+        Err(Failure::Away.into())
     }
 
     async fn attempt(
@@ -265,31 +285,64 @@ impl Proxy {
         }
         match exchange.connect(fresh, forward.speech, limits).await {
             Ok(()) => {}
-            Err(Unconnected::Pipe(PipeError::Gone) | Unconnected::Lost(Lost::Cut)) => {
+            Err(Unconnected::Pipe(PipeError::Gone)) => {
+                tunnel.note_lost();
+                forward.passed.check(tunnel)?;
+                return Ok(Attempt::Gone);
+            }
+            Err(Unconnected::Lost(Lost::Cut)) => {
                 forward.passed.check(tunnel)?;
                 return Ok(Attempt::Gone);
             }
             Err(Unconnected::Pipe(PipeError::Busy)) => return Err(Failure::TunnelBusy.into()),
             Err(Unconnected::Lost(Lost::Expired)) => return Err(Failure::Timeout.into()),
             Err(Unconnected::Pipe(PipeError::Open(_)) | Unconnected::Lost(_)) => {
-                return Err(Failure::Broken.into());
+                tunnel.note_refused();
+                return Ok(Attempt::Refused(Failure::Broken));
             }
         }
-        let Some(request) = forward.request.take() else { return Err(Failure::Broken.into()) };
+        self.send(tunnel, forward, exchange).await
+    }
+
+    /// Sends the request on the pipe of `exchange`.
+    async fn send(
+        &self,
+        tunnel: &Arc<Tunnel>,
+        forward: &mut Forward,
+        mut exchange: Exchange,
+    ) -> Result<Attempt, Refused> {
+        let Some(mut request) = forward.request.take() else { return Err(Failure::Broken.into()) };
         let pooled = exchange.is_pooled();
-        let copy = (pooled && forward.repeatable).then(|| forward::copy(&request));
+        let spare = match exchange.accepted() {
+            Some(accepted) => Some(Spare::until(accepted, &mut request)),
+            None => (pooled && forward.repeatable).then(|| Spare::of(&request)),
+        };
         match exchange.send(*request).await {
-            Ok(response) => return Ok(Attempt::Answered(response, exchange)),
-            Err(Lost::Unsent(_, Some(PipeStatus::TargetUnreachable))) => {
-                return Err(Failure::TargetRefused.into());
+            Ok(response) => {
+                tunnel.note_answered();
+                return Ok(Attempt::Answered(response, exchange));
             }
             Err(Lost::Unsent(request, status)) => {
-                forward.request = Some(request);
-                if status == Some(PipeStatus::UnknownTunnel) {
-                    return Ok(Attempt::Gone);
+                forward.request = match spare {
+                    Some(spare) => spare.again(),
+                    None => Some(request),
+                };
+                if let Some(status) = status {
+                    return Ok(passed_over(tunnel, status));
                 }
             }
-            Err(Lost::Broken) if copy.is_some() => forward.request = copy,
+            Err(Lost::Refused(status)) => {
+                let attempt = passed_over(tunnel, status);
+                forward.request = spare.and_then(Spare::again);
+                forward.passed.check(tunnel)?;
+                return match forward.request {
+                    Some(_) => Ok(attempt),
+                    None => Err(self.failure(&Lost::Refused(status)).into()),
+                };
+            }
+            Err(Lost::Broken) if pooled && spare.is_some() => {
+                forward.request = spare.and_then(Spare::again);
+            }
             Err(lost) => {
                 forward.passed.check(tunnel)?;
                 return Err(self.failure(&lost).into());
@@ -299,7 +352,10 @@ impl Proxy {
         match (pooled, tunnel.is_closed()) {
             (_, true) => Ok(Attempt::Gone),
             (true, false) => Ok(Attempt::Stale),
-            (false, false) => Err(Failure::Broken.into()),
+            (false, false) => {
+                tunnel.note_refused();
+                Ok(Attempt::Refused(Failure::Broken))
+            }
         }
     }
 
@@ -352,6 +408,15 @@ impl Proxy {
             self.visit.set_close_delimited();
         }
         Ok(Response::from_parts(head, body))
+    }
+}
+
+/// The node has no use for the pipe, and its server has got nothing.
+fn passed_over(tunnel: &Tunnel, status: PipeStatus) -> Attempt {
+    tunnel.note_refused();
+    match status {
+        PipeStatus::TargetUnreachable => Attempt::Refused(Failure::TargetRefused),
+        PipeStatus::UnknownTunnel | PipeStatus::Connected => Attempt::Gone,
     }
 }
 

@@ -30,7 +30,13 @@ use hyper_util::rt::TokioIo;
 use mytunnel_keys::wire::{PipeStatus, UnknownStatus};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{bell::Bell, body::RequestBody, http2::client::Http2, limits::Limits, visit::Visit};
+use super::{
+    bell::Bell,
+    body::{Granted, RequestBody},
+    http2::client::Http2,
+    limits::Limits,
+    visit::Visit,
+};
 use crate::route::Pipe;
 
 /// See the [module](self).
@@ -39,6 +45,7 @@ pub(crate) struct Upstream {
     ended: bool,
     lane: bool,
     bell: Bell,
+    accepted: Option<Arc<Granted>>,
 }
 
 #[expect(
@@ -78,16 +85,18 @@ pub(crate) enum Lost {
 }
 
 impl Upstream {
-    /// Speaks HTTP on a pipe; `lane` tells that it is of the faster kind.
+    /// Speaks HTTP on a pipe; `lane` tells that it is of the faster kind. With `accepted` it is told there that the tunnel's
+    /// server has taken the connection.
     pub(crate) async fn new(
-        pipe: Pipe,
-        lane: bool,
+        (pipe, lane): (Pipe, bool),
         speech: Speech,
+        accepted: Option<Arc<Granted>>,
         limits: &Limits,
     ) -> hyper::Result<Box<Self>> {
+        let pipe = Answered { accepted: accepted.clone(), ..Answered::new(pipe) };
         let client = match speech {
             Speech::Http1 => {
-                let io = TokioIo::new(Answered::new(pipe));
+                let io = TokioIo::new(pipe);
                 let mut builder = Builder::new();
                 builder.max_buf_size(limits.buffer_bytes);
                 if limits.head_fields != HYPER_HEAD_FIELDS {
@@ -98,7 +107,7 @@ impl Upstream {
             }
             Speech::Http2 => Client::Http2(Http2::new(pipe, limits).await?),
         };
-        Ok(Box::new(Self { client, ended: false, lane, bell: Bell::new() }))
+        Ok(Box::new(Self { client, ended: false, lane, bell: Bell::new(), accepted }))
     }
 
     /// Sends `request` and waits for the head of its response.
@@ -166,6 +175,11 @@ impl Upstream {
             // Nothing is known of it but that it has served one request.
             Client::Http2(_) => false,
         }
+    }
+
+    /// Where it is told that the tunnel's server has taken the connection.
+    pub(crate) fn accepted(&self) -> Option<&Arc<Granted>> {
+        self.accepted.as_ref()
     }
 
     /// Whether the pipe is of the faster kind.
@@ -244,16 +258,49 @@ pub(crate) struct Answered {
     shut: bool,
     /// Where a refusal is noted for those whom the error does not reach.
     refused: Option<Arc<OnceLock<PipeStatus>>>,
+    accepted: Option<Arc<Granted>>,
 }
 
 impl Answered {
     pub(crate) fn new(pipe: Pipe) -> Self {
-        Self { pipe, answered: false, shut: false, refused: None }
+        Self { pipe, answered: false, shut: false, refused: None, accepted: None }
     }
 
     /// The same, which notes a refusal.
-    pub(crate) fn telling(pipe: Pipe, refused: Arc<OnceLock<PipeStatus>>) -> Self {
-        Self { refused: Some(refused), ..Self::new(pipe) }
+    pub(crate) fn telling(self, refused: Arc<OnceLock<PipeStatus>>) -> Self {
+        Self { refused: Some(refused), ..self }
+    }
+
+    /// Completes when the node has said that its target takes the connection.
+    pub(crate) async fn answer(&mut self) -> io::Result<()> {
+        let answered = std::future::poll_fn(|cx| self.poll_answer(cx)).await?;
+        if answered { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// `false` when the pipe has ended without an answer.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.answered {
+            return Poll::Ready(Ok(true));
+        }
+        let mut byte = [0];
+        let mut status = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut self.pipe).poll_read(cx, &mut status))?;
+        let Some(&byte) = status.filled().first() else { return Poll::Ready(Ok(false)) };
+        match PipeStatus::try_from(byte).map_err(|error: UnknownStatus| io::Error::other(error))? {
+            PipeStatus::Connected => {
+                self.answered = true;
+                if let Some(accepted) = &self.accepted {
+                    accepted.grant();
+                }
+                Poll::Ready(Ok(true))
+            }
+            status @ (PipeStatus::TargetUnreachable | PipeStatus::UnknownTunnel) => {
+                if let Some(refused) = &self.refused {
+                    let _ = refused.set(status);
+                }
+                Poll::Ready(Err(io::Error::other(Refusal(status))))
+            }
+        }
     }
 
     fn check_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -280,12 +327,17 @@ struct Refusal(PipeStatus);
 fn refusal(error: &hyper::Error) -> Option<PipeStatus> {
     let mut source = error.source();
     while let Some(error) = source {
-        if let Some(refusal) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            return refusal.downcast_ref::<Refusal>().map(|refusal| refusal.0);
+        if let Some(status) = error.downcast_ref::<io::Error>().and_then(refused) {
+            return Some(status);
         }
         source = error.source();
     }
     None
+}
+
+/// What the node has said instead of taking the pipe.
+pub(crate) fn refused(error: &io::Error) -> Option<PipeStatus> {
+    error.get_ref()?.downcast_ref::<Refusal>().map(|refusal| refusal.0)
 }
 
 impl AsyncRead for Answered {
@@ -294,20 +346,8 @@ impl AsyncRead for Answered {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.answered {
-            let mut byte = [0];
-            let mut status = ReadBuf::new(&mut byte);
-            ready!(Pin::new(&mut self.pipe).poll_read(cx, &mut status))?;
-            let Some(&byte) = status.filled().first() else { return Poll::Ready(Ok(())) };
-            match PipeStatus::try_from(byte).map_err(|error: UnknownStatus| io::Error::other(error))? {
-                PipeStatus::Connected => self.answered = true,
-                status @ (PipeStatus::TargetUnreachable | PipeStatus::UnknownTunnel) => {
-                    if let Some(refused) = &self.refused {
-                        let _ = refused.set(status);
-                    }
-                    return Poll::Ready(Err(io::Error::other(Refusal(status))));
-                }
-            }
+        if !ready!(self.poll_answer(cx))? {
+            return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.pipe).poll_read(cx, buf))?;

@@ -51,12 +51,13 @@ impl Way {
         Greeting { transport, visitor, relay: relay.unwrap_or(self.relay) }.encode()
     }
 
-    /// Leads a visitor to the tunnel's node, for which it waits while it is away.
-    pub(super) async fn lead(&self, visitor: SocketAddr) -> Result<Line, Turned> {
+    /// Leads a visitor to the tunnel's node, for which it waits while it is away, with a word of who it is.
+    pub(super) async fn lead(&self, visitor: SocketAddr, greeting: &[u8]) -> Result<Line, Turned> {
         let errand = Errand {
             routes: &self.house.routes,
             name: self.name.as_str(),
             visitor: visitor.ip(),
+            greeting,
             patience: self.house.patience,
             most: self.house.limits.visitors_per_tunnel,
         };

@@ -55,8 +55,8 @@ async fn visit(mut stream: TcpStream, visitor: SocketAddr, way: Way, _place: Pla
 
 async fn carry(stream: &mut TcpStream, visitor: SocketAddr, way: &Way) -> Result<(), Early> {
     line::prepare(stream).map_err(Early::Visitor)?;
-    let mut line = way.lead(visitor).await?;
     let greeting = way.greeting(visitor, stream.local_addr().ok());
+    let mut line = way.lead(visitor, &greeting).await?;
     line.carry(stream, &greeting).await?;
     line::settle(stream).map_err(Early::Visitor)
 }

@@ -12,7 +12,7 @@ fn tunnel(number: u8) -> TunnelId {
 
 fn wanted(number: u8, port: Option<u16>) -> Wanted {
     let name = format!("db-{number}").parse().unwrap();
-    Wanted { tunnel: tunnel(number), name, kind: TunnelKind::Tcp, port }
+    Wanted { tunnel: tunnel(number), name, kind: TunnelKind::Tcp, port, shared: false }
 }
 
 fn ports(range: PortRange) -> Ports {

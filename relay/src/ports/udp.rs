@@ -126,9 +126,12 @@ impl Guest {
     }
 
     async fn carry(&self, queued: &mut mpsc::Receiver<Queued>) -> Result<(), Left> {
-        let mut line = self.way.lead(self.address).await?;
+        let mut greeting = self.way.greeting(self.address, None);
+        let mut line = self.way.lead(self.address, &greeting).await?;
+        if line.greeted {
+            greeting.clear();
+        }
         let (tunnel, cut) = (Arc::clone(&line.tunnel), line.cut.clone());
-        let greeting = self.way.greeting(self.address, None);
         let (heard, last) = watch::channel(Instant::now());
         let (from_node, to_node) = io::split(&mut line.node);
         tokio::select! {

@@ -29,6 +29,7 @@ fn tunnel(name: &str, key: u8, on: usize, instance: u8) -> Registration {
         parent: None,
         connection: connection(on),
         instance: [instance; 16],
+        alone: false,
         since: (0, 0),
     }
 }
@@ -49,17 +50,66 @@ fn names(registrations: &[Registration]) -> Vec<&str> {
     registrations.iter().map(|registration| registration.name.as_str()).collect()
 }
 
+fn serving(registry: &Registry, name: &str) -> Vec<ConnectionId> {
+    registry.members(&name.parse().unwrap()).iter().map(|live| live.connection).collect()
+}
+
 #[test]
-fn a_name_has_one_holder_until_it_goes() {
-    let mut registry = registry([child(1), child(2)]);
-    registry.register(tunnel("web", 1, 1, 1)).unwrap();
-    assert_eq!(code(registry.register(tunnel("web", 2, 2, 2))), Code::NameTaken);
+fn nodes_of_one_project_serve_a_name_together() {
+    let mut registry = registry([child(1), child(2), device(3)]);
+    for (key, on) in [(1, 1), (2, 2), (3, 3)] {
+        assert_eq!(registry.register(tunnel("web", key, on, key)).unwrap(), []);
+    }
+    assert_eq!(serving(&registry, "web"), [1, 2, 3].map(connection));
+    assert_eq!(registry.counts(), (3, 1));
 
     let id = tunnel("web", 1, 1, 1).id;
+    assert_eq!(registry.unregister(connection(2), &id).unwrap().serial, serial(2));
     assert_eq!(registry.unregister(connection(2), &id), None);
-    assert_eq!(registry.unregister(connection(1), &id).unwrap().name.as_str(), "web");
-    registry.register(tunnel("web", 2, 2, 2)).unwrap();
-    assert_eq!(registry.tunnel(&"web".parse().unwrap()).unwrap().connection, connection(2));
+    assert_eq!(serving(&registry, "web"), [1, 3].map(connection));
+    registry.end(connection(1));
+    registry.end(connection(3));
+    assert_eq!(serving(&registry, "web"), []);
+    assert!(registry.tunnels.is_empty());
+}
+
+#[test]
+fn a_name_is_not_shared_with_another_project_or_another_kind() {
+    let of_b = Claims { project: Some(project("b")), ..child(2) };
+    let mut registry = registry([child(1), of_b, child(3)]);
+    registry.register(tunnel("web", 1, 1, 1)).unwrap();
+    let foreign = Registration { project: project("b"), ..tunnel("web", 2, 2, 2) };
+    assert_eq!(code(registry.register(foreign)), Code::NameTaken);
+    let tcp = Registration { kind: TunnelKind::Tcp, ..tunnel("web", 3, 3, 3) };
+    assert_eq!(code(registry.register(tcp)), Code::NameTaken);
+    assert_eq!(serving(&registry, "web"), [connection(1)]);
+}
+
+#[test]
+fn who_serves_a_name_alone_has_nobody_beside_it() {
+    let alone = |key: u8, on| Registration { alone: true, ..tunnel("web", key, on, key) };
+    let mut registry = registry([child(1), child(2), child(1)]);
+    registry.register(tunnel("web", 1, 1, 1)).unwrap();
+    let refused = registry.register(alone(2, 2)).unwrap_err();
+    assert_eq!(refused.code, Code::NameTaken);
+    assert!(refused.help.unwrap().contains("--alone"));
+    registry.end(connection(1));
+    registry.register(alone(2, 2)).unwrap();
+    let refused = registry.register(tunnel("web", 1, 3, 1)).unwrap_err();
+    assert_eq!(refused.code, Code::NameTaken);
+    assert!(refused.help.unwrap().contains("--alone"));
+    assert_eq!(registry.register(alone(2, 2)).unwrap().len(), 1, "it may come back itself");
+}
+
+#[test]
+fn only_so_many_serve_a_name() {
+    let keys = || 1..=u8::try_from(MAX_BACKENDS).unwrap() + 1;
+    let mut registry = registry(keys().map(child));
+    let joined = keys().filter(|key| registry.register(tunnel("web", *key, (*key).into(), *key)).is_ok());
+    assert_eq!(joined.count(), MAX_BACKENDS);
+    assert_eq!(code(registry.register(tunnel("web", 17, 17, 17))), Code::TunnelLimit);
+    registry.end(connection(5));
+    registry.register(tunnel("web", 17, 17, 17)).unwrap();
 }
 
 #[test]
@@ -104,7 +154,7 @@ fn a_device_has_as_many_tunnels_as_its_certificate_says_over_all_connections() {
     registry.register(tunnel("b1", 1, 1, 1)).unwrap();
     registry.register(tunnel("c1", 1, 2, 2)).unwrap();
     assert_eq!(code(registry.register(tunnel("d1", 1, 2, 2))), Code::TunnelLimit);
-    assert_eq!(code(registry.register(tunnel("a1", 1, 2, 2))), Code::NameTaken);
+    assert_eq!(code(registry.register(tunnel("a1", 1, 2, 2))), Code::TunnelLimit, "twice is two tunnels");
 
     registry.end(connection(1));
     registry.register(tunnel("d1", 1, 2, 2)).unwrap();
@@ -123,14 +173,14 @@ fn a_renewal_takes_over_from_the_one_sibling_that_it_was_minted_to_replace() {
     let stranger = Claims { parent: Some(serial(101)), ..replacing(1, 3) };
     let mut registry = registry([child(1), replacing(1, 2), stranger, replacing(5, 4), child(5)]);
     registry.register(tunnel("web", 1, 1, 1)).unwrap();
+    registry.register(tunnel("web", 5, 5, 5)).unwrap();
 
-    assert_eq!(code(registry.register(tunnel("web", 3, 3, 3))), Code::NameTaken);
-    assert_eq!(code(registry.register(tunnel("web", 4, 4, 4))), Code::NameTaken, "it replaces another");
-    assert_eq!(code(registry.register(tunnel("web", 5, 5, 5))), Code::NameTaken, "it replaces nobody");
-    assert_eq!(registry.tunnel(&"web".parse().unwrap()).unwrap().serial, serial(1));
+    assert_eq!(registry.register(tunnel("web", 3, 3, 3)).unwrap(), [], "another minted it");
     let displaced = registry.register(tunnel("web", 2, 2, 2)).unwrap();
-    assert_eq!(displaced[0].serial, serial(1));
-    assert_eq!(code(registry.register(tunnel("web", 1, 1, 1))), Code::NameTaken);
+    assert_eq!(displaced.iter().map(|old| old.serial).collect::<Vec<_>>(), [serial(1)]);
+    let displaced = registry.register(tunnel("web", 4, 4, 4)).unwrap();
+    assert_eq!(displaced.iter().map(|old| old.serial).collect::<Vec<_>>(), [serial(5)]);
+    assert_eq!(serving(&registry, "web"), [3, 2, 4].map(connection));
 }
 
 #[test]
@@ -170,7 +220,7 @@ fn tunnels_of_devices_are_found_by_their_project() {
     let mut registry = registry([device(1), child(2)]);
     registry.register(tunnel("a1", 1, 1, 1)).unwrap();
     registry.register(tunnel("web", 2, 2, 2)).unwrap();
-    let found: Vec<_> = registry.of_project_by_others(&project("a")).collect();
-    assert_eq!(found, ["a1".parse().unwrap()]);
+    let found: Vec<_> = registry.of_project_by_others(&project("a")).map(|live| live.name.as_str()).collect();
+    assert_eq!(found, ["a1"]);
     assert_eq!(registry.of_project_by_others(&project("b")).count(), 0);
 }

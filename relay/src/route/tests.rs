@@ -37,9 +37,11 @@ fn a_name_is_unknown_away_or_live() {
     assert!(is_live(&routes.find("web"), &first));
     routes.note_known(&"web".parse().unwrap());
     assert!(is_live(&routes.find("web"), &first), "noting a name does not take its tunnel");
-    assert!(routes.remove(&first) && first.is_closed());
+    routes.remove(&first);
+    assert!(first.is_closed());
     assert!(matches!(routes.find("web"), Lookup::Away));
-    assert!(!routes.remove(&first));
+    routes.remove(&first);
+    assert!(matches!(routes.find("web"), Lookup::Away));
     routes.forget(&"web".parse().unwrap());
     assert!(matches!(routes.find("web"), Lookup::Unknown));
 }
@@ -52,7 +54,7 @@ async fn a_retired_name_is_not_waited_for_until_it_is_served_again() {
     routes.retire(&name);
     assert!(is_live(&routes.find("web"), &first), "a live tunnel is not touched");
     routes.remove(&first);
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     let (waited, ()) = tokio::join!(routes.wait_live("web", Duration::from_secs(5)), async {
         tokio::task::yield_now().await;
         routes.retire(&name);
@@ -69,17 +71,72 @@ async fn a_retired_name_is_not_waited_for_until_it_is_served_again() {
 }
 
 #[test]
-fn a_later_registration_replaces_and_outlives_the_earlier() {
+fn a_later_registration_stands_beside_the_earlier_and_outlives_it() {
     let routes = Routes::new();
     let first = routes.insert(tunnel("web"));
+    assert!(!first.is_accompanied());
     let second = routes.insert(tunnel("web"));
     assert_eq!(first.id(), second.id());
-    assert!(first.is_closed() && !second.is_closed());
-    assert!(!routes.remove(&first));
-    assert!(is_live(&routes.find("web"), &second) && !second.is_closed());
-    assert_eq!(routes.live().len(), 1);
+    assert!(!first.is_closed() && !second.is_closed());
+    assert!(first.is_accompanied() && second.is_accompanied());
+    assert_eq!(routes.live().len(), 2);
+    routes.remove(&first);
+    assert!(first.is_closed() && !second.is_closed() && !second.is_accompanied());
+    assert!(is_live(&routes.find("web"), &second) && routes.is_served(second.name()));
+    routes.remove(&first);
+    assert!(is_live(&routes.find("web"), &second), "what is out already takes nobody with it");
+    let third = routes.insert(tunnel("web"));
     routes.forget(second.name());
-    assert!(second.is_closed());
+    assert!(second.is_closed() && third.is_closed());
+}
+
+fn led(routes: &Routes) -> Arc<Tunnel> {
+    match routes.lead("web") {
+        Lookup::Live(tunnel) => tunnel,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn visitors_are_led_to_who_serves_fewest_and_past_who_cannot() {
+    let routes = Routes::new();
+    let [one, two, three] = [(); 3].map(|()| routes.insert(tunnel("web")));
+    let cut = CancellationToken::new();
+    let _seats = [&one, &one, &three].map(|busy| busy.seats().enter_line(&cut, 9).unwrap());
+    assert!((0..6).all(|_| Arc::ptr_eq(&led(&routes), &two)));
+
+    two.note_lost();
+    assert!((0..6).all(|_| Arc::ptr_eq(&led(&routes), &three)));
+    three.note_refused();
+    assert!((0..6).all(|_| Arc::ptr_eq(&led(&routes), &one)));
+    assert!(routes.another(&one).is_none(), "one rests, one is lost");
+
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert!(Arc::ptr_eq(&led(&routes), &three), "one visitor tries it");
+    assert!(Arc::ptr_eq(&led(&routes), &one));
+    three.note_answered();
+    assert!(Arc::ptr_eq(&led(&routes), &three));
+
+    three.note_refused();
+    one.note_refused();
+    assert!(Arc::ptr_eq(&led(&routes), &three), "when all rest, they serve as if they did not");
+    one.close();
+    three.close();
+    assert!(matches!(routes.lead("web"), Lookup::Away), "closed, or lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_turns_from_one_finds_another_at_once() {
+    let routes = Routes::new();
+    let one = routes.insert(tunnel("web"));
+    assert!(routes.another(&one).is_none());
+    let two = routes.insert(tunnel("web"));
+    let started = Instant::now();
+    assert!(Arc::ptr_eq(&routes.another(&one).unwrap(), &two));
+    routes.remove(&one);
+    assert!(Arc::ptr_eq(&routes.another(&one).unwrap(), &two), "also who was with one that left");
+    assert!(is_live(&routes.wait_other(&one, Duration::from_secs(5)).await, &two));
+    assert_eq!(started.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,7 +144,7 @@ async fn until_the_table_is_whole_every_name_may_exist() {
     let routes = Routes::partial();
     let patience = Duration::from_secs(5);
     assert!(matches!(routes.find("web"), Lookup::Away));
-    let before = tokio::time::Instant::now();
+    let before = Instant::now();
     let (missing, found, web) =
         tokio::join!(routes.wait_live("none", patience), routes.wait_live("web", patience), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -108,7 +165,7 @@ async fn waiting_ends_with_the_tunnel_the_name_or_patience() {
     let patience = Duration::from_secs(5);
     assert!(matches!(routes.wait_live("web", patience).await, Lookup::Unknown));
     routes.note_known(&"web".parse().unwrap());
-    let before = tokio::time::Instant::now();
+    let before = Instant::now();
     assert!(matches!(routes.wait_live("web", patience).await, Lookup::Away));
     assert_eq!(before.elapsed(), patience);
 

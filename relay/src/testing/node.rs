@@ -96,7 +96,7 @@ impl Node {
         port: Option<u16>,
     ) -> Option<ToNode> {
         let (name, instance) = (name.parse().unwrap(), [instance; 16]);
-        self.say(&ToRelay::Register { request: 1, name, kind, instance, port }).await;
+        self.say(&ToRelay::Register { request: 1, name, kind, instance, port, alone: false }).await;
         self.hear().await
     }
 

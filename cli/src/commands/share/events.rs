@@ -52,6 +52,9 @@ enum Event<'a> {
         attempt: u32,
         reason: &'a str,
     },
+    Backends {
+        count: u16,
+    },
     Expiring {
         expires_at: u64,
     },
@@ -88,6 +91,10 @@ impl Teller {
                 self.report.object(&Event::Path { path: path.to_string(), rtt_ms, reason });
             }
             ShareEvent::Reconnecting { attempt, reason } => self.reconnecting(*attempt, reason),
+            ShareEvent::Backends { count } => {
+                self.report.object(&Event::Backends { count: *count });
+                self.report.note(company(*count));
+            }
             ShareEvent::Expiring { expires_at } => {
                 self.report.object(&Event::Expiring { expires_at: *expires_at });
                 let left = span::human(expires_at.saturating_sub(now()));
@@ -156,6 +163,14 @@ impl Teller {
     }
 }
 
+/// How many nodes serve the name.
+fn company(count: u16) -> String {
+    match count {
+        1 => "This node serves the name alone now.".to_owned(),
+        count => format!("{count} nodes serve this name; visitors are spread over them."),
+    }
+}
+
 /// A key that ends today ends the share with it, which is worth knowing at its start.
 fn sharing(target: &str, left: u64) -> String {
     if left > span::MAX_TTL {
@@ -178,6 +193,12 @@ mod tests {
     }
 
     #[test]
+    fn company_is_counted() {
+        assert_eq!(company(2), "2 nodes serve this name; visitors are spread over them.");
+        assert_eq!(company(1), "This node serves the name alone now.");
+    }
+
+    #[test]
     fn events_have_the_fields_that_scripts_rely_on() {
         let told = |event: &Event<'_>| serde_json::to_value(event).unwrap();
         let closed = told(&Event::Closed { code: Some("KEY_REVOKED"), reason: "revoked" });
@@ -185,6 +206,8 @@ mod tests {
             closed,
             serde_json::json!({"event": "closed", "code": "KEY_REVOKED", "reason": "revoked"})
         );
+        let backends = told(&Event::Backends { count: 2 });
+        assert_eq!(backends, serde_json::json!({"event": "backends", "count": 2}));
         let path = told(&Event::Path { path: "relayed".to_owned(), rtt_ms: 1.5, reason: "r" });
         assert_eq!(path["event"], "path");
         let again = serde_json::to_string(&Event::Reconnecting { attempt: 2, reason: "r" }).unwrap();

@@ -26,6 +26,7 @@ pub(super) struct Plan {
     pub(super) kind: Kind,
     pub(super) target: Target,
     pub(super) name: Naming,
+    pub(super) alone: bool,
     pub(super) host_header: Option<HeaderValue>,
     pub(super) lifetime: Option<Duration>,
     /// What helps once the key is revoked, where that is known.
@@ -63,6 +64,11 @@ impl Naming {
                 names::choose(hosts, secret, Subject { place, target }, attempt)
             }
         }
+    }
+
+    /// Whether it can be exchanged for another: whoever has such a name by chance is no company.
+    fn is_one_of_many(&self) -> bool {
+        self.candidate(1).is_some_and(|next| Some(next) != self.candidate(0))
     }
 }
 
@@ -108,7 +114,8 @@ impl Plan {
         };
         let lifetime = options.expires.map(Duration::from_secs);
         let wish = options.inspect.wish(typed, context.report.is_json())?;
-        Ok(Self { kind, target, name, host_header, lifetime, place, wish, if_revoked, asked: gates })
+        let alone = options.alone || name.is_one_of_many();
+        Ok(Self { kind, target, name, alone, host_header, lifetime, place, wish, if_revoked, asked: gates })
     }
 }
 
@@ -239,14 +246,24 @@ mod tests {
         let asked = Naming::Asked("demo".parse().unwrap());
         assert_eq!(asked.candidate(0).unwrap().as_str(), "demo");
         assert_eq!(asked.candidate(1), None);
+        assert!(!asked.is_one_of_many());
         let derived = Naming::Derived {
             secret: [1; 32],
             place: String::new(),
             target: "/site".to_owned(),
             hosts: vec![],
         };
+        assert!(derived.is_one_of_many());
         assert_ne!(derived.candidate(0), derived.candidate(1));
         assert_eq!(derived.candidate(3), derived.candidate(3));
+        let of_key = |pattern: &str| Naming::Derived {
+            secret: [1; 32],
+            place: String::new(),
+            target: "/site".to_owned(),
+            hosts: vec![pattern.parse().unwrap()],
+        };
+        assert!(of_key("pr-*").is_one_of_many());
+        assert!(!of_key("demo").is_one_of_many(), "the one name of a key is as good as asked for");
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
                 kind: plan.kind,
                 target: plan.target,
                 name: plan.name,
+                alone: plan.alone,
                 host_header: plan.host_header,
                 deadline: plan.lifetime.map(|life| Instant::now() + life),
                 skew,
@@ -90,6 +91,7 @@ struct Job {
     kind: Kind,
     target: Target,
     name: Naming,
+    alone: bool,
     host_header: Option<http::HeaderValue>,
     deadline: Option<Instant>,
     skew: Skew,
@@ -217,6 +219,7 @@ impl Job {
         let mut spec = TunnelSpec::new(name, self.kind.tunnel(), self.target.clone());
         spec.host_header.clone_from(&self.host_header);
         spec.inspector.clone_from(&self.inspector);
+        spec.alone = self.alone;
         match self.kind {
             Kind::Http => {}
             Kind::Tcp { port, proxy_protocol } => {
@@ -302,7 +305,7 @@ fn described(status: &Status, page: Option<&str>) -> Value {
             json!({
                 "id": tunnel.id, "name": tunnel.name, "kind": tunnel.kind, "url": tunnel.urls.first(),
                 "target": tunnel.target, "online": tunnel.online, "path": tunnel.path.to_string(),
-                "rtt_ms": rtt_ms, "expires_at": tunnel.expires_at, "pid": std::process::id(),
+                "rtt_ms": rtt_ms, "expires_at": tunnel.expires_at, "backends": tunnel.backends, "pid": std::process::id(),
             })
         })
         .collect();

@@ -105,7 +105,7 @@ impl Followers {
             let mut live = self.live();
             for (tunnel, holder) in up {
                 live.up(relay, tunnel, holder);
-                self.note(|news| news.tunnel(relay, tunnel, Some(holder)));
+                self.note(|news| news.tunnel(relay, tunnel, holder, true));
             }
         }
     }
@@ -114,8 +114,8 @@ impl Followers {
     pub(crate) fn tunnel_down(&self, relay: PublicKey, tunnel: TunnelId, serial: Serial) {
         let relays = self.lock();
         let here = relays.get(&relay).is_some_and(Follower::is_here);
-        if here && self.live().down(relay, tunnel, Some(serial)) {
-            self.note(|news| news.tunnel(relay, tunnel, None));
+        if here && let Some(gone) = self.live().down(relay, tunnel, serial) {
+            self.note(|news| news.tunnel(relay, tunnel, gone, false));
         }
     }
 

@@ -90,7 +90,8 @@ pub(crate) struct News {
     /// Relays whose tunnels are all told again.
     pub(crate) anew: HashSet<Claim>,
     /// Tunnels that came up, with who serves them, or went down.
-    pub(crate) tunnels: Vec<(Claim, TunnelId, Option<Holder>)>,
+    /// Whether a key serves a tunnel there.
+    pub(crate) tunnels: Vec<(Claim, TunnelId, Holder, bool)>,
 }
 
 impl Store {
@@ -340,9 +341,9 @@ impl Writing<'_> {
                 self.change("DELETE FROM live WHERE relay = $1", params![relay.as_bytes()])?;
             }
         }
-        for (claim, tunnel, holder) in news.tunnels {
+        for (claim, tunnel, holder, up) in news.tunnels {
             if held.contains(&claim) {
-                self.tell_tunnel(&claim.relay, &tunnel, holder)?;
+                self.tell_tunnel(&claim.relay, &tunnel, holder, up)?;
             }
         }
         Ok(())
@@ -352,19 +353,22 @@ impl Writing<'_> {
         &self,
         relay: &PublicKey,
         tunnel: &TunnelId,
-        holder: Option<Holder>,
+        Holder { serial, parent }: Holder,
+        up: bool,
     ) -> Result<(), StoreError> {
-        let (relay, tunnel) = (relay.as_bytes(), tunnel.as_bytes());
-        match holder {
-            Some(Holder { serial, parent }) => self.change(
+        let (relay, tunnel, serial) = (relay.as_bytes(), tunnel.as_bytes(), serial.as_bytes());
+        if up {
+            self.change(
                 "INSERT INTO live (relay, tunnel, serial, parent) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (relay, tunnel) DO UPDATE SET serial = excluded.serial, parent = excluded.parent",
-                params![relay, tunnel, serial.as_bytes(), parent.as_ref().map(Serial::as_bytes)],
-            )?,
-            None => {
-                self.change("DELETE FROM live WHERE relay = $1 AND tunnel = $2", params![relay, tunnel])?
-            }
-        };
+                 ON CONFLICT (relay, tunnel, serial) DO UPDATE SET parent = excluded.parent",
+                params![relay, tunnel, serial, parent.as_ref().map(Serial::as_bytes)],
+            )?;
+        } else {
+            self.change(
+                "DELETE FROM live WHERE relay = $1 AND tunnel = $2 AND serial = $3",
+                params![relay, tunnel, serial],
+            )?;
+        }
         Ok(())
     }
 }

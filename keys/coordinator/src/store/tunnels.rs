@@ -85,21 +85,21 @@ impl Store {
             .await
     }
 
-    /// Notes that tunnels are up which nobody has noted since `before`, for as long as whoever serves them may.
+    /// Notes that tunnels are up which nobody has noted since `before`, by a key that may serve them still.
     pub(crate) async fn keep_tunnels(
         &self,
-        tunnels: Vec<TunnelId>,
+        tunnels: Vec<(TunnelId, Serial)>,
         before: u64,
         now: u64,
     ) -> Result<(), StoreError> {
         self.engine
             .write(move |writing| {
-                for tunnel in tunnels {
+                for (tunnel, serial) in tunnels {
                     writing.change(
-                        "UPDATE tunnels SET seen_at = $1 WHERE id = $2 AND seen_at < $3
-                           AND EXISTS (SELECT 1 FROM keys k WHERE k.serial = tunnels.serial AND k.revoked_at IS NULL
+                        "UPDATE tunnels SET seen_at = $1, serial = $2 WHERE id = $3 AND seen_at < $4
+                           AND EXISTS (SELECT 1 FROM keys k WHERE k.serial = $2 AND k.revoked_at IS NULL
                                        AND k.not_after > $1)",
-                        params![now, tunnel.to_string(), before],
+                        params![now, serial.as_bytes(), tunnel.to_string(), before],
                     )?;
                 }
                 Ok(())

@@ -13,6 +13,10 @@ fn name(text: &str) -> TunnelName {
     text.parse().unwrap()
 }
 
+fn wanted(name: TunnelName) -> Wanted {
+    Wanted { name, kind: TunnelKind::Http, port: None, alone: false }
+}
+
 fn refusal(code: Code) -> Refusal {
     Refusal { code, message: "no".to_owned(), help: String::new() }
 }
@@ -35,7 +39,7 @@ impl Bench {
     fn live(life: u64) -> (Self, ShareId) {
         let mut bench = Self::new();
         bench.tunnels.on_online(bench.now);
-        let id = bench.tunnels.add(name("web"), TunnelKind::Http, None, bench.now);
+        let id = bench.tunnels.add(wanted(name("web")), bench.now);
         let request = bench.request();
         bench.tunnels.on_registered(request, grant(life), bench.now, bench.unix);
         assert_eq!(bench.commands(), [Command::Ready(id, grant(life))]);
@@ -56,6 +60,7 @@ impl Bench {
                     kind: TunnelKind::Http,
                     instance,
                     port: None,
+                    alone: false,
                 }),
             ] => {
                 assert_eq!((asked, *instance), (&name("web"), INSTANCE));
@@ -79,7 +84,7 @@ impl Bench {
 #[test]
 fn a_tunnel_is_asked_for_once_a_session_stands() {
     let mut bench = Bench::new();
-    let id = bench.tunnels.add(name("web"), TunnelKind::Http, None, bench.now);
+    let id = bench.tunnels.add(wanted(name("web")), bench.now);
     assert_eq!(bench.commands(), []);
     bench.tunnels.on_online(bench.now);
     let request = bench.request();
@@ -101,7 +106,7 @@ fn it_is_asked_for_again_after_a_loss_under_the_same_name_and_instance() {
 #[test]
 fn an_answer_of_an_earlier_session_counts_for_nothing() {
     let mut bench = Bench::new();
-    bench.tunnels.add(name("web"), TunnelKind::Http, None, bench.now);
+    bench.tunnels.add(wanted(name("web")), bench.now);
     bench.tunnels.on_online(bench.now);
     let stale = bench.request();
     bench.tunnels.on_offline();
@@ -119,7 +124,7 @@ fn a_final_refusal_ends_the_share() {
     {
         let mut bench = Bench::new();
         bench.tunnels.on_online(bench.now);
-        let share = bench.tunnels.add(name("web"), TunnelKind::Http, None, bench.now);
+        let share = bench.tunnels.add(wanted(name("web")), bench.now);
         let request = bench.request();
         bench.tunnels.on_refused(request, refusal(code), bench.now, 0);
         assert_eq!(bench.commands(), [Command::Ended { share, refusal: refusal(code) }]);
@@ -132,7 +137,7 @@ fn a_final_refusal_ends_the_share() {
 fn a_passing_refusal_is_asked_again_with_growing_pauses() {
     let mut bench = Bench::new();
     bench.tunnels.on_online(bench.now);
-    let share = bench.tunnels.add(name("web"), TunnelKind::Http, None, bench.now);
+    let share = bench.tunnels.add(wanted(name("web")), bench.now);
     let begun = bench.now;
     for attempt in 1..6 {
         let request = bench.request();
@@ -149,7 +154,7 @@ fn a_passing_refusal_is_asked_again_with_growing_pauses() {
 fn a_relay_that_does_not_answer_is_asked_again() {
     let mut bench = Bench::new();
     bench.tunnels.on_online(bench.now);
-    bench.tunnels.add(name("web"), TunnelKind::Http, None, bench.now);
+    bench.tunnels.add(wanted(name("web")), bench.now);
     let first = bench.request();
     let (passed, commands) = bench.wait();
     assert_eq!(passed, ANSWER.as_secs());
@@ -227,7 +232,7 @@ fn what_is_not_wanted_is_given_back() {
     bench.tunnels.remove(share);
     assert_eq!(bench.commands(), [Command::Send(ToRelay::Unregister { tunnel })]);
 
-    let late = bench.tunnels.add(name("web"), TunnelKind::Http, None, bench.now);
+    let late = bench.tunnels.add(wanted(name("web")), bench.now);
     let request = bench.request();
     bench.tunnels.remove(late);
     bench.tunnels.on_registered(request, grant(3600), bench.now, UNIX);
@@ -254,7 +259,7 @@ fn all_end_for_one_reason() {
 fn many_are_asked_for_a_few_at_a_time() {
     let mut bench = Bench::new();
     for number in 0..20 {
-        bench.tunnels.add(name(&format!("web-{number}")), TunnelKind::Http, None, bench.now);
+        bench.tunnels.add(wanted(name(&format!("web-{number}"))), bench.now);
     }
     bench.tunnels.on_online(bench.now);
     let mut granted = 0;

@@ -28,7 +28,9 @@ fn gates(commands: &[Command]) -> Vec<(&str, Option<Gates>)> {
     for command in commands {
         match command {
             Command::Route(to, gates) => found.push((to.name.as_str(), gates.as_deref().cloned())),
-            Command::Gate { name, gates } => found.push((name.as_str(), gates.as_deref().cloned())),
+            Command::Gate { place: (name, _), gates } => {
+                found.push((name.as_str(), gates.as_deref().cloned()))
+            }
             _ => {}
         }
     }

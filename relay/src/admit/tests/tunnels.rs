@@ -24,6 +24,7 @@ fn a_registration_is_routed_answered_and_reported() {
         parent: Some(serial(100)),
         connection: node,
         instance: [7; 16],
+        alone: false,
         since: (1, 0),
     };
     let up = Report::TunnelUp {
@@ -35,7 +36,8 @@ fn a_registration_is_routed_answered_and_reported() {
         at: NOW,
     };
     let urls = vec!["https://web.tun.example".to_owned()];
-    let message = ToNode::Registered { request: 9, tunnel: id, name, urls, expires_at: NOW + 3600 };
+    let message =
+        ToNode::Registered { request: 9, tunnel: id, name, urls, expires_at: NOW + 3600, backends: 1 };
     let send = Command::Send { connection: node, message };
     assert_eq!(commands, [Command::Report(up), Command::Route(registration, None), send]);
 }
@@ -50,6 +52,7 @@ fn what_the_certificate_does_not_cover_is_refused_and_the_session_goes_on() {
         kind,
         instance: [1; 16],
         port: None,
+        alone: false,
     };
     for (message, code) in [
         (ask(TunnelKind::Tcp, "web"), Code::ScopeDenied),
@@ -75,11 +78,12 @@ fn a_tunnel_with_a_port_stands_when_the_port_is_open_and_falls_when_there_is_non
     let name: TunnelName = "db".parse().unwrap();
     let ask = |desk: &mut Desk, port| {
         let (name, kind) = (name.clone(), TunnelKind::Tcp);
-        desk.say(device, ToRelay::Register { request: 4, name, kind, instance: [1; 16], port })
+        desk.say(device, ToRelay::Register { request: 4, name, kind, instance: [1; 16], port, alone: false })
     };
     let commands = ask(&mut desk, Some(2222));
     let tunnel = TunnelId::derive(&cluster(), &"ten_a".parse::<TenantId>().unwrap().home_project(), &name);
-    let wanted = Wanted { tunnel, name: name.clone(), kind: TunnelKind::Tcp, port: Some(2222) };
+    let wanted =
+        Wanted { tunnel, name: name.clone(), kind: TunnelKind::Tcp, port: Some(2222), shared: false };
     assert!(matches!(&commands[1], Command::Route(..)), "{commands:?}");
     assert_eq!(commands[2], Command::OpenPort { connection: device, request: 4, wanted });
     assert_eq!(commands.len(), 3, "nothing is promised before the port is open");
@@ -96,7 +100,7 @@ fn a_tunnel_with_a_port_stands_when_the_port_is_open_and_falls_when_there_is_non
     desk.admission.handle_port((device, 4), &name, Err(NoPort::Taken(2222)), now);
     let commands = desk.commands();
     assert_eq!(code_of(&commands), Some(Code::NameTaken));
-    assert!(commands.contains(&Command::Unroute { name: name.clone() }), "{commands:?}");
+    assert!(commands.contains(&Command::Unroute { place: (name.clone(), device) }), "{commands:?}");
     assert!(reports(&commands).iter().any(|report| matches!(report, Report::TunnelDown { .. })));
     ask(&mut desk, None);
     let other = desk.enter(&issued(3, device_claims(3, NOW)));
@@ -124,12 +128,125 @@ fn a_name_belongs_to_a_project() {
     desk.serve(node, "web", 1);
 }
 
+/// What nodes are told of others beside them, in order.
+fn company(commands: &[Command]) -> Vec<(ConnectionId, u16)> {
+    let told = |command: &Command| match command {
+        Command::Send { connection, message: ToNode::Backends { count, .. } } => Some((*connection, *count)),
+        Command::Send { connection, message: ToNode::Registered { backends, .. } } => {
+            Some((*connection, *backends))
+        }
+        _ => None,
+    };
+    commands.iter().filter_map(told).collect()
+}
+
 #[test]
-fn a_name_is_live_once() {
+fn who_serves_a_name_is_told_of_each_who_comes_and_goes() {
+    let mut desk = Desk::open();
+    let (first, second) = (desk.enter(&child(1)), desk.enter(&child(2)));
+    assert_eq!(company(&desk.register(first, "web", 1)), [(first, 1)]);
+    let commands = desk.register(second, "web", 2);
+    assert_eq!(company(&commands), [(second, 2), (first, 2)]);
+    assert_eq!(unrouted(&commands), Vec::<&str>::new());
+    let third = desk.enter(&child(3));
+    assert_eq!(company(&desk.register(third, "web", 3)), [(third, 3), (first, 3), (second, 3)]);
+
+    let id = TunnelId::derive(&cluster(), &project("a"), &"web".parse().unwrap());
+    let commands = desk.say(third, ToRelay::Unregister { tunnel: id });
+    assert_eq!(company(&commands), [(first, 2), (second, 2)]);
+    assert_eq!(reports(&commands), [&Report::TunnelDown { tunnel: id, serial: serial(3), at: NOW }]);
+    desk.admission.handle_closed(first, desk.now());
+    let commands = desk.commands();
+    assert_eq!(unrouted(&commands), ["web"]);
+    assert_eq!(company(&commands), [(second, 1)]);
+}
+
+#[test]
+fn a_key_that_serves_a_name_twice_is_reported_down_when_both_are_gone() {
+    let mut desk = Desk::open();
+    let device = issued(1, device_claims(1, NOW));
+    let (first, second) = (desk.enter(&device), desk.enter(&device));
+    desk.serve(first, "web", 1);
+    desk.serve(second, "web", 2);
+    let downs = |desk: &mut Desk, connection| {
+        desk.admission.handle_closed(connection, desk.now());
+        let commands = desk.commands();
+        reports(&commands).iter().filter(|report| matches!(report, Report::TunnelDown { .. })).count()
+    };
+    assert_eq!(downs(&mut desk, first), 0);
+    assert_eq!(downs(&mut desk, second), 1);
+}
+
+#[test]
+fn the_end_of_ones_right_leaves_the_others_of_the_name() {
     let mut desk = Desk::open();
     let (first, second) = (desk.enter(&child(1)), desk.enter(&child(2)));
     desk.serve(first, "web", 1);
-    assert_eq!(code_of(&desk.register(second, "web", 2)), Some(Code::NameTaken));
+    desk.serve(second, "web", 2);
+    let revoke = Change::Revoke { serial: serial(1), until: NOW + 3600 };
+    let commands = desk.delta(&[revoke]);
+    assert!(commands.contains(&Command::Unroute { place: ("web".parse().unwrap(), first) }), "{commands:?}");
+    assert_eq!((unrouted(&commands).len(), farewells(&commands)), (1, vec![first]));
+    assert!(
+        !commands.iter().any(|command| matches!(command, Command::Retire { .. })),
+        "the name is not over: {commands:?}"
+    );
+    assert_eq!(company(&commands), [(second, 1)]);
+    assert_eq!(desk.admission.status().tunnels, 1);
+
+    let revoke = Change::Revoke { serial: serial(2), until: NOW + 3600 };
+    let commands = desk.delta(&[revoke]);
+    assert!(commands.iter().any(|command| matches!(command, Command::Retire { .. })), "{commands:?}");
+}
+
+#[test]
+fn what_is_said_of_a_tunnel_holds_for_each_who_serves_it() {
+    let mut desk = Desk::open();
+    let (first, second) = (desk.enter(&child(1)), desk.enter(&child(2)));
+    desk.serve(first, "web", 1);
+    desk.serve(second, "web", 2);
+    let (name, id): (TunnelName, _) =
+        ("web".parse().unwrap(), TunnelId::derive(&cluster(), &project("a"), &"web".parse().unwrap()));
+    let gates = Gates { ends_at: Some(NOW + 3600), ..Gates::default() };
+    let commands = desk.delta(&[Change::Gates { tunnel: id, gates }]);
+    let gated: Vec<_> = commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Gate { place, .. } => Some(place.1),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(gated, [first, second]);
+    let commands = desk.delta(&[Change::Close { tunnel: id, epoch: 9 }]);
+    assert_eq!(unrouted(&commands), ["web", "web"]);
+    assert_eq!(company(&commands), [], "nobody is left to be told");
+    desk.serve(first, "web", 1);
+    desk.serve(second, "web", 2);
+    let commands = desk.delta(&[Change::NameFreed { name }]);
+    assert_eq!(unrouted(&commands), ["web", "web"]);
+}
+
+#[test]
+fn a_port_is_kept_while_one_serves_it_and_asked_for_by_all() {
+    let mut desk = Desk::open();
+    let nodes = [1, 2].map(|number| desk.enter(&issued(number, device_claims(number, NOW))));
+    let name: TunnelName = "db".parse().unwrap();
+    let tunnel = TunnelId::derive(&cluster(), &"ten_a".parse::<TenantId>().unwrap().home_project(), &name);
+    for (node, shared) in nodes.into_iter().zip([false, true]) {
+        let (name, kind) = (name.clone(), TunnelKind::Tcp);
+        let register =
+            ToRelay::Register { request: 4, name, kind, instance: [1; 16], port: None, alone: false };
+        let commands = desk.say(node, register);
+        let wanted = |command: &Command| matches!(command, Command::OpenPort { wanted, .. } if wanted.shared == shared);
+        assert!(commands.iter().any(wanted), "{commands:?}");
+        desk.admission.handle_port((node, 4), &"db".parse().unwrap(), Ok(2222), desk.now());
+        desk.commands();
+    }
+    let closes = |commands: &[Command]| {
+        commands.iter().filter(|command| matches!(command, Command::ClosePort { .. })).count()
+    };
+    assert_eq!(closes(&desk.say(nodes[0], ToRelay::Unregister { tunnel })), 0);
+    assert_eq!(closes(&desk.say(nodes[1], ToRelay::Unregister { tunnel })), 1);
 }
 
 #[test]
@@ -157,14 +274,18 @@ fn a_node_that_comes_back_takes_over_from_its_half_dead_connection() {
     let commands = desk.register(new, "web", 7);
 
     assert_eq!(farewells(&commands), [old]);
-    assert_eq!(unrouted(&commands), Vec::<&str>::new(), "the new route replaces the old one without a gap");
     assert!(
         !reports(&commands).iter().any(|report| matches!(report, Report::TunnelDown { .. })),
         "{commands:?}"
     );
     let routed =
         commands.iter().position(|command| matches!(command, Command::Route(to, _) if to.connection == new));
-    assert!(routed.is_some(), "{commands:?}");
+    let old_place = ("web".parse().unwrap(), old);
+    let unrouted = commands
+        .iter()
+        .position(|command| matches!(command, Command::Unroute { place } if *place == old_place));
+    assert!(routed.is_some() && routed < unrouted, "there is no gap: {commands:?}");
+    assert_eq!(company(&commands), [(new, 1)]);
 
     desk.admission.handle_closed(old, desk.now());
     assert_eq!(desk.commands(), [], "the late end of the old connection changes nothing");

@@ -25,10 +25,7 @@ use hyper_util::rt::TokioIo;
 use mytunnel_keys::wire::PipeStatus;
 use tokio::task::JoinSet;
 
-use crate::{
-    ingress::{body::RequestBody, limits::Limits, locked, upstream::Answered},
-    route::Pipe,
-};
+use crate::ingress::{body::RequestBody, limits::Limits, locked, upstream::Answered};
 
 /// What a server may send before the visitor has taken it, in bytes.
 const WINDOW: u32 = 256 * 1024;
@@ -43,9 +40,9 @@ pub(in crate::ingress) struct Http2 {
 }
 
 impl Http2 {
-    pub(in crate::ingress) async fn new(pipe: Pipe, limits: &Limits) -> hyper::Result<Self> {
+    pub(in crate::ingress) async fn new(pipe: Answered, limits: &Limits) -> hyper::Result<Self> {
         let refused = Arc::default();
-        let io = TokioIo::new(Answered::telling(pipe, Arc::clone(&refused)));
+        let io = TokioIo::new(pipe.telling(Arc::clone(&refused)));
         let beside = Beside::default();
         let (sender, connection) = Builder::new(beside.clone())
             .initial_stream_window_size(WINDOW)

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mytunnel_keys::id::{PublicKey, TunnelId};
+use mytunnel_keys::id::{PublicKey, Serial, TunnelId};
 use tokio::sync::{Notify, watch};
 
 use super::{Follower, Followers};
@@ -29,7 +29,8 @@ pub(super) struct Pending {
     /// With the subscription that is over.
     gone: HashMap<PublicKey, u64>,
     anew: HashSet<PublicKey>,
-    tunnels: HashMap<(PublicKey, TunnelId), Option<Holder>>,
+    /// Whether a key serves a tunnel there.
+    tunnels: HashMap<(PublicKey, TunnelId, Serial), (Holder, bool)>,
 }
 
 impl Untold {
@@ -51,13 +52,13 @@ impl Pending {
     /// A relay follows, and tells anew what it has up.
     pub(super) fn came(&mut self, relay: PublicKey) {
         self.gone.remove(&relay);
-        self.tunnels.retain(|(of, _), _| *of != relay);
+        self.tunnels.retain(|(of, ..), _| *of != relay);
         self.anew.insert(relay);
     }
 
     /// A relay follows no more.
     pub(super) fn went(&mut self, relay: PublicKey, subscription: u64) {
-        self.tunnels.retain(|(of, _), _| *of != relay);
+        self.tunnels.retain(|(of, ..), _| *of != relay);
         self.anew.remove(&relay);
         self.still_gone(Claim { relay, subscription });
     }
@@ -68,9 +69,9 @@ impl Pending {
         *over = subscription.max(*over);
     }
 
-    /// A tunnel came up, with who serves it, or went down.
-    pub(super) fn tunnel(&mut self, relay: PublicKey, tunnel: TunnelId, holder: Option<Holder>) {
-        self.tunnels.insert((relay, tunnel), holder);
+    /// A key serves a tunnel from here on, or no longer.
+    pub(super) fn tunnel(&mut self, relay: PublicKey, tunnel: TunnelId, holder: Holder, up: bool) {
+        self.tunnels.insert((relay, tunnel, holder.serial), (holder, up));
     }
 }
 
@@ -142,7 +143,10 @@ impl Followers {
         let first: Vec<_> = pending.tunnels.keys().take(TOLD).copied().collect();
         let tunnels = first
             .into_iter()
-            .filter_map(|key| Some((*claims.get(&key.0)?, key.1, pending.tunnels.remove(&key)?)))
+            .filter_map(|key| {
+                let (holder, up) = pending.tunnels.remove(&key)?;
+                Some((*claims.get(&key.0)?, key.1, holder, up))
+            })
             .collect();
         if !pending.tunnels.is_empty() {
             untold.changed.notify_one();
@@ -160,7 +164,7 @@ impl Followers {
                 if follower.is_here() {
                     pending.came(*relay);
                     for (tunnel, holder) in live.of(relay) {
-                        pending.tunnel(*relay, tunnel, Some(holder));
+                        pending.tunnel(*relay, tunnel, holder, true);
                     }
                 } else {
                     pending.went(*relay, follower.subscription);
@@ -169,12 +173,12 @@ impl Followers {
         });
     }
 
-    /// The tunnels of relays that follow this coordinator.
-    pub(crate) fn up_here(&self) -> Vec<TunnelId> {
+    /// The tunnels of relays that follow this coordinator, with each key that serves them.
+    pub(crate) fn up_here(&self) -> Vec<(TunnelId, Serial)> {
         let relays = self.lock();
         let live = self.live();
         let here = relays.iter().filter(|(_, follower)| follower.is_here());
-        here.flat_map(|(relay, _)| live.of(relay)).map(|(tunnel, _)| tunnel).collect()
+        here.flat_map(|(relay, _)| live.of(relay)).map(|(tunnel, holder)| (tunnel, holder.serial)).collect()
     }
 
     /// The subscriptions to this coordinator.
@@ -262,7 +266,6 @@ mod tests {
     use std::time::Duration;
 
     use futures::FutureExt as _;
-    use mytunnel_keys::id::Serial;
     use mytunnel_keys::secret::Seed;
 
     use super::*;
