@@ -5,6 +5,8 @@
 #[path = "ingress/house.rs"]
 mod house;
 
+#[path = "ingress/backends.rs"]
+mod backends;
 #[path = "ingress/bodies.rs"]
 mod bodies;
 #[path = "ingress/closing.rs"]

@@ -198,6 +198,12 @@ impl Origin {
         self.opened.load(Ordering::SeqCst)
     }
 
+    /// The node's process ends: its connection with every pipe.
+    pub(crate) fn kill(&self) {
+        self.set_gone(true);
+        self.tasks.lock().unwrap().abort_all();
+    }
+
     pub(crate) fn set_gone(&self, gone: bool) {
         self.gone.store(gone, Ordering::SeqCst);
     }

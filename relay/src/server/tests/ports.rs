@@ -78,6 +78,47 @@ async fn a_visitor_of_a_port_is_led_to_the_node_with_a_word_of_who_it_is() {
 }
 
 #[tokio::test]
+async fn visitors_of_a_port_are_spread_over_its_nodes_and_one_that_leaves_loses_nobody_new() {
+    let lab = Lab::start_with(with_ports).await;
+    let (first, address) = served(&lab).await;
+    let (mut second, _) = Node::hello(&lab.tcp(), &device(2)).await;
+    match second.ask("db", TunnelKind::Tcp, 2, None).await {
+        Some(ToNode::Registered { urls, backends: 2, .. }) => {
+            assert!(urls[0].ends_with(&format!(":{}", address.port())), "the same port: {urls:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let live = lab.relay.routes().live();
+    assert_eq!(live.len(), 2);
+    let mut visitors = Vec::new();
+    for _ in 0..6 {
+        let mut visitor = TcpStream::connect(address).await.unwrap();
+        echo(&mut visitor).await;
+        visitors.push(visitor);
+    }
+    assert_eq!([live[0].in_flight(), live[1].in_flight()], [3, 3]);
+
+    let (mut third, _) = Node::hello(&lab.tcp(), &device(3)).await;
+    let other = if address.port() == 29_999 { 20_000 } else { 29_999 };
+    let elsewhere = third.ask("db", TunnelKind::Tcp, 3, Some(other)).await;
+    assert!(matches!(elsewhere, Some(ToNode::Refused { code: Code::NameTaken, .. })), "{elsewhere:?}");
+
+    drop(first);
+    timeout(SOON, async {
+        while !live.iter().any(|tunnel| tunnel.is_closed()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("closed in time");
+    for _ in 0..3 {
+        let mut visitor = TcpStream::connect(address).await.unwrap();
+        echo(&mut visitor).await;
+    }
+    lab.relay.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_web_visitor_finds_no_site_under_the_name_of_a_port() {
     let lab = Lab::start_with(with_ports).await;
     let (_node, _) = served(&lab).await;
