@@ -3,6 +3,7 @@
 mod access_log;
 mod apart;
 mod audit;
+mod backends;
 mod backup;
 mod budgets;
 mod budgets_shared;

@@ -1,0 +1,125 @@
+//! Several nodes that serve one name.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use mytunnel_tests::{origin::Origin, process::Running, wire::Connection};
+use serde_json::json;
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::lab;
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn told_of(node: &mut Running, count: u16) -> Result<()> {
+    let told = timeout(SOON, node.event("backends")).await.context("a word of others")??;
+    assert_eq!(told, json!({"event": "backends", "count": count}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_under_load_takes_no_new_request_with_it() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    // Each has a key of its own.
+    let (mut first, ready) = lab.node(&target, "pair").await?;
+    let (mut second, same) = lab.node(&target, "pair").await?;
+    assert_eq!(ready["tunnel_id"], same["tunnel_id"]);
+    told_of(&mut first, 2).await?;
+    told_of(&mut second, 2).await?;
+    let listed = lab.run(&["tunnels", "list", "--json"]).await?.success()?.json()?;
+    let rows = listed["tunnels"].as_array().context("tunnels")?;
+    assert_eq!((rows.len(), rows[0]["online"].as_bool()), (1, Some(true)), "{listed}");
+
+    let (dead, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let request = format!("GET /1k HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("pair"));
+    let mut visitors = JoinSet::new();
+    for _ in 0..16 {
+        let (dead, served) = (Arc::clone(&dead), Arc::clone(&served));
+        let (address, request) = (lab.http, request.clone());
+        visitors.spawn(async move {
+            let (mut connection, mut after) = (Connection::open(address).await?, 0);
+            while after < 50 {
+                let late = dead.load(Ordering::SeqCst);
+                let answer = connection.exchange(request.as_bytes()).await;
+                if late {
+                    let (head, body) = answer?;
+                    ensure!((head.status, body.len()) == (200, 1024), "{}", head.text);
+                    after += 1;
+                } else if answer.is_err() {
+                    // Cut in the middle of an answer of the one that was killed.
+                    connection = Connection::open(address).await?;
+                }
+                served.fetch_add(1, Ordering::SeqCst);
+            }
+            anyhow::Ok(())
+        });
+    }
+    timeout(SOON, async {
+        while served.load(Ordering::SeqCst) < 300 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await?;
+    first.kill().await?;
+    dead.store(true, Ordering::SeqCst);
+    while let Some(done) = visitors.join_next().await {
+        done??;
+    }
+    told_of(&mut second, 1).await?;
+    let listed = lab.run(&["tunnels", "list", "--json"]).await?.success()?.json()?;
+    assert_eq!(listed["tunnels"][0]["online"], true, "{listed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_revocation_of_ones_key_leaves_the_other() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    let child = lab.mint(&["--ttl", "1h"]).await?;
+    let (token, serial) = (child["token"].as_str().context("token")?, child["serial"].as_str());
+    let (mut first, _) = lab.node_with(token, &target, "pair").await?;
+    let (mut second, _) = lab.node(&target, "pair").await?;
+    told_of(&mut first, 2).await?;
+    told_of(&mut second, 2).await?;
+    lab.run(&["keys", "revoke", serial.context("serial")?]).await?.success()?;
+    assert_eq!(first.event("closed").await?["code"], "KEY_REVOKED");
+    for _ in 0..10 {
+        assert_eq!(lab.get("pair", "/1k").await?.0.status, 200);
+    }
+    told_of(&mut second, 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_wants_a_name_alone_has_it_alone_or_not_at_all() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    let (node, _) = lab.node(&target, "solo").await?;
+    let (child, other) = (lab.mint(&[]).await?, lab.mint(&[]).await?);
+    let (child, other) =
+        (child["token"].as_str().context("token")?, other["token"].as_str().context("token")?);
+    let alone = ["share", &target, "--name", "solo", "--alone", "--json"];
+    let as_key = [("MYTUNNEL_AUTH_TOKEN", child)];
+    let refused = lab.run_with(&alone, &as_key).await?;
+    let said = refused.json()?;
+    assert_eq!((said["code"].as_str(), refused.code), (Some("NAME_TAKEN"), Some(4)), "{said}");
+    assert!(said["help"].as_str().is_some_and(|help| help.contains("--alone")), "{said}");
+
+    node.terminate().await?;
+    let mut node = lab.spawn_with(&alone, &as_key)?;
+    node.event("ready").await?;
+    let together = ["share", &target, "--name", "solo", "--json"];
+    let refused = lab.run_with(&together, &[("MYTUNNEL_AUTH_TOKEN", other)]).await?;
+    let said = refused.json()?;
+    assert_eq!((said["code"].as_str(), refused.code), (Some("NAME_TAKEN"), Some(4)), "{said}");
+    assert!(said["help"].as_str().is_some_and(|help| help.contains("--alone")), "{said}");
+    assert_eq!(lab.get("solo", "/1k").await?.0.status, 200);
+    Ok(())
+}
