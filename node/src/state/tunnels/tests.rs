@@ -82,6 +82,32 @@ impl Bench {
 }
 
 #[test]
+fn others_that_serve_the_name_are_news_for_the_share_that_stands() {
+    let (mut bench, share) = Bench::live(3600);
+    bench.tunnels.on_backends(grant(1).tunnel, 2);
+    assert_eq!(bench.commands(), [Command::Backends { share, count: 2 }]);
+    bench.tunnels.on_backends(TunnelId::from_bytes([9; 16]), 2);
+    assert_eq!(bench.commands(), [], "no share of ours");
+    bench.tunnels.on_offline();
+    bench.tunnels.on_backends(grant(1).tunnel, 3);
+    assert_eq!(bench.commands(), [], "it does not stand");
+}
+
+#[test]
+fn who_wants_a_name_alone_says_so_each_time() {
+    let mut bench = Bench::new();
+    bench.tunnels.add(Wanted { alone: true, ..wanted(name("web")) }, bench.now);
+    for _ in 0..2 {
+        bench.tunnels.on_online(bench.now);
+        let commands = bench.commands();
+        assert!(
+            matches!(&commands[..], [Command::Send(ToRelay::Register { alone: true, .. })]),
+            "{commands:?}"
+        );
+    }
+}
+
+#[test]
 fn a_tunnel_is_asked_for_once_a_session_stands() {
     let mut bench = Bench::new();
     let id = bench.tunnels.add(wanted(name("web")), bench.now);
