@@ -13,7 +13,7 @@ mod backends;
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt, io,
+    fmt, io, mem,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -296,13 +296,26 @@ impl Routes {
         }
     }
 
-    /// Puts a tunnel under its name, beside those that are there, and wakes who waits for it.
+    /// Puts a tunnel under its name, beside those of its kind that are there, and wakes who waits for it. Those of another
+    /// kind or project are closed.
     pub fn insert(&self, tunnel: Tunnel) -> Arc<Tunnel> {
         let tunnel = Arc::new(tunnel);
         self.note_passed_through(tunnel.name.as_str(), tunnel.kind == TunnelKind::Tls);
-        match self.write().entry(tunnel.name.as_str().into()).or_insert(Entry::Away) {
-            Entry::Live(backends) => backends.join(Arc::clone(&tunnel)),
-            entry @ (Entry::Away | Entry::Ended) => *entry = Entry::Live(Backends::of(Arc::clone(&tunnel))),
+        let before = {
+            let mut names = self.write();
+            let entry = names.entry(tunnel.name.as_str().into()).or_insert(Entry::Away);
+            match entry {
+                Entry::Live(backends) if backends.fits(&tunnel) => {
+                    backends.join(Arc::clone(&tunnel));
+                    None
+                }
+                Entry::Live(_) | Entry::Away | Entry::Ended => {
+                    Some(mem::replace(entry, Entry::Live(Backends::of(Arc::clone(&tunnel)))))
+                }
+            }
+        };
+        if let Some(Entry::Live(others)) = before {
+            others.iter().for_each(|other| other.close());
         }
         self.0.changed.notify_waiters();
         tunnel

@@ -66,6 +66,11 @@ impl Backends {
         Members { first: Some(&self.first), others: self.others.iter() }
     }
 
+    /// Whether the tunnel is one of theirs.
+    pub(super) fn fits(&self, tunnel: &Tunnel) -> bool {
+        (self.first.id, self.first.kind) == (tunnel.id, tunnel.kind)
+    }
+
     pub(super) fn join(&mut self, tunnel: Arc<Tunnel>) {
         self.others.push(tunnel);
         self.note_company();
