@@ -185,7 +185,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Upload(upload) => upload.size_hint(),
-            Self::Held(held) => held.hint.clone(),
+            Self::Held(held) => held.hint,
         }
     }
 }

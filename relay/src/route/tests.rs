@@ -93,7 +93,7 @@ fn a_later_registration_stands_beside_the_earlier_and_outlives_it() {
 fn led(routes: &Routes) -> Arc<Tunnel> {
     match routes.lead("web") {
         Lookup::Live(tunnel) => tunnel,
-        other => panic!("{other:?}"),
+        other @ (Lookup::Away | Lookup::Ended | Lookup::Unknown) => panic!("{other:?}"),
     }
 }
 
