@@ -384,7 +384,8 @@ impl Proxy {
         head.version = Version::HTTP_11;
         head::to_visitor(head.status, &mut head.headers).map_err(|_| Failure::Broken)?;
         self.visit.enter(Stage::Responding);
-        let ends = forward.passed.lasts().map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let lasts = forward.passed.lasts().map(Duration::from_secs);
+        let ends = lasts.and_then(|lasts| Instant::now().checked_add(lasts));
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(visitor), Some((node, first))) = (forward.upgrade, exchange.take_pipe().await) else {
                 return Err(Failure::Broken);

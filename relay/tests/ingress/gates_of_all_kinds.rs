@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use argon2::{Argon2, Params, PasswordHash, PasswordHasher as _};
-use mytunnel_keys::feed::{AddressGate, BearerGate, Gates, PinGate, SessionKey};
+use data_encoding::BASE64;
+use mytunnel_keys::feed::{AddressGate, BasicGate, BearerGate, Gates, PinGate, SessionKey, SignInGate};
+use mytunnel_sign_in::{Client, Provider, Settings};
 use tokio::io::AsyncWriteExt;
 
 use crate::house::{House, Origin, Reply, get, read_request};
@@ -178,6 +180,11 @@ async fn a_websocket_of_who_has_typed_the_number_ends_with_another_number() {
 
 /// The session of the page, as the relay seals it, that ends at this second.
 fn sealed(ends_at: u64) -> String {
+    sealed_for("mtk_pin", ends_at, b"")
+}
+
+/// The same under another name, for somebody.
+fn sealed_for(name: &str, ends_at: u64, who: &[u8]) -> String {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     let mut key = [0; 64];
     key[..32].copy_from_slice(&[1; 32]);
@@ -187,9 +194,11 @@ fn sealed(ends_at: u64) -> String {
     mac.update(&(host.len() as u64).to_be_bytes());
     mac.update(host.as_bytes());
     mac.update(&ends_at.to_be_bytes());
+    mac.update(who);
     let seal = mac.finalize().into_bytes();
-    let value = data_encoding::BASE64URL_NOPAD.encode(&[seal.as_slice(), &ends_at.to_be_bytes()].concat());
-    format!("Cookie: mtk_pin={value}\r\n")
+    let value =
+        data_encoding::BASE64URL_NOPAD.encode(&[seal.as_slice(), &ends_at.to_be_bytes(), who].concat());
+    format!("Cookie: {name}={value}\r\n")
 }
 
 #[tokio::test]
@@ -232,6 +241,15 @@ async fn an_answer_without_end_ends_with_the_session_that_asked_for_it() {
     assert_eq!(tunnel.in_flight(), 0);
 }
 
+fn github() -> Settings {
+    Settings {
+        id: "github".to_owned(),
+        client_id: "us".to_owned(),
+        client_secret: "secret".to_owned().into(),
+        ..Settings::default()
+    }
+}
+
 /// What each gate costs a request, beside a tunnel without any in the same run: `cargo test --release -p mytunnel-relay
 /// --test ingress figures -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -241,11 +259,25 @@ async fn figures_of_each_gate() {
     let (house, tunnel) = House::with_demo(&Origin::server(|_| crate::house::ok("well"))).await;
     let addresses = addresses(&["127.0.0.0/8", "10.0.0.0/8", "2001:db8::/32"], &["127.0.0.9"]);
     let session = sealed(u64::MAX);
+    let (settings, session_key) = (github(), SessionKey::from_bytes([1; 32]));
+    house.sign_in.replace(Client::new(vec![Provider::new(settings).unwrap()]).unwrap());
+    let sign_in = SignInGate {
+        provider: "github".to_owned(),
+        allowed_domains: vec!["acme.example".to_owned()],
+        allowed_emails: vec![],
+        session_key,
+    };
+    let who = br#"{"subject":"1","email":"ann@acme.example","shown":"ann@acme.example"}"#;
+    let signed_in = sealed_for("mtk_gate", u64::MAX, who);
+    let basic = BasicGate { user: "ann".to_owned(), hash: hash("correct horse"), generation: 1 };
+    let password = format!("Authorization: Basic {}\r\n", BASE64.encode(b"ann:correct horse"));
     let token = "Authorization: Bearer sixteen-letters-or-more\r\n".to_owned();
     let cases = [
         ("none", None, String::new()),
         ("addresses", Some(addresses), String::new()),
         ("end", Some(Gates { ends_at: Some(u64::MAX), ..Gates::default() }), String::new()),
+        ("basic", Some(Gates { basic: Some(basic), ..Gates::default() }), password),
+        ("sign-in", Some(Gates { sign_in: Some(sign_in), ..Gates::default() }), signed_in),
         ("pin", Some(pin(1)), session),
         ("bearer", Some(bearer()), token),
         ("none again", None, String::new()),

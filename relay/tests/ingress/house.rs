@@ -45,6 +45,8 @@ pub(crate) struct House {
     pub(crate) secure: SocketAddr,
     /// What a visitor has to trust.
     pub(crate) ca: String,
+    /// Who vouches for visitors; nobody at first.
+    pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     pub(crate) shutdown: CancellationToken,
     serving: JoinSet<Result<(), IngressError>>,
 }
@@ -74,6 +76,7 @@ impl House {
         let (routes, shutdown) = (Routes::new(), CancellationToken::new());
         let authority = LocalCa::ephemeral("tun.test", "console.test", SystemTime::now()).unwrap();
         let ca = authority.certificate_pem().to_owned();
+        let sign_in = Arc::default();
         let config = IngressConfig {
             http: Some(listener),
             https: Some(Https {
@@ -86,11 +89,11 @@ impl House {
             console_service,
             limits,
             proxies: proxies.iter().map(|proxy| proxy.parse::<ProxyNetwork>().unwrap()).collect(),
-            sign_in: Arc::default(),
+            sign_in: Arc::clone(&sign_in),
         };
         let mut serving = JoinSet::new();
         serving.spawn(serve(config, routes.clone(), shutdown.clone()));
-        Self { routes, address, secure, ca, shutdown, serving }
+        Self { routes, address, secure, ca, sign_in, shutdown, serving }
     }
 
     /// A house with one tunnel, `demo`.
