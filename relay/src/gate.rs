@@ -236,6 +236,7 @@ impl Gatekeeper {
             Kind::Pin => &self.short,
             Kind::Basic | Kind::Bearer => &self.long,
         };
+        let at = (*tunnel, secret.generation);
         let (proof, is_known) = {
             let proven = locked(&self.proven);
             // However the header is written, the same credentials are one guess.
@@ -244,19 +245,21 @@ impl Gatekeeper {
         };
         // Who has shown the number has a session. A number shown again is a guess: there are too few of them.
         if is_known && secret.kind != Kind::Pin {
-            let recalled = locked(guesses).recall(tunnel, address, self.seconds());
+            let recalled = locked(guesses).recall(at, address, self.seconds());
             return recalled.map(|()| true).map_err(Unchecked::TooMany);
         }
         // A guess that is being checked already is no second one: a page asks for many things at once.
         let guess = self.hashing.enter(*tunnel, proof, || {
-            locked(guesses).count(tunnel, address, self.seconds()).map_err(Unchecked::TooMany)
+            locked(guesses).count(at, address, self.seconds()).map_err(Unchecked::TooMany)
         })?;
         let (user, hash) = (secret.user.to_owned(), secret.hash.to_owned());
         let outcome = guess.settle(move || credentials.fit(&user, &hash)).await?;
         if outcome.is_right {
-            locked(&self.proven).keep(proof);
+            if secret.kind != Kind::Pin {
+                locked(&self.proven).keep(proof);
+            }
             if outcome.is_first {
-                locked(guesses).forgive(tunnel, address, self.seconds());
+                locked(guesses).forgive(at, address, self.seconds());
             }
         }
         Ok(outcome.is_right)

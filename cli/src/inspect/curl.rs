@@ -7,6 +7,7 @@ use mytunnel_node::Target;
 use mytunnel_node::inspect::{Exchange, Header};
 
 use super::shown::text;
+use super::told::{is_harmless, printable};
 
 /// A longer body does not fit an argument of a command.
 const MAX_ARGUMENT: usize = 64 * 1024;
@@ -42,12 +43,14 @@ pub(crate) fn command(exchange: &Exchange, target: &Target) -> Option<String> {
     if head.target.contains(['[', ']', '{', '}']) {
         command.push_str(" --globoff");
     }
-    write!(command, " {}", quoted(&format!("{}{}", base(target, &head.headers), head.target))).ok()?;
+    write!(command, " {}", quoted(&format!("{}{}", base(target, &head.headers), escaped(&head.target))))
+        .ok()?;
     for header in &head.headers {
         if LEFT_OUT.contains(&&*header.name.to_ascii_lowercase()) {
             continue;
         }
-        let value = String::from_utf8_lossy(&header.value);
+        // No client sends these, and in a terminal they are commands.
+        let value = printable(&String::from_utf8_lossy(&header.value));
         // An empty header is written with a semicolon.
         let line =
             if value.is_empty() { format!("{};", header.name) } else { format!("{}: {value}", header.name) };
@@ -60,7 +63,7 @@ pub(crate) fn command(exchange: &Exchange, target: &Target) -> Option<String> {
     }
     match text(body) {
         _ if body.is_empty() => {}
-        Some(text) if text.len() == body.len() && body.len() <= MAX_ARGUMENT => {
+        Some(text) if text.len() == body.len() && body.len() <= MAX_ARGUMENT && is_plain(text) => {
             write!(command, " \\\n  --data-raw {}", quoted(text)).ok()?;
         }
         Some(_) | None => {
@@ -69,6 +72,27 @@ pub(crate) fn command(exchange: &Exchange, target: &Target) -> Option<String> {
         }
     }
     Some(command)
+}
+
+/// A target with what would be a command to a terminal in the form that servers read the same.
+fn escaped(target: &str) -> String {
+    let mut escaped = String::with_capacity(target.len());
+    for letter in target.chars() {
+        if is_harmless(letter) {
+            escaped.push(letter);
+            continue;
+        }
+        for byte in letter.encode_utf8(&mut [0; 4]).bytes() {
+            // A string takes all that is written to it.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+/// Whether a text can stand in a terminal as it is.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|letter| is_harmless(letter) || matches!(letter, '\n' | '\t'))
 }
 
 /// Where the target is; files are reached as their visitor reached them.
@@ -89,13 +113,23 @@ fn base(target: &Target, headers: &[Header]) -> String {
     target.to_string()
 }
 
-/// One word of a POSIX shell.
+/// One word of a POSIX shell, and of fish, where a backslash means something also between quotes.
 fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
         return text.to_owned();
     }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    let mut word = String::from("'");
+    for letter in text.chars() {
+        match letter {
+            // Outside of the quotes, with a backslash of its own.
+            '\'' => word.push_str(r"'\''"),
+            '\\' => word.push_str(r"'\\'"),
+            letter => word.push(letter),
+        }
+    }
+    word.push('\'');
+    word
 }
 
 #[cfg(test)]
@@ -121,6 +155,42 @@ mod tests {
                 .starts_with("curl --unix-socket /run/x http://localhost/")
         );
         assert!(command(&get, &to(".")).unwrap().starts_with("curl https://a.test/ "));
+    }
+
+    /// What a shell makes of the words of a command in place of curl.
+    fn read_by(shell: &str, command: &str) -> Option<Vec<u8>> {
+        let command = command.strip_prefix("curl")?;
+        let output =
+            std::process::Command::new(shell).args(["-c", &format!("printf '<%s>'{command}")]).output();
+        output.ok().map(|output| output.stdout)
+    }
+
+    #[test]
+    fn no_word_of_a_visitor_is_one_of_the_shell() {
+        let marker = tempfile::tempdir().unwrap().path().join("made");
+        let trap = format!(r"\'; touch {}; #", marker.display());
+        let headers = [("Host", "a.test"), ("X-F", trap.as_str()), ("X-G", r"a\"), ("X-H", r"'\''")];
+        let post = exchange("POST", r"/\'$(id)`id`!!", &headers, trap.as_bytes());
+        let written = command(&post, &to("3000")).unwrap();
+        let expected = format!(
+            r"<-X><POST><http://localhost:3000/\'$(id)`id`!!><-H><Host: a.test><-H><X-F: {trap}><-H><X-G: a\><-H><X-H: '\''><-H><Content-Type:><--data-raw><{trap}>"
+        );
+        assert_eq!(read_by("sh", &written).unwrap(), expected.as_bytes());
+        // Where they are installed: they read quotes in their own ways.
+        for shell in ["bash", "zsh", "fish"] {
+            if let Some(read) = read_by(shell, &written) {
+                assert_eq!(String::from_utf8_lossy(&read), expected, "{shell}");
+            }
+        }
+        assert!(!marker.exists());
+    }
+
+    #[test]
+    fn nothing_in_it_is_a_command_to_the_terminal() {
+        let post = exchange("POST", "/\u{9b}31m", &[("X-F", "a\u{9b}2J\u{202e}b")], "\u{1b}[2J".as_bytes());
+        let command = command(&post, &to("3000")).unwrap();
+        assert!(command.chars().all(|letter| is_harmless(letter) || letter == '\n'), "{command:?}");
+        assert!(command.contains("/%C2%9B31m") && command.contains("base64 -d"), "{command}");
     }
 
     #[test]

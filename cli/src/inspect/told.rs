@@ -64,7 +64,14 @@ pub(crate) fn line(exchange: &Exchange) -> String {
 
 /// A stranger's text must not move the cursor.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+    text.chars().map(|char| if is_harmless(char) { char } else { '\u{fffd}' }).collect()
+}
+
+/// Whether a terminal shows it as itself: what moves the cursor, and what turns the direction of writing (Unicode TR 36), makes
+/// a line look like another.
+pub(crate) fn is_harmless(char: char) -> bool {
+    let turns = matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !char.is_control() && !turns
 }
 
 #[cfg(test)]

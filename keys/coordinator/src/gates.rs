@@ -260,6 +260,15 @@ impl Shared {
     ) -> Result<Vec<api::RelayApplied>, ApiError> {
         let now = self.clock.now();
         self.may_change(caller.tenant(), now)?;
+        let is_own = |new: &api::NewTunnel| {
+            let derived = TunnelId::derive(self.issuer.cluster(), &new.project, &new.name);
+            derived == id && matches!(caller, Caller::Key(key) if key.project.as_ref() == Some(&new.project))
+        };
+        // Of what is elsewhere nobody learns whether it is served.
+        if new.as_ref().is_some_and(is_own) || self.gated(caller, id).await.is_ok() {
+            let holders = self.followers.live().holders(&id);
+            authority::may_gate_live(caller, change.kind(), holders.into_iter())?;
+        }
         match self.store.change_gate(caller.clone(), id, change, new, now).await? {
             Ok(epoch) => {
                 self.note_change(caller.tenant(), now);

@@ -97,6 +97,11 @@ impl Live {
         self.by_tunnel.contains_key(tunnel)
     }
 
+    /// Who serves it.
+    pub(crate) fn holders(&self, tunnel: &TunnelId) -> Vec<Holder> {
+        self.relays.values().filter_map(|tunnels| tunnels.get(tunnel)).flatten().copied().collect()
+    }
+
     fn count(&mut self, tunnel: TunnelId, holder: Holder, change: i32) {
         for key in [Some(holder.serial), holder.parent].into_iter().flatten() {
             step(&mut self.by_key, key, change);

@@ -18,6 +18,8 @@ struct Limits {
     pair: Limit,
     /// From one address at any tunnel.
     address: Limit,
+    /// The same over a longer time.
+    long_pair: Limit,
     /// Refused ones at one tunnel from one address, from which on what was right before is refused, too.
     refused: Limit,
     /// At one tunnel from anywhere. It keeps out whoever comes for the first time.
@@ -28,14 +30,16 @@ struct Limits {
 /// part of one core.
 const LONG: Limits = Limits {
     pair: Limit { tries: 10, window: 300 },
+    long_pair: Limit { tries: 120, window: 3600 },
     refused: Limit { tries: 100, window: 300 },
     address: Limit { tries: 60, window: 300 },
     tunnel: Limit { tries: 600, window: 300 },
 };
 /// Numbers of six digits are few. A thousand addresses, too, have a chance of one in 800 in a day; meanwhile nobody gets in
-/// who has not been in before.
+/// who has not been in before. It takes five networks to bring that about, and another number ends it.
 const SHORT: Limits = Limits {
     pair: Limit { tries: 5, window: 60 },
+    long_pair: Limit { tries: 10, window: 3600 },
     refused: Limit { tries: 100, window: 300 },
     address: Limit { tries: 30, window: 300 },
     tunnel: Limit { tries: 50, window: 3600 },
@@ -51,10 +55,14 @@ impl From<RetryAfter> for TooMany {
     }
 }
 
+/// A tunnel, and which setting of its gate: guesses at an earlier one are no guesses at this.
+pub(super) type At = (TunnelId, u64);
+
 /// The counters of all tunnels.
 #[derive(Debug)]
 pub(super) struct Guesses {
     by_pair: Sketch,
+    by_long_pair: Sketch,
     refused: Sketch,
     by_address: Sketch,
     by_tunnel: Sketch,
@@ -74,6 +82,7 @@ impl Guesses {
     fn new(limits: Limits) -> Self {
         Self {
             by_pair: Sketch::new(limits.pair),
+            by_long_pair: Sketch::new(limits.long_pair),
             refused: Sketch::new(limits.refused),
             by_address: Sketch::new(limits.address),
             by_tunnel: Sketch::new(limits.tunnel),
@@ -81,34 +90,34 @@ impl Guesses {
     }
 
     /// Counts one guess, unless it is one too many.
-    pub(super) fn count(&mut self, tunnel: &TunnelId, address: IpAddr, now: u64) -> Result<(), TooMany> {
+    pub(super) fn count(&mut self, at: At, address: IpAddr, now: u64) -> Result<(), TooMany> {
         let address = network(address);
-        let own = self.by_pair.check(&(tunnel, address), now);
-        if own.is_err() {
-            self.refused.add(&(tunnel, address), now, 1);
+        let own = self.by_pair.check(&(at, address), now).and(self.by_long_pair.check(&(at, address), now));
+        let checked = own.and(self.by_address.check(&address, now)).and(self.by_tunnel.check(&at, now));
+        match checked {
+            Ok(()) => self.add(at, address, now, 1),
+            // Whichever limit it was: the next answer must not tell a right one from a wrong one for ever.
+            Err(_) => self.refused.add(&(at, address), now, 1),
         }
-        own?;
-        self.by_address.check(&address, now)?;
-        self.by_tunnel.check(tunnel, now)?;
-        self.add(tunnel, address, now, 1);
-        Ok(())
+        Ok(checked?)
     }
 
     /// Whether what was right before counts from this address. Beside somebody who guesses without end it does not: the one
     /// that is let through would be the right one.
-    pub(super) fn recall(&self, tunnel: &TunnelId, address: IpAddr, now: u64) -> Result<(), TooMany> {
-        Ok(self.refused.check(&(tunnel, network(address)), now)?)
+    pub(super) fn recall(&self, at: At, address: IpAddr, now: u64) -> Result<(), TooMany> {
+        Ok(self.refused.check(&(at, network(address)), now)?)
     }
 
     /// Takes a counted guess back: it was right.
-    pub(super) fn forgive(&mut self, tunnel: &TunnelId, address: IpAddr, now: u64) {
-        self.add(tunnel, network(address), now, -1);
+    pub(super) fn forgive(&mut self, at: At, address: IpAddr, now: u64) {
+        self.add(at, network(address), now, -1);
     }
 
-    fn add(&mut self, tunnel: &TunnelId, address: IpAddr, now: u64, change: i32) {
-        self.by_pair.add(&(tunnel, address), now, change);
+    fn add(&mut self, at: At, address: IpAddr, now: u64, change: i32) {
+        self.by_pair.add(&(at, address), now, change);
+        self.by_long_pair.add(&(at, address), now, change);
         self.by_address.add(&address, now, change);
-        self.by_tunnel.add(tunnel, now, change);
+        self.by_tunnel.add(&at, now, change);
     }
 }
 
@@ -121,8 +130,8 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn tunnel(number: u8) -> TunnelId {
-        TunnelId::from_bytes([number; 16])
+    fn tunnel(number: u8) -> At {
+        (TunnelId::from_bytes([number; 16]), 1)
     }
 
     fn address(number: u16) -> IpAddr {
@@ -131,14 +140,14 @@ mod tests {
     }
 
     fn guess(guesses: &mut Guesses, at: u8, from: IpAddr, times: u32, now: u64) -> u32 {
-        (0..times).filter(|_| guesses.count(&tunnel(at), from, now).is_ok()).count() as u32
+        (0..times).filter(|_| guesses.count(tunnel(at), from, now).is_ok()).count() as u32
     }
 
     #[test]
     fn an_address_has_ten_guesses_at_a_tunnel_and_then_waits() {
         let mut guesses = Guesses::long();
         assert_eq!(guess(&mut guesses, 1, address(1), 50, 1000), LONG.pair.tries);
-        assert_eq!(guesses.count(&tunnel(1), address(1), 1100), Err(TooMany(200)));
+        assert_eq!(guesses.count(tunnel(1), address(1), 1100), Err(TooMany(200)));
         assert_eq!(guess(&mut guesses, 1, address(2), 1, 1100), 1, "another address is not kept out");
         assert_eq!(guess(&mut guesses, 1, address(1), 50, 1300), LONG.pair.tries);
     }
@@ -166,20 +175,36 @@ mod tests {
     fn what_was_right_is_not_told_to_who_guesses_without_end() {
         let mut guesses = Guesses::long();
         guess(&mut guesses, 1, address(1), LONG.pair.tries + LONG.refused.tries - 1, 1000);
-        assert_eq!(guesses.recall(&tunnel(1), address(1), 1000), Ok(()));
+        assert_eq!(guesses.recall(tunnel(1), address(1), 1000), Ok(()));
         guess(&mut guesses, 1, address(1), 1, 1000);
-        assert_eq!(guesses.recall(&tunnel(1), address(1), 1100), Err(TooMany(200)));
-        assert_eq!(guesses.recall(&tunnel(1), address(2), 1100), Ok(()));
-        assert_eq!(guesses.recall(&tunnel(2), address(1), 1100), Ok(()));
-        assert_eq!(guesses.recall(&tunnel(1), address(1), 1300), Ok(()));
+        assert_eq!(guesses.recall(tunnel(1), address(1), 1100), Err(TooMany(200)));
+        assert_eq!(guesses.recall(tunnel(1), address(2), 1100), Ok(()));
+        assert_eq!(guesses.recall(tunnel(2), address(1), 1100), Ok(()));
+        assert_eq!(guesses.recall(tunnel(1), address(1), 1300), Ok(()));
+    }
+
+    #[test]
+    fn whatever_limit_refuses_is_counted() {
+        // One address that has spent its guesses elsewhere.
+        let mut guesses = Guesses::long();
+        let spent: u32 = (2..8).map(|at| guess(&mut guesses, at, address(1), LONG.pair.tries, 1000)).sum();
+        assert_eq!(spent, LONG.address.tries);
+        assert_eq!(guess(&mut guesses, 1, address(1), LONG.refused.tries, 1000), 0);
+        assert!(guesses.recall(tunnel(1), address(1), 1000).is_err());
+        // A tunnel at which others have spent all.
+        let mut guesses = Guesses::long();
+        let spent: u32 = (10..100).map(|from| guess(&mut guesses, 1, address(from), 10, 1000)).sum();
+        assert_eq!(spent, LONG.tunnel.tries);
+        assert_eq!(guess(&mut guesses, 1, address(1), LONG.refused.tries, 1000), 0);
+        assert!(guesses.recall(tunnel(1), address(1), 1000).is_err());
     }
 
     #[test]
     fn right_ones_cost_nothing() {
         let mut guesses = Guesses::long();
         for _ in 0..1000 {
-            guesses.count(&tunnel(1), address(1), 1000).unwrap();
-            guesses.forgive(&tunnel(1), address(1), 1000);
+            guesses.count(tunnel(1), address(1), 1000).unwrap();
+            guesses.forgive(tunnel(1), address(1), 1000);
         }
     }
 
@@ -188,6 +213,9 @@ mod tests {
         let mut guesses = Guesses::short();
         assert_eq!(guess(&mut guesses, 1, address(1), 50, 1000), 5);
         assert_eq!(guess(&mut guesses, 1, address(1), 50, 1060), 5, "a minute later");
+        assert_eq!(guess(&mut guesses, 1, address(1), 50, 1200), 0, "and no more in that hour");
+        let newer = (tunnel(1).0, 2);
+        assert!(guesses.count(newer, address(1), 1200).is_ok(), "another number is another matter");
         let mut guesses = Guesses::short();
         let many: u32 = (0..1000).map(|from| guess(&mut guesses, 1, address(from), 5, 1000)).sum();
         assert_eq!(many, SHORT.tunnel.tries);

@@ -10,6 +10,7 @@ pub(crate) use self::written::{
 };
 
 use super::{Caller, DEVICE_STALENESS, Refusal, Role, belongs_to};
+use crate::live::Holder;
 use crate::store::{KeyKind, KeyRow};
 
 /// How long relays that were away are told of a tunnel that was closed: as long as the longest of them may serve
@@ -198,6 +199,25 @@ pub(crate) fn may_change_gate(
     match there.iter().any(|(other, by)| concerned(*other) && *by != SetBy::ChildOf(family)) {
         true => denied("somebody else has set a gate before this tunnel; this key cannot change it"),
         false => Ok(()),
+    }
+}
+
+/// May the caller set such a gate while these serve the tunnel? Whoever may set gates for its like alone is not to ask the
+/// visitors of others for anything, and ends nobody's tunnel but its own: it could stand before one, or end it, with one call.
+pub(crate) fn may_gate_live(
+    caller: &Caller,
+    kind: GateKind,
+    mut serving: impl Iterator<Item = Holder>,
+) -> Result<(), Refusal> {
+    let (Caller::Key(key), Some(family)) = (caller, sets_as(caller)) else { return Ok(()) };
+    let own = |holder: &Holder| holder.serial == key.serial;
+    let alike = |holder: &Holder| own(holder) || (kind != GateKind::End && holder.parent == Some(family));
+    match serving.all(|holder| alike(&holder)) {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            Code::NameTaken,
+            "another key serves this name at the moment; nothing was changed",
+        )),
     }
 }
 

@@ -55,7 +55,7 @@ impl NewGate {
 }
 
 impl GateChange {
-    const fn kind(&self) -> GateKind {
+    pub(crate) const fn kind(&self) -> GateKind {
         match self {
             Self::Set(gate) => gate.kind(),
             Self::Drop(kind) => *kind,

@@ -5,7 +5,7 @@ mod others;
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
-use mytunnel_keys::feed::{Accepted, Change, Gates};
+use mytunnel_keys::feed::{Accepted, Change, Gates, Report};
 use mytunnel_keys::id::{ProjectId, TunnelId};
 use serde_json::{Value, json};
 
@@ -367,7 +367,54 @@ async fn a_child_may_ask_for_a_password_but_not_touch_the_owners() {
     confirmed(&lab, &mut relay, By::Key(&child), "PUT", &auth_path, auth()).await.0.ok();
     let other =
         json!({"user": USER, "password": PASSWORD, "tunnel": {"project": house.project, "name": "web"}});
-    lab.call(By::Key(&of_device), "PUT", &auth_path, other).await.refused(Code::ScopeDenied);
+    let by = By::Key(&of_device);
+    lab.call(by, "PUT", &auth_path, other.clone()).await.refused(Code::NameTaken);
+    let down = Report::TunnelDown { tunnel: id, serial: child.serial, at: 0 };
+    relay.link.reports.send(down).await.unwrap();
+    eventually(async || {
+        let shown = lab.call(owner, "GET", &path(&id, ""), Value::Null).await.ok();
+        (shown["online"] == false).then_some(())
+    })
+    .await;
+    lab.call(by, "PUT", &auth_path, other).await.refused(Code::ScopeDenied);
+}
+
+#[tokio::test]
+async fn nobody_asks_anything_of_the_visitors_of_anothers_live_tunnel_nor_ends_it() {
+    let lab = Lab::new().await;
+    let (house, mut relay) = (lab.house().await, lab.relay().await);
+    let id = relay.up(&house.project, "prod", &house.device).await;
+    relay.delta().await;
+    let stranger = lab.mint(&house.master, Value::Null).await.0;
+    let new = json!({"project": house.project, "name": "prod"});
+    let of = |mut body: Value| {
+        body["tunnel"] = new.clone();
+        body
+    };
+    for (at, body) in [
+        ("/auth", of(auth())),
+        ("/edge-auth", of(edge_auth())),
+        ("/gates/pin", of(json!({}))),
+        ("/gates/bearer", of(json!({}))),
+        ("/gates/ip", of(json!({"allow": ["192.0.2.0/24"], "deny": []}))),
+        ("/expires", of(json!({"expires_in": 1}))),
+    ] {
+        lab.call(By::Key(&stranger), "PUT", &path(&id, at), body).await.refused(Code::NameTaken);
+    }
+    let shown = lab.call(By::Key(&house.device), "GET", &path(&id, ""), Value::Null).await.ok();
+    assert_eq!((shown["gates"].clone(), shown["expires_at"].clone()), (json!([]), Value::Null), "{shown}");
+    // Also one that has joined the name, or that the last word of a relay is of, changes nothing for the other.
+    let sibling = lab.mint(&house.master, Value::Null).await.0;
+    let other = relay.up(&house.project, "shared", &stranger).await;
+    relay.delta().await;
+    let new = json!({"project": house.project, "name": "shared"});
+    let end = json!({"expires_in": 60, "tunnel": new});
+    lab.call(By::Key(&sibling), "PUT", &path(&other, "/expires"), end).await.refused(Code::NameTaken);
+    // Of a name in another project nobody learns whether it is served.
+    let (next, _) = lab.project(By::Key(&house.device), "next").await;
+    let foreign = relay.up(&next, "hidden", &house.device).await;
+    relay.delta().await;
+    lab.call(By::Key(&stranger), "PUT", &path(&foreign, "/auth"), auth()).await.refused(Code::NotFound);
 }
 
 #[tokio::test]
