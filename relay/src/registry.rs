@@ -328,6 +328,13 @@ fn may_join(new: &Registration, beside: &[&Registration]) -> Result<(), Conflict
     if beside.iter().any(|held| held.kind != new.kind) {
         return Err(taken("another node serves this name at the moment, as another kind of tunnel"));
     }
+    if beside.iter().any(|held| !are_kin(new, held)) {
+        let help = "Choose another name, or serve this one with keys of one master key, or as people who are signed in.";
+        return Err(Conflict {
+            help: Some(help),
+            ..taken("a key of another family serves this name at the moment")
+        });
+    }
     if new.alone {
         let help = "Stop the other node, choose another name, or serve it together without --alone.";
         return Err(Conflict {
@@ -345,6 +352,17 @@ fn may_join(new: &Registration, beside: &[&Registration]) -> Result<(), Conflict
         return Err(Conflict { help: Some(help), ..Conflict::new(Code::TunnelLimit, reason) });
     }
     Ok(())
+}
+
+/// Whether two keys of one project stand for the same: devices of people, children of one key, or a child and the key that
+/// minted it. A key that an agent holds is not to take a part of the visitors of what a person serves, or another's agent.
+fn are_kin(one: &Registration, other: &Registration) -> bool {
+    match (one.parent, other.parent) {
+        (Some(parent), Some(other)) => parent == other,
+        (Some(parent), None) => parent == other.serial,
+        (None, Some(parent)) => parent == one.serial,
+        (None, None) => true,
+    }
 }
 
 fn unindex<K: Hash + Eq>(index: &mut Index<K>, key: &K, connection: ConnectionId) {

@@ -86,6 +86,31 @@ fn a_name_is_not_shared_with_another_project_or_another_kind() {
 }
 
 #[test]
+fn only_kin_serve_a_name_together() {
+    let of = |key: u8, parent: Option<u8>| Registration {
+        parent: parent.map(serial),
+        ..tunnel("web", key, key.into(), key)
+    };
+    let held_by = |first: Registration| {
+        let mut registry = registry([child(1), child(2), child(3), child(4), child(5)]);
+        registry.register(first).unwrap();
+        registry
+    };
+    let taken = |result: Result<Vec<Registration>, Conflict>| result.err().map(|conflict| conflict.code);
+    let mut registry = held_by(of(1, Some(100)));
+    assert_eq!(taken(registry.register(of(2, Some(100)))), None, "of the same key");
+    assert_eq!(taken(registry.register(of(3, Some(101)))), Some(Code::NameTaken), "of another");
+    assert_eq!(taken(registry.register(of(4, None))), Some(Code::NameTaken), "a person");
+    let mut registry = held_by(of(1, None));
+    assert_eq!(taken(registry.register(of(2, None))), None, "people");
+    let mut registry = held_by(of(1, None));
+    assert_eq!(taken(registry.register(of(2, Some(1)))), None, "its own child");
+    assert_eq!(taken(registry.register(of(3, Some(100)))), Some(Code::NameTaken), "an agent's");
+    let mut registry = held_by(of(2, Some(1)));
+    assert_eq!(taken(registry.register(of(1, None))), None, "the key that minted it");
+}
+
+#[test]
 fn who_serves_a_name_alone_has_nobody_beside_it() {
     let alone = |key: u8, on| Registration { alone: true, ..tunnel("web", key, on, key) };
     let mut registry = registry([child(1), child(2), child(1)]);
