@@ -14,7 +14,7 @@ use thiserror::Error;
 pub(crate) use self::text::{bytes_serde, text_serde};
 pub use self::{
     key::{Kid, PublicKey, SignatureError},
-    name::{Cluster, NameError, NamePattern, TunnelName},
+    name::{Cluster, DomainName, NameError, NamePattern, TunnelName},
     opaque::{ProjectId, Serial, TenantId, TunnelId},
     scope::{Scope, Scopes, TunnelKind},
 };

@@ -49,6 +49,8 @@ impl RevocationSet {
             | Change::NameFreed { .. }
             | Change::Trust { .. }
             | Change::Gates { .. }
+            | Change::Domain { .. }
+            | Change::DomainGone { .. }
             | Change::Close { .. }
             | Change::Budget { .. } => false,
         }

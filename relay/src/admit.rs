@@ -27,7 +27,7 @@ mod timers;
 mod tunnels;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,7 +37,7 @@ use mytunnel_carrier::public_key;
 use mytunnel_keys::{
     error::Code,
     feed::{Gates, Report},
-    id::{ProjectId, PublicKey, TunnelId, TunnelName},
+    id::{DomainName, ProjectId, PublicKey, TunnelId, TunnelName},
     revocation::RevocationSet,
     trust::Trust,
     wire::{ToNode, ToRelay},
@@ -139,6 +139,10 @@ pub(crate) enum Command {
     Known { name: TunnelName },
     /// The name exists no longer.
     Forget { name: TunnelName },
+    /// Visitors of the domain go where those of the name go.
+    Lead { domain: DomainName, name: TunnelName },
+    /// Visitors of the domain go nowhere; cut what may be theirs.
+    LeadNowhere { domain: DomainName },
     /// Every name that exists is known from here on.
     Whole,
     /// Tell the coordinator.
@@ -153,6 +157,8 @@ pub(crate) struct Admission {
     revoked: RevocationSet,
     /// Whose the names are that exist, by the feed.
     names: HashMap<TunnelName, ProjectId>,
+    /// Domains that lead somewhere, by the feed.
+    domains: HashSet<DomainName>,
     /// The gates of tunnels that have any, live or not.
     gates: HashMap<TunnelId, Arc<Gates>>,
     /// Era and epoch of the last news.
@@ -190,6 +196,7 @@ impl Admission {
             trust,
             revoked: RevocationSet::default(),
             names: HashMap::new(),
+            domains: HashSet::new(),
             gates: HashMap::new(),
             reached: (0, 0),
             freshness: Freshness::default(),

@@ -218,7 +218,8 @@ impl Resolver {
         let asked = host::parse(asked.unwrap_or(&self.ca.domain).as_bytes()).ok()?.host;
         let exists = match host::destination(&asked, &self.ca.domain, &self.ca.console) {
             Destination::Console => true,
-            Destination::Tunnel(label) => !matches!(self.routes.find(label), Lookup::Unknown),
+            // Not of domains beyond these: no such authority may speak for them.
+            Destination::Tunnel(label) => !matches!(self.routes.find(&label), Lookup::Unknown),
             Destination::Nowhere => *asked == *self.ca.domain,
         };
         if !exists {

@@ -10,6 +10,7 @@
 //! a duplex in a test) is hidden behind [`PipeSource`].
 
 mod backends;
+mod domains;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,6 +38,7 @@ pub use crate::traffic::Traffic;
 
 use crate::ingress::{Pool, Seats, Upstream};
 use backends::{Backends, Health};
+use domains::Domains;
 
 /// What a pipe must be able to do.
 pub trait PipeIo: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -262,6 +264,7 @@ struct Table {
     /// Of these names: where TLS ends behind the relay, as far as is known here. The relay must not end it in their place
     /// while the node is away.
     passed_through: RwLock<HashSet<Box<str>>>,
+    domains: Domains,
     /// There may be names that are not in the table yet.
     is_partial: AtomicBool,
     /// Notified whenever a name becomes live, is retired or forgotten, and when the table has become whole. One for all
@@ -353,8 +356,9 @@ impl Routes {
         self.write().entry(name.as_str().into()).or_insert(Entry::Away);
     }
 
-    /// Drops a name that exists no longer; live tunnels under it are closed.
+    /// Drops a name that exists no longer, with the domains that lead there; live tunnels under it are closed.
     pub fn forget(&self, name: &TunnelName) {
+        self.0.domains.forget(name);
         let before = self.write().remove(name.as_str());
         self.note_passed_through(name.as_str(), false);
         if let Some(Entry::Live(backends)) = before {

@@ -11,6 +11,8 @@ mod backends;
 mod bodies;
 #[path = "ingress/closing.rs"]
 mod closing;
+#[path = "ingress/domains.rs"]
+mod domains;
 #[path = "ingress/framing.rs"]
 mod framing;
 #[path = "ingress/gates.rs"]

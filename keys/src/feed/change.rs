@@ -5,7 +5,7 @@ use ciborium::Value;
 use super::Gates;
 use crate::{
     cbor::{self, FieldError},
-    id::{ProjectId, Serial, TunnelId, TunnelName},
+    id::{DomainName, ProjectId, Serial, TunnelId, TunnelName},
     usage::Standing,
 };
 
@@ -85,6 +85,18 @@ pub enum Change {
         /// How it stands.
         standing: Standing,
     },
+    /// A domain that its tenant has shown to be theirs leads to a tunnel, in place of wherever it led before.
+    Domain {
+        /// The domain.
+        domain: DomainName,
+        /// The tunnel's name, which belongs to a project of the tenant for as long as the domain leads there.
+        name: TunnelName,
+    },
+    /// A domain leads nowhere.
+    DomainGone {
+        /// The domain.
+        domain: DomainName,
+    },
 }
 
 impl Change {
@@ -114,6 +126,8 @@ impl Change {
                 vec![9.into(), serial(key), standing.into()]
             }
             Self::RevokeBefore { at, until } => vec![10.into(), (*at).into(), (*until).into()],
+            Self::Domain { domain, name } => vec![11.into(), domain.as_str().into(), name.as_str().into()],
+            Self::DomainGone { domain } => vec![12.into(), domain.as_str().into()],
         })
     }
 
@@ -140,6 +154,8 @@ impl Change {
                 Self::Budget { serial: serial(key)?, standing }
             }
             (10, [at, until]) => Self::RevokeBefore { at: number(at)?, until: number(until)? },
+            (11, [domain, name]) => Self::Domain { domain: cbor::text(domain)?, name: cbor::text(name)? },
+            (12, [domain]) => Self::DomainGone { domain: cbor::text(domain)? },
             _ => return None,
         })
     }

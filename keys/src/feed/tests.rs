@@ -91,6 +91,8 @@ fn every_change_comes_back_as_it_was() {
         Change::Budget { serial: Serial::from_bytes([8; 16]), standing: Standing::Limited },
         Change::Budget { serial: Serial::from_bytes([9; 16]), standing: Standing::Frozen },
         Change::RevokeBefore { at: NOW, until: NOW + 1 },
+        Change::Domain { domain: "app.example.com".parse().unwrap(), name: "web".parse().unwrap() },
+        Change::DomainGone { domain: "xn--caf-dma.example".parse().unwrap() },
     ];
     let Accepted::Delta { changes: back, .. } =
         reader.accept(&writer.delta(changes.clone(), NOW), NOW).unwrap()

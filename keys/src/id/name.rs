@@ -46,6 +46,9 @@ const RESERVED: &[&str] = &[
 /// Longest label of a host name (RFC 1035).
 const MAX_LABEL: usize = 63;
 
+/// Longest name of a host (RFC 1035, in text form).
+const MAX_HOST: usize = 253;
+
 /// Longest base domain: with a label and its dot in front it must stay below 253, and certificates must stay small.
 const MAX_CLUSTER: usize = 128;
 
@@ -74,6 +77,9 @@ pub enum NameError {
     /// Kept for the operator.
     #[error("this name is reserved")]
     Reserved,
+    /// A domain of one label, or an address.
+    #[error("this is not the name of a host below a top-level domain")]
+    NoDomain,
 }
 
 fn check_characters(text: &str) -> Result<(), NameError> {
@@ -210,6 +216,41 @@ impl FromStr for Cluster {
     }
 }
 
+/// A domain of somebody's own at which a tunnel is reached too: `app.example.com`. In the form of the DNS: lower case,
+/// Unicode encoded, without a dot at the end.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DomainName(String);
+
+impl DomainName {
+    /// The domain.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is this domain or one under it.
+    pub fn is_within(&self, domain: &str) -> bool {
+        self.0.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+}
+
+impl FromStr for DomainName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.len() > MAX_HOST {
+            return Err(NameError::TooLong { max: MAX_HOST });
+        }
+        text.split('.').try_for_each(check_label)?;
+        // Top-level domains have a letter in front; what ends in a number is an address to some programs.
+        match text.rsplit_once('.') {
+            Some((_, top)) if top.starts_with(|letter: char| letter.is_ascii_lowercase()) => {
+                Ok(Self(text.to_owned()))
+            }
+            Some(_) | None => Err(NameError::NoDomain),
+        }
+    }
+}
+
 macro_rules! text {
     ($($type:ident),+) => {$(
         impl fmt::Display for $type {
@@ -228,7 +269,7 @@ macro_rules! text {
     )+};
 }
 
-text!(TunnelName, NamePattern, Cluster);
+text!(TunnelName, NamePattern, Cluster, DomainName);
 
 #[cfg(test)]
 mod tests {
@@ -305,5 +346,46 @@ mod tests {
         for bad in ["", ".", "tun.example.", "Tun.example", "a..b", "-a.b", "a b", &"a.".repeat(90)] {
             assert!(bad.parse::<Cluster>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn domains_are_hosts_below_a_top_level_domain() {
+        for good in ["example.com", "app.example.com", "xn--caf-dma.example", "a-1.b.c.xn--p1ai", "1.example"]
+        {
+            assert_eq!(good.parse::<DomainName>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "com",
+            "localhost",
+            ".",
+            "example.com.",
+            ".example.com",
+            "a..b.example",
+            "Example.com",
+            "café.example",
+            "*.example.com",
+            "a_b.example.com",
+            "-a.example",
+            "a b.example",
+            "192.0.2.7",
+            "[::1]",
+            "a.0x7f",
+            "a.example:443",
+            &format!("{}example", "a.".repeat(130)),
+        ] {
+            assert!(bad.parse::<DomainName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_domain_is_within_itself_and_those_above_it() {
+        let app: DomainName = "app.example.com".parse().unwrap();
+        assert!(app.is_within("app.example.com") && app.is_within("example.com") && app.is_within("com"));
+        assert!(
+            !app.is_within("pp.example.com")
+                && !app.is_within("a.app.example.com")
+                && !app.is_within("example.org")
+        );
     }
 }

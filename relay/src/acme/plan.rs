@@ -89,12 +89,12 @@ impl Scope {
     /// The certificate that a visitor of this name is to be shown; none where nothing is served under it.
     pub(super) fn subject(&self, name: &str, routes: &Routes) -> Option<Subject> {
         let host = host::parse(name.as_bytes()).ok().filter(|asked| asked.port.is_none())?.host;
-        match host::destination(&host, &self.domain, &self.console) {
+        match routes.destination(&host, &self.domain, &self.console) {
             Destination::Console => self.covering(&host),
             Destination::Tunnel(label) => {
-                let visited = match routes.find(label) {
+                let visited = match routes.find(&label) {
                     Lookup::Live(tunnel) => tunnel.kind() == TunnelKind::Http,
-                    Lookup::Away => !routes.is_passed_through(label),
+                    Lookup::Away => !routes.is_passed_through(&label),
                     Lookup::Ended | Lookup::Unknown => false,
                 };
                 visited.then(|| self.covering(&host))?
@@ -103,7 +103,8 @@ impl Scope {
         }
     }
 
-    /// What there has to be without anybody asking.
+    /// What there has to be without anybody asking. Not of tenants' own domains: theirs is ordered when the first visitor
+    /// comes, since before that nobody knows whether they lead here.
     pub(super) fn wanted(&self, routes: &Routes) -> Vec<Subject> {
         let mut wanted: Vec<_> = self.covering(&self.console).into_iter().collect();
         if self.whole {
@@ -338,6 +339,23 @@ mod tests {
         assert_eq!(of(&whole, "t.example"), all);
         assert_eq!(of(&whole, "other.t.example"), None);
         assert_eq!(of(&whole, "console.example"), Some(vec!["console.example".to_owned()]));
+    }
+
+    #[test]
+    fn a_domain_has_a_certificate_of_its_own_while_it_leads_to_a_tunnel_and_none_unasked() {
+        let (routes, app) = (routes(), "app.example.com".parse().unwrap());
+        for whole in [false, true] {
+            let scope = Scope::new("t.example", "t.example", whole);
+            let of = |name: &str| scope.subject(name, &routes).map(|subject| subject.names());
+            assert_eq!(of("app.example.com"), None, "it is not shown to be anybody's");
+            routes.point(&app, &"web".parse().unwrap());
+            assert_eq!(of("APP.example.com"), Some(vec!["app.example.com".to_owned()]));
+            assert_eq!(of("other.example.com"), None);
+            assert!(!scope.wanted(&routes).contains(&Subject::of("app.example.com")));
+            routes.point(&app, &"nobody".parse().unwrap());
+            assert_eq!(of("app.example.com"), None, "there is no such tunnel");
+            routes.point_nowhere(&app);
+        }
     }
 
     #[test]

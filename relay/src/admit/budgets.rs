@@ -111,6 +111,8 @@ impl Budgets {
             | Command::Farewell { .. }
             | Command::Known { .. }
             | Command::Forget { .. }
+            | Command::Lead { .. }
+            | Command::LeadNowhere { .. }
             | Command::Whole
             | Command::Report(_) => return,
         };
@@ -138,6 +140,8 @@ impl Budgets {
             | Change::NameFreed { .. }
             | Change::Trust { .. }
             | Change::Gates { .. }
+            | Change::Domain { .. }
+            | Change::DomainGone { .. }
             | Change::Close { .. } => None,
         };
         self.meter.replace_standings(changes.iter().filter_map(standing));

@@ -118,13 +118,16 @@ impl Admission {
         self.reached = (position.era, position.epoch);
         let names: HashSet<_> = std::mem::take(&mut self.names).into_keys().collect();
         let gated: HashSet<_> = std::mem::take(&mut self.gates).into_keys().collect();
+        let domains = std::mem::take(&mut self.domains);
         self.budgets.replace(changes);
         let mut closed = self.apply(changes, now);
         let freed = names.into_iter().filter(|name| !self.names.contains_key(name));
         let opened = gated.into_iter().filter(|tunnel| !self.gates.contains_key(tunnel));
+        let dropped = domains.into_iter().filter(|domain| !self.domains.contains(domain));
         let gone: Vec<_> = freed
             .map(|name| Change::NameFreed { name })
             .chain(opened.map(|tunnel| Change::Gates { tunnel, gates: Gates::default() }))
+            .chain(dropped.map(|domain| Change::DomainGone { domain }))
             .collect();
         closed += self.apply(&gone, now);
         self.report_present(now);
@@ -181,6 +184,14 @@ impl Admission {
                 Change::Gates { tunnel, gates } => {
                     self.set_gates(*tunnel, gates, now);
                     gated.insert(*tunnel);
+                }
+                Change::Domain { domain, name } => {
+                    self.domains.insert(domain.clone());
+                    self.command(Command::Lead { domain: domain.clone(), name: name.clone() });
+                }
+                Change::DomainGone { domain } => {
+                    self.domains.remove(domain);
+                    self.command(Command::LeadNowhere { domain: domain.clone() });
                 }
                 Change::Close { tunnel, epoch } => drop(closes.insert(*tunnel, *epoch)),
                 Change::Budget { serial, standing } => {

@@ -51,6 +51,8 @@ impl Driver {
                     self.around.routes.forget(&name);
                     self.ports.close(&name);
                 }
+                Command::Lead { domain, name } => self.around.routes.point(&domain, &name),
+                Command::LeadNowhere { domain } => self.around.routes.point_nowhere(&domain),
                 Command::Whole => self.around.routes.set_whole(),
                 Command::Report(report) => self.reports.push(report),
             }

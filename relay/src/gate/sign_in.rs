@@ -311,10 +311,11 @@ pub(super) fn sign_out(
 /// The sign-in of the tunnel that is at this host, as the browser shows it.
 fn gate_of(shown: &str, places: Places<'_>) -> Result<SignInGate, Failure> {
     let authority = host::parse(shown.as_bytes()).map_err(|_| Failure::SignInStale)?;
-    let Destination::Tunnel(label) = host::destination(&authority.host, places.domain, places.console) else {
+    let Places { routes, domain, console } = places;
+    let Destination::Tunnel(label) = routes.destination(&authority.host, domain, console) else {
         return Err(Failure::SignInStale);
     };
-    let tunnel = match places.routes.find(label) {
+    let tunnel = match routes.find(&label) {
         Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Http => tunnel,
         Lookup::Away => return Err(Failure::Away),
         Lookup::Ended => return Err(Failure::Ended),

@@ -37,12 +37,12 @@ pub enum HostError {
 }
 
 /// Whom a normalised host belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination<'a> {
     /// The dashboard and the API.
     Console,
-    /// A name under the base domain.
-    Tunnel(&'a str),
+    /// The name of a tunnel.
+    Tunnel(Cow<'a, str>),
     /// Nothing this relay answers for.
     Nowhere,
 }
@@ -76,14 +76,15 @@ pub fn parse(bytes: &[u8]) -> Result<Authority<'_>, HostError> {
     Ok(Authority { host, port })
 }
 
-/// Whom `host` (normalised by [`parse`]) belongs to, given the base domain and the console's host in the same form.
+/// Whom `host` (normalised by [`parse`]) belongs to by itself, given the base domain and the console's host in the same
+/// form. Tenants' own domains are [`Routes::destination`](crate::route::Routes::destination)'s to know.
 pub fn destination<'a>(host: &'a str, domain: &str, console: &str) -> Destination<'a> {
     if host == console {
         return Destination::Console;
     }
     let label = host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.'));
     match label {
-        Some(label) if !label.is_empty() && !label.contains('.') => Destination::Tunnel(label),
+        Some(label) if !label.is_empty() && !label.contains('.') => Destination::Tunnel(label.into()),
         Some(_) | None => Destination::Nowhere,
     }
 }

@@ -28,8 +28,8 @@ pub(crate) struct Passed {
 /// The name that a hello asks for, if its TLS ends behind the relay.
 pub(super) fn label(shared: &Shared, asked: Option<&str>) -> Option<Box<str>> {
     let asked = host::parse(asked?.as_bytes()).ok()?.host;
-    match host::destination(&asked, &shared.domain, &shared.console) {
-        Destination::Tunnel(label) if is_passed_through(&shared.routes, label) => Some(label.into()),
+    match shared.routes.destination(&asked, &shared.domain, &shared.console) {
+        Destination::Tunnel(label) if is_passed_through(&shared.routes, &label) => Some((*label).into()),
         Destination::Tunnel(_) | Destination::Console | Destination::Nowhere => None,
     }
 }

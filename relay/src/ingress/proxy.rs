@@ -137,16 +137,15 @@ impl Proxy {
             return Err(Failure::MethodNotAllowed);
         }
         let authority = host::requested(request.uri(), request.headers()).map_err(|_| Failure::BadRequest)?;
-        match host::destination(&authority.host, &self.shared.domain, &self.shared.console) {
+        let Shared { routes, domain, console, .. } = &*self.shared;
+        match routes.destination(&authority.host, domain, console) {
             Destination::Console => Ok(Target::Console),
             Destination::Nowhere => Err(Failure::UnknownName),
-            Destination::Tunnel(label) => match self.shared.routes.lead(label) {
+            Destination::Tunnel(label) => match routes.lead(&label) {
                 Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Tls => Ok(Target::PassedThrough),
-                Lookup::Live(tunnel) if tunnel.is_closed() => Ok(Target::Away(label.into())),
-                Lookup::Away | Lookup::Ended if self.shared.routes.is_passed_through(label) => {
-                    Ok(Target::PassedThrough)
-                }
-                Lookup::Away => Ok(Target::Away(label.into())),
+                Lookup::Live(tunnel) if tunnel.is_closed() => Ok(Target::Away((*label).into())),
+                Lookup::Away | Lookup::Ended if routes.is_passed_through(&label) => Ok(Target::PassedThrough),
+                Lookup::Away => Ok(Target::Away((*label).into())),
                 found @ (Lookup::Live(_) | Lookup::Ended | Lookup::Unknown) => live(found).map(Target::Live),
             },
         }

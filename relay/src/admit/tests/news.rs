@@ -168,6 +168,21 @@ fn a_snapshot_replaces_what_was_known_and_is_answered_with_all_that_is_live() {
 }
 
 #[test]
+fn domains_lead_where_the_last_news_say_and_a_snapshot_takes_the_others_away() {
+    let mut desk = Desk::open();
+    let domain = |text: &str| text.parse::<DomainName>().unwrap();
+    let lead = |text: &str, to: &str| Change::Domain { domain: domain(text), name: name(to) };
+    let commands = desk.delta(&[lead("a.example", "web"), lead("b.example", "web")]);
+    assert!(commands.contains(&Command::Lead { domain: domain("a.example"), name: name("web") }));
+    let commands = desk.delta(&[Change::DomainGone { domain: domain("a.example") }]);
+    assert!(commands.contains(&Command::LeadNowhere { domain: domain("a.example") }));
+    let commands = desk.snapshot(&[lead("c.example", "web")]);
+    let gone = |text: &str| commands.contains(&Command::LeadNowhere { domain: domain(text) });
+    assert!(gone("b.example") && !gone("a.example") && !gone("c.example"), "{commands:?}");
+    assert!(matches!(commands.last(), Some(Command::Report(Report::Applied { .. }))), "only then it counts");
+}
+
+#[test]
 fn all_names_are_known_with_the_first_snapshot() {
     let mut desk = Desk::unheard();
     assert_eq!(desk.wait(60), []);

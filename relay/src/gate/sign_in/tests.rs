@@ -127,6 +127,13 @@ async fn the_way_to_the_provider_is_sealed_and_has_its_time() {
         let to = format!("https://tun.test{}", led_to(&begun).split_once(CONSOLE).unwrap().1);
         assert_eq!(started(&to, &routes, NOW).await.unwrap_err(), Failure::SignInStale, "{host}");
     }
+    let own = begun("https://app.example.com/");
+    assert_eq!(started(led_to(&own), &routes, NOW).await.unwrap_err(), Failure::SignInStale);
+    routes.point(&"app.example.com".parse().unwrap(), &"web".parse().unwrap());
+    assert!(
+        started(led_to(&own), &routes, NOW).await.is_ok(),
+        "a domain of the tunnel's own is its host too"
+    );
     let other = begun("https://other.tun.test/");
     assert_eq!(started(led_to(&other), &routes, NOW).await.unwrap_err(), Failure::UnknownName);
     routes.find("web");

@@ -78,7 +78,7 @@ fn exactly_one_host_header_that_agrees_with_the_target() {
 #[test]
 fn only_one_label_under_the_domain_is_a_tunnel() {
     let to = |host| destination(host, "tun.example", "console.tun.example");
-    assert_eq!(to("demo.tun.example"), Destination::Tunnel("demo"));
+    assert_eq!(to("demo.tun.example"), Destination::Tunnel("demo".into()));
     assert_eq!(to("console.tun.example"), Destination::Console);
     for host in [
         "tun.example",
