@@ -5,8 +5,8 @@ use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accounts, audit, completions, coordinator, dashboard, devices, doctor, eval, http, keys, login, man, mfa,
-    projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, usage,
+    accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys, login,
+    man, mfa, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -67,6 +67,7 @@ pub(crate) enum Command {
     Projects(projects::Args),
     Keys(keys::Args),
     Tunnels(tunnels::Args),
+    Domains(domains::Args),
     Eval(eval::Args),
     Audit(audit::Args),
     Usage(usage::Args),

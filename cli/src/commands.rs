@@ -7,6 +7,7 @@ pub(crate) mod coordinator;
 pub(crate) mod dashboard;
 pub(crate) mod devices;
 pub(crate) mod doctor;
+pub(crate) mod domains;
 pub(crate) mod eval;
 pub(crate) mod http;
 pub(crate) mod keys;

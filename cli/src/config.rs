@@ -10,7 +10,7 @@ mod page;
 mod prices;
 mod sign_in;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -63,6 +63,8 @@ pub(crate) struct RelayFile {
     pub(crate) trusted_proxies: Vec<ProxyNetwork>,
     #[serde(default)]
     pub(crate) mail_command: Vec<String>,
+    #[serde(default)]
+    pub(crate) name_servers: Vec<NameServer>,
     pub(crate) metrics_token: Option<SecretRef>,
     #[serde(default)]
     pub(crate) limits: LimitsFile,
@@ -103,6 +105,21 @@ impl TryFrom<String> for Ports {
 
     fn try_from(text: String) -> Result<Self, NoRange> {
         text.parse()
+    }
+}
+
+/// A name server, as an address with or without a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct NameServer(pub(crate) SocketAddr);
+
+impl TryFrom<String> for NameServer {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let usual = || text.parse().map(|address: IpAddr| SocketAddr::from((address, 53)));
+        let address = text.parse().or_else(|_| usual());
+        address.map(Self).map_err(|_| "write the address of a name server, like 192.0.2.53 or 127.0.0.1:5353")
     }
 }
 
@@ -255,7 +272,7 @@ mod tests {
         let file = relay(
             "domain = 'relay.example'\ndata = '/var/lib/mytunnel'\nhttp = '0.0.0.0:80'\nhttps = '[::]:443'\n\
              p2p = '0.0.0.0:4001'\nconsole = 'console.example'\ncoordinator = 'https://c.example'\n\
-             join = { file = '/run/join' }\nmail_command = ['/usr/bin/mail-it', '-q']\ntrusted_proxies = ['10.0.0.1', '2001:db8::/32']\n",
+             join = { file = '/run/join' }\nmail_command = ['/usr/bin/mail-it', '-q']\nname_servers = ['192.0.2.1', '[::1]:5353']\ntrusted_proxies = ['10.0.0.1', '2001:db8::/32']\n",
         )
         .unwrap();
         assert_eq!(file.domain.as_deref(), Some("relay.example"));
@@ -264,6 +281,8 @@ mod tests {
         assert_eq!(proxies, ["10.0.0.1/32", "2001:db8::/32"]);
         assert_eq!(file.join, Some(SecretRef::File("/run/join".into())));
         assert_eq!(file.mail_command, ["/usr/bin/mail-it", "-q"]);
+        let servers: Vec<_> = file.name_servers.iter().map(|server| server.0.to_string()).collect();
+        assert_eq!(servers, ["192.0.2.1:53", "[::1]:5353"]);
     }
 
     #[test]
@@ -283,6 +302,8 @@ mod tests {
         let pasted = relay("join = 'mtk_relay_x'").unwrap_err().to_string();
         assert!(pasted.contains("{ file =") && !pasted.contains("mtk_relay_x"), "{pasted}");
         assert!(relay("join = { env = 'A', file = '/b' }").is_err());
+        let named = relay("name_servers = ['dns.example']").unwrap_err().to_string();
+        assert!(named.contains("192.0.2.53"), "{named}");
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     /// Sends mail; empty: none is sent.
     pub(crate) mail_command: Vec<String>,
+    /// Whom to ask whose a domain is; empty: this machine's name servers.
+    pub(crate) name_servers: Vec<SocketAddr>,
     /// What a scraper shows to read the metrics.
     pub(crate) metrics_token: Option<MetricsToken>,
     pub(crate) relay: RelayPlan,
@@ -95,6 +97,7 @@ impl Embedded {
         config.prices = plan.prices;
         config.sign_in = Arc::clone(&plan.sign_in);
         config.mail_command.clone_from(&plan.mail_command);
+        config.name_servers.clone_from(&plan.name_servers);
         config.metrics_token.clone_from(&plan.metrics_token);
         let coordinator = Arc::new(Coordinator::open(config).await?);
         match start_relay(&coordinator, &plan).await {

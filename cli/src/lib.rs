@@ -43,8 +43,8 @@ use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    accounts, audit, completions, coordinator, dashboard, devices, doctor, eval, http, keys, login, man, mfa,
-    projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, usage,
+    accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys, login,
+    man, mfa, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -94,6 +94,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Audit(args) => audit::run(args, context),
         Command::Usage(args) => usage::run(args, context),
         Command::Tunnels(args) => tunnels::run(args, context),
+        Command::Domains(args) => domains::run(args, context),
         Command::Tenant(args) => tenant::run(args, context),
         Command::Dashboard(args) => dashboard::run(args, context),
         Command::Relay(args) => relay::run(args, context),

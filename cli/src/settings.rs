@@ -49,6 +49,8 @@ pub(crate) struct RelaySettings {
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     /// Sends mail; empty: none is sent.
     pub(crate) mail_command: Vec<String>,
+    /// Whom to ask whose a domain is; empty: this machine's name servers.
+    pub(crate) name_servers: Vec<SocketAddr>,
     /// What a scraper shows to read the metrics.
     pub(crate) metrics_token: Option<MetricsToken>,
     /// Who is believed about visitors.
@@ -108,6 +110,7 @@ impl RelaySettings {
             prices: file.prices,
             sign_in: config::sign_in(file.sign_in)?,
             mail_command: file.mail_command,
+            name_servers: file.name_servers.iter().map(|server| server.0).collect(),
             metrics_token: metrics_token(file.metrics_token.as_ref())?,
             proxies: proxies.into_iter().collect(),
         })

@@ -4,6 +4,7 @@
 //! that it does not know; an answer may grow fields.
 
 mod account;
+mod domain;
 mod key;
 mod relay;
 mod sign_in;
@@ -19,6 +20,7 @@ pub use self::{
         MfaProof, MfaStatus, NewDevice, NewInvitation, PasswordAsked, PasswordChange, PasswordReset,
         RecoveryCodes, RoleChange, SessionRow, Sessions, Setup,
     },
+    domain::{DnsRecord, Domain, DomainAnswer, DomainRemoved, DomainState, Domains, NewDomain},
     key::{
         MadeBy, MasterLeft, Mint, MintAnswer, NewProject, Project, ProjectCreated, Projects, RelayApplied,
         RevokeAnswer, TokenRow, Tokens,

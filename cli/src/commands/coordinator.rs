@@ -124,14 +124,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let metrics_token = settings::metrics_token(file.metrics_token.as_ref())?;
     let sign_in = config::sign_in(file.sign_in)?;
     let given = args.public_url.as_deref().map(server::parse).transpose()?;
-    block_on(serve(args, database, given, (sign_in, metrics_token), context))
+    let servers = file.name_servers.iter().map(|server| server.0).collect();
+    block_on(serve(args, database, given, (sign_in, metrics_token, servers), context))
 }
 
 async fn serve(
     args: &Args,
     database: &Database,
     given: Option<ServerUrl>,
-    (sign_in, metrics_token): (Arc<mytunnel_sign_in::Client>, Option<MetricsToken>),
+    (sign_in, metrics_token, name_servers): (
+        Arc<mytunnel_sign_in::Client>,
+        Option<MetricsToken>,
+        Vec<SocketAddr>,
+    ),
     context: &Context,
 ) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
@@ -150,6 +155,7 @@ async fn serve(
     config.prices = PricesFile { gib, million_requests, tunnel_hour }.prices();
     config.sign_in = sign_in;
     config.metrics_token = metrics_token;
+    config.name_servers = name_servers;
     config.mail_command.extend(args.mail_command.clone());
     let coordinator = Arc::new(Coordinator::open(config).await?);
     coordinator.set_endpoints(url.clone(), Endpoints::default());

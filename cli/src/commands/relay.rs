@@ -142,6 +142,7 @@ async fn all_in_one(args: &Args, settings: &RelaySettings, context: &Context) ->
         prices: settings.prices.prices(),
         sign_in: std::sync::Arc::clone(&settings.sign_in),
         mail_command: settings.mail_command.clone(),
+        name_servers: settings.name_servers.clone(),
         metrics_token: settings.metrics_token.clone(),
         relay: RelayPlan { console: Some(settings.console.clone()), ..plan(settings) },
     })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mytunnel_sign_in::{Client, Provider, Settings};
 use serde::Deserialize;
 
-use super::SecretRef;
+use super::{NameServer, SecretRef};
 use crate::failure::Failure;
 use crate::settings::referenced;
 
@@ -29,6 +29,8 @@ pub(crate) struct SignInFile {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CoordinatorFile {
     pub(crate) metrics_token: Option<SecretRef>,
+    #[serde(default)]
+    pub(crate) name_servers: Vec<NameServer>,
     #[serde(default)]
     pub(crate) sign_in: Vec<SignInFile>,
 }

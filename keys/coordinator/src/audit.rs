@@ -9,7 +9,7 @@ mod log;
 use std::fmt;
 use std::net::IpAddr;
 
-use mytunnel_keys::id::{ProjectId, Serial, TenantId};
+use mytunnel_keys::id::{DomainName, ProjectId, Serial, TenantId};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::log::{AuditQuery, Verdict};
@@ -62,6 +62,10 @@ pub(crate) enum Act {
     GateRefused,
     UsageRefused,
     RefusalsMore,
+    DomainAdd,
+    DomainVerify,
+    DomainLose,
+    DomainRemove,
     PlanSet,
     EraBegin,
 }
@@ -111,6 +115,10 @@ impl Act {
             Self::GateRefused => "gate.refused",
             Self::UsageRefused => "usage.refused",
             Self::RefusalsMore => "refusals.more",
+            Self::DomainAdd => "domain.add",
+            Self::DomainVerify => "domain.verify",
+            Self::DomainLose => "domain.lose",
+            Self::DomainRemove => "domain.remove",
             Self::PlanSet => "plan.set",
             Self::EraBegin => "era.begin",
         }
@@ -124,6 +132,7 @@ pub(crate) enum Party {
     Key(KeyKind, Serial),
     Project(ProjectId),
     Tunnel(String),
+    Domain(DomainName),
     Address(Option<IpAddr>),
     /// The coordinator itself, or the person at its machine.
     System,
@@ -136,6 +145,7 @@ impl fmt::Display for Party {
             Self::Key(kind, serial) => write!(f, "{}:{}", kind.name(), serial.nonce()),
             Self::Project(id) => write!(f, "project:{id}"),
             Self::Tunnel(name) => write!(f, "tunnel:{name}"),
+            Self::Domain(domain) => write!(f, "domain:{domain}"),
             Self::Address(Some(address)) => write!(f, "address:{address}"),
             Self::Address(None) => f.write_str("address:unknown"),
             Self::System => f.write_str("system:coordinator"),

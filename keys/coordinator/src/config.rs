@@ -1,6 +1,7 @@
 //! What a coordinator is started with.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,6 +39,8 @@ pub struct Config {
     /// A program with its arguments that sends mail, for links to a new password; empty: none is sent. It is run
     /// without a shell and gets one JSON object on its standard input: `to`, `subject`, `text`, `url`.
     pub mail_command: Vec<String>,
+    /// Name servers that are asked whose a domain is; empty: those of this machine.
+    pub name_servers: Vec<SocketAddr>,
     /// What a scraper shows, as a bearer token, to read the metrics. Without it this machine needs none; with it, everybody
     /// but an owner does.
     pub metrics_token: Option<MetricsToken>,
@@ -60,6 +63,7 @@ impl Config {
             new_era: false,
             sign_in: Arc::default(),
             mail_command: Vec::new(),
+            name_servers: Vec::new(),
             metrics_token: None,
             limits: Limits::default(),
             prices: Prices::default(),

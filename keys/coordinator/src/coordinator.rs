@@ -26,6 +26,8 @@ use crate::accounts::{self, Passwords, Vault};
 use crate::authority;
 use crate::config::{Clock, Config, Endpoints, StoreConfig};
 use crate::data_dir::{self, DataDir};
+use crate::dns::Resolver;
+use crate::domains;
 use crate::error::OpenError;
 use crate::feed::{FeedLink, Followers, Publisher, Siblings};
 use crate::http::{ApiError, App, router};
@@ -158,6 +160,7 @@ impl Coordinator {
             gate_passwords: Passwords::of_gates(),
             vault: Arc::new(vault),
             sign_in: config.sign_in,
+            resolver: Resolver::new(config.name_servers),
             mail: (!config.mail_command.is_empty()).then_some(mail),
             clock: config.clock,
             limits: config.limits,
@@ -169,6 +172,7 @@ impl Coordinator {
         shared.expect_relays(STARTING).await?;
         shared.tasks.spawn(publisher.run(asked, heartbeat, shared.stop.clone()));
         shared.tasks.spawn(sweep(shared.clone()));
+        shared.tasks.spawn(domains::look_again(shared.clone()));
         if let Some(siblings) = siblings {
             shared.tasks.spawn(siblings.run(shared.stop.clone()));
         }

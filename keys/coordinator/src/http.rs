@@ -3,6 +3,7 @@
 mod account;
 mod call;
 mod cookie;
+mod domain;
 mod error;
 mod events;
 mod key;
@@ -94,6 +95,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/tunnels/{id}/gates/bearer", put(tunnel::set_bearer).delete(tunnel::drop_bearer))
         .route("/api/v1/tunnels/{id}/gates/ip", put(tunnel::set_addresses).delete(tunnel::drop_addresses))
         .route("/api/v1/tunnels/{id}/expires", put(tunnel::set_end).delete(tunnel::drop_end))
+        .route("/api/v1/domains", get(domain::list).post(domain::add))
+        .route("/api/v1/domains/{domain}", axum::routing::delete(domain::remove))
+        .route("/api/v1/domains/{domain}/verify", post(domain::verify))
         .route("/api/v1/tenant", get(tunnel::tenant))
         .route("/api/v1/tenant/plan", put(tunnel::set_plan))
         .route("/api/v1/audit", get(system::audit))

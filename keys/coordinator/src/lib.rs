@@ -18,6 +18,8 @@ mod coordinator;
 mod dashboard;
 mod data_dir;
 mod delegation;
+mod dns;
+mod domains;
 mod error;
 mod events;
 mod feed;

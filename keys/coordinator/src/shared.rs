@@ -19,6 +19,7 @@ use crate::accounts::{Attempts, Passwords, Vault};
 use crate::audit::{Act, Entry, Party};
 use crate::authority::Refusal;
 use crate::config::{Clock, Endpoints, Limits, MetricsToken};
+use crate::dns::Resolver;
 use crate::events::Streams;
 use crate::feed::{Ask, Followers, soon};
 use crate::http::ApiError;
@@ -34,6 +35,8 @@ use crate::store::{KeyRow, Store, StoreError};
 const STRAYS: Limit = Limit { tries: 10, window: 60 };
 /// Rows that these may add to the audit log.
 const STRAY_ROWS: Limit = Limit { tries: 1, window: 24 * 3600 };
+/// Times that one tenant may have name servers asked in a minute: they are other people's.
+const LOOKUPS: Limit = Limit { tries: 60, window: 60 };
 /// Changes of gates and budgets of one tenant in a minute: each goes to every relay, and to the disk.
 const CHANGES: Limit = Limit { tries: 300, window: 60 };
 
@@ -51,6 +54,7 @@ pub(crate) struct Shared {
     replays: Mutex<Replays>,
     refusals: Mutex<Refusals>,
     changes: Mutex<Sketch>,
+    lookups: Mutex<Sketch>,
     strays: Mutex<[Sketch; 2]>,
     setup_code: Mutex<Option<Zeroizing<String>>>,
     pub(crate) metrics: Metrics,
@@ -78,6 +82,8 @@ pub(crate) struct Parts {
     pub(crate) vault: Arc<Vault>,
     /// Who else may vouch for people.
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
+    /// Whom to ask whose a domain is.
+    pub(crate) resolver: Resolver,
     /// Where addresses go that a link to a new password was asked for, if there is a command that sends it.
     pub(crate) mail: Option<mpsc::Sender<String>>,
     pub(crate) clock: Clock,
@@ -110,6 +116,7 @@ impl Shared {
             replays: Mutex::default(),
             refusals: Mutex::new(Refusals::new()),
             changes: Mutex::new(Sketch::new(CHANGES)),
+            lookups: Mutex::new(Sketch::new(LOOKUPS)),
             strays: Mutex::new([Sketch::new(STRAYS), Sketch::new(STRAY_ROWS)]),
             setup_code: Mutex::new(setup_code.map(Zeroizing::new)),
             metrics: Metrics::new(relays),
@@ -247,6 +254,11 @@ impl Shared {
     pub(crate) fn note_change(&self, tenant: &TenantId, now: u64) {
         // Several at once may go one beyond the limit; the next is refused.
         let _ = lock(&self.changes).admit(tenant, now);
+    }
+
+    /// May this tenant have name servers asked once more?
+    pub(crate) fn admits_lookup(&self, tenant: &TenantId, now: u64) -> Result<(), ApiError> {
+        lock(&self.lookups).admit(tenant, now).map_err(|RetryAfter(seconds)| ApiError::TooMany(seconds))
     }
 
     /// Whether it is to be written down that a relay tells what it cannot know: it does so again and again.

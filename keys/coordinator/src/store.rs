@@ -11,6 +11,7 @@ mod budgets;
 mod column;
 mod connect;
 mod devices;
+mod domains;
 mod engine;
 mod feed;
 mod filter;
@@ -55,6 +56,7 @@ pub(crate) use self::{
     audit::{AuditFilter, Followed},
     connect::{exists, look},
     devices::{DeviceAdded, NewDevice},
+    domains::{DomainRow, NewDomainRow},
     feed::{FeedSigner, State},
     gates::{GateChange, NewGate},
     invitations::NewInvitation,

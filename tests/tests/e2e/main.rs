@@ -9,6 +9,7 @@ mod budgets;
 mod budgets_shared;
 mod credentials;
 mod doctor;
+mod domains;
 mod faults;
 mod gates;
 mod gates_of_all_kinds;

@@ -29,6 +29,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
         prices: Prices::default(),
         sign_in: std::sync::Arc::default(),
         mail_command: Vec::new(),
+        name_servers: Vec::new(),
         metrics_token: None,
         relay: RelayPlan {
             http: PORTS.chain([0]).map(at).collect(),

@@ -32,7 +32,7 @@ impl FeedSigner {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) position: Position,
-    /// What makes it out of nothing: revocations and budgets in force, the names that are owned, gates and closings.
+    /// What makes it out of nothing: revocations and budgets in force, the names that are owned, gates, closings and domains.
     pub(crate) changes: Vec<Change>,
 }
 
@@ -64,6 +64,7 @@ impl Reading<'_> {
             Ok(Change::Name { name: column::parsed::<TunnelName>(row, 0)?, project: column::parsed(row, 1)? })
         })?);
         changes.extend(self.gated_and_closed(sessions, now)?);
+        changes.extend(self.leading()?);
         Ok(State { position: self.head()?.feed, changes })
     }
 }

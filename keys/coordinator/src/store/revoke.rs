@@ -162,6 +162,7 @@ impl Writing<'_> {
         let mut changes =
             vec![Change::RevokeProject { project: id.clone(), until: now + authority::PROJECT_LIFE }];
         changes.extend(self.drop_gates(id)?);
+        changes.extend(self.drop_domains(id)?);
         self.change("DELETE FROM tunnels WHERE project = $1", params![id.as_str()])?;
         changes.extend(self.drop_names(id)?.into_iter().map(|name| Change::NameFreed { name }));
         self.publish(signer, changes, now)?;

@@ -1,5 +1,6 @@
 //! The engine under load and under fire, and the rules for SQL texts.
 
+mod domains;
 mod older;
 mod plans;
 mod sweeps;

@@ -107,8 +107,8 @@ impl Store {
             .await
     }
 
-    /// Names behind `after` in their order, a page, of which those are told that have no gates and whose tunnels nobody has
-    /// registered since `before`; and where the next page begins.
+    /// Names behind `after` in their order, a page, of which those are told that have neither gates nor domains and whose tunnels
+    /// nobody has registered since `before`; and where the next page begins.
     pub(crate) async fn unused_names(
         &self,
         after: Option<TunnelName>,
@@ -124,6 +124,7 @@ impl Store {
                     "SELECT n.name, n.project, CASE WHEN k.revoked_at IS NULL AND k.not_after > $1 THEN 1 ELSE 0 END,
                             CASE WHEN coalesce(t.seen_at, n.created_at) < $2 AND b.tunnel IS NULL AND o.tunnel IS NULL
                                   AND NOT EXISTS (SELECT 1 FROM tunnel_gates g WHERE g.tunnel = t.id AND g.kind <> 'end')
+                                  AND NOT EXISTS (SELECT 1 FROM domains d WHERE d.tunnel = t.id)
                                  THEN 1 ELSE 0 END
                      FROM names n LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name
                      LEFT JOIN keys k ON k.serial = t.serial LEFT JOIN basic_gates b ON b.tunnel = t.id
@@ -146,7 +147,7 @@ impl Store {
         Ok((rows.into_iter().filter_map(|(name, unused)| unused.then_some(name)).collect(), next))
     }
 
-    /// Frees those of the names that were neither registered again since `before` nor got a gate.
+    /// Frees those of the names that were not registered again since `before` and got neither a gate nor a domain.
     pub(crate) async fn free_names(
         &self,
         names: Vec<UnusedName>,
@@ -160,7 +161,8 @@ impl Store {
                 let back: bool = writing.one(
                     "SELECT EXISTS (SELECT 1 FROM tunnels WHERE project = $1 AND name = $2 AND (seen_at >= $3
                        OR id IN (SELECT tunnel FROM basic_gates) OR id IN (SELECT tunnel FROM oidc_gates)
-                       OR EXISTS (SELECT 1 FROM tunnel_gates g WHERE g.tunnel = tunnels.id AND g.kind <> 'end')))",
+                       OR EXISTS (SELECT 1 FROM tunnel_gates g WHERE g.tunnel = tunnels.id AND g.kind <> 'end')
+                       OR EXISTS (SELECT 1 FROM domains d WHERE d.tunnel = tunnels.id)))",
                     of_name,
                     column::only,
                 )?;

@@ -10,6 +10,7 @@ mod budgets;
 mod delegation;
 mod devices;
 mod disk;
+mod domains;
 mod events;
 mod faults;
 mod feed;

@@ -25,6 +25,7 @@ pub(in crate::store) const KEPT: &[&str] = &[
     "basic_gates",
     "oidc_gates",
     "tunnel_gates",
+    "domains",
     "budgets",
     "account_budgets",
     "account_spend",

@@ -27,6 +27,10 @@ const WHOLE: &[(&str, &str)] = &[
         "a snapshot is all of it",
     ),
     ("SELECT tunnel, kind, value, generation FROM tunnel_gates", "a snapshot is all of it"),
+    (
+        "WHERE t.id = d.tunnel AND d.verified_at IS NOT NULL",
+        "a snapshot is all of it; its index has nothing else",
+    ),
     ("WHERE b.told = 1", "a snapshot is all of it; its index has nothing else"),
     ("FROM relays r JOIN keys k", "relays are enrolled by their operator, one by one"),
     ("NOT EXISTS (SELECT 1 FROM accounts)", "it ends at the first row"),
