@@ -59,6 +59,10 @@ fn whole(house: &House) -> Vec<(&'static str, Value)> {
             "/api/v1/relay/join",
             json!({"token": "AAAA", "public_key": key, "addrs": ["/ip4/127.0.0.1/tcp/1"]}),
         ),
+        (
+            "/api/v1/domains",
+            json!({"domain": "app.example.com", "name": "web", "tunnel": null, "project": "proj_a"}),
+        ),
         ("/api/v1/relay/renew", Value::Null),
         ("/api/v1/relay/feed", json!({"nonce": vec![0; 16], "addrs": [], "since": null})),
         ("/api/v1/relay/reports", json!([{"applied": {"epoch": 1, "closed": 0}}])),
@@ -261,7 +265,7 @@ struct Change {
     whole: Value,
 }
 
-fn changes(house: &House, account: &str) -> [Change; 9] {
+fn changes(house: &House, account: &str) -> [Change; 10] {
     let name = "web".parse().unwrap();
     let id = TunnelId::derive(&"localhost".parse().unwrap(), &house.project, &name);
     let lists =
@@ -286,6 +290,12 @@ fn changes(house: &House, account: &str) -> [Change; 9] {
             json!({"allow": ["10.0.0.0/8"], "deny": ["10.0.0.7"], "tunnel": tunnel}),
         ),
         gate("/api/v1/tunnels/{id}/expires", "expires", json!({"expires_in": 3600, "tunnel": tunnel})),
+        Change {
+            method: "post",
+            route: "/api/v1/domains/{domain}/verify",
+            path: "/api/v1/domains/app.example.com/verify".to_owned(),
+            whole: Value::Null,
+        },
         Change {
             method: "put",
             route: "/api/v1/tunnels/{id}/auth",
