@@ -37,6 +37,7 @@ impl RelayFile {
             join,
             trusted_proxies: _,
             mail_command,
+            name_servers,
             metrics_token,
             limits,
             prices: _,
@@ -61,6 +62,7 @@ impl RelayFile {
             ("coordinator", *coordinator != newer.coordinator),
             ("join", *join != newer.join),
             ("mail_command", *mail_command != newer.mail_command),
+            ("name_servers", *name_servers != newer.name_servers),
             ("metrics_token", *metrics_token != newer.metrics_token),
         ]);
         waiting.extend(limits.waiting(&newer.limits));

@@ -107,10 +107,11 @@ async fn ask(server: SocketAddr, name: &Name) -> Result<Vec<String>, LookupError
         true => timeout(PATIENCE, over_tcp(server, &bytes, &question)).await.map_err(late)??,
         false => answer,
     };
-    match answer.metadata.response_code {
-        ResponseCode::NoError => Ok(texts(&answer)),
-        ResponseCode::NXDomain => Ok(Vec::new()),
-        failed => Err(LookupError::Failed(failed)),
+    let code = answer.metadata.response_code;
+    if code == ResponseCode::NoError || code == ResponseCode::NXDomain {
+        Ok(texts(&answer))
+    } else {
+        Err(LookupError::Failed(code))
     }
 }
 
@@ -159,10 +160,9 @@ fn read(bytes: &[u8], question: &Message) -> Result<Message, LookupError> {
 /// The values; of one in several parts, put together. The records of what an alias leads to count: the server has
 /// followed it.
 fn texts(answer: &Message) -> Vec<String> {
-    let texts = answer.answers.iter().filter_map(|record| match &record.data {
-        RData::TXT(text) => String::from_utf8(text.txt_data.concat()).ok(),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the DNS has many types, and this is one of them")]
-        _ => None,
+    let texts = answer.answers.iter().filter_map(|record| {
+        let RData::TXT(text) = &record.data else { return None };
+        String::from_utf8(text.txt_data.concat()).ok()
     });
     texts.collect()
 }

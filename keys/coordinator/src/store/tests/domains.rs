@@ -96,9 +96,9 @@ async fn show(store: &Store, number: u8, found: &[&str], now: u64) -> (DomainRow
 
 async fn leads_to(store: &Store) -> Vec<String> {
     let changes = store.state(NOW).await.unwrap().changes;
-    let led = changes.into_iter().filter_map(|change| match change {
-        Change::Domain { domain: led, name } if led == domain() => Some(name.to_string()),
-        _ => None,
+    let led = changes.into_iter().filter_map(|change| {
+        let Change::Domain { domain: led, name } = change else { return None };
+        (led == domain()).then(|| name.to_string())
     });
     led.collect()
 }
