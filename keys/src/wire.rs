@@ -72,6 +72,12 @@ pub enum ToRelay {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         alone: bool,
     },
+    /// The node ends what it serves and will give the tunnel up: where other nodes serve the name, they are to get the visitors
+    /// that come. Said only to a relay that has told of others.
+    Leave {
+        /// The tunnel.
+        tunnel: TunnelId,
+    },
     /// Gives a tunnel up.
     Unregister {
         /// The tunnel.

@@ -50,7 +50,8 @@ fn to_relay() -> impl Strategy<Value = ToRelay> {
             alone,
         });
     let unregister = tunnel().prop_map(|tunnel| ToRelay::Unregister { tunnel });
-    prop_oneof![hello, register, unregister]
+    let leave = tunnel().prop_map(|tunnel| ToRelay::Leave { tunnel });
+    prop_oneof![hello, register, leave, unregister]
 }
 
 fn to_node() -> impl Strategy<Value = ToNode> {

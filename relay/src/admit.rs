@@ -127,6 +127,8 @@ pub(crate) enum Command {
     ClosePort { name: TunnelName },
     /// Visitors whom this connection serves have to pass these gates from here on.
     Gate { place: Place, gates: Option<Arc<Gates>> },
+    /// Visitors of the name go to others than this connection, while there are others.
+    Spare { place: Place },
     /// Visitors of the name do not go to this connection any more; cut what is in flight.
     Unroute { place: Place },
     /// Whoever served the name has lost the right to: its visitors need not wait.
@@ -242,8 +244,9 @@ impl Admission {
                 let request = Request { request, name, kind, instance, port, alone };
                 self.handle_register(connection, request, now);
             }
+            ToRelay::Leave { tunnel } if admitted => self.handle_leave(connection, &tunnel),
             ToRelay::Unregister { tunnel } if admitted => self.handle_unregister(connection, &tunnel, now),
-            ToRelay::Register { .. } | ToRelay::Unregister { .. } => {
+            ToRelay::Register { .. } | ToRelay::Leave { .. } | ToRelay::Unregister { .. } => {
                 self.dismiss(connection, &Refusal::new(Code::BadRequest, "say hello first"), now);
             }
         }

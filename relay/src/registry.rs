@@ -164,10 +164,14 @@ impl Registry {
 
     /// Ends one tunnel of a session; `None` if the session has no such tunnel.
     pub(crate) fn unregister(&mut self, connection: ConnectionId, id: &TunnelId) -> Option<Registration> {
-        let session = self.sessions.get(&connection)?;
-        let is_it = |name: &&TunnelName| self.member(name, connection).is_some_and(|live| live.id == *id);
-        let name = session.tunnels.iter().find(is_it)?.clone();
+        let name = self.by_id(connection, id)?.name.clone();
         self.remove(&name, connection)
+    }
+
+    /// A tunnel of a session.
+    pub(crate) fn by_id(&self, connection: ConnectionId, id: &TunnelId) -> Option<&Registration> {
+        let names = &self.sessions.get(&connection)?.tunnels;
+        names.iter().filter_map(|name| self.member(name, connection)).find(|live| live.id == *id)
     }
 
     /// Ends the tunnel of a session under a name.

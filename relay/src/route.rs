@@ -227,6 +227,11 @@ impl Tunnel {
         self.health.lose();
     }
 
+    /// Its node is about to end: others of the name are asked as long as there are any.
+    pub(crate) fn note_leaving(&self) {
+        self.health.leave();
+    }
+
     /// Its server has answered.
     pub(crate) fn note_answered(&self) {
         self.health.recover();

@@ -17,6 +17,8 @@ impl Driver {
     /// Lets what is under way end, in `grace` at most; then gives the tunnels back and closes the connection.
     pub(super) async fn finish(mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
+        self.tunnels.leave();
+        self.obey();
         self.pulses.are_busy();
         loop {
             self.step_until(deadline.min(Instant::now() + REST)).await;

@@ -94,6 +94,8 @@ struct Share {
     kind: TunnelKind,
     port: Option<u16>,
     alone: bool,
+    /// Nodes that serve the name, as the relay said last.
+    backends: u16,
     phase: Phase,
     /// Refusals in a row.
     refusals: u32,
@@ -172,6 +174,7 @@ impl Tunnels {
             kind,
             port,
             alone,
+            backends: 1,
             phase: Phase::Queued,
             refusals: 0,
             refused_since: None,
@@ -244,8 +247,23 @@ impl Tunnels {
 
     /// The relay has said how many nodes serve the name of a tunnel.
     pub(crate) fn on_backends(&mut self, tunnel: TunnelId, count: u16) {
-        let share = self.find(|share| matches!(share.phase, Phase::Live { tunnel: live } if live == tunnel));
-        self.commands.extend(share.map(|share| Command::Backends { share, count }));
+        let live = |share: &Share| matches!(share.phase, Phase::Live { tunnel: live } if live == tunnel);
+        if let Some((id, share)) = self.shares.iter_mut().find(|(_, share)| live(share)) {
+            share.backends = count;
+            self.commands.push_back(Command::Backends { share: *id, count });
+        }
+    }
+
+    /// Every tunnel is about to end: where others serve the name, they are to get the visitors that come.
+    pub(crate) fn leave(&mut self) {
+        if !self.online {
+            return;
+        }
+        for share in self.shares.values().filter(|share| share.backends > 1) {
+            if let Phase::Live { tunnel } = share.phase {
+                self.commands.push_back(Command::Send(ToRelay::Leave { tunnel }));
+            }
+        }
     }
 
     /// Every tunnel has ended, for the same reason.

@@ -106,6 +106,7 @@ impl Budgets {
             Command::Gate { .. }
             | Command::OpenPort { .. }
             | Command::ClosePort { .. }
+            | Command::Spare { .. }
             | Command::Retire { .. }
             | Command::Send { .. }
             | Command::Farewell { .. }

@@ -71,6 +71,14 @@ impl Admission {
         self.command(Command::Send { connection, message: refusal.message(Some(number)) });
     }
 
+    /// A node that ends what it has begun gets nothing new.
+    pub(super) fn handle_leave(&mut self, connection: ConnectionId, id: &TunnelId) {
+        if let Some(leaving) = self.registry.by_id(connection, id) {
+            let place = leaving.place();
+            self.command(Command::Spare { place });
+        }
+    }
+
     pub(super) fn handle_unregister(&mut self, connection: ConnectionId, id: &TunnelId, now: Now) {
         if let Some(gone) = self.registry.unregister(connection, id) {
             self.command(Command::Unroute { place: gone.place() });

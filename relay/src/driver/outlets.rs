@@ -39,6 +39,11 @@ impl Driver {
                         tunnel.set_gates(gates);
                     }
                 }
+                Command::Spare { place } => {
+                    if let Some(tunnel) = self.tunnels.get(&place) {
+                        tunnel.note_leaving();
+                    }
+                }
                 Command::Unroute { place } => self.unroute(&place),
                 Command::Retire { name } => {
                     self.around.routes.retire(&name);

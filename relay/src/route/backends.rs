@@ -1,8 +1,8 @@
 //! Several nodes that serve one name: who gets the next visitor, and who is passed over.
 //!
 //! A visitor goes to the node with the fewest in flight. A node whose target does not take connections rests for
-//! [`REST`]; then one visitor tries it, and is passed on to another if nothing has changed. A node whose connection is gone
-//! gets nobody. Of a name with one node none of this is asked.
+//! [`REST`]; then one visitor tries it, and is passed on to another if nothing has changed. A node that is about to end gets
+//! nobody new while there is another, and one whose connection is gone nobody at all. Of a name with one node none of this is asked.
 
 use std::{
     iter,
@@ -27,12 +27,14 @@ enum Standing {
     /// It has rested: the next visitor is to try it.
     Due,
     Resting,
+    /// It is about to end.
+    Leaving,
     /// Nobody can be led there.
     Lost,
 }
 
-/// The number of the node that gets the next visitor: one to be tried before those that are well, those that rest only where
-/// there is no other. Of several the one with the fewest in flight; `turn` decides between equals.
+/// The number of the node that gets the next visitor: one to be tried before those that are well, those that rest or leave
+/// only where there is no other. Of several the one with the fewest in flight; `turn` decides between equals.
 fn choose(nodes: impl ExactSizeIterator<Item = (Standing, usize)>, turn: usize) -> Option<usize> {
     let count = nodes.len();
     let rank = |(number, (standing, in_flight)): (usize, (Standing, usize))| {
@@ -40,6 +42,7 @@ fn choose(nodes: impl ExactSizeIterator<Item = (Standing, usize)>, turn: usize) 
             Standing::Due => 0,
             Standing::Well => 1,
             Standing::Resting => 2,
+            Standing::Leaving => 3,
             Standing::Lost => return None,
         };
         // `turn` counts on from visitor to visitor: the node at its place comes first among equals.
@@ -176,6 +179,7 @@ enum State {
     Rests {
         until: Instant,
     },
+    Leaving,
     Lost,
 }
 
@@ -188,6 +192,14 @@ impl Health {
     pub(super) fn rest(&self, now: Instant) {
         self.set(|state| match state {
             State::Well | State::Rests { .. } => State::Rests { until: now + REST },
+            over @ (State::Leaving | State::Lost) => over,
+        });
+    }
+
+    /// The node is about to end.
+    pub(super) fn leave(&self) {
+        self.set(|state| match state {
+            State::Well | State::Rests { .. } | State::Leaving => State::Leaving,
             State::Lost => State::Lost,
         });
     }
@@ -202,7 +214,7 @@ impl Health {
         if self.troubled.load(Relaxed) {
             self.set(|state| match state {
                 State::Well | State::Rests { .. } => State::Well,
-                State::Lost => State::Lost,
+                over @ (State::Leaving | State::Lost) => over,
             });
         }
     }
@@ -215,6 +227,7 @@ impl Health {
             State::Well => Standing::Well,
             State::Rests { until } if until <= now => Standing::Due,
             State::Rests { .. } => Standing::Resting,
+            State::Leaving => Standing::Leaving,
             State::Lost => Standing::Lost,
         }
     }
@@ -244,7 +257,7 @@ impl Health {
 mod tests {
     use super::*;
 
-    use Standing::{Due, Lost, Resting, Well};
+    use Standing::{Due, Leaving, Lost, Resting, Well};
 
     fn chosen(nodes: &[(Standing, usize)], turn: usize) -> Option<usize> {
         choose(nodes.iter().copied(), turn)
@@ -272,6 +285,8 @@ mod tests {
         assert_eq!(chosen(&[(Resting, 0), (Well, 9)], 0), Some(1));
         assert_eq!(chosen(&[(Due, 9), (Well, 0)], 1), Some(0));
         assert_eq!(chosen(&[(Resting, 3), (Lost, 0), (Resting, 2)], 0), Some(2));
+        assert_eq!(chosen(&[(Leaving, 0), (Resting, 9)], 0), Some(1));
+        assert_eq!(chosen(&[(Leaving, 9), (Lost, 0)], 1), Some(0));
         assert_eq!(chosen(&[(Lost, 0), (Lost, 0)], 0), None);
     }
 
@@ -290,8 +305,13 @@ mod tests {
         assert!(health.claim_trial(Instant::now()), "the trial that came to nothing is not the last");
         health.recover();
         assert_eq!(health.standing(Instant::now()), Well);
+        health.leave();
+        health.recover();
+        health.rest(Instant::now());
+        assert_eq!(health.standing(Instant::now()), Leaving);
         health.lose();
         health.recover();
+        health.leave();
         health.rest(Instant::now());
         assert_eq!(health.standing(Instant::now()), Lost);
     }

@@ -125,6 +125,20 @@ async fn visitors_are_led_to_who_serves_fewest_and_past_who_cannot() {
     assert!(matches!(routes.lead("web"), Lookup::Away), "closed, or lost");
 }
 
+#[test]
+fn who_is_about_to_end_gets_nobody_new_while_there_is_another() {
+    let routes = Routes::new();
+    let [one, two] = [(); 2].map(|()| routes.insert(tunnel("web")));
+    one.note_leaving();
+    assert!((0..4).all(|_| Arc::ptr_eq(&led(&routes), &two)));
+    assert!(!one.is_closed());
+    two.note_leaving();
+    assert!(routes.another(&one).is_none());
+    led(&routes);
+    routes.remove(&two);
+    assert!(Arc::ptr_eq(&led(&routes), &one), "somebody has to");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_turns_from_one_finds_another_at_once() {
     let routes = Routes::new();

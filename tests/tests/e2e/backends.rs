@@ -79,6 +79,44 @@ async fn a_node_that_is_killed_under_load_takes_no_new_request_with_it() -> Resu
 }
 
 #[tokio::test]
+async fn a_node_that_is_stopped_under_load_costs_nobody_an_answer() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    let (mut first, _) = lab.node(&target, "pair").await?;
+    let (_second, _) = lab.node(&target, "pair").await?;
+    told_of(&mut first, 2).await?;
+    let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let request = format!("GET /1k HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("pair"));
+    let mut visitors = JoinSet::new();
+    for _ in 0..8 {
+        let (over, served) = (Arc::clone(&over), Arc::clone(&served));
+        let (address, request) = (lab.http, request.clone());
+        visitors.spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            while !over.load(Ordering::SeqCst) {
+                let (head, body) = connection.exchange(request.as_bytes()).await?;
+                ensure!((head.status, body.len()) == (200, 1024), "{}", head.text);
+                served.fetch_add(1, Ordering::SeqCst);
+            }
+            anyhow::Ok(())
+        });
+    }
+    timeout(SOON, async {
+        while served.load(Ordering::SeqCst) < 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await?;
+    let ended = timeout(SOON, first.terminate()).await??;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    over.store(true, Ordering::SeqCst);
+    while let Some(done) = visitors.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_revocation_of_ones_key_leaves_the_other() -> Result<()> {
     let (lab, origin) = (lab().await?, Origin::start().await?);
     let target = origin.address.port().to_string();

@@ -94,6 +94,21 @@ fn others_that_serve_the_name_are_news_for_the_share_that_stands() {
 }
 
 #[test]
+fn who_ends_says_so_where_others_can_take_its_visitors() {
+    let (mut bench, _) = Bench::live(3600);
+    bench.tunnels.leave();
+    assert_eq!(bench.commands(), [], "it is the only one, and a relay may know nothing of others");
+    let tunnel = grant(1).tunnel;
+    bench.tunnels.on_backends(tunnel, 2);
+    bench.commands();
+    bench.tunnels.leave();
+    assert_eq!(bench.commands(), [Command::Send(ToRelay::Leave { tunnel })]);
+    bench.tunnels.on_offline();
+    bench.tunnels.leave();
+    assert_eq!(bench.commands(), []);
+}
+
+#[test]
 fn who_wants_a_name_alone_says_so_each_time() {
     let mut bench = Bench::new();
     bench.tunnels.add(Wanted { alone: true, ..wanted(name("web")) }, bench.now);

@@ -162,6 +162,18 @@ fn who_serves_a_name_is_told_of_each_who_comes_and_goes() {
 }
 
 #[test]
+fn who_leaves_is_spared_and_served_to_its_end() {
+    let mut desk = Desk::open();
+    let (first, second) = (desk.enter(&child(1)), desk.enter(&child(2)));
+    desk.serve(first, "web", 1);
+    let tunnel = TunnelId::derive(&cluster(), &project("a"), &"web".parse().unwrap());
+    assert_eq!(desk.say(second, ToRelay::Leave { tunnel }), [], "it serves no such thing");
+    let commands = desk.say(first, ToRelay::Leave { tunnel });
+    assert_eq!(commands, [Command::Spare { place: ("web".parse().unwrap(), first) }]);
+    assert_eq!(desk.admission.status().tunnels, 1);
+}
+
+#[test]
 fn a_key_that_serves_a_name_twice_is_reported_down_when_both_are_gone() {
     let mut desk = Desk::open();
     let device = issued(1, device_claims(1, NOW));
