@@ -7,6 +7,7 @@
 //! CONFIG_DIR/keys/SERIAL.seed     the secret of a key bound to this machine (0600)
 //! CONFIG_DIR/servers/HOST.json    where a server's relays are; lets a node start while it is down
 //! CONFIG_DIR/names.secret         makes the names of this user's shares stable
+//! CONFIG_DIR/e2e/                 account, certificates and keys of `share --e2e` (0600)
 //! CONFIG_DIR/run/PID.sock         control socket of a running share or relay (0600)
 //! DATA_DIR/                       database and keys of `mytunnel relay`
 //! ```
@@ -59,6 +60,11 @@ impl ConfigDir {
 
     pub(crate) fn names_secret(&self) -> PathBuf {
         self.0.join("names.secret")
+    }
+
+    /// What `share --e2e` keeps.
+    pub(crate) fn end_to_end(&self) -> PathBuf {
+        self.0.join("e2e")
     }
 
     pub(crate) fn run(&self) -> PathBuf {

@@ -30,6 +30,7 @@ mod carrier;
 mod driver;
 pub mod inspect;
 mod lanes;
+mod local;
 mod node;
 mod relays;
 mod serve;
@@ -42,6 +43,7 @@ mod testing;
 
 pub use self::{
     carrier::Carrier,
+    local::{Local, LocalPipe, Terminal},
     node::{Config, Node, StartError},
     relays::{RelayAddress, RelayAddressError},
     share::{Closed, Path, Ready, Share, ShareError, ShareEvent, TunnelSpec},

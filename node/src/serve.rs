@@ -137,6 +137,7 @@ pub(crate) async fn answer(
         Answer::Files(files) => http_pipe::serve(pipe, first, files, pulse).await,
         Answer::Rewritten(rewrite) => rewrite.serve(pipe, first, patience, pulse).await,
         Answer::Stream(stream) => stream.serve(pipe, first, patience, &pulse).await,
+        Answer::Terminal(terminal) => stream::hand_over(pipe, first, &**terminal, patience, &pulse).await,
         Answer::Datagrams(peer) => peer.serve(pipe, first, patience, pulse).await,
     }
 }
@@ -162,6 +163,7 @@ async fn copy(
             ended
         }
         Origin::Tls(mut stream) => splice(pipe, &mut *stream, held, deaf, &mut pulse).await,
+        Origin::Here(mut stream) => splice(pipe, &mut stream, held, deaf, &mut pulse).await,
         #[cfg(unix)]
         Origin::Unix(mut stream) => splice(pipe, &mut stream, held, deaf, &mut pulse).await,
     };

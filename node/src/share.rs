@@ -1,6 +1,6 @@
 //! A tunnel as its owner sees it: what is asked for, and what becomes of it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use mytunnel_keys::{
@@ -12,6 +12,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::{
     inspect::Inspector,
+    local::Terminal,
     target::{DialError, Target},
 };
 
@@ -36,6 +37,8 @@ pub struct TunnelSpec {
     pub alone: bool,
     /// Sees a copy of what passes through a web site's tunnel.
     pub inspector: Option<Inspector>,
+    /// Who takes the visitors of a TLS tunnel in this process, in the place of the target.
+    pub terminal: Option<Arc<dyn Terminal>>,
 }
 
 impl TunnelSpec {
@@ -50,6 +53,7 @@ impl TunnelSpec {
             port: None,
             alone: false,
             inspector: None,
+            terminal: None,
         }
     }
 }

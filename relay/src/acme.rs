@@ -15,7 +15,7 @@ use std::{
     collections::HashMap,
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -38,7 +38,7 @@ use self::{
     order::{Challenges, OrderError, Orders},
     plan::{Life, Plan, Scope, Subject},
 };
-use crate::route::Routes;
+use crate::{ingress::locked, route::Routes};
 
 /// The application protocol of a TLS-ALPN-01 challenge (RFC 8737 §4).
 pub(crate) const CHALLENGE_PROTOCOL: &[u8] = b"acme-tls/1";
@@ -65,7 +65,7 @@ const SUGGESTIONS: Duration = Duration::from_secs(6 * 3600);
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AcmeConfig {
-    /// Whom the authority writes to when something is wrong.
+    /// Whom the authority writes to when something is wrong; empty for nobody.
     pub email: String,
     /// URL of the authority's directory. Default: Let's Encrypt.
     pub directory: String,
@@ -117,6 +117,8 @@ struct Inner {
     scope: Scope,
     routes: Routes,
     kept: RwLock<HashMap<Box<str>, Arc<Kept>>>,
+    /// Why there is none, of the last try.
+    troubles: Mutex<HashMap<Box<str>, String>>,
     asked: mpsc::Sender<Asked>,
     challenge_tls: Arc<ServerConfig>,
 }
@@ -164,6 +166,7 @@ impl Acme {
             scope,
             routes: routes.clone(),
             kept: RwLock::new(kept),
+            troubles: Mutex::default(),
             challenge_tls: challenge_tls(challenges)?,
             asked: ask,
         };
@@ -195,6 +198,31 @@ impl Acme {
         {
             tracing::debug!(name, "no certificate in time");
         }
+    }
+
+    /// As [`ready`](Self::ready), for as long as an order takes, and says why there is no certificate.
+    pub(crate) async fn certified(&self, name: &str) -> Result<(), String> {
+        let Some(subject) = self.0.scope.subject(name, &self.0.routes) else {
+            return Err("no public authority vouches for such a name".to_owned());
+        };
+        if self.find(subject.name()).is_none() {
+            let (waiting, settled) = oneshot::channel();
+            let asked = self.0.asked.send(Asked { subject: subject.clone(), waiting }).await;
+            if asked.is_ok() && timeout(order::ORDER, settled).await.is_err() {
+                return Err("it took too long".to_owned());
+            }
+        }
+        if self.find(subject.name()).is_some() {
+            return Ok(());
+        }
+        let trouble = locked(&self.0.troubles).get(subject.name()).cloned();
+        Err(trouble.unwrap_or_else(|| "it was not ordered yet".to_owned()))
+    }
+
+    /// Whether there is a certificate for the name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let subject = self.0.scope.subject(name, &self.0.routes);
+        subject.is_some_and(|subject| self.find(subject.name()).is_some())
     }
 
     fn find(&self, name: &str) -> Option<Arc<Kept>> {
@@ -330,15 +358,23 @@ impl Desk {
                 tracing::info!(name, until = ?kept.life.ends, "certificate issued");
                 plan.issued(subject.clone(), kept.life, now);
                 self.acme.keep(&subject, kept);
+                locked(&self.acme.0.troubles).remove(subject.name());
             }
             Err(error) => {
                 let pause = plan.failed(&subject, now);
+                locked(&self.acme.0.troubles).insert(subject.name().into(), told(&error));
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(name, error, again_in = ?pause, "no certificate");
             }
         }
         self.waiting.remove(&subject);
     }
+}
+
+/// An error with what has led to it.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
 
 /// What happens, but not before a certain time.

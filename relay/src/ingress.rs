@@ -23,6 +23,7 @@ mod exchange;
 mod forward;
 mod hello;
 mod http2;
+mod inside;
 mod limits;
 mod listener;
 mod own_answer;
@@ -51,6 +52,7 @@ use hyper::{body::Incoming, server::conn::http1};
 
 pub use self::{
     body::BodyError,
+    inside::{Certificates, Inside, InsideError, Upkeep},
     limits::{AddressSeat, Addresses, Limits},
     listener::{Https, IngressConfig, IngressError, serve},
     proxies::{ProxyNetwork, ProxyNetworkError, TrustedProxies},

@@ -27,6 +27,8 @@ mod http2_limits;
 mod http2_visitor;
 #[path = "ingress/http2_websocket.rs"]
 mod http2_websocket;
+#[path = "ingress/inside.rs"]
+mod inside;
 #[path = "ingress/passthrough.rs"]
 mod passthrough;
 #[path = "ingress/pooling.rs"]

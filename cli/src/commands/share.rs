@@ -1,5 +1,6 @@
 //! `mytunnel share [TARGET]`: the main job.
 
+mod end_to_end;
 mod events;
 mod flags;
 mod gate;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use mytunnel_keys::id::TunnelKind;
 use mytunnel_node::Target;
 
+pub(crate) use self::end_to_end::EndToEndFlags;
 pub(crate) use self::flags::{AddressFlags, GateFlags};
 pub(crate) use self::gate::allowed;
 pub(crate) use self::inspect::InspectFlags;
@@ -32,6 +34,7 @@ Examples:
   mytunnel share 3000 --basic ann    visitors need a password, which is asked for
   mytunnel share 3000 --pin          visitors need a PIN, which is made and shown
   mytunnel share 3000 --allow-ip 192.0.2.0/24 --expires 2h
+  mytunnel share 3000 --e2e          the relay sees ciphertext only
 
 Without a relay (no login, no key) an own one is started on this machine.")]
 pub(crate) struct Args {
@@ -66,6 +69,9 @@ pub(crate) struct Options {
     pub(crate) gates: GateFlags,
 
     #[command(flatten)]
+    pub(crate) end_to_end: EndToEndFlags,
+
+    #[command(flatten)]
     pub(crate) inspect: InspectFlags,
 
     #[command(flatten)]
@@ -98,7 +104,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 
 /// Everything that can be known without a network is checked first, then what needs the coordinator, then the relay.
 pub(crate) fn share(target: &str, options: &Options, context: &Context) -> Result<(), Failure> {
-    start(Kind::Http, target, options, context)
+    let kind = if options.end_to_end.e2e { Kind::EndToEnd } else { Kind::Http };
+    start(kind, target, options, context)
 }
 
 /// Shares what takes connections or datagrams of which nobody knows what is in them.
@@ -121,6 +128,8 @@ fn start(kind: Kind, target: &str, options: &Options, context: &Context) -> Resu
 pub(crate) enum Kind {
     /// A web site.
     Http,
+    /// A web site whose TLS ends in this process.
+    EndToEnd,
     /// A server that takes TCP connections.
     Tcp {
         /// The public port that is wanted.
@@ -146,7 +155,7 @@ impl Kind {
             Self::Http => TunnelKind::Http,
             Self::Tcp { .. } => TunnelKind::Tcp,
             Self::Udp { .. } => TunnelKind::Udp,
-            Self::Tls { .. } => TunnelKind::Tls,
+            Self::Tls { .. } | Self::EndToEnd => TunnelKind::Tls,
         }
     }
 
@@ -154,7 +163,7 @@ impl Kind {
     fn described(self, target: &Target) -> String {
         let text = target.to_string();
         match self {
-            Self::Http => text,
+            Self::Http | Self::EndToEnd => text,
             Self::Tcp { .. } | Self::Udp { .. } | Self::Tls { .. } => {
                 text.strip_prefix("http://").map_or_else(|| text.clone(), str::to_owned)
             }
@@ -164,7 +173,7 @@ impl Kind {
     /// Whether there is such a thing behind the target.
     fn check(self, target: &Target) -> Result<(), Failure> {
         let fits = match (self, target) {
-            (Self::Http, _) | (_, Target::Port(_) | Target::Tcp { .. }) => true,
+            (Self::Http | Self::EndToEnd, _) | (_, Target::Port(_) | Target::Tcp { .. }) => true,
             (Self::Tcp { .. } | Self::Tls { .. }, Target::Unix(_)) => true,
             (Self::Tcp { .. } | Self::Udp { .. } | Self::Tls { .. }, _) => false,
         };

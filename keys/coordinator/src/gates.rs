@@ -90,7 +90,7 @@ impl Shared {
         asked: api::SetPin,
     ) -> Result<api::GateAnswer, ApiError> {
         let given = asked.pin.map(Zeroizing::new);
-        let (pin, made) = given_or(given, || random::bytes().map(|bytes| authority::pin(&bytes)))?;
+        let (pin, made) = given_or(given, made_pin)?;
         authority::check_pin(&pin)?;
         let hash = self.hash(caller, id, GateKind::Pin, pin, asked.tunnel.as_ref()).await?;
         let answer = self.set_gate(caller, id, NewGate::Pin { hash }, asked.tunnel).await?;
@@ -105,8 +105,7 @@ impl Shared {
         asked: api::SetBearer,
     ) -> Result<api::GateAnswer, ApiError> {
         let given = asked.token.map(Zeroizing::new);
-        let make = || random::bytes::<32>().map(|bytes| Zeroizing::new(BASE64URL_NOPAD.encode(&bytes)));
-        let (token, made) = given_or(given, make)?;
+        let (token, made) = given_or(given, made_token)?;
         authority::check_token(&token)?;
         let hash = self.hash(caller, id, GateKind::Bearer, token, asked.tunnel.as_ref()).await?;
         let answer = self.set_gate(caller, id, NewGate::Bearer { hash }, asked.tunnel).await?;
@@ -300,7 +299,7 @@ fn answer(id: TunnelId, kind: GateKind, enabled: bool, relays: Vec<api::RelayApp
 }
 
 /// What was given, or what is made; with what to tell of it once.
-fn given_or(
+pub(crate) fn given_or(
     given: Option<Zeroizing<String>>,
     make: impl FnOnce() -> Result<Zeroizing<String>, NoRandomness>,
 ) -> Result<(Zeroizing<String>, Option<String>), ApiError> {
@@ -310,6 +309,16 @@ fn given_or(
     let made = make()?;
     let told = made.as_str().to_owned();
     Ok((made, Some(told)))
+}
+
+/// A number for people to type.
+pub(crate) fn made_pin() -> Result<Zeroizing<String>, NoRandomness> {
+    random::bytes().map(|bytes| authority::pin(&bytes))
+}
+
+/// A token for programs.
+pub(crate) fn made_token() -> Result<Zeroizing<String>, NoRandomness> {
+    random::bytes::<32>().map(|bytes| Zeroizing::new(BASE64URL_NOPAD.encode(&bytes)))
 }
 
 fn tenant(caller: &Caller, plan: Plan) -> api::Tenant {

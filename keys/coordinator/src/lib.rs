@@ -28,6 +28,7 @@ mod http;
 mod issuer;
 mod live;
 mod metrics;
+mod own_gates;
 mod random;
 mod refusals;
 mod relays;
@@ -45,5 +46,6 @@ pub use self::{
     error::OpenError,
     feed::FeedLink,
     http::{ClientAddress, FeedAnswer},
+    own_gates::OwnGates,
     store::{PostgresUrl, StoreError, UrlError},
 };

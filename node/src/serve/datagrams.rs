@@ -54,7 +54,7 @@ impl Peer {
         patience: Patience,
         pulse: Arc<Pulse>,
     ) -> Result<(), PipeError> {
-        let length = greeted(&mut pipe, &mut first, Transport::Datagrams, patience).await?;
+        let (_, length) = greeted(&mut pipe, &mut first, Transport::Datagrams, patience).await?;
         first.consume(length);
         let socket = match timeout(TIMEOUT, self.connect()).await.unwrap_or(Err(DialError::Timeout)) {
             Ok(socket) => socket,

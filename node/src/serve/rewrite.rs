@@ -60,6 +60,7 @@ impl Rewrite {
         match origin {
             Origin::Tcp(stream) => self.relay(pipe, stream).await,
             Origin::Tls(stream) => self.relay(pipe, stream).await,
+            Origin::Here(stream) => self.relay(pipe, stream).await,
             #[cfg(unix)]
             Origin::Unix(stream) => self.relay(pipe, stream).await,
         }

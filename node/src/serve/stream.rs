@@ -9,7 +9,10 @@ use mytunnel_keys::wire::PipeStatus;
 use tokio::{io, time::timeout};
 
 use super::{Patience, Pipe, PipeError, copy, pulse::Pulse, refuse};
-use crate::target::dial::{Dialer, Speech};
+use crate::{
+    local::Terminal,
+    target::dial::{Dialer, Origin, Speech},
+};
 
 /// A server that takes connections.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ impl Stream {
         patience: Patience,
         pulse: &Pulse,
     ) -> Result<(), PipeError> {
-        let length = greeted(&mut pipe, &mut first, Transport::Stream, patience).await?;
+        let (_, length) = greeted(&mut pipe, &mut first, Transport::Stream, patience).await?;
         if !self.proxy_protocol {
             first.consume(length);
         }
@@ -49,13 +52,31 @@ impl Stream {
     }
 }
 
+/// Hands a visitor's connection to who ends its TLS in this process.
+pub(super) async fn hand_over(
+    mut pipe: impl Pipe,
+    mut first: Chunk,
+    terminal: &dyn Terminal,
+    patience: Patience,
+    pulse: &Pulse,
+) -> Result<(), PipeError> {
+    let (greeting, length) = greeted(&mut pipe, &mut first, Transport::Stream, patience).await?;
+    first.consume(length);
+    let Some(near) = terminal.connect(greeting.visitor) else {
+        return refuse(pipe, PipeStatus::TargetUnreachable, patience).await;
+    };
+    // Requests in it are waited for by who reads them.
+    pulse.down();
+    copy(&mut pipe, Origin::Here(near), first, Deaf::MayAnswer, pulse).await
+}
+
 /// Waits until `first` holds the whole greeting, and says how long it is.
 pub(super) async fn greeted(
     pipe: &mut impl Pipe,
     first: &mut Chunk,
     transport: Transport,
     patience: Patience,
-) -> Result<usize, PipeError> {
+) -> Result<(Greeting, usize), PipeError> {
     let reading = async {
         loop {
             if let Some((greeting, length)) = Greeting::decode(first.filled())? {
@@ -63,7 +84,7 @@ pub(super) async fn greeted(
                     return Err(mytunnel_carrier::greeting::NoGreeting.into());
                 }
                 tracing::debug!(visitor = %greeting.visitor, "visitor");
-                return Ok(length);
+                return Ok((greeting, length));
             }
             debug_assert!(first.filled().len() < MAX, "a chunk has room for a greeting");
             if std::future::poll_fn(|cx| first.poll_fill(cx, pipe)).await? == 0 {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{datagrams::Peer, files::Files, rewrite::Rewrite, stream::Stream};
 use crate::{
     inspect::Inspector,
+    local::Terminal,
     share::TunnelSpec,
     target::{
         Target,
@@ -39,6 +40,8 @@ pub(crate) enum Answer {
     Stream(Stream),
     /// Datagrams go to a server.
     Datagrams(Peer),
+    /// TLS ends in this process.
+    Terminal(Arc<dyn Terminal>),
 }
 
 impl Service {
@@ -52,6 +55,9 @@ impl Service {
                 Answer::Rewritten(Rewrite::new(Dialer::new(server)?, host.clone()))
             }
             (TunnelKind::Http, server, None) => Answer::Origin(Dialer::new(server)?),
+            (TunnelKind::Tls, ..) if let Some(terminal) = &spec.terminal => {
+                Answer::Terminal(Arc::clone(terminal))
+            }
             (TunnelKind::Tcp | TunnelKind::Tls, server, _) => {
                 Answer::Stream(Stream::new(Dialer::new(server)?, spec.proxy_protocol))
             }

@@ -15,6 +15,7 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
@@ -30,6 +31,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Origin {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// Somebody in this process.
+    Here(DuplexStream),
     #[cfg(unix)]
     Unix(UnixStream),
 }

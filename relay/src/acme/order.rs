@@ -31,7 +31,7 @@ use super::{
 use crate::files::write;
 
 /// Time for one order. A program may take a while until its DNS records are seen, once for each of two names.
-const ORDER: Duration = Duration::from_secs(600);
+pub(super) const ORDER: Duration = Duration::from_secs(600);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -213,9 +213,10 @@ impl Orders {
         match account {
             Some(account) => Ok(account),
             None => {
-                let contact = format!("mailto:{}", self.email);
+                let address = format!("mailto:{}", self.email);
+                let contact = if self.email.is_empty() { vec![] } else { vec![address.as_str()] };
                 let new = NewAccount {
-                    contact: &[&contact],
+                    contact: &contact,
                     terms_of_service_agreed: true,
                     only_return_existing: false,
                 };

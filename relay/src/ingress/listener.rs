@@ -108,42 +108,21 @@ pub async fn serve(
 /// As [`serve`], with others who come in beside visitors, on the TLS listener, and with terms that change: what is sent
 /// holds for every connection that comes later.
 pub(crate) async fn serve_with(
-    config: IngressConfig,
+    mut config: IngressConfig,
     beside: Beside,
     terms: watch::Receiver<Terms>,
     routes: Routes,
     shutdown: CancellationToken,
 ) -> Result<(), IngressError> {
-    let (limits, access_log) = (Arc::new(config.limits), beside.access_log.clone());
-    let gates = Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?;
-    let acceptor = Acceptor {
-        crowd: Crowd::default(),
-        addresses: Addresses::default(),
-        visits: Visits::default(),
-        tasks: TaskTracker::new(),
-        shutdown: shutdown.clone(),
-        beside,
-        current: Current::new(Shared {
-            routes,
-            gates: Arc::new(gates),
-            domain: config.domain.to_ascii_lowercase().into(),
-            console: config.console.to_ascii_lowercase().into(),
-            console_service: config.console_service,
-            https_port: config.https.as_ref().and_then(Https::port),
-            http1: visitor::http1(&limits),
-            limits,
-            proxies: config.proxies,
-            access_log,
-            senders: Addresses::default(),
-        }),
-    };
-    let acceptor = Arc::new(acceptor);
-    let secure = match config.https {
+    let (http, https) = (config.http.take(), config.https.take());
+    let https_port = https.as_ref().and_then(Https::port);
+    let acceptor = Arc::new(Acceptor::new(config, https_port, beside, routes, shutdown.clone())?);
+    let secure = match https {
         Some(https) => Some((https.listener, tls::config(https.certificates).map_err(IngressError::Tls)?)),
         None => None,
     };
     let plain = async {
-        if let Some(listener) = config.http {
+        if let Some(listener) = http {
             Arc::clone(&acceptor).accept_all(listener, None).await;
         }
     };
@@ -162,7 +141,7 @@ pub(crate) async fn serve_with(
 /// How often idle pipes are looked over.
 const SWEEP: Duration = Duration::from_secs(5);
 
-async fn sweep(current: &Current) {
+pub(super) async fn sweep(current: &Current) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         let now = ticks.tick().await;
@@ -181,14 +160,14 @@ async fn adjust(current: &Current, mut terms: watch::Receiver<Terms>) {
     }
 }
 
-struct Acceptor {
-    crowd: Crowd,
-    addresses: Addresses,
-    visits: Visits,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
-    beside: Beside,
-    current: Current,
+pub(super) struct Acceptor {
+    pub(super) crowd: Crowd,
+    pub(super) addresses: Addresses,
+    pub(super) visits: Visits,
+    pub(super) tasks: TaskTracker,
+    pub(super) shutdown: CancellationToken,
+    pub(super) beside: Beside,
+    pub(super) current: Current,
 }
 
 /// What one more visitor over the limit is told.
@@ -200,6 +179,39 @@ const FULL: &[u8] =
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 impl Acceptor {
+    /// Nobody has come yet. The listeners of `config` are for its caller.
+    pub(super) fn new(
+        config: IngressConfig,
+        https_port: Option<u16>,
+        beside: Beside,
+        routes: Routes,
+        shutdown: CancellationToken,
+    ) -> Result<Self, IngressError> {
+        let (limits, access_log) = (Arc::new(config.limits), beside.access_log.clone());
+        let gates = Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?;
+        Ok(Self {
+            crowd: Crowd::default(),
+            addresses: Addresses::default(),
+            visits: Visits::default(),
+            tasks: TaskTracker::new(),
+            shutdown,
+            beside,
+            current: Current::new(Shared {
+                routes,
+                gates: Arc::new(gates),
+                domain: config.domain.to_ascii_lowercase().into(),
+                console: config.console.to_ascii_lowercase().into(),
+                console_service: config.console_service,
+                https_port,
+                http1: visitor::http1(&limits),
+                limits,
+                proxies: config.proxies,
+                access_log,
+                senders: Addresses::default(),
+            }),
+        })
+    }
+
     async fn accept_all(self: Arc<Self>, listener: TcpListener, tls: Option<Arc<ServerConfig>>) {
         loop {
             let accepted = tokio::select! {
@@ -281,7 +293,7 @@ impl Acceptor {
         }
     }
 
-    async fn drain(&self) {
+    pub(super) async fn drain(&self) {
         self.tasks.close();
         self.visits.each(Visit::drain);
         let patience = self.current.get().limits.drain_timeout;
@@ -292,7 +304,7 @@ impl Acceptor {
     }
 }
 
-async fn speak<S: VisitorStream>(stream: S, http2: bool, shared: Arc<Shared>, visit: Arc<Visit>) {
+pub(super) async fn speak<S: VisitorStream>(stream: S, http2: bool, shared: Arc<Shared>, visit: Arc<Visit>) {
     match http2 {
         true => http2::serve(stream, shared, visit).await,
         false => visitor::serve(stream, shared, visit).await,
@@ -306,7 +318,7 @@ fn is_visitors_fault(error: &io::Error) -> bool {
 
 /// Every visitor connection there is, for the shutdown.
 #[derive(Clone, Debug, Default)]
-struct Visits(Arc<VisitTable>);
+pub(super) struct Visits(Arc<VisitTable>);
 
 #[derive(Debug, Default)]
 struct VisitTable {
@@ -315,10 +327,10 @@ struct VisitTable {
 }
 
 /// Takes its connection out of the table on drop.
-struct Held(Visits, u64);
+pub(super) struct Held(Visits, u64);
 
 impl Visits {
-    fn enter(&self, visit: &Arc<Visit>) -> Held {
+    pub(super) fn enter(&self, visit: &Arc<Visit>) -> Held {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         locked(&self.0.open).insert(number, Arc::clone(visit));
         Held(self.clone(), number)

@@ -5,7 +5,10 @@ use std::{io, sync::Arc};
 
 use mytunnel_keys::wire::LANE_ALPN;
 use rustls::{ServerConfig, crypto::aws_lc_rs, server::ResolvesServerCert};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
 use super::{
@@ -82,11 +85,7 @@ pub(crate) async fn accept(
     let StartHandshake { accepted, io, .. } = acceptor.await?;
     let (stream, hello) = io.into_parts();
     let start = StartHandshake::from_parts(accepted, stream);
-    let asks = |wanted: &[u8]| {
-        let hello = start.client_hello();
-        hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == wanted))
-    };
-    if asks(LANE_ALPN) {
+    if asks(&start, LANE_ALPN) {
         lanes.as_ref().ok_or(HandshakeError::NoLane)?.enter(start).await?;
         return Ok(Accepted::Lane);
     }
@@ -94,16 +93,47 @@ pub(crate) async fn accept(
     if let Some(label) = passthrough::label(shared, start.client_hello().server_name()) {
         return Ok(Accepted::Passed(Passed { stream: Replayed::new(start.io, hello), label }));
     }
+    let visitor = finish(start, config, acme.as_ref()).await?;
+    Ok(visitor.map_or(Accepted::Challenge, |stream| Accepted::Visitor(Box::new(stream))))
+}
+
+/// Performs one handshake where there is nobody but visitors and the authority, for whom there is nothing more to see.
+pub(super) async fn accept_inside<S>(
+    stream: S,
+    config: &Arc<ServerConfig>,
+    acme: Option<&Acme>,
+) -> Result<Option<TlsStream<S>>, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    finish(start, config, acme).await
+}
+
+/// Nothing comes of a handshake by which the authority looks whether a name is ours.
+async fn finish<S>(
+    start: StartHandshake<S>,
+    config: &Arc<ServerConfig>,
+    acme: Option<&Acme>,
+) -> Result<Option<TlsStream<S>>, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     if let Some(acme) = acme {
-        if asks(CHALLENGE_PROTOCOL) {
+        if asks(&start, CHALLENGE_PROTOCOL) {
             // All there is to see is in the handshake.
             start.into_stream(acme.challenge()).await?.shutdown().await?;
-            return Ok(Accepted::Challenge);
+            return Ok(None);
         }
         let name = start.client_hello().server_name().map(str::to_owned);
         if let Some(name) = name {
             acme.ready(&name).await;
         }
     }
-    Ok(Accepted::Visitor(Box::new(start.into_stream(Arc::clone(config)).await?)))
+    Ok(Some(start.into_stream(Arc::clone(config)).await?))
+}
+
+fn asks<S: AsyncRead + AsyncWrite + Unpin>(start: &StartHandshake<S>, wanted: &[u8]) -> bool {
+    let hello = start.client_hello();
+    hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == wanted))
 }

@@ -132,7 +132,7 @@ async fn take_over<S: VisitorStream>(mut upgrade: upgrade::Upgrade, visit: &Visi
 
 /// Without an end of its own, a body cut off by a plain close would look complete.
 fn reset<S: VisitorStream>(stream: &S) {
-    if let Err(error) = stream.socket().set_zero_linger() {
+    if let Err(error) = stream.reset() {
         tracing::debug!(%error, "a truncated response may look complete to its visitor");
     }
 }

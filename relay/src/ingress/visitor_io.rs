@@ -24,19 +24,19 @@ use super::{
 
 /// What a visitor's connection runs on.
 pub(crate) trait VisitorStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// The socket under it.
-    fn socket(&self) -> &TcpStream;
+    /// Makes its end one that does not look proper.
+    fn reset(&self) -> io::Result<()>;
 }
 
 impl VisitorStream for TcpStream {
-    fn socket(&self) -> &TcpStream {
-        self
+    fn reset(&self) -> io::Result<()> {
+        self.set_zero_linger()
     }
 }
 
-impl VisitorStream for TlsStream<TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        self.get_ref().0
+impl<S: VisitorStream> VisitorStream for TlsStream<S> {
+    fn reset(&self) -> io::Result<()> {
+        self.get_ref().0.reset()
     }
 }
 

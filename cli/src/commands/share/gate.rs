@@ -106,6 +106,15 @@ impl Asked {
         }
         Ok((!gates.is_empty()).then_some(Self(gates)))
     }
+
+    /// What a relay can ask for without reading anything, and what is left for who ends TLS. Where visitors come from is looked
+    /// at by both.
+    pub(super) fn split(self) -> (Option<Self>, Vec<SetGate>) {
+        let blind = |gate: &SetGate| matches!(gate, SetGate::Addresses(_) | SetGate::End(_));
+        let at_relay: Vec<_> = self.0.iter().filter(|gate| blind(gate)).cloned().collect();
+        let here = self.0.into_iter().filter(|gate| !matches!(gate, SetGate::End(_))).collect();
+        ((!at_relay.is_empty()).then_some(Self(at_relay)), here)
+    }
 }
 
 /// What begins with `@` is a domain. What neither may be is for the server to say.
@@ -263,6 +272,21 @@ mod tests {
                 r#"expires {"expires_in":62}"#,
             ]
         );
+    }
+
+    #[test]
+    fn where_tls_ends_here_the_relay_is_left_what_it_can_see() {
+        let flags = GateFlags {
+            pin: Some(None),
+            addresses: AddressFlags { allow_ip: vec!["10.0.0.0/8".parse().unwrap()], deny_ip: vec![] },
+            ..GateFlags::default()
+        };
+        let context = Context { env: Environment::default(), report: Report::new(true, true) };
+        let asked = Asked::read(&flags, Some(60), &context).unwrap().unwrap();
+        let paths = |gates: &[SetGate]| gates.iter().map(SetGate::path).collect::<Vec<_>>();
+        let (at_relay, here) = asked.split();
+        assert_eq!(paths(&at_relay.unwrap().0), ["gates/ip", "expires"]);
+        assert_eq!(paths(&here), ["gates/ip", "gates/pin"]);
     }
 
     #[test]

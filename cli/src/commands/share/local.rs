@@ -18,8 +18,8 @@ use crate::failure::{Failure, chain};
 /// The usual port; the next ones are for further shares at the same time, and port 0 for where all are taken.
 const PORTS: std::ops::Range<u16> = 7070..7080;
 
-/// Starts the relay, and makes the node a device of its only person.
-pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
+/// Starts the relay, for TLS too where it is asked to, and makes the node a device of its only person.
+pub(super) async fn start(secure: bool) -> Result<(Embedded, NodeConfig), Failure> {
     let at = |port| SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), port);
     let embedded = Embedded::start(Plan {
         cluster: cluster(),
@@ -33,7 +33,7 @@ pub(super) async fn start() -> Result<(Embedded, NodeConfig), Failure> {
         metrics_token: None,
         relay: RelayPlan {
             http: PORTS.chain([0]).map(at).collect(),
-            https: None,
+            https: secure.then(|| at(0)),
             p2p: at(0),
             acme: None,
             access_log: None,

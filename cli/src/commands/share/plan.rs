@@ -9,6 +9,7 @@ use mytunnel_keys::id::{Cluster, NamePattern, TunnelName};
 use mytunnel_keys::trust::RootFingerprint;
 use mytunnel_node::{Config as NodeConfig, OriginTrust, RelayAddress, Target, TargetError};
 
+use super::end_to_end;
 use super::gate::{Asked, At};
 use super::inspect::Wish;
 use super::{Access, Kind, Options};
@@ -34,8 +35,10 @@ pub(super) struct Plan {
     pub(super) place: Place,
     /// What its owner sees.
     pub(super) wish: Wish,
-    /// What visitors are asked for.
+    /// What visitors are asked for at the relay.
     pub(super) asked: Option<Asked>,
+    /// How TLS ends in this process, if it does.
+    pub(super) end_to_end: Option<end_to_end::Wish>,
 }
 
 /// Where the relay is.
@@ -85,7 +88,15 @@ impl Plan {
         kind.check(&target)?;
         let asked = options.name.as_deref().map(names::asked).transpose()?;
         let host_header = options.host_header.as_deref().map(host_header).transpose()?;
+        if options.end_to_end.e2e {
+            end_to_end::refuse_sign_in(options.gates.provider())?;
+        }
         let gates = Asked::read(&options.gates, options.expires, context)?;
+        let (gates, own) = match kind {
+            Kind::EndToEnd => gates.map_or_else(Default::default, Asked::split),
+            Kind::Http | Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => (gates, Vec::new()),
+        };
+        let end_to_end = options.end_to_end.wish(own, context)?;
         let identity = identity::resolve(&options.access, context)?;
         let if_revoked = match &identity {
             Identity::Key(holder) => holder.if_revoked.clone(),
@@ -104,7 +115,7 @@ impl Plan {
                 secret: names_secret(context)?,
                 place: spot,
                 target: match kind {
-                    Kind::Http => target.to_string(),
+                    Kind::Http | Kind::EndToEnd => target.to_string(),
                     Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => {
                         format!("{}://{}", kind.tunnel(), kind.described(&target))
                     }
@@ -114,8 +125,21 @@ impl Plan {
         };
         let lifetime = options.expires.map(Duration::from_secs);
         let wish = options.inspect.wish(typed, context.report.is_json())?;
-        let alone = options.alone || name.is_one_of_many();
-        Ok(Self { kind, target, name, alone, host_header, lifetime, place, wish, if_revoked, asked: gates })
+        // Each node has certificates and sessions of its own.
+        let alone = options.alone || name.is_one_of_many() || kind == Kind::EndToEnd;
+        Ok(Self {
+            kind,
+            target,
+            name,
+            alone,
+            host_header,
+            lifetime,
+            place,
+            wish,
+            if_revoked,
+            asked: gates,
+            end_to_end,
+        })
     }
 }
 

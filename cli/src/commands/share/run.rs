@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::TunnelName;
+use mytunnel_keys::id::{Cluster, TunnelKind, TunnelName};
 use mytunnel_node::inspect::Inspector;
 use mytunnel_node::{
     Closed, DialError, Node, Share, ShareError, ShareEvent, StartError, Status, Target, TunnelSpec,
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Kind;
+use super::end_to_end::{self, EndToEnd};
 use super::events::Teller;
 use super::gate::{Gates, Made, Setter};
 use super::inspect::Wish;
@@ -54,13 +55,14 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
         }
         Place::Here => {
             context.report.note("No relay is set up: running one here, for visitors on this machine.");
-            let (embedded, config) = local::start().await?;
+            let (embedded, config) = local::start(plan.end_to_end.is_some()).await?;
             let (coordinator, device) = (Arc::clone(&embedded.coordinator), config.seed.public());
             let setter = Setter::Here { coordinator, device };
             let gates = plan.asked.map(|asked| Gates { asked, setter });
             (Some(embedded), config, Skew::UNKNOWN, gates)
         }
     };
+    let domain = config.cluster.clone();
     let outcome = match Node::start(config) {
         Ok(node) => {
             let job = Job {
@@ -76,8 +78,10 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
                 gates,
                 wish: plan.wish,
                 inspector: None,
+                end_to_end: None,
             };
-            job.serve(node, &mut signals, context).await
+            let end_to_end = plan.end_to_end.map(|wish| (wish, domain));
+            job.serve(node, end_to_end, &mut signals, context).await
         }
         Err(error) => Err(error.into()),
     };
@@ -101,12 +105,15 @@ struct Job {
     gates: Option<Gates>,
     wish: Wish,
     inspector: Option<Inspector>,
+    /// Where TLS ends in this process.
+    end_to_end: Option<EndToEnd>,
 }
 
 impl Job {
     async fn serve(
         mut self,
         node: Node,
+        end_to_end: Option<(end_to_end::Wish, Cluster)>,
         signals: &mut StopSignals,
         context: &Context,
     ) -> Result<(), Failure> {
@@ -118,12 +125,17 @@ impl Job {
             warn_if_down(self.target.clone(), target.clone(), context.report, &mut tasks);
         }
         let watching = match self.name.candidate(0) {
-            Some(name) => self.wish.start(&self.spec(name), context.report, &stop, &mut tasks).await?,
+            Some(name) => self.wish.start(&self.plain(name), context.report, &stop, &mut tasks).await?,
             None => None,
         };
         self.inspector = watching.as_ref().map(|watching| watching.inspector.clone());
+        if let (Some((wish, domain)), Some(name)) = (end_to_end, self.name.candidate(0)) {
+            let spec = self.plain(name);
+            self.end_to_end = Some(wish.open(domain, &spec, context.report, &stop, &mut tasks).await?);
+        }
         let (status, page) = (node.watch_status(), watching.and_then(|watching| watching.url));
-        let state = move || described(&status.borrow(), page.as_deref());
+        let is_web = self.end_to_end.is_some();
+        let state = move || described(&status.borrow(), page.as_deref(), is_web);
         serve_status(context, state, &stop, &mut tasks);
         let mut teller = Teller::new(context.report, target, self.embedded);
         // The share outlives the loop that follows it: giving it up would cut the requests that may still end.
@@ -142,7 +154,13 @@ impl Job {
                 },
             );
         }
-        signals.leave(2 * GRACE, context.report, node.shutdown(GRACE)).await;
+        let leaving = async {
+            if let Some(end_to_end) = &self.end_to_end {
+                end_to_end.drain().await;
+            }
+            node.shutdown(GRACE).await;
+        };
+        signals.leave(2 * GRACE, context.report, leaving).await;
         tasks.shutdown().await;
         outcome.map(drop)
     }
@@ -208,20 +226,31 @@ impl Job {
     }
 
     async fn set_gates(&self, name: &TunnelName, report: Report) -> Result<Made, Failure> {
-        match &self.gates {
-            Some(gates) => gates.set(name, self.kind.tunnel(), report).await,
-            None => Ok(Made::default()),
+        if let Some(gates) = &self.gates {
+            let made = gates.set(name, self.kind.tunnel(), report).await?;
+            if self.end_to_end.is_none() {
+                return Ok(made);
+            }
         }
+        Ok(self.end_to_end.as_ref().map(EndToEnd::made).unwrap_or_default())
+    }
+
+    /// What is behind it, as visitors reach that once nothing is encrypted any more.
+    fn plain(&self, name: TunnelName) -> TunnelSpec {
+        let kind = if self.kind == Kind::EndToEnd { TunnelKind::Http } else { self.kind.tunnel() };
+        let mut spec = TunnelSpec::new(name, kind, self.target.clone());
+        spec.host_header.clone_from(&self.host_header);
+        spec.inspector.clone_from(&self.inspector);
+        spec
     }
 
     /// What is shared, under this name.
     fn spec(&self, name: TunnelName) -> TunnelSpec {
-        let mut spec = TunnelSpec::new(name, self.kind.tunnel(), self.target.clone());
-        spec.host_header.clone_from(&self.host_header);
-        spec.inspector.clone_from(&self.inspector);
+        let mut spec = TunnelSpec { kind: self.kind.tunnel(), ..self.plain(name) };
         spec.alone = self.alone;
         match self.kind {
             Kind::Http => {}
+            Kind::EndToEnd => spec.terminal = self.end_to_end.as_ref().map(EndToEnd::terminal),
             Kind::Tcp { port, proxy_protocol } => {
                 spec.port = port;
                 spec.proxy_protocol = proxy_protocol;
@@ -247,7 +276,11 @@ impl Job {
             };
             match event {
                 Some(ShareEvent::Closed(closed)) => return Ok(closed),
-                Some(event) => {
+                Some(mut event) => {
+                    if let (ShareEvent::Ready(ready), Some(end_to_end)) = (&mut event, &self.end_to_end) {
+                        end_to_end.up(ready, teller.report()).await?;
+                        end_to_end::web(&mut ready.urls);
+                    }
                     if let ShareEvent::Reconnecting { reason, .. } = &event {
                         trouble.clone_from(reason);
                     }
@@ -296,14 +329,15 @@ fn why_down(error: &DialError) -> String {
     chain(error)
 }
 
-fn described(status: &Status, page: Option<&str>) -> Value {
+fn described(status: &Status, page: Option<&str>, is_web: bool) -> Value {
     let rtt_ms = status.relay.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3);
     let tunnels: Vec<Value> = status
         .tunnels
         .iter()
         .map(|tunnel| {
             json!({
-                "id": tunnel.id, "name": tunnel.name, "kind": tunnel.kind, "url": tunnel.urls.first(),
+                "id": tunnel.id, "name": tunnel.name, "kind": tunnel.kind,
+                "url": tunnel.urls.iter().find(|url| !is_web || end_to_end::is_web(url)),
                 "target": tunnel.target, "online": tunnel.online, "path": tunnel.path.to_string(),
                 "rtt_ms": rtt_ms, "expires_at": tunnel.expires_at, "backends": tunnel.backends, "pid": std::process::id(),
             })

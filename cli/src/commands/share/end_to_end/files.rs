@@ -1,0 +1,139 @@
+//! A certificate and its key in files that others keep: read again when they change.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::{Failure, chain};
+use crate::report::Report;
+
+/// How often it is looked whether they have changed.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct CertificateFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+/// When each was written last.
+type Written = [Option<SystemTime>; 2];
+
+impl CertificateFiles {
+    pub(super) fn open(certificate: &Path, key: &Path) -> Result<Self, Failure> {
+        let current = RwLock::new(Arc::new(load(certificate, key)?));
+        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), current })
+    }
+
+    /// Reads them again whenever they have changed, until stopped. What cannot be used changes nothing.
+    pub(super) async fn follow(self: Arc<Self>, report: Report, stop: CancellationToken) {
+        let mut known = self.written();
+        let mut ticks = tokio::time::interval(LOOK);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            let now = self.written();
+            if now != known {
+                known = now;
+                self.read_again(report);
+            }
+        }
+    }
+
+    fn read_again(&self, report: Report) {
+        match load(&self.certificate, &self.key) {
+            Ok(newer) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
+                report.note("The certificate was read again.");
+            }
+            Err(failure) => {
+                report.warn(format_args!("{}; the one that was read before stays", failure.message()));
+            }
+        }
+    }
+
+    fn written(&self) -> Written {
+        let written = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+        [written(&self.certificate), written(&self.key)]
+    }
+}
+
+impl ResolvesServerCert for CertificateFiles {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, Failure> {
+    let unusable = |path: &Path, why: String| {
+        Failure::usage(
+            format!("{} cannot be used: {why}", path.display()),
+            "It has to be in PEM form: --e2e-cert a certificate with its chain, --e2e-key its private key.",
+        )
+    };
+    let chain_of: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let certificates = chain_of.map_err(|error| unusable(certificate, chain(&error)))?;
+    if certificates.is_empty() {
+        return Err(unusable(certificate, "there is no certificate in it".to_owned()));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, chain(&error)))?;
+    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&secret);
+    let signer = signer.map_err(|error| unusable(key, chain(&error)))?;
+    let certified = CertifiedKey::new(certificates, signer);
+    certified.keys_match().map_err(|_| {
+        Failure::usage(
+            format!("{} is not the key of {}", key.display(), certificate.display()),
+            "Give the key that the certificate was made for.",
+        )
+    })?;
+    Ok(certified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority(directory: &Path) -> mytunnel_relay::local_ca::LocalCa {
+        mytunnel_relay::local_ca::LocalCa::open(directory, "localhost", "localhost", SystemTime::now())
+            .unwrap()
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let missing = place.path().join("cert.pem");
+        let failure = CertificateFiles::open(&missing, &missing).unwrap_err();
+        assert!(failure.exit_code() == 2 && failure.message().contains("cert.pem"), "{}", failure.message());
+        std::fs::write(&missing, "nothing").unwrap();
+        let failure = CertificateFiles::open(&missing, &missing).unwrap_err();
+        assert!(failure.message().contains("no certificate"), "{}", failure.message());
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused_and_changes_nothing() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = |place: &tempfile::TempDir| {
+            drop(authority(place.path()));
+            let name = |end: &str| {
+                let found = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
+                found.into_iter().find(|path| path.to_string_lossy().ends_with(end)).unwrap()
+            };
+            (name("ca.pem"), name("key.pem"))
+        };
+        let ((certificate, key), (_, other)) = (files(&one), files(&two));
+        let open = CertificateFiles::open(&certificate, &key).unwrap();
+        assert!(
+            CertificateFiles::open(&certificate, &other).unwrap_err().message().contains("is not the key")
+        );
+        let before = Arc::clone(&open.current.read().unwrap());
+        std::fs::copy(&other, &key).unwrap();
+        open.read_again(Report::new(true, true));
+        assert!(Arc::ptr_eq(&before, &open.current.read().unwrap()));
+    }
+}
