@@ -34,6 +34,12 @@ pub(crate) struct PersonFile {
     pub(crate) server: Option<String>,
     /// Project that new names belong to (`MYTUNNEL_PROJECT`).
     pub(crate) project: Option<String>,
+    /// Directory of the ACME authority for `share --e2e`.
+    pub(crate) e2e_acme: Option<String>,
+    /// What vouches for that directory's HTTPS.
+    pub(crate) e2e_acme_ca: Option<PathBuf>,
+    /// Whom that authority writes to.
+    pub(crate) e2e_email: Option<String>,
 }
 
 /// `relay.toml`: one key for each flag of `mytunnel relay`, the limits, the prices and the sign-ins.

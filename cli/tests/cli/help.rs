@@ -18,6 +18,7 @@ fn every_command_has_help_of_its_own() {
     let user = User::new();
     for command in [
         &["share"][..],
+        &["tls"],
         &["http"],
         &["status"],
         &["login"],

@@ -57,7 +57,7 @@ pub enum InsideError {
     Acme(#[from] AcmeError),
 }
 
-/// See the [module](self).
+/// An ingress behind a relay, for connections that the relay passes through.
 pub struct Inside {
     acceptor: Arc<Acceptor>,
     tls: Arc<ServerConfig>,

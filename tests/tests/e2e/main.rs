@@ -10,6 +10,7 @@ mod budgets_shared;
 mod credentials;
 mod doctor;
 mod domains;
+mod end_to_end;
 mod faults;
 mod gates;
 mod gates_of_all_kinds;

@@ -10,11 +10,11 @@ use tokio::process::Command;
 
 use crate::{free_port, listening, output};
 
-const DOMAIN: &str = "relay.test";
+pub(crate) const DOMAIN: &str = "relay.test";
 
 /// An authority, and a name server that says that every name is this machine.
-struct Authority {
-    directory: String,
+pub(crate) struct Authority {
+    pub(crate) directory: String,
     management: u16,
     /// Where records are set.
     records: u16,
@@ -24,7 +24,7 @@ struct Authority {
 
 impl Authority {
     /// `https` is where the authority looks whether a name is ours.
-    async fn start(lab: &Lab, https: u16) -> Result<Self> {
+    pub(crate) async fn start(lab: &Lab, https: u16) -> Result<Self> {
         let place = lab.path("pebble");
         std::fs::create_dir_all(&place)?;
         let openssl = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
@@ -80,7 +80,7 @@ impl Authority {
     }
 
     /// The certificate that vouches for all that it issues.
-    async fn root(&self, lab: &Lab) -> Result<PathBuf> {
+    pub(crate) async fn root(&self, lab: &Lab) -> Result<PathBuf> {
         let file = lab.path("root.pem");
         let url = format!("https://127.0.0.1:{}/roots/0", self.management);
         let pem = output(Command::new("curl").args(["-sk", &url])).await?;
@@ -91,7 +91,7 @@ impl Authority {
 }
 
 /// A relay of a public domain that asks this authority.
-async fn relay(lab: &mut Lab, authority: &Authority, https: u16, more: &str) -> Result<()> {
+pub(crate) async fn relay(lab: &mut Lab, authority: &Authority, https: u16, more: &str) -> Result<()> {
     let file = lab.path("relay.toml");
     let ca = lab.path("pebble/cert.pem");
     std::fs::write(
@@ -115,7 +115,7 @@ async fn relay(lab: &mut Lab, authority: &Authority, https: u16, more: &str) -> 
 }
 
 /// What curl says of `https://NAME.relay.test`, believing only `root`.
-async fn visit(root: &Path, https: u16, name: &str) -> Result<String> {
+pub(crate) async fn visit(root: &Path, https: u16, name: &str) -> Result<String> {
     let host = format!("{name}.{DOMAIN}");
     let resolve = format!("{host}:{https}:127.0.0.1");
     let root = root.to_str().context("a path in UTF-8")?;
@@ -134,7 +134,7 @@ async fn visit(root: &Path, https: u16, name: &str) -> Result<String> {
 }
 
 /// The serial number and the names of the certificate that is shown for a name.
-async fn shown(https: u16, name: &str) -> Result<String> {
+pub(crate) async fn shown(https: u16, name: &str) -> Result<String> {
     let script = format!(
         "openssl s_client -connect 127.0.0.1:{https} -servername {name} </dev/null 2>/dev/null | \
          openssl x509 -noout -serial -ext subjectAltName"
@@ -154,7 +154,7 @@ fn kept(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn site(lab: &Lab) -> Result<String> {
+pub(crate) fn site(lab: &Lab) -> Result<String> {
     let site = lab.path("site");
     std::fs::create_dir_all(&site)?;
     std::fs::write(site.join("index.html"), "certified\n")?;

@@ -9,6 +9,7 @@ mod browser;
 mod clock;
 mod curl;
 mod dashboard;
+mod end_to_end;
 mod git;
 mod grpc;
 mod inspect;

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Made;
+use crate::config::PersonFile;
 use crate::context::Context;
 use crate::embedded::is_local;
 use crate::failure::{Failure, chain};
@@ -83,23 +84,23 @@ impl EndToEndFlags {
         }
         let source = match self.e2e_cert.as_deref().zip(self.e2e_key.as_deref()) {
             Some((certificate, key)) => Source::Files(CertificateFiles::open(certificate, key)?),
-            None => Source::Acme(self.acme()?),
+            None => Source::Acme(self.acme(context.person_file()?)?),
         };
         Ok(Some(Wish { source, directory: context.config_dir()?.end_to_end(), asked }))
     }
 
-    fn acme(&self) -> Result<AcmeConfig, Failure> {
-        let mut acme = AcmeConfig::new(self.e2e_email.clone().unwrap_or_default());
-        if let Some(directory) = &self.e2e_acme {
+    fn acme(&self, file: PersonFile) -> Result<AcmeConfig, Failure> {
+        let mut acme = AcmeConfig::new(self.e2e_email.clone().or(file.e2e_email).unwrap_or_default());
+        if let Some(directory) = self.e2e_acme.clone().or(file.e2e_acme) {
             if !directory.starts_with("https://") {
                 return Err(Failure::usage(
                     format!("`{directory}` is not an https:// URL"),
-                    "Write --e2e-acme as its authority shows it.",
+                    "Write --e2e-acme, or e2e_acme in mytunnel.toml, as its authority shows it.",
                 ));
             }
-            acme.directory.clone_from(directory);
+            acme.directory = directory;
         }
-        acme.directory_ca.clone_from(&self.e2e_acme_ca);
+        acme.directory_ca = self.e2e_acme_ca.clone().or(file.e2e_acme_ca);
         Ok(acme)
     }
 }
@@ -114,6 +115,8 @@ pub(super) struct EndToEnd {
     domain: Cluster,
     /// Whose certificates are waited for, where they are.
     authority: Option<String>,
+    /// The certificate, where it was brought.
+    files: Option<Arc<CertificateFiles>>,
 }
 
 impl Wish {
@@ -130,12 +133,12 @@ impl Wish {
         let target = Arc::new(
             Local::new(spec).map_err(|error| Failure::from(mytunnel_node::ShareError::from(error)))?,
         );
-        let mut authority = None;
+        let (mut authority, mut brought) = (None, None);
         let certificates = match self.source {
             Source::Files(files) => {
                 let files = Arc::new(files);
                 tasks.spawn(Arc::clone(&files).follow(report, stop.clone()));
-                Certificates::Own(files)
+                Certificates::Own(Arc::clone(brought.insert(files)) as _)
             }
             Source::Acme(_) if is_local(&domain) => Certificates::Local(self.directory),
             Source::Acme(acme) => {
@@ -147,7 +150,7 @@ impl Wish {
         let routes = Routes::new();
         let (inside, upkeep) = Inside::open(domain.as_str(), certificates, limits, routes.clone())?;
         tasks.spawn(upkeep.run(stop.clone()));
-        Ok(EndToEnd { inside: Arc::new(inside), routes, target, gates, domain, authority })
+        Ok(EndToEnd { inside: Arc::new(inside), routes, target, gates, domain, authority, files: brought })
     }
 }
 
@@ -178,6 +181,11 @@ impl EndToEnd {
             report.note(format_args!("Getting a certificate for {host} from {authority} …"));
         }
         self.inside.certified(&host).await.map_err(|why| no_certificate(&host, &why))?;
+        if self.files.as_ref().is_some_and(|files| !files.is_for(&host)) {
+            report.warn(format_args!(
+                "the certificate of --e2e-cert is not for {host}: visitors will not take it"
+            ));
+        }
         if let Some(ca) = self.inside.local_ca() {
             report.note(format_args!(
                 "TLS ends here, with a certificate for who trusts {} (curl --cacert FILE; browsers import it).",

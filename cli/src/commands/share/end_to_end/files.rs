@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,17 @@ impl CertificateFiles {
                 self.read_again(report);
             }
         }
+    }
+
+    /// Whether visitors of this host will take it.
+    pub(super) fn is_for(&self, host: &str) -> bool {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(certificate) = current.cert.first() else { return false };
+        let (Ok(parsed), Ok(name)) = (ParsedCertificate::try_from(certificate), ServerName::try_from(host))
+        else {
+            return false;
+        };
+        verify_server_name(&parsed, &name).is_ok()
     }
 
     fn read_again(&self, report: Report) {
@@ -120,11 +132,8 @@ mod tests {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let files = |place: &tempfile::TempDir| {
             drop(authority(place.path()));
-            let name = |end: &str| {
-                let found = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
-                found.into_iter().find(|path| path.to_string_lossy().ends_with(end)).unwrap()
-            };
-            (name("ca.pem"), name("key.pem"))
+            let file = |end: &str| place.path().join(format!("local-ca-localhost.{end}"));
+            (file("pem"), file("key"))
         };
         let ((certificate, key), (_, other)) = (files(&one), files(&two));
         let open = CertificateFiles::open(&certificate, &key).unwrap();
