@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use mytunnel_tests::lab::Lab;
-use mytunnel_tests::process::Running;
+use mytunnel_tests::process::{PATIENCE, Running};
 use tokio::process::Command;
 
 use crate::acme::{Authority, DOMAIN, relay, shown, site, visit};
@@ -75,5 +75,38 @@ async fn an_authority_that_cannot_look_is_told_with_its_remedy() -> Result<()> {
     ensure!(ended.code == Some(1), "{told}");
     ensure!(told["message"].as_str().is_some_and(|text| text.contains("vault.relay.test")), "{told}");
     ensure!(told["help"].as_str().is_some_and(|help| help.contains("--e2e-cert")), "{told}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_certificate_of_ones_own_is_shown_and_read_again_when_it_changes() -> Result<()> {
+    let lab = Lab::start(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"))).await?;
+    let [_, https, _] = lab.listen_addresses()?;
+    let https: u16 = https.rsplit_once(':').context("a port")?.1.parse()?;
+    let place = lab.path("own");
+    std::fs::create_dir_all(&place)?;
+    let make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=own \
+         -addext subjectAltName=DNS:own.localhost -keyout new.key -out new.pem 2>&1 && mv new.key key.pem && mv new.pem cert.pem";
+    output(Command::new("bash").args(["-c", make]).current_dir(&place)).await?;
+    let text = |name: &str| place.join(name).to_str().map(str::to_owned).context("a path in UTF-8");
+    let (cert, key) = (text("cert.pem")?, text("key.pem")?);
+    let share =
+        ["share", &site(&lab)?, "--name", "own", "--e2e", "--e2e-cert", &cert, "--e2e-key", &key, "--json"];
+    let mut node = lab.spawn(&share)?;
+    node.event("ready").await?;
+    ensure!(!node.stderr().contains("is not for"), "{}", node.stderr());
+    let serial = "openssl x509 -noout -serial -in cert.pem";
+    let first = output(Command::new("bash").args(["-c", serial]).current_dir(&place)).await?;
+    ensure!(shown(https, "own.localhost").await?.contains(first.trim()));
+    let visit = ["-sS", "--cacert", &cert, &format!("https://own.localhost:{https}/")];
+    ensure!(output(Command::new("curl").args(visit)).await? == "certified\n");
+
+    output(Command::new("bash").args(["-c", make]).current_dir(&place)).await?;
+    let second = output(Command::new("bash").args(["-c", serial]).current_dir(&place)).await?;
+    let renewed = async {
+        while !shown(https, "own.localhost").await.is_ok_and(|shown| shown.contains(second.trim())) {}
+    };
+    tokio::time::timeout(PATIENCE, renewed).await.context("the newer one is not shown")?;
+    ensure!(output(Command::new("curl").args(visit)).await? == "certified\n");
     Ok(())
 }
