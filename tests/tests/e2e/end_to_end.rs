@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -89,7 +89,7 @@ async fn note(
 ) {
     let mut chunk = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut chunk).await {
-        captured.lock().unwrap().extend_from_slice(&chunk[..read]);
+        captured.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..read]);
         if to.write_all(&chunk[..read]).await.is_err() {
             return;
         }
@@ -121,7 +121,7 @@ async fn a_share_end_to_end_shows_its_own_certificate_and_asks_its_visitors_itse
     ensure!(!answer.contains("Basic YW5u"), "the password is for the gate: {answer}");
     let other = ask(connect(tapped, host, &ca).await?, "other.localhost", "/head", right).await?;
     ensure!(other.starts_with("HTTP/1.1 404 "), "{other}");
-    let captured = captured.lock().unwrap().clone();
+    let captured = captured.lock().unwrap_or_else(PoisonError::into_inner).clone();
     ensure!(captured.len() > 2000);
     for secret in ["SAID-TO-NOBODY", "authorization", "HTTP/1.1"] {
         ensure!(!captured.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
