@@ -20,6 +20,8 @@ pub(crate) struct LimitsFile {
     head_bytes: Option<usize>,
     /// Header fields of a request: 100.
     head_fields: Option<usize>,
+    /// Bytes of a request's body: 0, for no bound.
+    body_bytes: Option<u64>,
     /// Time to send a request's head: 10s.
     head_timeout: Option<Span>,
     /// Time that a visitor's connection may do nothing: 60s.
@@ -74,6 +76,7 @@ impl LimitsFile {
         let ingress = &mut limits.ingress;
         set(&mut ingress.head_bytes, self.head_bytes);
         set(&mut ingress.head_fields, self.head_fields);
+        set(&mut ingress.body_bytes, self.body_bytes);
         set(&mut ingress.head_timeout, self.head_timeout);
         set(&mut ingress.idle_timeout, self.idle_timeout);
         set(&mut ingress.response_timeout, self.response_timeout);

@@ -100,6 +100,7 @@ pub(crate) struct Upload {
     /// Set when the visitor waits for permission to send (RFC 9110 §10.1.1).
     permission: Option<Permission>,
     pause: Pause,
+    received: u64,
 }
 
 impl Upload {
@@ -110,7 +111,7 @@ impl Upload {
         permission: Option<Permission>,
     ) -> Self {
         visit.begin_upload();
-        Self { incoming, visit, tunnel, permission, pause: Pause::default() }
+        Self { incoming, visit, tunnel, permission, pause: Pause::default(), received: 0 }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -151,6 +152,11 @@ impl Body for RequestBody {
             Some(Err(_)) | None => 0,
         };
         upload.visit.uploaded(bytes);
+        upload.received = upload.received.saturating_add(bytes);
+        if !upload.visit.may_upload(upload.received) {
+            upload.visit.upload().set_too_large();
+            return Poll::Ready(Some(Err(Truncated.into())));
+        }
         if upload.visit.is_objected() {
             return Poll::Ready(Some(Err(Truncated.into())));
         }

@@ -24,6 +24,8 @@ pub enum Failure {
     TargetTooLong,
     /// The request's head has too many bytes or fields.
     HeadTooLarge,
+    /// The request's body has too many bytes.
+    BodyTooLarge,
     /// A method that would turn the relay into something else.
     MethodNotAllowed,
     /// The visitor stopped in the middle of a request.
@@ -85,6 +87,7 @@ impl Failure {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -124,6 +127,7 @@ impl Failure {
             Self::BadRequest
             | Self::TargetTooLong
             | Self::HeadTooLarge
+            | Self::BodyTooLarge
             | Self::MethodNotAllowed
             | Self::RequestTimeout
             | Self::Misdirected
@@ -147,6 +151,7 @@ impl Failure {
             Self::BadRequest
             | Self::TargetTooLong
             | Self::HeadTooLarge
+            | Self::BodyTooLarge
             | Self::MethodNotAllowed
             | Self::Misdirected
             | Self::RequestTimeout => Code::BadRequest,
@@ -186,7 +191,11 @@ impl Failure {
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
             }
             // What follows on the connection can't be trusted to be a request.
-            Self::BadRequest | Self::TargetTooLong | Self::HeadTooLarge | Self::RequestTimeout => {
+            Self::BadRequest
+            | Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::BodyTooLarge
+            | Self::RequestTimeout => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Self::Misdirected
@@ -221,6 +230,7 @@ impl Failure {
             Self::BadRequest => "This request cannot be understood",
             Self::TargetTooLong => "This address is too long",
             Self::HeadTooLarge => "The head of this request is too large",
+            Self::BodyTooLarge => "The body of this request is too large",
             Self::MethodNotAllowed => "This method is not allowed",
             Self::RequestTimeout => "The request did not arrive in time",
             Self::Misdirected => "This connection leads to another place",
@@ -256,6 +266,9 @@ impl Failure {
             Self::TargetTooLong => "Shorten its path or its query.",
             Self::HeadTooLarge => {
                 "Most often its cookies are too many: delete those of this site and try again."
+            }
+            Self::BodyTooLarge => {
+                "Send less at once. How much may come is set by the operator of this relay (`body_bytes`)."
             }
             Self::MethodNotAllowed => "CONNECT and TRACE are not passed on to tunnels.",
             Self::RequestTimeout => "Send it again, without a pause in the middle.",
@@ -367,11 +380,12 @@ impl Form {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 27] = [
+    const ALL: [Failure; 28] = [
         Failure::BadRequest,
         Failure::TargetTooLong,
         Failure::HeadTooLarge,
         Failure::MethodNotAllowed,
+        Failure::BodyTooLarge,
         Failure::RequestTimeout,
         Failure::UnknownName,
         Failure::Ended,

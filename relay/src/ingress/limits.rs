@@ -19,6 +19,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Fields of a head.
     pub head_fields: usize,
+    /// Bytes of a request's body for a tunnel; 0 for no bound.
+    pub body_bytes: u64,
     /// From the first byte of a head (or from the connection's start) to its last.
     pub head_timeout: Duration,
     /// How long a connection may stay between two requests.
@@ -61,6 +63,7 @@ impl Default for Limits {
         Self {
             head_bytes: 64 * 1024,
             head_fields: 100,
+            body_bytes: 0,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(120),

@@ -13,6 +13,7 @@ use super::{deadline::millis, limits::Limits};
 pub(crate) struct Pace {
     uploading: AtomicBool,
     broken: AtomicBool,
+    too_large: AtomicBool,
     /// Since when the tunnel waits; zero stands for "not".
     awaited: AtomicU64,
     credit: AtomicU64,
@@ -21,6 +22,7 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn begin(&self, limits: &Limits) {
         self.uploading.store(true, Relaxed);
+        self.too_large.store(false, Relaxed);
         self.awaited.store(0, Relaxed);
         self.credit.store(millis(limits.upload_grace), Relaxed);
     }
@@ -42,6 +44,15 @@ impl Pace {
 
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Relaxed)
+    }
+
+    /// The request's body has more bytes than it may have.
+    pub(crate) fn set_too_large(&self) {
+        self.too_large.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.too_large.load(Relaxed)
     }
 
     /// The tunnel would take more, and there is nothing. Whether that is new.

@@ -227,6 +227,9 @@ impl Proxy {
         protocol: Protocol,
         (passed, turn): (Passed, Turn),
     ) -> Result<Response<ResponseBody>, Refused> {
+        if !self.visit.may_upload(request.body().size_hint().lower()) {
+            return Err(Failure::BodyTooLarge.into());
+        }
         passed.strip(request.headers_mut());
         if let Some(trace) = turn.trace() {
             trace.lead_on(request.headers_mut(), &tunnel);
@@ -364,6 +367,7 @@ impl Proxy {
             Lost::Refused(PipeStatus::UnknownTunnel | PipeStatus::Connected) => Failure::Away,
             Lost::Expired if self.visit.upload().is_uploading() => Failure::RequestTimeout,
             Lost::Expired => Failure::Timeout,
+            Lost::Broken if self.visit.upload().is_too_large() => Failure::BodyTooLarge,
             Lost::Broken if self.visit.upload().is_broken() || self.visit.is_objected() => {
                 Failure::BadRequest
             }

@@ -180,6 +180,11 @@ impl Visit {
         self.pace.begin(&self.limits);
     }
 
+    /// Whether a request's body may have this many bytes.
+    pub(crate) fn may_upload(&self, bytes: u64) -> bool {
+        self.limits.body_bytes == 0 || bytes <= self.limits.body_bytes
+    }
+
     /// The upload in progress, or the last one.
     pub(crate) fn upload(&self) -> &Pace {
         &self.pace

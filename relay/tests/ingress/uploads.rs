@@ -242,3 +242,23 @@ async fn an_answer_before_the_end_of_the_upload_is_passed_on() {
     assert_eq!(visitor.rest().await.unwrap(), b"no");
     assert_eq!(tunnel.idle_pipes(), 0);
 }
+
+#[tokio::test]
+async fn a_body_that_is_larger_than_it_may_be_is_413() {
+    let origin = Origin::echo();
+    let house = House::limited(Limits { body_bytes: 10, ..Limits::default() }).await;
+    house.share("demo", &origin);
+    let post = |framing: &str| format!("POST / HTTP/1.1\r\n{HOST}{framing}");
+    let fits = house.ask(post("Content-Length: 10\r\n\r\n0123456789")).await;
+    assert_eq!(fits.status, 200);
+    let chunks = "Transfer-Encoding: chunked\r\n\r\n6\r\n012345\r\n4\r\n6789\r\n0\r\n\r\n";
+    assert_eq!(house.ask(post(chunks)).await.status, 200);
+    let opened = origin.opened();
+    let told = house.ask(post("Content-Length: 11\r\n\r\n")).await;
+    assert_eq!(told.error(), (413, Some("BAD_REQUEST")), "before any of it was sent");
+    assert_eq!(told.field("connection"), Some("close"));
+    assert_eq!(origin.opened(), opened, "nothing of it reaches the tunnel");
+    let untold = "Transfer-Encoding: chunked\r\n\r\n6\r\n012345\r\n5\r\n6789a\r\n0\r\n\r\n";
+    assert_eq!(house.ask(post(untold)).await.error(), (413, Some("BAD_REQUEST")));
+    assert_eq!(house.ask(post("\r\n")).await.status, 200);
+}
