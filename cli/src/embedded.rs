@@ -66,6 +66,8 @@ pub(crate) struct RelayPlan {
     pub(crate) acme: Option<AcmeConfig>,
     /// Where visitors' requests are noted down.
     pub(crate) access_log: Option<AccessLogConfig>,
+    /// Visitors without TLS are led to it.
+    pub(crate) only_https: bool,
     /// Where traces of visitors' requests go.
     pub(crate) traces: Option<TracesConfig>,
     /// Where TCP and UDP tunnels get ports.
@@ -158,6 +160,7 @@ pub(crate) async fn relay(
         config.ports = plan.ports;
         config.acme.clone_from(&plan.acme);
         config.access_log.clone_from(&plan.access_log);
+        config.only_https = plan.only_https;
         config.traces.clone_from(&plan.traces);
         config.public_addrs = opening::public_addrs(member.trust.cluster(), plan.p2p);
         config.data_dir.clone_from(&plan.data);

@@ -33,6 +33,8 @@ pub(crate) struct RelaySettings {
     pub(crate) https: SocketAddr,
     /// The public authority that certifies names; without one, an own authority does.
     pub(crate) acme: Option<AcmeConfig>,
+    /// Visitors without TLS are led to it.
+    pub(crate) only_https: bool,
     /// Where visitors' requests are noted down.
     pub(crate) access_log: Option<AccessLogConfig>,
     /// Where traces of visitors' requests go.
@@ -94,6 +96,8 @@ impl RelaySettings {
         Ok(Self {
             data,
             http,
+            // What nobody vouches for is not to be forced on anybody.
+            only_https: file.redirect_http.unwrap_or(acme.is_some()),
             acme,
             traces,
             access_log: args.access_log.clone().or(file.access_log).map(|path| AccessLogConfig {

@@ -56,6 +56,7 @@ async fn serve(listen: String, origin: String) -> anyhow::Result<()> {
         console_service: None,
         limits: Limits::default(),
         proxies: TrustedProxies::default(),
+        only_https: false,
         sign_in: Arc::default(),
     };
     let stop = CancellationToken::new();

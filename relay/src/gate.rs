@@ -51,6 +51,7 @@ use self::{
 };
 use crate::{
     ingress::{failure::Failure, locked},
+    ports::PortRange,
     route::Tunnel,
 };
 
@@ -70,6 +71,8 @@ pub(crate) struct Gatekeeper {
     client: Arc<Client>,
     /// The host of sign-ins.
     console: Box<str>,
+    /// Where servers of others are at the hosts of all tunnels.
+    ports: Option<PortRange>,
     spent: Mutex<Spent>,
     sign_ins: Mutex<Sketch>,
 }
@@ -113,9 +116,15 @@ impl Gatekeeper {
             hashing: Hashing::default(),
             client,
             console: console.into(),
+            ports: None,
             spent: Mutex::default(),
             sign_ins: Mutex::new(Sketch::new(SIGN_INS)),
         })
+    }
+
+    /// The same, which leads nobody back to one of these ports.
+    pub(crate) fn beside_ports(self, ports: Option<PortRange>) -> Self {
+        Self { ports, ..self }
     }
 
     /// Lets a request with this head pass the gates of a tunnel, or says why not.
@@ -174,6 +183,12 @@ impl Gatekeeper {
                 self.prove(tunnel, &Secret::from(gate), typed.pin, asked.address(), &denied).await?;
                 Ok(pin::welcome(gate, asked))
             }
+            // Who asks can say any port; whoever signs in would bring their ticket there.
+            (Page::SignIn, _, Some(_))
+                if asked.shown_port().is_some_and(|port| self.is_of_a_tunnel(port)) =>
+            {
+                Err(denied(Failure::BadRequest))
+            }
             (Page::SignIn, _, Some(gate)) => {
                 let random = random().map_err(&denied)?;
                 sign_in::begin(gate, asked, &self.console, random).map_err(&denied)
@@ -187,6 +202,10 @@ impl Gatekeeper {
             }
             (Page::LeadOn | Page::Pin | Page::SignIn | Page::Ticket, ..) => Ok(pin::led_on(asked)),
         }
+    }
+
+    fn is_of_a_tunnel(&self, port: u16) -> bool {
+        self.ports.is_some_and(|ports| ports.has(port))
     }
 
     /// Whether there is anybody to sign in with.

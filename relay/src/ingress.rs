@@ -89,6 +89,8 @@ struct Shared {
     console_service: Option<ConsoleService>,
     /// The port of HTTPS that visitors know.
     https_port: Option<u16>,
+    /// Nothing is served in the clear.
+    only_https: bool,
     limits: Arc<Limits>,
     /// Hyper's settings by these limits.
     http1: http1::Builder,

@@ -48,6 +48,11 @@ pub struct PortRange {
 pub struct NoRange;
 
 impl PortRange {
+    /// Whether a port is one of them.
+    pub(crate) const fn has(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
     /// What a relay offers where its operator says nothing.
     pub const DEFAULT: Self = Self { first: 20_000, last: 29_999 };
 

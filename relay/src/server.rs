@@ -241,6 +241,7 @@ impl Relay {
             console_service: config.console_service,
             limits: config.limits.ingress,
             proxies: config.trusted_proxies,
+            only_https: config.only_https,
             sign_in: config.sign_in,
         };
         let (access_log, scribe) = doors.log;
@@ -251,7 +252,8 @@ impl Relay {
         if let Some(desk) = desk {
             self.tasks.spawn(desk.run(self.nodes.clone()));
         }
-        let beside = Beside { lanes: doors.lanes, acme, access_log };
+        let ports = config.ports.map(|ports| ports.range);
+        let beside = Beside { lanes: doors.lanes, acme, access_log, ports };
         let (terms, routes) = (self.terms.subscribe(), self.routes.clone());
         self.ingress.spawn(ingress::serve_with(ingress, beside, terms, routes, self.visitors.clone()));
     }

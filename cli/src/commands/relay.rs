@@ -185,6 +185,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         ports: settings.ports,
         acme: settings.acme.clone(),
         access_log: settings.access_log.clone(),
+        only_https: settings.only_https,
         traces: settings.traces.clone(),
         console: None,
         data: Some(settings.data.clone()),

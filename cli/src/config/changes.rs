@@ -7,6 +7,7 @@ impl RelayFile {
     pub(crate) fn applied(&self, newer: &Self) -> Vec<&'static str> {
         let changed = [
             ("limits", self.limits.visitors() != newer.limits.visitors()),
+            ("redirect_http", self.redirect_http != newer.redirect_http),
             ("trusted_proxies", self.trusted_proxies != newer.trusted_proxies),
             ("sign_in", self.sign_in != newer.sign_in),
             ("prices", self.prices != newer.prices),
@@ -26,6 +27,7 @@ impl RelayFile {
             acme_directory,
             acme_directory_ca,
             acme_dns_hook,
+            redirect_http: _,
             access_log,
             access_log_format,
             otlp,
@@ -72,6 +74,7 @@ impl RelayFile {
     /// Takes from `newer` what a running relay takes.
     pub(crate) fn take(&mut self, newer: Self) {
         self.limits.take(newer.limits);
+        self.redirect_http = newer.redirect_http;
         self.trusted_proxies = newer.trusted_proxies;
         self.sign_in = newer.sign_in;
         self.prices = newer.prices;

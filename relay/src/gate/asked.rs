@@ -55,6 +55,11 @@ impl Asked<'_> {
         shown.to_str().ok()
     }
 
+    /// Its port, if there is one.
+    pub(super) fn shown_port(&self) -> Option<u16> {
+        host::parse(self.visitor.host(self.headers)?.as_bytes()).ok()?.port
+    }
+
     pub(super) fn scheme(&self) -> &'static str {
         if self.visitor.is_secure() { "https" } else { "http" }
     }

@@ -1,7 +1,8 @@
 //! What a tunnel may set at a visitor's browser: cookies for its own host and no other.
 //!
 //! Every tunnel of a relay lives under one parent domain. A `Set-Cookie` with `Domain=` would reach the siblings, so
-//! the attribute goes and the cookie becomes host-only; a cookie that poses as one of the gate's own, or that has no
+//! the attribute goes and the cookie becomes host-only; ports share one jar (RFC 6265 §8.5), so that where nothing is served
+//! in the clear each is `Secure`, which keeps it from a server of another's at a port of the same host; a cookie that poses as one of the gate's own, or that has no
 //! name, is dropped (RFC 6265bis §5.7 lets a nameless one be read back as any other). Works on bytes: a single odd
 //! byte in a value must not decide what is checked.
 
@@ -21,8 +22,8 @@ pub enum Verdict {
 /// Part of the name of every cookie of ours.
 const OWN: &[u8] = b"mtk_";
 
-/// Judges one `Set-Cookie` value.
-pub fn judge(value: &HeaderValue) -> Verdict {
+/// Judges one `Set-Cookie` value. `only_secure`: it is to go back over TLS alone.
+pub fn judge(value: &HeaderValue, only_secure: bool) -> Verdict {
     let bytes = value.as_bytes();
     let pair = bytes.split(|&byte| byte == b';').next().unwrap_or_default();
     let Some(equals) = pair.iter().position(|&byte| byte == b'=') else { return Verdict::Drop };
@@ -31,21 +32,34 @@ pub fn judge(value: &HeaderValue) -> Verdict {
     if name.is_empty() || contains_ignore_case(name, OWN) {
         return Verdict::Drop;
     }
-    if !bytes[pair.len()..].split(|&byte| byte == b';').any(is_domain) {
+    let mut attributes = bytes[pair.len()..].split(|&byte| byte == b';');
+    let lacks = only_secure && !attributes.clone().any(is_secure);
+    if !attributes.any(is_domain) && !lacks {
         return Verdict::Keep;
     }
-    let kept: Vec<&[u8]> = bytes
+    let mut kept: Vec<&[u8]> = bytes
         .split(|&byte| byte == b';')
         .enumerate()
         .filter(|(at, part)| *at == 0 || !is_domain(part))
         .map(|(_, part)| part)
         .collect();
+    if lacks {
+        kept.push(b" Secure");
+    }
     HeaderValue::from_bytes(&kept.join(&b';')).map_or(Verdict::Drop, Verdict::Replace)
 }
 
 fn is_domain(attribute: &[u8]) -> bool {
+    is_named(attribute, b"domain")
+}
+
+fn is_secure(attribute: &[u8]) -> bool {
+    is_named(attribute, b"secure")
+}
+
+fn is_named(attribute: &[u8], wanted: &[u8]) -> bool {
     let name = attribute.split(|&byte| byte == b'=').next().unwrap_or_default();
-    trim(name).eq_ignore_ascii_case(b"domain")
+    trim(name).eq_ignore_ascii_case(wanted)
 }
 
 fn contains_ignore_case(haystack: &[u8], needle: &[u8]) -> bool {
@@ -63,11 +77,22 @@ mod tests {
     use super::*;
 
     fn judged(value: &[u8]) -> Verdict {
-        judge(&HeaderValue::from_bytes(value).unwrap())
+        judge(&HeaderValue::from_bytes(value).unwrap(), false)
     }
 
     fn replaced(value: &str) -> Verdict {
         Verdict::Replace(HeaderValue::from_str(value).unwrap())
+    }
+
+    #[test]
+    fn where_nothing_is_in_the_clear_each_goes_back_over_tls_alone() {
+        let judged = |value: &str| judge(&HeaderValue::from_str(value).unwrap(), true);
+        assert_eq!(judged("a=b"), replaced("a=b; Secure"));
+        assert_eq!(judged("a=b; Domain=x.test; Path=/"), replaced("a=b; Path=/; Secure"));
+        assert_eq!(judged("secure=1; Path=/"), replaced("secure=1; Path=/; Secure"));
+        assert_eq!(judged("a=b; secure; Path=/"), Verdict::Keep);
+        assert_eq!(judged("a=b; domain=x; SECURE"), replaced("a=b; SECURE"));
+        assert_eq!(judged("mtk_x=1"), Verdict::Drop);
     }
 
     #[test]
@@ -113,9 +138,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_passes_names_a_domain(parts in proptest::collection::vec("[ \\t]?(a=b|[dD]omain=x|DOMAIN|Path=/|[ -~]{0,8})", 1..6)) {
+        fn nothing_that_passes_names_a_domain(parts in proptest::collection::vec("[ \\t]?(a=b|[dD]omain=x|DOMAIN|Path=/|[ -~]{0,8})", 1..6), only_secure: bool) {
             let value = HeaderValue::from_str(&parts.join(";")).unwrap();
-            let passed = match judge(&value) {
+            let passed = match judge(&value, only_secure) {
                 Verdict::Drop => return Ok(()),
                 Verdict::Keep => value,
                 Verdict::Replace(value) => value,
@@ -123,7 +148,7 @@ mod tests {
             let text = passed.to_str().unwrap();
             let named = text.split(';').skip(1).any(|part| part.split('=').next().unwrap().trim().eq_ignore_ascii_case("domain"));
             prop_assert!(!named, "{text}");
-            prop_assert_eq!(judge(&passed), Verdict::Keep);
+            prop_assert_eq!(judge(&passed, only_secure), Verdict::Keep);
         }
     }
 }

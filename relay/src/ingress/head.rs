@@ -180,7 +180,11 @@ pub fn trailers_to_node(trailers: &mut HeaderMap) {
 pub struct AmbiguousResponse;
 
 /// Makes the node's response head one for the visitor.
-pub fn to_visitor(status: StatusCode, headers: &mut HeaderMap) -> Result<(), AmbiguousResponse> {
+pub fn to_visitor(
+    status: StatusCode,
+    headers: &mut HeaderMap,
+    only_secure: bool,
+) -> Result<(), AmbiguousResponse> {
     if let Some(coding) = headers.get(TRANSFER_ENCODING)
         && (headers.contains_key(CONTENT_LENGTH) || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
@@ -208,17 +212,20 @@ pub fn to_visitor(status: StatusCode, headers: &mut HeaderMap) -> Result<(), Amb
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     if cookies {
-        keep_cookies_at_home(headers);
+        keep_cookies_at_home(headers, only_secure);
     }
     Ok(())
 }
 
-fn keep_cookies_at_home(headers: &mut HeaderMap) {
-    if headers.get_all(SET_COOKIE).iter().all(|value| cookies::judge(value) == Verdict::Keep) {
+fn keep_cookies_at_home(headers: &mut HeaderMap, only_secure: bool) {
+    if headers.get_all(SET_COOKIE).iter().all(|value| cookies::judge(value, only_secure) == Verdict::Keep) {
         return;
     }
-    let judged: Vec<_> =
-        headers.get_all(SET_COOKIE).iter().map(|value| (value.clone(), cookies::judge(value))).collect();
+    let judged: Vec<_> = headers
+        .get_all(SET_COOKIE)
+        .iter()
+        .map(|value| (value.clone(), cookies::judge(value, only_secure)))
+        .collect();
     headers.remove(SET_COOKIE);
     for (value, verdict) in judged {
         match verdict {

@@ -105,6 +105,7 @@ impl Inside {
             console_service: None,
             limits,
             proxies: TrustedProxies::default(),
+            only_https: true,
             sign_in: Arc::default(),
         };
         let beside = Beside { acme, ..Beside::default() };

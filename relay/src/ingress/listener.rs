@@ -49,6 +49,8 @@ pub struct IngressConfig {
     pub limits: Limits,
     /// Proxies in front, which are believed about visitors.
     pub proxies: TrustedProxies,
+    /// Nothing is served in the clear: who comes without TLS is led to [`Self::https`], if there is one.
+    pub only_https: bool,
     /// Who vouches for visitors.
     pub sign_in: Arc<mytunnel_sign_in::Client>,
 }
@@ -189,6 +191,7 @@ impl Acceptor {
     ) -> Result<Self, IngressError> {
         let (limits, access_log) = (Arc::new(config.limits), beside.access_log.clone());
         let gates = Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?;
+        let gates = gates.beside_ports(beside.ports);
         Ok(Self {
             crowd: Crowd::default(),
             addresses: Addresses::default(),
@@ -203,6 +206,7 @@ impl Acceptor {
                 console: config.console.to_ascii_lowercase().into(),
                 console_service: config.console_service,
                 https_port,
+                only_https: config.only_https,
                 http1: visitor::http1(&limits),
                 limits,
                 proxies: config.proxies,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{ACCEPT, CONTENT_LENGTH, LOCATION},
+    header::{ACCEPT, CONTENT_LENGTH, LOCATION, STRICT_TRANSPORT_SECURITY},
     request::Parts,
 };
 use http_body::Body as _;
@@ -35,6 +35,9 @@ use crate::{
     gate::{self, Asked, Denied, Entry, Passed, Places},
     route::{Lookup, PipeError, Tunnel},
 };
+
+/// How long browsers ask for the console with TLS only (RFC 6797). Tunnels say that for themselves.
+const A_YEAR: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Serves the requests of one visitor connection.
 #[derive(Debug)]
@@ -115,7 +118,11 @@ impl Proxy {
         if !turn.is_entered() {
             return Err(Failure::VisitorBusy.into());
         }
-        match self.target(&request)? {
+        let target = self.target(&request)?;
+        if self.shared.only_https && self.shared.https_port.is_some() && !turn.visitor().is_secure() {
+            return Err(self.elsewhere(&request, &turn));
+        }
+        match target {
             // It opens no WebSockets, and what it answers must not look as if it had.
             Target::Console if protocol == Protocol::WebSocketOverHttp2 => {
                 Err(Failure::MethodNotAllowed.into())
@@ -151,7 +158,7 @@ impl Proxy {
         }
     }
 
-    /// Where to ask instead, for a name whose TLS ends behind the relay.
+    /// Where to ask instead: with TLS.
     fn elsewhere(&self, request: &Request<Incoming>, turn: &Turn) -> Refused {
         let Some(port) = self.shared.https_port.filter(|_| !turn.visitor().is_secure()) else {
             return Failure::Misdirected.into();
@@ -190,7 +197,10 @@ impl Proxy {
     ) -> Result<Response<ResponseBody>, Failure> {
         let Some(service) = &self.shared.console_service else { return Err(Failure::UnknownName) };
         request.extensions_mut().insert(VisitorAddress(turn.visitor().ip()));
-        let response = service(request).await;
+        let mut response = service(request).await;
+        if self.shared.only_https && turn.visitor().is_secure() {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, A_YEAR);
+        }
         Ok(response.map(|body| ResponseBody::Console { body, turn }))
     }
 
@@ -385,7 +395,8 @@ impl Proxy {
         let (mut head, incoming) = response.into_parts();
         // The version is a matter of each connection (RFC 9110 §2.5).
         head.version = Version::HTTP_11;
-        head::to_visitor(head.status, &mut head.headers).map_err(|_| Failure::Broken)?;
+        let only_secure = self.shared.only_https && turn.visitor().is_secure();
+        head::to_visitor(head.status, &mut head.headers, only_secure).map_err(|_| Failure::Broken)?;
         self.visit.enter(Stage::Responding);
         let lasts = forward.passed.lasts().map(Duration::from_secs);
         let ends = lasts.and_then(|lasts| Instant::now().checked_add(lasts));

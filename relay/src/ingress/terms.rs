@@ -14,6 +14,8 @@ pub struct Terms {
     pub limits: Limits,
     /// Proxies in front, which are believed about visitors.
     pub proxies: TrustedProxies,
+    /// Nothing is served in the clear: who comes without TLS is led to it.
+    pub only_https: bool,
 }
 
 /// The terms that hold for a connection which comes now. One that is there keeps those that it came under.
@@ -30,10 +32,10 @@ impl Current {
     }
 
     pub(super) fn set(&self, terms: Terms) {
-        let Terms { limits, proxies } = terms;
+        let Terms { limits, proxies, only_https } = terms;
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let (http1, limits) = (visitor::http1(&limits), Arc::new(limits));
-        *current = Arc::new(Shared { limits, proxies, http1, ..Shared::clone(&current) });
+        *current = Arc::new(Shared { limits, proxies, only_https, http1, ..Shared::clone(&current) });
     }
 }
 

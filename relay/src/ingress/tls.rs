@@ -20,6 +20,7 @@ use crate::{
     access_log::AccessLog,
     acme::{Acme, CHALLENGE_PROTOCOL},
     lanes::{Door, LaneError},
+    ports::PortRange,
 };
 
 /// Why a visitor's handshake failed.
@@ -72,6 +73,8 @@ pub(crate) struct Beside {
     pub(crate) acme: Option<Acme>,
     /// Who notes down every request.
     pub(crate) access_log: AccessLog,
+    /// Ports of tunnels, at the same hosts.
+    pub(crate) ports: Option<PortRange>,
 }
 
 /// Performs one handshake, unless the connection is one that somebody behind the relay shakes hands on.

@@ -42,6 +42,8 @@ pub struct Config {
     pub access_log: Option<AccessLogConfig>,
     /// Where traces of visitors' requests go. Default: nowhere.
     pub traces: Option<TracesConfig>,
+    /// Nothing is served to visitors in the clear: who comes without TLS is led to it. Default false.
+    pub only_https: bool,
     /// Where nodes come in, each over UDP (QUIC) and TCP. Port 0 takes a free one, the same for both where it can.
     pub p2p: Vec<SocketAddr>,
     /// Port of HTTP in URLs, where it differs from the bound one (behind a forwarding).
@@ -82,6 +84,7 @@ impl Config {
             acme: None,
             access_log: None,
             traces: None,
+            only_https: false,
             p2p: Vec::new(),
             public_http: None,
             public_https: None,

@@ -70,6 +70,20 @@ impl House {
         limits: Limits,
         console_service: Option<ConsoleService>,
     ) -> Self {
+        Self::serving(proxies, limits, console_service, false).await
+    }
+
+    /// One that serves nothing in the clear.
+    pub(crate) async fn over_tls(console_service: Option<ConsoleService>) -> Self {
+        Self::serving(&[], Limits::default(), console_service, true).await
+    }
+
+    async fn serving(
+        proxies: &[&str],
+        limits: Limits,
+        console_service: Option<ConsoleService>,
+        only_https: bool,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tls_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, secure) = (listener.local_addr().unwrap(), tls_listener.local_addr().unwrap());
@@ -89,6 +103,7 @@ impl House {
             console_service,
             limits,
             proxies: proxies.iter().map(|proxy| proxy.parse::<ProxyNetwork>().unwrap()).collect(),
+            only_https,
             sign_in: Arc::clone(&sign_in),
         };
         let mut serving = JoinSet::new();

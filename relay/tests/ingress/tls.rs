@@ -61,6 +61,38 @@ async fn both_versions_of_tls_lead_to_the_tunnel() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_in_the_clear_visitors_are_led_to_tls_and_cookies_stay_there() {
+    use http_body_util::{BodyExt as _, Empty};
+    let console: mytunnel_relay::ingress::ConsoleService = Arc::new(|_| {
+        let body = Empty::new().map_err(|never| match never {}).boxed();
+        Box::pin(std::future::ready(http::Response::new(body)))
+    });
+    let house = House::over_tls(Some(console)).await;
+    let cookies =
+        "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nSet-Cookie: c=d; Secure\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::server(|_| cookies.to_owned());
+    house.share("demo", &origin);
+    let port = house.secure.port();
+    for host in ["demo.tun.test", "demo.tun.test:80", "console.test"] {
+        let reply =
+            house.ask(format!("POST /a?b HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")).await;
+        let to = format!("https://{}:{port}/a?b", host.trim_end_matches(":80"));
+        assert_eq!((reply.status, reply.field("location")), (308, Some(to.as_str())), "{host}");
+    }
+    assert_eq!(house.ask("GET / HTTP/1.1\r\nHost: none.tun.test\r\n\r\n").await.status, 404);
+    assert_eq!(origin.opened(), 0, "nothing of it reached the node");
+
+    let mut visitor = handshake(&house, "demo.tun.test", config(&house, &[&TLS13], &[HTTP])).await.unwrap();
+    let reply = visitor.get("/").await;
+    assert_eq!(reply.fields("set-cookie"), ["a=b; Path=/; Secure", "c=d; Secure"]);
+    assert_eq!(reply.field("strict-transport-security"), None, "that is for the tunnel's owner to say");
+    let mut visitor = handshake(&house, "console.test", config(&house, &[&TLS13], &[HTTP])).await.unwrap();
+    visitor.send("GET / HTTP/1.1\r\nHost: console.test\r\n\r\n").await;
+    let reply = visitor.reply().await;
+    assert_eq!(reply.field("strict-transport-security"), Some("max-age=31536000"));
+}
+
+#[tokio::test]
 async fn a_name_that_does_not_exist_has_no_certificate() {
     let (house, _) = House::with_demo(&Origin::echo()).await;
     assert!(handshake(&house, "nobody.tun.test", config(&house, &[&TLS13], &[HTTP])).await.is_err());

@@ -78,7 +78,11 @@ impl<'a> Reload<'a> {
         if let Some(coordinator) = running.coordinator {
             coordinator.set_prices(settings.prices.prices()).await?;
         }
-        running.relay.set_terms(Terms { limits: settings.limits.relay().ingress, proxies: settings.proxies });
+        running.relay.set_terms(Terms {
+            limits: settings.limits.relay().ingress,
+            proxies: settings.proxies,
+            only_https: settings.only_https,
+        });
         // Also when the file says the same: the secrets are elsewhere.
         if let Some(vouching) = Arc::into_inner(settings.sign_in) {
             running.settings.sign_in.replace(vouching);

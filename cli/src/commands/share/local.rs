@@ -37,6 +37,7 @@ pub(super) async fn start(secure: bool) -> Result<(Embedded, NodeConfig), Failur
             p2p: at(0),
             acme: None,
             access_log: None,
+            only_https: false,
             traces: None,
             ports: Some(PublicPorts { ip: IpAddr::from(Ipv4Addr::LOCALHOST), range: PortRange::DEFAULT }),
             console: None,

@@ -93,6 +93,23 @@ async fn people_are_led_to_the_provider_and_programs_are_told() {
 }
 
 #[tokio::test]
+async fn nobody_is_led_back_to_a_port_at_which_somebody_elses_server_is() {
+    let (keeper, web) = signing_in(&[]);
+    let keeper = keeper.beside_ports(Some(PortRange::DEFAULT));
+    let begun = async |host: &'static str| {
+        let host = (http::header::HOST, HeaderValue::from_static(host));
+        let html = (http::header::ACCEPT, HeaderValue::from_static("text/html"));
+        Request::get(HeaderMap::from_iter([host, html])).at(&keeper, &web, "").await
+    };
+    for host in ["web.tun.test", "web.tun.test:8443", "web.tun.test:19999"] {
+        assert!(matches!(begun(host).await, Ok(Outcome::Answered(_))), "{host}");
+    }
+    for host in ["web.tun.test:20000", "web.tun.test:29999"] {
+        assert_eq!(begun(host).await.unwrap_err().failure, Failure::BadRequest, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn sign_ins_of_one_address_are_limited() {
     let (keeper, _) = signing_in(&[]);
     let routes = crate::route::Routes::new();

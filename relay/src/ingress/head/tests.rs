@@ -21,7 +21,7 @@ fn sent(fields: &[(&str, &str)]) -> HeaderMap {
 
 fn answered(fields: &[(&str, &str)]) -> HeaderMap {
     let mut headers = map(fields);
-    to_visitor(StatusCode::OK, &mut headers).unwrap();
+    to_visitor(StatusCode::OK, &mut headers, false).unwrap();
     headers
 }
 
@@ -141,7 +141,7 @@ fn upgrades_are_recognised_and_passed_on() {
 
     let mut headers =
         map(&[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "x")]);
-    to_visitor(StatusCode::SWITCHING_PROTOCOLS, &mut headers).unwrap();
+    to_visitor(StatusCode::SWITCHING_PROTOCOLS, &mut headers, false).unwrap();
     assert_eq!(headers["connection"], "upgrade");
     assert_eq!(headers["upgrade"], "websocket");
 }
@@ -173,7 +173,7 @@ fn responses_reach_their_own_visitor_only() {
 #[test]
 fn a_response_with_two_framings_is_refused() {
     let mut headers = map(&[("content-length", "5"), ("transfer-encoding", "chunked")]);
-    assert_eq!(to_visitor(StatusCode::OK, &mut headers), Err(AmbiguousResponse));
+    assert_eq!(to_visitor(StatusCode::OK, &mut headers, false), Err(AmbiguousResponse));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_response_coding_that_nobody_takes_off_is_refused() {
     let coded = |coding: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_str(coding).unwrap());
-        to_visitor(StatusCode::OK, &mut headers)
+        to_visitor(StatusCode::OK, &mut headers, false)
     };
     assert_eq!(coded("Chunked"), Ok(()));
     assert_eq!(coded("gzip"), Err(AmbiguousResponse));
