@@ -18,6 +18,8 @@ pub(crate) struct Authority {
     management: u16,
     /// Where records are set.
     records: u16,
+    /// The name server.
+    dns: u16,
     _pebble: Running,
     _names: Running,
 }
@@ -76,7 +78,7 @@ impl Authority {
         )?;
         listening(listen).await?;
         let directory = format!("https://127.0.0.1:{listen}/dir");
-        Ok(Self { directory, management, records, _pebble: pebble, _names: names })
+        Ok(Self { directory, management, records, dns, _pebble: pebble, _names: names })
     }
 
     /// The certificate that vouches for all that it issues.
@@ -116,7 +118,10 @@ pub(crate) async fn relay(lab: &mut Lab, authority: &Authority, https: u16, more
 
 /// What curl says of `https://NAME.relay.test`, believing only `root`.
 pub(crate) async fn visit(root: &Path, https: u16, name: &str) -> Result<String> {
-    let host = format!("{name}.{DOMAIN}");
+    visit_host(root, https, &format!("{name}.{DOMAIN}")).await
+}
+
+async fn visit_host(root: &Path, https: u16, host: &str) -> Result<String> {
     let resolve = format!("{host}:{https}:127.0.0.1");
     let root = root.to_str().context("a path in UTF-8")?;
     let url = format!("https://{host}:{https}/");
@@ -183,7 +188,8 @@ async fn each_name_that_exists_gets_a_certificate_when_it_comes_up_and_keeps_it(
     lab.kill_relay().await?;
     let file = lab.path("relay.toml");
     lab.start_relay_with(&addresses, &["--config", file.to_str().context("a path in UTF-8")?]).await?;
-    let served = async { while visit(&root, https, "web").await.ok().as_deref() != Some("certified\n") {} };
+    let served =
+        async { while visit(&root, https, "web").await.ok().as_deref() != Some("certified\n") {} };
     tokio::time::timeout(PATIENCE, served).await.context("the node does not come back")?;
     ensure!(shown(https, "web.relay.test").await? == first);
     Ok(())
@@ -223,5 +229,36 @@ async fn one_certificate_is_for_all_names_where_dns_can_be_answered_for() -> Res
     let of = |verb: &str| log.lines().filter(|line| line.starts_with(verb)).count();
     ensure!(of("present _acme-challenge.relay.test ") == of("cleanup _acme-challenge.relay.test "), "{log}");
     ensure!(of("present") >= 1, "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_domain_of_ones_own_gets_a_certificate_once_it_is_shown_and_only_then() -> Result<()> {
+    let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
+    let https = free_port()?;
+    let authority = Authority::start(&lab, https).await?;
+    let names = format!("name_servers = ['127.0.0.1:{}']\n", authority.dns);
+    relay(&mut lab, &authority, https, &names).await?;
+    let (_node, _) = lab.node(&site(&lab)?, "web").await?;
+    let root = authority.root(&lab).await?;
+    ensure!(visit(&root, https, "web").await? == "certified\n");
+
+    let domain = "app.example.net";
+    let added = lab.run(&["domains", "add", domain, "--name", "web", "--json"]).await?.success()?.json()?;
+    ensure!(visit_host(&root, https, domain).await.is_err(), "nobody has shown it");
+    let record = &added["records"][0];
+    let name = record["name"].as_str().context("a name")?;
+    let body = serde_json::json!({"host": format!("{name}."), "value": record["value"]}).to_string();
+    let url = format!("http://127.0.0.1:{}/set-txt", authority.records);
+    output(Command::new("curl").args(["-sSf", "-d", &body, &url])).await?;
+    lab.run(&["domains", "verify", domain, "--once"]).await?.success()?;
+    ensure!(kept(&lab.path("data/acme"))? == ["web.relay.test.pem"], "ordered before anybody came");
+    ensure!(visit_host(&root, https, domain).await? == "certified\n");
+    let first = shown(https, domain).await?;
+    ensure!(first.contains("DNS:app.example.net") && !first.contains("relay.test"), "{first}");
+
+    lab.run(&["domains", "remove", domain]).await?.success()?;
+    ensure!(visit_host(&root, https, domain).await.is_err(), "its certificate is shown no more");
+    ensure!(visit(&root, https, "web").await? == "certified\n");
     Ok(())
 }
