@@ -161,6 +161,18 @@ async fn every_name_leads_to_its_own_server_and_to_no_other() {
     talk(&mut two.visit(&house, "TWO.tun.test").await.unwrap()).await.unwrap();
     assert!(one.visit(&house, "two.tun.test").await.is_err(), "the certificate is the other's");
     assert_eq!((one.origin.opened(), two.origin.opened()), (1, 2));
+    let own = Sealed::new(&["own"]);
+    own.share(&house, "own");
+    let domain: mytunnel_keys::id::DomainName = "app.example.com".parse().unwrap();
+    house.routes.point(&domain, &"own".parse().unwrap());
+    assert!(
+        own.visit(&house, "app.example.com").await.is_err(),
+        "its server has no certificate for the domain"
+    );
+    assert_eq!(own.origin.opened(), 1, "and is asked all the same");
+    house.routes.point_nowhere(&domain);
+    assert!(own.visit(&house, "app.example.com").await.is_err());
+    assert_eq!(own.origin.opened(), 1);
     for host in ["a.one.tun.test", "one.tun.test.example", "console.test", "demo.tun.test"] {
         assert!(one.visit(&house, host).await.is_err(), "{host}");
     }

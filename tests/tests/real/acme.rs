@@ -188,8 +188,7 @@ async fn each_name_that_exists_gets_a_certificate_when_it_comes_up_and_keeps_it(
     lab.kill_relay().await?;
     let file = lab.path("relay.toml");
     lab.start_relay_with(&addresses, &["--config", file.to_str().context("a path in UTF-8")?]).await?;
-    let served =
-        async { while visit(&root, https, "web").await.ok().as_deref() != Some("certified\n") {} };
+    let served = async { while visit(&root, https, "web").await.ok().as_deref() != Some("certified\n") {} };
     tokio::time::timeout(PATIENCE, served).await.context("the node does not come back")?;
     ensure!(shown(https, "web.relay.test").await? == first);
     Ok(())

@@ -16,6 +16,7 @@ mod inspect;
 mod openapi;
 mod pair;
 mod ports;
+mod scanner;
 mod sign_in;
 mod traces;
 mod visitors;

@@ -1,0 +1,61 @@
+//! What a relay offers in TLS, as sslyze sees it from outside.
+
+use std::env;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::process::Command;
+
+use super::{lab, output};
+
+/// Names of the cipher suites that a version of TLS is accepted with.
+fn accepted(scan: &Value, version: &str) -> Result<Vec<String>> {
+    let suites = &scan[format!("{version}_cipher_suites")];
+    ensure!(suites["status"] == "COMPLETED", "{version}: {suites}");
+    let suites = suites["result"]["accepted_cipher_suites"].as_array().context("a list of suites")?;
+    let name = |suite: &Value| suite["cipher_suite"]["name"].as_str().map(str::to_owned);
+    suites.iter().map(|suite| name(suite).context("a suite has a name")).collect()
+}
+
+#[tokio::test]
+async fn tls_is_offered_in_versions_and_ways_that_are_sound_and_in_no_others() -> Result<()> {
+    let sslyze = env::var("MYTUNNEL_TEST_SSLYZE")
+        .context("MYTUNNEL_TEST_SSLYZE is not set: MYTUNNEL_TEST_SSLYZE=$(.ci/sslyze)")?;
+    let lab = lab().await?;
+    let [_, https, _] = lab.listen_addresses()?;
+    let checks = "--sslv2 --sslv3 --tlsv1 --tlsv1_1 --tlsv1_2 --tlsv1_3 --resum --heartbleed --robot --reneg --compression \
+                  --openssl_ccs --ems --early_data --mozilla_config=disable --sni localhost";
+    let file = lab.path("scan.json");
+    output(Command::new(sslyze).args(checks.split_whitespace()).arg("--json_out").arg(&file).arg(&https))
+        .await?;
+    let report: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    let server = &report["server_scan_results"][0];
+    ensure!(server["scan_status"] == "COMPLETED", "{server}");
+    let scan = &server["scan_result"];
+    for version in ["ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1"] {
+        ensure!(accepted(scan, version)?.is_empty(), "{version} is accepted");
+    }
+    for version in ["tls_1_2", "tls_1_3"] {
+        let suites = accepted(scan, version)?;
+        ensure!(suites.len() == 3, "{version}: {suites:?}");
+        let sound = |suite: &String| suite.contains("_GCM_") || suite.contains("_CHACHA20_POLY1305_");
+        ensure!(suites.iter().all(sound), "not every suite is authenticated encryption: {suites:?}");
+        let fresh = |suite: &String| version == "tls_1_3" || suite.starts_with("TLS_ECDHE_");
+        ensure!(suites.iter().all(fresh), "not every key is forward secret: {suites:?}");
+    }
+    let said = |pointer: &str| scan.pointer(pointer).with_context(|| format!("no {pointer} in {scan}"));
+    for (pointer, wanted) in [
+        ("/tls_compression/result/supports_compression", Value::from(false)),
+        ("/heartbleed/result/is_vulnerable_to_heartbleed", Value::from(false)),
+        ("/openssl_ccs_injection/result/is_vulnerable_to_ccs_injection", Value::from(false)),
+        ("/session_renegotiation/result/is_vulnerable_to_client_renegotiation_dos", Value::from(false)),
+        ("/session_renegotiation/result/supports_secure_renegotiation", Value::from(true)),
+        ("/tls_extended_master_secret/result/supports_ems_extension", Value::from(true)),
+        // What comes in early data can be played again by whoever saw it.
+        ("/tls_1_3_early_data/result/supports_early_data", Value::from(false)),
+        ("/session_resumption/result/session_id_resumption_result", Value::from("FULLY_SUPPORTED")),
+    ] {
+        ensure!(*said(pointer)? == wanted, "{pointer}: {}", said(pointer)?);
+    }
+    Ok(())
+}
