@@ -352,7 +352,8 @@ impl Proxy {
                     None => Err(self.failure(&Lost::Refused(status)).into()),
                 };
             }
-            Err(Lost::Broken) if pooled && spare.is_some() => {
+            // Whoever it reached changed nothing by it: a pipe that is kept may have died, and so may one of several nodes.
+            Err(Lost::Broken) if forward.repeatable && spare.is_some() => {
                 forward.request = spare.and_then(Spare::again);
             }
             Err(lost) => {

@@ -22,6 +22,8 @@ use crate::house::{House, Origin, get, name, ok, read_request, tunnel, within};
 /// A node whose server takes no connections. As a real one it says so when it is sent something.
 #[derive(Debug, Default)]
 struct Closed {
+    /// Its process dies instead of saying so.
+    dies: AtomicBool,
     asked: AtomicUsize,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -31,7 +33,12 @@ impl PipeSource for Closed {
         Box::pin(async {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let (near, mut far) = tokio::io::duplex(64 * 1024);
+            let dies = self.dies.load(Ordering::SeqCst);
             self.tasks.lock().unwrap().spawn(async move {
+                if dies {
+                    drop(far.read_u8().await);
+                    return;
+                }
                 if far.read_u8().await.is_ok() && far.write_u8(1).await.is_ok() {
                     drop(far.read_to_end(&mut Vec::new()).await);
                 }
@@ -163,6 +170,19 @@ async fn a_node_whose_server_is_down_is_passed_over_and_rests() {
     let reply = house.ask(get("/")).await;
     assert_eq!(reply.error(), (502, Some("TARGET_UNREACHABLE")), "alone it is as it was");
     house.routes.remove(&its);
+}
+
+#[tokio::test]
+async fn a_node_that_dies_with_a_request_that_changes_nothing_costs_its_visitor_nothing() {
+    let house = House::open().await;
+    let (dying, _) = closed(&house);
+    dying.dies.store(true, Ordering::SeqCst);
+    house.share("demo", &Origin::echo());
+    for _ in 0..4 {
+        let reply = house.ask(get("/")).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    assert!(dying.asked.load(Ordering::SeqCst) > 0);
 }
 
 #[tokio::test]
