@@ -21,6 +21,7 @@ mod budgets;
 mod certificate;
 mod freshness;
 mod hello;
+mod names;
 mod news;
 mod settling;
 mod timers;
@@ -37,7 +38,7 @@ use mytunnel_carrier::public_key;
 use mytunnel_keys::{
     error::Code,
     feed::{Gates, Report},
-    id::{DomainName, ProjectId, PublicKey, TunnelId, TunnelName},
+    id::{DomainName, PublicKey, TunnelId, TunnelName},
     revocation::RevocationSet,
     trust::Trust,
     wire::{ToNode, ToRelay},
@@ -56,6 +57,7 @@ use budgets::Budgets;
 pub(crate) use budgets::Used;
 use freshness::Freshness;
 use hello::Shown;
+use names::Names;
 use settling::Settling;
 use timers::Timers;
 use tunnels::Request;
@@ -127,6 +129,8 @@ pub(crate) enum Command {
     ClosePort { name: TunnelName },
     /// Visitors whom this connection serves have to pass these gates from here on.
     Gate { place: Place, gates: Option<Arc<Gates>> },
+    /// These stand before the name by the feed, whether a node serves it here or not.
+    KnownGates { name: TunnelName, gates: Option<Arc<Gates>> },
     /// Visitors of the name go to others than this connection, while there are others.
     Spare { place: Place },
     /// Visitors of the name do not go to this connection any more; cut what is in flight.
@@ -157,8 +161,7 @@ pub(crate) struct Admission {
     policy: Policy,
     trust: Trust,
     revoked: RevocationSet,
-    /// Whose the names are that exist, by the feed.
-    names: HashMap<TunnelName, ProjectId>,
+    names: Names,
     /// Domains that lead somewhere, by the feed.
     domains: HashSet<DomainName>,
     /// The gates of tunnels that have any, live or not.
@@ -197,7 +200,7 @@ impl Admission {
             policy,
             trust,
             revoked: RevocationSet::default(),
-            names: HashMap::new(),
+            names: Names::default(),
             domains: HashSet::new(),
             gates: HashMap::new(),
             reached: (0, 0),

@@ -34,8 +34,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::AUTHORIZATION};
 use http_body::Body;
 use mytunnel_keys::{
-    feed::Gates,
-    id::TunnelId,
+    feed::{Gates, SignInGate},
+    id::{TunnelId, TunnelName},
     sketch::{Limit, Sketch},
 };
 use mytunnel_sign_in::Client;
@@ -183,20 +183,8 @@ impl Gatekeeper {
                 self.prove(tunnel, &Secret::from(gate), typed.pin, asked.address(), &denied).await?;
                 Ok(pin::welcome(gate, asked))
             }
-            // Who asks can say any port; whoever signs in would bring their ticket there.
-            (Page::SignIn, _, Some(_))
-                if asked.shown_port().is_some_and(|port| self.is_of_a_tunnel(port)) =>
-            {
-                Err(denied(Failure::BadRequest))
-            }
-            (Page::SignIn, _, Some(gate)) => {
-                let random = random().map_err(&denied)?;
-                sign_in::begin(gate, asked, &self.console, random).map_err(&denied)
-            }
-            (Page::Ticket, _, Some(gate)) => {
-                let spend = |ticket: &str, now| locked(&self.spent).spend(ticket, now);
-                sign_in::redeem(gate, asked, spend).map_err(&denied)
-            }
+            (Page::SignIn, _, Some(gate)) => self.begin(gate, asked).map_err(&denied),
+            (Page::Ticket, _, Some(gate)) => self.redeem(gate, asked).map_err(&denied),
             (Page::SignOut(who), ..) => {
                 sign_in::sign_out(asked, tunnel.name().as_str(), who.as_ref()).map_err(&denied)
             }
@@ -204,8 +192,40 @@ impl Gatekeeper {
         }
     }
 
+    /// Answers a request for a tunnel whose node is not here, if it is one of a sign-in, of which every relay can do each
+    /// step.
+    pub(crate) fn step(
+        &self,
+        name: &TunnelName,
+        gates: &Gates,
+        asked: &Asked<'_>,
+    ) -> Option<Result<Response<Bytes>, Denied>> {
+        let gate = gates.sign_in.as_ref()?;
+        let is_offered = self.client.provider(&gate.provider).is_some();
+        let step = match decide(gates, asked, is_offered) {
+            Decision::People(Door::Page(Page::SignIn)) => self.begin(gate, asked),
+            Decision::People(Door::Page(Page::Ticket)) => self.redeem(gate, asked),
+            Decision::People(_) | Decision::Deny(_) | Decision::Program(..) | Decision::Person(..) => {
+                return None;
+            }
+        };
+        Some(step.map_err(|failure| Denied::new(failure, name, gates, asked)))
+    }
+
+    fn begin(&self, gate: &SignInGate, asked: &Asked<'_>) -> Result<Response<Bytes>, Failure> {
+        // Who asks can say any port; whoever signs in would bring their ticket there.
+        if asked.shown_port().is_some_and(|port| self.is_of_a_tunnel(port)) {
+            return Err(Failure::BadRequest);
+        }
+        sign_in::begin(gate, asked, &self.console, random()?)
+    }
+
     fn is_of_a_tunnel(&self, port: u16) -> bool {
         self.ports.is_some_and(|ports| ports.has(port))
+    }
+
+    fn redeem(&self, gate: &SignInGate, asked: &Asked<'_>) -> Result<Response<Bytes>, Failure> {
+        sign_in::redeem(gate, asked, |ticket, now| locked(&self.spent).spend(ticket, now))
     }
 
     /// Whether there is anybody to sign in with.

@@ -270,6 +270,8 @@ struct Table {
     /// while the node is away.
     passed_through: RwLock<HashSet<Box<str>>>,
     domains: Domains,
+    /// What stands before names that are known, also while their nodes are away or at another relay.
+    gates: RwLock<HashMap<Box<str>, Arc<Gates>>>,
     /// There may be names that are not in the table yet.
     is_partial: AtomicBool,
     /// Notified whenever a name becomes live, is retired or forgotten, and when the table has become whole. One for all
@@ -361,11 +363,26 @@ impl Routes {
         self.write().entry(name.as_str().into()).or_insert(Entry::Away);
     }
 
+    /// Notes what stands before a name, whether a node serves it here or not. A live tunnel stays as it is.
+    pub fn note_gates(&self, name: &TunnelName, gates: Option<Arc<Gates>>) {
+        let mut known = self.0.gates.write().unwrap_or_else(PoisonError::into_inner);
+        let _ = match gates {
+            Some(gates) => known.insert(name.as_str().into(), gates),
+            None => known.remove(name.as_str()),
+        };
+    }
+
+    /// What stands before a name, as far as is known, also while its node is away.
+    pub fn known_gates(&self, label: &str) -> Option<Arc<Gates>> {
+        self.0.gates.read().unwrap_or_else(PoisonError::into_inner).get(label).cloned()
+    }
+
     /// Drops a name that exists no longer, with the domains that lead there; live tunnels under it are closed.
     pub fn forget(&self, name: &TunnelName) {
         self.0.domains.forget(name);
         let before = self.write().remove(name.as_str());
         self.note_passed_through(name.as_str(), false);
+        self.note_gates(name, None);
         if let Some(Entry::Live(backends)) = before {
             backends.iter().for_each(|tunnel| tunnel.close());
         }

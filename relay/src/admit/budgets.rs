@@ -104,6 +104,7 @@ impl Budgets {
                 return;
             }
             Command::Gate { .. }
+            | Command::KnownGates { .. }
             | Command::OpenPort { .. }
             | Command::ClosePort { .. }
             | Command::Spare { .. }

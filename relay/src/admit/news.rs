@@ -11,7 +11,7 @@ use mytunnel_keys::{
     certificate,
     error::Code,
     feed::{Accepted, Change, Gates, Position, Report},
-    id::{ProjectId, TunnelId, TunnelName},
+    id::{TunnelId, TunnelName},
     revocation::RevocationSet,
     trust::Trust,
     usage::Standing,
@@ -116,12 +116,12 @@ impl Admission {
     fn replace_state(&mut self, position: Position, changes: &[Change], now: Now) {
         self.revoked = RevocationSet::default();
         self.reached = (position.era, position.epoch);
-        let names: HashSet<_> = std::mem::take(&mut self.names).into_keys().collect();
+        let names: Vec<_> = std::mem::take(&mut self.names).into_all().collect();
         let gated: HashSet<_> = std::mem::take(&mut self.gates).into_keys().collect();
         let domains = std::mem::take(&mut self.domains);
         self.budgets.replace(changes);
         let mut closed = self.apply(changes, now);
-        let freed = names.into_iter().filter(|name| !self.names.contains_key(name));
+        let freed = names.into_iter().filter(|name| !self.names.contains(name));
         let opened = gated.into_iter().filter(|tunnel| !self.gates.contains_key(tunnel));
         let dropped = domains.into_iter().filter(|domain| !self.domains.contains(domain));
         let gone: Vec<_> = freed
@@ -168,14 +168,15 @@ impl Admission {
                     );
                 }
                 Change::Name { name, project } => {
-                    self.names.insert(name.clone(), project.clone());
+                    let tunnel = self.names.set(self.trust.cluster(), name, project);
                     self.command(Command::Known { name: name.clone() });
+                    self.tell_gates(&tunnel);
                     let others = self.registry.members(name).iter().filter(|live| live.project != *project);
                     let reason = "the name belongs to another project";
                     ended.extend(others.map(|live| (live.place(), Code::NameTaken, reason)));
                 }
                 Change::NameFreed { name } => {
-                    self.names.remove(name);
+                    self.names.free(name);
                     self.command(Command::Forget { name: name.clone() });
                     let live = self.registry.members(name).iter();
                     ended.extend(live.map(|live| (live.place(), Code::NotFound, "the tunnel was deleted")));
@@ -224,6 +225,14 @@ impl Admission {
         } else {
             self.gates.insert(tunnel, Arc::new(gates.clone()));
         }
+        self.tell_gates(&tunnel);
+    }
+
+    /// Says which gates stand before a tunnel whose name is known.
+    fn tell_gates(&mut self, tunnel: &TunnelId) {
+        if let Some(name) = self.names.of(tunnel).cloned() {
+            self.command(Command::KnownGates { name, gates: self.gates.get(tunnel).cloned() });
+        }
     }
 
     /// Ends the tunnels that have come to their end.
@@ -246,14 +255,7 @@ impl Admission {
 
     /// Nobody need wait for the nodes of these, which are away and will not be let back.
     fn retire_away(&mut self, over: &HashSet<TunnelId>) {
-        if over.is_empty() {
-            return;
-        }
-        let cluster = self.trust.cluster();
-        let is_over = |(name, project): &(&TunnelName, &ProjectId)| {
-            over.contains(&TunnelId::derive(cluster, project, name))
-        };
-        let names: Vec<_> = self.names.iter().filter(is_over).map(|(name, _)| name.clone()).collect();
+        let names: Vec<_> = over.iter().filter_map(|tunnel| self.names.of(tunnel)).cloned().collect();
         for name in names {
             self.retire(&name, Code::NotFound);
         }

@@ -186,7 +186,7 @@ impl Admission {
             return Err(Refusal::new(Code::ScopeDenied, format!("this key may not use the name {name}")));
         }
         let project = claims.project.clone().unwrap_or_else(|| claims.tenant.home_project());
-        match self.names.get(name) {
+        match self.names.owner(name) {
             Some(owner) if *owner != project => {
                 Err(Refusal::new(Code::NameTaken, "the name belongs to another project"))
             }

@@ -51,6 +51,7 @@ impl Driver {
                 }
                 Command::Send { connection, message } => self.send(connection, message),
                 Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
+                Command::KnownGates { name, gates } => self.around.routes.note_gates(&name, gates),
                 Command::Known { name } => self.around.routes.note_known(&name),
                 Command::Forget { name } => {
                     self.around.routes.forget(&name);

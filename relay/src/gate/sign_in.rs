@@ -315,14 +315,14 @@ fn gate_of(shown: &str, places: Places<'_>) -> Result<SignInGate, Failure> {
     let Destination::Tunnel(label) = routes.destination(&authority.host, domain, console) else {
         return Err(Failure::SignInStale);
     };
-    let tunnel = match routes.find(&label) {
-        Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Http => tunnel,
-        Lookup::Away => return Err(Failure::Away),
+    let gates = match routes.find(&label) {
+        Lookup::Live(tunnel) if tunnel.kind() == TunnelKind::Http => tunnel.gates(),
+        // Its node may be at another relay.
+        Lookup::Away => Some(routes.known_gates(&label).ok_or(Failure::Away)?),
         Lookup::Ended => return Err(Failure::Ended),
         Lookup::Live(_) | Lookup::Unknown => return Err(Failure::UnknownName),
     };
-    let gate = tunnel.gates().and_then(|gates| gates.sign_in.clone());
-    gate.ok_or(Failure::SignInStale)
+    gates.and_then(|gates| gates.sign_in.clone()).ok_or(Failure::SignInStale)
 }
 
 fn flow(key: &SessionKey, state: String) -> Flow {

@@ -132,6 +132,9 @@ impl Proxy {
             Target::Live(tunnel) => self.enter(tunnel, request, protocol, turn).await,
             Target::PassedThrough => Err(self.elsewhere(&request, &turn)),
             Target::Away(label) => {
+                if let Some(step) = self.step(&label, &request, &turn) {
+                    return step;
+                }
                 let patience = self.shared.limits.away_patience;
                 let tunnel = live(self.shared.routes.wait_live(&label, patience).await)?;
                 self.enter(tunnel, request, protocol, turn).await
@@ -188,6 +191,22 @@ impl Proxy {
         let Shared { routes, domain, console, .. } = &*self.shared;
         let page = self.shared.gates.sign_in(&asked, Places { routes, domain, console }).await?;
         Ok(page.map(|page| ResponseBody::Page(Some(page))))
+    }
+
+    /// Answers a request for a tunnel whose node is not here, if it is one of a sign-in.
+    fn step(
+        &self,
+        label: &str,
+        request: &Request<Incoming>,
+        turn: &Turn,
+    ) -> Option<Result<Response<ResponseBody>, Refused>> {
+        let gates = self.shared.routes.known_gates(label)?;
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        let (name, authority) = (label.parse().ok()?, host::requested(uri, headers).ok()?);
+        let (visitor, host) = (turn.visitor(), &*authority.host);
+        let asked = Asked { method, uri, headers, visitor, host, now: gate::unix() };
+        let page = self.shared.gates.step(&name, &gates, &asked)?;
+        Some(page.map(|page| page.map(|page| ResponseBody::Page(Some(page)))).map_err(Refused::from))
     }
 
     async fn console(

@@ -209,3 +209,13 @@ async fn a_closed_tunnel_in_the_table_counts_as_away() {
     let dying = routes.insert(tunnel("web"));
     assert!(matches!(routes.wait_other(&dying, Duration::from_secs(5)).await, Lookup::Away));
 }
+
+#[test]
+fn what_stands_before_a_name_goes_with_the_name() {
+    let (routes, name) = (Routes::new(), "web".parse().unwrap());
+    let gates = Arc::new(Gates { ends_at: Some(1), ..Gates::default() });
+    routes.note_gates(&name, Some(Arc::clone(&gates)));
+    assert_eq!(routes.known_gates("web"), Some(gates));
+    routes.forget(&name);
+    assert_eq!(routes.known_gates("web"), None);
+}

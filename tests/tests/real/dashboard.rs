@@ -27,9 +27,11 @@ pub(crate) async fn drive_in(scripts: &str, script: &str, arguments: &[&str]) ->
     let folder = packages().await?.join(format!("{scripts}-{number}-{}", script.trim_end_matches(".mjs")));
     std::fs::create_dir_all(&folder)?;
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real");
-    for (of, name) in [("dashboard", "house.mjs"), (scripts, script)] {
-        let source = sources.join(of).join(name);
-        std::fs::copy(&source, folder.join(name)).with_context(|| source.display().to_string())?;
+    let beside = std::fs::read_dir(sources.join(scripts))?.map(|entry| Ok(entry?.path()));
+    let all: Vec<_> = beside.collect::<Result<_>>()?;
+    for source in all.iter().chain([&sources.join("dashboard/house.mjs")]) {
+        let name = source.file_name().context("a file")?;
+        std::fs::copy(source, folder.join(name)).with_context(|| source.display().to_string())?;
     }
     let mut all = vec![script];
     all.extend(arguments);

@@ -1,11 +1,14 @@
 //! Visitors who sign in before a tunnel, by a real OpenID provider (npm's `oidc-provider`): in Chromium, and as attackers.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use mytunnel_tests::origin::Origin;
 
 use crate::dashboard::drive_in;
 use crate::sign_in::house_with;
 
+const ANY: &str = "127.0.0.1:0";
 const CALLBACK: &str = "/.mytunnel/callback";
 
 #[tokio::test]
@@ -40,6 +43,31 @@ async fn nothing_that_an_attacker_makes_of_a_visitors_sign_in_lets_anybody_in() 
     let site = ready["url"].as_str().context("url")?.trim_end_matches('/');
     let mut attacker = drive_in("sign_in", "visitor_attacks.mjs", &[site]).await?;
     attacker.event("done").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_visitor_signs_in_at_whichever_relay_a_name_leads_to() -> Result<()> {
+    let ((lab, _provider), origin) = (house_with(CALLBACK).await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    let mut shop = lab.spawn(&["share", &target, "--name", "shop", "--oidc", "op", "--json"])?;
+    let ready = shop.event("ready").await?;
+    let site = ready["url"].as_str().context("url")?.trim_end_matches('/').to_owned();
+    // Joined after the node had chosen, so that the node is at the first one.
+    let join = lab.run(&["keys", "join-token", "--json"]).await?.success()?.json()?;
+    let (server, data, config) = (lab.server(), lab.path("second"), lab.path("relay.toml"));
+    let path = |path: &Path| path.to_str().map(str::to_owned).context("a path in UTF-8");
+    let (data, config) = (path(&data)?, path(&config)?);
+    let token = join["token"].as_str().context("a join token")?;
+    let mut joined = vec!["relay", "--json", "--data", &data, "--config", &config, "--coordinator", &server];
+    joined.extend(["--join", token, "--http", ANY, "--https", ANY, "--p2p", ANY]);
+    let mut second = lab.spawn(&joined)?;
+    let ready = second.event("ready").await?;
+    let elsewhere = ready["http"].as_str().map(|address| address.trim_end_matches('/'));
+    let elsewhere = elsewhere.and_then(|address| address.rsplit(':').next()).context("a port for HTTP")?;
+    let here = lab.http.port().to_string();
+    let mut browser = drive_in("sign_in", "visitor_relays.mjs", &[&site, &here, elsewhere]).await?;
+    browser.event("done").await?;
     Ok(())
 }
 

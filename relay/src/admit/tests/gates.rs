@@ -140,6 +140,32 @@ fn nobody_waits_for_a_node_that_was_away_when_its_tunnel_ended() {
     assert!(Desk::open().snapshot(&state).contains(&retired));
 }
 
+#[test]
+fn gates_of_a_name_are_known_also_where_no_node_serves_it() {
+    let known = |commands: &[Command]| -> Vec<(String, Option<Gates>)> {
+        let pick = |command: &Command| match command {
+            Command::KnownGates { name, gates } => Some((name.to_string(), gates.as_deref().cloned())),
+            _ => None,
+        };
+        commands.iter().filter_map(pick).collect()
+    };
+    let web = |gates: Option<Gates>| [("web".to_owned(), gates)];
+    let mut desk = Desk::open();
+    // Whichever of the two is heard of first.
+    assert_eq!(known(&desk.delta(&[gated("web", password(1))])), []);
+    assert_eq!(known(&desk.delta(&[named("web")])), web(Some(password(1))));
+    assert_eq!(known(&desk.delta(&[gated("web", password(2))])), web(Some(password(2))));
+    assert_eq!(known(&desk.delta(&[gated("web", Gates::default())])), web(None));
+    assert_eq!(
+        known(&desk.snapshot(&[named("web"), gated("web", password(3))])).last(),
+        web(Some(password(3))).last()
+    );
+    // The next owner of the name has none of them.
+    let of_b = Change::Name { name: "web".parse().unwrap(), project: project("b") };
+    assert_eq!(known(&desk.delta(&[of_b])), web(None));
+    assert_eq!(known(&desk.delta(&[gated("web", password(4))])), []);
+}
+
 fn named(name: &str) -> Change {
     Change::Name { name: name.parse().unwrap(), project: project("a") }
 }

@@ -143,6 +143,19 @@ async fn the_way_to_the_provider_is_sealed_and_has_its_time() {
     assert_eq!(started(to, &routes, NOW).await.unwrap_err(), Failure::SignInStale);
 }
 
+#[tokio::test]
+async fn a_relay_where_the_node_is_not_does_its_steps_as_well() {
+    let (first, routes, name) = (begun("https://web.tun.test/"), Routes::new(), "web".parse().unwrap());
+    routes.note_known(&name);
+    assert_eq!(started(led_to(&first), &routes, NOW).await.unwrap_err(), Failure::Away);
+    let gates = |sign_in| Some(Arc::new(Gates { sign_in, ..Gates::default() }));
+    routes.note_gates(&name, gates(Some(gate())));
+    let led = started(led_to(&first), &routes, NOW).await.unwrap();
+    assert!(led_to(&led).starts_with("https://github.com/"), "{}", led_to(&led));
+    routes.note_gates(&name, gates(None));
+    assert_eq!(started(led_to(&first), &routes, NOW).await.unwrap_err(), Failure::SignInStale);
+}
+
 #[test]
 fn pages_that_are_opened_at_once_are_one_sign_in() {
     let first = set(&begun("https://web.tun.test/"));
