@@ -138,7 +138,6 @@ impl Api {
 /// The request as it is to be sent: what was left masked has its secrets back.
 fn edited(exchange: &Exchange, edit: Edit) -> Result<Again, String> {
     let mut again = Again::of(exchange).map_err(|error| error.to_string())?;
-    let was_form = mask::is_form(&again.headers);
     if let Some(method) = edit.method {
         again.method = method;
     }
@@ -148,7 +147,7 @@ fn edited(exchange: &Exchange, edit: Edit) -> Result<Again, String> {
     match (edit.text, edit.base64) {
         (Some(text), None) => {
             let original = String::from_utf8_lossy(&again.body).into_owned();
-            again.body = if was_form { mask::restore_form(&text, &original) } else { text }.into_bytes();
+            again.body = mask::restore_body(text, &original, &again.headers).into_bytes();
         }
         (None, Some(encoded)) => {
             again.body =

@@ -1,6 +1,10 @@
 //! Secrets out of what is shown: names stay, values go.
 
+mod json;
+
 use mytunnel_node::inspect::Header;
+
+use self::json::{json, restore_json};
 
 /// What stands for a secret.
 pub(crate) const MASK: &str = "***";
@@ -18,20 +22,44 @@ const SECRET: [&str; 10] = [
     "session",
     "credential",
 ];
-/// Headers with a secret that is not told by a part of the name.
-const HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
+/// Words of names, between separators or capitals, whose values are secrets.
+const WORDS: [&str; 9] =
+    ["auth", "authorization", "key", "jwt", "signature", "hmac", "assertion", "ticket", "saml"];
+/// Headers with a secret that is not told by their name.
+const HEADERS: [&str; 5] = ["cookie", "set-cookie", "dpop", "x-amzn-oidc-data", "x-ms-client-principal"];
+/// Names with such a word that say nothing secret.
+const PLAIN: [&str; 4] = ["sec-websocket-key", "idempotency-key", "surrogate-key", "cache-key"];
 /// The same for fields of queries and forms.
-const FIELDS: [&str; 12] =
-    ["auth", "code", "jwt", "key", "otp", "pass", "pin", "pw", "pwd", "sid", "sig", "signature"];
+const FIELDS: [&str; 9] = ["code", "oobcode", "otp", "pass", "pin", "pw", "pwd", "sid", "sig"];
 
 fn is_secret(name: &str, whole: &[&str]) -> bool {
-    let name = name.to_ascii_lowercase();
-    whole.contains(&&*name) || SECRET.iter().any(|part| name.contains(part))
+    let lower = name.to_ascii_lowercase();
+    let tells = whole.contains(&&*lower) || SECRET.iter().any(|part| lower.contains(part));
+    tells
+        || !PLAIN.contains(&&*lower)
+            && words(name).any(|word| WORDS.contains(&&*word) || word.starts_with("saml"))
+}
+
+/// The words of a name: `X-Auth-Key`, `auth_key` and `authKey` are of the same.
+fn words(name: &str) -> impl Iterator<Item = String> {
+    let mut spaced = String::new();
+    let mut was_small = false;
+    for letter in name.chars() {
+        if was_small && letter.is_ascii_uppercase() {
+            spaced.push(' ');
+        }
+        was_small = letter.is_ascii_lowercase();
+        spaced.push(if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { ' ' });
+    }
+    spaced.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
 /// A header's value as text, without what is secret in it.
 pub(crate) fn header(header: &Header) -> String {
     let value = String::from_utf8_lossy(&header.value).into_owned();
+    if header.name.eq_ignore_ascii_case("sec-websocket-protocol") {
+        return protocols(&value);
+    }
     if !is_secret(&header.name, &HEADERS) {
         return if header.name.eq_ignore_ascii_case("referer") || header.name.eq_ignore_ascii_case("location")
         {
@@ -55,6 +83,16 @@ pub(crate) fn header(header: &Header) -> String {
     }
 }
 
+/// Protocols of a WebSocket, among which scripts put what they can send in no other header.
+fn protocols(value: &str) -> String {
+    const LONGEST: usize = 32;
+    let all: Vec<_> = value.split(',').map(str::trim).collect();
+    let tells = |one: &&str| is_secret(one, &["bearer", "access_token"]);
+    let has_secret = all.iter().any(tells);
+    let shown = |one: &&str| (has_secret && !tells(one)) || one.len() > LONGEST;
+    all.iter().map(|one| if shown(one) { MASK } else { one }).collect::<Vec<_>>().join(", ")
+}
+
 fn cookie(pair: &str) -> String {
     match pair.split_once('=') {
         Some((name, _)) => format!("{name}={MASK}"),
@@ -62,16 +100,18 @@ fn cookie(pair: &str) -> String {
     }
 }
 
-/// A path with its query, or a whole address, without the query's secrets.
+/// A path with its query, or a whole address, without the secrets of its query and of its fragment.
 pub(crate) fn target(target: &str) -> String {
-    match target.split_once('?') {
+    let (rest, fragment) = target.split_once('#').map_or((target, None), |(rest, after)| (rest, Some(after)));
+    let shown = match rest.split_once('?') {
         Some((path, query)) => format!("{path}?{}", form(query)),
-        None => target.to_owned(),
-    }
+        None => rest.to_owned(),
+    };
+    fragment.map_or_else(|| shown.clone(), |fragment| format!("{shown}#{}", form(fragment)))
 }
 
 /// Fields as forms and queries have them.
-pub(crate) fn form(fields: &str) -> String {
+fn form(fields: &str) -> String {
     let masked = |field: &str| match field.split_once('=') {
         Some((name, value)) if !value.is_empty() && is_secret(&decoded(name), &FIELDS) => {
             format!("{name}={MASK}")
@@ -81,12 +121,45 @@ pub(crate) fn form(fields: &str) -> String {
     fields.split('&').map(masked).collect::<Vec<_>>().join("&")
 }
 
-/// Whether a body with these headers is a form.
-pub(crate) fn is_form(headers: &[Header]) -> bool {
-    headers.iter().any(|header| {
-        header.name.eq_ignore_ascii_case("content-type")
-            && header.value.to_ascii_lowercase().starts_with(b"application/x-www-form-urlencoded")
-    })
+/// A body as text, without what is secret in it.
+pub(crate) fn body(text: &str, headers: &[Header]) -> String {
+    match Kind::of(headers) {
+        Kind::Form => form(text),
+        Kind::Json => json(text),
+        Kind::Other => text.to_owned(),
+    }
+}
+
+/// An edited body, with the secrets of the original where they are still masked.
+pub(crate) fn restore_body(edited: String, original: &str, headers: &[Header]) -> String {
+    match Kind::of(headers) {
+        Kind::Form => restore_form(&edited, original),
+        Kind::Json => restore_json(&edited, original),
+        Kind::Other => edited,
+    }
+}
+
+/// What a body with these headers is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Form,
+    Json,
+    Other,
+}
+
+impl Kind {
+    fn of(headers: &[Header]) -> Self {
+        let kind = headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-type"));
+        let kind = kind.map(|kind| kind.value.to_ascii_lowercase()).unwrap_or_default();
+        let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        if essence == b"application/x-www-form-urlencoded" {
+            Self::Form
+        } else if essence == b"application/json" || essence.ends_with(b"+json") {
+            Self::Json
+        } else {
+            Self::Other
+        }
+    }
 }
 
 /// An edited target, with the secrets of the original where they are still masked.
@@ -99,7 +172,7 @@ pub(crate) fn restore_target(edited: &str, original: &str) -> String {
 }
 
 /// The same for fields.
-pub(crate) fn restore_form(edited: &str, original: &str) -> String {
+fn restore_form(edited: &str, original: &str) -> String {
     let restored = |field: &str| match field.split_once('=') {
         Some((name, MASK)) => {
             let known =
@@ -111,17 +184,38 @@ pub(crate) fn restore_form(edited: &str, original: &str) -> String {
     edited.split('&').map(restored).collect::<Vec<_>>().join("&")
 }
 
-/// The same for headers: one that reads as its original was shown is the original.
+/// The same for headers: one that reads as its original was shown is the original, of several with one name each its own,
+/// and a cookie that was left masked among others is the one of that name.
 pub(crate) fn restore_headers(mut edited: Vec<Header>, original: &[Header]) -> Vec<Header> {
+    let mut is_used = vec![false; original.len()];
     for one in &mut edited {
-        let same = |known: &&Header| {
+        let same = |known: &Header| {
             known.name.eq_ignore_ascii_case(&one.name) && header(known).as_bytes() == one.value
         };
-        if let Some(known) = original.iter().find(same) {
+        let found = original.iter().enumerate().find(|(index, known)| !is_used[*index] && same(known));
+        if let Some((index, known)) = found {
+            is_used[index] = true;
             one.value.clone_from(&known.value);
+        } else if one.name.eq_ignore_ascii_case("cookie") {
+            one.value = restore_cookies(&one.value, original);
         }
     }
     edited
+}
+
+fn restore_cookies(edited: &[u8], original: &[Header]) -> Vec<u8> {
+    let pairs = |value: &[u8]| -> Vec<Vec<u8>> {
+        value.split(|byte| *byte == b';').map(|pair| pair.trim_ascii().to_vec()).collect()
+    };
+    let cookies = original.iter().filter(|known| known.name.eq_ignore_ascii_case("cookie"));
+    let known: Vec<_> = cookies.flat_map(|known| pairs(&known.value)).collect();
+    let restored = |pair: Vec<u8>| {
+        let Some(masked) = pair.strip_suffix(MASK.as_bytes()).filter(|name| name.ends_with(b"=")) else {
+            return pair;
+        };
+        known.iter().find(|known| known.starts_with(masked)).cloned().unwrap_or(pair)
+    };
+    pairs(edited).into_iter().map(restored).collect::<Vec<_>>().join(&b"; "[..])
 }
 
 /// A name may be written in ways that hide it.
@@ -157,9 +251,32 @@ mod tests {
         assert_eq!(shown("authorization", "abc"), "***");
         assert_eq!(shown("Cookie", "a=1; __Host-b=2;c"), "a=***; __Host-b=***; ***");
         assert_eq!(shown("Set-Cookie", "a=1; Path=/; HttpOnly"), "a=***; Path=/; HttpOnly");
-        for name in ["X-Api-Key", "X-Auth-Token", "x-csrf-token", "Client-Secret", "X-Session-Id"] {
+        for name in [
+            "X-Api-Key",
+            "X-Auth-Token",
+            "x-csrf-token",
+            "Client-Secret",
+            "X-Session-Id",
+            "X-Auth-Key",
+            "X-Authorization",
+            "X-Access-Key",
+            "Ocp-Apim-Subscription-Key",
+            "Cf-Access-Jwt-Assertion",
+            "DPoP",
+            "X-Amzn-Oidc-Data",
+            "X-MS-Client-Principal",
+        ] {
             assert_eq!(shown(name, "abc"), "***", "{name}");
         }
+        for name in ["Sec-WebSocket-Key", "Idempotency-Key", "X-Author", "Keyword", "X-Monkey"] {
+            assert_eq!(shown(name, "abc"), "abc", "{name}");
+        }
+        assert_eq!(shown("Sec-WebSocket-Protocol", "bearer, abc"), "bearer, ***");
+        assert_eq!(shown("Sec-WebSocket-Protocol", "graphql-ws, v2.chat"), "graphql-ws, v2.chat");
+        assert_eq!(
+            shown("Location", "https://a.test/?x=1#access_token=abc&state=1"),
+            "https://a.test/?x=1#access_token=***&state=1"
+        );
         assert_eq!(shown("Content-Type", "text/plain"), "text/plain");
         assert_eq!(shown("Referer", "https://a.test/?token=abc&x=1"), "https://a.test/?token=***&x=1");
     }
@@ -172,5 +289,41 @@ mod tests {
             "/a?q=1&password=***&p%61ssword=***&API_KEY=***&code=***&flag&token="
         );
         assert_eq!(target("/a?100%&%zz=1"), "/a?100%&%zz=1");
+        for name in [
+            "X-Amz-Signature",
+            "X-Goog-Signature",
+            "hmac",
+            "SAMLResponse",
+            "assertion",
+            "ticket",
+            "oobCode",
+            "auth_key",
+            "accessKey",
+        ] {
+            assert_eq!(target(&format!("/a?{name}=x&q=1")), format!("/a?{name}=***&q=1"));
+        }
+    }
+
+    fn sent(name: &str, value: &str) -> Header {
+        Header { name: name.to_owned(), value: value.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn bodies_are_masked_by_what_they_are() {
+        let of = |kind: &str, text: &str| body(text, &[sent("Content-Type", kind)]);
+        assert_eq!(of("application/x-www-form-urlencoded; charset=x", "pin=1&a=2"), "pin=***&a=2");
+        assert_eq!(of("application/problem+json", r#"{"pin":1}"#), r#"{"pin":"***"}"#);
+        assert_eq!(of("Application/JSON;charset=utf-8", r#"{"pin":1}"#), r#"{"pin":"***"}"#);
+        assert_eq!(of("text/plain", "pin=1"), "pin=1");
+    }
+
+    #[test]
+    fn an_edit_sends_of_each_masked_value_its_own() {
+        let original = [sent("Cookie", "a=1; b=2"), sent("X-Api-Key", "one"), sent("X-Api-Key", "two")];
+        let masked = || original.iter().map(|one| sent(&one.name, &header(one))).collect::<Vec<_>>();
+        assert_eq!(restore_headers(masked(), &original), original);
+        let mut edited = masked();
+        edited[0].value = b"a=***; b=9; c=***".to_vec();
+        assert_eq!(restore_headers(edited, &original)[0].value, b"a=1; b=9; c=***");
     }
 }

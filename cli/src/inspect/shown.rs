@@ -77,9 +77,7 @@ fn headers(headers: &[Header], secrets: Secrets) -> Vec<[String; 2]> {
 fn body(body: &Body, headers: &[Header], secrets: Secrets) -> Value {
     let mut value = json!({"length": body.length, "whole": body.is_whole()});
     match text(&body.kept) {
-        Some(text) if secrets == Secrets::Masked && mask::is_form(headers) => {
-            value["text"] = json!(mask::form(text));
-        }
+        Some(text) if secrets == Secrets::Masked => value["text"] = json!(mask::body(text, headers)),
         Some(text) => value["text"] = json!(text),
         None => value["base64"] = json!(BASE64.encode(&body.kept)),
     }
