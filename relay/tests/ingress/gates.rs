@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use argon2::{Argon2, Params, PasswordHash, PasswordHasher as _};
 use data_encoding::BASE64;
+use http::{HeaderValue, Method};
 use mytunnel_keys::feed::{BasicGate, Gates, SessionKey, SignInGate};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
@@ -12,6 +13,7 @@ use tokio::{
 };
 
 use crate::house::{House, Origin, Visitor, get, ok, read_request, within};
+use crate::http2_visitor::{self, Http2, error};
 
 /// Asks for ann's password; hashed as cheaply as can be.
 fn password(password: &str, generation: u64) -> Arc<Gates> {
@@ -214,4 +216,30 @@ async fn a_page_that_asks_for_everything_at_once_is_hashed_for_once() {
     for mut visitor in visitors {
         assert_eq!(visitor.reply().await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn http2_and_websockets_over_it_and_calls_of_grpc_meet_the_gate() {
+    let (house, tunnel) = House::with_demo(&Origin::echo()).await;
+    tunnel.set_gates(Some(password("correct horse", 1)));
+    let mut visitor = Http2::plain(&house).await;
+    assert_eq!(error(&visitor.get("/").await), (401, Some("PASSWORD_REQUIRED")));
+
+    let mut socket = http2_visitor::request(Method::CONNECT, "/ws");
+    socket.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
+    socket.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    assert_eq!(error(&visitor.ask(socket).await).0, 401);
+
+    let mut call = http2_visitor::request(Method::POST, "/service/Method");
+    call.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    call.headers_mut().insert("te", HeaderValue::from_static("trailers"));
+    assert_eq!(error(&visitor.ask(call).await).0, 401);
+    assert_eq!(tunnel.traffic().requests(), 0, "nothing of them reaches the node");
+
+    let mut right = http2_visitor::get("/");
+    let pair = format!("Basic {}", BASE64.encode(b"ann:correct horse"));
+    right.headers_mut().insert("authorization", HeaderValue::try_from(pair).unwrap());
+    let seen = visitor.ask(right).await;
+    assert_eq!(seen.status(), 200);
+    assert!(!seen.body().contains("authorization"), "{}", seen.body());
 }
