@@ -195,6 +195,16 @@ impl Setter {
     }
 }
 
+/// Takes the end of a tunnel away.
+pub(super) async fn lift_end(at: Arc<Mutex<At>>, name: TunnelName) -> Result<(), Failure> {
+    let lifting = tokio::task::spawn_blocking(move || {
+        let at = at.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = TunnelId::derive(&at.cluster, &at.project, &name);
+        at.session.delete::<serde_json::Value>(&format!("/tunnels/{id}/expires")).map(drop)
+    });
+    lifting.await.map_err(|_| Failure::new(Code::Internal, "the end could not be taken away"))?
+}
+
 impl At {
     fn set(&self, gate: SetGate, name: TunnelName, kind: TunnelKind) -> Result<Option<String>, Failure> {
         if let SetGate::EdgeAuth(asked) = &gate {

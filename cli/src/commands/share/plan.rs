@@ -43,7 +43,7 @@ pub(super) struct Plan {
 
 /// Where the relay is.
 pub(super) enum Place {
-    /// At a relay that is there; with whom to set gates, where there are any to set.
+    /// At a relay that is there; with who may set gates, which is always known where there are any to set.
     Relay { node: Box<NodeConfig>, skew: Skew, gate: Option<Box<At>> },
     /// In this process.
     Here,
@@ -104,10 +104,7 @@ impl Plan {
         };
         let (place, spot, hosts) = match identity {
             Identity::Nobody => (Place::Here, String::new(), Vec::new()),
-            Identity::Key(holder) => {
-                let gated = gates.as_ref().map(|_| &options.access);
-                at_relay(*holder, gated, context)?
-            }
+            Identity::Key(holder) => at_relay(*holder, &options.access, gates.is_some(), context)?,
         };
         let name = match asked {
             Some(name) => Naming::Asked(name),
@@ -146,7 +143,8 @@ impl Plan {
 /// Finds the relay of a key. Without its coordinator, what was last known has to do.
 fn at_relay(
     holder: Holder,
-    gated: Option<&Access>,
+    access: &Access,
+    is_gated: bool,
     context: &Context,
 ) -> Result<(Place, String, Vec<NamePattern>), Failure> {
     let found = bootstrap::fetch_or_recall(&context.config_dir()?, &holder.server, &holder.root);
@@ -165,7 +163,7 @@ fn at_relay(
     );
     let hosts = claims.peek().hosts.clone();
     let (cluster, root) = (found.known.trust.cluster().clone(), holder.root);
-    let at = |access: &Access| {
+    let at = || {
         let claims = claims.peek();
         Ok::<_, Failure>(Box::new(At {
             session: match holder.is_person {
@@ -177,7 +175,10 @@ fn at_relay(
             relays: found.known.bootstrap.relays.iter().map(|relay| relay.peer_id).collect(),
         }))
     };
-    let gate = gated.map(at).transpose()?;
+    let gate = match at() {
+        Err(failure) if is_gated => return Err(failure),
+        at => at.ok(),
+    };
     let node = node_config(holder, cluster, root, &found.known)?;
     Ok((Place::Relay { node: Box::new(node), skew, gate }, spot, hosts))
 }

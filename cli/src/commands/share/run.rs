@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Kind;
 use super::end_to_end::{self, EndToEnd};
 use super::events::Teller;
-use super::gate::{Gates, Made, Setter};
+use super::gate::{self, At, Gates, Made, Setter};
 use super::inspect::Wish;
 use super::local;
 use super::plan::{Naming, Place, Plan};
@@ -45,13 +45,14 @@ enum End {
 
 pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
     let mut signals = StopSignals::install()?;
-    let (embedded, config, skew, gates) = match plan.place {
+    let (embedded, config, skew, (gates, at)) = match plan.place {
         Place::Relay { node, skew, gate } => {
-            let gates = plan.asked.zip(gate).map(|(asked, at)| {
-                let setter = Setter::Session(Arc::new(Mutex::new(*at)));
+            let at = gate.map(|at| Arc::new(Mutex::new(*at)));
+            let gates = plan.asked.zip(at.clone()).map(|(asked, at)| {
+                let setter = Setter::Session(at);
                 Gates { asked, setter }
             });
-            (None, *node, skew, gates)
+            (None, *node, skew, (gates, at))
         }
         Place::Here => {
             context.report.note("No relay is set up: running one here, for visitors on this machine.");
@@ -59,7 +60,7 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
             let (coordinator, device) = (Arc::clone(&embedded.coordinator), config.seed.public());
             let setter = Setter::Here { coordinator, device };
             let gates = plan.asked.map(|asked| Gates { asked, setter });
-            (Some(embedded), config, Skew::UNKNOWN, gates)
+            (Some(embedded), config, Skew::UNKNOWN, (gates, None))
         }
     };
     let domain = config.cluster.clone();
@@ -76,6 +77,7 @@ pub(super) async fn run(plan: Plan, context: &Context) -> Result<(), Failure> {
                 embedded: embedded.is_some(),
                 if_revoked: plan.if_revoked,
                 gates,
+                at,
                 wish: plan.wish,
                 inspector: None,
                 end_to_end: None,
@@ -103,6 +105,8 @@ struct Job {
     embedded: bool,
     if_revoked: Option<String>,
     gates: Option<Gates>,
+    /// With whom to take an earlier end away.
+    at: Option<Arc<Mutex<At>>>,
     wish: Wish,
     inspector: Option<Inspector>,
     /// Where TLS ends in this process.
@@ -190,11 +194,12 @@ impl Job {
     /// Follows the share; a name that is somebody else's is replaced by the next one where nobody asked for it.
     async fn follow(&self, node: &Node, share: &mut Option<Share>, teller: &mut Teller) -> Failure {
         let mut attempt = 0;
+        let mut may_lift = self.deadline.is_none();
         loop {
             let Some(name) = self.name.candidate(attempt) else {
                 return Failure::new(Code::NameInvalid, "there is no name that this key may use");
             };
-            let spec = self.spec(name);
+            let spec = self.spec(name.clone());
             // What visitors are asked for stands before the tunnel does.
             match self.set_gates(&spec.name, teller.report()).await {
                 Ok(made) => teller.made(made),
@@ -216,12 +221,31 @@ impl Job {
                 },
                 Err(error) => return error.into(),
             };
+            // Whoever shares it anew, without an end, has not meant the last one for ever.
+            if closed.code == Some(Code::NotFound) && !teller.was_ready() && std::mem::take(&mut may_lift) {
+                match self.lift_end(name).await {
+                    Ok(()) => {
+                        teller
+                            .report()
+                            .note("The time that it was given the last time is over; it has no end now.");
+                        continue;
+                    }
+                    Err(failure) => tracing::debug!(error = failure.message(), "the end stays"),
+                }
+            }
             attempt += 1;
             let next = closed.code == Some(Code::NameTaken) && !teller.was_ready() && attempt < NAMES;
             if !next || self.name.candidate(attempt).is_none() {
                 teller.tell(&ShareEvent::Closed(closed.clone()));
                 return closed.into();
             }
+        }
+    }
+
+    async fn lift_end(&self, name: TunnelName) -> Result<(), Failure> {
+        match &self.at {
+            Some(at) => gate::lift_end(Arc::clone(at), name).await,
+            None => Err(Failure::new(Code::NotFound, "there is nobody to ask")),
         }
     }
 

@@ -202,6 +202,8 @@ pub(crate) fn may_change_gate(
     }
 }
 
+const ANOTHERS: &str = "this tunnel is somebody else's; an owner can do that";
+
 /// May the caller set such a gate while these serve the tunnel? Whoever may set gates for its like alone is not to ask the
 /// visitors of others for anything, and ends nobody's tunnel but its own: it could stand before one, or end it, with one call.
 pub(crate) fn may_gate_live(
@@ -212,13 +214,15 @@ pub(crate) fn may_gate_live(
     let (Caller::Key(key), Some(family)) = (caller, sets_as(caller)) else { return Ok(()) };
     let own = |holder: &Holder| holder.serial == key.serial;
     let alike = |holder: &Holder| own(holder) || (kind != GateKind::End && holder.parent == Some(family));
-    match serving.all(|holder| alike(&holder)) {
-        true => Ok(()),
-        false => Err(Refusal::new(
-            Code::NameTaken,
-            "another key serves this name at the moment; nothing was changed",
-        )),
+    if serving.all(|holder| alike(&holder)) {
+        return Ok(());
     }
+    Err(match key.kind {
+        KeyKind::Child => {
+            Refusal::new(Code::NameTaken, "another key serves this name at the moment; nothing was changed")
+        }
+        KeyKind::User | KeyKind::Master | KeyKind::Relay => Refusal::new(Code::ScopeDenied, ANOTHERS),
+    })
 }
 
 /// May the caller touch a tunnel within its reach that this key serves? A member only what is served by devices of their
@@ -233,7 +237,7 @@ pub(crate) fn may_touch_tunnel(caller: &Caller, serving: Option<&KeyRow>) -> Res
     };
     match member {
         Some(account) if !serving.is_some_and(|key| belongs_to(key, account)) => {
-            Err(Refusal::new(Code::ScopeDenied, "this tunnel is somebody else's; an owner can do that"))
+            Err(Refusal::new(Code::ScopeDenied, ANOTHERS))
         }
         Some(_) | None => Ok(()),
     }
