@@ -32,6 +32,7 @@ mod passthrough;
 mod pool;
 mod proxies;
 mod proxy;
+mod rates;
 mod seats;
 mod terms;
 mod tls;
@@ -61,7 +62,8 @@ pub use self::{
 pub(crate) use self::{
     limits::owner,
     pool::Pool,
-    seats::{NoSeat, Seat, Seats},
+    seats::{Bounds, NoSeat, Seat, Seats},
+    terms::Crowd,
     upstream::{Answered, Upstream},
 };
 pub(crate) use self::{listener::serve_with, tls::Beside};
@@ -98,6 +100,8 @@ struct Shared {
     access_log: AccessLog,
     /// Whose requests proxies bring.
     senders: Addresses,
+    /// How many requests have begun in this second.
+    rates: Arc<rates::Rates>,
 }
 
 impl std::fmt::Debug for Shared {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     gate,
-    ingress::{Answered, NoSeat, Seat},
+    ingress::{Answered, Bounds, NoSeat, Seat},
     route::{Lookup, Pipe, PipeError, Routes, Tunnel},
     traffic::{Pause, Traffic},
 };
@@ -45,7 +45,7 @@ pub(crate) struct Errand<'a> {
     /// How long to wait for a node that is away.
     pub(crate) patience: Duration,
     /// Visitors that the tunnel may have at once.
-    pub(crate) most: usize,
+    pub(crate) most: Bounds,
 }
 
 /// Why a visitor is turned away.
@@ -143,7 +143,7 @@ impl Errand<'_> {
         let cut = CancellationToken::new();
         let seat = tunnel.seats().enter_line(&cut, self.most);
         let seat = seat.map_err(|none| match none {
-            NoSeat::Full => NoLine::Turned(Turned::Full),
+            NoSeat::Full | NoSeat::KeyFull => NoLine::Turned(Turned::Full),
             NoSeat::Closed => NoLine::Gone,
         })?;
         // Its gates are looked at with a seat taken: from then on a change cuts it.

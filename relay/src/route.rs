@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::traffic::Traffic;
 
-use crate::ingress::{Pool, Seats, Upstream};
+use crate::ingress::{Crowd, Pool, Seats, Upstream};
 use backends::{Backends, Health};
 use domains::Domains;
 
@@ -132,6 +132,11 @@ impl Tunnel {
     /// The same, counted by these counts.
     pub(crate) fn counted(self, traffic: Arc<Traffic>) -> Self {
         Self { traffic, ..self }
+    }
+
+    /// The same, of a key that has these requests in flight at all its tunnels.
+    pub(crate) fn of_key(self, key: Arc<Crowd>) -> Self {
+        Self { seats: Seats::of_key(key), ..self }
     }
 
     /// The tunnel's id, the same after every reconnect.

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::{
     admit::Used,
     circuits::Pass,
+    ingress::Crowd,
     registry::{Place, Registration},
     traffic::{Fill, Purse, Traffic},
 };
@@ -32,6 +33,7 @@ pub(super) struct Gauges {
     /// Of tunnels that are over, for as long as streams of theirs may still count.
     over: Vec<Gauge>,
     purses: HashMap<Serial, Weak<Purse>>,
+    crowds: HashMap<Serial, Weak<Crowd>>,
     alarm: Arc<Notify>,
 }
 
@@ -115,6 +117,7 @@ impl Gauges {
     /// What every tunnel has used since the last call.
     pub(super) fn read(&mut self, now: Instant) -> (Spent, Vec<Used>) {
         self.purses.retain(|_, purse| purse.strong_count() > 0);
+        self.crowds.retain(|_, crowd| crowd.strong_count() > 0);
         let purses = self.purses.iter().filter_map(|(key, purse)| Some((*key, purse.upgrade()?)));
         let spent = Spent(
             purses
@@ -133,6 +136,16 @@ impl Gauges {
             Arc::strong_count(&gauge.traffic) > 1
         });
         (spent, used)
+    }
+
+    /// The requests in flight of a key, shared by its tunnels.
+    pub(super) fn crowd(&mut self, key: Serial) -> Arc<Crowd> {
+        if let Some(crowd) = self.crowds.get(&key).and_then(Weak::upgrade) {
+            return crowd;
+        }
+        let crowd = Arc::default();
+        self.crowds.insert(key, Arc::downgrade(&crowd));
+        crowd
     }
 
     /// The purse of a key, shared by its tunnels.
@@ -215,6 +228,19 @@ mod tests {
     fn only(used: &[Used]) -> Usage {
         let [Used { usage, .. }] = used else { panic!("{used:?}") };
         *usage
+    }
+
+    #[test]
+    fn requests_in_flight_are_those_of_a_key_while_it_has_a_tunnel() {
+        let mut gauges = Gauges::default();
+        let held = gauges.crowd(serial(1));
+        let _place = gauges.crowd(serial(1)).enter(1).unwrap();
+        assert!(gauges.crowd(serial(1)).enter(1).is_none() && gauges.crowd(serial(2)).enter(1).is_some());
+        gauges.read(Instant::now());
+        assert_eq!(gauges.crowds.len(), 1, "the other key has no tunnel");
+        drop(held);
+        gauges.read(Instant::now());
+        assert!(gauges.crowds.is_empty());
     }
 
     #[test]

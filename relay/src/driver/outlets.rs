@@ -82,6 +82,7 @@ impl Driver {
         let (now, prices) = (now(), self.admission.prices().prices);
         let fill = |key: &Serial| self.admission.fill(key, now);
         let traffic = self.gauges.open(&registration, &prices, fill, now.instant);
+        let crowd = self.gauges.crowd(registration.serial);
         let Registration { id, name, project, kind, .. } = registration;
         let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
         let pipes = LanesFirst::new(self.around.lanes.admit(id, key, connection), streams);
@@ -91,8 +92,8 @@ impl Driver {
         }
         tracing::debug!(%connection, %name, "tunnel up");
         // Its gates stand before anybody can find it.
-        let tunnel =
-            Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes)).gated(gates).counted(traffic);
+        let tunnel = Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes));
+        let tunnel = tunnel.gated(gates).counted(traffic).of_key(crowd);
         let tunnel = self.around.routes.insert(tunnel);
         // Asked for again on the same connection: the new one is there before the old one goes.
         if let Some(before) = self.tunnels.insert((name, connection), tunnel) {

@@ -21,7 +21,7 @@ use super::{
     head::{self, Visitor},
     limits::{AddressSeat, Limits},
     pool::{Offer, PATIENCE},
-    seats::{NoSeat, Seat},
+    seats::{Bounds, NoSeat, Seat},
     upstream::{Answered, Lost, Speech, Upstream, guard},
     visit::Visit,
 };
@@ -120,7 +120,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Takes a place at the tunnel. There is no pipe yet.
     pub(crate) fn enter(tunnel: &Arc<Tunnel>, visit: &Arc<Visit>, limits: &Limits) -> Result<Self, NoSeat> {
-        let seat = tunnel.seats().enter(visit, limits.requests_per_tunnel)?;
+        let seat = tunnel.seats().enter(visit, Bounds::of_requests(limits))?;
         Ok(Self {
             tunnel: Arc::clone(tunnel),
             visit: Arc::clone(visit),

@@ -46,10 +46,16 @@ pub enum Failure {
     Timeout,
     /// The tunnel has as many requests in flight as it may have.
     TunnelBusy,
+    /// The tunnel's key has as many requests in flight as it may have.
+    KeyBusy,
+    /// More requests for the tunnel have begun in this second than may.
+    TunnelHasty,
     /// What the tunnel may cost in this month is used up.
     Spent,
     /// The visitor's address has as many requests in flight as it may have.
     VisitorBusy,
+    /// More requests of the visitor's address have begun in this second than may.
+    VisitorHasty,
     /// The tunnel asks for a user name and a password, and these were none or the wrong ones.
     PasswordRequired,
     /// The tunnel asks for a number that people type.
@@ -92,13 +98,18 @@ impl Failure {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::UnknownName | Self::Ended => StatusCode::NOT_FOUND,
-            Self::Away | Self::TunnelBusy | Self::GateBusy | Self::SignInUnavailable | Self::Spent => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Away
+            | Self::TunnelBusy
+            | Self::KeyBusy
+            | Self::GateBusy
+            | Self::SignInUnavailable
+            | Self::Spent => StatusCode::SERVICE_UNAVAILABLE,
             Self::TargetRefused | Self::Broken | Self::SignInDown => StatusCode::BAD_GATEWAY,
             Self::SignInStale => StatusCode::BAD_REQUEST,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::VisitorBusy | Self::TooManyGuesses => StatusCode::TOO_MANY_REQUESTS,
+            Self::VisitorBusy | Self::VisitorHasty | Self::TunnelHasty | Self::TooManyGuesses => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::PasswordRequired
             | Self::PinRequired
             | Self::PinWrong
@@ -138,8 +149,11 @@ impl Failure {
             | Self::Broken
             | Self::Timeout
             | Self::TunnelBusy
+            | Self::KeyBusy
+            | Self::TunnelHasty
             | Self::Spent
             | Self::VisitorBusy
+            | Self::VisitorHasty
             | Self::TooManyGuesses
             | Self::GateBusy => self.code().name(),
         }
@@ -157,7 +171,13 @@ impl Failure {
             | Self::RequestTimeout => Code::BadRequest,
             Self::UnknownName | Self::Ended => Code::NotFound,
             Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout => Code::TargetUnreachable,
-            Self::TunnelBusy | Self::VisitorBusy | Self::TooManyGuesses | Self::GateBusy => Code::RateLimited,
+            Self::TunnelBusy
+            | Self::KeyBusy
+            | Self::TunnelHasty
+            | Self::VisitorBusy
+            | Self::VisitorHasty
+            | Self::TooManyGuesses
+            | Self::GateBusy => Code::RateLimited,
             Self::PasswordRequired
             | Self::PinRequired
             | Self::PinWrong
@@ -183,7 +203,15 @@ impl Failure {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
-            Self::Away | Self::TunnelBusy | Self::VisitorBusy | Self::TooManyGuesses | Self::GateBusy => {
+            Self::TunnelHasty | Self::VisitorHasty => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::Away
+            | Self::TunnelBusy
+            | Self::KeyBusy
+            | Self::VisitorBusy
+            | Self::TooManyGuesses
+            | Self::GateBusy => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             Self::MethodNotAllowed => {
@@ -240,9 +268,11 @@ impl Failure {
             Self::TargetRefused => "The local server does not answer",
             Self::Broken => "The connection to the local server broke",
             Self::Timeout => "The local server took too long",
-            Self::TunnelBusy => "This tunnel is busy",
+            Self::TunnelBusy | Self::KeyBusy => "This tunnel is busy",
+            Self::TunnelHasty => "This tunnel is asked too often",
             Self::Spent => "This tunnel has used up its budget",
             Self::VisitorBusy => "Too many requests at once",
+            Self::VisitorHasty => "Too many requests in a second",
             Self::PasswordRequired => "This tunnel asks for a password",
             Self::PinRequired => "This tunnel asks for a PIN",
             Self::PinWrong => "This is not the PIN",
@@ -291,6 +321,11 @@ impl Failure {
             Self::Timeout => "The tunnel is up, but its local server has not answered. Try again later.",
             Self::Spent => "It may cost no more in this month. Ask whoever gave you the address.",
             Self::TunnelBusy => "It has as many requests in flight as it may have. Try again in a moment.",
+            Self::KeyBusy => {
+                "The tunnels of its key have as many requests in flight as they may have. Try again in a moment."
+            }
+            Self::TunnelHasty => "It takes no more requests in this second. Try again in the next.",
+            Self::VisitorHasty => "Your address may ask no more in this second. Try again in the next.",
             Self::VisitorBusy => {
                 "Your address has as many requests in flight as it may have. Wait for some to end."
             }
@@ -380,7 +415,7 @@ impl Form {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 28] = [
+    const ALL: [Failure; 31] = [
         Failure::BadRequest,
         Failure::TargetTooLong,
         Failure::HeadTooLarge,
@@ -395,6 +430,9 @@ mod tests {
         Failure::Timeout,
         Failure::TunnelBusy,
         Failure::VisitorBusy,
+        Failure::KeyBusy,
+        Failure::TunnelHasty,
+        Failure::VisitorHasty,
         Failure::PasswordRequired,
         Failure::PinRequired,
         Failure::PinWrong,

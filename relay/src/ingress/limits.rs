@@ -52,6 +52,12 @@ pub struct Limits {
     pub requests_per_address: u32,
     /// Requests in flight of one tunnel.
     pub requests_per_tunnel: usize,
+    /// Requests in flight of one key, over all its tunnels.
+    pub requests_per_key: usize,
+    /// Requests that one address may begin in a second; 0 for no bound.
+    pub requests_per_second_per_address: u32,
+    /// Requests that may begin in a second at one tunnel; 0 for no bound.
+    pub requests_per_second_per_tunnel: u32,
     /// Idle pipes kept for one tunnel.
     pub idle_pipes_per_tunnel: usize,
     /// How long a pipe is kept idle.
@@ -79,6 +85,9 @@ impl Default for Limits {
             streams_per_connection: 100,
             requests_per_address: 640,
             requests_per_tunnel: 2 * 1024,
+            requests_per_key: 4 * 1024,
+            requests_per_second_per_address: 0,
+            requests_per_second_per_tunnel: 0,
             idle_pipes_per_tunnel: 512,
             pipe_idle_timeout: Duration::from_secs(60),
         }

@@ -10,6 +10,7 @@ use super::{
     Shared,
     hello::{Moved, Replayed},
     host::{self, Destination},
+    seats::Bounds,
     visit::Visit,
 };
 use crate::{
@@ -63,7 +64,7 @@ async fn carry(passed: &mut Passed, shared: &Shared, visit: &Visit) -> Result<()
         visitor: visitor.ip().to_canonical(),
         greeting: &greeting,
         patience: limits.away_patience,
-        most: limits.requests_per_tunnel,
+        most: Bounds::of_requests(limits),
     };
     let (moved, idle) = (stream.moved(), limits.tls_idle_timeout);
     let carried = async {

@@ -118,6 +118,9 @@ impl Proxy {
         if !turn.is_entered() {
             return Err(Failure::VisitorBusy.into());
         }
+        if !self.shared.rates.admit_from(turn.visitor().ip(), gate::unix()) {
+            return Err(Failure::VisitorHasty.into());
+        }
         let target = self.target(&request)?;
         if self.shared.only_https && self.shared.https_port.is_some() && !turn.visitor().is_secure() {
             return Err(self.elsewhere(&request, &turn));
@@ -256,6 +259,9 @@ impl Proxy {
         protocol: Protocol,
         (passed, turn): (Passed, Turn),
     ) -> Result<Response<ResponseBody>, Refused> {
+        if !self.shared.rates.admit_at(tunnel.name(), gate::unix()) {
+            return Err(Failure::TunnelHasty.into());
+        }
         if !self.visit.may_upload(request.body().size_hint().lower()) {
             return Err(Failure::BodyTooLarge.into());
         }
@@ -308,6 +314,7 @@ impl Proxy {
             Ok(exchange) => exchange,
             Err(NoSeat::Closed) => return Ok(Attempt::Gone),
             Err(NoSeat::Full) => return Err(Failure::TunnelBusy.into()),
+            Err(NoSeat::KeyFull) => return Err(Failure::KeyBusy.into()),
         };
         // Other gates may stand there by now, also because it is another registration of the name.
         forward.passed.check(tunnel)?;

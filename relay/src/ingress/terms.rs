@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use super::{Limits, Shared, TrustedProxies, visitor};
+use super::{Limits, Shared, TrustedProxies, rates::Rates, visitor};
 
 /// What visitors are held to.
 #[derive(Clone, Debug, Default)]
@@ -34,22 +34,23 @@ impl Current {
     pub(super) fn set(&self, terms: Terms) {
         let Terms { limits, proxies, only_https } = terms;
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let (http1, limits) = (visitor::http1(&limits), Arc::new(limits));
-        *current = Arc::new(Shared { limits, proxies, only_https, http1, ..Shared::clone(&current) });
+        let (http1, rates) = (visitor::http1(&limits), Arc::new(Rates::new(&limits)));
+        let limits = Arc::new(limits);
+        *current = Arc::new(Shared { limits, proxies, only_https, http1, rates, ..Shared::clone(&current) });
     }
 }
 
-/// How many connections there are.
+/// How many there are: connections, or requests in flight of a key.
 #[derive(Debug, Default)]
-pub(super) struct Crowd(Arc<AtomicUsize>);
+pub(crate) struct Crowd(Arc<AtomicUsize>);
 
-/// A connection's place among them; given back on drop.
+/// One's place among them; given back on drop.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Crowd {
     /// A place, while fewer than `most` are taken.
-    pub(super) fn enter(&self, most: usize) -> Option<Place> {
+    pub(crate) fn enter(&self, most: usize) -> Option<Place> {
         let entered = self.0.fetch_update(Relaxed, Relaxed, |taken| (taken < most).then_some(taken + 1));
         entered.ok().map(|_| Place(Arc::clone(&self.0)))
     }

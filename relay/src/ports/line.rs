@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{House, Wanted};
 use crate::{
-    ingress::AddressSeat,
+    ingress::{AddressSeat, Bounds},
     line::{Errand, Line, Turned},
     route::Tunnel,
 };
@@ -59,7 +59,7 @@ impl Way {
             visitor: visitor.ip(),
             greeting,
             patience: self.house.patience,
-            most: self.house.limits.visitors_per_tunnel,
+            most: Bounds { tunnel: self.house.limits.visitors_per_tunnel, key: None },
         };
         // This port is for that tunnel, and no other that has its name now.
         errand.run(|tunnel: &Tunnel| *tunnel.id() == self.tunnel && tunnel.kind() == self.kind).await

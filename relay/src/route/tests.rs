@@ -1,6 +1,7 @@
 use mytunnel_keys::id::Cluster;
 
 use super::*;
+use crate::ingress::Bounds;
 
 #[derive(Debug)]
 struct NoPipes;
@@ -102,7 +103,8 @@ async fn visitors_are_led_to_who_serves_fewest_and_past_who_cannot() {
     let routes = Routes::new();
     let [one, two, three] = [(); 3].map(|()| routes.insert(tunnel("web")));
     let cut = CancellationToken::new();
-    let _seats = [&one, &one, &three].map(|busy| busy.seats().enter_line(&cut, 9).unwrap());
+    let bounds = Bounds { tunnel: 9, key: None };
+    let _seats = [&one, &one, &three].map(|busy| busy.seats().enter_line(&cut, bounds).unwrap());
     assert!((0..6).all(|_| Arc::ptr_eq(&led(&routes), &two)));
 
     two.note_lost();

@@ -278,3 +278,46 @@ async fn one_visitor_too_many_is_told_so() {
     drop(inside);
     within(async { while house.ask(get("/")).await.status != 200 {} }).await;
 }
+
+#[tokio::test]
+async fn more_requests_than_may_begin_in_a_second_are_429_until_the_next() {
+    let limits = Limits { requests_per_second_per_tunnel: 1, ..Limits::default() };
+    let house = House::limited(limits).await;
+    house.share("demo", &Origin::saying("in"));
+    house.share("other", &Origin::saying("too"));
+    let until = async |status: u16| {
+        within(async {
+            loop {
+                let reply = house.ask(get("/")).await;
+                if reply.status == status {
+                    return reply;
+                }
+            }
+        })
+        .await
+    };
+    let refused = until(429).await;
+    assert_eq!((refused.error(), refused.field("retry-after")), ((429, Some("RATE_LIMITED")), Some("1")));
+    within(async {
+        while house.ask("GET / HTTP/1.1\r\nHost: other.tun.test\r\n\r\n").await.status != 200 {}
+    })
+    .await;
+    assert_eq!(until(200).await.text(), "in");
+
+    let limits = Limits { requests_per_second_per_address: 1, ..Limits::default() };
+    let house = House::limited(limits).await;
+    house.share("demo", &Origin::saying("in"));
+    let mut visitor = house.visitor().await;
+    let refused = within(async {
+        loop {
+            // The connection is not the measure, and stays good.
+            let reply = visitor.get("/").await;
+            if reply.status != 200 {
+                return reply;
+            }
+        }
+    })
+    .await;
+    assert_eq!((refused.error(), refused.field("retry-after")), ((429, Some("RATE_LIMITED")), Some("1")));
+    within(async { while visitor.get("/").await.status != 200 {} }).await;
+}
