@@ -2,10 +2,10 @@
 //! and the bytes.
 
 use std::io::{Error, ErrorKind, Result};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// One connection, with what was read ahead.
 #[derive(Debug)]
@@ -71,6 +71,21 @@ impl Connection {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, ahead: Vec::with_capacity(16 << 10) })
+    }
+
+    /// The same from one of this machine's IPv4 addresses.
+    pub async fn open_from(from: IpAddr, address: SocketAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(from, 0))?;
+        let stream = socket.connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, ahead: Vec::new() })
+    }
+
+    /// Reads to the end of the connection, however it ends, and returns what came.
+    pub async fn rest(&mut self) -> String {
+        while self.fill().await.is_ok_and(|read| read > 0) {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.ahead)).into_owned()
     }
 
     /// Writes bytes as they are.

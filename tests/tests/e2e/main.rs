@@ -12,6 +12,7 @@ mod doctor;
 mod domains;
 mod end_to_end;
 mod faults;
+mod floods;
 mod gates;
 mod gates_of_all_kinds;
 mod inspect;
