@@ -55,6 +55,7 @@ pub(crate) struct RelayFile {
     pub(crate) acme_directory_ca: Option<PathBuf>,
     #[serde(default)]
     pub(crate) acme_dns_hook: Vec<String>,
+    pub(crate) acme_dns: Option<SocketAddr>,
     pub(crate) redirect_http: Option<bool>,
     pub(crate) access_log: Option<PathBuf>,
     #[serde(default)]

@@ -80,7 +80,7 @@ impl RelaySettings {
             Failure::usage(format!("`{domain}` cannot be a base domain: {error}"), "Write it like t.example.")
         })?;
         let defaults = Addresses::for_domain(&domain);
-        let acme = acme(args.acme.as_ref(), &file, &domain)?;
+        let acme = acme(args, &file, &domain)?;
         let traces = traces(args.otlp.as_ref(), &file)?;
         let data = match args.data.clone().or(file.data) {
             Some(data) => data,
@@ -144,10 +144,11 @@ fn traces(flag: Option<&String>, file: &RelayFile) -> Result<Option<TracesConfig
 }
 
 /// Whom to ask for certificates, with what was said of it.
-fn acme(flag: Option<&String>, file: &RelayFile, domain: &Cluster) -> Result<Option<AcmeConfig>, Failure> {
-    let Some(email) = flag.or(file.acme.as_ref()) else {
-        if file.acme_directory.is_some() || file.acme_directory_ca.is_some() || !file.acme_dns_hook.is_empty()
-        {
+fn acme(args: &RelayArgs, file: &RelayFile, domain: &Cluster) -> Result<Option<AcmeConfig>, Failure> {
+    let dns = args.acme_dns.or(file.acme_dns);
+    let Some(email) = args.acme.as_ref().or(file.acme.as_ref()) else {
+        let how = file.acme_directory.is_some() || file.acme_directory_ca.is_some();
+        if how || dns.is_some() || !file.acme_dns_hook.is_empty() {
             return Err(Failure::usage(
                 "the settings say how to get certificates by ACME, and not for whom",
                 "Add `acme = \"you@example.com\"`, or --acme you@example.com.",
@@ -178,6 +179,13 @@ fn acme(flag: Option<&String>, file: &RelayFile, domain: &Cluster) -> Result<Opt
         acme.directory.clone_from(directory);
     }
     acme.directory_ca.clone_from(&file.acme_directory_ca);
+    if dns.is_some() && !file.acme_dns_hook.is_empty() {
+        return Err(Failure::usage(
+            "the settings name two ways to show that the domain is yours: acme_dns and acme_dns_hook",
+            "Leave one away: with acme_dns the relay answers itself, with acme_dns_hook a program sets the record.",
+        ));
+    }
+    acme.dns = dns;
     acme.dns_hook.clone_from(&file.acme_dns_hook);
     Ok(Some(acme))
 }
@@ -339,6 +347,21 @@ mod tests {
         assert!(resolve(&["--domain", "t.example", "--config", file]).is_err(), "for whom?");
         let flags = ["--domain", "t.example", "--config", file, "--acme", "me@example.com"];
         assert_eq!(resolve(&flags).unwrap().acme.unwrap().dns_hook, ["/bin/hook", "x"]);
+        let both = [&flags[..], &["--acme-dns", "192.0.2.1:53"]].concat();
+        assert!(resolve(&both).unwrap_err().message().contains("two ways"));
+    }
+
+    #[test]
+    fn the_relay_answers_for_its_own_record_where_the_flag_or_the_file_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("relay.toml");
+        std::fs::write(&file, "acme = 'me@example.com'\nacme_dns = '192.0.2.1:53'\n").unwrap();
+        let line = ["--domain", "t.example", "--config", file.to_str().unwrap()];
+        let of = |line: &[&str]| resolve(line).unwrap().acme.unwrap().dns.unwrap().to_string();
+        assert_eq!(of(&line), "192.0.2.1:53");
+        assert_eq!(of(&[&line[..], &["--acme-dns", "[::1]:5353"]].concat()), "[::1]:5353");
+        let nobody = resolve(&["--domain", "t.example", "--acme-dns", "192.0.2.1:53"]);
+        assert!(nobody.unwrap_err().message().contains("not for whom"));
     }
 
     #[test]

@@ -10,15 +10,18 @@ mod dns;
 mod kept;
 mod order;
 mod plan;
+mod zone;
 
 use std::{
     collections::HashMap,
     fmt, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
+use hickory_proto::ProtoError;
 use instant_acme::Account;
 use rustls::{
     ServerConfig,
@@ -33,10 +36,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::zone::NameServer;
 use self::{
+    dns::{Hook, Records},
     kept::{Kept, Store},
     order::{Challenges, OrderError, Orders},
     plan::{Life, Plan, Scope, Subject},
+    zone::Zone,
 };
 use crate::{ingress::locked, route::Routes};
 
@@ -74,12 +80,21 @@ pub struct AcmeConfig {
     /// A program, with its arguments, that sets a DNS record: it is called with `present NAME VALUE` and `cleanup NAME VALUE`.
     /// With one there is a single certificate for the domain and all names under it. Default: none.
     pub dns_hook: Vec<String>,
+    /// Where to answer, over UDP and TCP, for `_acme-challenge.DOMAIN`, which an NS record has to lead here. Then, too, there
+    /// is a single certificate; a program comes first. Default: nowhere.
+    pub dns: Option<SocketAddr>,
 }
 
 impl AcmeConfig {
     /// Certificates of Let's Encrypt, one for each name.
     pub fn new(email: String) -> Self {
-        Self { email, directory: LETS_ENCRYPT.to_owned(), directory_ca: None, dns_hook: Vec::new() }
+        Self {
+            email,
+            directory: LETS_ENCRYPT.to_owned(),
+            directory_ca: None,
+            dns_hook: Vec::new(),
+            dns: None,
+        }
     }
 }
 
@@ -104,6 +119,9 @@ pub enum AcmeError {
     /// TLS cannot be set up.
     #[error("tls cannot be set up")]
     Tls(#[from] rustls::Error),
+    /// The record of a challenge would have no name in the DNS.
+    #[error("the domain is too long for a record under it")]
+    Domain(#[from] ProtoError),
     /// There is nowhere to keep certificates.
     #[error("certificates of a public authority need a data directory")]
     NoDirectory,
@@ -120,6 +138,7 @@ struct Inner {
     /// Why there is none, of the last try.
     troubles: Mutex<HashMap<Box<str>, String>>,
     asked: mpsc::Sender<Asked>,
+    zone: Option<Zone>,
     challenge_tls: Arc<ServerConfig>,
 }
 
@@ -157,9 +176,18 @@ impl Acme {
             .map(|letter| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' })
             .collect();
         let store = Store::open(&data.join("acme").join(authority.trim_matches('.')))?;
-        let scope = Scope::new(domain, console, !config.dns_hook.is_empty());
+        let records = match (Hook::new(&config.dns_hook), config.dns) {
+            (Some(hook), _) => Some(Records::Program(hook)),
+            (None, Some(_)) => Some(Records::Own(Zone::new(domain)?)),
+            (None, None) => None,
+        };
+        let zone = match &records {
+            Some(Records::Own(zone)) => Some(zone.clone()),
+            Some(Records::Program(_)) | None => None,
+        };
+        let scope = Scope::new(domain, console, records.is_some());
         let challenges = Challenges::default();
-        let orders = Orders::new(config, store.account(), challenges.clone())?;
+        let orders = Orders::new(config, store.account(), challenges.clone(), records)?;
         let kept = store.load(SystemTime::now());
         let (ask, asked) = mpsc::channel(ASKED);
         let inner = Inner {
@@ -169,6 +197,7 @@ impl Acme {
             troubles: Mutex::default(),
             challenge_tls: challenge_tls(challenges)?,
             asked: ask,
+            zone,
         };
         let acme = Self(Arc::new(inner));
         let account = Arc::default();
@@ -179,6 +208,14 @@ impl Acme {
     /// Where visitors' certificates are.
     pub(crate) fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
         Arc::new(self.clone())
+    }
+
+    /// Binds the address at which the relay is to answer for its challenges' record; `None` where a program sets it.
+    pub(crate) async fn name_server(&self, addr: SocketAddr) -> io::Result<Option<NameServer>> {
+        match &self.0.zone {
+            Some(zone) => NameServer::bind(addr, zone.clone()).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// How to answer an authority that looks whether a name is ours.

@@ -252,6 +252,9 @@ impl Relay {
         if let Some(desk) = desk {
             self.tasks.spawn(desk.run(self.nodes.clone()));
         }
+        if let Some(names) = doors.names {
+            self.tasks.spawn(names.run(self.nodes.clone()));
+        }
         let ports = config.ports.map(|ports| ports.range);
         let beside = Beside { lanes: doors.lanes, acme, access_log, ports };
         let (terms, routes) = (self.terms.subscribe(), self.routes.clone());

@@ -66,6 +66,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "EMAIL")]
     pub(crate) acme: Option<String>,
 
+    /// With --acme: answer DNS at ADDR for _acme-challenge.DOMAIN, whose NS record leads here; one certificate for all names
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    pub(crate) acme_dns: Option<SocketAddr>,
+
     /// Note down every request of a visitor in FILE, a JSON object a line
     #[arg(long, value_name = "FILE")]
     pub(crate) access_log: Option<PathBuf>,

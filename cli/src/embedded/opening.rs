@@ -127,7 +127,7 @@ fn host_and_port(multiaddr: &str) -> Option<String> {
 /// Words for an address that cannot be listened on.
 pub(crate) fn cannot_listen(addr: &impl std::fmt::Display, why: Option<&io::Error>) -> Failure {
     let text = addr.to_string();
-    let flag = if text.starts_with('/') { "--p2p" } else { "--http or --https" };
+    let flag = if text.starts_with('/') { "--p2p" } else { "--http, --https or --acme-dns" };
     let text = host_and_port(&text).unwrap_or(text);
     let (why, help) = match why.map(kind) {
         Some(io::ErrorKind::AddrInUse) => (

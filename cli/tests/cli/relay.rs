@@ -148,7 +148,18 @@ fn check_says_what_the_settings_come_to() {
     );
     assert_eq!(checked["https"], "127.0.0.1:0");
     assert!(user.run(&["relay", "--config", file, "--check"]).succeeded().stdout.contains("t.example"));
+    assert_eq!(checked["dns"], Value::Null);
     assert!(!user.path(".local").exists(), "nothing is made");
+
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dns = taken.local_addr().unwrap().to_string();
+    let asked =
+        ["relay", "--config", file, "--check", "--json", "--acme", "me@example.com", "--acme-dns", &dns];
+    let refused = user.run(&asked).failed("INTERNAL", 1);
+    assert!(refused["message"].as_str().unwrap().contains(&dns), "{refused}");
+    assert!(refused["help"].as_str().unwrap().contains("--acme-dns"), "{refused}");
+    drop(taken);
+    assert_eq!(user.run(&asked).succeeded().json()["dns"], dns);
 
     std::fs::write(file, "domian = 't.example'\n").unwrap();
     let wrong = user.run(&["relay", "--config", file, "--check", "--json"]).failed("BAD_REQUEST", 2);

@@ -1,14 +1,44 @@
-//! DNS-01 by a program of the operator's: it sets a record, and takes it away again.
+//! How the record of a DNS-01 challenge gets into the DNS: by a program of the operator's, or by an answer of our own.
 
 use std::{io, process::Stdio, time::Duration};
 
 use tokio::{process::Command, time::timeout};
+
+use super::zone::Zone;
 
 /// Time for the program: it may wait until its record is seen everywhere.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Bytes of its complaint that are passed on.
 const WORDS: usize = 512;
+
+/// Who sees to the record.
+#[derive(Debug, Clone)]
+pub(super) enum Records {
+    Program(Hook),
+    Own(Zone),
+}
+
+impl Records {
+    /// Sets the TXT record `_acme-challenge.DOMAIN`.
+    pub(super) async fn present(&self, domain: &str, value: &str) -> Result<(), HookError> {
+        match self {
+            Self::Program(hook) => hook.present(domain, value).await,
+            Self::Own(zone) => {
+                zone.show(value);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes it away.
+    pub(super) async fn clean_up(&self, domain: &str, value: &str) {
+        match self {
+            Self::Program(hook) => hook.clean_up(domain, value).await,
+            Self::Own(zone) => zone.take_back(value),
+        }
+    }
+}
 
 /// A program with its arguments.
 #[derive(Debug, Clone)]
@@ -31,13 +61,12 @@ impl Hook {
         (!command.is_empty()).then(|| Self(command.to_vec()))
     }
 
-    /// Sets the TXT record `_acme-challenge.DOMAIN`.
-    pub(super) async fn present(&self, domain: &str, value: &str) -> Result<(), HookError> {
+    async fn present(&self, domain: &str, value: &str) -> Result<(), HookError> {
         self.run("present", domain, value).await
     }
 
-    /// Takes it away. What is left over does no harm.
-    pub(super) async fn clean_up(&self, domain: &str, value: &str) {
+    /// What is left over does no harm.
+    async fn clean_up(&self, domain: &str, value: &str) {
         if let Err(error) = self.run("cleanup", domain, value).await {
             tracing::warn!(%error, domain, "a DNS record may be left over");
         }

@@ -24,7 +24,7 @@ use tokio::{sync::OnceCell, time::timeout};
 use super::{
     AcmeConfig, AcmeError,
     client::Client,
-    dns::{Hook, HookError},
+    dns::{HookError, Records},
     kept::{Issued, Kept, KeptError},
     plan::Subject,
 };
@@ -42,6 +42,10 @@ pub(super) enum OrderError {
     NoWay(String),
     #[error("the authority could not see that the name is ours ({0:?})")]
     NotShown(OrderStatus),
+    #[error(
+        "the authority did not see the record of {0}: an NS record of that name has to lead to this relay, and port 53 to be open over UDP and TCP"
+    )]
+    NotDelegated(Box<str>),
     #[error(transparent)]
     Hook(#[from] HookError),
     #[error("a certificate for the challenge cannot be made")]
@@ -64,7 +68,7 @@ pub(super) struct Orders {
     email: String,
     directory: String,
     account: PathBuf,
-    hook: Option<Hook>,
+    records: Option<Records>,
     challenges: Challenges,
 }
 
@@ -73,13 +77,14 @@ impl Orders {
         config: &AcmeConfig,
         account: PathBuf,
         challenges: Challenges,
+        records: Option<Records>,
     ) -> Result<Self, AcmeError> {
         Ok(Self {
             client: Client::new(config.directory_ca.as_deref())?,
             email: config.email.clone(),
             directory: config.directory.clone(),
             account,
-            hook: Hook::new(&config.dns_hook),
+            records,
             challenges,
         })
     }
@@ -105,9 +110,9 @@ impl Orders {
         let fetched = timeout(ORDER, self.show_and_fetch(subject, &mut order, &mut shown)).await;
         let outcome = fetched.unwrap_or(Err(OrderError::Late));
         // Also when it took too long, and without a bearing on what has come in.
-        if let Some(hook) = &self.hook {
+        if let Some(records) = &self.records {
             for (domain, value) in &shown.records {
-                hook.clean_up(domain, value).await;
+                records.clean_up(domain, value).await;
             }
         }
         outcome
@@ -125,7 +130,7 @@ impl Orders {
             if authorization.status == AuthorizationStatus::Valid {
                 continue;
             }
-            let way = match (&self.hook, subject.is_wildcard()) {
+            let way = match (&self.records, subject.is_wildcard()) {
                 (Some(_), true) => ChallengeType::Dns01,
                 _ => ChallengeType::TlsAlpn01,
             };
@@ -136,11 +141,11 @@ impl Orders {
                 return Err(OrderError::NoWay(subject.name().to_owned()));
             };
             let answer = challenge.key_authorization();
-            match (&self.hook, way) {
-                (Some(hook), ChallengeType::Dns01) => {
+            match (&self.records, way) {
+                (Some(records), ChallengeType::Dns01) => {
                     let value = answer.dns_value();
                     shown.records.push((name.clone(), value.clone()));
-                    hook.present(&name, &value).await?;
+                    records.present(&name, &value).await?;
                 }
                 _ => {
                     shown.names.push(name.clone());
@@ -152,7 +157,10 @@ impl Orders {
         let patience = RetryPolicy::new().timeout(Duration::from_secs(120));
         let status = order.poll_ready(&patience).await?;
         if status != OrderStatus::Ready {
-            return Err(OrderError::NotShown(status));
+            return Err(match &self.records {
+                Some(Records::Own(zone)) if subject.is_wildcard() => OrderError::NotDelegated(zone.name()),
+                _ => OrderError::NotShown(status),
+            });
         }
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(subject.names())?;

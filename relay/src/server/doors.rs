@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use super::{Config, StartError};
 use crate::{
     access_log::{AccessLog, Scribe},
-    acme::{Acme, Desk},
+    acme::{Acme, Desk, NameServer},
     ingress::Https,
     lanes::{Directory, Door},
     local_ca::{LocalCa, LocalCaError},
@@ -29,6 +29,8 @@ pub(super) struct Doors {
     pub(super) directory: Directory,
     /// Certificates of a public authority, and who orders them.
     pub(super) acme: Option<(Acme, Desk)>,
+    /// Who answers for the record of their challenges.
+    pub(super) names: Option<NameServer>,
     /// The log of visitors' requests, and who writes it.
     pub(super) log: (AccessLog, Option<Scribe>),
     pub(super) traces: Traces,
@@ -62,6 +64,12 @@ impl Doors {
             }
             None => None,
         };
+        let names = match (&acme, config.acme.as_ref().and_then(|settings| settings.dns)) {
+            (Some((all, _)), Some(addr)) => {
+                all.name_server(addr).await.map_err(|source| StartError::Bind { addr, source })?
+            }
+            (None, _) | (_, None) => None,
+        };
         let directory = Directory::default();
         let lanes = match https {
             Some(_) => Some(Door::new(&config.seed, directory.clone()).map_err(StartError::Lanes)?),
@@ -82,7 +90,7 @@ impl Doors {
             None => Traces::default(),
         };
         let log = (log.with_traces(traces.clone()), scribe);
-        Ok(Self { http, https, lanes, directory, acme, log, traces, local_ca })
+        Ok(Self { http, https, lanes, directory, acme, names, log, traces, local_ca })
     }
 
     pub(super) fn http_addr(&self) -> Option<SocketAddr> {

@@ -20,6 +20,7 @@ use tokio::{net::TcpListener, time::timeout};
 use super::*;
 use crate::{
     Authority,
+    acme::AcmeConfig,
     route::{Lookup, Tunnel},
     testing::{
         Credential, child_claims,
@@ -134,6 +135,16 @@ async fn what_is_wrong_at_the_start_is_named() {
     let taken = first.addrs().http;
     let error = Relay::start(Config { http: taken, ..config(coordinator.clone()) }).await.unwrap_err();
     assert!(matches!(error, StartError::Bind { addr, .. } if Some(addr) == taken), "{error}");
+
+    let (mut acme, data) = (AcmeConfig::new(String::new()), tempfile::tempdir().unwrap());
+    acme.dns = taken;
+    let (https, data_dir) = (Some(any_port()), Some(data.path().to_owned()));
+    let named = Config { https, data_dir, acme: Some(acme), ..config(coordinator.clone()) };
+    let error = Relay::start(named).await.unwrap_err();
+    assert!(
+        matches!(error, StartError::Bind { addr, .. } if Some(addr) == taken),
+        "the name server: {error}"
+    );
 
     let file = tempfile::NamedTempFile::new().unwrap();
     let (https, data_dir) = (Some(any_port()), Some(file.path().to_owned()));

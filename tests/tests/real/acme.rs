@@ -27,6 +27,15 @@ pub(crate) struct Authority {
 impl Authority {
     /// `https` is where the authority looks whether a name is ours.
     pub(crate) async fn start(lab: &Lab, https: u16) -> Result<Self> {
+        Self::start_asking(lab, https, None).await
+    }
+
+    /// One that asks this name server, which is not ours to set records at.
+    async fn start_with(lab: &Lab, https: u16, asked: u16) -> Result<Self> {
+        Self::start_asking(lab, https, Some(asked)).await
+    }
+
+    async fn start_asking(lab: &Lab, https: u16, asked: Option<u16>) -> Result<Self> {
         let place = lab.path("pebble");
         std::fs::create_dir_all(&place)?;
         let openssl = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
@@ -70,7 +79,7 @@ impl Authority {
                 "-config".to_owned(),
                 text(&file)?,
                 "-dnsserver".to_owned(),
-                format!("127.0.0.1:{dns}"),
+                format!("127.0.0.1:{}", asked.unwrap_or(dns)),
                 "-strict".to_owned(),
             ],
             &[("PEBBLE_VA_NOSLEEP", "1".as_ref())],
@@ -99,8 +108,8 @@ pub(crate) async fn relay(lab: &mut Lab, authority: &Authority, https: u16, more
     std::fs::write(
         &file,
         format!(
-            "domain = '{DOMAIN}'\nconsole = 'localhost'\nacme = 'me@example.com'\nacme_directory = '{}'\n\
-             acme_directory_ca = '{}'\n{more}",
+            "domain = '{DOMAIN}'\nconsole = 'localhost'\nredirect_http = false\nacme = 'me@example.com'\n\
+             acme_directory = '{}'\nacme_directory_ca = '{}'\n{more}",
             authority.directory,
             ca.display()
         ),
@@ -229,6 +238,38 @@ async fn one_certificate_is_for_all_names_where_dns_can_be_answered_for() -> Res
     ensure!(of("present _acme-challenge.relay.test ") == of("cleanup _acme-challenge.relay.test "), "{log}");
     ensure!(of("present") >= 1, "{log}");
     Ok(())
+}
+
+#[tokio::test]
+async fn one_certificate_is_for_all_names_where_the_relay_answers_for_its_record_itself() -> Result<()> {
+    let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
+    let (https, dns) = (free_port()?, free_port()?);
+    let authority = Authority::start_with(&lab, https, dns).await?;
+    relay(&mut lab, &authority, https, &format!("acme_dns = '127.0.0.1:{dns}'\n")).await?;
+    let root = authority.root(&lab).await?;
+    let (_one, _) = lab.node(&site(&lab)?, "one").await?;
+    ensure!(visit(&root, https, "one").await? == "certified\n");
+    let shown = shown(https, "one.relay.test").await?;
+    ensure!(shown.contains("DNS:*.relay.test") && shown.contains("DNS:relay.test"), "{shown}");
+
+    for way in ["+notcp", "+tcp"] {
+        let of = async |kind| dig(dns, &[way, "+short", "_acme-challenge.relay.test", kind]).await;
+        ensure!(of("NS").await?.trim() == "relay.test.");
+        ensure!(of("SOA").await?.starts_with("relay.test. . 1 "));
+        ensure!(of("TXT").await?.is_empty(), "the values of the order are left over");
+        let none = dig(dns, &[way, "_acme-challenge.RELAY.test", "TXT"]).await?;
+        ensure!(none.contains("NOERROR") && none.contains("flags: qr aa rd;"), "{none}");
+        let other = dig(dns, &[way, "relay.test", "A"]).await?;
+        ensure!(other.contains("REFUSED"), "{other}");
+    }
+    Ok(())
+}
+
+/// What dig says of a name server of this machine.
+async fn dig(port: u16, question: &[&str]) -> Result<String> {
+    let port = port.to_string();
+    let server = ["@127.0.0.1", "-p", &port, "+tries=3"];
+    output(Command::new("dig").args([&server[..], question].concat())).await
 }
 
 #[tokio::test]

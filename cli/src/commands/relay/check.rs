@@ -26,9 +26,10 @@ pub(super) fn run(settings: &RelaySettings, report: Report) -> Result<(), Failur
             servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         }
     };
+    let dns = dns(settings);
     report.object(&json!({
         "ok": problems.is_empty(), "problems": problems.iter().map(described).collect::<Vec<_>>(),
-        "domain": settings.domain, "data": settings.data, "http": settings.http, "https": settings.https,
+        "domain": settings.domain, "data": settings.data, "http": settings.http, "https": settings.https, "dns": dns,
         "p2p": settings.p2p, "ports": settings.ports.map(|ports| ports.range.to_string()), "console": settings.console, "coordinator": authority,
     }));
     let rows = [
@@ -36,6 +37,7 @@ pub(super) fn run(settings: &RelaySettings, report: Report) -> Result<(), Failur
         ("console", settings.console.clone()),
         ("http", settings.http.to_string()),
         ("https", settings.https.to_string()),
+        ("dns", dns.map_or_else(|| "none".to_owned(), |dns| dns.to_string())),
         ("p2p", settings.p2p.to_string()),
         ("ports", settings.ports.map_or_else(|| "none".to_owned(), |ports| ports.range.to_string())),
         ("data", settings.data.display().to_string()),
@@ -111,11 +113,20 @@ fn ports(settings: &RelaySettings) -> Vec<Failure> {
         (quic.to_string(), bind(&mut held, settings.p2p, UdpSocket::bind)),
     ]
     .into_iter()
+    .chain(dns(settings).into_iter().flat_map(|dns| {
+        let tcp = bind(&mut held, dns, TcpListener::bind);
+        [(dns.to_string(), tcp), (dns.to_string(), bind(&mut held, dns, UdpSocket::bind))]
+    }))
     .filter_map(|(address, outcome)| outcome.err().map(|error| cannot_listen(&address, Some(&error))))
     .collect();
-    // Both halves of the address for nodes are one thing to mend.
+    // Both halves of an address are one thing to mend.
     problems.dedup_by(|one, other| one.message() == other.message());
     problems
+}
+
+/// Where the relay answers for its challenges' record.
+fn dns(settings: &RelaySettings) -> Option<SocketAddr> {
+    settings.acme.as_ref().and_then(|acme| acme.dns)
 }
 
 type Held = Box<dyn std::any::Any>;

@@ -89,6 +89,12 @@ impl Ready<'_> {
         }
         if let Some(acme) = &self.settings.acme {
             rows.push(vec!["  https".to_owned(), format!("with certificates from {}", acme.directory)]);
+            if let Some(dns) = acme.dns {
+                rows.push(vec![
+                    "  dns".to_owned(),
+                    format!("{dns} for _acme-challenge.{domain}, whose NS record leads here"),
+                ]);
+            }
         }
         if let Some(ca) = self.relay.local_ca() {
             rows.push(vec!["  https".to_owned(), format!("for browsers that trust {}", ca.display())]);
