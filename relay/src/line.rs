@@ -18,7 +18,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +81,9 @@ impl From<Turned> for NoLine {
 
 /// Nodes that are tried for a visitor: enough for all of a name, and for one that comes back meanwhile.
 const TRIES: usize = 2 * MAX_BACKENDS;
+
+/// What each of several nodes gets, however long the others before it took.
+const TURN: Duration = Duration::from_secs(2);
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +159,7 @@ impl Errand<'_> {
         }
         let pipe: Pipe = match tunnel.source().take_lane() {
             Some(lane) => lane,
-            None => match timeout_at(until, tunnel.source().open()).await {
+            None => match timeout_at(until.max(Instant::now() + TURN), tunnel.source().open()).await {
                 Ok(Ok(pipe)) => pipe,
                 Ok(Err(PipeError::Gone)) => {
                     tunnel.note_lost();
@@ -175,7 +178,7 @@ impl Errand<'_> {
         if greeted {
             // With others to turn to, the visitor waits until the node's target has taken it.
             let answered = tokio::select! {
-                answered = timeout_at(until, greet(&mut node, self.greeting)) => answered,
+                answered = timeout(TURN, greet(&mut node, self.greeting)) => answered,
                 () = line.cut.cancelled() => return Err(NoLine::Gone),
             };
             match answered {

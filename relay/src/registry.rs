@@ -358,14 +358,12 @@ fn may_join(new: &Registration, beside: &[&Registration]) -> Result<(), Conflict
     Ok(())
 }
 
-/// Whether two keys of one project stand for the same: devices of people, children of one key, or a child and the key that
-/// minted it. A key that an agent holds is not to take a part of the visitors of what a person serves, or another's agent.
+/// Whether two keys of one project stand for the same: devices of people, or children of one key. A key that an agent holds is not to take a part of the visitors of what a person serves, or another's agent.
 fn are_kin(one: &Registration, other: &Registration) -> bool {
     match (one.parent, other.parent) {
         (Some(parent), Some(other)) => parent == other,
-        (Some(parent), None) => parent == other.serial,
-        (None, Some(parent)) => parent == one.serial,
         (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

@@ -411,7 +411,11 @@ impl Routes {
             return None;
         }
         match self.read().get(before.name.as_str()) {
-            Some(Entry::Live(backends)) => backends.another(before).cloned(),
+            // The name may be another tunnel's by now.
+            Some(Entry::Live(backends)) => {
+                let other = backends.another(before).cloned();
+                other.filter(|other| other.id == before.id && other.kind == before.kind)
+            }
             Some(Entry::Away | Entry::Ended) | None => None,
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! A request that is chosen has two spans: the relay's, from its head to the last byte of its answer, and within it the
 //! node's, until the head of that answer. Their names and attributes are those of the semantic conventions for HTTP; what a
-//! query says is never among them. A visitor's own trace is gone on with (W3C Trace Context), but only a trusted proxy
-//! decides that a request is traced: else a stranger could fill the collector.
+//! query says is never among them. A trusted proxy's own trace is gone on with (W3C Trace Context), and it decides whether a
+//! request is traced. A stranger's is not: they could fill the collector, or hang spans into the traces of others. It passes
+//! on to the server as it is, so that whoever traces both ends of a tunnel sees one trace.
 //!
 //! Spans wait in a bounded queue of the library's, which a thread of its own sends from; what does not fit is dropped, and no
 //! request waits.
@@ -157,12 +158,16 @@ impl Traces {
     pub(crate) fn begin<B>(&self, request: &Request<B>, trusted: impl FnOnce() -> bool) -> Option<Trace> {
         let chosen = self.0.as_ref()?;
         let propagator = TraceContextPropagator::new();
-        let told = propagator.extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
-        let sampled = {
+        let mut told = propagator.extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
+        let (sampled, is_strangers) = {
             let span = told.span();
             let sender = span.span_context();
-            (sender.is_valid() && trusted()).then(|| sender.is_sampled())
+            let is_trusted = sender.is_valid() && trusted();
+            (is_trusted.then(|| sender.is_sampled()), sender.is_valid() && !is_trusted)
         };
+        if is_strangers {
+            told = Context::new();
+        }
         if !sampled.unwrap_or_else(|| chosen.share.has(chosen.seen.fetch_add(1, Relaxed))) {
             return None;
         }
@@ -180,7 +185,11 @@ impl Traces {
             .with_kind(SpanKind::Server)
             .with_attributes(about);
         let span = chosen.tracer.build_with_context(builder, &told);
-        Some(Trace { chosen: Arc::clone(chosen), spans: Mutex::new(Spans { request: span, node: None }) })
+        Some(Trace {
+            chosen: Arc::clone(chosen),
+            is_strangers,
+            spans: Mutex::new(Spans { request: span, node: None }),
+        })
     }
 
     /// Sends what waits, and ends. Blocks, up to a few seconds where the collector does not answer.
@@ -207,6 +216,8 @@ impl fmt::Debug for Chosen {
 /// A request that is traced, until it is dropped.
 pub(crate) struct Trace {
     chosen: Arc<Chosen>,
+    /// The visitor has a trace of their own.
+    is_strangers: bool,
     spans: Mutex<Spans>,
 }
 
@@ -225,7 +236,9 @@ impl Trace {
         let builder = SpanBuilder::from_name("node").with_kind(SpanKind::Client);
         let node = self.chosen.tracer.build_with_context(builder, &here);
         let here = Context::new().with_remote_span_context(node.span_context().clone());
-        TraceContextPropagator::new().inject_context(&here, &mut HeaderInjector(headers));
+        if !self.is_strangers {
+            TraceContextPropagator::new().inject_context(&here, &mut HeaderInjector(headers));
+        }
         spans.node = Some(node);
     }
 

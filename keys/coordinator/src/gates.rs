@@ -178,6 +178,10 @@ impl Shared {
     ) -> Result<api::TunnelClosed, ApiError> {
         let now = self.clock.now();
         self.may_change(caller.tenant(), now)?;
+        if self.gated(caller, id).await.is_ok() {
+            let holders = self.followers.live().holders(&id);
+            authority::may_gate_live(caller, GateKind::End, holders.into_iter())?;
+        }
         let epoch = self.store.close_tunnel(caller.clone(), id, now).await??;
         self.note_change(caller.tenant(), now);
         Ok(api::TunnelClosed { id, relays: self.confirm(epoch).await? })

@@ -21,6 +21,10 @@ const KEPT: u64 = 3600;
 /// A token by an unknown key makes us ask for the keys again, but not within so many seconds of the last time: whoever
 /// sends such tokens would make us knock at the issuer's door.
 const ASK_AGAIN: u64 = 30;
+/// An issuer that gave no answer is left alone for so many seconds: whoever waits for it meanwhile is told at once, and what it
+/// said before goes on counting for a day.
+const SILENT: u64 = 5;
+const BRIDGED: u64 = 24 * 3600;
 
 /// Everybody who vouches for people here. Whoever holds it sees at once when others do: [`Client::replace`].
 #[derive(Debug, Default)]
@@ -40,6 +44,14 @@ struct Known {
 struct Memory {
     metadata: Option<Dated<Metadata>>,
     keys: Option<Dated<Keys>>,
+    silent: Option<Dated<Silence>>,
+}
+
+/// Why an issuer was not heard.
+#[derive(Debug, Clone)]
+struct Silence {
+    what: &'static str,
+    source: Arc<ureq::Error>,
 }
 
 #[derive(Debug, Clone)]
@@ -260,13 +272,31 @@ impl Known {
         if let Some(metadata) = Dated::within(memory.metadata.as_ref(), now, KEPT) {
             return Ok(metadata);
         }
+        let bridged = Dated::within(memory.metadata.as_ref(), now, BRIDGED);
+        if let Some(Silence { what, source }) = Dated::within(memory.silent.as_ref(), now, SILENT) {
+            return bridged.ok_or(SignInError::Unreachable { what, source });
+        }
+        match self.asked_for_metadata().await {
+            Ok(it) => {
+                memory.metadata = Some(Dated { of: now, it: it.clone() });
+                Ok(it)
+            }
+            Err(error) => {
+                if let SignInError::Unreachable { what, source } = &error {
+                    let it = Silence { what, source: Arc::clone(source) };
+                    memory.silent = Some(Dated { of: now, it });
+                }
+                bridged.ok_or(error)
+            }
+        }
+    }
+
+    async fn asked_for_metadata(&self) -> Result<Metadata, SignInError> {
         let issuer = &self.provider.issuer;
         let url = Url::parse(&discovery::address(issuer))
             .map_err(|error| SignInError::answer("address", error.to_string()))?;
         let answer = self.http.get("description of itself", &url, None).await?;
-        let it = Metadata::read(&answer.body, issuer)?;
-        memory.metadata = Some(Dated { of: now, it: it.clone() });
-        Ok(it)
+        Metadata::read(&answer.body, issuer)
     }
 
     async fn keys(&self, metadata: &Metadata, now: u64, kept: u64) -> Result<Keys, SignInError> {
@@ -301,6 +331,32 @@ mod tests {
         assert_eq!(Dated::within(Some(&known), 129, 30), Some(7));
         assert_eq!(Dated::within(Some(&known), 130, 30), None);
         assert_eq!(Dated::within(Some(&known), 99, 30), None);
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_silent_is_left_alone_for_a_moment() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (heard, mut asked) = tokio::sync::mpsc::channel(64);
+        let mut listening = tokio::task::JoinSet::new();
+        listening.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(stream);
+                heard.send(()).await.unwrap();
+            }
+        });
+        let mut silent = provider("co", &[]);
+        silent.issuer = format!("https://{address}");
+        let client = Client::new(vec![silent]).unwrap();
+        let flow = Flow::from_entropy(&[1; 96]);
+        let mut count = async |now: u64| {
+            let refused = client.address("co", &flow, "https://us.example/back", None, now).await;
+            assert!(matches!(refused, Err(SignInError::Unreachable { .. })), "{refused:?}");
+            std::iter::from_fn(|| asked.try_recv().ok()).count()
+        };
+        assert!(count(100).await > 0);
+        assert_eq!([count(100).await, count(104).await], [0, 0], "nobody knocks again");
+        assert!(count(105).await > 0);
     }
 
     #[test]

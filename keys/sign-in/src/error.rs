@@ -1,5 +1,7 @@
 //! Why somebody was not signed in.
 
+use std::sync::Arc;
+
 /// A provider's answer did not make an identity.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,7 +31,7 @@ pub enum SignInError {
         what: &'static str,
         /// Why.
         #[source]
-        source: Box<ureq::Error>,
+        source: Arc<ureq::Error>,
     },
     /// So many ask providers already that this one has to wait.
     #[error("too many sign-ins at a time")]

@@ -106,7 +106,7 @@ impl Http {
             let body = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec()?;
             Ok(Answer { status: response.status(), body: Zeroizing::new(body) })
         });
-        let unreachable = |source: ureq::Error| SignInError::Unreachable { what, source: Box::new(source) };
+        let unreachable = |source: ureq::Error| SignInError::Unreachable { what, source: Arc::new(source) };
         asked.await.map_err(|error| unusable(&error))?.map_err(unreachable)
     }
 }

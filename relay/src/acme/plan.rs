@@ -174,6 +174,8 @@ pub(super) struct Plan {
 struct Entry {
     state: State,
     failures: u32,
+    /// Somebody has asked for it since it failed.
+    asked: bool,
     /// Of the one that is there.
     life: Option<Life>,
 }
@@ -188,8 +190,10 @@ enum State {
 impl Plan {
     /// One is there already.
     pub(super) fn has(&mut self, subject: Subject, life: Life) {
-        self.subjects
-            .insert(subject, Entry { state: State::At(life.renew_at()), failures: 0, life: Some(life) });
+        self.subjects.insert(
+            subject,
+            Entry { state: State::At(life.renew_at()), failures: 0, asked: true, life: Some(life) },
+        );
     }
 
     /// Its authority suggests to renew the one that is there at this time.
@@ -206,7 +210,8 @@ impl Plan {
 
     /// One is needed. `false` when there will be none for now.
     pub(super) fn want(&mut self, subject: Subject, now: SystemTime) -> bool {
-        if let Some(entry) = self.subjects.get(&subject) {
+        if let Some(entry) = self.subjects.get_mut(&subject) {
+            entry.asked = true;
             return entry.life.is_some() || entry.state == State::UnderWay || entry.state == State::At(now);
         }
         if self.subjects.len() >= NAMES {
@@ -214,7 +219,8 @@ impl Plan {
         }
         let room = self.subjects.len() < NAMES;
         if room {
-            self.subjects.insert(subject, Entry { state: State::At(now), failures: 0, life: None });
+            self.subjects
+                .insert(subject, Entry { state: State::At(now), failures: 0, asked: true, life: None });
         }
         room
     }
@@ -222,9 +228,13 @@ impl Plan {
     /// The next to be ordered, which is under way from then on.
     pub(super) fn next(&mut self, now: SystemTime) -> Option<Subject> {
         self.refill(now);
-        let due = |entry: &Entry| matches!(entry.state, State::At(at) if at <= now);
+        // What has failed before it was ever there, and is asked for by nobody, waits for somebody.
+        let due = |entry: &Entry| {
+            let wanted = entry.life.is_some() || entry.asked;
+            wanted && matches!(entry.state, State::At(at) if at <= now)
+        };
         // What would end before long goes first, then what there is none of yet: nobody keeps others from being renewed by
-        // asking for ever new names.
+        // asking for ever new names. What has failed comes after what has not.
         let rank = |entry: &Entry| match &entry.life {
             Some(life) if life.is_urgent(now) => 0,
             None => 1,
@@ -234,8 +244,11 @@ impl Plan {
         if self.spent >= if urgent { ORDERS + RENEWALS } else { ORDERS } {
             return None;
         }
-        let (subject, entry) =
-            self.subjects.iter_mut().filter(|(_, entry)| due(entry)).min_by_key(|(_, entry)| rank(entry))?;
+        let (subject, entry) = self
+            .subjects
+            .iter_mut()
+            .filter(|(_, entry)| due(entry))
+            .min_by_key(|(_, entry)| (rank(entry), entry.failures))?;
         self.spent += 1;
         entry.state = State::UnderWay;
         Some(subject.clone())
@@ -261,7 +274,8 @@ impl Plan {
     /// One has come in. It is not ordered again at once, whatever its life says to this machine's clock.
     pub(super) fn issued(&mut self, subject: Subject, life: Life, now: SystemTime) {
         let at = life.renew_at().max(now + AGAIN);
-        self.subjects.insert(subject, Entry { state: State::At(at), failures: 0, life: Some(life) });
+        self.subjects
+            .insert(subject, Entry { state: State::At(at), failures: 0, asked: true, life: Some(life) });
     }
 
     /// An order has failed; says for how long it is left alone.
@@ -269,6 +283,7 @@ impl Plan {
         let Some(entry) = self.subjects.get_mut(subject) else { return Duration::ZERO };
         let pause = FIRST_PAUSE.saturating_mul(1 << entry.failures.min(16)).min(LONGEST_PAUSE);
         entry.failures += 1;
+        entry.asked = false;
         entry.state = State::At(now + pause);
         pause
     }

@@ -78,6 +78,8 @@ pub(super) struct Forward {
     pub(super) request: Option<Box<Request<RequestBody>>>,
     /// May be sent twice: it changes nothing and has no body (RFC 9110 §9.2.2).
     pub(super) repeatable: bool,
+    /// Whether it changes nothing at whoever gets it, and has not been repeated at another node yet.
+    pub(super) has_second_try: bool,
     pub(super) upgrade: Option<OnUpgrade>,
     pub(super) protocol: Protocol,
     /// What the node's server is spoken to in.
@@ -121,6 +123,7 @@ pub(super) fn prepare(
         http2::request::translate_back(&mut parts);
     }
     let repeatable = !has_body && parts.method.is_idempotent();
+    let has_second_try = !has_body && parts.method.is_safe();
     let waits = has_body && parts.headers.get(EXPECT).is_some_and(is_continue);
     let granted = waits.then(Arc::<Granted>::default);
     let body = if has_body {
@@ -137,7 +140,15 @@ pub(super) fn prepare(
             }
         });
     }
-    Forward { request: Some(Box::new(request)), repeatable, upgrade, protocol, speech, passed }
+    Forward {
+        request: Some(Box::new(request)),
+        repeatable,
+        has_second_try,
+        upgrade,
+        protocol,
+        speech,
+        passed,
+    }
 }
 
 /// Whether a call of gRPC comes in HTTP/2, which is how its servers want it too (gRPC over HTTP/2, "Content-Type").

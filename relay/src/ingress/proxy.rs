@@ -378,9 +378,18 @@ impl Proxy {
                     None => Err(self.failure(&Lost::Refused(status)).into()),
                 };
             }
-            // Whoever it reached changed nothing by it: a pipe that is kept may have died, and so may one of several nodes.
-            Err(Lost::Broken) if forward.repeatable && spare.is_some() => {
+            // A pipe that is kept may have died before the request.
+            Err(Lost::Broken) if pooled && forward.repeatable && spare.is_some() => {
                 forward.request = spare.and_then(Spare::again);
+            }
+            // One of several nodes may have died in the middle; what its server dies of must not reach all of the others.
+            Err(Lost::Broken) if spare.is_some() && std::mem::take(&mut forward.has_second_try) => {
+                forward.request = spare.and_then(Spare::again);
+                forward.passed.check(tunnel)?;
+                return Ok(match tunnel.is_closed() {
+                    true => Attempt::Gone,
+                    false => Attempt::Refused(Failure::Broken),
+                });
             }
             Err(lost) => {
                 forward.passed.check(tunnel)?;

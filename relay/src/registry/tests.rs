@@ -104,10 +104,10 @@ fn only_kin_serve_a_name_together() {
     let mut registry = held_by(of(1, None));
     assert_eq!(taken(registry.register(of(2, None))), None, "people");
     let mut registry = held_by(of(1, None));
-    assert_eq!(taken(registry.register(of(2, Some(1)))), None, "its own child");
+    assert_eq!(taken(registry.register(of(2, Some(1)))), Some(Code::NameTaken), "its own agent's");
     assert_eq!(taken(registry.register(of(3, Some(100)))), Some(Code::NameTaken), "an agent's");
     let mut registry = held_by(of(2, Some(1)));
-    assert_eq!(taken(registry.register(of(1, None))), None, "the key that minted it");
+    assert_eq!(taken(registry.register(of(1, None))), Some(Code::NameTaken), "the key that minted it");
 }
 
 #[test]

@@ -55,7 +55,7 @@ const SENDER: &str = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b716
 #[tokio::test]
 async fn a_request_has_a_span_of_the_relay_and_in_it_one_of_the_node() -> Result<()> {
     let (mut collector, address) = collector().await?;
-    let lab = traced(&address, "").await?;
+    let lab = traced(&address, "trusted_proxies = ['127.0.0.1']\n").await?;
     let origin = Origin::start().await?;
     let (_node, ready) = lab.node(&origin.address.port().to_string(), "shop").await?;
 
@@ -65,7 +65,7 @@ async fn a_request_has_a_span_of_the_relay_and_in_it_one_of_the_node() -> Result
     ensure!(request["service"] == "mytunnel-relay" && request["name"] == "GET", "{request}");
     // Server and client, as OTLP counts the kinds.
     ensure!((&request["kind"], &node["kind"]) == (&json!(2), &json!(3)), "{request} {node}");
-    ensure!(request["trace"] == "0af7651916cd43dd8448eb211c80319c", "the visitor's trace goes on: {request}");
+    ensure!(request["trace"] == "0af7651916cd43dd8448eb211c80319c", "the sender's trace goes on: {request}");
     ensure!(request["parent"] == "b7ad6b7169203331" && node["parent"] == request["span"], "{request} {node}");
     let told = format!(
         "traceparent: 00-{}-{}-01",
@@ -94,11 +94,26 @@ async fn a_request_has_a_span_of_the_relay_and_in_it_one_of_the_node() -> Result
 }
 
 #[tokio::test]
+async fn a_strangers_trace_is_theirs_and_reaches_the_server_as_it_is() -> Result<()> {
+    let (mut collector, address) = collector().await?;
+    let lab = traced(&address, "").await?;
+    let origin = Origin::start().await?;
+    let (_node, _) = lab.node(&origin.address.port().to_string(), "shop").await?;
+    let seen = get(&lab, "shop", "/head", &["-H", SENDER]).await?;
+    ensure!(seen.contains("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), "{seen}");
+    for _ in 0..2 {
+        let span = span(&mut collector).await?;
+        ensure!(span["trace"] != "0af7651916cd43dd8448eb211c80319c", "{span}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_fails_is_an_error_and_a_share_of_requests_is_a_share() -> Result<()> {
     let (mut collector, address) = collector().await?;
     let mut lab = traced(&address, "trace_share = 0.5\n").await?;
     let (_node, _) = lab.node("9", "gone").await?;
-    // The answer to a stranger's word that it is traced is the relay's own.
+    // Whatever a stranger says of that.
     for _ in 0..4 {
         get(&lab, "gone", "/", &["-H", SENDER]).await?;
     }

@@ -81,7 +81,8 @@ impl<'a> Reload<'a> {
         running.relay.set_terms(Terms {
             limits: settings.limits.relay().ingress,
             proxies: settings.proxies,
-            only_https: settings.only_https,
+            // Whether there is a certificate that everybody believes does not change before the next start.
+            only_https: file.redirect_http.unwrap_or(running.settings.acme.is_some()),
         });
         // Also when the file says the same: the secrets are elsewhere.
         if let Some(vouching) = Arc::into_inner(settings.sign_in) {

@@ -1,5 +1,6 @@
 //! A share from its start to its end.
 
+use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -194,7 +195,8 @@ impl Job {
     /// Follows the share; a name that is somebody else's is replaced by the next one where nobody asked for it.
     async fn follow(&self, node: &Node, share: &mut Option<Share>, teller: &mut Teller) -> Failure {
         let mut attempt = 0;
-        let mut may_lift = self.deadline.is_none();
+        // A person means it; what starts programs again by itself does not know that there was an end.
+        let mut may_lift = self.deadline.is_none() && std::io::stdin().is_terminal();
         loop {
             let Some(name) = self.name.candidate(attempt) else {
                 return Failure::new(Code::NameInvalid, "there is no name that this key may use");

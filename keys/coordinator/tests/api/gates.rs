@@ -410,6 +410,12 @@ async fn nobody_asks_anything_of_the_visitors_of_anothers_live_tunnel_nor_ends_i
     let new = json!({"project": house.project, "name": "shared"});
     let end = json!({"expires_in": 60, "tunnel": new});
     lab.call(By::Key(&sibling), "PUT", &path(&other, "/expires"), end).await.refused(Code::NameTaken);
+    relay.up(&house.project, "shared", &sibling).await;
+    eventually(async || {
+        let refused = lab.call(By::Key(&sibling), "DELETE", &path(&other, ""), Value::Null).await;
+        (refused.status == 409).then_some(())
+    })
+    .await;
     // Of a name in another project nobody learns whether it is served.
     let (next, _) = lab.project(By::Key(&house.device), "next").await;
     let foreign = relay.up(&next, "hidden", &house.device).await;

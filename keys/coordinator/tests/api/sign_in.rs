@@ -294,6 +294,9 @@ async fn what_a_provider_says_instead_of_a_code_ends_on_the_page_of_sign_in() {
     let house = House { lab, issuer: gone, token };
     house.lab.advance(3600);
     let answer = house.get("/api/v1/auth/oauth/co/start", "").await;
+    assert_eq!(answer.status, 302, "what it said of itself counts for a day");
+    house.lab.advance(24 * 3600);
+    let answer = house.get("/api/v1/auth/oauth/co/start", "").await;
     failed(&answer, "unreachable");
 }
 
