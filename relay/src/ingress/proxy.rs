@@ -1,5 +1,7 @@
 //! What happens to one request: whom it is for, whether it may, and the way to the tunnel and back.
 
+mod tries;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -10,30 +12,25 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
-use mytunnel_keys::{
-    id::TunnelKind,
-    wire::{MAX_BACKENDS, PipeStatus},
-};
+use mytunnel_keys::id::TunnelKind;
 use tokio::time::Instant;
 
 use super::{
     Shared, VisitorAddress,
     body::{Download, ResponseBody},
     deadline::Stage,
-    exchange::{Exchange, Turn, Unconnected},
+    exchange::{Exchange, Turn},
     failure::Failure,
-    forward::{self, Forward, Protocol, Spare},
+    forward::{Forward, Protocol},
     head,
     host::{self, Destination},
     http2,
-    seats::NoSeat,
     upgrade::Upgrade,
-    upstream::Lost,
     visit::Visit,
 };
 use crate::{
     gate::{self, Asked, Denied, Entry, Passed, Places},
-    route::{Lookup, PipeError, Tunnel},
+    route::{Lookup, Tunnel},
 };
 
 /// How long browsers ask for the console with TLS only (RFC 6797). Tunnels say that for themselves.
@@ -62,21 +59,6 @@ enum Refused {
     /// It is to be asked for over TLS.
     Moved(HeaderValue),
 }
-
-/// How far one try to send a request came.
-#[expect(clippy::large_enum_variant, reason = "moved once; a box would cost every request an allocation")]
-enum Attempt {
-    Answered(Response<Incoming>, Exchange),
-    /// The pooled pipe was dead: a fresh one may do.
-    Stale,
-    /// The node left before anything was sent.
-    Gone,
-    /// The node's server has got nothing: another node may do. If there is none, this is the answer.
-    Refused(Failure),
-}
-
-/// Tries to send one request: enough for every node of its name, and for one that comes back meanwhile.
-const TRIES: usize = 2 * MAX_BACKENDS;
 
 impl Proxy {
     pub(crate) fn new(shared: Arc<Shared>, visit: Arc<Visit>) -> Self {
@@ -252,175 +234,6 @@ impl Proxy {
         self.forward(tunnel, Request::from_parts(parts, body), protocol, (passed, turn)).await
     }
 
-    async fn forward(
-        &self,
-        mut tunnel: Arc<Tunnel>,
-        mut request: Request<Incoming>,
-        protocol: Protocol,
-        (passed, turn): (Passed, Turn),
-    ) -> Result<Response<ResponseBody>, Refused> {
-        if !self.shared.rates.admit_at(tunnel.name(), gate::unix()) {
-            return Err(Failure::TunnelHasty.into());
-        }
-        if !self.visit.may_upload(request.body().size_hint().lower()) {
-            return Err(Failure::BodyTooLarge.into());
-        }
-        passed.strip(request.headers_mut());
-        if let Some(trace) = turn.trace() {
-            trace.lead_on(request.headers_mut(), &tunnel);
-        }
-        let mut forward = forward::prepare(request, protocol, &tunnel, &self.visit, turn.visitor(), passed);
-        let mut patience = None;
-        let mut fresh = false;
-        for _ in 0..TRIES {
-            let failure = match self.attempt(&tunnel, &mut forward, fresh).await? {
-                Attempt::Answered(response, exchange) => {
-                    if let Some(trace) = turn.trace() {
-                        trace.node_answered(response.status());
-                    }
-                    return Ok(self.answer(response, exchange, forward, turn).await?);
-                }
-                Attempt::Stale => {
-                    fresh = true;
-                    continue;
-                }
-                Attempt::Gone => None,
-                Attempt::Refused(failure) => Some(failure),
-            };
-            tunnel = match (self.shared.routes.another(&tunnel), failure) {
-                (Some(other), _) => other,
-                (None, Some(failure)) => return Err(failure.into()),
-                (None, None) => {
-                    let (now, limits) = (Instant::now(), &self.shared.limits);
-                    let until = *patience.get_or_insert(now + limits.away_patience);
-                    let left = until.checked_duration_since(now).ok_or(Failure::Away)?;
-                    live(self.shared.routes.wait_other(&tunnel, left).await)?
-                }
-            };
-            fresh = false;
-            forward.lead_to(&tunnel);
-        }
-        Err(Failure::Away.into())
-    }
-
-    async fn attempt(
-        &self,
-        tunnel: &Arc<Tunnel>,
-        forward: &mut Forward,
-        fresh: bool,
-    ) -> Result<Attempt, Refused> {
-        let limits = &self.shared.limits;
-        let mut exchange = match Exchange::enter(tunnel, &self.visit, limits) {
-            Ok(exchange) => exchange,
-            Err(NoSeat::Closed) => return Ok(Attempt::Gone),
-            Err(NoSeat::Full) => return Err(Failure::TunnelBusy.into()),
-            Err(NoSeat::KeyFull) => return Err(Failure::KeyBusy.into()),
-        };
-        // Other gates may stand there by now, also because it is another registration of the name.
-        forward.passed.check(tunnel)?;
-        if !tunnel.traffic().ready().await {
-            return Err(Failure::Spent.into());
-        }
-        match exchange.connect(fresh, forward.speech, limits).await {
-            Ok(()) => {}
-            Err(Unconnected::Pipe(PipeError::Gone)) => {
-                tunnel.note_lost();
-                forward.passed.check(tunnel)?;
-                return Ok(Attempt::Gone);
-            }
-            Err(Unconnected::Lost(Lost::Cut)) => {
-                forward.passed.check(tunnel)?;
-                return Ok(Attempt::Gone);
-            }
-            Err(Unconnected::Pipe(PipeError::Busy)) => return Err(Failure::TunnelBusy.into()),
-            Err(Unconnected::Lost(Lost::Expired)) => return Err(Failure::Timeout.into()),
-            Err(Unconnected::Pipe(PipeError::Open(_)) | Unconnected::Lost(_)) => {
-                tunnel.note_refused();
-                return Ok(Attempt::Refused(Failure::Broken));
-            }
-        }
-        self.send(tunnel, forward, exchange).await
-    }
-
-    /// Sends the request on the pipe of `exchange`.
-    async fn send(
-        &self,
-        tunnel: &Arc<Tunnel>,
-        forward: &mut Forward,
-        mut exchange: Exchange,
-    ) -> Result<Attempt, Refused> {
-        let Some(mut request) = forward.request.take() else { return Err(Failure::Broken.into()) };
-        let pooled = exchange.is_pooled();
-        let spare = match exchange.accepted() {
-            Some(accepted) => Some(Spare::until(accepted, &mut request)),
-            None => (pooled && forward.repeatable).then(|| Spare::of(&request)),
-        };
-        match exchange.send(*request).await {
-            Ok(response) => {
-                tunnel.note_answered();
-                return Ok(Attempt::Answered(response, exchange));
-            }
-            Err(Lost::Unsent(request, status)) => {
-                forward.request = match spare {
-                    Some(spare) => spare.again(),
-                    None => Some(request),
-                };
-                if let Some(status) = status {
-                    return Ok(passed_over(tunnel, status));
-                }
-            }
-            Err(Lost::Refused(status)) => {
-                let attempt = passed_over(tunnel, status);
-                forward.request = spare.and_then(Spare::again);
-                forward.passed.check(tunnel)?;
-                return match forward.request {
-                    Some(_) => Ok(attempt),
-                    None => Err(self.failure(&Lost::Refused(status)).into()),
-                };
-            }
-            // A pipe that is kept may have died before the request.
-            Err(Lost::Broken) if pooled && forward.repeatable && spare.is_some() => {
-                forward.request = spare.and_then(Spare::again);
-            }
-            // One of several nodes may have died in the middle; what its server dies of must not reach all of the others.
-            Err(Lost::Broken) if spare.is_some() && std::mem::take(&mut forward.has_second_try) => {
-                forward.request = spare.and_then(Spare::again);
-                forward.passed.check(tunnel)?;
-                return Ok(match tunnel.is_closed() {
-                    true => Attempt::Gone,
-                    false => Attempt::Refused(Failure::Broken),
-                });
-            }
-            Err(lost) => {
-                forward.passed.check(tunnel)?;
-                return Err(self.failure(&lost).into());
-            }
-        }
-        exchange.discard_pool();
-        match (pooled, tunnel.is_closed()) {
-            (_, true) => Ok(Attempt::Gone),
-            (true, false) => Ok(Attempt::Stale),
-            (false, false) => {
-                tunnel.note_refused();
-                Ok(Attempt::Refused(Failure::Broken))
-            }
-        }
-    }
-
-    fn failure(&self, lost: &Lost) -> Failure {
-        match lost {
-            Lost::Refused(PipeStatus::TargetUnreachable) => Failure::TargetRefused,
-            Lost::Refused(PipeStatus::UnknownTunnel | PipeStatus::Connected) => Failure::Away,
-            Lost::Expired if self.visit.upload().is_uploading() => Failure::RequestTimeout,
-            Lost::Expired => Failure::Timeout,
-            Lost::Broken if self.visit.upload().is_too_large() => Failure::BodyTooLarge,
-            Lost::Broken if self.visit.upload().is_broken() || self.visit.is_objected() => {
-                Failure::BadRequest
-            }
-            Lost::Broken | Lost::Cut | Lost::Unsent(..) => Failure::Broken,
-        }
-    }
-
     async fn answer(
         &self,
         response: Response<Incoming>,
@@ -459,15 +272,6 @@ impl Proxy {
             self.visit.set_close_delimited();
         }
         Ok(Response::from_parts(head, body))
-    }
-}
-
-/// The node has no use for the pipe, and its server has got nothing.
-fn passed_over(tunnel: &Tunnel, status: PipeStatus) -> Attempt {
-    tunnel.note_refused();
-    match status {
-        PipeStatus::TargetUnreachable => Attempt::Refused(Failure::TargetRefused),
-        PipeStatus::UnknownTunnel | PipeStatus::Connected => Attempt::Gone,
     }
 }
 

@@ -265,20 +265,6 @@ async fn the_tunnels_of_one_key_share_its_requests_and_another_key_has_its_own()
     served(&lab, visitor, "two").await
 }
 
-/// Half of so many requests of a calm visitor were answered sooner.
-async fn median(lab: &Lab, name: &str) -> Result<Duration> {
-    let mut visitor = Connection::open_from(address(9), lab.http).await?;
-    let mut times = Vec::new();
-    for _ in 0..60 {
-        let begun = Instant::now();
-        let (head, _) = visitor.exchange(&get(lab, name, "/1k")).await?;
-        ensure!(head.status == 200, "{}", head.text);
-        times.push(begun.elapsed());
-    }
-    times.sort();
-    times.get(30).copied().context("there are sixty")
-}
-
 /// A wrong password of `ann`, another for each number.
 fn guess(digits: &str) -> String {
     // In base64 each of these groups is `aa` and one more letter, by the digit.
@@ -287,8 +273,7 @@ fn guess(digits: &str) -> String {
 }
 
 #[tokio::test]
-async fn passwords_without_end_at_one_tunnel_do_not_hold_up_another() -> Result<()> {
-    const FACTOR: u32 = 10;
+async fn passwords_without_end_are_refused_with_a_reason_while_another_tunnel_serves() -> Result<()> {
     let (lab, origin) = (crate::lab().await?, Origin::start().await?);
     let target = origin.address.port().to_string();
     let (_open, _) = lab.node(&target, "open").await?;
@@ -296,7 +281,6 @@ async fn passwords_without_end_at_one_tunnel_do_not_hold_up_another() -> Result<
     let mut gated = lab.spawn(&arguments)?;
     gated.event("ready").await?;
 
-    let calm = median(&lab, "open").await?;
     let (to, host) = (lab.http, lab.host("gated"));
     let mut flood = JoinSet::new();
     for number in 0..64_u8 {
@@ -318,12 +302,15 @@ async fn passwords_without_end_at_one_tunnel_do_not_hold_up_another() -> Result<
             }
         });
     }
-    let loud = median(&lab, "open").await?;
-    ensure!(loud < calm * FACTOR, "half took longer than {loud:?} under the flood, {calm:?} without it");
-    let mut checked = 0;
-    while let Some(ended) = flood.join_next().await {
-        checked += ended??.iter().filter(|status| **status == 401).count();
+    let (mut checked, mut served) = (0, 0);
+    while !flood.is_empty() {
+        ensure!(lab.get("open", "/1k").await?.0.status == 200, "the open tunnel");
+        served += 1;
+        while let Some(ended) = flood.try_join_next() {
+            checked += ended??.iter().filter(|status| **status == 401).count();
+        }
     }
+    ensure!(served > 1, "the open tunnel was held up until the flood was over");
     ensure!(checked > 0, "no password was checked: that was no flood of them");
     Ok(())
 }

@@ -44,6 +44,7 @@ await house(async (page, context) => {
 
   // The page that asks for a PIN, by the keyboard alone and without a script.
   await page.goto(`${pinned}/head`);
+  await page.locator('input:focus').waitFor();
   await shot(page, 'visitor-pin');
   await page.keyboard.type('000000');
   await page.keyboard.press('Enter');
@@ -58,6 +59,8 @@ await house(async (page, context) => {
   const other = await context.browser().newContext({ ignoreHTTPSErrors: true });
   const tab = await other.newPage();
   await tab.goto(`${secure}/head`);
+  // A busy browser gives the field its focus a moment after the page is there.
+  await tab.locator('input:focus').waitFor();
   await tab.keyboard.type(pin);
   await tab.keyboard.press('Enter');
   // The page that asks has the address of what is behind it.
