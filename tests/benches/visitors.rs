@@ -27,6 +27,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+/// Where the tunnel is.
+const HOST: &str = "bench.localhost";
+
 /// Handshakes under way.
 const AT_ONCE: usize = 16;
 
@@ -55,7 +58,7 @@ async fn main() -> Result<()> {
     let https = lab.ready["https"].as_str().context("the relay has https")?.parse()?;
     let root = CertificateDer::from_pem_file(lab.path("data/local-ca-localhost.pem"))?;
     let own =
-        Subject { name: "mytunnel", address: https, host: lab.host("bench"), root, processes: vec![relay] };
+        Subject { name: "mytunnel", address: https, host: HOST.to_owned(), root, processes: vec![relay] };
     let nginx = nginx(directory.path()).await;
     let mut subjects = vec![own];
     match &nginx {
@@ -90,11 +93,11 @@ async fn main() -> Result<()> {
     }
     println!("| idle visitors, each after one request | bytes of the relay for each |");
     println!("|---|---|");
-    let host = lab.host("bench");
-    println!("| {idle} over HTTP | {} |", resting(relay, lab.http, &host, None, idle).await?);
+    let host = HOST;
+    println!("| {idle} over HTTP | {} |", resting(relay, lab.http, host, None, idle).await?);
     if let Some(own) = subjects.first() {
         let secure = idle / 2;
-        println!("| {secure} over TLS | {} |", resting(relay, own.address, &host, Some(own), secure).await?);
+        println!("| {secure} over TLS | {} |", resting(relay, own.address, host, Some(own), secure).await?);
     }
     Ok(())
 }
@@ -115,14 +118,18 @@ fn connector(subject: &Subject, resumed: bool) -> Result<TlsConnector> {
 
 /// Handshakes a second, and the server's CPU milliseconds for a thousand.
 async fn handshakes(subject: &Subject, resumed: bool, duration: Duration) -> Result<(f64, f64)> {
-    let connector = connector(subject, resumed)?;
     let cpu = || subject.processes.iter().map(|process| usage::cpu(*process)).sum::<Result<Duration>>();
-    // The tickets of the first serve the others.
-    greet(&connector, subject, true).await?;
+    // Each has tickets of its own, which a first answer brings.
+    let mut connectors = Vec::new();
+    for _ in 0..AT_ONCE {
+        let connector = connector(subject, resumed)?;
+        greet(&connector, subject).await?;
+        connectors.push(connector);
+    }
     let (before, until, done) = (cpu()?, Instant::now() + duration, Arc::new(AtomicU64::new(0)));
     let mut visitors = JoinSet::new();
-    for _ in 0..AT_ONCE {
-        let (connector, done) = (connector.clone(), Arc::clone(&done));
+    for connector in connectors {
+        let done = Arc::clone(&done);
         let (address, name) = (subject.address, ServerName::try_from(subject.host.clone())?);
         visitors.spawn(async move {
             while Instant::now() < until {
@@ -147,15 +154,10 @@ async fn handshakes(subject: &Subject, resumed: bool, duration: Duration) -> Res
     Ok((count / duration.as_secs_f64(), spent * 1e6 / count))
 }
 
-async fn greet(connector: &TlsConnector, subject: &Subject, request: bool) -> Result<()> {
-    for _ in 0..AT_ONCE {
-        let name = ServerName::try_from(subject.host.clone())?;
-        let mut stream = connector.connect(name, TcpStream::connect(subject.address).await?).await?;
-        if request {
-            ask(&mut stream, &subject.host).await?;
-        }
-    }
-    Ok(())
+async fn greet(connector: &TlsConnector, subject: &Subject) -> Result<()> {
+    let name = ServerName::try_from(subject.host.clone())?;
+    let mut stream = connector.connect(name, TcpStream::connect(subject.address).await?).await?;
+    ask(&mut stream, &subject.host).await
 }
 
 /// One small request, and its answer.
