@@ -69,8 +69,8 @@ enum NoLine {
     Turned(Turned),
     /// It has just left.
     Gone,
-    /// Its target does not take the connection.
-    Refused,
+    /// Its target has got nothing: another node may do. If there is none, this is the answer.
+    Refused(Turned),
 }
 
 impl From<Turned> for NoLine {
@@ -123,14 +123,16 @@ impl Errand<'_> {
         };
         let until = Instant::now() + self.patience;
         let mut tunnel = live(self.routes.wait_live(self.name, self.patience).await)?;
+        let mut asked = Vec::new();
         for _ in 0..TRIES {
             let turned = match self.open(&tunnel, until).await {
                 Ok(line) => return Ok(line),
                 Err(NoLine::Turned(turned)) => return Err(turned),
                 Err(NoLine::Gone) => None,
-                Err(NoLine::Refused) => Some(Turned::Broken),
+                Err(NoLine::Refused(turned)) => Some(turned),
             };
-            tunnel = match (self.routes.another(&tunnel), turned) {
+            asked.push(Arc::clone(&tunnel));
+            tunnel = match (self.routes.another(&asked), turned) {
                 (Some(other), _) => other,
                 (None, Some(turned)) => return Err(turned),
                 (None, None) => {
@@ -146,7 +148,7 @@ impl Errand<'_> {
         let cut = CancellationToken::new();
         let seat = tunnel.seats().enter_line(&cut, self.most);
         let seat = seat.map_err(|none| match none {
-            NoSeat::Full | NoSeat::KeyFull => NoLine::Turned(Turned::Full),
+            NoSeat::Full | NoSeat::KeyFull => NoLine::Refused(Turned::Full),
             NoSeat::Closed => NoLine::Gone,
         })?;
         // Its gates are looked at with a seat taken: from then on a change cuts it.
@@ -157,24 +159,9 @@ impl Errand<'_> {
         if !tunnel.traffic().ready().await {
             return Err(Turned::Spent.into());
         }
-        let pipe: Pipe = match tunnel.source().take_lane() {
-            Some(lane) => lane,
-            None => match timeout_at(until.max(Instant::now() + TURN), tunnel.source().open()).await {
-                Ok(Ok(pipe)) => pipe,
-                Ok(Err(PipeError::Gone)) => {
-                    tunnel.note_lost();
-                    return Err(NoLine::Gone);
-                }
-                Ok(Err(PipeError::Busy)) => return Err(Turned::Full.into()),
-                Ok(Err(PipeError::Open(_))) => {
-                    tunnel.note_refused();
-                    return Err(NoLine::Refused);
-                }
-                Err(_) => return Err(Turned::Broken.into()),
-            },
-        };
-        let mut node = Answered::new(pipe);
-        let greeted = tunnel.is_accompanied();
+        let (greeted, turn) = (tunnel.is_accompanied(), Instant::now() + TURN);
+        let patience = if greeted { turn } else { until.max(turn) };
+        let mut node = Answered::new(pipe(tunnel, patience).await?);
         if greeted {
             // With others to turn to, the visitor waits until the node's target has taken it.
             let answered = tokio::select! {
@@ -185,13 +172,31 @@ impl Errand<'_> {
                 Ok(Ok(())) => tunnel.note_answered(),
                 Ok(Err(_)) | Err(_) => {
                     tunnel.note_refused();
-                    return Err(NoLine::Refused);
+                    return Err(NoLine::Refused(Turned::Broken));
                 }
             }
         }
         tunnel.traffic().count_request(0);
         let (cut, seat) = (line.cut.clone(), line.seat.take());
         Ok(Line { node, greeted, tunnel: Arc::clone(tunnel), cut, seat })
+    }
+}
+
+async fn pipe(tunnel: &Tunnel, until: Instant) -> Result<Pipe, NoLine> {
+    if let Some(lane) = tunnel.source().take_lane() {
+        return Ok(lane);
+    }
+    match timeout_at(until, tunnel.source().open()).await {
+        Ok(Ok(pipe)) => Ok(pipe),
+        Ok(Err(PipeError::Gone)) => {
+            tunnel.note_lost();
+            Err(NoLine::Gone)
+        }
+        Ok(Err(PipeError::Busy)) => Err(NoLine::Refused(Turned::Full)),
+        Ok(Err(PipeError::Open(_))) | Err(_) => {
+            tunnel.note_refused();
+            Err(NoLine::Refused(Turned::Broken))
+        }
     }
 }
 
@@ -295,3 +300,6 @@ impl Watch for Meter<'_> {
         self.traffic.poll_ready(&mut self.pause, cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

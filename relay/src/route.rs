@@ -14,7 +14,7 @@ mod domains;
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt, io, mem,
+    fmt, io, mem, slice,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -401,19 +401,17 @@ impl Routes {
 
     /// As [`find`](Self::find), for a visitor: the node that is to serve it.
     pub fn lead(&self, label: &str) -> Lookup {
-        self.look(label, |backends| backends.lead(None))
+        self.look(label, |backends| backends.lead(&[]))
     }
 
-    /// Another node of the same name that may serve whom `before` could not, if there is one at this moment.
-    pub(crate) fn another(&self, before: &Arc<Tunnel>) -> Option<Arc<Tunnel>> {
-        if !before.is_accompanied() {
-            // Whoever has come since is found by who waits.
-            return None;
-        }
+    /// Another node of the same name that may serve whom those that were `asked` could not, if there is one at this moment.
+    pub(crate) fn another(&self, asked: &[Arc<Tunnel>]) -> Option<Arc<Tunnel>> {
+        // Whoever has come since is found by who waits.
+        let before = asked.last().filter(|before| before.is_accompanied())?;
         match self.read().get(before.name.as_str()) {
             // The name may be another tunnel's by now.
             Some(Entry::Live(backends)) => {
-                let other = backends.another(before).cloned();
+                let other = backends.another(asked).cloned();
                 other.filter(|other| other.id == before.id && other.kind == before.kind)
             }
             Some(Entry::Away | Entry::Ended) | None => None,
@@ -449,16 +447,16 @@ impl Routes {
     /// As [`find`](Self::find), but waits up to `patience` while the node is away. A tunnel that is closed and still
     /// in the table counts as away.
     pub async fn wait_live(&self, label: &str, patience: Duration) -> Lookup {
-        self.wait(label, None, patience).await
+        self.wait(label, &[], patience).await
     }
 
     /// As [`wait_live`](Self::wait_live) for the name of `before`, a registration that was found dead though the
     /// table may not know yet.
     pub async fn wait_other(&self, before: &Arc<Tunnel>, patience: Duration) -> Lookup {
-        self.wait(before.name.as_str(), Some(before), patience).await
+        self.wait(before.name.as_str(), slice::from_ref(before), patience).await
     }
 
-    async fn wait(&self, label: &str, not: Option<&Arc<Tunnel>>, patience: Duration) -> Lookup {
+    async fn wait(&self, label: &str, not: &[Arc<Tunnel>], patience: Duration) -> Lookup {
         let found = tokio::time::timeout(patience, async {
             loop {
                 // Made before looking: a change between the two is not missed.

@@ -95,26 +95,25 @@ impl Backends {
         &self.first
     }
 
-    /// Whom a visitor is led to, if it is not to be `not`.
-    pub(super) fn lead(&self, not: Option<&Arc<Tunnel>>) -> Option<&Arc<Tunnel>> {
+    /// Whom a visitor is led to, if it is to be none of `not`.
+    pub(super) fn lead(&self, not: &[Arc<Tunnel>]) -> Option<&Arc<Tunnel>> {
         if self.others.is_empty() {
-            return Some(&self.first).filter(|only| !not.is_some_and(|not| Arc::ptr_eq(not, only)));
+            return Some(&self.first).filter(|only| !is_among(not, only));
         }
         self.pick(not).map(|(tunnel, _)| tunnel)
     }
 
     /// Another one than `not` of which nothing bad is known.
-    pub(super) fn another(&self, not: &Arc<Tunnel>) -> Option<&Arc<Tunnel>> {
-        let (tunnel, standing) = self.pick(Some(not))?;
+    pub(super) fn another(&self, not: &[Arc<Tunnel>]) -> Option<&Arc<Tunnel>> {
+        let (tunnel, standing) = self.pick(not)?;
         matches!(standing, Standing::Well | Standing::Due).then_some(tunnel)
     }
 
-    fn pick(&self, not: Option<&Arc<Tunnel>>) -> Option<(&Arc<Tunnel>, Standing)> {
+    fn pick(&self, not: &[Arc<Tunnel>]) -> Option<(&Arc<Tunnel>, Standing)> {
         let (now, turn) = (Instant::now(), self.turn.fetch_add(1, Relaxed));
-        let standing = |tunnel: &Arc<Tunnel>| match not {
-            Some(not) if Arc::ptr_eq(not, tunnel) => Standing::Lost,
-            Some(_) | None if tunnel.is_closed() => Standing::Lost,
-            Some(_) | None => tunnel.health.standing(now),
+        let standing = |tunnel: &Arc<Tunnel>| match is_among(not, tunnel) || tunnel.is_closed() {
+            true => Standing::Lost,
+            false => tunnel.health.standing(now),
         };
         // Whoever is to be tried may be taken by another visitor in between, and rests then.
         iter::repeat_with(|| {
@@ -135,6 +134,10 @@ impl Backends {
             tunnel.health.accompanied.store(several, Relaxed);
         }
     }
+}
+
+fn is_among(tunnels: &[Arc<Tunnel>], tunnel: &Arc<Tunnel>) -> bool {
+    tunnels.iter().any(|other| Arc::ptr_eq(other, tunnel))
 }
 
 /// It was the only node of its name.

@@ -111,7 +111,7 @@ async fn visitors_are_led_to_who_serves_fewest_and_past_who_cannot() {
     assert!((0..6).all(|_| Arc::ptr_eq(&led(&routes), &three)));
     three.note_refused();
     assert!((0..6).all(|_| Arc::ptr_eq(&led(&routes), &one)));
-    assert!(routes.another(&one).is_none(), "one rests, one is lost");
+    assert!(routes.another(slice::from_ref(&one)).is_none(), "one rests, one is lost");
 
     tokio::time::advance(Duration::from_secs(3)).await;
     assert!(Arc::ptr_eq(&led(&routes), &three), "one visitor tries it");
@@ -135,7 +135,7 @@ fn who_is_about_to_end_gets_nobody_new_while_there_is_another() {
     assert!((0..4).all(|_| Arc::ptr_eq(&led(&routes), &two)));
     assert!(!one.is_closed());
     two.note_leaving();
-    assert!(routes.another(&one).is_none());
+    assert!(routes.another(slice::from_ref(&one)).is_none());
     led(&routes);
     routes.remove(&two);
     assert!(Arc::ptr_eq(&led(&routes), &one), "somebody has to");
@@ -145,12 +145,15 @@ fn who_is_about_to_end_gets_nobody_new_while_there_is_another() {
 async fn who_turns_from_one_finds_another_at_once() {
     let routes = Routes::new();
     let one = routes.insert(tunnel("web"));
-    assert!(routes.another(&one).is_none());
+    assert!(routes.another(slice::from_ref(&one)).is_none());
     let two = routes.insert(tunnel("web"));
     let started = Instant::now();
-    assert!(Arc::ptr_eq(&routes.another(&one).unwrap(), &two));
+    assert!(Arc::ptr_eq(&routes.another(slice::from_ref(&one)).unwrap(), &two));
     routes.remove(&one);
-    assert!(Arc::ptr_eq(&routes.another(&one).unwrap(), &two), "also who was with one that left");
+    assert!(
+        Arc::ptr_eq(&routes.another(slice::from_ref(&one)).unwrap(), &two),
+        "also who was with one that left"
+    );
     assert!(is_live(&routes.wait_other(&one, Duration::from_secs(5)).await, &two));
     assert_eq!(started.elapsed(), Duration::ZERO);
 }

@@ -238,3 +238,69 @@ async fn a_websocket_is_opened_at_a_node_that_takes_it() {
     }
     assert_eq!(down.asked.load(Ordering::SeqCst), 1);
 }
+
+/// A node whose connection carries as many pipes as it may.
+#[derive(Debug, Default)]
+struct Crammed {
+    asked: AtomicUsize,
+}
+
+impl PipeSource for Crammed {
+    fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Err(PipeError::Busy) })
+    }
+}
+
+#[tokio::test]
+async fn nodes_without_room_are_passed_over_and_none_is_asked_twice() {
+    let house = House::open().await;
+    let crammed = [(); 3].map(|()| {
+        let node = Arc::new(Crammed::default());
+        let like = tunnel("demo", TunnelKind::Http, &Origin::saying(""));
+        let source = Arc::clone(&node) as Arc<dyn PipeSource>;
+        house.routes.insert(Tunnel::new(
+            *like.id(),
+            name("demo"),
+            like.project().clone(),
+            like.kind(),
+            source,
+        ));
+        node
+    });
+    let asked = || crammed.each_ref().map(|node| node.asked.swap(0, Ordering::SeqCst));
+    let reply = house.ask(get("/")).await;
+    assert_eq!(reply.error(), (503, Some("RATE_LIMITED")));
+    assert_eq!(asked(), [1, 1, 1]);
+
+    let free = house.share("demo", &Origin::echo());
+    for _ in 0..4 {
+        let reply = house.ask(get("/")).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let post = "POST / HTTP/1.1\r\nHost: demo.tun.test\r\nContent-Length: 11\r\n\r\nhello there";
+        let reply = house.ask(post).await;
+        assert!(reply.status == 200 && reply.text().ends_with("hello there"), "{reply:?}");
+    }
+    assert!(asked().iter().sum::<usize>() > 0);
+    house.routes.remove(&free);
+    assert_eq!(house.ask(get("/")).await.error(), (503, Some("RATE_LIMITED")));
+    assert_eq!(asked(), [1, 1, 1], "none of them rests: room comes back at any time");
+}
+
+#[tokio::test]
+async fn a_request_that_kills_servers_reaches_two_nodes_at_most() {
+    let house = House::open().await;
+    let nodes = [(); 4].map(|()| {
+        let (node, _) = closed(&house);
+        node.dies.store(true, Ordering::SeqCst);
+        node
+    });
+    let reached = || nodes.iter().map(|node| node.asked.swap(0, Ordering::SeqCst)).sum::<usize>();
+    assert_eq!(house.ask(get("/")).await.error().0, 502);
+    assert_eq!(reached(), 2, "one repeat, and no more");
+    for method in ["PUT", "DELETE", "POST"] {
+        let reply = house.ask(format!("{method} / HTTP/1.1\r\nHost: demo.tun.test\r\n\r\n")).await;
+        assert_eq!(reply.error().0, 502);
+        assert_eq!(reached(), 1, "{method} may have had its effect");
+    }
+}

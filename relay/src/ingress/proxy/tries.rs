@@ -59,7 +59,7 @@ impl Proxy {
             trace.lead_on(request.headers_mut(), &tunnel);
         }
         let mut forward = forward::prepare(request, protocol, &tunnel, &self.visit, turn.visitor(), passed);
-        let mut patience = None;
+        let (mut asked, mut patience) = (Vec::new(), None);
         let mut fresh = false;
         for _ in 0..TRIES {
             let failure = match self.attempt(&tunnel, &mut forward, fresh).await? {
@@ -76,7 +76,8 @@ impl Proxy {
                 Attempt::Gone => None,
                 Attempt::Refused(failure) => Some(failure),
             };
-            tunnel = match (self.shared.routes.another(&tunnel), failure) {
+            asked.push(Arc::clone(&tunnel));
+            tunnel = match (self.shared.routes.another(&asked), failure) {
                 (Some(other), _) => other,
                 (None, Some(failure)) => return Err(failure.into()),
                 (None, None) => {
@@ -99,11 +100,12 @@ impl Proxy {
         fresh: bool,
     ) -> Result<Attempt, Refused> {
         let limits = &self.shared.limits;
+        // A node that has no room is not to rest, as one is that refuses: room comes back with every answer.
         let mut exchange = match Exchange::enter(tunnel, &self.visit, limits) {
             Ok(exchange) => exchange,
             Err(NoSeat::Closed) => return Ok(Attempt::Gone),
-            Err(NoSeat::Full) => return Err(Failure::TunnelBusy.into()),
-            Err(NoSeat::KeyFull) => return Err(Failure::KeyBusy.into()),
+            Err(NoSeat::Full) => return Ok(Attempt::Refused(Failure::TunnelBusy)),
+            Err(NoSeat::KeyFull) => return Ok(Attempt::Refused(Failure::KeyBusy)),
         };
         // Other gates may stand there by now, also because it is another registration of the name.
         forward.passed.check(tunnel)?;
@@ -121,7 +123,7 @@ impl Proxy {
                 forward.passed.check(tunnel)?;
                 return Ok(Attempt::Gone);
             }
-            Err(Unconnected::Pipe(PipeError::Busy)) => return Err(Failure::TunnelBusy.into()),
+            Err(Unconnected::Pipe(PipeError::Busy)) => return Ok(Attempt::Refused(Failure::TunnelBusy)),
             Err(Unconnected::Lost(Lost::Expired)) => return Err(Failure::Timeout.into()),
             Err(Unconnected::Pipe(PipeError::Open(_)) | Unconnected::Lost(_)) => {
                 tunnel.note_refused();
