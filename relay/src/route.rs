@@ -13,7 +13,7 @@ mod backends;
 mod domains;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt, io, mem, slice,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -271,9 +271,9 @@ pub struct Routes(Arc<Table>);
 #[derive(Debug, Default)]
 struct Table {
     names: RwLock<HashMap<Box<str>, Entry>>,
-    /// Of these names: where TLS ends behind the relay, as far as is known here. The relay must not end it in their place
-    /// while the node is away.
-    passed_through: RwLock<HashSet<Box<str>>>,
+    /// What these names carry, as far as is known: where TLS ends behind the relay, the relay must not end it in the node's
+    /// place while that is away.
+    kinds: RwLock<HashMap<Box<str>, TunnelKind>>,
     domains: Domains,
     /// What stands before names that are known, also while their nodes are away or at another relay.
     gates: RwLock<HashMap<Box<str>, Arc<Gates>>>,
@@ -315,7 +315,7 @@ impl Routes {
     /// kind or project are closed.
     pub fn insert(&self, tunnel: Tunnel) -> Arc<Tunnel> {
         let tunnel = Arc::new(tunnel);
-        self.note_passed_through(tunnel.name.as_str(), tunnel.kind == TunnelKind::Tls);
+        self.note_kind(tunnel.name.as_str(), tunnel.kind);
         let before = {
             let mut names = self.write();
             let entry = names.entry(tunnel.name.as_str().into()).or_insert(Entry::Away);
@@ -363,9 +363,24 @@ impl Routes {
         self.0.changed.notify_waiters();
     }
 
-    /// Notes that a name exists, so that its visitors wait for the node instead of being told 404.
-    pub fn note_known(&self, name: &TunnelName) {
-        self.write().entry(name.as_str().into()).or_insert(Entry::Away);
+    /// Notes that a name exists, so that its visitors wait for the node instead of being told 404; and what it carries, if
+    /// that is known. A live tunnel stays what it is.
+    pub fn note_known(&self, name: &TunnelName, kind: Option<TunnelKind>) {
+        let label = name.as_str();
+        let is_live = {
+            let mut names = self.write();
+            matches!(names.entry(label.into()).or_insert(Entry::Away), Entry::Live(_))
+        };
+        if let Some(kind) = kind.filter(|_| !is_live) {
+            self.note_kind(label, kind);
+        }
+    }
+
+    /// Wakes who waits to hear of names, after many were noted at once.
+    pub(crate) fn note_heard(&self) {
+        if self.0.is_partial.load(Ordering::Acquire) {
+            self.0.changed.notify_waiters();
+        }
     }
 
     /// Notes what stands before a name, whether a node serves it here or not. A live tunnel stays as it is.
@@ -386,7 +401,7 @@ impl Routes {
     pub fn forget(&self, name: &TunnelName) {
         self.0.domains.forget(name);
         let before = self.write().remove(name.as_str());
-        self.note_passed_through(name.as_str(), false);
+        self.0.kinds.write().unwrap_or_else(PoisonError::into_inner).remove(name.as_str());
         self.note_gates(name, None);
         if let Some(Entry::Live(backends)) = before {
             backends.iter().for_each(|tunnel| tunnel.close());
@@ -432,15 +447,31 @@ impl Routes {
         }
     }
 
-    /// Whether TLS for this name ends behind the relay, also while its node is away.
-    pub fn is_passed_through(&self, label: &str) -> bool {
-        self.0.passed_through.read().unwrap_or_else(PoisonError::into_inner).contains(label)
+    /// What a name carries, or did when it was last served, as far as is known.
+    pub fn known_kind(&self, label: &str) -> Option<TunnelKind> {
+        self.0.kinds.read().unwrap_or_else(PoisonError::into_inner).get(label).copied()
     }
 
-    fn note_passed_through(&self, label: &str, is: bool) {
-        if self.is_passed_through(label) != is {
-            let mut names = self.0.passed_through.write().unwrap_or_else(PoisonError::into_inner);
-            let _ = if is { names.insert(label.into()) } else { names.remove(label) };
+    /// Whether TLS for this name ends behind the relay, also while its node is away.
+    pub fn is_passed_through(&self, label: &str) -> bool {
+        self.known_kind(label) == Some(TunnelKind::Tls)
+    }
+
+    fn note_kind(&self, label: &str, kind: TunnelKind) {
+        if self.known_kind(label) != Some(kind) {
+            self.0.kinds.write().unwrap_or_else(PoisonError::into_inner).insert(label.into(), kind);
+        }
+    }
+
+    /// Completes when there is nothing more to be heard of what a name carries: it is known, or the table is whole.
+    pub(crate) async fn heard_of(&self, label: &str) {
+        loop {
+            // Made before looking: a change between the two is not missed.
+            let changed = self.0.changed.notified();
+            if self.known_kind(label).is_some() || !self.0.is_partial.load(Ordering::Acquire) {
+                return;
+            }
+            changed.await;
         }
     }
 

@@ -5,7 +5,7 @@ use ciborium::Value;
 use super::Gates;
 use crate::{
     cbor::{self, FieldError},
-    id::{DomainName, ProjectId, Serial, TunnelId, TunnelName},
+    id::{DomainName, ProjectId, Serial, TunnelId, TunnelKind, TunnelName},
     usage::Standing,
 };
 
@@ -52,6 +52,8 @@ pub enum Change {
         name: TunnelName,
         /// Its owner.
         project: ProjectId,
+        /// What its tunnel carries: what served it last, here or at another relay. `None` where the coordinator does not say.
+        kind: Option<TunnelKind>,
     },
     /// A name belongs to nobody.
     NameFreed {
@@ -108,7 +110,10 @@ impl Change {
             Self::RevokeProject { project, until } => {
                 vec![3.into(), project.as_str().into(), (*until).into()]
             }
-            Self::Name { name, project } => vec![4.into(), name.as_str().into(), project.as_str().into()],
+            Self::Name { name, project, kind } => {
+                let kind = kind.map(|kind| Value::from(kind.as_str()));
+                [4.into(), name.as_str().into(), project.as_str().into()].into_iter().chain(kind).collect()
+            }
             Self::NameFreed { name } => vec![5.into(), name.as_str().into()],
             Self::Trust { bundle } => vec![6.into(), bundle.as_slice().into()],
             Self::Gates { tunnel, gates } => {
@@ -143,7 +148,14 @@ impl Change {
             (3, [project, until]) => {
                 Self::RevokeProject { project: cbor::text(project)?, until: number(until)? }
             }
-            (4, [name, project]) => Self::Name { name: cbor::text(name)?, project: cbor::text(project)? },
+            (4, [name, project]) => {
+                Self::Name { name: cbor::text(name)?, project: cbor::text(project)?, kind: None }
+            }
+            (4, [name, project, kind]) => Self::Name {
+                name: cbor::text(name)?,
+                project: cbor::text(project)?,
+                kind: Some(cbor::text(kind)?),
+            },
             (5, [name]) => Self::NameFreed { name: cbor::text(name)? },
             (6, [bundle]) => Self::Trust { bundle: bundle.as_bytes()?.clone() },
             (7, [id, gates]) => Self::Gates { tunnel: tunnel(id)?, gates: Gates::read(gates)? },

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     cose,
     cose::EnvelopeError,
-    id::{Kid, Serial, SignatureError, TunnelId},
+    id::{Kid, Serial, SignatureError, TunnelId, TunnelKind},
     secret::Seed,
     testing::{NOW, bundle, cluster, feed_seed, root, seed, trust},
     trust::{IssuerEntry, KeyError, KeyUse, TrustBundle, TrustError},
@@ -75,7 +75,12 @@ fn every_change_comes_back_as_it_was() {
         Change::RevokeTree { serial, until: u64::MAX },
         Change::Revoke { serial, until: 0 },
         Change::RevokeProject { project: "proj_a".parse().unwrap(), until: 1 },
-        Change::Name { name: "web".parse().unwrap(), project: "proj_a".parse().unwrap() },
+        Change::Name { name: "web".parse().unwrap(), project: "proj_a".parse().unwrap(), kind: None },
+        Change::Name {
+            name: "web".parse().unwrap(),
+            project: "proj_a".parse().unwrap(),
+            kind: Some(TunnelKind::Tls),
+        },
         Change::NameFreed { name: "web".parse().unwrap() },
         Change::Trust { bundle: trust().bytes().to_vec() },
         Change::Gates { tunnel: TunnelId::from_bytes([7; 16]), gates: Gates::default() },

@@ -78,7 +78,7 @@ pub(crate) fn tokens() -> [(&'static str, Token); 4] {
 pub(crate) fn frames() -> [(&'static str, Vec<u8>); 3] {
     let mut writer = FeedWriter::new(FeedKey::new(seed(3)), cluster(), Position::start(1), 0);
     let (name, project) = ("web".parse().unwrap(), "proj_0123456789abcdef".parse().unwrap());
-    let snapshot = writer.snapshot(NONCE, vec![Change::Name { name, project }], 1, NOW);
+    let snapshot = writer.snapshot(NONCE, vec![Change::Name { name, project, kind: None }], 1, NOW);
     let cascade = Change::RevokeTree { serial: Serial::from_bytes([0xa7; 16]), until: NOW + 86_700 };
     let delta = writer.delta(vec![cascade], NOW + 1);
     let heartbeat = writer.heartbeat([0xad; 32], NOW + 2);

@@ -94,7 +94,11 @@ impl Scope {
             Destination::Tunnel(label) => {
                 let visited = match routes.find(&label) {
                     Lookup::Live(tunnel) => tunnel.kind() == TunnelKind::Http,
-                    Lookup::Away => !routes.is_passed_through(&label),
+                    Lookup::Away => match routes.known_kind(&label) {
+                        Some(kind) => kind == TunnelKind::Http,
+                        // For its sake nothing is ordered: it may be a name whose TLS ends behind a relay.
+                        None => self.whole,
+                    },
                     Lookup::Ended | Lookup::Unknown => false,
                 };
                 visited.then(|| self.covering(&host))?
@@ -325,7 +329,7 @@ mod tests {
         let routes = Routes::new();
         let (id, project) = (TunnelId::from_bytes([1; 16]), "proj_a".parse().unwrap());
         routes.insert(Tunnel::new(id, "web".parse().unwrap(), project, TunnelKind::Http, Arc::new(Nowhere)));
-        routes.note_known(&"away".parse().unwrap());
+        routes.note_known(&"away".parse().unwrap(), Some(TunnelKind::Http));
         routes
     }
 
@@ -354,6 +358,25 @@ mod tests {
         assert_eq!(of(&whole, "t.example"), all);
         assert_eq!(of(&whole, "other.t.example"), None);
         assert_eq!(of(&whole, "console.example"), Some(vec!["console.example".to_owned()]));
+    }
+
+    #[test]
+    fn nothing_is_ordered_for_a_name_before_it_is_known_to_end_here() {
+        let routes = routes();
+        let [unheard, sealed] = ["unheard", "sealed"].map(|name| name.parse().unwrap());
+        routes.note_known(&unheard, None);
+        routes.note_known(&sealed, Some(TunnelKind::Tls));
+        let domain = "app.example.com".parse().unwrap();
+        routes.point(&domain, &sealed);
+        let each = Scope::new("t.example", "t.example", false);
+        for name in ["unheard.t.example", "sealed.t.example", "app.example.com"] {
+            assert_eq!(each.subject(name, &routes), None, "{name}");
+        }
+        let whole = Scope::new("t.example", "t.example", true);
+        assert_eq!(whole.subject("unheard.t.example", &routes), Some(Subject::of("*.t.example")));
+        assert_eq!(whole.subject("sealed.t.example", &routes), None);
+        routes.note_known(&unheard, Some(TunnelKind::Http));
+        assert_eq!(each.subject("unheard.t.example", &routes), Some(Subject::of("unheard.t.example")));
     }
 
     #[test]

@@ -167,9 +167,9 @@ impl Admission {
                             .map(|live| (live.place(), Code::KeyRevoked, REVOKED)),
                     );
                 }
-                Change::Name { name, project } => {
+                Change::Name { name, project, kind } => {
                     let tunnel = self.names.set(self.trust.cluster(), name, project);
-                    self.command(Command::Known { name: name.clone() });
+                    self.command(Command::Known { name: name.clone(), kind: *kind });
                     self.tell_gates(&tunnel);
                     let others = self.registry.members(name).iter().filter(|live| live.project != *project);
                     let reason = "the name belongs to another project";

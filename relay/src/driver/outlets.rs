@@ -18,6 +18,7 @@ use crate::{
 
 impl Driver {
     pub(super) fn carry_out(&mut self) {
+        let mut heard = false;
         while let Some(command) = self.admission.poll_command() {
             match command {
                 Command::Admit { connection, peer, pass } => self.admit(connection, peer, pass),
@@ -52,7 +53,10 @@ impl Driver {
                 Command::Send { connection, message } => self.send(connection, message),
                 Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
                 Command::KnownGates { name, gates } => self.around.routes.note_gates(&name, gates),
-                Command::Known { name } => self.around.routes.note_known(&name),
+                Command::Known { name, kind } => {
+                    self.around.routes.note_known(&name, kind);
+                    heard = true;
+                }
                 Command::Forget { name } => {
                     self.around.routes.forget(&name);
                     self.ports.close(&name);
@@ -62,6 +66,9 @@ impl Driver {
                 Command::Whole => self.around.routes.set_whole(),
                 Command::Report(report) => self.reports.push(report),
             }
+        }
+        if heard {
+            self.around.routes.note_heard();
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mytunnel_carrier::greeting::{Greeting, Transport};
 use mytunnel_keys::id::TunnelKind;
+use tokio::time::timeout;
 
 use super::{
     Shared,
@@ -26,14 +27,22 @@ pub(crate) struct Passed {
     pub(super) label: Box<str>,
 }
 
-/// The name that a hello asks for, if its TLS ends behind the relay.
-pub(super) fn label(shared: &Shared, asked: Option<&str>) -> Option<Box<str>> {
-    let asked = host::parse(asked?.as_bytes()).ok()?.host;
-    match shared.routes.destination(&asked, &shared.domain, &shared.console) {
-        Destination::Tunnel(label) if is_passed_through(&shared.routes, &label) => Some((*label).into()),
-        Destination::Tunnel(_) | Destination::Console | Destination::Nowhere => None,
-    }
+/// The name that a hello asks for, if its TLS ends behind the relay. A relay that has just started waits until it knows.
+pub(super) async fn label(shared: &Shared, asked: Option<&str>) -> Result<Option<Box<str>>, Unheard> {
+    let Some(asked) = asked.and_then(|asked| host::parse(asked.as_bytes()).ok()) else { return Ok(None) };
+    let Destination::Tunnel(label) = shared.routes.destination(&asked.host, &shared.domain, &shared.console)
+    else {
+        return Ok(None);
+    };
+    let heard = shared.routes.heard_of(&label);
+    timeout(shared.limits.away_patience, heard).await.map_err(|_| Unheard)?;
+    Ok(is_passed_through(&shared.routes, &label).then(|| (*label).into()))
 }
+
+/// What a name carries was not heard in time, so that nobody may end its TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("what the name carries was not heard in time")]
+pub(crate) struct Unheard;
 
 fn is_passed_through(routes: &Routes, label: &str) -> bool {
     match routes.find(label) {

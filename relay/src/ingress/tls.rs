@@ -14,7 +14,7 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 use super::{
     Shared,
     hello::{Hello, Replayed},
-    passthrough::{self, Passed},
+    passthrough::{self, Passed, Unheard},
 };
 use crate::{
     access_log::AccessLog,
@@ -34,6 +34,9 @@ pub(crate) enum HandshakeError {
     /// A fast lane was refused.
     #[error("the fast lane was refused")]
     Lane(#[from] LaneError),
+    /// Whose TLS it is was not heard in time.
+    #[error("it is not known whose TLS it is")]
+    Unheard(#[from] Unheard),
 }
 
 /// TLS 1.2 and 1.3 with `certificates`, resumption by tickets.
@@ -93,7 +96,8 @@ pub(crate) async fn accept(
         return Ok(Accepted::Lane);
     }
     // Also an authority's look at such a name is not for us.
-    if let Some(label) = passthrough::label(shared, start.client_hello().server_name()) {
+    let asked = start.client_hello().server_name().map(str::to_owned);
+    if let Some(label) = passthrough::label(shared, asked.as_deref()).await? {
         return Ok(Accepted::Passed(Passed { stream: Replayed::new(start.io, hello), label }));
     }
     let visitor = finish(start, config, acme.as_ref()).await?;

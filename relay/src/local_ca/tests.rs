@@ -113,7 +113,7 @@ fn only_names_that_exist_get_a_certificate() {
     let id = TunnelId::derive(&"tun.test".parse().unwrap(), &project, &name);
     assert!(resolver.certificate(Some("demo.tun.test"), now()).is_none());
     routes.insert(Tunnel::new(id, name, project, TunnelKind::Http, Arc::new(NoPipes)));
-    routes.note_known(&"away".parse().unwrap());
+    routes.note_known(&"away".parse().unwrap(), None);
     for (asked, answered) in [
         (Some("demo.tun.test"), true),
         (Some("DEMO.tun.test."), true),

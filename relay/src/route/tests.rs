@@ -32,11 +32,11 @@ fn is_live(found: &Lookup, tunnel: &Arc<Tunnel>) -> bool {
 fn a_name_is_unknown_away_or_live() {
     let routes = Routes::new();
     assert!(matches!(routes.find("web"), Lookup::Unknown));
-    routes.note_known(&"web".parse().unwrap());
+    routes.note_known(&"web".parse().unwrap(), None);
     assert!(matches!(routes.find("web"), Lookup::Away));
     let first = routes.insert(tunnel("web"));
     assert!(is_live(&routes.find("web"), &first));
-    routes.note_known(&"web".parse().unwrap());
+    routes.note_known(&"web".parse().unwrap(), None);
     assert!(is_live(&routes.find("web"), &first), "noting a name does not take its tunnel");
     routes.remove(&first);
     assert!(first.is_closed());
@@ -45,6 +45,34 @@ fn a_name_is_unknown_away_or_live() {
     assert!(matches!(routes.find("web"), Lookup::Away));
     routes.forget(&"web".parse().unwrap());
     assert!(matches!(routes.find("web"), Lookup::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_name_carries_is_known_by_who_serves_it_and_by_the_last_news() {
+    let (routes, name) = (Routes::partial(), "web".parse().unwrap());
+    let unheard = async |routes: &Routes| {
+        let heard = tokio::time::timeout(Duration::from_secs(9), routes.heard_of("web"));
+        heard.await.is_err()
+    };
+    assert!(unheard(&routes).await);
+    routes.note_known(&name, None);
+    assert!(unheard(&routes).await, "that it exists says nothing");
+    let (heard, ()) = tokio::join!(unheard(&routes), async {
+        tokio::task::yield_now().await;
+        routes.note_known(&name, Some(TunnelKind::Tls));
+        routes.note_heard();
+    });
+    assert!(!heard && routes.is_passed_through("web"));
+    let first = routes.insert(tunnel("web"));
+    routes.note_known(&name, Some(TunnelKind::Tls));
+    assert!(!routes.is_passed_through("web"), "who serves it knows better");
+    routes.remove(&first);
+    routes.note_known(&name, Some(TunnelKind::Tls));
+    assert!(routes.is_passed_through("web"));
+    routes.forget(&name);
+    assert_eq!(routes.known_kind("web"), None);
+    routes.set_whole();
+    assert!(!unheard(&routes).await, "there is nothing more to be heard");
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +91,7 @@ async fn a_retired_name_is_not_waited_for_until_it_is_served_again() {
     assert!(matches!(waited, Lookup::Ended), "who waits is told");
     assert!(matches!(routes.wait_live("web", Duration::from_secs(5)).await, Lookup::Ended));
     assert_eq!(started.elapsed(), Duration::ZERO);
-    routes.note_known(&name);
+    routes.note_known(&name, None);
     assert!(matches!(routes.find("web"), Lookup::Ended), "that the name exists is nothing new");
     let again = routes.insert(tunnel("web"));
     assert!(is_live(&routes.find("web"), &again));
@@ -167,7 +195,7 @@ async fn until_the_table_is_whole_every_name_may_exist() {
     let (missing, found, web) =
         tokio::join!(routes.wait_live("none", patience), routes.wait_live("web", patience), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            routes.note_known(&"web".parse().unwrap());
+            routes.note_known(&"web".parse().unwrap(), None);
             routes.set_whole();
             tokio::time::sleep(Duration::from_secs(1)).await;
             routes.insert(tunnel("web"))
@@ -183,7 +211,7 @@ async fn waiting_ends_with_the_tunnel_the_name_or_patience() {
     let routes = Routes::new();
     let patience = Duration::from_secs(5);
     assert!(matches!(routes.wait_live("web", patience).await, Lookup::Unknown));
-    routes.note_known(&"web".parse().unwrap());
+    routes.note_known(&"web".parse().unwrap(), None);
     let before = Instant::now();
     assert!(matches!(routes.wait_live("web", patience).await, Lookup::Away));
     assert_eq!(before.elapsed(), patience);

@@ -156,7 +156,7 @@ async fn what_is_open_without_the_gate_ends_with_the_gate() {
 #[tokio::test]
 async fn a_visitor_who_waits_for_a_node_meets_the_gate_of_the_one_that_comes() {
     let house = House::open().await;
-    house.routes.note_known(&crate::house::name("demo"));
+    house.routes.note_known(&crate::house::name("demo"), None);
     let mut visitor = house.visitor().await;
     visitor.send(get("/")).await;
     let tunnel = crate::house::tunnel("demo", mytunnel_keys::id::TunnelKind::Http, &Origin::echo());

@@ -70,12 +70,17 @@ impl House {
         limits: Limits,
         console_service: Option<ConsoleService>,
     ) -> Self {
-        Self::serving(proxies, limits, console_service, false).await
+        Self::serving(proxies, limits, console_service, false, Routes::new()).await
     }
 
     /// One that serves nothing in the clear.
     pub(crate) async fn over_tls(console_service: Option<ConsoleService>) -> Self {
-        Self::serving(&[], Limits::default(), console_service, true).await
+        Self::serving(&[], Limits::default(), console_service, true, Routes::new()).await
+    }
+
+    /// One that has just started and knows no names yet.
+    pub(crate) async fn starting(limits: Limits) -> Self {
+        Self::serving(&[], limits, None, false, Routes::partial()).await
     }
 
     async fn serving(
@@ -83,11 +88,12 @@ impl House {
         limits: Limits,
         console_service: Option<ConsoleService>,
         only_https: bool,
+        routes: Routes,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tls_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, secure) = (listener.local_addr().unwrap(), tls_listener.local_addr().unwrap());
-        let (routes, shutdown) = (Routes::new(), CancellationToken::new());
+        let shutdown = CancellationToken::new();
         let authority = LocalCa::ephemeral("tun.test", "console.test", SystemTime::now()).unwrap();
         let ca = authority.certificate_pem().to_owned();
         let sign_in = Arc::default();

@@ -49,7 +49,7 @@ impl Sealed {
         let ca = authority.certificate_pem().to_owned();
         let routes = Routes::new();
         for label in names {
-            routes.note_known(&name(label));
+            routes.note_known(&name(label), None);
         }
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -302,6 +302,42 @@ async fn a_visitor_waits_for_a_node_that_is_away_and_is_never_served_in_its_plac
     house.share("vault", &Origin::echo());
     let config = tls::config(&house, &[&rustls::version::TLS13], &[]);
     assert!(tls::handshake(&house, "vault.tun.test", config).await.is_ok());
+    house.close().await;
+}
+
+/// A visitor who trusts the relay's certificates alone.
+async fn trusting(house: &House, host: &'static str) -> bool {
+    let config = tls::config(house, &[&rustls::version::TLS13], &[]);
+    tls::handshake(house, host, config).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_relay_ends_no_tls_before_it_has_heard_whose_it_is() {
+    let limits = Limits { away_patience: Duration::from_millis(300), ..Limits::default() };
+    let house = House::starting(limits).await;
+    assert!(!trusting(&house, "vault.tun.test").await, "it has a certificate, and does not show it");
+    // Served at another relay, as the feed says.
+    house.routes.note_known(&name("vault"), Some(TunnelKind::Tls));
+    house.routes.note_known(&name("demo"), Some(TunnelKind::Http));
+    assert!(!trusting(&house, "vault.tun.test").await);
+    assert!(trusting(&house, "demo.tun.test").await, "that one is the relay's to end");
+    assert_eq!(house.ask("GET / HTTP/1.1\r\nHost: vault.tun.test\r\n\r\n").await.status, 308);
+    house.routes.set_whole();
+    assert!(!trusting(&house, "vault.tun.test").await);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn who_comes_before_the_relay_has_heard_waits_and_is_led_to_the_node() {
+    let (house, sealed) = (House::starting(Limits::default()).await, Sealed::new(&["vault"]));
+    let visit = sealed.visit(&house, "vault.tun.test");
+    let serve = async {
+        tokio::task::yield_now().await;
+        sealed.share(&house, "vault")
+    };
+    let (visitor, tunnel) = tokio::join!(visit, serve);
+    talk(&mut visitor.unwrap()).await.unwrap();
+    left(&tunnel).await;
     house.close().await;
 }
 

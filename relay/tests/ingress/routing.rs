@@ -152,7 +152,7 @@ async fn a_server_that_hangs_up_or_talks_nonsense_is_502() {
 #[tokio::test]
 async fn a_request_waits_for_its_node_and_is_served() {
     let house = House::open().await;
-    house.routes.note_known(&name("demo"));
+    house.routes.note_known(&name("demo"), None);
     let mut visitor = house.visitor().await;
     visitor.send(get("/")).await;
     // The request is inside once an unknown name, sent after it on another connection, has been answered.
@@ -180,7 +180,7 @@ async fn a_request_outlives_the_connection_of_its_node() {
 async fn a_node_that_stays_away_is_503() {
     let limits = Limits { away_patience: Duration::from_millis(20), ..Limits::default() };
     let house = House::limited(limits).await;
-    house.routes.note_known(&name("demo"));
+    house.routes.note_known(&name("demo"), None);
     let reply = house.ask(get("/")).await;
     assert_eq!(reply.error(), (503, Some("TARGET_UNREACHABLE")));
     assert!(reply.field("retry-after").is_some());
@@ -198,7 +198,7 @@ async fn a_node_that_stays_away_is_503() {
 #[tokio::test]
 async fn forgetting_a_name_ends_the_wait_for_it() {
     let house = House::open().await;
-    house.routes.note_known(&name("demo"));
+    house.routes.note_known(&name("demo"), None);
     let mut visitor = house.visitor().await;
     visitor.send(get("/")).await;
     assert_eq!(house.ask("GET / HTTP/1.1\r\nHost: x.tun.test\r\n\r\n").await.status, 404);

@@ -178,7 +178,7 @@ async fn a_server_with_tls_of_its_own_is_reached_by_name() -> Result<()> {
     let lab = lab().await?;
     let authority = LocalCa::ephemeral("localhost", "localhost", SystemTime::now())?;
     let (ca, routes) = (authority.certificate_pem().to_owned(), Routes::new());
-    routes.note_known(&"mine".parse()?);
+    routes.note_known(&"mine".parse()?, None);
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

@@ -60,9 +60,17 @@ impl Reading<'_> {
     fn state(&self, sessions: &GateSessions, now: u64) -> Result<State, StoreError> {
         let mut changes = revoke::in_force(self, now)?;
         changes.extend(budgets::in_force(self, now)?);
-        changes.extend(self.all("SELECT name, project FROM names", params![], |row| {
-            Ok(Change::Name { name: column::parsed::<TunnelName>(row, 0)?, project: column::parsed(row, 1)? })
-        })?);
+        changes.extend(self.all(
+            "SELECT n.name, n.project, t.kind FROM names n LEFT JOIN tunnels t ON t.project = n.project AND t.name = n.name",
+            params![],
+            |row| {
+                Ok(Change::Name {
+                    name: column::parsed::<TunnelName>(row, 0)?,
+                    project: column::parsed(row, 1)?,
+                    kind: column::maybe_parsed(row, 2)?,
+                })
+            },
+        )?);
         changes.extend(self.gated_and_closed(sessions, now)?);
         changes.extend(self.leading()?);
         Ok(State { position: self.head()?.feed, changes })

@@ -226,19 +226,22 @@ impl Writing<'_> {
             tracing::warn!(serial = %up.serial.nonce(), "a relay reported a tunnel that does not fit its key");
             return Ok(None);
         };
-        match self.claim(up, now)? {
-            Claim::New(change) => changes.push(*change),
-            Claim::Owned | Claim::TooMany => {}
-            // The relay hears whose it is by the feed and closes the tunnel.
-            Claim::Taken => return Ok(None),
+        let claim = self.claim(up, now)?;
+        // The relay hears whose it is by the feed and closes the tunnel.
+        if matches!(claim, Claim::Taken) {
+            return Ok(None);
         }
-        let last: Option<(Serial, u64)> = self.first(
-            "SELECT serial, seen_at FROM tunnels WHERE id = $1",
+        let last: Option<(Serial, u64, TunnelKind)> = self.first(
+            "SELECT serial, seen_at, kind FROM tunnels WHERE id = $1",
             params![up.tunnel.to_string()],
-            |row| Ok((column::serial(row, 0)?, row.get(1)?)),
+            |row| Ok((column::serial(row, 0)?, row.get(1)?, column::parsed(row, 2)?)),
         )?;
+        let is_new_kind = last.is_none_or(|(_, _, kind)| kind != up.kind);
+        if matches!(claim, Claim::New) || (matches!(claim, Claim::Owned) && is_new_kind) {
+            changes.push(up.owned());
+        }
         self.put_tunnel(up, now)?;
-        let same_use = last.is_some_and(|(serial, seen)| serial == up.serial && now < seen + SAME_USE);
+        let same_use = last.is_some_and(|(serial, seen, _)| serial == up.serial && now < seen + SAME_USE);
         if !same_use {
             self.audit(&Entry {
                 at: now,
@@ -274,13 +277,10 @@ impl Writing<'_> {
         if self.holder_of(&up, now)?.is_none() {
             return Ok(Err(Refusal::new(Code::ScopeDenied, "this key may not open that tunnel")));
         }
-        let changes = match self.claim(&up, now)? {
-            Claim::New(change) => vec![*change],
-            Claim::Owned | Claim::TooMany => Vec::new(),
-            Claim::Taken => {
-                return Ok(Err(Refusal::new(Code::NameTaken, "the name belongs to another project")));
-            }
-        };
+        let claim = self.claim(&up, now)?;
+        if matches!(claim, Claim::Taken) {
+            return Ok(Err(Refusal::new(Code::NameTaken, "the name belongs to another project")));
+        }
         // One that is there, beyond the caller's reach, stays as it is.
         let there: bool = self.one(
             "SELECT EXISTS (SELECT 1 FROM tunnels WHERE id = $1)",
@@ -290,6 +290,8 @@ impl Writing<'_> {
         if !there {
             self.put_tunnel(&up, now)?;
         }
+        let is_news = matches!(claim, Claim::New) || (matches!(claim, Claim::Owned) && !there);
+        let changes = is_news.then(|| up.owned()).into_iter().collect();
         let Up { tunnel: id, name, project, serial, kind } = up;
         Ok(Ok((TunnelRow { id, name, project, kind, serial, gates: Vec::new() }, changes)))
     }
@@ -343,12 +345,19 @@ impl Writing<'_> {
             "INSERT INTO names (name, project, created_at) VALUES ($1, $2, $3)",
             params![up.name.as_str(), up.project.as_str(), now],
         )?;
-        Ok(Claim::New(Box::new(Change::Name { name: up.name.clone(), project: up.project.clone() })))
+        Ok(Claim::New)
+    }
+}
+
+impl Up {
+    /// What relays are told of its name.
+    fn owned(&self) -> Change {
+        Change::Name { name: self.name.clone(), project: self.project.clone(), kind: Some(self.kind) }
     }
 }
 
 enum Claim {
-    New(Box<Change>),
+    New,
     Owned,
     Taken,
     TooMany,

@@ -4,10 +4,9 @@ use axum::http::{StatusCode, header};
 use mytunnel_coordinator::ClientAddress;
 use mytunnel_keys::certificate::{self, Kind};
 use mytunnel_keys::error::Code;
-use mytunnel_keys::feed::Change;
 use serde_json::{Value, json};
 
-use crate::support::{By, DAY, EMAIL, Lab, PASSWORD, fresh_seed, trust};
+use crate::support::{By, DAY, EMAIL, Lab, PASSWORD, fresh_seed, named, trust};
 
 fn login(password: &str) -> Value {
     json!({"email": EMAIL, "password": password})
@@ -193,8 +192,7 @@ async fn a_signed_in_device_owns_names_in_its_tenants_own_project() {
     let personal = answer.tenant.home_project();
     let mut relay = lab.relay().await;
     relay.up(&personal, "web", &device).await;
-    let name = "web".parse().unwrap();
-    assert_eq!(relay.delta().await, [Change::Name { name, project: personal.clone() }]);
+    assert_eq!(relay.delta().await, [named("web", &personal)]);
 
     let get = async |path: &str| lab.call(By::Key(&device), "GET", path, Value::Null).await.ok();
     let tunnels = get("/api/v1/tunnels").await["tunnels"].clone();

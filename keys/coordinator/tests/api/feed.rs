@@ -7,11 +7,14 @@ use futures::StreamExt as _;
 use mytunnel_coordinator::StoreConfig;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::{Accepted, Change, FeedReader, Report, Subscribe};
+use mytunnel_keys::id::TunnelKind;
 use mytunnel_keys::wire;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{By, DAY, Key, Lab, Relay, START, eventually, fresh_seed, random, store_at};
+use crate::support::{
+    By, DAY, Key, Lab, Relay, START, eventually, fresh_seed, named, named_as, random, store_at,
+};
 
 async fn live_tunnels(lab: &Lab, by: &Key, key: &Key) -> Value {
     lab.show(By::Key(by), key).await["live_tunnels"].clone()
@@ -103,6 +106,22 @@ async fn a_relay_that_does_not_read_is_cut_off_and_comes_back_to_a_snapshot() {
 }
 
 #[tokio::test]
+async fn relays_are_told_what_a_name_carries_and_when_that_changes() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let child = lab.child(&house.master).await;
+    let mut relay = lab.relay().await;
+    relay.up(&house.project, "vault", &child).await;
+    assert_eq!(relay.delta().await, [named("vault", &house.project)]);
+    relay.up(&house.project, "vault", &child).await;
+    relay.up_as(TunnelKind::Tls, &house.project, "vault", &child).await;
+    let told = [named_as(TunnelKind::Tls, "vault", &house.project)];
+    assert_eq!(relay.delta().await, told, "what is no news is not told");
+    // A relay that starts now hears it with its snapshot.
+    assert!(lab.snapshot(relay.id).await.contains(&told[0]));
+}
+
+#[tokio::test]
 async fn a_name_belongs_to_the_project_that_had_it_first() {
     let lab = Lab::new().await;
     let house = lab.house().await;
@@ -112,13 +131,13 @@ async fn a_name_belongs_to_the_project_that_had_it_first() {
     let mut first = lab.relay().await;
     let mut second = lab.relay().await;
     first.up(&house.project, "web", &child).await;
-    let told = [Change::Name { name: "web".parse().unwrap(), project: house.project.clone() }];
+    let told = [named("web", &house.project)];
     assert_eq!(first.delta().await, told);
     assert_eq!(second.delta().await, told);
     // The other one lost the race, and its own name is told in the same order to all.
     second.up(&other, "web", &stranger).await;
     second.up(&other, "api2", &stranger).await;
-    let told = [Change::Name { name: "api2".parse().unwrap(), project: other.clone() }];
+    let told = [named("api2", &other)];
     assert_eq!((first.delta().await, second.delta().await), (told.to_vec(), told.to_vec()));
     assert_eq!(lab.relay().await.names, first.names);
     let tunnels = lab.call(By::Key(&house.device), "GET", "/api/v1/tunnels", Value::Null).await.ok();

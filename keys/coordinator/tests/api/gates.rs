@@ -9,7 +9,7 @@ use mytunnel_keys::feed::{Accepted, Change, Gates, Report};
 use mytunnel_keys::id::{ProjectId, TunnelId};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, By, DAY, House, Key, Lab, Relay, eventually};
+use crate::support::{Answer, By, DAY, House, Key, Lab, Relay, eventually, named};
 
 const USER: &str = "ann";
 const PASSWORD: &str = "correct horse";
@@ -333,7 +333,7 @@ async fn a_gate_can_stand_before_its_tunnel_is_ever_open() {
     let (auth, whole) = (path(&id, "/auth"), ahead(&house.project, "shop"));
     let (answer, told) = confirmed(&lab, &mut relay, device, "PUT", &auth, whole).await;
     assert_eq!(answer.ok()["relays"][0]["applied"], true);
-    let name = Change::Name { name: "shop".parse().unwrap(), project: house.project.clone() };
+    let name = named("shop", &house.project);
     assert_eq!(told[0], name);
     assert!(matches!(&told[1], Change::Gates { tunnel, gates } if *tunnel == id && gates.basic.is_some()));
     let shown = lab.call(device, "GET", &path(&id, ""), Value::Null).await.ok();

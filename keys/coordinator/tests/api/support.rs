@@ -365,7 +365,7 @@ impl Relay {
         for change in changes {
             self.revoked.apply(change);
             match change {
-                Change::Name { name, project } => drop(self.names.insert(name.clone(), project.clone())),
+                Change::Name { name, project, .. } => drop(self.names.insert(name.clone(), project.clone())),
                 Change::NameFreed { name } => drop(self.names.remove(name)),
                 _ => {}
             }
@@ -407,19 +407,32 @@ impl Relay {
 
     /// Says that a tunnel is up, by HTTP.
     pub(crate) async fn up(&self, project: &ProjectId, name: &str, key: &Key) -> TunnelId {
+        self.up_as(TunnelKind::Http, project, name, key).await
+    }
+
+    pub(crate) async fn up_as(
+        &self,
+        kind: TunnelKind,
+        project: &ProjectId,
+        name: &str,
+        key: &Key,
+    ) -> TunnelId {
         let name: TunnelName = name.parse().unwrap();
         let tunnel = TunnelId::derive(&self.cluster, project, &name);
-        let report = Report::TunnelUp {
-            tunnel,
-            name,
-            project: project.clone(),
-            serial: key.serial,
-            kind: TunnelKind::Http,
-            at: START,
-        };
+        let report =
+            Report::TunnelUp { tunnel, name, project: project.clone(), serial: key.serial, kind, at: START };
         self.link.reports.send(report).await.unwrap();
         tunnel
     }
+}
+
+/// What relays are told of a name that a web site has.
+pub(crate) fn named(name: &str, project: &ProjectId) -> Change {
+    named_as(TunnelKind::Http, name, project)
+}
+
+pub(crate) fn named_as(kind: TunnelKind, name: &str, project: &ProjectId) -> Change {
+    Change::Name { name: name.parse().unwrap(), project: project.clone(), kind: Some(kind) }
 }
 
 pub(crate) fn mint_body(key: &PublicKey, more: Value) -> Value {

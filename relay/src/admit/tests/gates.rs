@@ -161,13 +161,13 @@ fn gates_of_a_name_are_known_also_where_no_node_serves_it() {
         web(Some(password(3))).last()
     );
     // The next owner of the name has none of them.
-    let of_b = Change::Name { name: "web".parse().unwrap(), project: project("b") };
+    let of_b = Change::Name { name: "web".parse().unwrap(), project: project("b"), kind: None };
     assert_eq!(known(&desk.delta(&[of_b])), web(None));
     assert_eq!(known(&desk.delta(&[gated("web", password(4))])), []);
 }
 
 fn named(name: &str) -> Change {
-    Change::Name { name: name.parse().unwrap(), project: project("a") }
+    Change::Name { name: name.parse().unwrap(), project: project("a"), kind: None }
 }
 
 fn ending(at: u64) -> Gates {

@@ -117,10 +117,10 @@ fn who_lost_the_race_for_a_name_is_closed() {
     let mut desk = Desk::open();
     let node = desk.enter(&child(1));
     desk.serve(node, "web", 1);
-    let commands = desk.delta(&[Change::Name { name: name("web"), project: project("a") }]);
+    let commands = desk.delta(&[Change::Name { name: name("web"), project: project("a"), kind: None }]);
     assert_eq!(code_of(&commands), None);
 
-    let commands = desk.delta(&[Change::Name { name: name("web"), project: project("b") }]);
+    let commands = desk.delta(&[Change::Name { name: name("web"), project: project("b"), kind: None }]);
     assert_eq!(code_of(&commands), Some(Code::NameTaken));
     assert_eq!(unrouted(&commands), ["web"]);
     assert_eq!(farewells(&commands), []);
@@ -130,7 +130,7 @@ fn who_lost_the_race_for_a_name_is_closed() {
 #[test]
 fn a_deleted_tunnel_is_closed_and_its_name_forgotten() {
     let mut desk = Desk::open();
-    desk.delta(&[Change::Name { name: name("web"), project: project("a") }]);
+    desk.delta(&[Change::Name { name: name("web"), project: project("a"), kind: None }]);
     let node = desk.enter(&child(1));
     desk.serve(node, "web", 1);
     let commands = desk.delta(&[Change::NameFreed { name: name("web") }]);
@@ -143,8 +143,8 @@ fn a_deleted_tunnel_is_closed_and_its_name_forgotten() {
 fn a_snapshot_replaces_what_was_known_and_is_answered_with_all_that_is_live() {
     let mut desk = Desk::open();
     desk.delta(&[
-        Change::Name { name: name("web"), project: project("a") },
-        Change::Name { name: name("gone"), project: project("b") },
+        Change::Name { name: name("web"), project: project("a"), kind: None },
+        Change::Name { name: name("gone"), project: project("b"), kind: None },
         Change::Revoke { serial: serial(9), until: UNTIL },
     ]);
     let (web, preview) = (desk.enter(&child(1)), desk.enter(&child(2)));
@@ -152,7 +152,7 @@ fn a_snapshot_replaces_what_was_known_and_is_answered_with_all_that_is_live() {
     desk.serve(preview, "pr-1", 1);
 
     let commands = desk.snapshot(&[
-        Change::Name { name: name("web"), project: project("a") },
+        Change::Name { name: name("web"), project: project("a"), kind: None },
         Change::Revoke { serial: serial(2), until: UNTIL },
     ]);
     assert_eq!(farewells(&commands), [preview]);
@@ -186,9 +186,10 @@ fn domains_lead_where_the_last_news_say_and_a_snapshot_takes_the_others_away() {
 fn all_names_are_known_with_the_first_snapshot() {
     let mut desk = Desk::unheard();
     assert_eq!(desk.wait(60), []);
-    let commands = desk.snapshot(&[Change::Name { name: name("web"), project: project("a") }]);
+    let kind = Some(TunnelKind::Tls);
+    let commands = desk.snapshot(&[Change::Name { name: name("web"), project: project("a"), kind }]);
     let at = |wanted: Command| commands.iter().position(|command| *command == wanted);
-    assert!(at(Command::Known { name: name("web") }) < at(Command::Whole), "{commands:?}");
+    assert!(at(Command::Known { name: name("web"), kind }) < at(Command::Whole), "{commands:?}");
     assert!(!desk.snapshot(&[]).contains(&Command::Whole));
 }
 

@@ -116,7 +116,7 @@ fn a_tunnel_with_a_port_stands_when_the_port_is_open_and_falls_when_there_is_non
 fn a_name_belongs_to_a_project() {
     let mut desk = Desk::open();
     let web: TunnelName = "web".parse().unwrap();
-    desk.delta(&[Change::Name { name: web.clone(), project: project("b") }]);
+    desk.delta(&[Change::Name { name: web.clone(), project: project("b"), kind: None }]);
     let node = desk.enter(&child(1));
     assert_eq!(code_of(&desk.register(node, "web", 1)), Some(Code::NameTaken));
 

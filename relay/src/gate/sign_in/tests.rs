@@ -146,7 +146,7 @@ async fn the_way_to_the_provider_is_sealed_and_has_its_time() {
 #[tokio::test]
 async fn a_relay_where_the_node_is_not_does_its_steps_as_well() {
     let (first, routes, name) = (begun("https://web.tun.test/"), Routes::new(), "web".parse().unwrap());
-    routes.note_known(&name);
+    routes.note_known(&name, None);
     assert_eq!(started(led_to(&first), &routes, NOW).await.unwrap_err(), Failure::Away);
     let gates = |sign_in| Some(Arc::new(Gates { sign_in, ..Gates::default() }));
     routes.note_gates(&name, gates(Some(gate())));

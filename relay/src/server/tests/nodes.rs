@@ -113,7 +113,7 @@ async fn a_coordinator_that_was_away_is_told_anew_what_is_live() {
 #[tokio::test]
 async fn no_name_is_unknown_before_the_first_word_of_the_coordinator() {
     let (coordinator, _reports) = TestCoordinator::new();
-    coordinator.change(Change::Name { name: name("web"), project: project("a") });
+    coordinator.change(Change::Name { name: name("web"), project: project("a"), kind: None });
     coordinator.set_reachable(false);
     let relay = Relay::start(config(coordinator.clone())).await.unwrap();
     let routes = relay.routes();

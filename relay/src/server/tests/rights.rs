@@ -41,7 +41,7 @@ async fn every_certificate_that_does_not_hold_is_refused_with_its_code() {
 #[tokio::test]
 async fn what_a_certificate_does_not_cover_is_refused_and_the_node_stays() {
     let mut lab = Lab::start().await;
-    lab.coordinator.change(Change::Name { name: name("pr-9"), project: project("b") });
+    lab.coordinator.change(Change::Name { name: name("pr-9"), project: project("b"), kind: None });
     lab.reports.find(|report| applied(report).filter(|(epoch, _)| *epoch == 1)).await;
     let (mut node, _) = Node::hello(&lab.tcp(), &child(1)).await;
     assert_eq!(code_of(node.register("other", 1).await), Code::ScopeDenied);
