@@ -23,6 +23,7 @@ use std::{
 
 use hickory_proto::ProtoError;
 use instant_acme::Account;
+use mytunnel_keys::id::ProjectId;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -262,6 +263,15 @@ impl Acme {
         subject.is_some_and(|subject| self.find(subject.name()).is_some())
     }
 
+    /// Whether anything is served under the names of a certificate.
+    fn needs(&self, subject: &Subject) -> bool {
+        self.0.scope.subject(subject.host(), &self.0.routes).is_some()
+    }
+
+    fn owner(&self, subject: &Subject) -> Option<ProjectId> {
+        self.0.scope.owner(subject, &self.0.routes)
+    }
+
     fn find(&self, name: &str) -> Option<Arc<Kept>> {
         let kept = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
         kept.get(name).map(Arc::clone)
@@ -321,14 +331,14 @@ impl Desk {
             if std::mem::take(&mut is_news) {
                 looked = Instant::now();
                 for subject in self.acme.0.scope.wanted(&self.acme.0.routes) {
-                    plan.want(subject, now);
+                    self.want(&mut plan, &subject, now);
                 }
             }
             while under_way.len() < AT_ONCE
-                && let Some(subject) = plan.next(now)
+                && let Some(subject) = plan.next(now, |subject| self.acme.owner(subject))
             {
                 // A name may have been given up since.
-                if self.acme.0.scope.subject(subject.host(), &self.acme.0.routes).is_some() {
+                if self.acme.needs(&subject) {
                     under_way.spawn(self.order(subject));
                 } else {
                     plan.forget(&subject);
@@ -339,7 +349,7 @@ impl Desk {
             tokio::select! {
                 () = cancelled.cancelled() => break,
                 Some(Asked { subject, waiting }) = self.asked.recv() => {
-                    if plan.want(subject.clone(), now) && self.acme.find(subject.name()).is_none() {
+                    if self.want(&mut plan, &subject, now) && self.acme.find(subject.name()).is_none() {
                         let all = self.waiting.entry(subject).or_default();
                         all.retain(|one| !one.is_closed());
                         all.push(waiting);
@@ -365,6 +375,17 @@ impl Desk {
         }
         under_way.shutdown().await;
         suggested.shutdown().await;
+    }
+
+    /// One is needed. `false` when there will be none for now.
+    fn want(&self, plan: &mut Plan, subject: &Subject, now: SystemTime) -> bool {
+        if plan.is_full() {
+            plan.keep(|subject| self.acme.needs(subject));
+        }
+        if let Some(kept) = self.acme.find(subject.name()).filter(|_| !plan.knows(subject)) {
+            plan.has(subject.clone(), kept.life);
+        }
+        plan.want(subject.clone(), now)
     }
 
     /// When the authority suggests to renew what is there.

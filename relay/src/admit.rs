@@ -38,7 +38,7 @@ use mytunnel_carrier::public_key;
 use mytunnel_keys::{
     error::Code,
     feed::{Gates, Report},
-    id::{DomainName, PublicKey, TunnelId, TunnelKind, TunnelName},
+    id::{DomainName, ProjectId, PublicKey, TunnelId, TunnelKind, TunnelName},
     revocation::RevocationSet,
     trust::Trust,
     wire::{ToNode, ToRelay},
@@ -141,8 +141,8 @@ pub(crate) enum Command {
     Send { connection: ConnectionId, message: ToNode },
     /// Send these to the node, then close the connection.
     Farewell { connection: ConnectionId, messages: Vec<ToNode> },
-    /// The name exists; its visitors may wait. It carries this, if that is known.
-    Known { name: TunnelName, kind: Option<TunnelKind> },
+    /// The name exists and is this project's; its visitors may wait. It carries this, if that is known.
+    Known { name: TunnelName, project: ProjectId, kind: Option<TunnelKind> },
     /// The name exists no longer.
     Forget { name: TunnelName },
     /// Visitors of the domain go where those of the name go.

@@ -9,6 +9,7 @@
 //! A [`Pipe`] is an ordered byte stream to the tunnel's local server. What carries it (a libp2p stream, a TLS lane,
 //! a duplex in a test) is hidden behind [`PipeSource`].
 
+mod about;
 mod backends;
 mod domains;
 
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::traffic::Traffic;
 
 use crate::ingress::{Crowd, Pool, Seats, Upstream};
+use about::Book;
 use backends::{Backends, Health};
 use domains::Domains;
 
@@ -271,12 +273,9 @@ pub struct Routes(Arc<Table>);
 #[derive(Debug, Default)]
 struct Table {
     names: RwLock<HashMap<Box<str>, Entry>>,
-    /// What these names carry, as far as is known: where TLS ends behind the relay, the relay must not end it in the node's
-    /// place while that is away.
-    kinds: RwLock<HashMap<Box<str>, TunnelKind>>,
+    /// What is known of names beside whether they are served.
+    about: Book,
     domains: Domains,
-    /// What stands before names that are known, also while their nodes are away or at another relay.
-    gates: RwLock<HashMap<Box<str>, Arc<Gates>>>,
     /// There may be names that are not in the table yet.
     is_partial: AtomicBool,
     /// Notified whenever a name becomes live, is retired or forgotten, and when the table has become whole. One for all
@@ -316,6 +315,7 @@ impl Routes {
     pub fn insert(&self, tunnel: Tunnel) -> Arc<Tunnel> {
         let tunnel = Arc::new(tunnel);
         self.note_kind(tunnel.name.as_str(), tunnel.kind);
+        self.note_owner(&tunnel.name, &tunnel.project);
         let before = {
             let mut names = self.write();
             let entry = names.entry(tunnel.name.as_str().into()).or_insert(Entry::Away);
@@ -376,33 +376,11 @@ impl Routes {
         }
     }
 
-    /// Wakes who waits to hear of names, after many were noted at once.
-    pub(crate) fn note_heard(&self) {
-        if self.0.is_partial.load(Ordering::Acquire) {
-            self.0.changed.notify_waiters();
-        }
-    }
-
-    /// Notes what stands before a name, whether a node serves it here or not. A live tunnel stays as it is.
-    pub fn note_gates(&self, name: &TunnelName, gates: Option<Arc<Gates>>) {
-        let mut known = self.0.gates.write().unwrap_or_else(PoisonError::into_inner);
-        let _ = match gates {
-            Some(gates) => known.insert(name.as_str().into(), gates),
-            None => known.remove(name.as_str()),
-        };
-    }
-
-    /// What stands before a name, as far as is known, also while its node is away.
-    pub fn known_gates(&self, label: &str) -> Option<Arc<Gates>> {
-        self.0.gates.read().unwrap_or_else(PoisonError::into_inner).get(label).cloned()
-    }
-
     /// Drops a name that exists no longer, with the domains that lead there; live tunnels under it are closed.
     pub fn forget(&self, name: &TunnelName) {
         self.0.domains.forget(name);
         let before = self.write().remove(name.as_str());
-        self.0.kinds.write().unwrap_or_else(PoisonError::into_inner).remove(name.as_str());
-        self.note_gates(name, None);
+        self.0.about.forget(name.as_str());
         if let Some(Entry::Live(backends)) = before {
             backends.iter().for_each(|tunnel| tunnel.close());
         }
@@ -426,8 +404,7 @@ impl Routes {
         match self.read().get(before.name.as_str()) {
             // The name may be another tunnel's by now.
             Some(Entry::Live(backends)) => {
-                let other = backends.another(asked).cloned();
-                other.filter(|other| other.id == before.id && other.kind == before.kind)
+                backends.another(asked).filter(|other| is_same(before, other)).cloned()
             }
             Some(Entry::Away | Entry::Ended) | None => None,
         }
@@ -444,34 +421,6 @@ impl Routes {
             Some(Entry::Ended) => Lookup::Ended,
             None if partial => Lookup::Away,
             None => Lookup::Unknown,
-        }
-    }
-
-    /// What a name carries, or did when it was last served, as far as is known.
-    pub fn known_kind(&self, label: &str) -> Option<TunnelKind> {
-        self.0.kinds.read().unwrap_or_else(PoisonError::into_inner).get(label).copied()
-    }
-
-    /// Whether TLS for this name ends behind the relay, also while its node is away.
-    pub fn is_passed_through(&self, label: &str) -> bool {
-        self.known_kind(label) == Some(TunnelKind::Tls)
-    }
-
-    fn note_kind(&self, label: &str, kind: TunnelKind) {
-        if self.known_kind(label) != Some(kind) {
-            self.0.kinds.write().unwrap_or_else(PoisonError::into_inner).insert(label.into(), kind);
-        }
-    }
-
-    /// Completes when there is nothing more to be heard of what a name carries: it is known, or the table is whole.
-    pub(crate) async fn heard_of(&self, label: &str) {
-        loop {
-            // Made before looking: a change between the two is not missed.
-            let changed = self.0.changed.notified();
-            if self.known_kind(label).is_some() || !self.0.is_partial.load(Ordering::Acquire) {
-                return;
-            }
-            changed.await;
         }
     }
 
@@ -493,6 +442,10 @@ impl Routes {
                 // Made before looking: a change between the two is not missed.
                 let changed = self.0.changed.notified();
                 match self.look(label, |backends| backends.lead(not)) {
+                    // It is another tunnel's name by now, and nobody came for that one.
+                    Lookup::Live(tunnel) if not.iter().any(|not| !is_same(not, &tunnel)) => {
+                        return Lookup::Unknown;
+                    }
                     Lookup::Live(tunnel) if !tunnel.is_closed() => return Lookup::Live(tunnel),
                     over @ (Lookup::Unknown | Lookup::Ended) => return over,
                     Lookup::Live(_) | Lookup::Away => changed.await,
@@ -523,6 +476,11 @@ impl Routes {
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<Box<str>, Entry>> {
         self.0.names.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether two registrations are of one tunnel.
+fn is_same(one: &Tunnel, other: &Tunnel) -> bool {
+    (one.id, one.kind) == (other.id, other.kind)
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mytunnel_keys::id::TunnelKind;
+use mytunnel_keys::id::{ProjectId, TunnelKind};
 
+use super::AT_ONCE;
 use crate::{
     ingress::host::{self, Destination},
     route::{Lookup, Routes},
@@ -23,6 +24,12 @@ const LOOK: Duration = Duration::from_secs(600);
 /// allows an account.
 const ORDERS: u32 = 50;
 const REFILL: Duration = Duration::from_secs(60);
+
+/// What one project may have of the places for orders that are under way: the others are for others, however long its own hang.
+const PLACES: usize = AT_ONCE / 2;
+
+/// What an order counts against the share of its project, which is as large as that of all: half of the orders are for others.
+const WEIGHT: u32 = 2;
 
 /// Orders beside those, for what would end otherwise.
 const RENEWALS: u32 = 20;
@@ -107,6 +114,15 @@ impl Scope {
         }
     }
 
+    /// The project that a certificate is for; none of what is the relay's own.
+    pub(super) fn owner(&self, subject: &Subject, routes: &Routes) -> Option<ProjectId> {
+        let host = host::parse(subject.name().as_bytes()).ok()?.host;
+        match routes.destination(&host, &self.domain, &self.console) {
+            Destination::Tunnel(label) => routes.owner(&label),
+            Destination::Console | Destination::Nowhere => None,
+        }
+    }
+
     /// What there has to be without anybody asking. Not of tenants' own domains: theirs is ordered when the first visitor
     /// comes, since before that nobody knows whether they lead here.
     pub(super) fn wanted(&self, routes: &Routes) -> Vec<Subject> {
@@ -171,10 +187,12 @@ pub(super) struct Plan {
     subjects: HashMap<Subject, Entry>,
     /// Orders that count against what may be ordered at once, as of [`Self::refilled`].
     spent: u32,
+    /// The same of each project, by [`WEIGHT`].
+    spent_by: HashMap<ProjectId, u32>,
     refilled: Option<SystemTime>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Entry {
     state: State,
     failures: u32,
@@ -182,7 +200,38 @@ struct Entry {
     asked: bool,
     /// Of the one that is there.
     life: Option<Life>,
+    /// Whose order it was.
+    owner: Option<ProjectId>,
 }
+
+impl Entry {
+    const fn new(state: State, life: Option<Life>) -> Self {
+        Self { state, failures: 0, asked: true, life, owner: None }
+    }
+
+    /// It has failed, and was never there.
+    const fn is_retry(&self) -> bool {
+        self.life.is_none() && self.failures > 0
+    }
+
+    fn is_due(&self, now: SystemTime) -> bool {
+        // What has failed before it was ever there, and is asked for by nobody, waits for somebody.
+        let wanted = self.life.is_some() || self.asked;
+        wanted && matches!(self.state, State::At(at) if at <= now)
+    }
+
+    /// What would end before long goes first, then what there is none of yet: nobody keeps others from being renewed by
+    /// asking for ever new names.
+    fn rank(&self, now: SystemTime) -> u8 {
+        match &self.life {
+            Some(life) if life.is_urgent(now) => URGENT,
+            None => 1,
+            Some(_) => 2,
+        }
+    }
+}
+
+const URGENT: u8 = 0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -194,10 +243,7 @@ enum State {
 impl Plan {
     /// One is there already.
     pub(super) fn has(&mut self, subject: Subject, life: Life) {
-        self.subjects.insert(
-            subject,
-            Entry { state: State::At(life.renew_at()), failures: 0, asked: true, life: Some(life) },
-        );
+        self.subjects.insert(subject, Entry::new(State::At(life.renew_at()), Some(life)));
     }
 
     /// Its authority suggests to renew the one that is there at this time.
@@ -223,39 +269,65 @@ impl Plan {
         }
         let room = self.subjects.len() < NAMES;
         if room {
-            self.subjects
-                .insert(subject, Entry { state: State::At(now), failures: 0, asked: true, life: None });
+            self.subjects.insert(subject, Entry::new(State::At(now), None));
         }
         room
     }
 
-    /// The next to be ordered, which is under way from then on.
-    pub(super) fn next(&mut self, now: SystemTime) -> Option<Subject> {
+    /// Whether there is a word of it.
+    pub(super) fn knows(&self, subject: &Subject) -> bool {
+        self.subjects.contains_key(subject)
+    }
+
+    /// Whether there is no room for a new name.
+    pub(super) fn is_full(&self) -> bool {
+        self.subjects.len() >= NAMES
+    }
+
+    /// Lets go of all but these, and of what is under way.
+    pub(super) fn keep(&mut self, is_needed: impl Fn(&Subject) -> bool) {
+        self.subjects.retain(|subject, entry| entry.state == State::UnderWay || is_needed(subject));
+    }
+
+    /// The next to be ordered, which is under way from then on. No project has more than its share of the places and of the
+    /// orders; what has failed before comes after what has not, one at a time.
+    pub(super) fn next(
+        &mut self,
+        now: SystemTime,
+        owner: impl Fn(&Subject) -> Option<ProjectId>,
+    ) -> Option<Subject> {
         self.refill(now);
-        // What has failed before it was ever there, and is asked for by nobody, waits for somebody.
-        let due = |entry: &Entry| {
-            let wanted = entry.life.is_some() || entry.asked;
-            wanted && matches!(entry.state, State::At(at) if at <= now)
-        };
-        // What would end before long goes first, then what there is none of yet: nobody keeps others from being renewed by
-        // asking for ever new names. What has failed comes after what has not.
-        let rank = |entry: &Entry| match &entry.life {
-            Some(life) if life.is_urgent(now) => 0,
-            None => 1,
-            Some(_) => 2,
-        };
-        let urgent = self.subjects.values().any(|entry| due(entry) && rank(entry) == 0);
+        let urgent = self.subjects.values().any(|entry| entry.is_due(now) && entry.rank(now) == URGENT);
         if self.spent >= if urgent { ORDERS + RENEWALS } else { ORDERS } {
             return None;
         }
-        let (subject, entry) = self
-            .subjects
-            .iter_mut()
-            .filter(|(_, entry)| due(entry))
-            .min_by_key(|(_, entry)| (rank(entry), entry.failures))?;
+        let mut places: HashMap<&ProjectId, usize> = HashMap::new();
+        let under_way = self.subjects.values().filter(|entry| entry.state == State::UnderWay);
+        under_way.clone().filter_map(|entry| entry.owner.as_ref()).for_each(|owner| {
+            *places.entry(owner).or_default() += 1;
+        });
+        let is_retried = under_way.clone().any(Entry::is_retry);
+        let may = |subject: &Subject, entry: &Entry| {
+            if entry.is_retry() && is_retried {
+                return false;
+            }
+            let Some(owner) = owner(subject) else { return true };
+            let spent = self.spent_by.get(&owner).copied().unwrap_or_default();
+            places.get(&owner).is_none_or(|taken| *taken < PLACES)
+                && (entry.rank(now) == URGENT || spent + WEIGHT <= ORDERS)
+        };
+        let due = self.subjects.iter().filter(|(_, entry)| entry.is_due(now));
+        let (subject, _) = due
+            .filter(|(subject, entry)| may(subject, entry))
+            .min_by_key(|(_, entry)| (entry.rank(now), entry.failures))?;
+        let (subject, owner) = (subject.clone(), owner(subject));
         self.spent += 1;
-        entry.state = State::UnderWay;
-        Some(subject.clone())
+        if let Some(owner) = &owner {
+            *self.spent_by.entry(owner.clone()).or_default() += WEIGHT;
+        }
+        let entry = self.subjects.get_mut(&subject)?;
+        (entry.state, entry.owner) = (State::UnderWay, owner);
+        Some(subject)
     }
 
     /// Time gives orders back. A clock that was set back begins anew.
@@ -267,6 +339,10 @@ impl Plan {
         };
         let back = u32::try_from(since.as_secs() / REFILL.as_secs()).unwrap_or(u32::MAX);
         self.spent = self.spent.saturating_sub(back);
+        self.spent_by.retain(|_, spent| {
+            *spent = spent.saturating_sub(back);
+            *spent > 0
+        });
         self.refilled = self.refilled.map(|refilled| refilled + REFILL.saturating_mul(back));
     }
 
@@ -278,8 +354,7 @@ impl Plan {
     /// One has come in. It is not ordered again at once, whatever its life says to this machine's clock.
     pub(super) fn issued(&mut self, subject: Subject, life: Life, now: SystemTime) {
         let at = life.renew_at().max(now + AGAIN);
-        self.subjects
-            .insert(subject, Entry { state: State::At(at), failures: 0, asked: true, life: Some(life) });
+        self.subjects.insert(subject, Entry::new(State::At(at), Some(life)));
     }
 
     /// An order has failed; says for how long it is left alone.
@@ -305,206 +380,4 @@ impl Plan {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use futures::{FutureExt as _, future::BoxFuture};
-    use mytunnel_keys::id::TunnelId;
-
-    use super::*;
-    use crate::route::{Pipe, PipeError, PipeSource, Tunnel};
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    #[derive(Debug)]
-    struct Nowhere;
-
-    impl PipeSource for Nowhere {
-        fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>> {
-            async { Err(PipeError::Gone) }.boxed()
-        }
-    }
-
-    fn routes() -> Routes {
-        let routes = Routes::new();
-        let (id, project) = (TunnelId::from_bytes([1; 16]), "proj_a".parse().unwrap());
-        routes.insert(Tunnel::new(id, "web".parse().unwrap(), project, TunnelKind::Http, Arc::new(Nowhere)));
-        routes.note_known(&"away".parse().unwrap(), Some(TunnelKind::Http));
-        routes
-    }
-
-    fn start() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
-    }
-
-    fn life(hours: u32) -> Life {
-        Life { begins: start(), ends: start() + HOUR * hours, suggested: None }
-    }
-
-    #[test]
-    fn only_names_that_exist_have_certificates() {
-        let (routes, each) = (routes(), Scope::new("t.example", "t.example", false));
-        let of = |scope: &Scope, name: &str| scope.subject(name, &routes).map(|subject| subject.names());
-        for name in ["t.example", "web.t.example", "away.t.example", "WEB.T.example."] {
-            let host = name.to_ascii_lowercase().trim_end_matches('.').to_owned();
-            assert_eq!(of(&each, name), Some(vec![host]), "{name}");
-        }
-        for name in ["other.t.example", "a.web.t.example", "evil.example", "web.t.example:443", "", "[::1]"] {
-            assert_eq!(of(&each, name), None, "{name}");
-        }
-        let whole = Scope::new("t.example", "console.example", true);
-        let all = Some(vec!["*.t.example".to_owned(), "t.example".to_owned()]);
-        assert_eq!(of(&whole, "web.t.example"), all);
-        assert_eq!(of(&whole, "t.example"), all);
-        assert_eq!(of(&whole, "other.t.example"), None);
-        assert_eq!(of(&whole, "console.example"), Some(vec!["console.example".to_owned()]));
-    }
-
-    #[test]
-    fn nothing_is_ordered_for_a_name_before_it_is_known_to_end_here() {
-        let routes = routes();
-        let [unheard, sealed] = ["unheard", "sealed"].map(|name| name.parse().unwrap());
-        routes.note_known(&unheard, None);
-        routes.note_known(&sealed, Some(TunnelKind::Tls));
-        let domain = "app.example.com".parse().unwrap();
-        routes.point(&domain, &sealed);
-        let each = Scope::new("t.example", "t.example", false);
-        for name in ["unheard.t.example", "sealed.t.example", "app.example.com"] {
-            assert_eq!(each.subject(name, &routes), None, "{name}");
-        }
-        let whole = Scope::new("t.example", "t.example", true);
-        assert_eq!(whole.subject("unheard.t.example", &routes), Some(Subject::of("*.t.example")));
-        assert_eq!(whole.subject("sealed.t.example", &routes), None);
-        routes.note_known(&unheard, Some(TunnelKind::Http));
-        assert_eq!(each.subject("unheard.t.example", &routes), Some(Subject::of("unheard.t.example")));
-    }
-
-    #[test]
-    fn a_domain_has_a_certificate_of_its_own_while_it_leads_to_a_tunnel_and_none_unasked() {
-        let (routes, app) = (routes(), "app.example.com".parse().unwrap());
-        for whole in [false, true] {
-            let scope = Scope::new("t.example", "t.example", whole);
-            let of = |name: &str| scope.subject(name, &routes).map(|subject| subject.names());
-            assert_eq!(of("app.example.com"), None, "it is not shown to be anybody's");
-            routes.point(&app, &"web".parse().unwrap());
-            assert_eq!(of("APP.example.com"), Some(vec!["app.example.com".to_owned()]));
-            assert_eq!(of("other.example.com"), None);
-            assert!(!scope.wanted(&routes).contains(&Subject::of("app.example.com")));
-            routes.point(&app, &"nobody".parse().unwrap());
-            assert_eq!(of("app.example.com"), None, "there is no such tunnel");
-            routes.point_nowhere(&app);
-        }
-    }
-
-    #[test]
-    fn what_is_wanted_unasked_are_the_console_and_who_is_live() {
-        let routes = routes();
-        let names = |scope: Scope| {
-            let mut names: Vec<_> = scope.wanted(&routes).iter().map(|one| one.name().to_owned()).collect();
-            names.sort();
-            names
-        };
-        assert_eq!(names(Scope::new("t.example", "t.example", false)), ["t.example", "web.t.example"]);
-        assert_eq!(names(Scope::new("t.example", "c.example", true)), ["*.t.example", "c.example"]);
-        assert_eq!(names(Scope::new("t.example", "c.t.example", true)), ["*.t.example"]);
-        assert_eq!(names(Scope::new("t.example", "localhost", false)), ["web.t.example"]);
-    }
-
-    #[test]
-    fn a_name_is_ordered_once_and_renewed_at_two_thirds() {
-        let (mut plan, one) = (Plan::default(), Subject::of("t.example"));
-        assert!(plan.want(one.clone(), start()));
-        assert_eq!(plan.next(start()), Some(one.clone()));
-        assert!(plan.want(one.clone(), start()) && plan.next(start()).is_none(), "it is under way");
-        plan.issued(one.clone(), life(90), start());
-        assert_eq!(plan.next(start() + HOUR * 60 - Duration::from_secs(1)), None);
-        assert_eq!(plan.next(start() + HOUR * 60), Some(one));
-    }
-
-    #[test]
-    fn the_authority_may_have_one_renewed_earlier_and_not_too_late() {
-        let suggested = |hours| Life { suggested: Some(start() + HOUR * hours), ..life(90) };
-        assert_eq!(suggested(10).renew_at(), start() + HOUR * 10);
-        assert_eq!(suggested(75).renew_at(), start() + HOUR * 75);
-        assert_eq!(suggested(89).renew_at(), start() + HOUR * 81);
-
-        let (mut plan, one) = (Plan::default(), Subject::of("t.example"));
-        plan.has(one.clone(), life(90));
-        plan.suggest(&Subject::of("other.example"), start());
-        plan.suggest(&one, start() + HOUR);
-        assert_eq!(plan.next(start()), None);
-        assert_eq!(plan.next(start() + HOUR), Some(one.clone()));
-        plan.suggest(&one, start());
-        assert_eq!(plan.next(start() + HOUR * 2), None, "it is under way");
-    }
-
-    #[test]
-    fn a_failure_is_left_alone_for_longer_and_longer_and_no_visitor_waits_for_it() {
-        let (mut plan, one, mut now) = (Plan::default(), Subject::of("t.example"), start());
-        plan.want(one.clone(), now);
-        let mut pauses = Vec::new();
-        for _ in 0..12 {
-            assert_eq!(plan.next(now), Some(one.clone()));
-            let pause = plan.failed(&one, now);
-            assert!(!plan.want(one.clone(), now), "there will be none for now");
-            assert_eq!(plan.next(now + pause - Duration::from_secs(1)), None);
-            pauses.push(pause.as_secs());
-            now += pause;
-        }
-        assert_eq!(pauses[..4], [60, 120, 240, 480]);
-        assert_eq!(pauses[11], 12 * 3600);
-    }
-
-    #[test]
-    fn many_names_are_ordered_slowly() {
-        let mut plan = Plan::default();
-        for number in 0..200 {
-            plan.want(Subject::of(&format!("{number}.t.example")), start());
-        }
-        let begun = std::iter::from_fn(|| plan.next(start())).count();
-        assert_eq!(begun, 50);
-        assert_eq!(plan.next(start() + Duration::from_secs(59)), None);
-        assert!(plan.next(start() + Duration::from_secs(60)).is_some());
-        assert_eq!(plan.next(start() + Duration::from_secs(61)), None);
-        // What was not used for a while is there again.
-        let later = start() + Duration::from_secs(60 * 31);
-        assert_eq!(std::iter::from_fn(|| plan.next(later)).count(), 30);
-        assert_eq!(plan.next(start()), None, "a clock that was set back brings nothing");
-        assert!(plan.next(start() + Duration::from_secs(60)).is_some(), "and takes nothing for long");
-    }
-
-    #[test]
-    fn new_names_keep_nothing_from_being_renewed_that_ends_soon() {
-        let (mut plan, console) = (Plan::default(), Subject::of("t.example"));
-        plan.has(console.clone(), life(90));
-        let late = start() + HOUR * 80;
-        for number in 0..200 {
-            plan.want(Subject::of(&format!("{number}.t.example")), late);
-        }
-        assert_eq!(plan.next(late), Some(console.clone()), "it goes first");
-        plan.failed(&console, late);
-        while plan.next(late + Duration::from_secs(59)).is_some() {}
-        assert_eq!(plan.next(late + Duration::from_secs(60)), Some(console), "and has orders of its own");
-    }
-
-    #[test]
-    fn what_came_in_is_not_ordered_again_at_once_by_a_clock_that_is_ahead() {
-        let (mut plan, one, now) = (Plan::default(), Subject::of("t.example"), start() + HOUR * 80);
-        plan.want(one.clone(), now);
-        assert!(plan.next(now).is_some());
-        plan.issued(one.clone(), life(90), now);
-        assert_eq!(plan.next(now + AGAIN - Duration::from_secs(1)), None);
-        assert_eq!(plan.next(now + AGAIN), Some(one));
-    }
-
-    #[test]
-    fn names_are_bounded_and_those_with_certificates_stay() {
-        let mut plan = Plan::default();
-        plan.has(Subject::of("t.example"), life(90));
-        for number in 0..NAMES + 10 {
-            plan.want(Subject::of(&format!("{number}.t.example")), start());
-        }
-        assert!(plan.subjects.len() <= NAMES);
-        assert!(plan.subjects.contains_key(&Subject::of("t.example")));
-    }
-}
+mod tests;

@@ -169,7 +169,8 @@ impl Admission {
                 }
                 Change::Name { name, project, kind } => {
                     let tunnel = self.names.set(self.trust.cluster(), name, project);
-                    self.command(Command::Known { name: name.clone(), kind: *kind });
+                    let (owner, kind) = (project.clone(), *kind);
+                    self.command(Command::Known { name: name.clone(), project: owner, kind });
                     self.tell_gates(&tunnel);
                     let others = self.registry.members(name).iter().filter(|live| live.project != *project);
                     let reason = "the name belongs to another project";

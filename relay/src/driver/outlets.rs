@@ -53,8 +53,9 @@ impl Driver {
                 Command::Send { connection, message } => self.send(connection, message),
                 Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
                 Command::KnownGates { name, gates } => self.around.routes.note_gates(&name, gates),
-                Command::Known { name, kind } => {
+                Command::Known { name, project, kind } => {
                     self.around.routes.note_known(&name, kind);
+                    self.around.routes.note_owner(&name, &project);
                     heard = true;
                 }
                 Command::Forget { name } => {

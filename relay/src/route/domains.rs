@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{PoisonError, RwLock},
 };
 
@@ -16,26 +16,56 @@ use crate::ingress::host::{self, Destination};
 
 /// Names by domain.
 #[derive(Debug, Default)]
-pub(super) struct Domains(RwLock<HashMap<DomainName, TunnelName>>);
+pub(super) struct Domains(RwLock<Both>);
+
+#[derive(Debug, Default)]
+struct Both {
+    names: HashMap<DomainName, TunnelName>,
+    /// The same the other way.
+    domains: HashMap<TunnelName, HashSet<DomainName>>,
+}
+
+impl Both {
+    fn put(&mut self, domain: &DomainName, name: Option<&TunnelName>) -> Option<TunnelName> {
+        let before = match name {
+            Some(name) => self.names.insert(domain.clone(), name.clone()),
+            None => self.names.remove(domain),
+        };
+        if let Some(before) = &before
+            && let Some(domains) = self.domains.get_mut(before)
+        {
+            domains.remove(domain);
+            if domains.is_empty() {
+                self.domains.remove(before);
+            }
+        }
+        if let Some(name) = name {
+            self.domains.entry(name.clone()).or_default().insert(domain.clone());
+        }
+        before
+    }
+
+    fn forget(&mut self, name: &TunnelName) {
+        for domain in self.domains.remove(name).into_iter().flatten() {
+            self.names.remove(&domain);
+        }
+    }
+}
 
 impl Domains {
     fn name_of(&self, host: &str) -> Option<TunnelName> {
         // What is not in the form of a domain is none.
         let domain = host.parse::<DomainName>().ok()?;
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&domain).cloned()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).names.get(&domain).cloned()
     }
 
     fn put(&self, domain: &DomainName, name: Option<&TunnelName>) -> Option<TunnelName> {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        match name {
-            Some(name) => all.insert(domain.clone(), name.clone()),
-            None => all.remove(domain),
-        }
+        self.0.write().unwrap_or_else(PoisonError::into_inner).put(domain, name)
     }
 
     /// Forgets the domains that lead to a name.
     pub(super) fn forget(&self, name: &TunnelName) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, led| led != name);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).forget(name);
     }
 }
 

@@ -1,7 +1,7 @@
 use mytunnel_keys::id::Cluster;
 
 use super::*;
-use crate::ingress::Bounds;
+use crate::ingress::{Bounds, host};
 
 #[derive(Debug)]
 struct NoPipes;
@@ -184,6 +184,44 @@ async fn who_turns_from_one_finds_another_at_once() {
     );
     assert!(is_live(&routes.wait_other(&one, Duration::from_secs(5)).await, &two));
     assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_led_to_another_tunnel_that_has_the_name_by_now() {
+    let routes = Routes::new();
+    let [one, two] = [(); 2].map(|()| routes.insert(tunnel("web")));
+    let other = Tunnel { id: TunnelId::from_bytes([9; 16]), ..tunnel("web") };
+    for next in [other, Tunnel { kind: TunnelKind::Tls, ..tunnel("web") }] {
+        let next = routes.insert(next);
+        assert!(one.is_accompanied() && two.is_closed());
+        assert!(routes.another(slice::from_ref(&one)).is_none());
+        assert!(matches!(routes.wait_other(&one, Duration::from_secs(5)).await, Lookup::Unknown));
+        assert!(
+            is_live(&routes.wait_live("web", Duration::from_secs(5)).await, &next),
+            "who comes for it is"
+        );
+    }
+}
+
+#[test]
+fn domains_go_with_the_name_that_they_led_to_last() {
+    let routes = Routes::new();
+    let [web, app] = ["web", "app"].map(|name| name.parse().unwrap());
+    let [one, two] = ["one.example", "two.example"].map(|domain| domain.parse().unwrap());
+    routes.point(&one, &web);
+    routes.point(&two, &web);
+    routes.point(&two, &app);
+    let leads = |host: &str| match routes.destination(host, "t.example", "t.example") {
+        host::Destination::Tunnel(label) => label.into_owned(),
+        host::Destination::Console | host::Destination::Nowhere => String::new(),
+    };
+    assert_eq!((leads("one.example"), leads("two.example")), ("web".to_owned(), "app".to_owned()));
+    routes.forget(&web);
+    assert_eq!((leads("one.example"), leads("two.example")), (String::new(), "app".to_owned()));
+    routes.point_nowhere(&two);
+    routes.point(&one, &app);
+    routes.forget(&app);
+    assert_eq!((leads("one.example"), leads("two.example")), (String::new(), String::new()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -189,7 +189,10 @@ fn all_names_are_known_with_the_first_snapshot() {
     let kind = Some(TunnelKind::Tls);
     let commands = desk.snapshot(&[Change::Name { name: name("web"), project: project("a"), kind }]);
     let at = |wanted: Command| commands.iter().position(|command| *command == wanted);
-    assert!(at(Command::Known { name: name("web"), kind }) < at(Command::Whole), "{commands:?}");
+    assert!(
+        at(Command::Known { name: name("web"), project: project("a"), kind }) < at(Command::Whole),
+        "{commands:?}"
+    );
     assert!(!desk.snapshot(&[]).contains(&Command::Whole));
 }
 
