@@ -57,6 +57,7 @@ pub(crate) struct RelayFile {
     pub(crate) acme_dns_hook: Vec<String>,
     pub(crate) acme_dns: Option<SocketAddr>,
     pub(crate) redirect_http: Option<bool>,
+    pub(crate) passthrough: Option<bool>,
     pub(crate) access_log: Option<PathBuf>,
     #[serde(default)]
     pub(crate) access_log_format: Written<AccessFormat>,

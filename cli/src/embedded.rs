@@ -68,6 +68,8 @@ pub(crate) struct RelayPlan {
     pub(crate) access_log: Option<AccessLogConfig>,
     /// Visitors without TLS are led to it.
     pub(crate) only_https: bool,
+    /// Names may be served whose TLS ends behind the relay.
+    pub(crate) passthrough: bool,
     /// Where traces of visitors' requests go.
     pub(crate) traces: Option<TracesConfig>,
     /// Where TCP and UDP tunnels get ports.
@@ -161,6 +163,7 @@ pub(crate) async fn relay(
         config.acme.clone_from(&plan.acme);
         config.access_log.clone_from(&plan.access_log);
         config.only_https = plan.only_https;
+        config.passthrough = plan.passthrough;
         config.traces.clone_from(&plan.traces);
         config.public_addrs = opening::public_addrs(member.trust.cluster(), plan.p2p);
         config.data_dir.clone_from(&plan.data);

@@ -1,7 +1,7 @@
 //! As whom something is shared: the key that was given, the person signed in, or nobody yet.
 
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::ProjectId;
+use mytunnel_keys::id::{ProjectId, Scope};
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::token::{ChildToken, Secret, ServerUrl};
 use mytunnel_keys::trust::RootFingerprint;
@@ -41,7 +41,9 @@ pub(crate) struct Holder {
 }
 
 /// Finds out as whom to share. A key wins over a sign-in: it was put there for this one job.
-pub(crate) fn resolve(access: &Access, context: &Context) -> Result<Identity, Failure> {
+///
+/// `scope`: what has to be asked for by name where the identity makes itself a key.
+pub(crate) fn resolve(access: &Access, scope: Option<Scope>, context: &Context) -> Result<Identity, Failure> {
     if let Some(text) = given_key(access, context)? {
         return of_key(&text, access, context).map(|holder| Identity::Key(Box::new(holder)));
     }
@@ -50,7 +52,7 @@ pub(crate) fn resolve(access: &Access, context: &Context) -> Result<Identity, Fa
         (Some(login), _) => {
             check_login(&login)?;
             let holder = match wanted_project(access, context)? {
-                Some(project) => in_project(login, &project)?,
+                Some(project) => in_project(login, &project, scope)?,
                 None => of_login(login),
             };
             Ok(Identity::Key(Box::new(holder)))
@@ -136,12 +138,12 @@ fn wanted_project(access: &Access, context: &Context) -> Result<Option<String>, 
 
 /// A device acts in its account's own project. For another one it makes itself a key, which lives as long as keys
 /// may and is gone with the process.
-fn in_project(login: Login, wanted: &str) -> Result<Holder, Failure> {
+fn in_project(login: Login, wanted: &str, scope: Option<Scope>) -> Result<Holder, Failure> {
     let (root, server) = (login.root, login.server.clone());
     let session = Session::of_login(login);
     let project = projects::find(&session, wanted)?.id;
     let seed = Seed::from_bytes(random()?);
-    let answer = mint::ask(&session, &seed, &MintOptions::for_one_share(), Some(project))?;
+    let answer = mint::ask(&session, &seed, &MintOptions::for_one_share(scope), Some(project))?;
     Ok(Holder {
         seed,
         certificate: answer.certificate,

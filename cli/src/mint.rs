@@ -23,7 +23,7 @@ pub(crate) struct MintOptions {
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span::parse_ttl)]
     pub(crate) ttl: u64,
 
-    /// What the key may share, of http, tcp, udp, private, pair [default: all]
+    /// What the key may share, of http, tcp, udp, private, pair, tls [default: all but tls]
     #[arg(long, value_name = "KINDS", value_parser = scopes)]
     pub(crate) scope: Option<Scopes>,
 
@@ -45,11 +45,11 @@ pub(crate) struct MintOptions {
 }
 
 impl MintOptions {
-    /// A key for as long as keys may live, that no other process will use.
-    pub(crate) fn for_one_share() -> Self {
+    /// A key for as long as keys may live, that no other process will use; with this scope alone, if one is named.
+    pub(crate) fn for_one_share(scope: Option<Scope>) -> Self {
         Self {
             ttl: span::MAX_TTL,
-            scope: None,
+            scope: scope.map(|scope| Scopes::from_iter([scope])),
             subdomain: Vec::new(),
             budget: None,
             portable: false,

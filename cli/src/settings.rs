@@ -35,6 +35,8 @@ pub(crate) struct RelaySettings {
     pub(crate) acme: Option<AcmeConfig>,
     /// Visitors without TLS are led to it.
     pub(crate) only_https: bool,
+    /// Names may be served whose TLS ends behind the relay.
+    pub(crate) passthrough: bool,
     /// Where visitors' requests are noted down.
     pub(crate) access_log: Option<AccessLogConfig>,
     /// Where traces of visitors' requests go.
@@ -98,6 +100,7 @@ impl RelaySettings {
             http,
             // What nobody vouches for is not to be forced on anybody.
             only_https: file.redirect_http.unwrap_or(acme.is_some()),
+            passthrough: file.passthrough.unwrap_or(true),
             acme,
             traces,
             access_log: args.access_log.clone().or(file.access_log).map(|path| AccessLogConfig {

@@ -90,6 +90,8 @@ pub(crate) struct Policy {
     pub(crate) certificate: OwnCertificate,
     /// Where visitors reach a name.
     pub(crate) urls: Urls,
+    /// Whether names may be served whose TLS ends behind the relay.
+    pub(crate) passthrough: bool,
     /// Port of the fast lane.
     pub(crate) lane_port: Option<u16>,
     /// Random bytes of this process, by which it tells usage.

@@ -376,6 +376,7 @@ fn policy(
             http: config.public_http.or(port(addrs.http)),
             https: config.public_https.or(port(addrs.https)),
         },
+        passthrough: config.passthrough,
         lane_port: config.public_https.or(port(addrs.https)),
         incarnation,
     }

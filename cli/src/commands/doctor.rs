@@ -83,7 +83,7 @@ impl Check {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let mut checks = Vec::new();
-    match identity::resolve(&args.access, context) {
+    match identity::resolve(&args.access, None, context) {
         Err(failure) => checks.push(Check::of("key", &failure)),
         Ok(Identity::Nobody) => checks.push(Check::new(
             "key",

@@ -190,6 +190,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         acme: settings.acme.clone(),
         access_log: settings.access_log.clone(),
         only_https: settings.only_https,
+        passthrough: settings.passthrough,
         traces: settings.traces.clone(),
         console: None,
         data: Some(settings.data.clone()),

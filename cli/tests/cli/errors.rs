@@ -108,7 +108,7 @@ fn wrong_usage_names_what_is_missing_and_what_there_is() {
     for (line, said) in [
         (&["projects", "create"][..], "<NAME>"),
         (&["eval", "mint", "--project", "web"], "proj_"),
-        (&["eval", "mint", "--scope", "foo"], "http, tcp, udp, private, pair"),
+        (&["eval", "mint", "--scope", "foo"], "http, tcp, udp, private, pair, tls"),
         (&["audit", "--limit", "0"], "1 or more"),
         (&["audit", "--limit", "x"], "1 or more"),
     ] {

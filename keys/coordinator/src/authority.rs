@@ -233,7 +233,8 @@ pub(crate) fn has_new_life(relay: &KeyRow, life: u64, now: u64) -> bool {
 pub(crate) fn may_have_tunnel(key: &KeyRow, name: &TunnelName, kind: TunnelKind, now: u64) -> bool {
     let serves = matches!(key.kind, KeyKind::User | KeyKind::Child);
     let in_time = key.not_after.is_none_or(|end| now < end + REVOKED_GRACE);
-    let in_reach = key.scopes.contains(kind.scope()) && key.hosts.iter().any(|host| host.matches(name));
+    let scopes = if key.kind == KeyKind::User { key.scopes.with_asked() } else { key.scopes };
+    let in_reach = scopes.contains(kind.scope()) && key.hosts.iter().any(|host| host.matches(name));
     serves && in_time && in_reach && revoked_at(key).is_none()
 }
 

@@ -148,9 +148,11 @@ impl Claims {
         self.hosts.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Whether the holder may serve this kind of tunnel.
+    /// Whether the holder may serve this kind of tunnel. A person need not have asked by name for what may be asked for.
     pub const fn allows_kind(&self, kind: TunnelKind) -> bool {
-        self.scopes.contains(kind.scope())
+        let scopes =
+            if matches!(self.kind, Kind::UserDevice) { self.scopes.with_asked() } else { self.scopes };
+        scopes.contains(kind.scope())
     }
 
     /// The rules that hold without any context.

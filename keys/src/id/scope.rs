@@ -17,11 +17,13 @@ pub enum Scope {
     Private,
     /// Take part in pairing.
     Pair,
+    /// Serve names whose TLS ends behind the relay.
+    Tls,
 }
 
 impl Scope {
     /// Every scope, in the order of the text form.
-    pub const ALL: [Self; 5] = [Self::Http, Self::Tcp, Self::Udp, Self::Private, Self::Pair];
+    pub const ALL: [Self; 6] = [Self::Http, Self::Tcp, Self::Udp, Self::Private, Self::Pair, Self::Tls];
 
     /// The word.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Scope {
             Self::Udp => "udp",
             Self::Private => "private",
             Self::Pair => "pair",
+            Self::Tls => "tls",
         }
     }
 
@@ -64,6 +67,18 @@ impl Scopes {
     /// All of [`Scope::ALL`].
     pub fn all() -> Self {
         Scope::ALL.into_iter().collect()
+    }
+
+    /// What a key has of which nobody has said more: all but [`Scope::Tls`]. Who may serve that can get certificates, which
+    /// outlive the key.
+    pub fn usual() -> Self {
+        Scope::ALL.into_iter().filter(|scope| *scope != Scope::Tls).collect()
+    }
+
+    /// What may be asked for by name of who has these: who serves web sites may let their TLS end behind the relay too.
+    #[must_use]
+    pub const fn with_asked(self) -> Self {
+        if self.contains(Scope::Http) { Self(self.0 | Scope::Tls.bit()) } else { self }
     }
 
     /// Whether the scope is in the set.
@@ -149,7 +164,8 @@ impl TunnelKind {
     /// The scope a credential needs to serve a tunnel of this kind.
     pub const fn scope(self) -> Scope {
         match self {
-            Self::Http | Self::Tls => Scope::Http,
+            Self::Http => Scope::Http,
+            Self::Tls => Scope::Tls,
             Self::Tcp => Scope::Tcp,
             Self::Udp => Scope::Udp,
             Self::Private => Scope::Private,
@@ -163,10 +179,7 @@ impl TunnelKind {
 
     /// The word.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tls => "tls",
-            Self::Http | Self::Tcp | Self::Udp | Self::Private => self.scope().as_str(),
-        }
+        self.scope().as_str()
     }
 }
 
@@ -213,11 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_had_by_name_alone() {
+        assert_eq!(Scopes::usual().to_string(), "http tcp udp private pair");
+        assert_eq!(Scopes::usual().with_asked(), Scopes::all());
+        let tcp: Scopes = "tcp".parse().unwrap();
+        assert_eq!(tcp.with_asked(), tcp);
+    }
+
+    #[test]
     fn kinds_need_the_scope_of_their_name() {
         for kind in TunnelKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
-            let needed = if kind == TunnelKind::Tls { "http" } else { kind.as_str() };
-            assert_eq!(kind.scope().as_str(), needed);
+            assert_eq!(kind.scope().as_str(), kind.as_str());
         }
         assert!("pair".parse::<TunnelKind>().is_err());
     }

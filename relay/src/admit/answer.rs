@@ -32,6 +32,11 @@ impl Refusal {
         Self { serial: Some(serial), ..self }
     }
 
+    /// Says what to do about it.
+    pub(super) fn with_help(self, help: &'static str) -> Self {
+        Self { help: Some(help), ..self }
+    }
+
     /// A certificate that does not hold. A clock that is off is often the cause, so it is named.
     pub(super) fn of_certificate(error: &VerifyError, node_clock: u64, now: u64) -> Self {
         let code = error.code();

@@ -45,16 +45,24 @@ impl Desk {
 
     /// A desk that has not heard of its coordinator since its start, which was not its first.
     fn settling(seconds: u64) -> Self {
-        let policy = Policy {
+        Self::under(Self::policy(seconds))
+    }
+
+    fn policy(seconds: u64) -> Policy {
+        Policy {
             id: seed(RELAY).public(),
             patience: Duration::from_secs(5),
             hard_staleness: Duration::from_secs(900),
             settling: Duration::from_secs(seconds),
             certificate: certificate::own(b"relay certificate", 365 * 86_400),
             urls: Urls { domain: "tun.example".parse().unwrap(), http: None, https: Some(443) },
+            passthrough: true,
             lane_port: None,
             incarnation: [7; 16],
-        };
+        }
+    }
+
+    fn under(policy: Policy) -> Self {
         let admission = Admission::new(policy, trust());
         let (start, elapsed, behind) = (Instant::now(), Duration::ZERO, Duration::ZERO);
         Self { admission, start, elapsed, behind, connections: 0, seeds: HashMap::new(), epoch: 0 }

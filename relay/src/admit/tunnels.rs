@@ -25,6 +25,12 @@ use crate::{
 /// What a node is told that comes back too late.
 const OVER: &str = "the time that this tunnel was given is over; give it more with --expires, or none with `mytunnel tunnels expire NAME --off`";
 
+/// What to do without the right to let TLS end behind the relay.
+const ASK_FOR_TLS: &str =
+    "Mint the key with `--scope http,tls`, or share as a person who is signed in; or share without --e2e.";
+const NO_PASSTHROUGH: &str =
+    "Share without --e2e, or ask whoever runs the relay for `passthrough = true` in its settings.";
+
 /// What a node asks for.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -174,10 +180,18 @@ impl Admission {
     /// The project in which these claims may serve this name, if they may.
     fn may_serve(&self, claims: &Claims, name: &TunnelName, kind: TunnelKind) -> Result<ProjectId, Refusal> {
         if !claims.allows_kind(kind) {
-            return Err(Refusal::new(Code::ScopeDenied, format!("this key may not serve {kind} tunnels")));
+            let refusal = Refusal::new(Code::ScopeDenied, format!("this key may not serve {kind} tunnels"));
+            return Err(match kind {
+                TunnelKind::Tls => refusal.with_help(ASK_FOR_TLS),
+                TunnelKind::Http | TunnelKind::Tcp | TunnelKind::Udp | TunnelKind::Private => refusal,
+            });
         }
         if kind == TunnelKind::Private {
             return Err(Refusal::new(Code::BadRequest, format!("this relay does not serve {kind} tunnels")));
+        }
+        if kind == TunnelKind::Tls && !self.policy.passthrough {
+            let refusal = Refusal::new(Code::ScopeDenied, "this relay lets no TLS end behind it");
+            return Err(refusal.with_help(NO_PASSTHROUGH));
         }
         if kind == TunnelKind::Tls && self.policy.urls.https.is_none() {
             return Err(Refusal::new(Code::BadRequest, "this relay has no port for TLS"));

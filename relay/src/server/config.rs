@@ -44,6 +44,8 @@ pub struct Config {
     pub traces: Option<TracesConfig>,
     /// Nothing is served to visitors in the clear: who comes without TLS is led to it. Default false.
     pub only_https: bool,
+    /// Names may be served whose TLS ends behind the relay. Default true.
+    pub passthrough: bool,
     /// Where nodes come in, each over UDP (QUIC) and TCP. Port 0 takes a free one, the same for both where it can.
     pub p2p: Vec<SocketAddr>,
     /// Port of HTTP in URLs, where it differs from the bound one (behind a forwarding).
@@ -85,6 +87,7 @@ impl Config {
             access_log: None,
             traces: None,
             only_https: false,
+            passthrough: true,
             p2p: Vec::new(),
             public_http: None,
             public_https: None,

@@ -38,6 +38,7 @@ pub(super) async fn start(secure: bool) -> Result<(Embedded, NodeConfig), Failur
             acme: None,
             access_log: None,
             only_https: false,
+            passthrough: true,
             traces: None,
             ports: Some(PublicPorts { ip: IpAddr::from(Ipv4Addr::LOCALHOST), range: PortRange::DEFAULT }),
             console: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use mytunnel_keys::certificate;
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::{Cluster, NamePattern, TunnelName};
+use mytunnel_keys::id::{Cluster, NamePattern, Scope, TunnelName};
 use mytunnel_keys::trust::RootFingerprint;
 use mytunnel_node::{Config as NodeConfig, OriginTrust, RelayAddress, Target, TargetError};
 
@@ -97,7 +97,8 @@ impl Plan {
             Kind::Http | Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => (gates, Vec::new()),
         };
         let end_to_end = options.end_to_end.wish(own, context)?;
-        let identity = identity::resolve(&options.access, context)?;
+        let scope = Some(kind.tunnel().scope()).filter(|scope| *scope == Scope::Tls);
+        let identity = identity::resolve(&options.access, scope, context)?;
         let if_revoked = match &identity {
             Identity::Key(holder) => holder.if_revoked.clone(),
             Identity::Nobody => None,

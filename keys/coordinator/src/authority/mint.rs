@@ -118,8 +118,9 @@ fn narrower_scopes(parent: &KeyRow, wanted: Option<Scopes>) -> Result<Scopes, Re
     if scopes.is_empty() {
         return Err(Refusal::new(Code::BadRequest, "a key needs at least one scope"));
     }
-    if !scopes.is_subset(parent.scopes) {
-        let message = format!("the parent allows \"{}\" only", parent.scopes);
+    let most = parent.scopes.with_asked();
+    if !scopes.is_subset(most) {
+        let message = format!("the parent allows \"{most}\" only");
         return Err(Refusal::new(Code::ScopeDenied, message));
     }
     Ok(scopes)

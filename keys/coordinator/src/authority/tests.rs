@@ -327,6 +327,11 @@ fn a_relays_word_goes_as_far_as_the_key_behind_it() {
         TunnelKind::Tcp,
         NOW
     ));
+    let passes = |key: &KeyRow| may_have_tunnel(key, &name("pr-1"), TunnelKind::Tls, NOW);
+    assert!(!passes(&child), "not unasked");
+    assert!(passes(&KeyRow { scopes: "tls".parse().unwrap(), ..child.clone() }));
+    assert!(passes(&device_of(None)), "a person need not ask");
+    assert!(!passes(&KeyRow { scopes: "tcp".parse().unwrap(), ..device_of(None) }));
     let end = child.not_after.unwrap();
     assert!(may(&child, "pr-1", end + REVOKED_GRACE - 1), "a report may be late");
     assert!(!may(&child, "pr-1", end + REVOKED_GRACE), "the key is long over");

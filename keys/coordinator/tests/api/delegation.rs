@@ -2,10 +2,10 @@
 
 use mytunnel_keys::certificate::{self, Flags, Kind};
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::{Scopes, Serial};
+use mytunnel_keys::id::{Scopes, Serial, TunnelKind};
 use serde_json::{Value, json};
 
-use crate::support::{By, DAY, Lab, fresh_seed, mint_body, nonces};
+use crate::support::{By, DAY, Lab, fresh_seed, mint_body, named_as, nonces};
 
 #[tokio::test]
 async fn a_project_has_a_master_key_from_birth_and_a_repeated_request_makes_no_second() {
@@ -67,9 +67,24 @@ async fn what_is_left_out_is_as_wide_as_the_parent() {
     let claims =
         certificate::verify(&minted.certificate, &lab.coordinator.trust(), &child.seed.public(), lab.now())
             .unwrap();
-    assert_eq!(claims.scopes, Scopes::all());
+    assert_eq!(claims.scopes, Scopes::usual());
     assert!(claims.allows_name(&"anything".parse().unwrap()));
     assert!(!claims.flags.contains(Flags::BOUND) && claims.replaces.is_none());
+}
+
+#[tokio::test]
+async fn only_a_child_that_was_asked_for_with_it_may_serve_names_whose_tls_ends_on_its_node() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let mut relay = lab.relay().await;
+    let (asked, minted) = lab.mint(&house.master, json!({"scopes": "http tls"})).await;
+    let claims = certificate::inspect(&minted.certificate).unwrap();
+    assert_eq!(claims.peek().scopes.to_string(), "http tls");
+    let usual = lab.child(&house.master).await;
+    // What it does not have it is not believed to serve.
+    relay.up_as(TunnelKind::Tls, &house.project, "mine", &usual).await;
+    relay.up_as(TunnelKind::Tls, &house.project, "vault", &asked).await;
+    assert_eq!(relay.delta().await, [named_as(TunnelKind::Tls, "vault", &house.project)]);
 }
 
 #[tokio::test]

@@ -239,6 +239,44 @@ fn what_is_said_of_a_tunnel_holds_for_each_who_serves_it() {
 }
 
 #[test]
+fn tls_ends_behind_the_relay_for_who_has_asked_for_that_and_where_the_relay_allows_it() {
+    let ask = |desk: &mut Desk, claims: Claims| {
+        let node = desk.enter(&issued(claims.serial.as_bytes()[0], claims));
+        let (name, kind) = ("web".parse().unwrap(), TunnelKind::Tls);
+        let register =
+            ToRelay::Register { request: 4, name, kind, instance: [1; 16], port: None, alone: false };
+        desk.say(node, register)
+    };
+    let help_of = |commands: &[Command]| {
+        commands.iter().find_map(|command| match command {
+            Command::Send { message: ToNode::Refused { code: Code::ScopeDenied, help, .. }, .. } => {
+                Some(help.clone())
+            }
+            _ => None,
+        })
+    };
+    let asked = || Claims { scopes: "http tls".parse().unwrap(), ..child_claims(2, NOW) };
+    let mut desk = Desk::open();
+    let usual = ask(&mut desk, child_claims(1, NOW));
+    assert!(help_of(&usual).is_some_and(|help| help.contains("--scope http,tls")), "{usual:?}");
+    assert_eq!(code_of(&ask(&mut desk, asked())), None);
+    assert_eq!(code_of(&ask(&mut Desk::open(), device_claims(3, NOW))), None);
+
+    let closed = || {
+        let mut desk = Desk::under(Policy { passthrough: false, ..Desk::policy(0) });
+        desk.snapshot(&[]);
+        desk
+    };
+    for claims in [asked(), device_claims(3, NOW)] {
+        let refused = ask(&mut closed(), claims);
+        assert!(help_of(&refused).is_some_and(|help| help.contains("passthrough = true")), "{refused:?}");
+    }
+    let mut desk = closed();
+    let node = desk.enter(&child(1));
+    desk.serve(node, "web", 1);
+}
+
+#[test]
 fn a_port_is_kept_while_one_serves_it_and_asked_for_by_all() {
     let mut desk = Desk::open();
     let nodes = [1, 2].map(|number| desk.enter(&issued(number, device_claims(number, NOW))));
