@@ -2,6 +2,7 @@
 //!
 //! The control socket, which is this user's alone, tells where the share's page of requests is; the rest is asked there.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
@@ -16,6 +17,8 @@ use crate::report::columns;
 
 /// A list waits for 20 s at the most, a replay for 35.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Requests that are remembered: more than a share keeps, so that none which is forgotten can change any more.
+const TOLD: usize = 10_000;
 /// Of an exchange with both bodies in base64.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 
@@ -113,19 +116,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 
 fn list(args: &Args, page: &Page, context: &Context) -> Result<(), Failure> {
     let search = encoded(&args.search);
-    let mut told = 0;
+    let mut told = BTreeSet::new();
     let mut after = 0;
     let mut wait = "";
     loop {
         let answer = page.get(&format!("requests?after={after}&q={search}{wait}"))?;
         let mut requests = answer["requests"].as_array().cloned().unwrap_or_default();
         requests.reverse();
-        // What follows is told once, when it is over.
-        let over = |request: &Value| !request["ms"].is_null();
-        let new: Vec<_> = requests
-            .iter()
-            .filter(|request| !args.follow || (over(request) && request["id"].as_u64() > Some(told)))
-            .collect();
+        let new: Vec<_> = requests.iter().filter(|one| !args.follow || is_new(one, &mut told)).collect();
         for request in &new {
             context.report.object(&event(request));
         }
@@ -138,13 +136,19 @@ fn list(args: &Args, page: &Page, context: &Context) -> Result<(), Failure> {
             }
             return Ok(());
         }
-        let pending =
-            requests.iter().filter(|request| !over(request)).filter_map(|one| one["id"].as_u64()).min();
-        let last = new.iter().filter_map(|request| request["id"].as_u64()).max().unwrap_or(told);
-        told = pending.map_or(last, |pending| last.min(pending.saturating_sub(1))).max(told);
         after = answer["version"].as_u64().unwrap_or(after);
         wait = "&wait=1";
     }
+}
+
+/// Whether a request that has changed is to be told: once, when it is over.
+fn is_new(request: &Value, told: &mut BTreeSet<u64>) -> bool {
+    let is_over = !request["ms"].is_null();
+    let is_new = is_over && request["id"].as_u64().is_some_and(|id| told.insert(id));
+    if told.len() > TOLD {
+        told.pop_first();
+    }
+    is_new
 }
 
 /// The page of one running share.
@@ -339,6 +343,19 @@ mod tests {
         let all = [shown(&request), row(&request)].concat().join("\n");
         assert!(!all.contains(['\u{1b}', '\u{7}']), "{all:?}");
         assert!(all.contains("200 OK\n\na\u{fffd}[0m\nb"), "{all:?}");
+    }
+
+    #[test]
+    fn a_request_is_told_once_when_it_is_over_whatever_came_before_it() {
+        let mut told = BTreeSet::new();
+        let mut is_new = |id: u64, ms: Value| is_new(&json!({"id": id, "ms": ms}), &mut told);
+        assert!(!is_new(1, Value::Null) && is_new(3, json!(1)));
+        assert!(is_new(1, json!(9)), "it began before one that was told");
+        assert!(!is_new(1, json!(9)) && !is_new(3, json!(1)));
+        for id in 4..2 * TOLD as u64 {
+            assert!(is_new(id, json!(1)));
+        }
+        assert_eq!(told.len(), TOLD);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a share's owner sees of its requests.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use mytunnel_tests::lab::Lab;
 use mytunnel_tests::origin::Origin;
 use mytunnel_tests::process::Running;
@@ -89,6 +89,39 @@ async fn a_request_is_seen_replayed_edited_and_written_as_curl() -> Result<()> {
     let done =
         Command::new("sh").args(["-c", &format!("{command} --silent --fail-with-body")]).output().await?;
     assert_eq!(String::from_utf8_lossy(&done.stdout), "4", "{command}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_follows_requests_each_told_once_when_it_is_over() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let (_node, _) = inspected(&lab, &origin.address.port().to_string(), "live").await?;
+    lab.get("live", "/head?before").await?;
+    let mut terminal = lab.spawn(&["requests", "--follow", "--json"])?;
+    ensure!(terminal.event("request").await?["path"] == "/head?before", "what was there already comes first");
+
+    // One that is under way is told when it is over, and what came and went meanwhile before it.
+    let mut slow = Connection::open(lab.http).await?;
+    let request = format!("GET /sse/1000/1000 HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("live"));
+    slow.send(request.as_bytes()).await?;
+    slow.head().await?;
+    let mut told = Vec::new();
+    for number in 0..3 {
+        lab.get("live", &format!("/head?{number}")).await?;
+        told.push(terminal.event("request").await?);
+    }
+    drop(slow);
+    told.push(terminal.event("request").await?);
+    lab.get("live", "/head?last").await?;
+    told.push(terminal.event("request").await?);
+    let paths: Vec<_> = told.iter().map(|one| one["path"].as_str().unwrap_or_default()).collect();
+    ensure!(paths == ["/head?0", "/head?1", "/head?2", "/sse/1000/1000", "/head?last"], "{paths:?}");
+    ensure!(told.iter().all(|one| one["ms"].is_number()), "{told:?}");
+
+    let mut searched = lab.spawn(&["requests", "--follow", "--search", "needle", "--json"])?;
+    lab.get("live", "/head?hay").await?;
+    lab.get("live", "/head?needle").await?;
+    ensure!(searched.event("request").await?["path"] == "/head?needle");
     Ok(())
 }
 
