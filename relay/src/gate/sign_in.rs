@@ -161,7 +161,7 @@ pub(crate) struct Places<'a> {
     pub(crate) console: &'a str,
 }
 
-/// Step 1. `random` becomes the cookie, unless there is one already: pages that are opened at once are one sign-in.
+/// Step 1. `random` becomes the cookie, unless there is one already: of pages that are opened at once each comes to its end.
 pub(super) fn begin(
     gate: &SignInGate,
     asked: &Asked<'_>,
@@ -169,9 +169,7 @@ pub(super) fn begin(
     random: [u8; 32],
 ) -> Result<Response<Bytes>, Failure> {
     let (host, query) = (asked.shown_host().ok_or(Failure::BadRequest)?, asked.uri.query());
-    let known = asked.cookie(Name::PRE).filter(|value| is_token(value));
-    let pre = known
-        .map_or_else(|| BASE64URL_NOPAD.encode(&random), |known| String::from_utf8_lossy(known).into_owned());
+    let pre = token(asked, Name::PRE, &random);
     let back = match asked.own_page() {
         None => asked.way_back().to_owned(),
         Some(_) => {
@@ -217,7 +215,7 @@ async fn start(
     let gate = gate_of(&peeked.way.host, places)?;
     let Begin { way, another, .. } =
         sealed::open(&gate.session_key, &text, asked.now).ok_or(Failure::SignInStale)?;
-    let (visit, salt) = (BASE64URL_NOPAD.encode(&random[..32]), BASE64URL_NOPAD.encode(&random[32..]));
+    let (visit, salt) = (token(asked, Name::VISIT, &random[..32]), BASE64URL_NOPAD.encode(&random[32..]));
     let state = State { way, visit: hash(&visit), ends_at: asked.now + PATIENCE, salt };
     let state = sealed::seal(&gate.session_key, &state).ok_or(Failure::BadRequest)?;
     let flow = flow(&gate.session_key, state);
@@ -261,9 +259,8 @@ async fn finish(
     let host = state.way.host.clone();
     let ticket = Ticket { way: state.way, who, ends_at: asked.now + TICKET_LIFE, salt };
     let ticket = sealed::seal(&gate.session_key, &ticket).ok_or(Failure::BadRequest)?;
-    let mut response = lead(&format!("{}://{host}{OWN}{TICKET}?ticket={ticket}", asked.scheme()))?;
-    put(&mut response, asked, Name::VISIT, "", 0);
-    Ok(response)
+    // The cookie stays for as long as it lives: another page may be on its way.
+    lead(&format!("{}://{host}{OWN}{TICKET}?ticket={ticket}", asked.scheme()))
 }
 
 /// Step 4.
@@ -276,11 +273,17 @@ pub(super) fn redeem(
     let ticket: Ticket = sealed::open(&gate.session_key, &text, asked.now).ok_or(Failure::SignInStale)?;
     let Ticket { way, who, .. } = ticket;
     // The browser is the one that was sent to sign in, from this host.
-    let own = asked.cookie(Name::PRE).is_some_and(|pre| is_same(&way.pre, pre));
-    if !own || asked.shown_host() != Some(way.host.as_str()) {
+    let is_own = asked.cookie(Name::PRE).is_some_and(|pre| is_same(&way.pre, pre));
+    if asked.shown_host() != Some(way.host.as_str()) {
         return Err(Failure::SignInStale);
     }
-    spend(&text, asked.now)?;
+    let spent = if is_own { spend(&text, asked.now) } else { Err(Failure::SignInStale) };
+    match (spent, asked.session(Name::GATE, &gate.session_key)) {
+        (Ok(()), _) => {}
+        // Another page of this browser was first, or this one is looked at again: who is in already only goes on.
+        (Err(Failure::SignInStale), Some(_)) => return lead(at_home(&way.back).unwrap_or("/")),
+        (Err(failure), _) => return Err(failure),
+    }
     let session = Session {
         ends_at: asked.now + SESSION,
         who: serde_json::to_vec(&who).map_err(|_| Failure::BadRequest)?,
@@ -383,6 +386,14 @@ fn hash(token: &str) -> String {
 fn is_same(known: &str, token: &[u8]) -> bool {
     let shown = BASE64URL_NOPAD.encode(&Sha256::digest(token));
     bool::from(known.as_bytes().ct_eq(shown.as_bytes()))
+}
+
+/// The cookie of that name if it is one, else a new one of `random`.
+fn token(asked: &Asked<'_>, name: Name, random: &[u8]) -> String {
+    match asked.cookie(name).filter(|value| is_token(value)) {
+        Some(known) => String::from_utf8_lossy(known).into_owned(),
+        None => BASE64URL_NOPAD.encode(random),
+    }
 }
 
 /// Whether a cookie's value can be one that was made here.

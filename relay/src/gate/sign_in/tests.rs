@@ -156,6 +156,48 @@ async fn a_relay_where_the_node_is_not_does_its_steps_as_well() {
     assert_eq!(started(led_to(&first), &routes, NOW).await.unwrap_err(), Failure::SignInStale);
 }
 
+#[tokio::test]
+async fn of_two_pages_that_sign_in_at_once_each_comes_to_its_end() {
+    let routes = routes();
+    let places = Places { routes: &routes, domain: "tun.test", console: CONSOLE };
+    let first = begun("https://web.tun.test/one");
+    let start = async |to: &str, cookies: &[String], random: u8| {
+        at_console(&client(), &Asking::get(to, cookies).asked(), places, [random; 64]).await.unwrap()
+    };
+    let one = start(led_to(&first), &[], 5).await;
+    let two = start(led_to(&first), &set(&one), 6).await;
+    assert_eq!(set(&one), set(&two), "the second leaves the first its cookie");
+    let state = |to: &Response<Bytes>| led_to(to).split("&state=").nth(1).unwrap().to_owned();
+    assert_ne!(state(&one), state(&two), "and is a sign-in of its own");
+
+    // Back at the tunnel's host the first to come is let in, and takes the cookie away that both were bound to.
+    let pre = BASE64URL_NOPAD.encode(&[3; 32]);
+    let who = |subject: &str| Who { subject: subject.to_owned(), email: None, shown: subject.to_owned() };
+    let ticket = |back: &str, who: Who| {
+        let way = Way { host: "web.tun.test".to_owned(), back: back.to_owned(), pre: hash(&pre) };
+        let ticket = Ticket { way, who, ends_at: NOW + TICKET_LIFE, salt: back.to_owned() };
+        sealed::seal(&gate().session_key, &ticket).unwrap()
+    };
+    let mut spent = Spent::default();
+    let mut redeemed = |ticket: &str, cookies: &[String]| {
+        let asking = Asking::get(&format!("https://web.tun.test/.mytunnel/ticket?ticket={ticket}"), cookies);
+        redeem(&gate(), &asking.asked(), |ticket, now| spent.spend(ticket, now))
+    };
+    let (one, two) = (ticket("/one", who("ann")), ticket("/two", who("ann")));
+    let entered = redeemed(&one, &[format!("__Host-mtk_pre={pre}")]).unwrap();
+    let session = &set(&entered)[..1];
+    let second = redeemed(&two, session).unwrap();
+    assert_eq!((led_to(&second), set(&second).len()), ("/two", 0), "it goes on with the session that stands");
+    assert_eq!(led_to(&redeemed(&one, session).unwrap()), "/one", "also who looks at it again");
+    // Who is not in is not let in by a ticket without its cookie, nor by one that was used.
+    for cookies in [&[][..], &["__Host-mtk_gate=AAAA".to_owned()]] {
+        assert_eq!(redeemed(&two, cookies).unwrap_err(), Failure::SignInStale);
+    }
+    assert_eq!(redeemed(&one, &[format!("__Host-mtk_pre={pre}")]).unwrap_err(), Failure::SignInStale);
+    let evil = ticket("//evil.example", who("eve"));
+    assert_eq!(led_to(&redeemed(&evil, session).unwrap()), "/", "nowhere else");
+}
+
 #[test]
 fn pages_that_are_opened_at_once_are_one_sign_in() {
     let first = set(&begun("https://web.tun.test/"));
