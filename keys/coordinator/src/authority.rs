@@ -30,7 +30,7 @@ pub(crate) use self::domains::{
 pub(crate) use self::gates::{
     CLOSING_LIFE, GateKind, GatesThere, Plan, SetBy, addresses, check_gate_password, check_pin, check_token,
     end_of_life, gate_user, has_room_for_gates, may_change_gate, may_gate_live, may_have_gate,
-    may_touch_tunnel, pin, sets_as, sign_in_list,
+    may_stand_before, may_touch_tunnel, pin, sets_as, sign_in_list,
 };
 pub(crate) use self::identities::{
     CODE_LIFE, MAX_SIGN_INS, Newcomer, NoEntry, NoLink, SIGN_IN_LIFE, may_enter, may_join, may_link,

@@ -82,6 +82,16 @@ impl Shared {
         Ok(api::EdgeAuthAnswer { id, edge_auth_enabled: false, relays })
     }
 
+    /// Ends the sessions of everybody who has signed in before a tunnel, at every relay.
+    pub(crate) async fn end_visits(
+        &self,
+        caller: &Caller,
+        id: TunnelId,
+    ) -> Result<api::EdgeAuthAnswer, ApiError> {
+        let relays = self.change_gate(caller, id, GateChange::EndSessions, None).await?;
+        Ok(api::EdgeAuthAnswer { id, edge_auth_enabled: true, relays })
+    }
+
     /// Asks the visitors of a tunnel for a number, which is made here if there is none.
     pub(crate) async fn set_pin(
         &self,

@@ -91,6 +91,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/tunnels/{id}", get(tunnel::show).delete(tunnel::close))
         .route("/api/v1/tunnels/{id}/auth", put(tunnel::set_auth).delete(tunnel::drop_auth))
         .route("/api/v1/tunnels/{id}/edge-auth", put(tunnel::set_edge_auth).delete(tunnel::drop_edge_auth))
+        .route("/api/v1/tunnels/{id}/edge-auth/sessions", axum::routing::delete(tunnel::end_visits))
         .route("/api/v1/tunnels/{id}/gates/pin", put(tunnel::set_pin).delete(tunnel::drop_pin))
         .route("/api/v1/tunnels/{id}/gates/bearer", put(tunnel::set_bearer).delete(tunnel::drop_bearer))
         .route("/api/v1/tunnels/{id}/gates/ip", put(tunnel::set_addresses).delete(tunnel::drop_addresses))

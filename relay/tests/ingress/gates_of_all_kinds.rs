@@ -9,6 +9,7 @@ use mytunnel_sign_in::{Client, Provider, Settings};
 use tokio::io::AsyncWriteExt;
 
 use crate::house::{House, Origin, Reply, get, read_request};
+use crate::http2_visitor::{self, Http2, error};
 
 fn hash(secret: &str) -> String {
     let cheap = Argon2::from(Params::new(8, 1, 1, None).unwrap());
@@ -241,6 +242,91 @@ async fn an_answer_without_end_ends_with_the_session_that_asked_for_it() {
     assert_eq!(tunnel.in_flight(), 0);
 }
 
+/// Who has signed in, and may enter from one domain.
+fn only(domain: &str) -> Arc<Gates> {
+    let gate = SignInGate {
+        provider: "github".to_owned(),
+        allowed_domains: vec![domain.to_owned()],
+        allowed_emails: vec![],
+        session_key: SessionKey::from_bytes([1; 32]),
+    };
+    Arc::new(Gates { sign_in: Some(gate), ..Gates::default() })
+}
+
+const ANN: &[u8] = br#"{"subject":"1","email":"ann@acme.example","shown":"ann@acme.example"}"#;
+
+#[tokio::test]
+async fn a_list_that_changes_cuts_who_is_inside_and_lets_in_whom_it_still_names() {
+    let origin = Origin::new(|_, pipe| async move {
+        let mut pipe = tokio::io::BufReader::new(pipe);
+        drop(read_request(&mut pipe).await.unwrap());
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        pipe.write_all(head).await.unwrap();
+        drop(tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await);
+    });
+    let (house, tunnel) = House::with_demo(&origin).await;
+    house.sign_in.replace(Client::new(vec![Provider::new(github()).unwrap()]).unwrap());
+    tunnel.set_gates(Some(only("acme.example")));
+    let upgrade =
+        format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{}", sealed_for("mtk_gate", u64::MAX, ANN));
+    let mut socket = house.visitor().await;
+    socket.send(with(&upgrade)).await;
+    assert_eq!(socket.head().await.status, 101);
+
+    tunnel.set_gates(Some(only("other.example")));
+    socket.gone().await;
+    assert_eq!(house.ask(with(&upgrade)).await.error(), (403, Some("ACCESS_DENIED")));
+    assert_eq!(tunnel.traffic().requests(), 1, "nothing of it reaches the node");
+    tunnel.set_gates(Some(only("acme.example")));
+    let mut again = house.visitor().await;
+    again.send(with(&upgrade)).await;
+    assert_eq!(again.head().await.status, 101, "the session has not ended with the list");
+}
+
+/// A server of gRPC, which answers each call with the head that it came with.
+fn calls() -> Arc<Origin> {
+    Origin::new(|_, pipe| async move {
+        let mut connection = h2::server::handshake(pipe).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            let seen = format!("{:?}", request.headers());
+            let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+            body.send_data(bytes::Bytes::from(seen), true).unwrap();
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_server_of_grpc_is_told_who_it_is_and_nobody_else_can_say_so() {
+    let (house, tunnel) = House::with_demo(&calls()).await;
+    house.sign_in.replace(Client::new(vec![Provider::new(github()).unwrap()]).unwrap());
+    tunnel.set_gates(Some(only("acme.example")));
+    let mut visitor = Http2::plain(&house).await;
+    let call = |cookie: &str| {
+        let mut call = http2_visitor::request(http::Method::POST, "/service/Method");
+        for (name, value) in [
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("x-forwarded-user", "root"),
+            ("x_forwarded_email", "root@acme.example"),
+        ] {
+            call.headers_mut().insert(name, value.parse().unwrap());
+        }
+        if !cookie.is_empty() {
+            call.headers_mut().insert("cookie", cookie.parse().unwrap());
+        }
+        call
+    };
+    assert_eq!(error(&visitor.ask(call("")).await), (401, Some("SIGN_IN_REQUIRED")));
+    let session = sealed_for("mtk_gate", u64::MAX, ANN);
+    let session = session.trim_start_matches("Cookie: ").trim_end();
+    let answer = visitor.ask(call(&format!("a=b; {session}"))).await;
+    assert_eq!(answer.status(), 200);
+    let seen = answer.body();
+    assert!(seen.contains(r#""x-forwarded-user": "1""#), "{seen}");
+    assert!(seen.contains(r#""x-forwarded-email": "ann@acme.example""#), "{seen}");
+    assert!(!seen.contains("root") && !seen.contains("mtk_") && seen.contains("a=b"), "{seen}");
+}
+
 fn github() -> Settings {
     Settings {
         id: "github".to_owned(),
@@ -267,8 +353,7 @@ async fn figures_of_each_gate() {
         allowed_emails: vec![],
         session_key,
     };
-    let who = br#"{"subject":"1","email":"ann@acme.example","shown":"ann@acme.example"}"#;
-    let signed_in = sealed_for("mtk_gate", u64::MAX, who);
+    let signed_in = sealed_for("mtk_gate", u64::MAX, ANN);
     let basic = BasicGate { user: "ann".to_owned(), hash: hash("correct horse"), generation: 1 };
     let password = format!("Authorization: Basic {}\r\n", BASE64.encode(b"ann:correct horse"));
     let token = "Authorization: Bearer sixteen-letters-or-more\r\n".to_owned();

@@ -180,6 +180,102 @@ async fn a_revoked_key_cuts_the_connections_of_its_port() -> Result<()> {
     Ok(())
 }
 
+/// Whether a connection is reset before a word of the server.
+async fn is_turned_away(visitor: &mut TcpStream) -> Result<bool> {
+    let mut heard = Vec::new();
+    let ended = timeout(SOON, visitor.read_to_end(&mut heard)).await.context("an end in time")?;
+    Ok(ended.is_err() && heard.is_empty())
+}
+
+#[tokio::test]
+async fn a_tcp_port_looks_where_visitors_come_from_and_takes_no_gate_that_it_cannot_ask_for() -> Result<()> {
+    let (lab, (target, _server)) = (lab().await?, echo().await?);
+    let (_node, address) = share(&lab, "tcp", target, &["--name", "db", "--deny-ip", "127.0.0.1"]).await?;
+    ensure!(is_turned_away(&mut TcpStream::connect(address).await?).await?);
+    lab.run(&["tunnels", "ip", "db", "--off"]).await?.success()?;
+    let mut inside = TcpStream::connect(address).await?;
+    welcome(&mut inside).await?;
+    lab.run(&["tunnels", "ip", "db", "--allow", "192.0.2.0/24"]).await?.success()?;
+    ensure!(is_turned_away(&mut inside).await?, "who was inside is cut");
+    ensure!(is_turned_away(&mut TcpStream::connect(address).await?).await?);
+    lab.run(&["tunnels", "ip", "db", "--allow", "127.0.0.0/8"]).await?.success()?;
+
+    let pin = ["tunnels", "pin", "db", "--json"];
+    let password = ["tunnels", "auth", "db", "--user", "ann", "--password", "correct horse", "--json"];
+    let sign_in = ["tunnels", "edge-auth", "db", "--google", "--json"];
+    for gate in [&pin[..], &["tunnels", "bearer", "db", "--json"], &password, &sign_in] {
+        let refused = lab.run(gate).await?;
+        let told = refused.json()?;
+        ensure!(told["code"] == "BAD_REQUEST" && refused.code != Some(0), "{told}");
+        ensure!(told["message"].as_str().is_some_and(|text| text.contains("tcp tunnel")), "{told}");
+    }
+    let flag = lab.run(&["tcp", "5432", "--pin"]).await?;
+    ensure!(flag.code == Some(2), "{flag:?}");
+    welcome(&mut TcpStream::connect(address).await?).await
+}
+
+/// Where datagrams come from that reach a server, which sends each back.
+async fn echo_datagrams() -> Result<(SocketAddr, JoinSet<()>, std::sync::Arc<std::sync::Mutex<Vec<u8>>>)> {
+    let server = UdpSocket::bind("127.0.0.1:0").await?;
+    let (address, heard) = (server.local_addr()?, std::sync::Arc::<std::sync::Mutex<Vec<u8>>>::default());
+    let (mut tasks, noted) = (JoinSet::new(), std::sync::Arc::clone(&heard));
+    tasks.spawn(async move {
+        let mut byte = [0; 1];
+        while let Ok((_, from)) = server.recv_from(&mut byte).await {
+            noted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(byte[0]);
+            let _ = server.send_to(&byte, from).await;
+        }
+    });
+    Ok((address, tasks, heard))
+}
+
+/// Asks until an answer comes: datagrams may be lost anywhere, and who was turned away is heard again after a while.
+async fn answered(visitor: &UdpSocket, word: u8) -> Result<()> {
+    let asked = async {
+        loop {
+            visitor.send(&[word]).await?;
+            let mut byte = [0; 1];
+            if timeout(Duration::from_millis(500), visitor.recv(&mut byte))
+                .await
+                .is_ok_and(|heard| heard.is_ok())
+                && byte == [word]
+            {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    timeout(SOON, asked).await.context("no answer")?
+}
+
+#[tokio::test]
+async fn a_udp_port_looks_where_visitors_come_from_and_cuts_who_is_inside() -> Result<()> {
+    let (lab, (target, _server, heard)) = (lab().await?, echo_datagrams().await?);
+    let (_node, address) = share(&lab, "udp", target, &["--name", "names", "--deny-ip", "127.0.0.9"]).await?;
+    let visitor = async |from: &str| {
+        let socket = UdpSocket::bind((from, 0)).await?;
+        socket.connect(address).await?;
+        anyhow::Ok(socket)
+    };
+    let (one, nine) = (visitor("127.0.0.1").await?, visitor("127.0.0.9").await?);
+    let reached = |word| heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&word);
+    for _ in 0..5 {
+        nine.send(b"9").await?;
+        answered(&one, b'1').await?;
+    }
+    ensure!(!reached(b'9'), "who is denied reaches the server");
+
+    // The other way round: who is inside is cut when the command returns.
+    lab.run(&["tunnels", "ip", "names", "--deny", "127.0.0.1"]).await?.success()?;
+    for _ in 0..5 {
+        one.send(b"x").await?;
+        answered(&nine, b'2').await?;
+    }
+    ensure!(!reached(b'x'), "who was inside stays");
+    let refused = lab.run(&["tunnels", "pin", "names", "--json"]).await?.json()?;
+    ensure!(refused["code"] == "BAD_REQUEST", "{refused}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_key_without_the_scope_gets_no_port() -> Result<()> {
     let lab = lab().await?;

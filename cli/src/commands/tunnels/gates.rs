@@ -46,6 +46,7 @@ Examples:
   mytunnel tunnels edge-auth demo --google --allow @acme.example --allow ann@b.example
   mytunnel tunnels edge-auth demo --google     everybody with an account there
   mytunnel tunnels edge-auth demo --oidc company --allow @acme.example
+  mytunnel tunnels edge-auth demo --end-sessions    whoever is signed in has to sign in again
   mytunnel tunnels edge-auth demo --off        asks nobody who they are any more
 
 A relay without the provider keeps everybody out: its operator adds it to relay.toml as [[sign_in]].")]
@@ -54,7 +55,7 @@ pub(super) struct EdgeAuthArgs {
     subject: Subject,
 
     /// Google vouches for visitors
-    #[arg(long, required_unless_present_any = ["oidc", "off"], conflicts_with_all = ["oidc", "off"])]
+    #[arg(long, required_unless_present_any = ["oidc", "off", "end_sessions"], conflicts_with_all = ["oidc", "off"])]
     google: bool,
 
     /// A provider of the relay vouches for visitors, by its id or its issuer's address
@@ -68,6 +69,10 @@ pub(super) struct EdgeAuthArgs {
     /// Ask for no sign-in any more
     #[arg(long)]
     off: bool,
+
+    /// End the sessions of everybody who has signed in, at every relay, and cut what they have open
+    #[arg(long, conflicts_with_all = ["google", "oidc", "allow", "off"])]
+    end_sessions: bool,
 }
 
 pub(super) fn auth(args: &AuthArgs, context: &Context) -> Result<(), Failure> {
@@ -92,16 +97,21 @@ pub(super) fn auth(args: &AuthArgs, context: &Context) -> Result<(), Failure> {
 pub(super) fn edge_auth(args: &EdgeAuthArgs, context: &Context) -> Result<(), Failure> {
     let (session, tunnel) = args.subject.find(context)?;
     let path = format!("/tunnels/{}/edge-auth", tunnel.id);
-    let answer: EdgeAuthAnswer = match args.off {
-        true => session.delete(&path)?,
-        false => {
+    let answer: EdgeAuthAnswer = match (args.off, args.end_sessions) {
+        (true, _) => session.delete(&path)?,
+        (false, true) => session.delete(&format!("{path}/sessions"))?,
+        (false, false) => {
             let (allowed_domains, allowed_emails) = allowed(&args.allow);
             let provider = args.oidc.clone().unwrap_or_else(|| "google".to_owned());
             session.put(&path, &SetEdgeAuth { provider, allowed_domains, allowed_emails, tunnel: None })?
         }
     };
     context.report.object(&answer);
-    let asks = if answer.edge_auth_enabled { "asks for a sign-in" } else { "asks for no sign-in" };
+    let asks = match (answer.edge_auth_enabled, args.end_sessions) {
+        (true, true) => "asks everybody to sign in again",
+        (true, false) => "asks for a sign-in",
+        (false, _) => "asks for no sign-in",
+    };
     context.report.line(format_args!("{} {asks}.", tunnel.name));
     say_where(context, &answer.relays);
     Ok(())

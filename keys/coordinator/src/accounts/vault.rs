@@ -53,6 +53,11 @@ impl std::fmt::Debug for GateSessions {
 }
 
 impl GateSessions {
+    /// What makes them in this era of the feed: generations begin anew with each, and no old session is to count again.
+    pub(crate) fn in_era(&self, era: u64) -> Self {
+        Self(mac(&self.0, &[b"era".as_slice(), &era.to_be_bytes()]))
+    }
+
     /// The key of sessions at a gate of this kind that was set in this generation.
     pub(crate) fn key(&self, tunnel: &TunnelId, kind: &str, generation: u64) -> SessionKey {
         let parts = [tunnel.as_bytes().as_slice(), &generation.to_be_bytes(), kind.as_bytes()];
@@ -250,6 +255,9 @@ mod tests {
         for other in [key(2, "pin", 7), key(1, "oidc", 7), key(1, "pin", 8)] {
             assert_ne!(other, key(1, "pin", 7));
         }
+        let tunnel = TunnelId::from_bytes([1; 16]);
+        let in_era = |era| *sessions.in_era(era).key(&tunnel, "pin", 7).as_bytes();
+        assert!(in_era(1) == in_era(1) && in_era(1) != in_era(2));
         let elsewhere = Vault::new(&[2; 32]).gate_sessions();
         assert_ne!(*elsewhere.key(&TunnelId::from_bytes([1; 16]), "pin", 7).as_bytes(), key(1, "pin", 7));
     }

@@ -3,7 +3,7 @@
 mod written;
 
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::Serial;
+use mytunnel_keys::id::{Serial, TunnelKind};
 
 pub(crate) use self::written::{
     addresses, check_gate_password, check_pin, check_token, end_of_life, gate_user, pin, sign_in_list,
@@ -132,6 +132,29 @@ pub(crate) fn may_have_gate(kind: GateKind, plan: Plan, now: u64) -> Result<(), 
     Err(Refusal::new(Code::UpgradeRequired, message))
 }
 
+/// May such a gate stand before a tunnel of this kind? Of visitors whose bytes a relay does not read nothing can be asked: what
+/// they cannot show would keep them all out.
+pub(crate) fn may_stand_before(kind: GateKind, tunnel: TunnelKind) -> Result<(), Refusal> {
+    let what = match kind {
+        GateKind::Addresses | GateKind::End => return Ok(()),
+        GateKind::Basic => "a password",
+        GateKind::SignIn => "a sign-in",
+        GateKind::Pin => "a PIN",
+        GateKind::Bearer => "a token",
+    };
+    match tunnel {
+        TunnelKind::Http => Ok(()),
+        TunnelKind::Tcp | TunnelKind::Udp | TunnelKind::Private | TunnelKind::Tls => {
+            let message = format!(
+                "the relay cannot ask visitors of a {} tunnel for {what}: it would keep all of them out; their addresses \
+                 and an end can be set",
+                tunnel.as_str()
+            );
+            Err(Refusal::new(Code::BadRequest, message))
+        }
+    }
+}
+
 /// What the gates of a tenant come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GatesThere {
@@ -256,6 +279,17 @@ mod tests {
         GateKind::Addresses,
         GateKind::End,
     ];
+
+    #[test]
+    fn only_before_web_sites_stands_what_visitors_have_to_show() {
+        for kind in ALL {
+            assert_eq!(may_stand_before(kind, TunnelKind::Http), Ok(()));
+            for tunnel in TunnelKind::ALL.into_iter().filter(|tunnel| *tunnel != TunnelKind::Http) {
+                let is_shown = !matches!(kind, GateKind::Addresses | GateKind::End);
+                assert_eq!(may_stand_before(kind, tunnel).is_err(), is_shown, "{kind:?} {tunnel:?}");
+            }
+        }
+    }
 
     #[test]
     fn only_pro_and_a_trial_that_runs_have_all_gates() {

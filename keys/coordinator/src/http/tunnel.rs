@@ -69,6 +69,14 @@ pub(super) async fn drop_edge_auth(
     app.drop_edge_auth(&call.caller, id).await.map(Json)
 }
 
+pub(super) async fn end_visits(
+    State(app): State<App>,
+    Segment(id): Segment<TunnelId>,
+    call: Call<()>,
+) -> Result<Json<EdgeAuthAnswer>, ApiError> {
+    app.end_visits(&call.caller, id).await.map(Json)
+}
+
 pub(super) async fn set_pin(
     State(app): State<App>,
     Segment(id): Segment<TunnelId>,

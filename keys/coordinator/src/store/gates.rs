@@ -20,6 +20,8 @@ use crate::authority::{self, Caller, GateKind, Reach, Refusal};
 pub(crate) enum GateChange {
     Set(NewGate),
     Drop(GateKind),
+    /// Whoever has signed in is to sign in again.
+    EndSessions,
 }
 
 /// A gate to be.
@@ -59,12 +61,14 @@ impl GateChange {
         match self {
             Self::Set(gate) => gate.kind(),
             Self::Drop(kind) => *kind,
+            Self::EndSessions => GateKind::SignIn,
         }
     }
 
     fn act(&self) -> Act {
         match self {
             Self::Set(_) => Act::GateSet,
+            Self::EndSessions => Act::GateSessionsEnd,
             Self::Drop(_) => Act::GateDrop,
         }
     }
@@ -82,7 +86,8 @@ impl GateChange {
             }
             Self::Set(NewGate::End(at)) => format!("{kind}: {at}"),
             Self::Set(NewGate::Password { .. } | NewGate::Pin { .. } | NewGate::Bearer { .. })
-            | Self::Drop(_) => kind.to_owned(),
+            | Self::Drop(_)
+            | Self::EndSessions => kind.to_owned(),
         }
     }
 }
@@ -150,7 +155,11 @@ impl Writing<'_> {
         if there.is_none() && new.is_none() {
             return Ok(Err(Refusal::not_found("tunnel")));
         }
-        let may = authority::may_change_gate(caller, change.kind(), &self.gates_set_by(id)?);
+        let gates = self.gates_set_by(id)?;
+        if change == GateChange::EndSessions && !gates.iter().any(|(kind, _)| *kind == GateKind::SignIn) {
+            return Ok(Err(Refusal::not_found("sign-in before this tunnel")));
+        }
+        let may = authority::may_change_gate(caller, change.kind(), &gates);
         let serving = match &there {
             Some(tunnel) => self.key(&tunnel.serial)?,
             None => None,
@@ -165,7 +174,10 @@ impl Writing<'_> {
         if let GateChange::Set(gate) = &change {
             let plan = authority::may_have_gate(gate.kind(), self.plan_of(caller.tenant())?, now);
             let room = authority::has_room_for_gates(self.gates_of(caller.tenant())?);
-            if let Err(refusal) = plan.and(room) {
+            // What it is about to carry counts, where that is said, and not what it did.
+            let carries = new.as_ref().map(|new| new.kind).or(there.as_ref().map(|tunnel| tunnel.kind));
+            let stands = carries.map_or(Ok(()), |carries| authority::may_stand_before(gate.kind(), carries));
+            if let Err(refusal) = plan.and(room).and(stands) {
                 return Ok(Err(refusal));
             }
         }
@@ -238,6 +250,10 @@ impl Writing<'_> {
                 other(GateKind::Addresses, rows::written(&gate))?
             }
             GateChange::Set(NewGate::End(at)) => other(GateKind::End, at.to_string())?,
+            GateChange::EndSessions => self.change(
+                "UPDATE oidc_gates SET generation = $1 WHERE tunnel = $2",
+                params![generation, tunnel],
+            )?,
             GateChange::Drop(GateKind::Basic) => {
                 self.change("DELETE FROM basic_gates WHERE tunnel = $1", params![tunnel])?
             }

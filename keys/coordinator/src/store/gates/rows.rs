@@ -64,7 +64,7 @@ impl Reading<'_> {
 
     /// The gates of one tunnel.
     pub(super) fn gates(&self, sessions: &GateSessions, tunnel: &TunnelId) -> Result<Gates, StoreError> {
-        let of = params![tunnel.to_string()];
+        let (of, sessions) = (params![tunnel.to_string()], &sessions.in_era(self.head()?.feed.era));
         let basic =
             self.first("SELECT username, hash, generation FROM basic_gates WHERE tunnel = $1", of, |row| {
                 basic(row, 0)
@@ -91,6 +91,7 @@ impl Reading<'_> {
         sessions: &GateSessions,
         now: u64,
     ) -> Result<Vec<Change>, StoreError> {
+        let sessions = &sessions.in_era(self.head()?.feed.era);
         let mut all: BTreeMap<TunnelId, Gates> = BTreeMap::new();
         let basics =
             self.all("SELECT tunnel, username, hash, generation FROM basic_gates", params![], |row| {
