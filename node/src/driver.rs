@@ -22,7 +22,10 @@ use libp2p::{
     PeerId, Swarm,
     swarm::{ConnectionId, NetworkBehaviour},
 };
-use mytunnel_carrier::stream::{self, Opener};
+use mytunnel_carrier::{
+    pong,
+    stream::{self, Opener},
+};
 use mytunnel_keys::{
     id::{Cluster, TunnelKind},
     secret::Seed,
@@ -67,7 +70,7 @@ const OUTGOING: usize = 256;
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) streams: stream::Behaviour,
-    pub(crate) ping: libp2p::ping::Behaviour,
+    pub(crate) pong: pong::Behaviour,
 }
 
 /// What the owner asks for.

@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use libp2p::{StreamProtocol, Swarm};
 use mytunnel_carrier::{
-    stream,
+    pong, stream,
     transport::{self, SecurityError},
 };
 use mytunnel_keys::{
@@ -29,9 +29,6 @@ use crate::{
 
 /// Requests of owners that wait for the driver.
 const REQUESTS: usize = 16;
-
-/// Our own pings are the session's; this behaviour is there to answer. The longest interval keeps it from asking.
-const PING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A connection whose session ended is closed by us; this is for one where there never was any.
 const IDLE: Duration = Duration::from_secs(30);
@@ -190,10 +187,7 @@ fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
     let transport = transport::transport(&keypair, &carrier)?;
     let mut streams = stream::Config::accepting([StreamProtocol::new(PIPE_PROTOCOL)]);
     streams.keep_alive = true;
-    let behaviour = Behaviour {
-        streams: stream::Behaviour::new(streams),
-        ping: libp2p::ping::Behaviour::new(libp2p::ping::Config::new().with_interval(PING_INTERVAL)),
-    };
+    let behaviour = Behaviour { streams: stream::Behaviour::new(streams), pong: pong::Behaviour::default() };
     let negotiating = NonZeroUsize::new(128).unwrap_or(NonZeroUsize::MIN);
     let swarm_config = transport::swarm_config(negotiating, IDLE);
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config))

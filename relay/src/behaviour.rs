@@ -6,7 +6,7 @@ use libp2p::{
     StreamProtocol, connection_limits, connection_limits::ConnectionLimits, identify, identity::Keypair,
     ping, swarm::NetworkBehaviour,
 };
-use mytunnel_carrier::stream;
+use mytunnel_carrier::{pong, stream};
 use mytunnel_keys::wire::AUTH_PROTOCOL;
 
 use crate::{
@@ -28,6 +28,8 @@ pub(crate) struct Behaviour {
     pub(crate) streams: stream::Behaviour,
     pub(crate) circuits: circuits::Behaviour,
     pub(crate) identify: identify::Behaviour,
+    /// Before `ping`, which asks and would answer badly.
+    pub(crate) pong: pong::Behaviour,
     pub(crate) ping: ping::Behaviour,
 }
 
@@ -52,6 +54,7 @@ impl Behaviour {
             streams: stream::Behaviour::new(stream::Config::accepting([StreamProtocol::new(AUTH_PROTOCOL)])),
             circuits: circuits::Behaviour::new(local, &limits.circuits, admitted),
             identify: identify::Behaviour::new(identity),
+            pong: pong::Behaviour::default(),
             ping: ping::Behaviour::new(ping),
         }
     }

@@ -14,6 +14,7 @@ mod mux;
 pub mod pinned;
 pub mod pipe;
 pub mod pipe_end;
+pub mod pong;
 mod security;
 pub mod splice;
 pub mod stream;

@@ -6,17 +6,15 @@
 use std::{convert::Infallible, io, time::Duration};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
-use libp2p::{Stream, StreamProtocol};
-use mytunnel_carrier::stream::{OpenError, Opener};
+use libp2p::Stream;
+use mytunnel_carrier::{
+    pong::{LENGTH, PROTOCOL},
+    stream::{OpenError, Opener},
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::session::{DriverGone, Event, Mailbox};
 use crate::carrier::Carrier;
-
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
-
-/// Length of a ping, which is answered with the same bytes.
-const LENGTH: usize = 32;
 
 /// How often to ask, and when an answer is late. A path with a long round trip has four of them.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +28,9 @@ struct Rhythm {
 /// after all is kept.
 const QUIC: Rhythm = Rhythm { interval: Duration::from_millis(1000), late: Duration::from_millis(600) };
 
-/// Over TCP the system says at once when the relay's process ends; what is left is the path that died without a word.
-const TCP: Rhythm = Rhythm { interval: Duration::from_secs(4), late: Duration::from_secs(2) };
+/// Over TCP the system says at once when the relay's process ends; what is left is the path that died without a word: a
+/// router that started anew, another network, another address.
+const TCP: Rhythm = Rhythm { interval: Duration::from_millis(2000), late: Duration::from_millis(1000) };
 
 /// What a ping found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
