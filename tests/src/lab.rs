@@ -168,6 +168,16 @@ impl Lab {
         arguments: &[S],
         environment: &[(&str, &str)],
     ) -> Result<Running> {
+        self.spawn_by(&self.program, arguments, environment)
+    }
+
+    /// The same with another program, or the same one started in another way.
+    pub fn spawn_by<S: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        arguments: &[S],
+        environment: &[(&str, &str)],
+    ) -> Result<Running> {
         let config = self.path("config");
         let mut all: Vec<(&str, &OsStr)> = vec![
             ("MYTUNNEL_CONFIG_DIR", config.as_os_str()),
@@ -175,7 +185,7 @@ impl Lab {
             ("HOME", self.directory.path().as_os_str()),
         ];
         all.extend(environment.iter().map(|(key, value)| (*key, OsStr::new(*value))));
-        Running::start(&self.program, arguments, &all, self.directory.path())
+        Running::start(program, arguments, &all, self.directory.path())
     }
 
     /// Mints a child, shares `target` under `name` with it, and waits until it is ready.

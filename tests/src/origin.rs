@@ -33,7 +33,7 @@ static FILLER: [u8; 256 << 10] = [b'x'; 256 << 10];
 /// A running origin; it ends when this value is dropped.
 #[derive(Debug)]
 pub struct Origin {
-    /// Where it listens, on loopback.
+    /// Where it listens.
     pub address: SocketAddr,
     _tasks: JoinSet<()>,
 }
@@ -46,7 +46,11 @@ impl Origin {
 
     /// Starts one at an address, for an origin that comes back.
     pub async fn start_at(address: &str) -> Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        Self::serve(TcpListener::bind(address).await?)
+    }
+
+    /// Starts one on a listener that was made elsewhere.
+    pub fn serve(listener: TcpListener) -> Result<Self> {
         let address = listener.local_addr()?;
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener));

@@ -73,6 +73,11 @@ impl Connection {
         Ok(Self { stream, ahead: Vec::with_capacity(16 << 10) })
     }
 
+    /// Over a connection that was made elsewhere.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, ahead: Vec::new() }
+    }
+
     /// The same from one of this machine's IPv4 addresses.
     pub async fn open_from(from: IpAddr, address: SocketAddr) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;

@@ -10,3 +10,5 @@ mod link;
 mod nat;
 mod probe;
 mod selftest;
+mod survival;
+mod world;

@@ -1,6 +1,6 @@
 //! A router with a LAN behind it: the kernel's NAT, as one of the kinds that homes and carriers have.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -35,10 +35,6 @@ impl Router {
         let mut router = Self { namespace, wan, lan, subnet, nat: nat.clone() };
         router.set(nat)?;
         Ok(router)
-    }
-
-    pub(crate) fn address(&self) -> Ipv4Addr {
-        self.wan.location().address()
     }
 
     pub(crate) fn nat(&self) -> &Nat {
