@@ -109,7 +109,7 @@ async fn a_relay_that_does_not_read_is_cut_off_and_comes_back_to_a_snapshot() {
 async fn relays_are_told_what_a_name_carries_and_when_that_changes() {
     let lab = Lab::new().await;
     let house = lab.house().await;
-    let child = lab.child(&house.master).await;
+    let (child, _) = lab.mint(&house.master, json!({"scopes": "http tls"})).await;
     let mut relay = lab.relay().await;
     relay.up(&house.project, "vault", &child).await;
     assert_eq!(relay.delta().await, [named("vault", &house.project)]);
