@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         max_staleness: 60,
         flags: Flags::NONE,
         replaces: None,
+        account: None,
     };
     let certificate = certificate::issue(&claims, &issuer)?;
     let server: ServerUrl = "https://tun.example".parse()?;

@@ -70,6 +70,7 @@ fn claims(kind: Kind, holder: &Seed, now: u64, life: u64) -> Claims {
         max_staleness: 60,
         flags: Flags::NONE,
         replaces: None,
+        account: None,
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Registration {
     pub(crate) serial: Serial,
     /// The key that minted it.
     pub(crate) parent: Option<Serial>,
+    /// Whose device it is.
+    pub(crate) account: Option<[u8; 8]>,
     pub(crate) connection: ConnectionId,
     /// Tells a reconnect of one process from a second process with the same key.
     pub(crate) instance: [u8; 16],
@@ -333,7 +335,7 @@ fn may_join(new: &Registration, beside: &[&Registration]) -> Result<(), Conflict
         return Err(taken("another node serves this name at the moment, as another kind of tunnel"));
     }
     if beside.iter().any(|held| !are_kin(new, held)) {
-        let help = "Choose another name, or serve this one with keys of one master key, or as people who are signed in.";
+        let help = "Choose another name, or serve this one with keys of one master key, or from devices of one person.";
         return Err(Conflict {
             help: Some(help),
             ..taken("a key of another family serves this name at the moment")
@@ -358,11 +360,12 @@ fn may_join(new: &Registration, beside: &[&Registration]) -> Result<(), Conflict
     Ok(())
 }
 
-/// Whether two keys of one project stand for the same: devices of people, or children of one key. A key that an agent holds is not to take a part of the visitors of what a person serves, or another's agent.
+/// Whether two keys of one project stand for the same: devices of one person, or children of one key. Nobody is to take a part
+/// of the visitors of what another serves without a key that this other has a hand in.
 fn are_kin(one: &Registration, other: &Registration) -> bool {
     match (one.parent, other.parent) {
         (Some(parent), Some(other)) => parent == other,
-        (None, None) => true,
+        (None, None) => one.serial == other.serial || (one.account.is_some() && one.account == other.account),
         (Some(_), None) | (None, Some(_)) => false,
     }
 }

@@ -121,6 +121,7 @@ pub(crate) fn child_claims(number: u8, now: u64) -> Claims {
         max_staleness: 60,
         flags: Flags::NONE,
         replaces: None,
+        account: None,
     }
 }
 
@@ -135,6 +136,7 @@ pub(crate) fn device_claims(number: u8, now: u64) -> Claims {
         not_after: now + 86_400 * 90,
         max_tunnels: 3,
         max_staleness: 3600,
+        account: Some([1; 8]),
         ..child_claims(number, now)
     }
 }

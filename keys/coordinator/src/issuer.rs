@@ -11,6 +11,7 @@ use mytunnel_keys::feed::FeedKey;
 use mytunnel_keys::id::{Cluster, Kid, PublicKey};
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::trust::{IssuerEntry, KeyUse, RootFingerprint, RootKey, Trust, TrustBundle, TrustError};
+use sha2::{Digest as _, Sha256};
 
 use crate::accounts::GateSessions;
 use crate::data_dir::DataDir;
@@ -22,6 +23,8 @@ use crate::store::{FeedSigner, KeyKind, KeyRow};
 const BUNDLE_LIFE: u64 = 10 * 365 * 24 * 3600;
 /// Bytes of a certificate that are kept free of name patterns, for all its other claims at their largest.
 const OTHER_CLAIMS: usize = 328;
+/// What an account is hashed under.
+const ACCOUNT: &[u8] = b"mytunnel account 1\0";
 pub(crate) const ROOT: &str = "root";
 pub(crate) const ISSUER: &str = "issuer";
 pub(crate) const FEED: &str = "feed";
@@ -232,6 +235,7 @@ impl Issuer {
             max_staleness: key.max_staleness,
             flags: if key.bound { Flags::BOUND } else { Flags::NONE },
             replaces: key.replaces,
+            account: account(key),
         })
     }
 }
@@ -240,6 +244,14 @@ impl Issuer {
 /// that they need a lease, however far they are behind in the feed.
 fn budget(key: &KeyRow) -> Option<[u8; 8]> {
     key.budget_cents.and_then(|_| key.serial.as_bytes().first_chunk().copied())
+}
+
+/// What the certificates of one person's devices have in common. Relays need not know who that is.
+fn account(key: &KeyRow) -> Option<[u8; 8]> {
+    let account = key.account.as_ref().filter(|_| key.kind == KeyKind::User)?;
+    let digest =
+        Sha256::digest([ACCOUNT, key.tenant.as_str().as_bytes(), b"\0", account.as_bytes()].concat());
+    digest.first_chunk().copied()
 }
 
 #[cfg(test)]

@@ -111,6 +111,8 @@ pub struct Claims {
     pub flags: Flags,
     /// The one serial whose live tunnels it may take over: an older child of the same parent.
     pub replaces: Option<Serial>,
+    /// Whose device it is: the same for all devices of a person, and of nobody else in the tenant.
+    pub account: Option<[u8; 8]>,
 }
 
 /// Why claims cannot be those of a certificate.
@@ -202,6 +204,7 @@ impl Claims {
             max_staleness: private.uint(9)?,
             flags: read_flags(&mut private)?,
             replaces: private.optional_bytes(11)?,
+            account: private.optional_bytes(12)?,
         };
         private.finish()?;
         claims.finish()?;
@@ -222,7 +225,8 @@ impl Claims {
             .put_some(8, self.budget.as_ref().map(<[u8; 8]>::as_slice))
             .put(9, self.max_staleness)
             .put_some(10, (self.flags != Flags::NONE).then_some(self.flags.0))
-            .put_some(11, self.replaces.as_ref().map(|serial| serial.as_bytes().as_slice()));
+            .put_some(11, self.replaces.as_ref().map(|serial| serial.as_bytes().as_slice()))
+            .put_some(12, self.account.as_ref().map(<[u8; 8]>::as_slice));
         let claims = Writer::new()
             .put(3, self.cluster.as_str())
             .put(4, self.not_after)

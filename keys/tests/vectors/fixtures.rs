@@ -53,5 +53,6 @@ pub(crate) fn claims() -> Claims {
         max_staleness: 60,
         flags: Flags::NONE,
         replaces: None,
+        account: None,
     }
 }

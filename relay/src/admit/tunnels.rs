@@ -103,7 +103,8 @@ impl Admission {
         let claims = &session.claims;
         self.may_act(claims, now)?;
         let project = self.may_serve(claims, &asked.name, asked.kind)?;
-        let (serial, parent, expires_at) = (claims.serial, claims.parent, claims.not_after);
+        let (serial, expires_at) = (claims.serial, claims.not_after);
+        let (parent, account) = (claims.parent, claims.account);
         if self.means(connection, now)? == Means::Awaited {
             return self.await_means(connection, asked, now);
         }
@@ -120,6 +121,7 @@ impl Admission {
             project,
             serial,
             parent,
+            account,
             connection,
             instance,
             alone,

@@ -214,6 +214,7 @@ mod tests {
             project: project("a"),
             serial: serial(number),
             parent: Some(serial(100)),
+            account: None,
             connection: ConnectionId::new_unchecked(1),
             instance: [1; 16],
             alone: false,

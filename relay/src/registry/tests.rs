@@ -27,6 +27,7 @@ fn tunnel(name: &str, key: u8, on: usize, instance: u8) -> Registration {
         project: project("a"),
         serial: serial(key),
         parent: None,
+        account: Some([1; 8]),
         connection: connection(on),
         instance: [instance; 16],
         alone: false,
@@ -101,8 +102,16 @@ fn only_kin_serve_a_name_together() {
     assert_eq!(taken(registry.register(of(2, Some(100)))), None, "of the same key");
     assert_eq!(taken(registry.register(of(3, Some(101)))), Some(Code::NameTaken), "of another");
     assert_eq!(taken(registry.register(of(4, None))), Some(Code::NameTaken), "a person");
-    let mut registry = held_by(of(1, None));
-    assert_eq!(taken(registry.register(of(2, None))), None, "people");
+    let device = |key: u8, account: Option<u8>| Registration {
+        account: account.map(|account| [account; 8]),
+        ..of(key, None)
+    };
+    let mut registry = held_by(device(1, Some(7)));
+    assert_eq!(taken(registry.register(device(2, Some(7)))), None, "of one person");
+    assert_eq!(taken(registry.register(device(3, Some(8)))), Some(Code::NameTaken), "another's");
+    assert_eq!(taken(registry.register(device(4, None))), Some(Code::NameTaken), "nobody knows whose");
+    let mut registry = held_by(device(1, None));
+    assert_eq!(taken(registry.register(device(2, None))), Some(Code::NameTaken), "two such are not of one");
     let mut registry = held_by(of(1, None));
     assert_eq!(taken(registry.register(of(2, Some(1)))), Some(Code::NameTaken), "its own agent's");
     assert_eq!(taken(registry.register(of(3, Some(100)))), Some(Code::NameTaken), "an agent's");

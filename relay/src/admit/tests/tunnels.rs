@@ -22,6 +22,7 @@ fn a_registration_is_routed_answered_and_reported() {
         project: project("a"),
         serial: serial(1),
         parent: Some(serial(100)),
+        account: None,
         connection: node,
         instance: [7; 16],
         alone: false,
