@@ -47,6 +47,7 @@ impl RevocationSet {
             }
             Change::Name { .. }
             | Change::NameFreed { .. }
+            | Change::NameKept { .. }
             | Change::Trust { .. }
             | Change::Gates { .. }
             | Change::Domain { .. }

@@ -4,6 +4,7 @@
 //! it is taken, the next free one in the range. While a node is away its port is kept for a while, and visitors wait for it
 //! as they do at the ingress.
 
+mod given_up;
 mod line;
 mod tcp;
 mod udp;
@@ -20,7 +21,7 @@ use std::{
 
 use mytunnel_keys::{
     error::Code,
-    id::{TunnelId, TunnelKind, TunnelName},
+    id::{TenantId, TunnelId, TunnelKind, TunnelName},
 };
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -29,7 +30,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::line::Way;
+use self::{given_up::GivenUp, line::Way};
 use crate::{ingress::Addresses, route::Routes};
 
 /// Ports that are tried before a tunnel is told that none is free.
@@ -114,6 +115,8 @@ pub struct PortLimits {
     pub udp_idle: Duration,
     /// How long the port of a node that is away is kept. Default 60 s.
     pub kept: Duration,
+    /// How long a port that was given up is kept from other tenants. Default 24 h.
+    pub given_up: Duration,
 }
 
 impl Default for PortLimits {
@@ -124,6 +127,7 @@ impl Default for PortLimits {
             visitors_per_tunnel: 2048,
             udp_idle: Duration::from_secs(60),
             kept: Duration::from_secs(60),
+            given_up: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -165,12 +169,14 @@ pub(crate) struct Ports {
     settings: Option<PublicPorts>,
     house: Arc<House>,
     open: HashMap<TunnelName, Open>,
+    given_up: GivenUp,
     tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
 struct Open {
     tunnel: TunnelId,
+    tenant: TenantId,
     kind: TunnelKind,
     port: u16,
     away_since: Option<Instant>,
@@ -186,6 +192,8 @@ pub(crate) enum NoPort {
     OutOfRange(u16, PortRange),
     /// The wanted one is in use.
     Taken(u16),
+    /// The wanted one was another tenant's a while ago.
+    Kept(u16),
     /// Other nodes serve the name, at this port.
     Shared(u16),
     /// None is free.
@@ -196,7 +204,7 @@ impl NoPort {
     pub(crate) const fn code(self) -> Code {
         match self {
             Self::NotHere | Self::OutOfRange(..) => Code::BadRequest,
-            Self::Taken(_) | Self::Shared(_) => Code::NameTaken,
+            Self::Taken(_) | Self::Kept(_) | Self::Shared(_) => Code::NameTaken,
             Self::NoneFree(_) => Code::TunnelLimit,
         }
     }
@@ -210,6 +218,9 @@ impl fmt::Display for NoPort {
                 write!(f, "port {port} is not one of this relay's: it opens {range}")
             }
             Self::Taken(port) => write!(f, "port {port} is in use at this relay"),
+            Self::Kept(port) => {
+                write!(f, "port {port} was another account's a short while ago: ask for another, or for none")
+            }
             Self::Shared(port) => {
                 write!(f, "other nodes serve this name at port {port}: ask for that one, or for none")
             }
@@ -222,6 +233,7 @@ impl fmt::Display for NoPort {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) tunnel: TunnelId,
+    pub(crate) tenant: TenantId,
     pub(crate) name: TunnelName,
     pub(crate) kind: TunnelKind,
     /// Asked for by the node.
@@ -241,11 +253,12 @@ impl Ports {
         let (tcp, udp) = (Places::new(&limits), Places::new(&limits));
         let queued = Arc::new(Semaphore::new(QUEUED));
         let house = House { routes, limits, patience, tcp, udp, queued };
-        Self { settings, house: Arc::new(house), open: HashMap::new(), tasks: JoinSet::new() }
+        let (open, given_up) = (HashMap::new(), GivenUp::default());
+        Self { settings, house: Arc::new(house), open, given_up, tasks: JoinSet::new() }
     }
 
     /// The port of a tunnel that has come up: the one that it had, or a new one.
-    pub(crate) fn open(&mut self, wanted: Wanted) -> Result<u16, NoPort> {
+    pub(crate) fn open(&mut self, wanted: Wanted, now: Instant) -> Result<u16, NoPort> {
         let settings = self.settings.ok_or(NoPort::NotHere)?;
         if let Some(open) = self.open.get_mut(&wanted.name)
             && open.tunnel == wanted.tunnel
@@ -260,16 +273,18 @@ impl Ports {
             }
         }
         // Closed first: what is asked for may be its own.
-        self.open.remove(&wanted.name);
-        let (port, socket) = settings.bind(&wanted)?;
+        self.close(&wanted.name, now);
+        let (port, socket) = settings.bind(&wanted, &self.given_up)?;
+        self.given_up.take((wanted.kind, port));
         let closed = CancellationToken::new();
         let way = Way::new(Arc::clone(&self.house), &wanted, SocketAddr::new(settings.ip, port));
         match socket {
             Socket::Tcp(listener) => self.tasks.spawn(tcp::serve(listener, way, closed.clone())),
             Socket::Udp(socket) => self.tasks.spawn(udp::serve(socket, way, closed.clone())),
         };
-        let Wanted { tunnel, name, kind, .. } = wanted;
-        self.open.insert(name, Open { tunnel, kind, port, away_since: None, _closed: closed.drop_guard() });
+        let Wanted { tunnel, tenant, name, kind, .. } = wanted;
+        let _closed = closed.drop_guard();
+        self.open.insert(name, Open { tunnel, tenant, kind, port, away_since: None, _closed });
         Ok(port)
     }
 
@@ -281,16 +296,21 @@ impl Ports {
     }
 
     /// The tunnel will not come back.
-    pub(crate) fn close(&mut self, name: &TunnelName) {
-        self.open.remove(name);
+    pub(crate) fn close(&mut self, name: &TunnelName, now: Instant) {
+        if let Some(gone) = self.open.remove(name) {
+            self.given_up.note((gone.kind, gone.port), &gone.tenant, now);
+        }
     }
 
-    /// Closes the ports of nodes that have been away for long.
+    /// Closes the ports of nodes that have been away for long, and frees those that were kept for long.
     pub(crate) fn sweep(&mut self, now: Instant) {
         let kept = self.house.limits.kept;
-        self.open.retain(|_, open| {
-            open.away_since.is_none_or(|since| now.saturating_duration_since(since) < kept)
-        });
+        let is_over =
+            |open: &Open| open.away_since.is_some_and(|since| now.saturating_duration_since(since) >= kept);
+        for (_, gone) in self.open.extract_if(|_, open| is_over(open)) {
+            self.given_up.note((gone.kind, gone.port), &gone.tenant, now);
+        }
+        self.given_up.sweep(self.house.limits.given_up, now);
         while let Some(ended) = self.tasks.try_join_next() {
             resume(ended);
         }
@@ -319,7 +339,7 @@ enum Socket {
 }
 
 impl PublicPorts {
-    fn bind(self, wanted: &Wanted) -> Result<(u16, Socket), NoPort> {
+    fn bind(self, wanted: &Wanted, given_up: &GivenUp) -> Result<(u16, Socket), NoPort> {
         let bound = |port: u16| match self.bind_one(wanted.kind, port) {
             Ok(socket) => Some((port, socket)),
             Err(error) => {
@@ -327,11 +347,23 @@ impl PublicPorts {
                 None
             }
         };
+        let kept = |port: u16| given_up.kept_from((wanted.kind, port), &wanted.tenant);
         match wanted.port {
             Some(port) if !self.range.contains(port) => Err(NoPort::OutOfRange(port, self.range)),
+            Some(port) if kept(port).is_some() => Err(NoPort::Kept(port)),
             Some(port) => bound(port).ok_or(NoPort::Taken(port)),
-            None => self.range.candidates(&wanted.tunnel).find_map(bound).ok_or(NoPort::NoneFree(self.range)),
+            None => {
+                let mut ports = self.in_order(wanted, given_up).into_iter();
+                ports.find_map(bound).ok_or(NoPort::NoneFree(self.range))
+            }
         }
+    }
+
+    /// The ports to try: those that are kept for another tenant last, the one that was given up first before the others.
+    fn in_order(self, wanted: &Wanted, given_up: &GivenUp) -> Vec<u16> {
+        let mut ports: Vec<_> = self.range.candidates(&wanted.tunnel).collect();
+        ports.sort_by_key(|port| given_up.kept_from((wanted.kind, *port), &wanted.tenant));
+        ports
     }
 
     fn bind_one(self, kind: TunnelKind, port: u16) -> io::Result<Socket> {

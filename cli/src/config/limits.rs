@@ -62,6 +62,8 @@ pub(crate) struct LimitsFile {
     udp_idle: Option<Span>,
     /// Time that the port of a node that is away is kept for it: 60s.
     port_kept: Option<Span>,
+    /// Time that a name or port that was given up is kept from other tenants: 24h.
+    given_up: Option<Span>,
     /// Connections of nodes: 65536.
     nodes: Option<u32>,
     /// Time that a node has to show its certificate: 5s.
@@ -105,6 +107,7 @@ impl LimitsFile {
         set(&mut ports.visitors_per_tunnel, self.port_visitors_per_tunnel);
         set(&mut ports.udp_idle, self.udp_idle);
         set(&mut ports.kept, self.port_kept);
+        set(&mut ports.given_up, self.given_up);
         set(&mut limits.connections, self.nodes);
         set(&mut limits.patience, self.node_patience);
         set(&mut limits.hard_staleness, self.hard_staleness);
@@ -117,6 +120,7 @@ impl LimitsFile {
         set(&mut limits.confirm, self.confirm);
         set(&mut limits.hard_staleness, self.hard_staleness);
         set(&mut limits.relay_certificate, self.relay_certificate);
+        set(&mut limits.given_up, self.given_up);
         limits
     }
 
@@ -138,6 +142,7 @@ impl LimitsFile {
             port_visitors_per_tunnel: other.port_visitors_per_tunnel,
             udp_idle: other.udp_idle,
             port_kept: other.port_kept,
+            given_up: other.given_up,
             nodes: other.nodes,
             node_patience: other.node_patience,
             hard_staleness: other.hard_staleness,
@@ -161,6 +166,7 @@ impl LimitsFile {
             ),
             ("limits.udp_idle", self.udp_idle != newer.udp_idle),
             ("limits.port_kept", self.port_kept != newer.port_kept),
+            ("limits.given_up", self.given_up != newer.given_up),
             ("limits.nodes", self.nodes != newer.nodes),
             ("limits.node_patience", self.node_patience != newer.node_patience),
             ("limits.hard_staleness", self.hard_staleness != newer.hard_staleness),

@@ -158,6 +158,8 @@ pub struct Limits {
     pub relay_certificate: Duration,
     /// A name that nobody used for so long is free again: 30 days.
     pub unused_name: Duration,
+    /// How long a name that went with its project is kept from other tenants: 24 h.
+    pub given_up: Duration,
     /// Largest body of a request: 64 KiB.
     pub body: usize,
     /// Relays that may follow the feed at a time: 256.
@@ -175,6 +177,7 @@ impl Default for Limits {
             join_token: Duration::from_secs(3600),
             relay_certificate: Duration::from_secs(authority::RELAY_TTL),
             unused_name: Duration::from_secs(30 * 24 * 3600),
+            given_up: Duration::from_secs(24 * 3600),
             body: 64 * 1024,
             relays: 256,
         }

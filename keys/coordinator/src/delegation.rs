@@ -227,7 +227,9 @@ impl Shared {
         id: ProjectId,
     ) -> Result<api::RevokeAnswer, ApiError> {
         let tenant = authority::may_administer(caller, "delete a project")?;
-        let deleted = self.store.delete_project(tenant, id, caller.party(), self.clock.now()).await??;
+        let now = self.clock.now();
+        let kept_until = now.saturating_add(self.limits.given_up.as_secs());
+        let deleted = self.store.delete_project(tenant, id, caller.party(), kept_until, now).await??;
         self.confirmed(deleted).await
     }
 

@@ -17,6 +17,7 @@ mod feed;
 mod filter;
 mod gates;
 mod invitations;
+mod kept_names;
 mod keys;
 mod makers;
 mod meta;

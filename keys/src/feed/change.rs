@@ -5,7 +5,7 @@ use ciborium::Value;
 use super::Gates;
 use crate::{
     cbor::{self, FieldError},
-    id::{DomainName, ProjectId, Serial, TunnelId, TunnelKind, TunnelName},
+    id::{DomainName, ProjectId, Serial, TenantId, TunnelId, TunnelKind, TunnelName},
     usage::Standing,
 };
 
@@ -59,6 +59,13 @@ pub enum Change {
     NameFreed {
         /// The name.
         name: TunnelName,
+    },
+    /// A name belongs to nobody, and for now this tenant alone may take it: it was the last to have it.
+    NameKept {
+        /// The name.
+        name: TunnelName,
+        /// Who may have it back.
+        tenant: TenantId,
     },
     /// There is a new trust bundle, which the reader has already checked and taken.
     Trust {
@@ -133,6 +140,7 @@ impl Change {
             Self::RevokeBefore { at, until } => vec![10.into(), (*at).into(), (*until).into()],
             Self::Domain { domain, name } => vec![11.into(), domain.as_str().into(), name.as_str().into()],
             Self::DomainGone { domain } => vec![12.into(), domain.as_str().into()],
+            Self::NameKept { name, tenant } => vec![13.into(), name.as_str().into(), tenant.as_str().into()],
         })
     }
 
@@ -168,6 +176,7 @@ impl Change {
             (10, [at, until]) => Self::RevokeBefore { at: number(at)?, until: number(until)? },
             (11, [domain, name]) => Self::Domain { domain: cbor::text(domain)?, name: cbor::text(name)? },
             (12, [domain]) => Self::DomainGone { domain: cbor::text(domain)? },
+            (13, [name, tenant]) => Self::NameKept { name: cbor::text(name)?, tenant: cbor::text(tenant)? },
             _ => return None,
         })
     }

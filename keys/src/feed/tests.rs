@@ -82,6 +82,7 @@ fn every_change_comes_back_as_it_was() {
             kind: Some(TunnelKind::Tls),
         },
         Change::NameFreed { name: "web".parse().unwrap() },
+        Change::NameKept { name: "web".parse().unwrap(), tenant: "ten_a".parse().unwrap() },
         Change::Trust { bundle: trust().bytes().to_vec() },
         Change::Gates { tunnel: TunnelId::from_bytes([7; 16]), gates: Gates::default() },
         Change::Gates {

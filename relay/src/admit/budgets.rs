@@ -140,6 +140,7 @@ impl Budgets {
             | Change::RevokeBefore { .. }
             | Change::Name { .. }
             | Change::NameFreed { .. }
+            | Change::NameKept { .. }
             | Change::Trust { .. }
             | Change::Gates { .. }
             | Change::Domain { .. }

@@ -178,9 +178,11 @@ impl Admission {
                 }
                 Change::NameFreed { name } => {
                     self.names.free(name);
-                    self.command(Command::Forget { name: name.clone() });
-                    let live = self.registry.members(name).iter();
-                    ended.extend(live.map(|live| (live.place(), Code::NotFound, "the tunnel was deleted")));
+                    ended.extend(self.forget(name));
+                }
+                Change::NameKept { name, tenant } => {
+                    self.names.keep(name, tenant);
+                    ended.extend(self.forget(name));
                 }
                 Change::Trust { .. } => {}
                 Change::Gates { tunnel, gates } => {
@@ -213,6 +215,13 @@ impl Admission {
         self.end_rights(&sessions, Code::KeyRevoked, REVOKED, now)
             + self.end_rights(&frozen, Code::BudgetExceeded, FROZEN, now)
             + self.close_tunnels(&ended, now)
+    }
+
+    /// A name is nobody's any more; answers who serves it still.
+    fn forget(&mut self, name: &TunnelName) -> Vec<(Place, Code, &'static str)> {
+        self.command(Command::Forget { name: name.clone() });
+        let live = self.registry.members(name).iter();
+        live.map(|live| (live.place(), Code::NotFound, "the tunnel was deleted")).collect()
     }
 
     fn set_gates(&mut self, tunnel: TunnelId, gates: &Gates, now: Now) {

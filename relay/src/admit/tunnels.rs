@@ -31,6 +31,10 @@ const ASK_FOR_TLS: &str =
 const NO_PASSTHROUGH: &str =
     "Share without --e2e, or ask whoever runs the relay for `passthrough = true` in its settings.";
 
+/// What to do about a name that its last account may still have back.
+const KEPT: &str =
+    "Choose another name: this one is kept from others for a day, so that nobody gets its visitors unawares.";
+
 /// What a node asks for.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -104,7 +108,7 @@ impl Admission {
         self.may_act(claims, now)?;
         let project = self.may_serve(claims, &asked.name, asked.kind)?;
         let (serial, expires_at) = (claims.serial, claims.not_after);
-        let (parent, account) = (claims.parent, claims.account);
+        let (tenant, parent, account) = (claims.tenant.clone(), claims.parent, claims.account);
         if self.means(connection, now)? == Means::Awaited {
             return self.await_means(connection, asked, now);
         }
@@ -135,7 +139,7 @@ impl Admission {
         self.end_displaced(&new, displaced, now);
         if kind.has_port() {
             let shared = self.registry.members(&name).len() > 1;
-            let wanted = Wanted { tunnel, name, kind, port, shared };
+            let wanted = Wanted { tunnel, tenant, name, kind, port, shared };
             self.command(Command::OpenPort { connection, request, wanted });
             return Ok(());
         }
@@ -202,12 +206,15 @@ impl Admission {
             return Err(Refusal::new(Code::ScopeDenied, format!("this key may not use the name {name}")));
         }
         let project = claims.project.clone().unwrap_or_else(|| claims.tenant.home_project());
-        match self.names.owner(name) {
-            Some(owner) if *owner != project => {
-                Err(Refusal::new(Code::NameTaken, "the name belongs to another project"))
-            }
-            Some(_) | None => Ok(project),
+        if self.names.owner(name).is_some_and(|owner| *owner != project) {
+            return Err(Refusal::new(Code::NameTaken, "the name belongs to another project"));
         }
+        if self.names.kept_for(name).is_some_and(|tenant| *tenant != claims.tenant) {
+            let refusal =
+                Refusal::new(Code::NameTaken, "another account gave this name up a short while ago");
+            return Err(refusal.with_help(KEPT));
+        }
+        Ok(project)
     }
 
     /// The port of a tunnel was opened, as [`Command::OpenPort`] asks, or not: then the tunnel is none.

@@ -30,10 +30,10 @@ impl Driver {
                 Command::Route(registration, gates) => self.route(registration, gates),
                 Command::OpenPort { connection, request, wanted } => {
                     let name = wanted.name.clone();
-                    let port = self.ports.open(wanted);
+                    let port = self.ports.open(wanted, now().instant);
                     self.admission.handle_port((connection, request), &name, port, now());
                 }
-                Command::ClosePort { name } => self.ports.close(&name),
+                Command::ClosePort { name } => self.ports.close(&name, now().instant),
                 Command::Gate { place, gates } => {
                     if let Some(tunnel) = self.tunnels.get(&place) {
                         tracing::debug!(name = %place.0, gated = gates.is_some(), "gates changed");
@@ -48,7 +48,7 @@ impl Driver {
                 Command::Unroute { place } => self.unroute(&place),
                 Command::Retire { name } => {
                     self.around.routes.retire(&name);
-                    self.ports.close(&name);
+                    self.ports.close(&name, now().instant);
                 }
                 Command::Send { connection, message } => self.send(connection, message),
                 Command::Farewell { connection, messages } => self.bid_farewell(connection, messages),
@@ -60,7 +60,7 @@ impl Driver {
                 }
                 Command::Forget { name } => {
                     self.around.routes.forget(&name);
-                    self.ports.close(&name);
+                    self.ports.close(&name, now().instant);
                 }
                 Command::Lead { domain, name } => self.around.routes.point(&domain, &name),
                 Command::LeadNowhere { domain } => self.around.routes.point_nowhere(&domain),
@@ -96,7 +96,7 @@ impl Driver {
         let pipes = LanesFirst::new(self.around.lanes.admit(id, key, connection), streams);
         if !kind.has_port() {
             // It may have had a port as another kind.
-            self.ports.close(&name);
+            self.ports.close(&name, now.instant);
         }
         tracing::debug!(%connection, %name, "tunnel up");
         // Its gates stand before anybody can find it.

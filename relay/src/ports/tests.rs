@@ -12,7 +12,8 @@ fn tunnel(number: u8) -> TunnelId {
 
 fn wanted(number: u8, port: Option<u16>) -> Wanted {
     let name = format!("db-{number}").parse().unwrap();
-    Wanted { tunnel: tunnel(number), name, kind: TunnelKind::Tcp, port, shared: false }
+    let tenant = "ten_a".parse().unwrap();
+    Wanted { tunnel: tunnel(number), tenant, name, kind: TunnelKind::Tcp, port, shared: false }
 }
 
 fn ports(range: PortRange) -> Ports {
@@ -50,10 +51,10 @@ fn a_tunnel_has_the_same_candidates_everywhere_each_once() {
 async fn a_port_stays_with_its_tunnel_and_goes_when_the_node_was_away_for_long() {
     let mut ports = ports(PortRange::DEFAULT);
     let now = Instant::now();
-    let port = ports.open(wanted(1, None)).unwrap();
+    let port = ports.open(wanted(1, None), Instant::now()).unwrap();
     ports.away(&wanted(1, None).name, now);
     ports.sweep(now + Duration::from_secs(59));
-    assert_eq!(ports.open(wanted(1, None)), Ok(port), "it has come back");
+    assert_eq!(ports.open(wanted(1, None), Instant::now()), Ok(port), "it has come back");
     ports.sweep(now + Duration::from_secs(3600));
     assert_eq!(ports.open.len(), 1, "it is not away");
 
@@ -70,20 +71,57 @@ async fn a_wanted_port_is_had_or_refused_with_the_reason() {
     let port = free().await;
     let mut ports = ports(range(&port.to_string()));
     let other = if port == 1024 { 1025 } else { 1024 };
-    let refused = ports.open(wanted(1, Some(other))).unwrap_err();
+    let refused = ports.open(wanted(1, Some(other)), Instant::now()).unwrap_err();
     assert_eq!(
         (refused, refused.code()),
         (NoPort::OutOfRange(other, range(&port.to_string())), Code::BadRequest)
     );
-    assert_eq!(ports.open(wanted(1, Some(port))), Ok(port));
-    let refused = ports.open(wanted(2, Some(port))).unwrap_err();
+    assert_eq!(ports.open(wanted(1, Some(port)), Instant::now()), Ok(port));
+    let refused = ports.open(wanted(2, Some(port)), Instant::now()).unwrap_err();
     assert_eq!((refused, refused.code()), (NoPort::Taken(port), Code::NameTaken));
-    assert_eq!(ports.open(wanted(2, None)).unwrap_err().code(), Code::TunnelLimit);
+    assert_eq!(ports.open(wanted(2, None), Instant::now()).unwrap_err().code(), Code::TunnelLimit);
     let udp = Wanted { kind: TunnelKind::Udp, ..wanted(3, Some(port)) };
-    assert_eq!(ports.open(udp), Ok(port), "datagrams have ports of their own");
+    assert_eq!(ports.open(udp, Instant::now()), Ok(port), "datagrams have ports of their own");
 
     let mut none = Ports::new(None, PortLimits::default(), Duration::ZERO, Routes::new());
-    assert_eq!(none.open(wanted(1, None)), Err(NoPort::NotHere));
+    assert_eq!(none.open(wanted(1, None), Instant::now()), Err(NoPort::NotHere));
     ports.shutdown().await;
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free again");
+}
+
+#[tokio::test]
+async fn a_port_that_was_given_up_is_kept_from_other_tenants_unless_there_is_no_other() {
+    let (port, now) = (free().await, Instant::now());
+    let mut ports = ports(range(&port.to_string()));
+    let of = |number, tenant: &str, port| Wanted { tenant: tenant.parse().unwrap(), ..wanted(number, port) };
+    assert_eq!(ports.open(of(1, "ten_a", None), now), Ok(port));
+    ports.close(&wanted(1, None).name, now);
+    ports.tasks.join_next().await.unwrap().unwrap();
+    let refused = ports.open(of(2, "ten_b", Some(port)), now).unwrap_err();
+    assert_eq!((refused, refused.code()), (NoPort::Kept(port), Code::NameTaken));
+    assert_eq!(ports.open(of(3, "ten_a", Some(port)), now), Ok(port), "whose it was has it at once");
+    ports.away(&wanted(3, None).name, now);
+    ports.sweep(now + Duration::from_secs(60));
+    ports.tasks.join_next().await.unwrap().unwrap();
+    assert_eq!(ports.open(of(2, "ten_b", Some(port)), now), Err(NoPort::Kept(port)));
+    ports.sweep(now + Duration::from_secs(60 + 24 * 3600));
+    assert_eq!(ports.open(of(2, "ten_b", Some(port)), now), Ok(port));
+    ports.close(&wanted(2, None).name, now);
+    ports.tasks.join_next().await.unwrap().unwrap();
+    assert_eq!(ports.open(of(1, "ten_a", None), now), Ok(port), "there is no other");
+}
+
+#[tokio::test]
+async fn of_ports_that_were_given_up_the_first_is_taken_last_but_one() {
+    let range = range("1024-1027");
+    let (settings, now) = (PublicPorts { ip: Ipv4Addr::LOCALHOST.into(), range }, Instant::now());
+    let mut given_up = GivenUp::default();
+    let other = "ten_b".parse().unwrap();
+    for (port, after) in [(1024, 3), (1025, 1), (1026, 2)] {
+        given_up.note((TunnelKind::Tcp, port), &other, now + Duration::from_secs(after));
+    }
+    let order = |wanted: &Wanted| settings.in_order(wanted, &given_up);
+    assert_eq!(order(&wanted(1, None)), [1027, 1025, 1026, 1024]);
+    let own = Wanted { tenant: other.clone(), ..wanted(1, None) };
+    assert_eq!(order(&own), range.candidates(&tunnel(1)).collect::<Vec<_>>());
 }

@@ -92,6 +92,7 @@ impl Shared {
                 break;
             }
         }
+        self.store.free_kept_names(now).await?;
         self.store.forget_frames(now.saturating_sub(frames_kept)).await?;
         self.store.forget_siblings(now).await?;
         self.tidy_usage(now).await?;

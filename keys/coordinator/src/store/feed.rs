@@ -71,6 +71,7 @@ impl Reading<'_> {
                 })
             },
         )?);
+        changes.extend(self.kept_names()?);
         changes.extend(self.gated_and_closed(sessions, now)?);
         changes.extend(self.leading()?);
         Ok(State { position: self.head()?.feed, changes })

@@ -40,6 +40,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/replaced.sql")),
     Step::Postgres(include_str!("migrations/backends.sql")),
     Step::Sql(include_str!("migrations/domains.sql")),
+    Step::Sql(include_str!("migrations/given_up.sql")),
 ];
 
 /// The version that this release writes.

@@ -48,15 +48,20 @@ impl Store {
         self.publishing(move |writing, signer| writing.revoke(signer, &caller, &nonce, along, now)).await
     }
 
-    /// Deletes a project of the tenant: its master key, every child and its names go with it.
+    /// Deletes a project of the tenant: its master key, every child and its names go with it. The names are kept from other
+    /// tenants until then.
     pub(crate) async fn delete_project(
         &self,
         tenant: TenantId,
         id: ProjectId,
         actor: Party,
+        kept_until: u64,
         now: u64,
     ) -> Result<Result<Revoked, Refusal>, StoreError> {
-        self.publishing(move |writing, signer| writing.delete_project(signer, &tenant, &id, actor, now)).await
+        self.publishing(move |writing, signer| {
+            writing.delete_project(signer, (&tenant, &id), actor, kept_until, now)
+        })
+        .await
     }
 }
 
@@ -143,9 +148,9 @@ impl Writing<'_> {
     fn delete_project(
         &self,
         signer: &FeedSigner,
-        tenant: &TenantId,
-        id: &ProjectId,
+        (tenant, id): (&TenantId, &ProjectId),
         actor: Party,
+        kept_until: u64,
         now: u64,
     ) -> Result<Result<Revoked, Refusal>, StoreError> {
         let found = self.project(id)?.filter(|project| project.tenant == *tenant);
@@ -164,7 +169,7 @@ impl Writing<'_> {
         changes.extend(self.drop_gates(id)?);
         changes.extend(self.drop_domains(id)?);
         self.change("DELETE FROM tunnels WHERE project = $1", params![id.as_str()])?;
-        changes.extend(self.drop_names(id)?.into_iter().map(|name| Change::NameFreed { name }));
+        changes.extend(self.give_up(self.drop_names(id)?, tenant, kept_until, now)?);
         self.publish(signer, changes, now)?;
         self.audit(&Entry {
             at: now,

@@ -6,7 +6,7 @@
 use mytunnel_keys::api::NewTunnel;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::{Change, Gates};
-use mytunnel_keys::id::{Cluster, ProjectId, Serial, TunnelId, TunnelKind, TunnelName};
+use mytunnel_keys::id::{Cluster, ProjectId, Serial, TenantId, TunnelId, TunnelKind, TunnelName};
 
 use super::filter::Text;
 use super::sql::{Reading, Row, ToValue as _, Writing, params};
@@ -226,9 +226,9 @@ impl Writing<'_> {
             tracing::warn!(serial = %up.serial.nonce(), "a relay reported a tunnel that does not fit its key");
             return Ok(None);
         };
-        let claim = self.claim(up, now)?;
+        let claim = self.claim(up, &key.tenant, now)?;
         // The relay hears whose it is by the feed and closes the tunnel.
-        if matches!(claim, Claim::Taken) {
+        if matches!(claim, Claim::Taken | Claim::Kept) {
             return Ok(None);
         }
         let last: Option<(Serial, u64, TunnelKind)> = self.first(
@@ -274,12 +274,19 @@ impl Writing<'_> {
             return Ok(Err(Refusal::new(Code::BadRequest, message)));
         }
         let up = Up { tunnel: *id, name, project, serial: key.serial, kind };
-        if self.holder_of(&up, now)?.is_none() {
+        let Some(holder) = self.holder_of(&up, now)? else {
             return Ok(Err(Refusal::new(Code::ScopeDenied, "this key may not open that tunnel")));
-        }
-        let claim = self.claim(&up, now)?;
-        if matches!(claim, Claim::Taken) {
-            return Ok(Err(Refusal::new(Code::NameTaken, "the name belongs to another project")));
+        };
+        let claim = self.claim(&up, &holder.tenant, now)?;
+        match claim {
+            Claim::New | Claim::Owned | Claim::TooMany => {}
+            Claim::Taken => {
+                return Ok(Err(Refusal::new(Code::NameTaken, "the name belongs to another project")));
+            }
+            Claim::Kept => {
+                let message = "another account gave this name up a short while ago";
+                return Ok(Err(Refusal::new(Code::NameTaken, message)));
+            }
         }
         // One that is there, beyond the caller's reach, stays as it is.
         let there: bool = self.one(
@@ -325,7 +332,7 @@ impl Writing<'_> {
         Ok(may.then_some(key))
     }
 
-    fn claim(&self, up: &Up, now: u64) -> Result<Claim, StoreError> {
+    fn claim(&self, up: &Up, tenant: &TenantId, now: u64) -> Result<Claim, StoreError> {
         let owner: Option<ProjectId> =
             self.first("SELECT project FROM names WHERE name = $1", params![up.name.as_str()], |row| {
                 column::parsed(row, 0)
@@ -340,6 +347,9 @@ impl Writing<'_> {
         )?;
         if count >= MAX_NAMES {
             return Ok(Claim::TooMany);
+        }
+        if !self.take_kept(&up.name, tenant)? {
+            return Ok(Claim::Kept);
         }
         self.change(
             "INSERT INTO names (name, project, created_at) VALUES ($1, $2, $3)",
@@ -360,6 +370,8 @@ enum Claim {
     New,
     Owned,
     Taken,
+    /// Another tenant had it a while ago.
+    Kept,
     TooMany,
 }
 

@@ -83,8 +83,14 @@ fn a_tunnel_with_a_port_stands_when_the_port_is_open_and_falls_when_there_is_non
     };
     let commands = ask(&mut desk, Some(2222));
     let tunnel = TunnelId::derive(&cluster(), &"ten_a".parse::<TenantId>().unwrap().home_project(), &name);
-    let wanted =
-        Wanted { tunnel, name: name.clone(), kind: TunnelKind::Tcp, port: Some(2222), shared: false };
+    let wanted = Wanted {
+        tunnel,
+        tenant: "ten_a".parse().unwrap(),
+        name: name.clone(),
+        kind: TunnelKind::Tcp,
+        port: Some(2222),
+        shared: false,
+    };
     assert!(matches!(&commands[1], Command::Route(..)), "{commands:?}");
     assert_eq!(commands[2], Command::OpenPort { connection: device, request: 4, wanted });
     assert_eq!(commands.len(), 3, "nothing is promised before the port is open");
@@ -237,6 +243,32 @@ fn what_is_said_of_a_tunnel_holds_for_each_who_serves_it() {
     desk.serve(second, "web", 2);
     let commands = desk.delta(&[Change::NameFreed { name }]);
     assert_eq!(unrouted(&commands), ["web", "web"]);
+}
+
+#[test]
+fn a_name_that_was_given_up_is_for_its_last_tenant_alone_until_it_is_free() {
+    let mut desk = Desk::open();
+    let web: TunnelName = "web".parse().unwrap();
+    let owned = Change::Name { name: web.clone(), project: project("gone"), kind: None };
+    let kept = Change::NameKept { name: web.clone(), tenant: "ten_b".parse().unwrap() };
+    let node = desk.enter(&child(1));
+    desk.delta(&[owned]);
+    let commands = desk.delta(std::slice::from_ref(&kept));
+    assert!(commands.contains(&Command::Forget { name: web.clone() }));
+    assert_eq!(code_of(&desk.register(node, "web", 1)), Some(Code::NameTaken));
+    let theirs =
+        Claims { tenant: "ten_b".parse().unwrap(), project: Some(project("b")), ..child_claims(2, NOW) };
+    let theirs = desk.enter(&issued(2, theirs));
+    assert_eq!(code_of(&desk.register(theirs, "web", 1)), None, "whose it was may have it at once");
+    desk.say(theirs, ToRelay::Unregister { tunnel: TunnelId::derive(&cluster(), &project("b"), &web) });
+    desk.snapshot(&[kept]);
+    assert_eq!(code_of(&desk.register(node, "web", 1)), Some(Code::NameTaken));
+    assert!(desk.snapshot(&[]).contains(&Command::Forget { name: web.clone() }));
+    assert_eq!(code_of(&desk.register(node, "web", 1)), None);
+    desk.delta(&[Change::NameKept { name: web.clone(), tenant: "ten_b".parse().unwrap() }]);
+    assert_eq!(code_of(&desk.register(node, "web", 1)), Some(Code::NameTaken));
+    desk.delta(&[Change::NameFreed { name: web }]);
+    assert_eq!(code_of(&desk.register(node, "web", 1)), None);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub(in crate::store) const KEPT: &[&str] = &[
     "makers",
     "identities",
     "names",
+    "kept_names",
     "tunnels",
     "relays",
     "audit",

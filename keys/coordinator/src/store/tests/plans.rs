@@ -21,6 +21,7 @@ use crate::store::{backup, connect, devices, postgres, tunnels};
 /// What may read a table whole, by a piece of its text (by all of it after a `=`), and why.
 const WHOLE: &[(&str, &str)] = &[
     ("SELECT n.name, n.project, t.kind FROM names n", "a snapshot for a relay is all of it"),
+    ("=SELECT name, tenant FROM kept_names", "a snapshot is all of it"),
     ("SELECT tunnel, username, hash, generation FROM basic_gates", "a snapshot is all of it"),
     (
         "SELECT tunnel, provider, allowed_domains, allowed_emails, generation FROM oidc_gates",
