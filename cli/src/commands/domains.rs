@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use mytunnel_keys::api::{Domain, DomainAnswer, DomainRemoved, DomainState, Domains, NewDomain};
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::{DomainName, TunnelId};
+use mytunnel_keys::id::{DomainName, TunnelId, TunnelKind};
 use serde_json::json;
 
 use crate::commands::keys::confirmations;
@@ -123,8 +123,21 @@ fn add(args: &AddArgs, context: &Context) -> Result<(), Failure> {
             context.report.note(format_args!("Then run: mytunnel domains verify {domain}"));
         }
     }
+    if let Some(warning) = warning(&answer.domain) {
+        context.report.warn(warning);
+    }
     say_where(context, &answer);
     Ok(())
+}
+
+/// What else is needed where TLS ends behind the relay.
+fn warning(Domain { domain, name, kind, .. }: &Domain) -> Option<String> {
+    (*kind == Some(TunnelKind::Tls)).then(|| {
+        format!(
+            "{name} ends TLS on its own machine: the server there needs a certificate for {domain} too, \
+             and `share --e2e` has one for its own name only"
+        )
+    })
 }
 
 fn list(args: &ServerArgs, context: &Context) -> Result<(), Failure> {
@@ -210,10 +223,11 @@ fn records(domain: &Domain) -> Vec<String> {
 fn lines(domains: &[Domain]) -> Vec<String> {
     let heading = ["DOMAIN", "STATE", "TUNNEL", "PROJECT"].map(str::to_owned).to_vec();
     let row = |domain: &Domain| {
-        let state = match (domain.state, domain.missing_since) {
-            (DomainState::Pending, _) => "pending",
-            (DomainState::Verified, None) => "verified",
-            (DomainState::Verified, Some(_)) => "record missing",
+        let state = match (domain.state, domain.missing_since, domain.unknown_since) {
+            (DomainState::Pending, _, _) => "pending",
+            (DomainState::Verified, Some(_), _) => "record missing",
+            (DomainState::Verified, None, Some(_)) => "name server silent",
+            (DomainState::Verified, None, None) => "verified",
         };
         vec![domain.domain.to_string(), state.to_owned(), domain.name.to_string(), domain.project.to_string()]
     };
@@ -245,11 +259,13 @@ mod tests {
             tunnel: TunnelId::from_bytes([1; 16]),
             name: "web".parse().unwrap(),
             project: "proj_a".parse().unwrap(),
+            kind: Some(TunnelKind::Http),
             state: DomainState::Pending,
             created_at: 1,
             verified_at: None,
             checked_at: None,
             missing_since: None,
+            unknown_since: None,
             records: vec![
                 record("TXT", "_mytunnel.app.example.com", "mytunnel-domain=abc"),
                 record("CNAME", "app.example.com", "web.t.example"),
@@ -268,9 +284,18 @@ mod tests {
     fn the_table_says_how_each_stands() {
         let verified = Domain { state: DomainState::Verified, verified_at: Some(2), ..pending() };
         let missing = Domain { missing_since: Some(3), ..verified.clone() };
-        let lines = lines(&[pending(), verified, missing]);
+        let silent = Domain { unknown_since: Some(3), ..verified.clone() };
+        let lines = lines(&[pending(), verified, missing, silent]);
         assert!(lines[1].contains("pending") && lines[2].contains("verified"), "{lines:?}");
         assert!(lines[3].contains("record missing"), "{lines:?}");
+        assert!(lines[4].contains("name server silent"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_domain_of_a_tunnel_that_ends_tls_itself_needs_a_certificate_there() {
+        assert_eq!(warning(&pending()), None);
+        let sealed = warning(&Domain { kind: Some(TunnelKind::Tls), ..pending() }).unwrap();
+        assert!(sealed.contains("app.example.com") && sealed.contains("--e2e"), "{sealed}");
     }
 
     #[test]

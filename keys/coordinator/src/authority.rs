@@ -24,8 +24,8 @@ pub(crate) use self::devices::{
     DEVICE_TTL, may_add_device, may_renew_device, narrowest_budget, shares_budget,
 };
 pub(crate) use self::domains::{
-    After, Holder, LOOK_AGAIN, Look, Shown, after_look, domain, has_room_for_domains, may_change_domains,
-    may_see_domains, record_name, record_value, shown,
+    After, Doubts, Holder, LOOK_AGAIN, Look, Shown, after_look, domain, has_room_for_domains,
+    may_change_domains, may_see_domains, record_name, record_value, shown,
 };
 pub(crate) use self::gates::{
     CLOSING_LIFE, GateKind, GatesThere, Plan, SetBy, addresses, check_gate_password, check_pin, check_token,

@@ -1,7 +1,10 @@
 //! The TXT records of a name, asked of a recursive name server.
 //!
 //! Each question goes from a port of its own with a number of its own, and an answer counts if it comes from the
-//! server's address and repeats both and the question. The wire format is `hickory-proto`'s.
+//! server's address and repeats both and the question. That can be guessed by who sends enough: an answer by which a domain
+//! changes hands comes over TCP. The wire format is `hickory-proto`'s.
+
+mod turns;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,11 +14,13 @@ use hickory_proto::ProtoError;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use hickory_proto::serialize::binary::DecodeError;
+use mytunnel_keys::id::TenantId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use self::turns::Turns;
 use crate::random::{self, NoRandomness};
 
 /// The system's list of name servers.
@@ -30,8 +35,10 @@ const ROUNDS: usize = 2;
 const PAYLOAD: u16 = 1232;
 /// Largest answer over TCP that is read. Nobody needs as many records under a name that is for this alone.
 const MAX_ANSWER: usize = 16 * 1024;
-/// Questions on their way at a time.
-const AT_ONCE: usize = 16;
+/// Questions on their way at a time for those who wait for the answer.
+const AT_ONCE: usize = 12;
+/// Beside those, for domains that are looked at again: whoever asks without end does not keep these from being asked.
+pub(crate) const LOOKS: usize = 4;
 
 /// Why it is not known which records there are.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +63,8 @@ pub(crate) enum LookupError {
     Failed(ResponseCode),
     #[error("too many look-ups are under way")]
     Busy,
+    #[error("the record is there, but the name server has to say so over TCP, which nobody can forge: {0}")]
+    Unproven(#[source] Box<Self>),
 }
 
 /// Asks name servers.
@@ -63,24 +72,60 @@ pub(crate) enum LookupError {
 pub(crate) struct Resolver {
     servers: Vec<SocketAddr>,
     places: Semaphore,
+    looks: Semaphore,
+    turns: Turns,
+}
+
+/// How name servers are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Over UDP, and over TCP where the answer is too long for that.
+    Usual,
+    Tcp,
 }
 
 impl Resolver {
     /// One that asks these, or the system's where there are none.
     pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
-        Self { servers, places: Semaphore::new(AT_ONCE) }
+        let (places, looks) = (Semaphore::new(AT_ONCE), Semaphore::new(LOOKS));
+        Self { servers, places, looks, turns: Turns::default() }
     }
 
-    /// The values of the TXT records of a name; none if it does not exist.
-    pub(crate) async fn txt(&self, name: &str) -> Result<Vec<String>, LookupError> {
+    /// The values of the TXT records of a name, none if it does not exist, for a tenant whose one is `value`. A tenant has
+    /// one look-up at a time.
+    pub(crate) async fn shown(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        value: &str,
+    ) -> Result<Vec<String>, LookupError> {
+        let turn = timeout(PATIENCE, self.turns.enter(tenant)).await;
+        let (_turn, _place) = (turn.map_err(|_| LookupError::Busy)?, place(&self.places).await?);
+        let found = self.txt(name, Way::Usual).await?;
+        if !found.iter().any(|one| one == value) {
+            return Ok(found);
+        }
+        self.txt(name, Way::Tcp).await.map_err(|error| LookupError::Unproven(Box::new(error)))
+    }
+
+    /// The same for a domain that is looked at again.
+    pub(crate) async fn look(&self, name: &str) -> Result<Vec<String>, LookupError> {
+        let _place = place(&self.looks).await?;
+        self.txt(name, Way::Usual).await
+    }
+
+    /// Whether the name servers answer for what there always is: the root.
+    pub(crate) async fn hears(&self) -> bool {
+        self.look(".").await.is_ok()
+    }
+
+    async fn txt(&self, name: &str, way: Way) -> Result<Vec<String>, LookupError> {
         let mut name = Name::from_ascii(name).map_err(LookupError::Name)?;
         name.set_fqdn(true);
         let servers = if self.servers.is_empty() { system().await } else { self.servers.clone() };
-        let place = timeout(PATIENCE, self.places.acquire()).await;
-        let _place = place.ok().and_then(Result::ok).ok_or(LookupError::Busy)?;
         let mut last = LookupError::Late;
         for server in servers.iter().cycle().take(servers.len() * ROUNDS) {
-            match ask(*server, &name).await {
+            match ask(*server, &name, way).await {
                 Ok(found) => return Ok(found),
                 Err(error) => {
                     tracing::debug!(%server, %name, error = &error as &dyn std::error::Error, "no answer");
@@ -92,7 +137,11 @@ impl Resolver {
     }
 }
 
-async fn ask(server: SocketAddr, name: &Name) -> Result<Vec<String>, LookupError> {
+async fn place(of: &Semaphore) -> Result<SemaphorePermit<'_>, LookupError> {
+    timeout(PATIENCE, of.acquire()).await.ok().and_then(Result::ok).ok_or(LookupError::Busy)
+}
+
+async fn ask(server: SocketAddr, name: &Name, way: Way) -> Result<Vec<String>, LookupError> {
     let id = u16::from_be_bytes(random::bytes()?);
     let mut question = Message::new(id, MessageType::Query, OpCode::Query);
     question.metadata.recursion_desired = true;
@@ -102,10 +151,13 @@ async fn ask(server: SocketAddr, name: &Name) -> Result<Vec<String>, LookupError
     question.set_edns(extended);
     let bytes = question.to_vec().map_err(LookupError::Write)?;
     let late = |_| LookupError::Late;
-    let answer = timeout(PATIENCE, over_udp(server, &bytes, &question)).await.map_err(late)??;
-    let answer = match answer.metadata.truncation {
-        true => timeout(PATIENCE, over_tcp(server, &bytes, &question)).await.map_err(late)??,
-        false => answer,
+    let short = match way {
+        Way::Usual => Some(timeout(PATIENCE, over_udp(server, &bytes, &question)).await.map_err(late)??),
+        Way::Tcp => None,
+    };
+    let answer = match short.filter(|short| !short.metadata.truncation) {
+        Some(short) => short,
+        None => timeout(PATIENCE, over_tcp(server, &bytes, &question)).await.map_err(late)??,
     };
     let code = answer.metadata.response_code;
     if code == ResponseCode::NoError || code == ResponseCode::NXDomain {

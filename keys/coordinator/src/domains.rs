@@ -11,6 +11,7 @@ use mytunnel_keys::id::DomainName;
 use tokio::time::MissedTickBehavior;
 
 use crate::authority::{self, Caller, LOOK_AGAIN, Look, Refusal, Shown};
+use crate::dns::LOOKS;
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::Shared;
@@ -18,8 +19,6 @@ use crate::store::{DomainRow, NewDomainRow, StoreError};
 
 /// How often it is seen which domains are due to be looked at.
 const DUE: Duration = Duration::from_secs(600);
-/// Domains that are looked at at a time.
-const AT_ONCE: usize = 8;
 /// Bytes of a token: nobody guesses what to put under a domain that another has asked for.
 const TOKEN: usize = 20;
 
@@ -60,7 +59,7 @@ impl Shared {
         let row = row.ok_or_else(|| Refusal::not_found("domain"))?;
         self.admits_lookup(&tenant, now)?;
         let name = authority::record_name(&domain);
-        let found = match self.resolver.txt(&name).await {
+        let found = match self.resolver.shown(&tenant, &name, &authority::record_value(&row.token)).await {
             Ok(found) => found,
             Err(error) => return self.domain_answer(row, None, Some(format!("{name}: {error}"))).await,
         };
@@ -137,6 +136,7 @@ impl Shared {
             tunnel: row.tunnel,
             name: row.name,
             project: row.project,
+            kind: Some(row.kind),
             state: match row.verified_at {
                 Some(_) => api::DomainState::Verified,
                 None => api::DomainState::Pending,
@@ -144,7 +144,8 @@ impl Shared {
             created_at: row.created_at,
             verified_at: row.verified_at,
             checked_at: (row.checked_at > 0).then_some(row.checked_at),
-            missing_since: row.missing_since,
+            missing_since: row.doubts.missing_since,
+            unknown_since: row.doubts.unknown_since,
             records,
         }
     }
@@ -153,14 +154,15 @@ impl Shared {
     pub(crate) async fn look_at_domains(&self) -> Result<(), StoreError> {
         let due = self.store.due_domains(self.clock.now().saturating_sub(LOOK_AGAIN)).await?;
         let looks = futures::stream::iter(due).map(|row| async move {
-            let look = match self.resolver.txt(&authority::record_name(&row.domain)).await {
+            let look = match self.resolver.look(&authority::record_name(&row.domain)).await {
                 Ok(found) if found.contains(&authority::record_value(&row.token)) => Look::There,
                 Ok(_) => Look::Missing,
-                Err(_) => Look::Unknown,
+                Err(_) if self.resolver.hears().await => Look::Unknown,
+                Err(_) => Look::Deaf,
             };
             (row, look)
         });
-        let mut looks = looks.buffer_unordered(AT_ONCE);
+        let mut looks = looks.buffer_unordered(LOOKS);
         while let Some((row, look)) = looks.next().await {
             self.store.look_at_domain(row, look, self.clock.now()).await?;
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::RelayApplied;
-use crate::id::{DomainName, ProjectId, TunnelId, TunnelName};
+use crate::id::{DomainName, ProjectId, TunnelId, TunnelKind, TunnelName};
 
 /// `POST /domains`. The tunnel is named by its id, or by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub struct Domain {
     pub name: TunnelName,
     /// The tunnel's project.
     pub project: ProjectId,
+    /// What the tunnel carries, or did when it was last up: of one of kind `tls` the relay has no certificate for the domain.
+    #[serde(default)]
+    pub kind: Option<TunnelKind>,
     /// Whether it leads there.
     pub state: DomainState,
     /// When it was added, in Unix seconds.
@@ -67,6 +70,9 @@ pub struct Domain {
     pub checked_at: Option<u64>,
     /// Since when that record is missing, of one that is verified: it leads nowhere after three days.
     pub missing_since: Option<u64>,
+    /// Since when its name server does not answer, of a domain that leads to its tunnel. Unix second.
+    #[serde(default)]
+    pub unknown_since: Option<u64>,
     /// What has to stand in the DNS.
     pub records: Vec<DnsRecord>,
 }

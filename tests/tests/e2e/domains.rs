@@ -12,7 +12,8 @@ use hickory_proto::rr::{RData, Record};
 use mytunnel_tests::lab::Lab;
 use mytunnel_tests::origin::Origin;
 use mytunnel_tests::wire::Connection;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
 const DOMAIN: &str = "app.example.com";
@@ -26,33 +27,50 @@ struct Zone {
 
 impl Zone {
     async fn start() -> Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        // Both on one port: who finds the second taken tries another first.
+        let (socket, listener) = loop {
+            let socket = UdpSocket::bind("127.0.0.1:0").await?;
+            if let Ok(listener) = TcpListener::bind(socket.local_addr()?).await {
+                break (socket, listener);
+            }
+        };
         let (address, records) = (socket.local_addr()?, Arc::<Mutex<HashMap<String, String>>>::default());
         let (known, mut task) = (records.clone(), JoinSet::new());
         task.spawn(async move {
             let mut buffer = [0; 512];
             loop {
                 let (length, from) = socket.recv_from(&mut buffer).await?;
-                let question = Message::from_vec(&buffer[..length])?;
-                let name = question.queries.first().context("a question")?.name().clone();
-                let mut answer = Message::response(question.metadata.id, OpCode::Query);
-                answer.add_queries(question.queries.clone());
-                let text = name.to_ascii().trim_end_matches('.').to_owned();
-                match known.lock().unwrap_or_else(PoisonError::into_inner).get(&text) {
-                    Some(value) => {
-                        answer.add_answer(Record::from_rdata(
-                            name,
-                            0,
-                            RData::TXT(TXT::new(vec![value.clone()])),
-                        ));
-                    }
-                    None => answer.metadata.response_code = ResponseCode::NXDomain,
-                }
-                socket.send_to(&answer.to_vec()?, from).await?;
+                socket.send_to(&answer(&buffer[..length], &known)?, from).await?;
+            }
+        });
+        let known = records.clone();
+        task.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await?;
+                let mut question = vec![0; stream.read_u16().await?.into()];
+                stream.read_exact(&mut question).await?;
+                let answer = answer(&question, &known)?;
+                stream.write_u16(answer.len().try_into()?).await?;
+                stream.write_all(&answer).await?;
             }
         });
         Ok(Self { address, records, _task: task })
     }
+}
+
+fn answer(question: &[u8], known: &Mutex<HashMap<String, String>>) -> Result<Vec<u8>> {
+    let question = Message::from_vec(question)?;
+    let name = question.queries.first().context("a question")?.name().clone();
+    let mut answer = Message::response(question.metadata.id, OpCode::Query);
+    answer.add_queries(question.queries.clone());
+    let text = name.to_ascii().trim_end_matches('.').to_owned();
+    match known.lock().unwrap_or_else(PoisonError::into_inner).get(&text) {
+        Some(value) => {
+            answer.add_answer(Record::from_rdata(name, 0, RData::TXT(TXT::new(vec![value.clone()]))));
+        }
+        None => answer.metadata.response_code = ResponseCode::NXDomain,
+    }
+    Ok(answer.to_vec()?)
 }
 
 async fn visit(lab: &Lab, host: &str) -> Result<(u16, String)> {

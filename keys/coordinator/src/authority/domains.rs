@@ -16,6 +16,8 @@ pub(crate) const LOOK_AGAIN: u64 = 24 * 3600;
 const LOOK_SOONER: u64 = 3600;
 /// How long a domain leads to its tunnel without its record: a zone that is moved by mistake is mended in that time.
 const GRACE: u64 = 3 * 24 * 3600;
+/// The same without an answer of its name server, which may be down for long.
+const SILENCE: u64 = 30 * 24 * 3600;
 /// What stands in front of a token, so that whoever finds the record knows what it is for.
 const PREFIX: &str = "mytunnel-domain=";
 /// Longest domain for which the record's name still fits into the DNS.
@@ -110,28 +112,50 @@ pub(crate) fn shown(found: &[String], token: &str, holder: Holder<'_>) -> Shown 
 pub(crate) enum Look {
     There,
     Missing,
-    /// The name server did not answer, or could not.
+    /// The domain's name server did not answer, or could not.
     Unknown,
+    /// Nobody could be asked: the name servers that are asked here do not answer for anything.
+    Deaf,
+}
+
+/// What speaks against a domain that was shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Doubts {
+    /// Since when its record is missing.
+    pub(crate) missing_since: Option<u64>,
+    /// Since when its name server has not answered.
+    pub(crate) unknown_since: Option<u64>,
 }
 
 /// What becomes of the domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     /// It leads on.
-    Keep { checked_at: u64, missing_since: Option<u64> },
-    /// It leads nowhere.
-    Lose,
+    Keep { checked_at: u64, doubts: Doubts },
+    /// It leads nowhere, for this reason.
+    Lose(&'static str),
 }
 
 /// See [`After`]. One look alone takes nothing away.
-pub(crate) fn after_look(look: Look, missing_since: Option<u64>, now: u64) -> After {
-    match (look, missing_since) {
-        (Look::There, _) => After::Keep { checked_at: now, missing_since: None },
-        (Look::Missing, Some(since)) if now >= since.saturating_add(GRACE) => After::Lose,
-        (Look::Missing, since) => After::Keep { checked_at: now, missing_since: since.or(Some(now)) },
-        (Look::Unknown, since) => {
-            After::Keep { checked_at: now.saturating_sub(LOOK_AGAIN - LOOK_SOONER), missing_since: since }
+pub(crate) fn after_look(look: Look, doubts: Doubts, now: u64) -> After {
+    let Doubts { missing_since, unknown_since } = doubts;
+    let is_over = |since: Option<u64>, time| since.is_some_and(|since| now >= since.saturating_add(time));
+    let sooner = now.saturating_sub(LOOK_AGAIN - LOOK_SOONER);
+    match look {
+        Look::There => After::Keep { checked_at: now, doubts: Doubts::default() },
+        Look::Missing if is_over(missing_since, GRACE) => After::Lose("its record is gone"),
+        Look::Missing => {
+            let missing_since = missing_since.or(Some(now));
+            After::Keep { checked_at: now, doubts: Doubts { missing_since, unknown_since: None } }
         }
+        Look::Unknown if is_over(unknown_since, SILENCE) => {
+            After::Lose("its name server has not answered for 30 days")
+        }
+        Look::Unknown => {
+            let unknown_since = unknown_since.or(Some(now));
+            After::Keep { checked_at: sooner, doubts: Doubts { missing_since, unknown_since } }
+        }
+        Look::Deaf => After::Keep { checked_at: sooner, doubts },
     }
 }
 
@@ -209,15 +233,33 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_goes_away_takes_the_domain_along_after_some_days_and_a_dead_name_server_does_not() {
+    fn a_record_that_goes_away_takes_the_domain_along_after_some_days() {
         let now = 1_000_000;
-        let kept = |checked_at, missing_since| After::Keep { checked_at, missing_since };
-        assert_eq!(after_look(Look::Missing, None, now), kept(now, Some(now)));
-        assert_eq!(after_look(Look::Missing, Some(now), now + GRACE - 1), kept(now + GRACE - 1, Some(now)));
-        assert_eq!(after_look(Look::Missing, Some(now), now + GRACE), After::Lose);
-        assert_eq!(after_look(Look::There, Some(now), now + GRACE), kept(now + GRACE, None));
-        let sooner = now - LOOK_AGAIN + LOOK_SOONER;
-        assert_eq!(after_look(Look::Unknown, Some(5), now), kept(sooner, Some(5)), "nothing is known");
+        let missing = |missing_since| Doubts { missing_since, unknown_since: None };
+        let kept = |checked_at, doubts| After::Keep { checked_at, doubts };
+        let after = |look, since, now| after_look(look, missing(since), now);
+        assert_eq!(after(Look::Missing, None, now), kept(now, missing(Some(now))));
+        let late = now + GRACE - 1;
+        assert_eq!(after(Look::Missing, Some(now), late), kept(late, missing(Some(now))));
+        assert!(matches!(after(Look::Missing, Some(now), now + GRACE), After::Lose(_)));
+        assert_eq!(after(Look::There, Some(now), now + GRACE), kept(now + GRACE, Doubts::default()));
+    }
+
+    #[test]
+    fn a_name_server_that_is_silent_for_a_month_takes_its_domains_along_and_our_own_silence_none() {
+        let now = 10_000_000;
+        let (missing_since, sooner) = (Some(5), |now: u64| now - LOOK_AGAIN + LOOK_SOONER);
+        let first = Doubts { missing_since, unknown_since: None };
+        let silent = Doubts { missing_since, unknown_since: Some(now) };
+        let kept = |checked_at, doubts| After::Keep { checked_at, doubts };
+        assert_eq!(after_look(Look::Unknown, first, now), kept(sooner(now), silent), "nothing is known");
+        let late = now + SILENCE - 1;
+        assert_eq!(after_look(Look::Unknown, silent, late), kept(sooner(late), silent));
+        assert_eq!(after_look(Look::Deaf, silent, now + SILENCE), kept(sooner(now + SILENCE), silent));
+        assert!(matches!(after_look(Look::Unknown, silent, now + SILENCE), After::Lose(_)));
+        let heard = Doubts { missing_since: Some(late), unknown_since: None };
+        let before = Doubts { missing_since: None, unknown_since: Some(now) };
+        assert_eq!(after_look(Look::Missing, before, late), kept(late, heard), "it has answered");
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn answer(question: &Message, code: ResponseCode, records: Vec<Record>) -> Messa
 }
 
 async fn asked(server: SocketAddr) -> Result<Vec<String>, LookupError> {
-    Resolver::new(vec![server]).txt("_mytunnel.app.example.com").await
+    Resolver::new(vec![server]).look("_mytunnel.app.example.com").await
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_name_that_does_not_exist_has_no_values_and_a_failure_is_none() {
     let (failing, _task) =
         server(|question| vec![answer(&question, ResponseCode::ServFail, Vec::new()).to_vec().unwrap()])
             .await;
-    let refused = ask(failing, &Name::from_ascii("a.example.").unwrap()).await;
+    let refused = ask(failing, &Name::from_ascii("a.example.").unwrap(), Way::Usual).await;
     assert!(matches!(refused, Err(LookupError::Failed(ResponseCode::ServFail))), "{refused:?}");
 }
 
@@ -92,12 +92,15 @@ async fn the_next_server_is_asked_where_one_fails() {
         vec![answer(&question, ResponseCode::NoError, vec![text(&name, &["good"])]).to_vec().unwrap()]
     })
     .await;
-    let found = Resolver::new(vec![failing, good]).txt("a.example").await;
+    let found = Resolver::new(vec![failing, good]).look("a.example").await;
     assert_eq!(found.unwrap(), ["good"]);
 }
 
-#[tokio::test]
-async fn a_long_answer_comes_over_tcp() {
+/// A name server whose two answers differ, by the way they go.
+async fn two_faced(
+    udp_answers: impl Fn(&Message) -> Message + Send + 'static,
+    tcp_answers: impl Fn(&Message) -> Message + Send + 'static,
+) -> (SocketAddr, JoinSet<()>) {
     // Both on one port: who finds the second taken tries another first.
     let (udp, tcp) = loop {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -105,28 +108,67 @@ async fn a_long_answer_comes_over_tcp() {
             break (udp, tcp);
         }
     };
-    let server = udp.local_addr().unwrap();
-    let mut task = JoinSet::new();
+    let (server, mut task) = (udp.local_addr().unwrap(), JoinSet::new());
     task.spawn(async move {
         let mut buffer = [0; 512];
         let (length, from) = udp.recv_from(&mut buffer).await.unwrap();
         let question = Message::from_vec(&buffer[..length]).unwrap();
-        let mut cut = answer(&question, ResponseCode::NoError, Vec::new());
-        cut.metadata.truncation = true;
-        udp.send_to(&cut.to_vec().unwrap(), from).await.unwrap();
+        udp.send_to(&udp_answers(&question).to_vec().unwrap(), from).await.unwrap();
         let (mut stream, _) = tcp.accept().await.unwrap();
         let length = stream.read_u16().await.unwrap();
         let mut question = vec![0; length.into()];
         stream.read_exact(&mut question).await.unwrap();
         let question = Message::from_vec(&question).unwrap();
-        let long = "x".repeat(250);
-        let name = question.queries[0].name();
-        let records = (0..8).map(|_| text(name, &[&long])).collect();
-        let answer = answer(&question, ResponseCode::NoError, records).to_vec().unwrap();
+        let answer = tcp_answers(&question).to_vec().unwrap();
         stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
         stream.write_all(&answer).await.unwrap();
     });
+    (server, task)
+}
+
+#[tokio::test]
+async fn a_long_answer_comes_over_tcp() {
+    let cut = |question: &Message| {
+        let mut cut = answer(question, ResponseCode::NoError, Vec::new());
+        cut.metadata.truncation = true;
+        cut
+    };
+    let whole = |question: &Message| {
+        let long = "x".repeat(250);
+        let name = question.queries[0].name();
+        answer(question, ResponseCode::NoError, (0..8).map(|_| text(name, &[&long])).collect())
+    };
+    let (server, _task) = two_faced(cut, whole).await;
     assert_eq!(asked(server).await.unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn what_shows_a_domain_to_be_somebodys_is_believed_over_tcp_alone() {
+    let says = |values: &'static [&'static str]| {
+        move |question: &Message| {
+            let name = question.queries[0].name();
+            let records = values.iter().map(|value| text(name, &[value])).collect();
+            answer(question, ResponseCode::NoError, records)
+        }
+    };
+    let tenant: TenantId = "ten_a".parse().unwrap();
+    let shown = async |server| Resolver::new(vec![server]).shown(&tenant, "a.example", "mine").await;
+    // Guessed by somebody who would have the domain, who leaves out whose it is.
+    let (server, _first) = two_faced(says(&["mine"]), says(&["theirs", "mine"])).await;
+    assert_eq!(shown(server).await.unwrap(), ["theirs", "mine"]);
+    let (server, _second) = two_faced(says(&["mine"]), says(&["theirs"])).await;
+    assert_eq!(shown(server).await.unwrap(), ["theirs"]);
+    // What shows nothing need not be asked for twice.
+    let (server, _third) = two_faced(says(&["other"]), says(&["mine"])).await;
+    assert_eq!(shown(server).await.unwrap(), ["other"]);
+    // And a server that has no TCP shows nothing.
+    let (server, _fourth) = server_of(says(&["mine"])).await;
+    let refused = shown(server).await;
+    assert!(matches!(refused, Err(LookupError::Unproven(_))), "{refused:?}");
+}
+
+async fn server_of(answers: impl FnOnce(&Message) -> Message + Send + 'static) -> (SocketAddr, JoinSet<()>) {
+    server(move |question| vec![answers(&question).to_vec().unwrap()]).await
 }
 
 #[test]

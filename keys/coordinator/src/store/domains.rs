@@ -11,7 +11,7 @@ use mytunnel_keys::id::{DomainName, ProjectId, TenantId, TunnelId, TunnelKind, T
 use super::sql::{Reading, Row, Writing, params};
 use super::{FeedSigner, Store, StoreError, TunnelRow, column};
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, After, Caller, Holder, Look, Reach, Refusal, Shown};
+use crate::authority::{self, After, Caller, Doubts, Holder, Look, Reach, Refusal, Shown};
 
 /// Domains that are looked at in one go.
 const DUE: u64 = 200;
@@ -21,7 +21,7 @@ macro_rules! select_domain {
     ($rest:literal) => {
         concat!(
             "SELECT d.domain, d.tenant, d.tunnel, t.name, t.project, d.token, d.created_at, d.verified_at,
-                    d.checked_at, d.missing_since
+                    d.checked_at, d.missing_since, d.unknown_since, t.kind
              FROM domains d JOIN tunnels t ON t.id = d.tunnel ",
             $rest
         )
@@ -36,11 +36,12 @@ pub(crate) struct DomainRow {
     pub(crate) tunnel: TunnelId,
     pub(crate) name: TunnelName,
     pub(crate) project: ProjectId,
+    pub(crate) kind: TunnelKind,
     pub(crate) token: String,
     pub(crate) created_at: u64,
     pub(crate) verified_at: Option<u64>,
     pub(crate) checked_at: u64,
-    pub(crate) missing_since: Option<u64>,
+    pub(crate) doubts: Doubts,
 }
 
 /// A domain that somebody asks for.
@@ -155,18 +156,28 @@ impl Store {
             let Some(row) = there.filter(|row| row.verified_at.is_some() && row.token == seen.token) else {
                 return Ok(());
             };
-            match authority::after_look(look, row.missing_since, now) {
-                After::Keep { checked_at, missing_since } => {
+            match authority::after_look(look, row.doubts, now) {
+                After::Keep { checked_at, doubts } => {
                     writing.change(
-                        "UPDATE domains SET checked_at = $1, missing_since = $2 WHERE tenant = $3 AND domain = $4",
-                        params![checked_at, missing_since, row.tenant.as_str(), row.domain.as_str()],
+                        "UPDATE domains SET checked_at = $1, missing_since = $2, unknown_since = $3
+                         WHERE tenant = $4 AND domain = $5",
+                        params![
+                            checked_at,
+                            doubts.missing_since,
+                            doubts.unknown_since,
+                            row.tenant.as_str(),
+                            row.domain.as_str()
+                        ],
                     )?;
                 }
-                After::Lose => {
+                After::Lose(why) => {
                     writing.unshow(&row.tenant, &row.domain, now)?;
-                    writing.publish_some(signer, vec![Change::DomainGone { domain: row.domain.clone() }], now)?;
-                    let why = "its record is gone".to_owned();
-                    writing.audit(&of_domain(Party::System, Act::DomainLose, &row, why, now))?;
+                    writing.publish_some(
+                        signer,
+                        vec![Change::DomainGone { domain: row.domain.clone() }],
+                        now,
+                    )?;
+                    writing.audit(&of_domain(Party::System, Act::DomainLose, &row, why.to_owned(), now))?;
                 }
             }
             Ok(())
@@ -287,11 +298,11 @@ impl Writing<'_> {
             self.audit(&of_domain(Party::System, Act::DomainLose, &holder, why, now))?;
         }
         self.change(
-            "UPDATE domains SET verified_at = $1, checked_at = $1, missing_since = NULL
+            "UPDATE domains SET verified_at = $1, checked_at = $1, missing_since = NULL, unknown_since = NULL
              WHERE tenant = $2 AND domain = $3",
             params![now, tenant.as_str(), domain.as_str()],
         )?;
-        let row = DomainRow { verified_at: Some(now), checked_at: now, missing_since: None, ..row };
+        let row = DomainRow { verified_at: Some(now), checked_at: now, doubts: Doubts::default(), ..row };
         let epoch = self.publish_some(signer, vec![leads(&row)], now)?;
         self.audit(&of_domain(actor, Act::DomainVerify, &row, format!("leads to {}", row.name), now))?;
         Ok(Ok(((row, epoch), shown)))
@@ -299,7 +310,7 @@ impl Writing<'_> {
 
     fn unshow(&self, tenant: &TenantId, domain: &DomainName, now: u64) -> Result<(), StoreError> {
         self.change(
-            "UPDATE domains SET verified_at = NULL, missing_since = NULL, checked_at = $1
+            "UPDATE domains SET verified_at = NULL, missing_since = NULL, unknown_since = NULL, checked_at = $1
              WHERE tenant = $2 AND domain = $3",
             params![now, tenant.as_str(), domain.as_str()],
         )?;
@@ -389,6 +400,7 @@ fn domain(row: &Row<'_>) -> Result<DomainRow, StoreError> {
         created_at: row.get(6)?,
         verified_at: row.get(7)?,
         checked_at: row.get(8)?,
-        missing_since: row.get(9)?,
+        kind: column::parsed(row, 11)?,
+        doubts: Doubts { missing_since: row.get(9)?, unknown_since: row.get(10)? },
     })
 }

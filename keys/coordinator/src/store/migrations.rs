@@ -41,6 +41,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Postgres(include_str!("migrations/backends.sql")),
     Step::Sql(include_str!("migrations/domains.sql")),
     Step::Sql(include_str!("migrations/given_up.sql")),
+    Step::Sql(include_str!("migrations/domain_doubts.sql")),
 ];
 
 /// The version that this release writes.

@@ -13,7 +13,8 @@ use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Change;
 use mytunnel_keys::id::TunnelId;
 use serde_json::{Value, json};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
 use crate::people::join;
@@ -32,7 +33,13 @@ struct Zone {
 
 impl Zone {
     async fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        // Both on one port: who finds the second taken tries another first.
+        let (socket, listener) = loop {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(listener) = TcpListener::bind(socket.local_addr().unwrap()).await {
+                break (socket, listener);
+            }
+        };
         let address = socket.local_addr().unwrap();
         let records: Arc<Mutex<HashMap<String, Option<Vec<String>>>>> = Arc::default();
         let mut task = JoinSet::new();
@@ -41,22 +48,18 @@ impl Zone {
             let mut buffer = [0; 512];
             loop {
                 let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
-                let question = Message::from_vec(&buffer[..length]).unwrap();
-                let name = question.queries[0].name().clone();
-                let mut answer = Message::response(question.metadata.id, OpCode::Query);
-                answer.add_queries(question.queries.clone());
-                let text = name.to_ascii().trim_end_matches('.').to_owned();
-                match known.lock().unwrap().get(&text) {
-                    Some(Some(values)) => {
-                        let record = |value: &String| {
-                            Record::from_rdata(name.clone(), 0, RData::TXT(TXT::new(vec![value.clone()])))
-                        };
-                        answer.add_answers(values.iter().map(record).collect::<Vec<_>>());
-                    }
-                    Some(None) => answer.metadata.response_code = ResponseCode::ServFail,
-                    None => answer.metadata.response_code = ResponseCode::NXDomain,
-                }
-                socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+                socket.send_to(&answer(&buffer[..length], &known), from).await.unwrap();
+            }
+        });
+        let known = records.clone();
+        task.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut question = vec![0; stream.read_u16().await.unwrap().into()];
+                stream.read_exact(&mut question).await.unwrap();
+                let answer = answer(&question, &known);
+                stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
             }
         });
         Self { address, records, _task: task }
@@ -67,9 +70,34 @@ impl Zone {
         self.records.lock().unwrap().insert(format!("_mytunnel.{domain}"), values);
     }
 
+    /// Whether a name has a server that fails.
+    fn fail(&self, name: &str, fails: bool) {
+        let mut records = self.records.lock().unwrap();
+        let _ = if fails { records.insert(name.to_owned(), None) } else { records.remove(name) };
+    }
+
     fn clear(&self, domain: &str) {
         self.records.lock().unwrap().remove(&format!("_mytunnel.{domain}"));
     }
+}
+
+fn answer(question: &[u8], known: &Mutex<HashMap<String, Option<Vec<String>>>>) -> Vec<u8> {
+    let question = Message::from_vec(question).unwrap();
+    let name = question.queries[0].name().clone();
+    let mut answer = Message::response(question.metadata.id, OpCode::Query);
+    answer.add_queries(question.queries.clone());
+    let text = name.to_ascii().trim_end_matches('.').to_owned();
+    match known.lock().unwrap().get(&text) {
+        Some(Some(values)) => {
+            let record = |value: &String| {
+                Record::from_rdata(name.clone(), 0, RData::TXT(TXT::new(vec![value.clone()])))
+            };
+            answer.add_answers(values.iter().map(record).collect::<Vec<_>>());
+        }
+        Some(None) => answer.metadata.response_code = ResponseCode::ServFail,
+        None => answer.metadata.response_code = ResponseCode::NXDomain,
+    }
+    answer.to_vec().unwrap()
 }
 
 struct Place {
@@ -275,6 +303,25 @@ async fn a_record_that_is_gone_for_days_takes_the_domain_along_and_a_failing_ser
     assert_eq!(look(&mut place, DAY).await["state"], "pending");
     let told = place.told_anew().await;
     assert!(!told.iter().any(|change| matches!(change, Change::Domain { .. })), "{told:?}");
+    assert_eq!(place.acts().await[0], "domain.lose");
+}
+
+#[tokio::test]
+async fn a_name_server_that_is_silent_for_a_month_takes_its_domain_along_unless_all_are() {
+    let mut place = place().await;
+    place.shown(DOMAIN).await;
+    place.zone.set(DOMAIN, None);
+    let silent = look(&mut place, DAY).await;
+    let since = place.lab.now();
+    assert_eq!(silent["unknown_since"], json!(since));
+    place.zone.fail("", true);
+    look(&mut place, 20 * DAY).await;
+    // A device is signed in for thirty days.
+    (place.house.device, _) = place.lab.device(&place.lab.owner_again().await).await;
+    let deaf = look(&mut place, 20 * DAY).await;
+    assert_eq!((&deaf["state"], &deaf["unknown_since"]), (&json!("verified"), &json!(since)));
+    place.zone.fail("", false);
+    assert_eq!(look(&mut place, DAY).await["state"], "pending");
     assert_eq!(place.acts().await[0], "domain.lose");
 }
 

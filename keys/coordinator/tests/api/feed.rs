@@ -1,5 +1,6 @@
 //! What relays get, and what becomes of their reports.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -237,6 +238,42 @@ async fn a_name_is_not_held_for_ever_by_a_relay_that_never_says_it_is_down() {
     tokio::time::resume();
     let freed = relay.delta().await;
     assert!(matches!(&freed[..], [Change::NameFreed { name }] if name.as_str() == "old"), "{freed:?}");
+}
+
+#[tokio::test]
+async fn names_of_a_deleted_project_are_kept_for_their_tenant_for_a_day() {
+    let lab = Lab::new().await;
+    let house = lab.house().await;
+    let device = By::Key(&house.device);
+    let (other, other_master) = lab.project(device, "other").await;
+    let (child, heir) = (lab.child(&house.master).await, lab.child(&other_master).await);
+    let mut relay = lab.relay().await;
+    for name in ["web", "shop"] {
+        relay.up(&house.project, name, &child).await;
+        relay.delta().await;
+    }
+    let path = format!("/api/v1/projects/{}", house.project);
+    let (answer, told) = tokio::join!(lab.call(device, "DELETE", &path, Value::Null), relay.delta());
+    answer.ok();
+    let kept = |changes: &[Change]| {
+        let names = changes.iter().filter_map(|change| match change {
+            Change::NameKept { name, .. } => Some(name.to_string()),
+            _ => None,
+        });
+        names.collect::<HashSet<_>>()
+    };
+    assert_eq!(kept(&told), ["web", "shop"].map(str::to_owned).into());
+    relay.up(&other, "web", &heir).await;
+    assert_eq!(relay.delta().await, [named("web", &other)], "the same tenant has it at once");
+    assert_eq!(kept(&lab.snapshot(relay.id).await), ["shop".to_owned()].into());
+
+    let mut relay = lab.relay().await;
+    lab.advance(DAY);
+    // The sweep is due every ten minutes.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(600)).await;
+    tokio::time::resume();
+    assert_eq!(relay.delta().await, [Change::NameFreed { name: "shop".parse().unwrap() }]);
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ async fn a_domain_goes_to_who_shows_it_now_unless_who_has_it_still_does() {
         store.look_at_domain(seen.clone(), Look::There, NOW + 10).await.unwrap();
         store.look_at_domain(seen, Look::Missing, NOW + 10).await.unwrap();
         let lost = store.domain(tenant(1), domain()).await.unwrap().unwrap();
-        assert_eq!((lost.verified_at, lost.missing_since), (None, None));
+        assert_eq!((lost.verified_at, lost.doubts.missing_since), (None, None));
         assert_eq!(leads_to(&store).await, ["web2"]);
         // Who has lost it sees and removes their own row only.
         let removed = store.remove_domain(Party::System, tenant(1), domain(), NOW + 20).await.unwrap();

@@ -1,6 +1,6 @@
 //! Sweeps take everything that is old, however much it is, a step at a time, and nothing that is needed.
 
-use mytunnel_keys::feed::FeedKey;
+use mytunnel_keys::feed::{Change, FeedKey};
 use mytunnel_keys::id::{Serial, TenantId, TunnelName};
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::usage::Month;
@@ -72,6 +72,35 @@ async fn frames_and_what_months_leave_behind_go_however_many_they_are() {
         assert_eq!(counted(&store, "SELECT count(*) FROM leases").await, 3);
         assert_eq!(counted(&store, "SELECT count(*) FROM spend").await, 3);
         assert_eq!(counted(&store, "SELECT count(*) FROM totals").await, 3);
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn names_that_were_given_up_are_kept_for_their_tenant_and_freed_however_many_they_are() {
+    let (_places, stores) = each().await;
+    for opened in stores {
+        let (store, _) = with_relay(opened).await;
+        let tried = store.engine.write(|writing| {
+            let (home, other) = (writing.home()?, TenantId::from_entropy(&[8; 10]));
+            let name = |number: u64| format!("n{number:05}").parse::<TunnelName>().unwrap();
+            let kept = writing.give_up((0..MANY).map(name).collect(), &home, NOW + 60, NOW)?;
+            assert!(
+                kept.iter()
+                    .all(|change| matches!(change, Change::NameKept { tenant, .. } if *tenant == home))
+            );
+            assert!(!writing.take_kept(&name(1), &other)?, "another tenant");
+            assert!(writing.take_kept(&name(1), &home)?, "whose it was");
+            assert!(writing.take_kept(&name(1), &other)?, "it is kept for nobody any more");
+            let freed = writing.give_up(vec![name(1)], &home, NOW, NOW)?;
+            assert_eq!(freed, [Change::NameFreed { name: name(1) }], "where nothing is to be kept");
+            Ok::<_, StoreError>(())
+        });
+        tried.await.unwrap();
+        store.free_kept_names(NOW + 59).await.unwrap();
+        assert_eq!(counted(&store, "SELECT count(*) FROM kept_names").await, MANY - 1);
+        store.free_kept_names(NOW + 60).await.unwrap();
+        assert_eq!(counted(&store, "SELECT count(*) FROM kept_names").await, 0);
         store.close().await;
     }
 }
