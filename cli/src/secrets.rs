@@ -74,12 +74,22 @@ pub(crate) fn pin(context: &Context, flag: Option<&str>) -> Result<Option<Zeroiz
     let Some(pin) = from_flag(context, "--pin", flag, "MYTUNNEL_TUNNEL_PIN, or none to have one made") else {
         return Ok(context.env.tunnel_pin.clone());
     };
-    if (6..=12).contains(&pin.len()) && pin.bytes().all(|byte| byte.is_ascii_digit()) {
+    if is_pin(&pin) {
         return Ok(Some(pin));
     }
     // What stands behind a flag that takes a value or none may have been meant for the target.
     let help = "Write --pin=123456, or --pin alone behind the target to have one made.";
     Err(Failure::usage("a PIN has 6 to 12 digits", help))
+}
+
+/// Whether a text can be a PIN.
+pub(crate) fn is_pin(text: &str) -> bool {
+    (6..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a text can be a token for programs.
+pub(crate) const fn is_tunnel_token(text: &str) -> bool {
+    text.len() >= 16
 }
 
 /// The token with which a tunnel lets programs in: of a flag, of the environment, or none, so that one is made.
@@ -91,7 +101,7 @@ pub(crate) fn tunnel_token(
     let Some(token) = from_flag(context, "--bearer", flag, instead) else {
         return Ok(context.env.tunnel_token.clone());
     };
-    if token.len() >= 16 {
+    if is_tunnel_token(&token) {
         return Ok(Some(token));
     }
     let help = "Write --bearer=TOKEN, or --bearer alone behind the target to have one made.";

@@ -203,13 +203,10 @@ impl Page {
 
 /// The address of the page of the share that is meant.
 fn choose(answers: &[Value], name: Option<&str>) -> Result<String, Failure> {
-    let names = |answer: &Value| -> Vec<String> {
-        answer["tunnels"].as_array().into_iter().flatten().map(|tunnel| text(&tunnel["name"])).collect()
-    };
-    let is_meant = |answer: &&Value| name.is_none_or(|name| names(answer).iter().any(|one| one == name));
+    let tunnels = answers.iter().filter_map(|answer| answer["tunnels"].as_array()).flatten();
     let shares: Vec<&Value> =
-        answers.iter().filter(|answer| !names(answer).is_empty()).filter(is_meant).collect();
-    let pages: Vec<&Value> = shares.iter().copied().filter(|answer| answer["inspect"].is_string()).collect();
+        tunnels.filter(|tunnel| name.is_none_or(|name| tunnel["name"] == name)).collect();
+    let pages: Vec<&Value> = shares.iter().copied().filter(|share| share["inspect"].is_string()).collect();
     match &*pages {
         [page] => Ok(text(&page["inspect"])),
         [] if shares.is_empty() => {
@@ -218,10 +215,11 @@ fn choose(answers: &[Value], name: Option<&str>) -> Result<String, Failure> {
             Err(Failure::new(Code::NotFound, format!("{what} from here"))
                 .with_help("`mytunnel status` shows what runs."))
         }
-        [] => Err(Failure::new(Code::NotFound, "the share that runs keeps no requests")
-            .with_help("Start it with --inspect; it is left out with --json and --no-inspect.")),
+        [] => Err(Failure::new(Code::NotFound, "the share that runs keeps no requests").with_help(
+            "Start it with --inspect, left out with --json and --no-inspect; for `mytunnel up`: inspect = true.",
+        )),
         several => {
-            let all: Vec<String> = several.iter().flat_map(|answer| names(answer)).collect();
+            let all: Vec<String> = several.iter().map(|share| text(&share["name"])).collect();
             Err(Failure::usage(
                 format!("several shares run: {}", all.join(", ")),
                 format!("Say which: mytunnel requests --name {}", all.first().map_or("NAME", |name| name)),
@@ -316,7 +314,7 @@ mod tests {
     use super::*;
 
     fn share(name: &str, page: Option<&str>) -> Value {
-        json!({"tunnels": [{"name": name}], "inspect": page})
+        json!({"tunnels": [{"name": name, "inspect": page}]})
     }
 
     #[test]

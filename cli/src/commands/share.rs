@@ -1,23 +1,36 @@
 //! `mytunnel share [TARGET]`: the main job.
 
+mod base;
+mod board;
 mod end_to_end;
 mod events;
 mod flags;
 mod gate;
 mod inspect;
+mod job;
 mod local;
+mod place;
 mod plan;
 mod run;
+mod setter;
+mod trouble;
+mod voice;
 
 use std::path::PathBuf;
 
 use mytunnel_keys::id::TunnelKind;
 use mytunnel_node::Target;
 
+pub(crate) use self::base::Base;
+pub(crate) use self::board::{Board, Entry};
 pub(crate) use self::end_to_end::EndToEndFlags;
 pub(crate) use self::flags::{AddressFlags, GateFlags};
-pub(crate) use self::gate::allowed;
+pub(crate) use self::gate::{Asked, Wanted, allowed};
 pub(crate) use self::inspect::InspectFlags;
+pub(crate) use self::job::Job;
+pub(crate) use self::place::Spot;
+pub(crate) use self::plan::Plan;
+pub(crate) use self::voice::Voice;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::runtime::block_on;
@@ -119,8 +132,10 @@ pub(crate) fn share_raw(
 }
 
 fn start(kind: Kind, target: &str, options: &Options, context: &Context) -> Result<(), Failure> {
-    let plan = plan::Plan::make(kind, target, options, context)?;
-    block_on(run::run(plan, context))
+    let gates = || Wanted::read(&options.gates, options.expires, context);
+    let plan = Plan::make(kind, target, options, gates, context)?;
+    let spot = Spot::find(&options.access, (plan.asked.is_some(), plan.scope()), context)?;
+    block_on(run::run(plan, spot, context))
 }
 
 /// What is shared, and what only that kind of thing has.

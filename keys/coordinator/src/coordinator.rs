@@ -282,6 +282,14 @@ impl Coordinator {
         Ok(self.shared.gate_ahead(device, tunnel, gate).await?)
     }
 
+    /// Takes a gate of a tunnel away that a device of this process has set.
+    ///
+    /// # Errors
+    /// When the device may not, or the store fails.
+    pub async fn ungate(&self, device: PublicKey, name: TunnelName, gate: SetGate) -> Result<(), ActError> {
+        Ok(self.shared.ungate(device, &name, &gate).await?)
+    }
+
     /// Stops: relays are cut off, and what was asked for is on the disk when this returns. Requests that come
     /// later are refused, and the data directory is free for another process.
     pub async fn shutdown(&self) {

@@ -179,6 +179,27 @@ impl Shared {
         Ok(secret)
     }
 
+    /// Takes a gate of a tunnel away that a device of this process has set.
+    pub(crate) async fn ungate(
+        &self,
+        device: PublicKey,
+        name: &TunnelName,
+        gate: &api::SetGate,
+    ) -> Result<(), ApiError> {
+        let key = self.store.key_of(device).await?.ok_or_else(Refusal::unknown_key)?;
+        let project = key.project.clone().unwrap_or_else(|| key.tenant.home_project());
+        let id = TunnelId::derive(self.issuer.cluster(), &project, name);
+        let kind = match gate {
+            api::SetGate::Auth(_) => GateKind::Basic,
+            api::SetGate::EdgeAuth(_) => GateKind::SignIn,
+            api::SetGate::Pin(_) => GateKind::Pin,
+            api::SetGate::Bearer(_) => GateKind::Bearer,
+            api::SetGate::Addresses(_) => GateKind::Addresses,
+            api::SetGate::End(_) => GateKind::End,
+        };
+        self.drop_gate(&Caller::Key(Box::new(key)), id, kind).await.map(drop)
+    }
+
     /// Closes a tunnel wherever it is served, and waits until it is. Its name and its gates stay, and whoever served it
     /// may do so again.
     pub(crate) async fn close_tunnel(

@@ -18,11 +18,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Made;
+use super::voice::Voice;
 use crate::config::PersonFile;
 use crate::context::Context;
 use crate::embedded::is_local;
 use crate::failure::{Failure, chain};
-use crate::report::Report;
 use crate::runtime::GRACE;
 
 mod files;
@@ -35,27 +35,27 @@ pub(super) use self::files::CertificateFiles;
 pub(crate) struct EndToEndFlags {
     /// End TLS here: the relay passes connections on by name, and can read nothing of what is in them
     #[arg(long)]
-    pub(super) e2e: bool,
+    pub(crate) e2e: bool,
 
     /// Certificate for that, in PEM form with its chain; read again when it changes [default: one of Let's Encrypt]
     #[arg(long, value_name = "FILE", requires_all = ["e2e", "e2e_key"])]
-    e2e_cert: Option<PathBuf>,
+    pub(crate) e2e_cert: Option<PathBuf>,
 
     /// Private key of that certificate, in PEM form
     #[arg(long, value_name = "FILE", requires = "e2e_cert")]
-    e2e_key: Option<PathBuf>,
+    pub(crate) e2e_key: Option<PathBuf>,
 
     /// Directory of another ACME authority [default: Let's Encrypt]
     #[arg(long, value_name = "URL", requires = "e2e", conflicts_with = "e2e_cert", hide_short_help = true)]
-    e2e_acme: Option<String>,
+    pub(crate) e2e_acme: Option<String>,
 
     /// Certificate that vouches for that directory's HTTPS, in PEM form
     #[arg(long, value_name = "FILE", requires = "e2e_acme", hide_short_help = true)]
-    e2e_acme_ca: Option<PathBuf>,
+    pub(crate) e2e_acme_ca: Option<PathBuf>,
 
     /// Address that the authority writes to when something is wrong
     #[arg(long, value_name = "EMAIL", requires = "e2e", conflicts_with = "e2e_cert", hide_short_help = true)]
-    e2e_email: Option<String>,
+    pub(crate) e2e_email: Option<String>,
 }
 
 /// The same, decided.
@@ -120,12 +120,17 @@ pub(super) struct EndToEnd {
 }
 
 impl Wish {
+    /// What visitors are asked for here.
+    pub(super) fn asked(&self) -> &[SetGate] {
+        &self.asked
+    }
+
     /// Makes ready for visitors of names under `domain`, who are led to the target of `spec`.
     pub(super) async fn open(
         self,
         domain: Cluster,
         spec: &TunnelSpec,
-        report: Report,
+        voice: &Voice,
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) -> Result<EndToEnd, Failure> {
@@ -137,7 +142,7 @@ impl Wish {
         let certificates = match self.source {
             Source::Files(files) => {
                 let files = Arc::new(files);
-                tasks.spawn(Arc::clone(&files).follow(report, stop.clone()));
+                tasks.spawn(Arc::clone(&files).follow(voice.clone(), stop.clone()));
                 Certificates::Own(Arc::clone(brought.insert(files)) as _)
             }
             Source::Acme(_) if is_local(&domain) => Certificates::Local(self.directory),
@@ -166,7 +171,7 @@ impl EndToEnd {
     }
 
     /// The relay passes connections through. Returns when the certificate stands too, and says how to trust it.
-    pub(super) async fn up(&self, ready: &Ready, report: Report) -> Result<(), Failure> {
+    pub(super) async fn up(&self, ready: &Ready, voice: &Voice) -> Result<(), Failure> {
         if matches!(self.routes.find(ready.name.as_str()), Lookup::Live(_)) {
             return Ok(());
         }
@@ -178,16 +183,16 @@ impl EndToEnd {
         self.routes.insert(tunnel.gated((!gates.is_open()).then(|| Arc::new(gates.clone()))));
         let host = format!("{}.{}", ready.name, self.domain);
         if let Some(authority) = self.authority.as_ref().filter(|_| !self.inside.has_certificate(&host)) {
-            report.note(format_args!("Getting a certificate for {host} from {authority} …"));
+            voice.note(format_args!("Getting a certificate for {host} from {authority} …"));
         }
         self.inside.certified(&host).await.map_err(|why| no_certificate(&host, &why))?;
         if self.files.as_ref().is_some_and(|files| !files.is_for(&host)) {
-            report.warn(format_args!(
+            voice.warn(format_args!(
                 "the certificate of --e2e-cert is not for {host}: visitors will not take it"
             ));
         }
         if let Some(ca) = self.inside.local_ca() {
-            report.note(format_args!(
+            voice.note(format_args!(
                 "TLS ends here, with a certificate for who trusts {} (curl --cacert FILE; browsers import it).",
                 ca.display()
             ));

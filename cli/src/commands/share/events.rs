@@ -5,14 +5,14 @@ use mytunnel_node::{Closed, Ready, ShareEvent};
 use serde::Serialize;
 
 use super::gate::Made;
+use super::voice::Voice;
 use crate::context::now;
-use crate::report::{Report, Style};
 use crate::span;
 
 /// Tells each event once, in the words of whoever listens.
 #[derive(Debug)]
 pub(super) struct Teller {
-    report: Report,
+    voice: Voice,
     target: String,
     embedded: bool,
     /// The URL that stands on stdout.
@@ -58,6 +58,13 @@ enum Event<'a> {
     Expiring {
         expires_at: u64,
     },
+    /// What visitors are asked for was changed.
+    Gates {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pin: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bearer: Option<&'a str>,
+    },
     Closed {
         code: Option<&'a str>,
         reason: &'a str,
@@ -65,17 +72,22 @@ enum Event<'a> {
 }
 
 impl Teller {
-    pub(super) const fn new(report: Report, target: String, embedded: bool) -> Self {
-        Self { report, target, embedded, shown: None, away: false, made: Made { pin: None, bearer: None } }
+    pub(super) const fn new(voice: Voice, target: String, embedded: bool) -> Self {
+        Self { voice, target, embedded, shown: None, away: false, made: Made { pin: None, bearer: None } }
     }
 
-    pub(super) const fn report(&self) -> Report {
-        self.report
+    pub(super) const fn voice(&self) -> &Voice {
+        &self.voice
     }
 
     /// What was made for visitors to show, to be told with the URL.
     pub(super) fn made(&mut self, made: Made) {
         self.made = made;
+    }
+
+    /// The address that was told last.
+    pub(super) fn shown(&self) -> Option<&str> {
+        self.shown.as_deref()
     }
 
     /// Whether visitors have ever reached it.
@@ -88,17 +100,17 @@ impl Teller {
             ShareEvent::Ready(ready) => self.ready(ready),
             ShareEvent::Path { path, rtt, reason } => {
                 let rtt_ms = (rtt.as_secs_f64() * 1e6).round() / 1e3;
-                self.report.object(&Event::Path { path: path.to_string(), rtt_ms, reason });
+                self.voice.object(&Event::Path { path: path.to_string(), rtt_ms, reason });
             }
             ShareEvent::Reconnecting { attempt, reason } => self.reconnecting(*attempt, reason),
             ShareEvent::Backends { count } => {
-                self.report.object(&Event::Backends { count: *count });
-                self.report.note(company(*count));
+                self.voice.object(&Event::Backends { count: *count });
+                self.voice.note(company(*count));
             }
             ShareEvent::Expiring { expires_at } => {
-                self.report.object(&Event::Expiring { expires_at: *expires_at });
+                self.voice.object(&Event::Expiring { expires_at: *expires_at });
                 let left = span::human(expires_at.saturating_sub(now()));
-                self.report.note(format_args!("The key ends in {left}, and the share with it."));
+                self.voice.note(format_args!("The key ends in {left}, and the share with it."));
             }
             ShareEvent::Closed(Closed { code, message, .. }) => {
                 self.closed(code.map(|code| code.name()), message);
@@ -107,14 +119,17 @@ impl Teller {
         }
     }
 
-    /// Something that wants attention.
-    pub(super) fn warn(&self, text: &str) {
-        self.report.warn(text);
+    /// Visitors are asked for something else from now on.
+    pub(super) fn gates_changed(&mut self, made: &Made) {
+        let (pin, bearer) = (made.pin.as_deref(), made.bearer.as_deref());
+        self.voice.object(&Event::Gates { pin, bearer });
+        self.voice.note("Visitors are asked for what the file says now.");
+        self.show_made(made);
     }
 
     /// The end, by our own will or another's.
     pub(super) fn closed(&self, code: Option<&str>, reason: &str) {
-        self.report.object(&Event::Closed { code, reason });
+        self.voice.object(&Event::Closed { code, reason });
     }
 
     fn ready(&mut self, ready: &Ready) {
@@ -122,7 +137,7 @@ impl Teller {
             tracing::error!("the relay gave no URL");
             return;
         };
-        self.report.object(&Event::Ready {
+        self.voice.object(&Event::Ready {
             tunnel_id: ready.tunnel_id,
             name: &ready.name,
             kind: ready.kind.to_string(),
@@ -137,27 +152,34 @@ impl Teller {
             bearer: self.made.bearer.as_deref(),
         });
         if self.away {
-            self.report.note("Connected again.");
+            self.voice.note("Connected again.");
         }
         self.away = false;
         if self.shown.as_ref() != Some(url) {
-            self.report.line(self.report.styled(Style::Strong, url));
-            if let Some(pin) = &self.made.pin {
-                self.report.note(format_args!("PIN for visitors: {pin}"));
+            self.voice.line(url);
+            self.show_made(&self.made);
+            // Where there are several, whoever has started them says what they are.
+            if self.voice.is_alone() {
+                self.voice.note(sharing(&self.target, ready.expires_at.saturating_sub(now())));
             }
-            if let Some(token) = &self.made.bearer {
-                self.report.note(format_args!("For programs: Authorization: Bearer {token}"));
-            }
-            self.report.note(sharing(&self.target, ready.expires_at.saturating_sub(now())));
             self.shown = Some(url.clone());
         }
     }
 
+    fn show_made(&self, made: &Made) {
+        if let Some(pin) = &made.pin {
+            self.voice.note(format_args!("PIN for visitors: {pin}"));
+        }
+        if let Some(token) = &made.bearer {
+            self.voice.note(format_args!("For programs: Authorization: Bearer {token}"));
+        }
+    }
+
     fn reconnecting(&mut self, attempt: u32, reason: &str) {
-        self.report.object(&Event::Reconnecting { attempt, reason });
+        self.voice.object(&Event::Reconnecting { attempt, reason });
         // People are told once for each outage; before the first URL there is nothing to come back to.
         if self.shown.is_some() && !self.away {
-            self.report.note(format_args!("Connection lost ({reason}); trying to get it back …"));
+            self.voice.note(format_args!("Connection lost ({reason}); trying to get it back …"));
         }
         self.away = true;
     }

@@ -9,10 +9,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::voice::Voice;
 use crate::failure::{Failure, chain};
 use crate::inspect::told::{self, Told};
 use crate::inspect::{Api, Place, Server};
-use crate::report::Report;
 
 /// Which requests are told, and where.
 #[derive(Debug, Default, clap::Args)]
@@ -20,15 +20,15 @@ use crate::report::Report;
 pub(crate) struct InspectFlags {
     /// Show requests on a page of this machine, there [default: 127.0.0.1:4040, the next one that is free; off with --json]
     #[arg(long, value_name = "ADDR", num_args = 0..=1)]
-    inspect: Option<Option<String>>,
+    pub(crate) inspect: Option<Option<String>>,
 
     /// No page, and nothing of any request is kept
     #[arg(long, conflicts_with = "inspect")]
-    no_inspect: bool,
+    pub(crate) no_inspect: bool,
 
     /// Print a line for each request: method, path, status, time
     #[arg(long)]
-    requests: bool,
+    pub(crate) requests: bool,
 }
 
 /// The same, decided.
@@ -90,7 +90,7 @@ impl Wish {
     pub(super) async fn start(
         self,
         spec: &TunnelSpec,
-        report: Report,
+        voice: &Voice,
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) -> Result<Option<Watching>, Failure> {
@@ -101,14 +101,14 @@ impl Wish {
         let (inspector, recorder) = Inspector::new(keep);
         tasks.spawn(recorder.run());
         if self.lines {
-            tasks.spawn(tell(inspector.clone(), report));
+            tasks.spawn(tell(inspector.clone(), voice.clone()));
         }
         let url = match self.page {
             Some(place) => Some(show(place, spec, &inspector, stop, tasks).await?),
             None => None,
         };
         if let Some(url) = &url {
-            report.note(format_args!("Inspect  {url}"));
+            voice.note(format_args!("Inspect  {url}"));
         }
         Ok(Some(Watching { inspector, url }))
     }
@@ -133,16 +133,16 @@ async fn show(
 }
 
 /// One line for each request, when it has ended.
-async fn tell(inspector: Inspector, report: Report) {
+async fn tell(inspector: Inspector, voice: Voice) {
     let mut ended = inspector.ended();
     loop {
         match ended.recv().await {
             Ok(exchange) => {
-                report.object(&Told::of(&exchange));
-                report.note(told::line(&exchange));
+                voice.object(&Told::of(&exchange));
+                voice.note(told::line(&exchange));
             }
             Err(RecvError::Lagged(count)) => {
-                report.warn(format_args!("{count} requests came too fast to be told"));
+                voice.warn(format_args!("{count} requests came too fast to be told"));
             }
             Err(RecvError::Closed) => return,
         }

@@ -1,52 +1,37 @@
-//! What is to be shared, as whom and where: decided before anything is started.
+//! What is to be shared: decided before anything is started.
 
 use std::time::Duration;
 
 use http::HeaderValue;
-use mytunnel_keys::certificate;
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::{Cluster, NamePattern, Scope, TunnelName};
-use mytunnel_keys::trust::RootFingerprint;
-use mytunnel_node::{Config as NodeConfig, OriginTrust, RelayAddress, Target, TargetError};
+use mytunnel_keys::id::{NamePattern, Scope, TunnelKind, TunnelName};
+use mytunnel_node::{OriginTrust, Target, TargetError};
 
 use super::end_to_end;
-use super::gate::{Asked, At};
+use super::gate::{Asked, Wanted};
 use super::inspect::Wish;
-use super::{Access, Kind, Options};
-use crate::bootstrap::{self, Known};
-use crate::clock::Skew;
-use crate::context::{Context, now, random};
+use super::{Kind, Options};
+use crate::context::{Context, random};
 use crate::failure::{Failure, chain};
-use crate::identity::{self, Holder, Identity};
+use crate::files;
 use crate::names::{self, Subject};
-use crate::session::Session;
-use crate::{files, span};
 
 /// A share to be.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub(super) kind: Kind,
     pub(super) target: Target,
-    pub(super) name: Naming,
+    /// The name that somebody asked for.
+    pub(super) name: Option<TunnelName>,
+    /// As it was asked for: without a name of its own a share is alone anyway.
     pub(super) alone: bool,
     pub(super) host_header: Option<HeaderValue>,
     pub(super) lifetime: Option<Duration>,
-    /// What helps once the key is revoked, where that is known.
-    pub(super) if_revoked: Option<String>,
-    pub(super) place: Place,
     /// What its owner sees.
     pub(super) wish: Wish,
     /// What visitors are asked for at the relay.
-    pub(super) asked: Option<Asked>,
+    pub(crate) asked: Option<Asked>,
     /// How TLS ends in this process, if it does.
     pub(super) end_to_end: Option<end_to_end::Wish>,
-}
-
-/// Where the relay is.
-pub(super) enum Place {
-    /// At a relay that is there; with who may set gates, which is always known where there are any to set.
-    Relay { node: Box<NodeConfig>, skew: Skew, gate: Option<Box<At>> },
-    /// In this process.
-    Here,
 }
 
 /// What the share is called.
@@ -70,157 +55,87 @@ impl Naming {
     }
 
     /// Whether it can be exchanged for another: whoever has such a name by chance is no company.
-    fn is_one_of_many(&self) -> bool {
+    pub(super) fn is_one_of_many(&self) -> bool {
         self.candidate(1).is_some_and(|next| Some(next) != self.candidate(0))
     }
 }
 
 impl Plan {
-    pub(super) fn make(
+    pub(crate) fn make(
         kind: Kind,
         target: &str,
         options: &Options,
+        gates: impl FnOnce() -> Result<Wanted, Failure>,
         context: &Context,
     ) -> Result<Self, Failure> {
-        // On this machine TLS protects from nobody, and few development servers have a certificate that anybody knows.
         let typed = target;
+        // On this machine TLS protects from nobody, and few development servers have a certificate that anybody knows.
         let target = Target::parse(target)?.with_trust(OriginTrust::AnyOnLoopback);
         kind.check(&target)?;
-        let asked = options.name.as_deref().map(names::asked).transpose()?;
+        let name = options.name.as_deref().map(names::asked).transpose()?;
         let host_header = options.host_header.as_deref().map(host_header).transpose()?;
+        let gates = gates()?;
         if options.end_to_end.e2e {
-            end_to_end::refuse_sign_in(options.gates.provider())?;
+            end_to_end::refuse_sign_in(gates.provider())?;
         }
-        let gates = Asked::read(&options.gates, options.expires, context)?;
-        let (gates, own) = match kind {
+        let gates = Asked::of(gates);
+        let (asked, own) = match kind {
             Kind::EndToEnd => gates.map_or_else(Default::default, Asked::split),
             Kind::Http | Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => (gates, Vec::new()),
         };
         let end_to_end = options.end_to_end.wish(own, context)?;
-        let scope = Some(kind.tunnel().scope()).filter(|scope| *scope == Scope::Tls);
-        let identity = identity::resolve(&options.access, scope, context)?;
-        let if_revoked = match &identity {
-            Identity::Key(holder) => holder.if_revoked.clone(),
-            Identity::Nobody => None,
-        };
-        let (place, spot, hosts) = match identity {
-            Identity::Nobody => (Place::Here, String::new(), Vec::new()),
-            Identity::Key(holder) => at_relay(*holder, &options.access, gates.is_some(), context)?,
-        };
-        let name = match asked {
-            Some(name) => Naming::Asked(name),
-            None => Naming::Derived {
-                secret: names_secret(context)?,
-                place: spot,
-                target: match kind {
-                    Kind::Http | Kind::EndToEnd => target.to_string(),
-                    Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => {
-                        format!("{}://{}", kind.tunnel(), kind.described(&target))
-                    }
-                },
-                hosts,
-            },
-        };
         let lifetime = options.expires.map(Duration::from_secs);
         let wish = options.inspect.wish(typed, context.report.is_json())?;
         // Each node has certificates and sessions of its own.
-        let alone = options.alone || name.is_one_of_many() || kind == Kind::EndToEnd;
-        Ok(Self {
-            kind,
-            target,
-            name,
-            alone,
-            host_header,
-            lifetime,
-            place,
-            wish,
-            if_revoked,
-            asked: gates,
-            end_to_end,
-        })
+        let alone = options.alone || kind == Kind::EndToEnd;
+        Ok(Self { kind, target, name, alone, host_header, lifetime, wish, asked, end_to_end })
     }
-}
 
-/// Finds the relay of a key. Without its coordinator, what was last known has to do.
-fn at_relay(
-    holder: Holder,
-    access: &Access,
-    is_gated: bool,
-    context: &Context,
-) -> Result<(Place, String, Vec<NamePattern>), Failure> {
-    let found = bootstrap::fetch_or_recall(&context.config_dir()?, &holder.server, &holder.root);
-    let skew = found.as_ref().map_or(Skew::UNKNOWN, |found| found.skew);
-    check_life(&holder, skew)?;
-    let found = found?;
-    if let Some(failure) = &found.outage {
-        context.report.warn(format_args!("{}; using what was known of it before", failure.message()));
+    /// What visitors are asked for, at the relay and here, to be compared with what they were asked for before.
+    pub(crate) fn gates(&self) -> serde_json::Value {
+        let own = self.end_to_end.as_ref().map(end_to_end::Wish::asked).unwrap_or_default();
+        serde_json::json!([self.asked.as_ref().map(Asked::gates), own])
     }
-    let claims = certificate::inspect(&holder.certificate)
-        .map_err(|error| Failure::new(Code::InvalidKey, chain(&error)))?;
-    let spot = format!(
-        "{}/{}",
-        holder.root,
-        claims.peek().project.as_ref().map(ToString::to_string).unwrap_or_default()
-    );
-    let hosts = claims.peek().hosts.clone();
-    let (cluster, root) = (found.known.trust.cluster().clone(), holder.root);
-    let at = || {
-        let claims = claims.peek();
-        Ok::<_, Failure>(Box::new(At {
-            session: match holder.is_person {
-                true => Session::signed_in(context, access.server.as_deref())?,
-                false => Session::of_holder(&holder, claims.serial)?,
+
+    /// The scope that a key which is made for it has to have by name.
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        Some(self.kind.tunnel().scope()).filter(|scope| *scope == Scope::Tls)
+    }
+
+    pub(crate) fn kind(&self) -> TunnelKind {
+        self.kind.tunnel()
+    }
+
+    pub(crate) fn target(&self) -> String {
+        self.kind.described(&self.target)
+    }
+
+    pub(crate) const fn is_end_to_end(&self) -> bool {
+        self.end_to_end.is_some()
+    }
+
+    /// What it is called there.
+    pub(super) fn naming(
+        &self,
+        subject: &str,
+        hosts: &[NamePattern],
+        context: &Context,
+    ) -> Result<Naming, Failure> {
+        if let Some(name) = &self.name {
+            return Ok(Naming::Asked(name.clone()));
+        }
+        Ok(Naming::Derived {
+            secret: names_secret(context)?,
+            place: subject.to_owned(),
+            target: match self.kind {
+                Kind::Http | Kind::EndToEnd => self.target.to_string(),
+                Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => {
+                    format!("{}://{}", self.kind.tunnel(), self.kind.described(&self.target))
+                }
             },
-            project: claims.project.clone().unwrap_or_else(|| claims.tenant.home_project()),
-            cluster: cluster.clone(),
-            relays: found.known.bootstrap.relays.iter().map(|relay| relay.peer_id).collect(),
-        }))
-    };
-    let gate = match at() {
-        Err(failure) if is_gated => return Err(failure),
-        at => at.ok(),
-    };
-    let node = node_config(holder, cluster, root, &found.known)?;
-    Ok((Place::Relay { node: Box::new(node), skew, gate }, spot, hosts))
-}
-
-fn check_life(holder: &Holder, skew: Skew) -> Result<(), Failure> {
-    let now = now();
-    if now < holder.expires_at {
-        return Ok(());
-    }
-    let ago = span::human(now - holder.expires_at);
-    Err(skew.explain(Failure::new(Code::KeyExpired, format!("this key expired {ago} ago"))))
-}
-
-fn node_config(
-    holder: Holder,
-    cluster: Cluster,
-    root: RootFingerprint,
-    known: &Known,
-) -> Result<NodeConfig, Failure> {
-    let relays: Vec<RelayAddress> = known
-        .bootstrap
-        .relays
-        .iter()
-        .filter_map(|relay| match RelayAddress::parse(&relay.peer_id.to_string(), &relay.addrs) {
-            Ok(address) => Some(address),
-            Err(error) => {
-                tracing::warn!(%error, "a relay of {} is passed over", holder.server);
-                None
-            }
+            hosts: hosts.to_vec(),
         })
-        .collect();
-    if relays.is_empty() {
-        return Err(Failure::new(
-            Code::RelayUnreachable,
-            format!("{} has no relay that is up", holder.server),
-        )
-        .with_help("Start one, or wait until it has reached its coordinator, then try again."));
     }
-    let mut config = NodeConfig::new(holder.seed, holder.certificate, cluster, root, relays);
-    config.agent = concat!("mytunnel/", env!("CARGO_PKG_VERSION")).to_owned();
-    Ok(config)
 }
 
 fn host_header(text: &str) -> Result<HeaderValue, Failure> {

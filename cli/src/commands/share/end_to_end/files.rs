@@ -11,8 +11,8 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 
+use super::super::voice::Voice;
 use crate::failure::{Failure, chain};
-use crate::report::Report;
 
 /// How often it is looked whether they have changed.
 const LOOK: Duration = Duration::from_secs(5);
@@ -35,14 +35,14 @@ impl CertificateFiles {
     }
 
     /// Reads them again whenever they have changed, until stopped. What cannot be used changes nothing.
-    pub(super) async fn follow(self: Arc<Self>, report: Report, stop: CancellationToken) {
+    pub(super) async fn follow(self: Arc<Self>, voice: Voice, stop: CancellationToken) {
         let mut known = self.written();
         let mut ticks = tokio::time::interval(LOOK);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let now = self.written();
             if now != known {
                 known = now;
-                self.read_again(report);
+                self.read_again(&voice);
             }
         }
     }
@@ -58,14 +58,14 @@ impl CertificateFiles {
         verify_server_name(&parsed, &name).is_ok()
     }
 
-    fn read_again(&self, report: Report) {
+    fn read_again(&self, voice: &Voice) {
         match load(&self.certificate, &self.key) {
             Ok(newer) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
-                report.note("The certificate was read again.");
+                voice.note("The certificate was read again.");
             }
             Err(failure) => {
-                report.warn(format_args!("{}; the one that was read before stays", failure.message()));
+                voice.warn(format_args!("{}; the one that was read before stays", failure.message()));
             }
         }
     }
@@ -110,6 +110,7 @@ fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Report;
 
     fn authority(directory: &Path) -> mytunnel_relay::local_ca::LocalCa {
         mytunnel_relay::local_ca::LocalCa::open(directory, "localhost", "localhost", SystemTime::now())
@@ -142,7 +143,7 @@ mod tests {
         );
         let before = Arc::clone(&open.current.read().unwrap());
         std::fs::copy(&other, &key).unwrap();
-        open.read_again(Report::new(true, true));
+        open.read_again(&Voice::alone(Report::new(true, true)));
         assert!(Arc::ptr_eq(&before, &open.current.read().unwrap()));
     }
 }
