@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys, login,
-    man, mfa, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, usage,
+    man, mfa, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, up, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -21,6 +21,7 @@ Examples:
   mytunnel share 3000                 what listens on port 3000
   mytunnel http 3000 --name preview   the same at a name of your choice
   mytunnel tcp 5432                   a database, or whatever takes TCP connections
+  mytunnel up                         all that mytunnel.toml of this folder names
   mytunnel relay --domain t.example   a relay for others, with accounts and keys
 
 Environment:
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     Tcp(tcp::Args),
     Udp(udp::Args),
     Tls(tls::Args),
+    Up(up::Args),
     Requests(requests::Args),
     Status(status::Args),
     Doctor(doctor::Args),

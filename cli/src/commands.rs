@@ -25,4 +25,5 @@ pub(crate) mod tenant;
 pub(crate) mod tls;
 pub(crate) mod tunnels;
 pub(crate) mod udp;
+pub(crate) mod up;
 pub(crate) mod usage;

@@ -1,4 +1,4 @@
-//! Files of settings: `mytunnel.toml` for people, `relay.toml` for operators.
+//! Files of settings: `mytunnel.toml` for people and for what they share, `relay.toml` for operators.
 //!
 //! Every key is known or an error that names the line and the nearest known key; a file that cannot be
 //! understood whole changes nothing.
@@ -9,6 +9,7 @@ mod limits;
 mod page;
 mod prices;
 mod sign_in;
+mod up;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use self::limits::{LimitsFile, RelayLife};
 pub(crate) use self::prices::{Cents, PricesFile};
 pub(crate) use self::sign_in::{CoordinatorFile, SignInFile, client as sign_in};
+pub(crate) use self::up::{KindFile, Made, Page, TunnelFile, UpFile};
 
 /// No file of settings is larger; a larger one is not ours.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -48,7 +48,10 @@ pub(crate) struct Environment {
 impl Environment {
     /// Reads the environment of this process.
     pub(crate) fn of_process() -> Self {
-        Self::from_lookup(|name| std::env::var_os(name))
+        let mut env = Self::from_lookup(|name| std::env::var_os(name));
+        // It stays where it is, wherever this process may go.
+        env.config_dir = env.config_dir.map(|path| std::path::absolute(&path).unwrap_or(path));
+        env
     }
 
     fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {

@@ -43,7 +43,7 @@ struct Install {
     #[arg(long)]
     print: bool,
 
-    /// The command to run: relay, coordinator, share, http, tcp or udp, with its own flags
+    /// The command to run: relay, coordinator, share, up, http, tcp or udp, with its own flags
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -61,7 +61,7 @@ struct Uninstall {
 }
 
 /// What runs on until it is stopped.
-const LASTING: [&str; 6] = ["relay", "coordinator", "share", "http", "tcp", "udp"];
+const LASTING: [&str; 7] = ["relay", "coordinator", "share", "up", "http", "tcp", "udp"];
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     match &args.command {
@@ -248,7 +248,8 @@ impl Unit<'_> {
          TimeoutStopSec=40\n",
             words.first().unwrap_or(&"")
         );
-        if words.iter().any(|word| *word == "--config" || word.starts_with("--config=")) {
+        let has_file = words.iter().any(|word| *word == "--config" || word.starts_with("--config="));
+        if has_file || words.first() == Some(&"up") {
             unit.push_str("ExecReload=/bin/kill -HUP $MAINPID\n");
         }
         if let Some(folder) = folder.filter(|_| !serves) {
@@ -352,6 +353,8 @@ mod tests {
         assert!(relay.ends_with("WantedBy=multi-user.target\n") && !relay.contains("ExecReload"));
         let by_file = of("/usr/bin/mytunnel", &["relay", "--config", "/etc/mytunnel/relay.toml"], false);
         assert!(by_file.text(None).contains("ExecReload=/bin/kill -HUP $MAINPID\n"));
+        let up = of("/usr/bin/mytunnel", &["up", "-f", "/srv/app/mytunnel.toml"], true).text(None);
+        assert!(up.contains("ExecReload=/bin/kill -HUP $MAINPID\n"), "{up}");
         let data = |words| of("/usr/bin/mytunnel", words, false).check_of_system();
         assert!(data(&["relay", "--data=/var/lib/mytunnel/a"]).is_ok());
         assert_eq!(data(&["relay", "--data", "/srv/x"]).unwrap_err().exit_code(), 2);

@@ -8,7 +8,10 @@ use serde::de::DeserializeOwned;
 
 use mytunnel_keys::usage::Prices;
 
-use super::{ConfigError, LimitsFile, PersonFile, PricesFile, RelayFile, SignInFile, parse, unknown_field};
+use super::{
+    ConfigError, LimitsFile, PersonFile, PricesFile, RelayFile, SignInFile, TunnelFile, UpFile, parse,
+    unknown_field,
+};
 
 const PAGE: &str = include_str!("../../../docs/src/configuration.md");
 
@@ -25,7 +28,7 @@ fn table(heading: &str) -> Vec<(String, String)> {
 }
 
 /// Every key of a file, as its parser lists them for a key that is none.
-fn keys<T: DeserializeOwned>() -> Vec<String> {
+pub(super) fn keys<T: DeserializeOwned>() -> Vec<String> {
     let error = toml::from_str::<T>("no_such_key = 1").err().unwrap();
     let (_, known) = unknown_field(error.message()).unwrap();
     known.into_iter().map(str::to_owned).collect()
@@ -44,6 +47,8 @@ fn the_book_has_every_key() {
     is_complete::<PricesFile>("`[prices]`");
     is_complete::<SignInFile>("`[[sign_in]]`");
     is_complete::<PersonFile>("`mytunnel.toml`");
+    is_complete::<UpFile>("`mytunnel.toml` of `mytunnel up`");
+    is_complete::<TunnelFile>("`[[tunnel]]`");
 }
 
 #[test]

@@ -12,4 +12,5 @@ mod program;
 mod relay;
 mod reload;
 mod share;
+mod up;
 mod vouched;

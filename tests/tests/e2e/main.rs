@@ -21,6 +21,7 @@ mod ports;
 mod renewal;
 mod revocation;
 mod streams;
+mod up;
 mod visitors;
 
 use std::path::Path;
