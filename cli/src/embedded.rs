@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use mytunnel_coordinator::MetricsToken;
 use mytunnel_coordinator::{
-    Config as CoordinatorConfig, Coordinator, Limits as CoordinatorLimits, StoreConfig,
+    Config as CoordinatorConfig, Coordinator, Limits as CoordinatorLimits, StoreConfig, Visitors,
 };
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
@@ -23,8 +23,8 @@ use mytunnel_keys::trust::Trust;
 use mytunnel_keys::usage::Prices;
 use mytunnel_relay::ingress::{ConsoleService, TrustedProxies};
 use mytunnel_relay::{
-    AccessLogConfig, AcmeConfig, Authority, Config as RelayConfig, Limits as RelayLimits, PublicPorts, Relay,
-    TracesConfig,
+    AccessLogConfig, AcmeConfig, Authority, Config as RelayConfig, Crowds, Limits as RelayLimits,
+    PublicPorts, Relay, TracesConfig,
 };
 
 use self::authority::InProcess;
@@ -105,7 +105,11 @@ impl Embedded {
         config.metrics_token.clone_from(&plan.metrics_token);
         let coordinator = Arc::new(Coordinator::open(config).await?);
         match start_relay(&coordinator, &plan).await {
-            Ok(relay) => Ok(Self { coordinator, relay }),
+            Ok(relay) => {
+                let crowds = relay.crowds();
+                coordinator.count_visitors(move || visitors(&crowds));
+                Ok(Self { coordinator, relay })
+            }
             Err(failure) => {
                 coordinator.shutdown().await;
                 Err(failure)
@@ -118,6 +122,12 @@ impl Embedded {
         self.relay.shutdown().await;
         self.coordinator.shutdown().await;
     }
+}
+
+/// For the metrics of both.
+fn visitors(crowds: &Crowds) -> Visitors {
+    let now = crowds.count();
+    Visitors { connections: now.connections, requests: now.requests, tcp: now.tcp, udp: now.udp }
 }
 
 /// The relay follows the coordinator beside it.

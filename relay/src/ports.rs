@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{given_up::GivenUp, line::Way};
-use crate::{ingress::Addresses, route::Routes};
+use crate::{crowds::Crowds, ingress::Addresses, route::Routes};
 
 /// Ports that are tried before a tunnel is told that none is free.
 const TRIES: usize = 128;
@@ -154,9 +154,9 @@ struct Places {
 }
 
 impl Places {
-    fn new(limits: &PortLimits) -> Self {
+    fn new(limits: &PortLimits, addresses: Addresses) -> Self {
         let all = Arc::new(Semaphore::new(limits.visitors.min(Semaphore::MAX_PERMITS)));
-        Self { all, addresses: Addresses::default() }
+        Self { all, addresses }
     }
 }
 
@@ -249,8 +249,9 @@ impl Ports {
         limits: PortLimits,
         patience: Duration,
         routes: Routes,
+        crowds: &Crowds,
     ) -> Self {
-        let (tcp, udp) = (Places::new(&limits), Places::new(&limits));
+        let [tcp, udp] = [&crowds.tcp, &crowds.udp].map(|held| Places::new(&limits, held.clone()));
         let queued = Arc::new(Semaphore::new(QUEUED));
         let house = House { routes, limits, patience, tcp, udp, queued };
         let (open, given_up) = (HashMap::new(), GivenUp::default());

@@ -33,6 +33,7 @@ use crate::{
     admit::{Admission, Policy, Status, Urls},
     behaviour::Behaviour,
     circuits::{Admitted, metered},
+    crowds::Crowds,
     driver::{Driver, Surroundings},
     feed::Follower,
     ingress::{self, Beside, IngressConfig, IngressError, Terms},
@@ -56,6 +57,7 @@ const NEWS: usize = 64;
 pub struct Relay {
     addrs: Addrs,
     routes: Routes,
+    crowds: Crowds,
     local_ca: Option<PathBuf>,
     traces: Traces,
     status: watch::Receiver<Status>,
@@ -173,7 +175,8 @@ impl Relay {
         getrandom::fill(&mut incarnation)?;
         let admission = Admission::new(policy(&config, &addrs, own, last, incarnation), config.trust.clone());
         let patience = config.limits.ingress.away_patience;
-        let ports = Ports::new(config.ports, config.limits.ports.clone(), patience, routes.clone());
+        let crowds = Crowds::default();
+        let ports = Ports::new(config.ports, config.limits.ports.clone(), patience, routes.clone(), &crowds);
         let around = Surroundings {
             admitted,
             routes: routes.clone(),
@@ -186,6 +189,7 @@ impl Relay {
         let mut relay = Self {
             addrs,
             routes,
+            crowds,
             local_ca: doors.local_ca.clone(),
             traces: doors.traces.clone(),
             status,
@@ -256,7 +260,7 @@ impl Relay {
             self.tasks.spawn(names.run(self.nodes.clone()));
         }
         let ports = config.ports.map(|ports| ports.range);
-        let beside = Beside { lanes: doors.lanes, acme, access_log, ports };
+        let beside = Beside { lanes: doors.lanes, acme, access_log, ports, crowds: self.crowds.clone() };
         let (terms, routes) = (self.terms.subscribe(), self.routes.clone());
         self.ingress.spawn(ingress::serve_with(ingress, beside, terms, routes, self.visitors.clone()));
     }
@@ -274,6 +278,11 @@ impl Relay {
     /// How the relay is doing; changes can be waited for.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// How many visitors there are, to read at any time.
+    pub fn crowds(&self) -> Crowds {
+        self.crowds.clone()
     }
 
     /// The table of names, to read.

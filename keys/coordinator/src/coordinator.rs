@@ -32,6 +32,7 @@ use crate::error::OpenError;
 use crate::feed::{FeedLink, Followers, Publisher, Siblings};
 use crate::http::{ApiError, App, router};
 use crate::issuer::Seeds;
+use crate::metrics::{CountVisitors, Visitors};
 use crate::random;
 use crate::shared::{Parts, Public, Shared};
 use crate::store::{self, Opened, StoreError};
@@ -195,6 +196,11 @@ impl Coordinator {
     /// The code with which the first owner signs in, while there is no owner. It changes with every start.
     pub fn setup_code(&self) -> Option<Zeroizing<String>> {
         self.shared.setup_code()
+    }
+
+    /// Tells in the metrics how many visitors the relay in this process has; the first who says so counts them.
+    pub fn count_visitors(&self, count: impl Fn() -> Visitors + Send + Sync + 'static) {
+        let _ = self.shared.visitors.set(CountVisitors::new(count));
     }
 
     /// What everybody checks the coordinator's signatures by.

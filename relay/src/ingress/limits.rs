@@ -118,6 +118,14 @@ impl Addresses {
         counts.connections.fetch_add(1, Ordering::Relaxed);
         Some(AddressSeat { addresses: self.clone(), key, counts: Arc::clone(counts) })
     }
+
+    /// Connections and requests of all.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let number = |count: &AtomicU32| usize::try_from(count.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let addresses = locked(&self.0);
+        let counts = addresses.values().map(|counts| (number(&counts.connections), number(&counts.requests)));
+        counts.fold((0, 0), |(connections, requests), (more, and)| (connections + more, requests + and))
+    }
 }
 
 /// One connection's place; given back on drop.

@@ -191,11 +191,12 @@ impl Acceptor {
         shutdown: CancellationToken,
     ) -> Result<Self, IngressError> {
         let (limits, access_log) = (Arc::new(config.limits), beside.access_log.clone());
+        let senders = beside.crowds.senders.clone();
         let gates = Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?;
         let gates = gates.beside_ports(beside.ports);
         Ok(Self {
             crowd: Crowd::default(),
-            addresses: Addresses::default(),
+            addresses: beside.crowds.web.clone(),
             visits: Visits::default(),
             tasks: TaskTracker::new(),
             shutdown,
@@ -213,7 +214,7 @@ impl Acceptor {
                 limits,
                 proxies: config.proxies,
                 access_log,
-                senders: Addresses::default(),
+                senders,
             }),
         })
     }

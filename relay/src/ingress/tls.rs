@@ -19,6 +19,7 @@ use super::{
 use crate::{
     access_log::AccessLog,
     acme::{Acme, CHALLENGE_PROTOCOL},
+    crowds::Crowds,
     lanes::{Door, LaneError},
     ports::PortRange,
 };
@@ -78,6 +79,8 @@ pub(crate) struct Beside {
     pub(crate) access_log: AccessLog,
     /// Ports of tunnels, at the same hosts.
     pub(crate) ports: Option<PortRange>,
+    /// Where places are held.
+    pub(crate) crowds: Crowds,
 }
 
 /// Performs one handshake, unless the connection is one that somebody behind the relay shakes hands on.

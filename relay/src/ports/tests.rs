@@ -18,7 +18,13 @@ fn wanted(number: u8, port: Option<u16>) -> Wanted {
 
 fn ports(range: PortRange) -> Ports {
     let settings = PublicPorts { ip: Ipv4Addr::LOCALHOST.into(), range };
-    Ports::new(Some(settings), PortLimits::default(), Duration::from_secs(5), Routes::new())
+    Ports::new(
+        Some(settings),
+        PortLimits::default(),
+        Duration::from_secs(5),
+        Routes::new(),
+        &Crowds::default(),
+    )
 }
 
 /// A port that nobody has at the moment.
@@ -83,7 +89,7 @@ async fn a_wanted_port_is_had_or_refused_with_the_reason() {
     let udp = Wanted { kind: TunnelKind::Udp, ..wanted(3, Some(port)) };
     assert_eq!(ports.open(udp, Instant::now()), Ok(port), "datagrams have ports of their own");
 
-    let mut none = Ports::new(None, PortLimits::default(), Duration::ZERO, Routes::new());
+    let mut none = Ports::new(None, PortLimits::default(), Duration::ZERO, Routes::new(), &Crowds::default());
     assert_eq!(none.open(wanted(1, None), Instant::now()), Err(NoPort::NotHere));
     ports.shutdown().await;
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free again");

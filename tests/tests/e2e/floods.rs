@@ -59,6 +59,41 @@ async fn served(lab: &Lab, from: IpAddr, name: &str) -> Result<()> {
     timeout(PATIENCE, served).await.with_context(|| format!("{from} is not served again"))
 }
 
+/// What visitors have open: connections and requests, without those of who asks for it.
+async fn visitors(lab: &Lab) -> Result<(usize, usize)> {
+    scrape(lab, &mut Connection::open(lab.http).await?).await
+}
+
+async fn scrape(lab: &Lab, scraper: &mut Connection) -> Result<(usize, usize)> {
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: localhost:{}\r\n\r\n", lab.http.port());
+    let (head, text) = scraper.exchange(request.as_bytes()).await?;
+    ensure!(head.status == 200, "{}", head.text);
+    let text = String::from_utf8(text)?;
+    let count = |of: &str| -> Result<usize> {
+        let start = format!("mytunnel_visitors{{of=\"{of}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&start)).context("a gauge of visitors")?;
+        Ok(line.parse::<usize>()? - 1)
+    };
+    Ok((count("connections")?, count("requests")?))
+}
+
+/// Waits until visitors have no more open than before: `calm` connections, which are those of the programs that share.
+async fn empty(lab: &Lab, calm: usize) -> Result<()> {
+    // On one connection: the last one would else be there still when it is asked by the next.
+    let (mut scraper, mut left) = (Connection::open(lab.http).await?, (0, 0));
+    let emptied = async {
+        loop {
+            left = scrape(lab, &mut scraper).await?;
+            if left.0 <= calm && left.1 == 0 {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    timeout(PATIENCE, emptied)
+        .await
+        .with_context(|| format!("connections and requests are left: {left:?}"))?
+}
+
 fn refused(head: &Head, status: u16) -> Result<()> {
     ensure!(head.status == status, "{}", head.text);
     ensure!(head.field("x-mytunnel-error") == Some("RATE_LIMITED"), "{}", head.text);
@@ -101,6 +136,7 @@ async fn ten_thousand_silent_visitors_cost_little_and_leave_nothing_behind() -> 
     let lab = limited("idle_timeout = '30m'\n").await?;
     let origin = Origin::start().await?;
     let (_node, _) = lab.node(&origin.address.port().to_string(), "calm").await?;
+    let (calm, _) = visitors(&lab).await?;
     let relay = lab.relay.as_ref().and_then(|relay| relay.id()).context("the relay runs")?;
     for process in [relay, std::process::id()] {
         allow_files(process, VISITORS as u64 + 1_000).await?;
@@ -139,6 +175,7 @@ async fn ten_thousand_silent_visitors_cost_little_and_leave_nothing_behind() -> 
     drop(first);
     let inside = crowd(VISITORS).await?;
     ensure!(files(relay)? >= VISITORS, "they are all there");
+    ensure!(visitors(&lab).await?.0 >= VISITORS, "and are counted");
     let each = usage::resident(relay)?.saturating_sub(before) / VISITORS as u64;
     ensure!(each < EACH, "{each} bytes for each silent visitor");
 
@@ -155,7 +192,7 @@ async fn ten_thousand_silent_visitors_cost_little_and_leave_nothing_behind() -> 
         anyhow::Ok(())
     };
     timeout(PATIENCE, gone).await.context("their connections are closed")??;
-    Ok(())
+    empty(&lab, calm).await
 }
 
 #[tokio::test]
@@ -163,6 +200,7 @@ async fn an_address_takes_its_share_and_others_do_not_notice() -> Result<()> {
     let lab = limited("visitors_per_address = 30\nrequests_per_address = 20\n").await?;
     let origin = Origin::start().await?;
     let (_node, _) = lab.node(&origin.address.port().to_string(), "busy").await?;
+    let (calm, _) = visitors(&lab).await?;
     let (flood, other) = (address(1), address(2));
     let mut inside = Vec::new();
     for _ in 0..20 {
@@ -183,8 +221,10 @@ async fn an_address_takes_its_share_and_others_do_not_notice() -> Result<()> {
         let (head, _) = ask(&lab, other, "busy", "/1k").await?;
         ensure!(head.status == 200, "{}", head.text);
     }
-    drop((inside, turned));
-    served(&lab, flood, "busy").await
+    ensure!(visitors(&lab).await?.1 >= 20, "its streams are counted as requests under way");
+    drop((inside, turned, outside));
+    served(&lab, flood, "busy").await?;
+    empty(&lab, calm).await
 }
 
 #[tokio::test]
@@ -194,6 +234,7 @@ async fn half_open_and_slow_visitors_end_in_time_and_give_their_places_back() ->
     let lab = limited(limits).await?;
     let origin = Origin::start().await?;
     let (_node, _) = lab.node(&origin.address.port().to_string(), "patient").await?;
+    let (calm, _) = visitors(&lab).await?;
     let https: SocketAddr = lab.ready["https"].as_str().context("the relay has https")?.parse()?;
     let (slow, host) = (address(1), lab.host("patient"));
     let said = [
@@ -237,8 +278,8 @@ async fn half_open_and_slow_visitors_end_in_time_and_give_their_places_back() ->
         }
     };
     timeout(PATIENCE, all).await.context("every place was given back")?;
-    drop(stalled);
-    Ok(())
+    drop((stalled, again, held));
+    empty(&lab, calm).await
 }
 
 #[tokio::test]
@@ -253,16 +294,18 @@ async fn the_tunnels_of_one_key_share_its_requests_and_another_key_has_its_own()
         own.push(node);
     }
     let (_other, _) = lab.node(&target, "other").await?;
+    let (calm, _) = visitors(&lab).await?;
     let visitor = address(1);
     let (first, held) = ask(&lab, visitor, "one", "/sse/1000/1000").await?;
-    let (second, _kept) = ask(&lab, visitor, "two", "/sse/1000/1000").await?;
+    let (second, kept) = ask(&lab, visitor, "two", "/sse/1000/1000").await?;
     ensure!((first.status, second.status) == (200, 200), "{}\n{}", first.text, second.text);
     for name in ["one", "two"] {
         refused(&ask(&lab, visitor, name, "/1k").await?.0, 503)?;
     }
     ensure!(ask(&lab, visitor, "other", "/1k").await?.0.status == 200);
-    drop(held);
-    served(&lab, visitor, "two").await
+    drop((held, kept));
+    served(&lab, visitor, "two").await?;
+    empty(&lab, calm).await
 }
 
 /// A wrong password of `ann`, another for each number.
@@ -280,6 +323,7 @@ async fn passwords_without_end_are_refused_with_a_reason_while_another_tunnel_se
     let arguments = ["share", &target, "--name", "gated", "--basic", "ann:correct horse", "--json"];
     let mut gated = lab.spawn(&arguments)?;
     gated.event("ready").await?;
+    let (calm, _) = visitors(&lab).await?;
 
     let (to, host) = (lab.http, lab.host("gated"));
     let mut flood = JoinSet::new();
@@ -312,5 +356,5 @@ async fn passwords_without_end_are_refused_with_a_reason_while_another_tunnel_se
     }
     ensure!(served > 1, "the open tunnel was held up until the flood was over");
     ensure!(checked > 0, "no password was checked: that was no flood of them");
-    Ok(())
+    empty(&lab, calm).await
 }
