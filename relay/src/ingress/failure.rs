@@ -14,6 +14,8 @@ use mytunnel_keys::error::Code;
 /// Names the failure in every answer that the relay makes: by its [`Code`], or what a gate asks for.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-mytunnel-error");
 
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+
 /// Why a visitor gets an answer from the relay instead of one from the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,6 +26,8 @@ pub enum Failure {
     TargetTooLong,
     /// The request's head has too many bytes or fields.
     HeadTooLarge,
+    /// It has, and most of them are cookies: another site of the same domain may have set them.
+    CookiesTooLarge,
     /// The request's body has too many bytes.
     BodyTooLarge,
     /// A method that would turn the relay into something else.
@@ -92,7 +96,7 @@ impl Failure {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTooLarge | Self::CookiesTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -138,6 +142,7 @@ impl Failure {
             Self::BadRequest
             | Self::TargetTooLong
             | Self::HeadTooLarge
+            | Self::CookiesTooLarge
             | Self::BodyTooLarge
             | Self::MethodNotAllowed
             | Self::RequestTimeout
@@ -165,6 +170,7 @@ impl Failure {
             Self::BadRequest
             | Self::TargetTooLong
             | Self::HeadTooLarge
+            | Self::CookiesTooLarge
             | Self::BodyTooLarge
             | Self::MethodNotAllowed
             | Self::Misdirected
@@ -218,6 +224,11 @@ impl Failure {
                 headers
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
             }
+            Self::CookiesTooLarge => {
+                // Whoever could set so many could as well have pushed out those that are to be kept.
+                headers.insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"cookies\""));
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             // What follows on the connection can't be trusted to be a request.
             Self::BadRequest
             | Self::TargetTooLong
@@ -258,6 +269,7 @@ impl Failure {
             Self::BadRequest => "This request cannot be understood",
             Self::TargetTooLong => "This address is too long",
             Self::HeadTooLarge => "The head of this request is too large",
+            Self::CookiesTooLarge => "The cookies of this site are too many",
             Self::BodyTooLarge => "The body of this request is too large",
             Self::MethodNotAllowed => "This method is not allowed",
             Self::RequestTimeout => "The request did not arrive in time",
@@ -294,8 +306,9 @@ impl Failure {
         match self {
             Self::BadRequest => "Its host or its framing is missing, repeated or contradictory.",
             Self::TargetTooLong => "Shorten its path or its query.",
-            Self::HeadTooLarge => {
-                "Most often its cookies are too many: delete those of this site and try again."
+            Self::HeadTooLarge => "Shorten its fields.",
+            Self::CookiesTooLarge => {
+                "Your browser was asked to delete those of this site and of its neighbours: load the page again, and sign in again where you were. If it does not help, delete them by hand."
             }
             Self::BodyTooLarge => {
                 "Send less at once. How much may come is set by the operator of this relay (`body_bytes`)."
@@ -415,10 +428,11 @@ impl Form {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 31] = [
+    const ALL: [Failure; 32] = [
         Failure::BadRequest,
         Failure::TargetTooLong,
         Failure::HeadTooLarge,
+        Failure::CookiesTooLarge,
         Failure::MethodNotAllowed,
         Failure::BodyTooLarge,
         Failure::RequestTimeout,

@@ -57,6 +57,8 @@ pub struct Scanner {
     line: Vec<u8>,
     head: Head,
     heads: u32,
+    /// Bytes of cookies in the lines of the current head.
+    cookies: usize,
     max_line: usize,
 }
 
@@ -97,12 +99,17 @@ const CHUNK_START: Chunk = Chunk::Size { digits: 0, value: 0 };
 impl Scanner {
     /// A scanner for a fresh connection; a head line of more than `max_line` bytes is objected to.
     pub fn new(max_line: usize) -> Self {
-        Self { state: State::Start, line: Vec::new(), head: Head::default(), heads: 0, max_line }
+        Self { state: State::Start, line: Vec::new(), head: Head::default(), heads: 0, cookies: 0, max_line }
     }
 
     /// How many heads have been received completely.
     pub fn heads(&self) -> u32 {
         self.heads
+    }
+
+    /// Whether half of what a head may have is taken by the cookies of the current one.
+    pub(super) fn is_full_of_cookies(&self) -> bool {
+        self.cookies + cookie(&self.line) > self.max_line / 2
     }
 
     /// Where the connection stands after the bytes seen so far.
@@ -156,6 +163,7 @@ impl Scanner {
         };
         if self.line.is_empty() {
             if end > self.max_line {
+                self.cookies += cookie(&bytes[..end]);
                 return Err(Objection::TooLong);
             }
             self.head_line(&bytes[..end])?;
@@ -171,6 +179,7 @@ impl Scanner {
 
     fn keep(&mut self, part: &[u8]) -> Result<(), Objection> {
         if self.line.len() + part.len() > self.max_line {
+            self.cookies += if self.line.is_empty() { cookie(part) } else { 0 };
             return Err(Objection::TooLong);
         }
         self.line.extend_from_slice(part);
@@ -184,6 +193,7 @@ impl Scanner {
             (State::Start, None) => Ok(()),
             (State::Start, Some(_)) => {
                 self.head = Head::default();
+                self.cookies = 0;
                 self.state = State::Head;
                 Ok(())
             }
@@ -193,8 +203,11 @@ impl Scanner {
                 Ok(())
             }
             (_, Some(b' ' | b'\t')) => Err(Objection::Folded),
-            // Only these two start with the same letters as the fields that frame a message.
-            (_, Some(b'c' | b'C' | b't' | b'T')) => self.head.field(line),
+            // Only these two start with the same letters as the fields that frame a message, and cookies.
+            (_, Some(b'c' | b'C' | b't' | b'T')) => {
+                self.cookies += cookie(line);
+                self.head.field(line)
+            }
             (_, Some(_)) => Ok(()),
         }
     }
@@ -263,6 +276,13 @@ impl Chunk {
         };
         Ok(Some(next))
     }
+}
+
+/// Bytes of a line of cookies.
+fn cookie(line: &[u8]) -> usize {
+    const NAME: &[u8] = b"cookie:";
+    let is_one = line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME));
+    if is_one { line.len() } else { 0 }
 }
 
 fn length(value: &[u8]) -> Result<u64, Objection> {

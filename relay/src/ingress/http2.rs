@@ -94,11 +94,14 @@ pub(super) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visi
     multiplexed.run().await;
 }
 
+/// Of a head that is too large so many times as much is read as one may have: enough to say what is wrong with it.
+const READ: u32 = 4;
+
 fn builder(arrivals: &Arc<Arrivals>, limits: &Limits) -> Builder<Executor> {
     let mut builder = Builder::new(Executor::new(arrivals));
     builder
         .max_concurrent_streams(limits.streams_per_connection)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX).saturating_mul(READ))
         .max_send_buf_size(limits.buffer_bytes)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -33,7 +33,10 @@ impl OwnAnswer {
         let over = !self.unfinished && !visit.in_exchange();
         let at_start = !self.unflushed && self.begun == served && over;
         if at_start && concerns(scanner) > served {
-            self.failure = failure(output);
+            self.failure = match failure(output) {
+                Some(Failure::HeadTooLarge) if scanner.is_full_of_cookies() => Some(Failure::CookiesTooLarge),
+                failure => failure,
+            };
         }
         if self.failure.is_none() {
             (self.begun, self.unflushed) = (served, true);

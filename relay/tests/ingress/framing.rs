@@ -100,6 +100,7 @@ async fn heads_are_limited() {
     let long = "a".repeat(65 * 1024);
     let too_long = house.ask(format!("GET / HTTP/1.1\r\n{HOST}X: {long}\r\n\r\n")).await;
     assert_eq!(too_long.error(), (431, Some("BAD_REQUEST")));
+    assert_eq!(too_long.field("clear-site-data"), None, "no cookie is to blame");
     let fits = "a".repeat(60 * 1024);
     assert_eq!(house.ask(format!("GET / HTTP/1.1\r\n{HOST}X: {fits}\r\n\r\n")).await.status, 200);
     let path = "a".repeat(70 * 1024);
@@ -269,4 +270,32 @@ async fn what_is_no_request_at_all_gets_a_page_too() {
     let limits = Limits { head_bytes: 128 * 1024, ..Limits::default() };
     let roomy = House::limited(limits).await;
     assert_eq!(roomy.ask(get(&format!("/{target}"))).await.error(), (414, Some("BAD_REQUEST")));
+}
+
+#[tokio::test]
+async fn whose_cookies_are_too_many_is_asked_to_delete_them_and_nobody_else() {
+    let (house, tunnel) = House::with_demo(&Origin::echo()).await;
+    let cookies = |count: usize, long: usize| {
+        let all: Vec<_> = (0..count).map(|number| format!("junk{number}={}", "x".repeat(long))).collect();
+        format!("GET / HTTP/1.1\r\nHost: demo.tun.test\r\nCookie: {}\r\n\r\n", all.join("; "))
+    };
+    // What a page of a sibling can do to a browser with `Domain=`, for a tunnel and for the console.
+    for host in ["demo.tun.test", "console.test"] {
+        let bomb = cookies(40, 3500).replace("demo.tun.test", host);
+        let mut visitor = house.visitor().await;
+        // It may be answered before all of it was sent.
+        drop(visitor.stream.write_all(bomb.as_bytes()).await);
+        let reply = visitor.reply().await;
+        assert_eq!(reply.error(), (431, Some("BAD_REQUEST")), "{host}");
+        assert_eq!(reply.field("clear-site-data"), Some("\"cookies\""), "{host}");
+        assert!(reply.text().contains("load the page again"), "{}", reply.text());
+    }
+    let much = house.ask(cookies(10, 3500)).await;
+    assert_eq!((much.status, much.field("clear-site-data")), (200, None), "many are nobody's fault");
+    let named = get("/").replace("\r\n\r\n", &format!("\r\nX-Cookie: {}\r\n\r\n", "x".repeat(70_000)));
+    let mut visitor = house.visitor().await;
+    drop(visitor.stream.write_all(named.as_bytes()).await);
+    let reply = visitor.reply().await;
+    assert_eq!((reply.status, reply.field("clear-site-data")), (431, None));
+    assert_eq!(tunnel.traffic().requests(), 1);
 }

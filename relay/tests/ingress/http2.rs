@@ -63,6 +63,29 @@ async fn cookies_are_one_field_again_and_the_host_is_the_authority() {
 }
 
 #[tokio::test]
+async fn whose_cookies_are_too_many_is_asked_to_delete_them_and_nobody_else() {
+    let (house, tunnel) = House::with_demo(&Origin::echo()).await;
+    let mut visitor = Http2::plain(&house).await;
+    let with = |name: &'static str, count: usize| {
+        (0..count).fold(get("/"), |mut request, number| {
+            let value = format!("junk{number}={}", "x".repeat(3500));
+            request.headers_mut().append(name, value.parse().unwrap());
+            request
+        })
+    };
+    let clears = |reply: &http::Response<String>| {
+        reply.headers().get("clear-site-data").map(|value| value.to_str().unwrap().to_owned())
+    };
+    let bomb = visitor.ask(with("cookie", 40)).await;
+    assert_eq!(error(&bomb), (431, Some("BAD_REQUEST")));
+    assert_eq!(clears(&bomb).as_deref(), Some("\"cookies\""));
+    let other = visitor.ask(with("x-cookie", 40)).await;
+    assert_eq!((error(&other), clears(&other)), ((431, Some("BAD_REQUEST")), None));
+    assert_eq!(visitor.ask(with("cookie", 10)).await.status(), 200, "the connection goes on");
+    assert_eq!(tunnel.traffic().requests(), 1);
+}
+
+#[tokio::test]
 async fn what_could_be_read_in_two_ways_is_refused() {
     let (house, tunnel) = House::with_demo(&Origin::echo()).await;
     let mut visitor = Http2::plain(&house).await;

@@ -21,6 +21,7 @@ pub(in crate::ingress) fn translate<B>(
     request: &mut Request<B>,
     limits: &Limits,
 ) -> Result<Protocol, Failure> {
+    check_size(request, limits.head_bytes)?;
     join_cookies(request.headers_mut());
     if request.headers().len() > limits.head_fields {
         return Err(Failure::HeadTooLarge);
@@ -40,6 +41,18 @@ pub(in crate::ingress) fn translate<B>(
         // Another protocol stays the CONNECT that it is, which is refused.
         Some(_) | None => Ok(Protocol::Http2),
     }
+}
+
+/// A head has so many bytes at most, as HTTP/2 counts them (RFC 9113 §6.5.2).
+fn check_size<B>(request: &Request<B>, most: usize) -> Result<(), Failure> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields =
+        || request.headers().iter().map(|(name, value)| (name, name.as_str().len() + value.len() + 32));
+    if target + fields().map(|(_, size)| size).sum::<usize>() <= most {
+        return Ok(());
+    }
+    let cookies: usize = fields().filter(|(name, _)| **name == COOKIE).map(|(_, size)| size).sum();
+    Err(if cookies > most / 2 { Failure::CookiesTooLarge } else { Failure::HeadTooLarge })
 }
 
 /// Makes a request to the node one in HTTP/2 again: the host is the authority, and trailers are taken.
