@@ -33,13 +33,14 @@ mod session;
 mod settings;
 mod sign_in;
 mod span;
+mod suggestion;
 mod vouched;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
 
 use crate::args::{Cli, Command};
 use crate::commands::{
@@ -57,7 +58,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let env = Environment::of_process();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return not_parsed(&error, &args, &env),
+        Err(mut error) => {
+            let commands = Cli::command();
+            let common: Vec<String> =
+                commands.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+            suggestion::sharpen(&mut error, &common);
+            return not_parsed(&error, &args, &env);
+        }
     };
     let report = Report::new(cli.json, env.no_color);
     if let Err(trouble) =

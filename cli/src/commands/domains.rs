@@ -48,9 +48,9 @@ struct AddArgs {
     /// The domain, such as app.example.com
     domain: String,
 
-    /// Name or id of the tunnel, which has been open once
+    /// Name or id of the tunnel, which has been open once; has to be said
     #[arg(long, value_name = "NAME")]
-    name: String,
+    name: Option<String>,
 
     /// The project that the tunnel belongs to
     #[arg(long, value_name = "PROJECT")]
@@ -98,14 +98,22 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 }
 
 fn add(args: &AddArgs, context: &Context) -> Result<(), Failure> {
+    let wanted = args.name.as_deref().ok_or_else(|| {
+        let message = format!("it is not said which tunnel {} is to lead to", args.domain);
+        let help = format!(
+            "Add its name: mytunnel domains add {} --name web. `mytunnel tunnels list` shows the names.",
+            args.domain
+        );
+        Failure::usage(message, help)
+    })?;
     let session = Session::signed_in(context, args.server.server.as_deref())?;
     let project = match &args.project {
         Some(project) => Some(projects::find(&session, project)?.id),
         None => None,
     };
-    let (tunnel, name) = match args.name.parse::<TunnelId>() {
+    let (tunnel, name) = match wanted.parse::<TunnelId>() {
         Ok(id) => (Some(id), None),
-        Err(_) => (None, Some(crate::names::asked(&args.name)?)),
+        Err(_) => (None, Some(crate::names::asked(wanted)?)),
     };
     let asked = NewDomain { domain: args.domain.clone(), tunnel, name, project };
     let answer: DomainAnswer = session.post("/domains", &asked)?;

@@ -81,8 +81,20 @@ fn a_mistyped_command_or_flag_gets_a_suggestion() {
     let command = user.run(&["shar", "."]);
     assert_eq!(command.code, Some(2));
     assert!(command.stderr.contains("'share'"), "{command:?}");
+    let exchanged = user.run(&["shrae", "3000"]);
+    assert!(exchanged.stderr.contains("a similar subcommand exists: 'share'"), "{exchanged:?}");
+    assert!(!exchanged.stderr.contains("usage'"), "{exchanged:?}");
+    let nested = user.run(&["keys", "revok"]);
+    assert!(nested.stderr.contains("'revoke'"), "{nested:?}");
     let flag = user.run(&["share", "--nam", "x"]);
     assert!(flag.stderr.contains("'--name'"), "{flag:?}");
+}
+
+#[test]
+fn a_domain_without_its_tunnel_is_told_how_to_name_it() {
+    let event = User::new().run(&["domains", "add", "app.example.com", "--json"]).failed("BAD_REQUEST", 2);
+    assert!(event["message"].as_str().unwrap().contains("which tunnel app.example.com"), "{event}");
+    assert!(event["help"].as_str().unwrap().contains("domains add app.example.com --name web"), "{event}");
 }
 
 #[test]
