@@ -9,6 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{
+    FutureExt as _,
+    future::{Either, ready},
+};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
@@ -178,16 +182,26 @@ impl Exchange {
         Ok(())
     }
 
-    /// Sends `request` on the pipe and waits for the head of the response.
-    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Lost> {
-        let Some(upstream) = &mut self.upstream else { return Err(Lost::Unsent(Box::new(request), None)) };
+    /// Sends `request` on the pipe and waits for the head of the response. (No `async fn`: that would keep the request in the
+    /// future beside the one of the pipe, which has it.)
+    pub(crate) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, Lost>> {
         let traffic = self.tunnel.traffic();
-        traffic.count_request(head::length(request.headers()) + request.uri().path().len() as u64);
-        let answered = upstream.send(request, &self.visit).await;
-        if let Ok(response) = &answered {
-            traffic.count_response(head::length(response.headers()));
-        }
-        answered
+        let sent = match &mut self.upstream {
+            Some(upstream) => {
+                let head = head::length(request.headers()) + request.uri().path().len() as u64;
+                traffic.count_request(head);
+                Either::Left(upstream.send(request, &self.visit))
+            }
+            None => Either::Right(ready(Err(Lost::Unsent(Box::new(request), None)))),
+        };
+        sent.inspect(|answered| {
+            if let Ok(response) = answered {
+                traffic.count_response(head::length(response.headers()));
+            }
+        })
     }
 
     /// The next frame of the response's body.

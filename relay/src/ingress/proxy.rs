@@ -12,7 +12,7 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
-use mytunnel_keys::id::TunnelKind;
+use mytunnel_keys::{feed::Gates, id::TunnelKind};
 use tokio::time::Instant;
 
 use super::{
@@ -29,7 +29,7 @@ use super::{
     visit::Visit,
 };
 use crate::{
-    gate::{self, Asked, Denied, Entry, Passed, Places},
+    gate::{self, Asked, Denied, Entry, Own, Passed, Places},
     route::{Lookup, Tunnel},
 };
 
@@ -66,13 +66,19 @@ impl Proxy {
     }
 
     /// Answers one request. Whatever goes wrong before the head of a response is a page.
-    pub(crate) async fn serve(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(crate) async fn serve(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
         self.visit.request();
         let accept = request.headers().get(ACCEPT).cloned();
         let by_proxy = || self.shared.proxies.trust(self.visit.visitor().ip());
         let entry = self.shared.access_log.begin(&request, by_proxy);
         let turn = Turn::take(&self.visit, request.headers(), &self.shared, entry.clone());
-        let mut response = match self.route(request, turn).await {
+        let answered = match self.way(&mut request, &turn) {
+            Ok((Target::Live(tunnel), protocol)) => self.enter(tunnel, request, protocol, turn).await,
+            // Each is rare beside the first: boxed, so that no visitor's connection has to have room for it.
+            Ok((target, protocol)) => Box::pin(self.otherwise(target, request, protocol, turn)).await,
+            Err(refused) => Err(refused),
+        };
+        let mut response = match answered {
             Ok(response) => response,
             Err(refused) => refused.page(accept),
         };
@@ -88,25 +94,33 @@ impl Proxy {
         response
     }
 
-    async fn route(
-        &self,
-        mut request: Request<Incoming>,
-        turn: Turn,
-    ) -> Result<Response<ResponseBody>, Refused> {
+    /// Whom a request is for, if it may be served at all. A request in HTTP/2 becomes one in HTTP/1.1.
+    fn way(&self, request: &mut Request<Incoming>, turn: &Turn) -> Result<(Target, Protocol), Refused> {
         if self.visit.is_objected() {
             return Err(Failure::BadRequest.into());
         }
-        let protocol = Protocol::of(&mut request, &self.shared.limits)?;
+        let protocol = Protocol::of(request, &self.shared.limits)?;
         if !turn.is_entered() {
             return Err(Failure::VisitorBusy.into());
         }
         if !self.shared.rates.admit_from(turn.visitor().ip(), gate::unix()) {
             return Err(Failure::VisitorHasty.into());
         }
-        let target = self.target(&request)?;
+        let target = self.target(request)?;
         if self.shared.only_https && self.shared.https_port.is_some() && !turn.visitor().is_secure() {
-            return Err(self.elsewhere(&request, &turn));
+            return Err(self.elsewhere(request, turn));
         }
+        Ok((target, protocol))
+    }
+
+    /// Serves what is for no node that is here.
+    async fn otherwise(
+        &self,
+        target: Target,
+        request: Request<Incoming>,
+        protocol: Protocol,
+        turn: Turn,
+    ) -> Result<Response<ResponseBody>, Refused> {
         match target {
             // It opens no WebSockets, and what it answers must not look as if it had.
             Target::Console if protocol == Protocol::WebSocketOverHttp2 => {
@@ -216,29 +230,50 @@ impl Proxy {
         protocol: Protocol,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Refused> {
-        let Some(gates) = tunnel.gates() else {
-            return self.forward(tunnel, request, protocol, (Passed::open(), turn)).await;
+        let passed = match tunnel.gates() {
+            None => Passed::open(),
+            Some(gates) => match self.pass(&tunnel, gates, &request, &turn).await? {
+                Entry::Passed(passed) => passed,
+                Entry::Own(own) => return Box::pin(self.answer_own(&own, &tunnel, request, &turn)).await,
+            },
         };
-        let keeper = &self.shared.gates;
+        let forward = self.prepare(&tunnel, request, protocol, (passed, &turn))?;
+        self.forward(tunnel, forward, turn).await
+    }
+
+    async fn pass(
+        &self,
+        tunnel: &Tunnel,
+        gates: Arc<Gates>,
+        request: &Request<Incoming>,
+        turn: &Turn,
+    ) -> Result<Entry, Refused> {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        let authority = host::requested(uri, headers).map_err(|_| Failure::BadRequest)?;
+        let (visitor, host) = (turn.visitor(), &*authority.host);
+        let asked = Asked { method, uri, headers, visitor, host, now: gate::unix() };
+        Ok(self.shared.gates.pass(tunnel, gates, &asked).await?)
+    }
+
+    /// Answers with a page of the gates' own.
+    async fn answer_own(
+        &self,
+        own: &Own,
+        tunnel: &Tunnel,
+        request: Request<Incoming>,
+        turn: &Turn,
+    ) -> Result<Response<ResponseBody>, Refused> {
         let (parts, body) = request.into_parts();
         let authority = host::requested(&parts.uri, &parts.headers).map_err(|_| Failure::BadRequest)?;
-        let asked = asked(&parts, &authority.host, &turn);
-        let passed = match keeper.pass(&tunnel, gates, &asked).await? {
-            Entry::Passed(passed) => passed,
-            Entry::Own(own) => {
-                let page = keeper.answer(&own, &tunnel, &asked, body).await?;
-                return Ok(page.map(|page| ResponseBody::Page(Some(page))));
-            }
-        };
-        drop(authority);
-        self.forward(tunnel, Request::from_parts(parts, body), protocol, (passed, turn)).await
+        let page = self.shared.gates.answer(own, tunnel, &asked(&parts, &authority.host, turn), body).await?;
+        Ok(page.map(|page| ResponseBody::Page(Some(page))))
     }
 
     async fn answer(
         &self,
         response: Response<Incoming>,
         mut exchange: Exchange,
-        forward: Forward,
+        forward: &mut Forward,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Failure> {
         let (mut head, incoming) = response.into_parts();
@@ -250,7 +285,8 @@ impl Proxy {
         let lasts = forward.passed.lasts().map(Duration::from_secs);
         let ends = lasts.and_then(|lasts| Instant::now().checked_add(lasts));
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some(visitor), Some((node, first))) = (forward.upgrade, exchange.take_pipe().await) else {
+            let (Some(visitor), Some((node, first))) = (forward.upgrade.take(), exchange.take_pipe().await)
+            else {
                 return Err(Failure::Broken);
             };
             self.visit.set_upgrade(Upgrade { visitor, node, first, exchange, ends, _turn: turn });

@@ -41,13 +41,14 @@ enum Attempt {
 const TRIES: usize = 2 * MAX_BACKENDS;
 
 impl Proxy {
-    pub(super) async fn forward(
+    /// Makes a visitor's request one for the node of `tunnel`, if there is to be another one now.
+    pub(super) fn prepare(
         &self,
-        mut tunnel: Arc<Tunnel>,
+        tunnel: &Arc<Tunnel>,
         mut request: Request<Incoming>,
         protocol: Protocol,
-        (passed, turn): (Passed, Turn),
-    ) -> Result<Response<ResponseBody>, Refused> {
+        (passed, turn): (Passed, &Turn),
+    ) -> Result<Forward, Refused> {
         if !self.shared.rates.admit_at(tunnel.name(), gate::unix()) {
             return Err(Failure::TunnelHasty.into());
         }
@@ -56,9 +57,17 @@ impl Proxy {
         }
         passed.strip(request.headers_mut());
         if let Some(trace) = turn.trace() {
-            trace.lead_on(request.headers_mut(), &tunnel);
+            trace.lead_on(request.headers_mut(), tunnel);
         }
-        let mut forward = forward::prepare(request, protocol, &tunnel, &self.visit, turn.visitor(), passed);
+        Ok(forward::prepare(request, protocol, tunnel, &self.visit, turn.visitor(), passed))
+    }
+
+    pub(super) async fn forward(
+        &self,
+        mut tunnel: Arc<Tunnel>,
+        mut forward: Forward,
+        turn: Turn,
+    ) -> Result<Response<ResponseBody>, Refused> {
         let (mut asked, mut patience) = (Vec::new(), None);
         let mut fresh = false;
         for _ in 0..TRIES {
@@ -67,7 +76,7 @@ impl Proxy {
                     if let Some(trace) = turn.trace() {
                         trace.node_answered(response.status());
                     }
-                    return Ok(self.answer(response, exchange, forward, turn).await?);
+                    return Ok(self.answer(response, exchange, &mut forward, turn).await?);
                 }
                 Attempt::Stale => {
                     fresh = true;
@@ -84,7 +93,7 @@ impl Proxy {
                     let (now, limits) = (Instant::now(), &self.shared.limits);
                     let until = *patience.get_or_insert(now + limits.away_patience);
                     let left = until.checked_duration_since(now).ok_or(Failure::Away)?;
-                    live(self.shared.routes.wait_other(&tunnel, left).await)?
+                    live(Box::pin(self.shared.routes.wait_other(&tunnel, left)).await)?
                 }
             };
             fresh = false;
