@@ -87,15 +87,13 @@ pub(crate) struct Parts {
     pub(crate) seed: Seed,
     pub(crate) relays: Vec<RelayAddress>,
     pub(crate) preferred: Carrier,
-    pub(crate) introduction: Introduction,
+    pub(crate) introduction: Arc<Introduction>,
     pub(crate) root: RootFingerprint,
     pub(crate) cluster: Cluster,
     pub(crate) most_pipes: usize,
     pub(crate) most_shares: usize,
     pub(crate) lanes: bool,
     pub(crate) instance: [u8; 16],
-    pub(crate) requests: mpsc::Receiver<Request>,
-    pub(crate) status: watch::Sender<Status>,
 }
 
 /// See the [module documentation](self).
@@ -142,7 +140,11 @@ struct Connection {
 }
 
 impl Driver {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(
+        parts: Parts,
+        requests: mpsc::Receiver<Request>,
+        status: watch::Sender<Status>,
+    ) -> Self {
         let (writer, table) = TableWriter::new();
         let (mailbox, inbox) = mpsc::channel(EVENTS);
         let pulses = Pulses::default();
@@ -161,9 +163,9 @@ impl Driver {
             sessions: JoinSet::new(),
             mailbox,
             inbox,
-            requests: parts.requests,
-            status: parts.status,
-            introduction: Arc::new(parts.introduction),
+            requests,
+            status,
+            introduction: parts.introduction,
             expected: Expected { root: parts.root, cluster: parts.cluster, held: None },
             most_shares: parts.most_shares,
             refused: None,

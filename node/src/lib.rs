@@ -1,7 +1,7 @@
 //! The private side: shares something local through a relay.
 //!
-//! A [`Node`] holds one credential. It connects to a relay of its cluster, checks that it is one, registers a tunnel for
-//! each [`Share`], and answers the pipes that the relay opens from what was shared: a server, a socket, a folder or a
+//! A [`Node`] holds one credential. It connects to relays of its cluster, two where there are two, checks that they are
+//! such, registers a tunnel for each [`Share`], and answers the pipes that the relay opens from what was shared: a server, a socket, a folder or a
 //! file. After a loss it comes back by itself under the same names.
 //!
 //! ```no_run
@@ -32,6 +32,7 @@ pub mod inspect;
 mod lanes;
 mod local;
 mod node;
+mod pair;
 mod relays;
 mod serve;
 mod share;

@@ -1,6 +1,6 @@
 //! The handle of a running node.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use libp2p::{StreamProtocol, Swarm};
 use mytunnel_carrier::{
@@ -22,13 +22,14 @@ use tokio::{
 use crate::{
     carrier::Carrier,
     driver::{Behaviour, Driver, Introduction, Parts, Request},
+    pair::{self, Ends, Pair},
     relays::RelayAddress,
     share::{Share, ShareError, TunnelSpec},
     status::Status,
 };
 
 /// Requests of owners that wait for the driver.
-const REQUESTS: usize = 16;
+pub(crate) const REQUESTS: usize = 16;
 
 /// A connection whose session ended is closed by us; this is for one where there never was any.
 const IDLE: Duration = Duration::from_secs(30);
@@ -45,7 +46,7 @@ pub struct Config {
     pub cluster: Cluster,
     /// The root that the cluster's trust bundle must be signed by.
     pub root: RootFingerprint,
-    /// Relays of the cluster; they are tried in turn.
+    /// Relays of the cluster, the preferred ones first. Of two or more the node is at two at once.
     pub relays: Vec<RelayAddress>,
     /// Name and version of the program, for the relay's operator.
     pub agent: String,
@@ -84,7 +85,7 @@ impl Config {
     }
 }
 
-/// A node: one connection to a relay, and what is shared over it.
+/// A node: its connections to one relay or two, and what is shared over them.
 ///
 /// It connects by itself, and again after every loss. Everything it does runs in tasks that end with it; dropping it
 /// cuts what is in flight, [`Node::shutdown`] lets it end.
@@ -114,30 +115,37 @@ impl Node {
         }
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(StartError::Random)?;
+        let introduction = Arc::new(Introduction {
+            serial: claims.peek().serial,
+            certificate: config.certificate.clone(),
+            seed: config.seed.clone(),
+            agent: config.agent.clone(),
+        });
+        let parts = |relays| -> Result<Parts, StartError> {
+            Ok(Parts {
+                swarm: swarm(&config)?,
+                seed: config.seed.clone(),
+                relays,
+                preferred: config.preferred,
+                introduction: Arc::clone(&introduction),
+                root: config.root,
+                cluster: config.cluster.clone(),
+                most_pipes: config.max_pipes,
+                most_shares: config.max_shares,
+                lanes: config.lanes,
+                instance,
+            })
+        };
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let (sender, status) = watch::channel(Status::default());
-        let driver = Driver::new(Parts {
-            swarm: swarm(&config)?,
-            seed: config.seed.clone(),
-            relays: config.relays,
-            preferred: config.preferred,
-            introduction: Introduction {
-                serial: claims.peek().serial,
-                certificate: config.certificate,
-                seed: config.seed,
-                agent: config.agent,
-            },
-            root: config.root,
-            cluster: config.cluster,
-            most_pipes: config.max_pipes,
-            most_shares: config.max_shares,
-            lanes: config.lanes,
-            instance,
-            requests: receiver,
-            status: sender,
-        });
+        let [first, second] = pair::deal(config.relays.clone());
         let mut task = JoinSet::new();
-        task.spawn(driver.run());
+        if second.is_empty() {
+            task.spawn(Driver::new(parts(first)?, receiver, sender).run());
+        } else {
+            let ends = Ends { requests: receiver, status: sender };
+            task.spawn(Pair::start([parts(first)?, parts(second)?], ends).run());
+        }
         Ok(Self { requests, status, driver: task })
     }
 

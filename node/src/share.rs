@@ -16,6 +16,9 @@ use crate::{
     target::{DialError, Target},
 };
 
+/// Events that wait for the owner of a share.
+pub(crate) const EVENTS: usize = 64;
+
 /// What is to be shared, and under which name.
 #[derive(Debug, Clone)]
 pub struct TunnelSpec {

@@ -5,5 +5,6 @@ pub(crate) mod backoff;
 pub(crate) mod belief;
 pub(crate) mod lanes;
 pub(crate) mod link;
+pub(crate) mod merge;
 pub(crate) mod tunnels;
 pub(crate) mod verdict;

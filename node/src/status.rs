@@ -10,12 +10,24 @@ use crate::{carrier::Carrier, share::Path};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
-    /// The relay.
+    /// The relay; of two, the one that is preferred and reached.
     pub relay: RelayStatus,
     /// Every share, in the order of their making.
     pub tunnels: Vec<TunnelStatus>,
     /// Pipes that are open, those in reserve included.
     pub pipes: usize,
+}
+
+impl Status {
+    /// Of a node at two relays: the first that is reached is the one that is shown, and what either carries is up.
+    pub(crate) fn of_both(first: &Self, second: &Self) -> Self {
+        let shown = if first.relay.connected { first } else { second };
+        let tunnels = first.tunnels.iter().map(|tunnel| {
+            let other = second.tunnels.iter().find(|other| other.name == tunnel.name);
+            other.filter(|other| other.online && !tunnel.online).unwrap_or(tunnel).clone()
+        });
+        Self { relay: shown.relay.clone(), tunnels: tunnels.collect(), pipes: first.pipes + second.pipes }
+    }
 }
 
 /// How the node is connected.

@@ -102,9 +102,15 @@ impl Live {
         self.relays.values().filter_map(|tunnels| tunnels.get(tunnel)).flatten().copied().collect()
     }
 
+    /// Counts a holder that has just come, or gone, at one relay. A node is at two relays with one and the same tunnel, which
+    /// is one tunnel of its key.
     fn count(&mut self, tunnel: TunnelId, holder: Holder, change: i32) {
-        for key in [Some(holder.serial), holder.parent].into_iter().flatten() {
-            step(&mut self.by_key, key, change);
+        let serves = |holders: &Vec<Holder>| holders.iter().any(|other| other.serial == holder.serial);
+        let relays = self.relays.values().filter(|tunnels| tunnels.get(&tunnel).is_some_and(serves)).count();
+        if relays == usize::from(change > 0) {
+            for key in [Some(holder.serial), holder.parent].into_iter().flatten() {
+                step(&mut self.by_key, key, change);
+            }
         }
         step(&mut self.by_tunnel, tunnel, change);
         self.changes.send_modify(|count| *count += 1);
@@ -187,8 +193,10 @@ mod tests {
         live.up(relay(1), tunnel(1), child(1));
         live.up(relay(2), tunnel(1), child(1));
         live.up(relay(1), tunnel(2), child(2));
+        assert_eq!(live.count_of(&serial(1)), 1, "one tunnel at two relays");
         live.forget(&relay(1));
         assert!(live.is_up(&tunnel(1)) && !live.is_up(&tunnel(2)));
+        assert_eq!(live.count_of(&serial(1)), 1);
         assert_eq!(live.count_of(&serial(100)), 1);
         live.forget(&relay(2));
         assert!(live.by_tunnel.is_empty() && live.by_key.is_empty() && live.relays.is_empty());

@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     carrier::Carrier,
     serve::table::{Service, TableWriter},
-    share::{Closed, Path, Ready, Share, ShareEvent, TunnelSpec},
+    share::{Closed, EVENTS, Path, Ready, Share, ShareEvent, TunnelSpec},
     state::{
         link::Refusal,
         tunnels::{Grant, ShareId, Wanted},
@@ -18,9 +18,6 @@ use crate::{
     status::TunnelStatus,
     target::DialError,
 };
-
-/// Events that wait for the owner of a share.
-const EVENTS: usize = 64;
 
 /// See the [module documentation](self).
 #[derive(Debug)]

@@ -4,6 +4,7 @@ mod losses;
 mod pipes;
 mod refusals;
 mod trust;
+mod two_relays;
 
 use std::time::Instant;
 

@@ -1,5 +1,6 @@
 //! Coordinator and relay as processes of their own: the one can die without the other's visitors noticing.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -25,9 +26,28 @@ pub(crate) async fn owned() -> Result<(Lab, Running, String, String)> {
     let (process, ready) = coordinator(&lab, "127.0.0.1:0", &[]).await?;
     let url = ready["url"].as_str().context("a URL")?.to_owned();
     lab.own(&url, ready["setup_code"].as_str().context("a setup code")?).await?;
-    let join = lab.run(&["keys", "join-token", "--json"]).await?.success()?.json()?;
-    let join = join["token"].as_str().context("a join token")?.to_owned();
+    let join = join(&lab).await?;
     Ok((lab, process, url, join))
+}
+
+/// A token with which one relay may join.
+pub(crate) async fn join(lab: &Lab) -> Result<String> {
+    let token = lab.run(&["keys", "join-token", "--json"]).await?.success()?.json()?;
+    Ok(token["token"].as_str().context("a join token")?.to_owned())
+}
+
+/// A relay beside the lab's, with a data directory of its own, and where its visitors come.
+pub(crate) async fn relay_beside(lab: &Lab, url: &str) -> Result<(Running, SocketAddr)> {
+    let data = lab.path("second").to_str().context("a path in UTF-8")?.to_owned();
+    let token = join(lab).await?;
+    let [http, https, p2p] = ANY;
+    let mut arguments = vec!["relay", "--json", "--data", &data, "--coordinator", url, "--join", &token];
+    arguments.extend(["--http", http, "--https", https, "--p2p", p2p]);
+    let mut relay = lab.spawn(&arguments)?;
+    let ready = relay.event("ready").await?;
+    let at = ready["http"].as_str().context("the relay tells where it listens")?;
+    let bare = at.split_once("://").map_or(at, |(_, rest)| rest).trim_end_matches('/');
+    Ok((relay, bare.replace("localhost:", "127.0.0.1:").parse()?))
 }
 
 #[tokio::test]

@@ -9,10 +9,9 @@ use mytunnel_tests::lab::Lab;
 use mytunnel_tests::origin::Origin;
 use mytunnel_tests::process::{PATIENCE, Running};
 use mytunnel_tests::wire::Connection;
-use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::apart::coordinator;
+use crate::apart::{coordinator, join, relay_beside};
 use crate::budgets::{PER_CENT, budget, closed, master, refused};
 
 const ANY: &str = "127.0.0.1:0";
@@ -46,25 +45,7 @@ impl Pair {
         // Nodes try relays in the order in which they joined, which is known in whole seconds.
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         tokio::time::sleep(Duration::from_secs(now.as_secs() + 1).saturating_sub(now)).await;
-        let data = lab.path("second").to_str().context("a path in UTF-8")?.to_owned();
-        let token = join(&lab).await?;
-        let mut second = lab.spawn(&[
-            "relay",
-            "--json",
-            "--data",
-            &data,
-            "--coordinator",
-            &url,
-            "--join",
-            &token,
-            "--http",
-            ANY,
-            "--https",
-            ANY,
-            "--p2p",
-            ANY,
-        ])?;
-        let second_http = http(&second.event("ready").await?)?;
+        let (second, second_http) = relay_beside(&lab, &url).await?;
 
         // A node goes to the first relay that answers, of which there is but one at this moment.
         lab.kill_relay().await?;
@@ -86,17 +67,6 @@ impl Pair {
         let nodes = [at_first, at_second];
         Ok(Self { lab, first, url, _coordinator: process, _second: second, second_http, nodes })
     }
-}
-
-async fn join(lab: &Lab) -> Result<String> {
-    let token: Value = lab.run(&["keys", "join-token", "--json"]).await?.success()?.json()?;
-    Ok(token["token"].as_str().context("a join token")?.to_owned())
-}
-
-fn http(ready: &Value) -> Result<SocketAddr> {
-    let text = ready["http"].as_str().context("the relay tells where it listens")?;
-    let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
-    Ok(bare.replace("localhost:", "127.0.0.1:").parse()?)
 }
 
 /// What a visitor gets of a stream without an end, and when the last of it came.

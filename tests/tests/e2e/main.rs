@@ -21,6 +21,7 @@ mod ports;
 mod renewal;
 mod revocation;
 mod streams;
+mod two_relays;
 mod up;
 mod visitors;
 
