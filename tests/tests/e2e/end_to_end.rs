@@ -140,24 +140,44 @@ async fn a_share_end_to_end_shows_its_own_certificate_and_asks_its_visitors_itse
 #[tokio::test]
 async fn a_gate_at_the_relay_that_it_cannot_ask_for_lets_nobody_in() -> Result<()> {
     let (lab, origin) = (lab().await?, Origin::start().await?);
+    let port = origin.address.port().to_string();
+    // While it is a web site the relay can ask, and the gate stays with the name.
+    let arguments = ["share", &port, "--name", "vault", "--basic", "ann", "--json"];
+    let mut before = lab.spawn_with(&arguments, &[("MYTUNNEL_TUNNEL_PASSWORD", PASSWORD)])?;
+    before.event("ready").await?;
+    before.terminate().await?;
+    let mut node = lab.spawn(&["share", &port, "--name", "vault", "--e2e", "--json"])?;
+    node.event("ready").await?;
+    let (to, ca) = (https(&lab)?, lab.path("config/e2e/local-ca-localhost.pem"));
+    ensure!(connect(to, "vault.localhost", &ca).await.is_err());
+    lab.run(&["tunnels", "auth", "vault", "--off"]).await?.success()?;
+    let answer = ask(connect(to, "vault.localhost", &ca).await?, "vault.localhost", "/head", "").await?;
+    ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relay_that_was_started_anew_ends_no_tls_of_a_node_that_is_away() -> Result<()> {
+    let (mut lab, origin) = (lab().await?, Origin::start().await?);
     let mut node =
         lab.spawn(&["share", &origin.address.port().to_string(), "--name", "vault", "--e2e", "--json"])?;
     node.event("ready").await?;
-    let (to, ca) = (https(&lab)?, lab.path("config/e2e/local-ca-localhost.pem"));
-    let answer = ask(connect(to, "vault.localhost", &ca).await?, "vault.localhost", "/head", "").await?;
-    ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let set = async {
+    let known = async {
         loop {
-            let asked = ["tunnels", "auth", "vault", "--user", "ann", "--json"];
-            let ended = lab.run_with(&asked, &[("MYTUNNEL_TUNNEL_PASSWORD", PASSWORD)]).await?;
-            if ended.code == Some(0) {
+            let listed = lab.run(&["tunnels", "list", "--json"]).await?.success()?.json()?;
+            if listed["tunnels"][0]["kind"] == "tls" {
                 return anyhow::Ok(());
             }
-            ensure!(ended.json()?["code"] == "NOT_FOUND", "{}", ended.stdout);
         }
     };
-    timeout(SOON, set).await.context("the tunnel is known in time")??;
-    ensure!(connect(to, "vault.localhost", &ca).await.is_err());
+    timeout(SOON, known).await.context("the tunnel is known in time")??;
+    node.kill().await?;
+    lab.restart_relay().await?;
+    let (to, relays) = (https(&lab)?, lab.path("data/local-ca-localhost.pem"));
+    ensure!(connect(to, "localhost", &relays).await.is_ok(), "the console's is the relay's own");
+    ensure!(connect(to, "vault.localhost", &relays).await.is_err(), "it answers in the node's place");
+    let (moved, _) = lab.get("vault", "/head").await?;
+    ensure!(moved.status == 308, "{moved:?}");
     Ok(())
 }
 
