@@ -366,7 +366,7 @@ impl Relay {
             self.revoked.apply(change);
             match change {
                 Change::Name { name, project, .. } => drop(self.names.insert(name.clone(), project.clone())),
-                Change::NameFreed { name } => drop(self.names.remove(name)),
+                Change::NameFreed { name } | Change::NameKept { name, .. } => drop(self.names.remove(name)),
                 _ => {}
             }
         }
