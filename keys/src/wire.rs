@@ -9,12 +9,14 @@
 //! arrives, so that an idle pooled pipe costs the target nothing. The payload of a TCP, TLS or UDP tunnel's pipe begins with a
 //! header of the PROXY protocol, version 2, which says who the visitor is; datagrams follow it each behind its length.
 
+pub mod peer;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
     error::Code,
-    id::{Cluster, TunnelId, TunnelKind, TunnelName},
+    id::{Cluster, PublicKey, TunnelId, TunnelKind, TunnelName},
 };
 
 /// The libp2p protocol of the control stream.
@@ -83,6 +85,13 @@ pub enum ToRelay {
         /// The tunnel.
         tunnel: TunnelId,
     },
+    /// Looks for the nodes that serve a private name.
+    Find {
+        /// Number of the request; the answer repeats it. Counted apart from those of registrations.
+        request: u32,
+        /// The name.
+        name: TunnelName,
+    },
 }
 
 /// What a relay says to a node.
@@ -134,6 +143,25 @@ pub enum ToNode {
     Refused {
         /// Number of the request.
         request: Option<u32>,
+        /// Why.
+        code: Code,
+        /// Why, in words.
+        message: String,
+        /// What to do about it.
+        help: String,
+    },
+    /// These nodes serve the private name that was looked for. The relay's word alone: the node that is reached has to show
+    /// its certificate.
+    Found {
+        /// Number of the request.
+        request: u32,
+        /// Their keys; one at least, and [`MAX_BACKENDS`] at most.
+        peers: Vec<PublicKey>,
+    },
+    /// The private name that was looked for is not to be had.
+    NotFound {
+        /// Number of the request.
+        request: u32,
         /// Why.
         code: Code,
         /// Why, in words.

@@ -19,6 +19,7 @@ mod answer;
 mod bucket;
 mod budgets;
 mod certificate;
+mod find;
 mod freshness;
 mod hello;
 mod names;
@@ -251,7 +252,11 @@ impl Admission {
             }
             ToRelay::Leave { tunnel } if admitted => self.handle_leave(connection, &tunnel),
             ToRelay::Unregister { tunnel } if admitted => self.handle_unregister(connection, &tunnel, now),
-            ToRelay::Register { .. } | ToRelay::Leave { .. } | ToRelay::Unregister { .. } => {
+            ToRelay::Find { request, name } if admitted => self.handle_find(connection, request, &name, now),
+            ToRelay::Register { .. }
+            | ToRelay::Leave { .. }
+            | ToRelay::Unregister { .. }
+            | ToRelay::Find { .. } => {
                 self.dismiss(connection, &Refusal::new(Code::BadRequest, "say hello first"), now);
             }
         }

@@ -47,6 +47,16 @@ impl Refusal {
         Self::new(code, error.to_string())
     }
 
+    /// The answer to who looked for a private name.
+    pub(super) fn to_search(&self, request: u32) -> ToNode {
+        ToNode::NotFound {
+            request,
+            code: self.code,
+            message: self.reason.clone().into_owned(),
+            help: self.help.unwrap_or_else(|| self.code.help()).to_owned(),
+        }
+    }
+
     /// The answer to a request, or without a number to the whole connection.
     pub(super) fn message(&self, request: Option<u32>) -> ToNode {
         ToNode::Refused {

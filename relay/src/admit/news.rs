@@ -11,7 +11,7 @@ use mytunnel_keys::{
     certificate,
     error::Code,
     feed::{Accepted, Change, Gates, Position, Report},
-    id::{TunnelId, TunnelName},
+    id::{TunnelId, TunnelKind, TunnelName},
     revocation::RevocationSet,
     trust::Trust,
     usage::Standing,
@@ -170,7 +170,9 @@ impl Admission {
                 Change::Name { name, project, kind } => {
                     let tunnel = self.names.set(self.trust.cluster(), name, project);
                     let (owner, kind) = (project.clone(), *kind);
-                    self.command(Command::Known { name: name.clone(), project: owner, kind });
+                    if kind != Some(TunnelKind::Private) && !self.is_private(name) {
+                        self.command(Command::Known { name: name.clone(), project: owner, kind });
+                    }
                     self.tell_gates(&tunnel);
                     let others = self.registry.members(name).iter().filter(|live| live.project != *project);
                     let reason = "the name belongs to another project";

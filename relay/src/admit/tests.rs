@@ -4,6 +4,7 @@
 
 mod budgets;
 mod certificate;
+mod find;
 mod gates;
 mod hello;
 mod news;
@@ -193,7 +194,11 @@ fn code_of(commands: &[Command]) -> Option<Code> {
         ToNode::Refused { code, .. } | ToNode::Closed { code, .. } | ToNode::Goodbye { code, .. } => {
             Some(*code)
         }
-        ToNode::Welcome { .. } | ToNode::Registered { .. } | ToNode::Backends { .. } => None,
+        ToNode::Welcome { .. }
+        | ToNode::Registered { .. }
+        | ToNode::Backends { .. }
+        | ToNode::Found { .. }
+        | ToNode::NotFound { .. } => None,
     };
     commands.iter().find_map(|command| match command {
         Command::Send { message, .. } => code(message),

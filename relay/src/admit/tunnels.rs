@@ -143,10 +143,14 @@ impl Admission {
             self.command(Command::OpenPort { connection, request, wanted });
             return Ok(());
         }
-        let urls = if kind == TunnelKind::Tls {
-            self.policy.urls.passed_through(&name)
-        } else {
-            self.policy.urls.of(&name)
+        if kind == TunnelKind::Private {
+            // Visitors have no business with it, not even to wait for it.
+            self.command(Command::Forget { name: name.clone() });
+        }
+        let urls = match kind {
+            TunnelKind::Private => Vec::new(),
+            TunnelKind::Tls => self.policy.urls.passed_through(&name),
+            TunnelKind::Http | TunnelKind::Tcp | TunnelKind::Udp => self.policy.urls.of(&name),
         };
         self.confirm(&new, request, urls, expires_at);
         Ok(())
@@ -191,9 +195,6 @@ impl Admission {
                 TunnelKind::Tls => refusal.with_help(ASK_FOR_TLS),
                 TunnelKind::Http | TunnelKind::Tcp | TunnelKind::Udp | TunnelKind::Private => refusal,
             });
-        }
-        if kind == TunnelKind::Private {
-            return Err(Refusal::new(Code::BadRequest, format!("this relay does not serve {kind} tunnels")));
         }
         if kind == TunnelKind::Tls && !self.policy.passthrough {
             let refusal = Refusal::new(Code::ScopeDenied, "this relay lets no TLS end behind it");

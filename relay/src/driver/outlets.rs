@@ -4,7 +4,11 @@ use std::{mem, sync::Arc};
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::public_key;
-use mytunnel_keys::{feed::Gates, id::Serial, wire::ToNode};
+use mytunnel_keys::{
+    feed::Gates,
+    id::{Serial, TunnelKind},
+    wire::ToNode,
+};
 
 use super::{Connection, ControlStream, Driver, now};
 use crate::{
@@ -92,6 +96,11 @@ impl Driver {
         let traffic = self.gauges.open(&registration, &prices, fill, now.instant);
         let crowd = self.gauges.crowd(registration.serial);
         let Registration { id, name, project, kind, .. } = registration;
+        if kind == TunnelKind::Private {
+            // Other nodes come by circuits, which are counted as such; here it only takes its time.
+            tracing::debug!(%connection, %name, "private name up");
+            return self.leave_the_public(&(name, connection));
+        }
         let streams = StreamPipes::new(opener.clone(), id, Arc::clone(places));
         let pipes = LanesFirst::new(self.around.lanes.admit(id, key, connection), streams);
         if !kind.has_port() {
@@ -111,14 +120,19 @@ impl Driver {
 
     fn unroute(&mut self, place: &Place) {
         let (name, connection) = place;
-        if let Some(tunnel) = self.tunnels.remove(place) {
-            tracing::debug!(%connection, %name, "tunnel down");
-            self.around.routes.remove(&tunnel);
-            self.around.lanes.dismiss(tunnel.id(), *connection);
-            self.gauges.close(place, now().instant);
-        }
+        tracing::debug!(%connection, %name, "tunnel down");
+        self.leave_the_public(place);
+        self.gauges.close(place, now().instant);
         if !self.around.routes.is_served(name) {
             self.ports.away(name, now().instant);
+        }
+    }
+
+    /// Visitors are led to this node under the name no longer.
+    fn leave_the_public(&mut self, place: &Place) {
+        if let Some(tunnel) = self.tunnels.remove(place) {
+            self.around.routes.remove(&tunnel);
+            self.around.lanes.dismiss(tunnel.id(), place.1);
         }
     }
 

@@ -67,9 +67,7 @@ fn what_the_certificate_does_not_cover_is_refused_and_the_session_goes_on() {
         assert_eq!(reports(&commands), [&refused]);
     }
     desk.serve(node, "pr-12", 1);
-
-    let device = desk.enter(&issued(2, device_claims(2, NOW)));
-    assert_eq!(code_of(&desk.say(device, ask(TunnelKind::Private, "db"))), Some(Code::BadRequest));
+    assert_eq!(code_of(&desk.say(node, ask(TunnelKind::Private, "web"))), Some(Code::ScopeDenied));
 }
 
 #[test]
