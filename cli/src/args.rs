@@ -5,8 +5,9 @@ use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys, login,
-    man, mfa, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, up, usage,
+    access, accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys,
+    login, man, mfa, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, up,
+    usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Udp(udp::Args),
     Tls(tls::Args),
     Up(up::Args),
+    Access(access::Args),
     Requests(requests::Args),
     Status(status::Args),
     Doctor(doctor::Args),

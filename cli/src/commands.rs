@@ -1,5 +1,6 @@
 //! One file per command: what can be typed, and what it does.
 
+pub(crate) mod access;
 pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod completions;

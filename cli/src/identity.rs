@@ -1,5 +1,6 @@
 //! As whom something is shared: the key that was given, the person signed in, or nobody yet.
 
+use mytunnel_keys::certificate;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{ProjectId, Scope};
 use mytunnel_keys::secret::Seed;
@@ -11,7 +12,7 @@ use crate::commands::projects;
 use crate::commands::share::Access;
 use crate::context::{Context, random};
 use crate::credentials::{self, Login};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::mint::{self, MintOptions};
 use crate::secrets;
 use crate::session::{Session, check_login, sign_in_again, wanted_server};
@@ -40,10 +41,34 @@ pub(crate) struct Holder {
     pub(crate) is_person: bool,
 }
 
+/// The key that a person acts with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// That of the device, where it will do.
+    Device,
+    /// One of its own, for this process.
+    New,
+}
+
 /// Finds out as whom to share. A key wins over a sign-in: it was put there for this one job.
 ///
 /// `scope`: what has to be asked for by name where the identity makes itself a key.
 pub(crate) fn resolve(access: &Access, scope: Option<Scope>, context: &Context) -> Result<Identity, Failure> {
+    resolve_as(Own::Device, access, scope, context)
+}
+
+/// As [`resolve`], for one who may be a node beside another of the same person on this machine: two nodes with one key could
+/// not reach each other.
+pub(crate) fn resolve_beside(access: &Access, context: &Context) -> Result<Identity, Failure> {
+    resolve_as(Own::New, access, None, context)
+}
+
+fn resolve_as(
+    own: Own,
+    access: &Access,
+    scope: Option<Scope>,
+    context: &Context,
+) -> Result<Identity, Failure> {
     if let Some(text) = given_key(access, context)? {
         return of_key(&text, access, context).map(|holder| Identity::Key(Box::new(holder)));
     }
@@ -51,9 +76,9 @@ pub(crate) fn resolve(access: &Access, scope: Option<Scope>, context: &Context) 
     match (Login::load(&context.config_dir()?, wanted.as_ref())?, wanted) {
         (Some(login), _) => {
             check_login(&login)?;
-            let holder = match wanted_project(access, context)? {
-                Some(project) => in_project(login, &project, scope)?,
-                None => of_login(login),
+            let holder = match (wanted_project(access, context)?, own) {
+                (None, Own::Device) => of_login(login),
+                (project, _) => in_project(login, project.as_deref(), scope)?,
             };
             Ok(Identity::Key(Box::new(holder)))
         }
@@ -137,11 +162,16 @@ fn wanted_project(access: &Access, context: &Context) -> Result<Option<String>, 
 }
 
 /// A device acts in its account's own project. For another one it makes itself a key, which lives as long as keys
-/// may and is gone with the process.
-fn in_project(login: Login, wanted: &str, scope: Option<Scope>) -> Result<Holder, Failure> {
+/// may and is gone with the process. Without a project the key is for the account's own.
+fn in_project(login: Login, wanted: Option<&str>, scope: Option<Scope>) -> Result<Holder, Failure> {
     let (root, server) = (login.root, login.server.clone());
+    let claims = certificate::inspect(&login.device.certificate)
+        .map_err(|error| Failure::new(Code::InvalidKey, chain(&error)))?;
     let session = Session::of_login(login);
-    let project = projects::find(&session, wanted)?.id;
+    let project = match wanted {
+        Some(wanted) => projects::find(&session, wanted)?.id,
+        None => claims.peek().tenant.home_project(),
+    };
     let seed = Seed::from_bytes(random()?);
     let answer = mint::ask(&session, &seed, &MintOptions::for_one_share(scope), Some(project))?;
     Ok(Holder {

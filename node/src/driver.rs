@@ -5,12 +5,16 @@
 //! before anything else, then the network, then housekeeping.
 
 mod belief;
+mod circuits;
 mod commands;
 mod dialing;
 mod ending;
 mod events;
+mod hosting;
 mod ping;
 mod pipes;
+mod private;
+mod reaching;
 mod session;
 mod shares;
 mod welcome;
@@ -19,7 +23,7 @@ use std::{collections::HashMap, ops::ControlFlow, panic, sync::Arc, time::Durati
 
 use futures::StreamExt as _;
 use libp2p::{
-    PeerId, Swarm,
+    Multiaddr, PeerId, Swarm,
     swarm::{ConnectionId, NetworkBehaviour},
 };
 use mytunnel_carrier::{
@@ -27,7 +31,7 @@ use mytunnel_carrier::{
     stream::{self, Opener},
 };
 use mytunnel_keys::{
-    id::{Cluster, TunnelKind},
+    id::{Cluster, TunnelName},
     secret::Seed,
     trust::RootFingerprint,
     wire::ToRelay,
@@ -39,8 +43,11 @@ use tokio::{
 };
 
 use crate::{
+    access::Access,
     carrier::Carrier,
     lanes,
+    lasting::flow::Limits,
+    peers::rights::Own,
     relays::RelayAddress,
     serve::{pulse::Pulses, table::TableWriter},
     share::{Closed, Share, ShareError, TunnelSpec},
@@ -53,8 +60,11 @@ use crate::{
 };
 pub(crate) use session::Introduction;
 use {
+    circuits::Circuits,
     dialing::Dialing,
+    hosting::Hosting,
     pipes::Pipes,
+    reaching::Reaching,
     session::{Event, unix_now},
     shares::{Shares, Way},
     welcome::Expected,
@@ -71,12 +81,14 @@ const OUTGOING: usize = 256;
 pub(crate) struct Behaviour {
     pub(crate) streams: stream::Behaviour,
     pub(crate) pong: pong::Behaviour,
+    pub(crate) circuits: libp2p::relay::client::Behaviour,
 }
 
 /// What the owner asks for.
 #[derive(Debug)]
 pub(crate) enum Request {
     Share(Box<TunnelSpec>, oneshot::Sender<Result<Share, ShareError>>),
+    Access(TunnelName, oneshot::Sender<Result<Access, ShareError>>),
     /// Finish what is under way, in this time at most.
     Shutdown(Duration),
 }
@@ -92,6 +104,10 @@ pub(crate) struct Parts {
     pub(crate) cluster: Cluster,
     pub(crate) most_pipes: usize,
     pub(crate) most_shares: usize,
+    /// Time that streams of private shares wait for a path.
+    pub(crate) patience: Duration,
+    /// What our certificate says of us.
+    pub(crate) own: Own,
     pub(crate) lanes: bool,
     pub(crate) instance: [u8; 16],
 }
@@ -105,6 +121,12 @@ pub(crate) struct Driver {
     shares: Shares,
     pipes: Pipes,
     pulses: Pulses,
+    /// Private shares: who reaches ours, whose we reach, and how.
+    hosting: Hosting,
+    reaching: Reaching,
+    circuits: Circuits,
+    own: Own,
+    pings: JoinSet<()>,
     lanes: JoinSet<()>,
     /// The secret that lanes show, if there are to be lanes.
     lane_seed: Option<Seed>,
@@ -128,6 +150,8 @@ type Letter = (ConnectionId, Event);
 struct Connection {
     opener: Opener,
     peer: PeerId,
+    /// Where the relay was reached.
+    at: Multiaddr,
     /// The peer's id as text, which takes long to make.
     name: String,
     way: Way,
@@ -156,7 +180,16 @@ impl Driver {
             dialing: Dialing::new(parts.relays),
             shares: Shares::new(writer),
             pipes: Pipes::new(parts.most_pipes, table, pulses.clone()),
+            hosting: Hosting::new(
+                parts.most_pipes,
+                Limits { patience: parts.patience, ..Limits::default() },
+                pulses.clone(),
+            ),
             pulses,
+            reaching: Reaching::default(),
+            circuits: Circuits::default(),
+            own: parts.own,
+            pings: JoinSet::new(),
             lanes: JoinSet::new(),
             lane_seed: parts.lanes.then_some(parts.seed),
             connections: HashMap::new(),
@@ -186,12 +219,13 @@ impl Driver {
     async fn step(&mut self) -> ControlFlow<Duration> {
         let now = Instant::now();
         let tunnels = self.tunnels.next_timeout(now.into_std(), self.unix());
-        let timeouts = [self.link.next_timeout(), tunnels, self.belief_ends()];
+        let timeouts = [self.link.next_timeout(), tunnels, self.belief_ends(), self.next_private_timeout()];
         let next = timeouts.into_iter().flatten().min().map(Instant::from_std);
         tokio::select! {
             biased;
             request = self.requests.recv() => match request {
                 Some(Request::Share(spec, reply)) => self.share(*spec, reply),
+                Some(Request::Access(name, reply)) => self.access(name, reply),
                 Some(Request::Shutdown(grace)) => return ControlFlow::Break(grace),
                 None => return ControlFlow::Break(Duration::ZERO),
             },
@@ -209,12 +243,22 @@ impl Driver {
                 Err(error) => resume(error),
             },
             () = self.pipes.reap() => {},
+            heard = self.hosting.next() => match heard {
+                Ok(heard) => self.on_heard(heard),
+                Err(error) => resume(error),
+            },
+            happened = self.reaching.next() => match happened {
+                Ok(happened) => self.on_reaching(happened),
+                Err(error) => resume(error),
+            },
+            Some(ended) = self.pings.join_next() => if let Err(error) = ended { resume(error) },
             Some(ended) = self.sessions.join_next() => if let Err(error) = ended { resume(error) },
             Some(ended) = self.lanes.join_next() => if let Err(error) = ended { resume(error) },
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {},
         }
         self.tick();
         self.obey();
+        self.obey_private();
         self.publish();
         ControlFlow::Continue(())
     }
@@ -228,6 +272,7 @@ impl Driver {
         if self.tunnels.next_timeout(now, unix).is_some_and(|at| at <= now) {
             self.tunnels.tick(now, unix);
         }
+        self.tick_private();
     }
 
     fn share(&mut self, spec: TunnelSpec, reply: oneshot::Sender<Result<Share, ShareError>>) {
@@ -243,9 +288,6 @@ impl Driver {
     fn may_share(&self, spec: &TunnelSpec) -> Result<(), ShareError> {
         if let Some(refusal) = &self.refused {
             return Err(ShareError::Refused(refusal.clone().into()));
-        }
-        if spec.kind == TunnelKind::Private {
-            return Err(ShareError::Kind(spec.kind));
         }
         if self.tunnels.has(&spec.name) {
             return Err(ShareError::Duplicate(spec.name.clone()));
@@ -277,6 +319,7 @@ impl Driver {
                 clock_offset: self.clock_offset,
             },
             tunnels: self.shares.status(current.is_some()),
+            peers: self.hosting.status().chain(self.reaching.status()).collect(),
             pipes: self.pipes.count(),
         };
         self.status.send_if_modified(|held| {

@@ -26,13 +26,17 @@
     )
 )]
 
+mod access;
 mod carrier;
 mod driver;
 pub mod inspect;
 mod lanes;
+mod lasting;
+
 mod local;
 mod node;
 mod pair;
+mod peers;
 mod relays;
 mod serve;
 mod share;
@@ -43,11 +47,12 @@ mod target;
 mod testing;
 
 pub use self::{
+    access::{Access, AccessEvent, Door, Outcome, Reached},
     carrier::Carrier,
     local::{Local, LocalPipe, Terminal},
     node::{Config, Node, StartError},
     relays::{RelayAddress, RelayAddressError},
     share::{Closed, Path, Ready, Share, ShareError, ShareEvent, TunnelSpec},
-    status::{RelayStatus, Status, TunnelStatus},
+    status::{PeerStatus, RelayStatus, Status, TunnelStatus},
     target::{DialError, OriginTrust, Target, TargetError},
 };

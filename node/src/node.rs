@@ -9,10 +9,13 @@ use mytunnel_carrier::{
 };
 use mytunnel_keys::{
     certificate::{self, VerifyError},
-    id::Cluster,
+    id::{Cluster, TunnelName},
     secret::Seed,
     trust::RootFingerprint,
-    wire::PIPE_PROTOCOL,
+    wire::{
+        PIPE_PROTOCOL,
+        peer::{LEG_PROTOCOL, PEER_PROTOCOL},
+    },
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -20,9 +23,11 @@ use tokio::{
 };
 
 use crate::{
+    access::Access,
     carrier::Carrier,
     driver::{Behaviour, Driver, Introduction, Parts, Request},
     pair::{self, Ends, Pair},
+    peers::rights::Own,
     relays::RelayAddress,
     share::{Share, ShareError, TunnelSpec},
     status::Status,
@@ -56,6 +61,8 @@ pub struct Config {
     pub max_pipes: usize,
     /// Shares at once. Default 64.
     pub max_shares: usize,
+    /// Time that connections of private shares wait for a path between two nodes before they are reset. Default 60 s.
+    pub patience: Duration,
     /// Whether a tunnel in use also gets TLS connections to the relay beside libp2p, where the relay has a port for
     /// them. Default true.
     pub lanes: bool,
@@ -80,6 +87,7 @@ impl Config {
             preferred: Carrier::default(),
             max_pipes: 1024,
             max_shares: 64,
+            patience: Duration::from_secs(60),
             lanes: true,
         }
     }
@@ -132,6 +140,12 @@ impl Node {
                 cluster: config.cluster.clone(),
                 most_pipes: config.max_pipes,
                 most_shares: config.max_shares,
+                patience: config.patience,
+                own: Own {
+                    cluster: config.cluster.clone(),
+                    tenant: claims.peek().tenant.clone(),
+                    project: claims.peek().project.clone(),
+                },
                 lanes: config.lanes,
                 instance,
             })
@@ -157,6 +171,16 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         let request = Request::Share(Box::new(spec), reply);
         self.requests.send(request).await.map_err(|_| ShareError::Stopped)?;
+        answer.await.map_err(|_| ShareError::Stopped)?
+    }
+
+    /// Keeps a private share of another node in reach. Returns at once; the handle tells when there is a way to it.
+    ///
+    /// # Errors
+    /// [`ShareError`] when there are too many, or when the relay has refused the credential for good.
+    pub async fn access(&self, name: TunnelName) -> Result<Access, ShareError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Access(name, reply)).await.map_err(|_| ShareError::Stopped)?;
         answer.await.map_err(|_| ShareError::Stopped)?
     }
 
@@ -192,10 +216,12 @@ fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
     let mut carrier = transport::Config::default();
     carrier.windows.streams = streams;
     carrier.quic_streams = u32::try_from(streams).unwrap_or(u32::MAX);
-    let transport = transport::transport(&keypair, &carrier)?;
-    let mut streams = stream::Config::accepting([StreamProtocol::new(PIPE_PROTOCOL)]);
+    let (transport, circuits) = transport::with_circuits(&keypair, &carrier)?;
+    let accepted = [PIPE_PROTOCOL, PEER_PROTOCOL, LEG_PROTOCOL];
+    let mut streams = stream::Config::accepting(accepted.map(StreamProtocol::new));
     streams.keep_alive = true;
-    let behaviour = Behaviour { streams: stream::Behaviour::new(streams), pong: pong::Behaviour::default() };
+    let behaviour =
+        Behaviour { streams: stream::Behaviour::new(streams), pong: pong::Behaviour::default(), circuits };
     let negotiating = NonZeroUsize::new(128).unwrap_or(NonZeroUsize::MIN);
     let swarm_config = transport::swarm_config(negotiating, IDLE);
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config))

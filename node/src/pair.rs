@@ -68,6 +68,12 @@ impl Pair {
                         // Whoever asked may have left; dropping the handle then gives the share up.
                         drop(reply.send(shared));
                     }
+                    Some(access @ Request::Access(..)) => {
+                        // Both ends of a private share are at the same relay: the first of all, at both.
+                        if self.first.requests.send(access).await.is_err() {
+                            return;
+                        }
+                    }
                     Some(Request::Shutdown(grace)) => return self.finish(grace).await,
                     None => return,
                 },

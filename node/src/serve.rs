@@ -24,7 +24,7 @@ use tokio::{
 
 use mytunnel_carrier::{
     chunk::Chunk,
-    greeting::NoGreeting,
+    greeting::{NoGreeting, Transport},
     pipe::PREFACE,
     pipe_end,
     splice::{Deaf, Ended, splice},
@@ -135,6 +135,12 @@ pub(crate) async fn answer(
             }
         },
         Answer::Files(files) => http_pipe::serve(pipe, first, files, pulse).await,
+        Answer::Site(files) => {
+            let mut first = first;
+            let (_, length) = stream::greeted(&mut pipe, &mut first, Transport::Stream, patience).await?;
+            first.consume(length);
+            http_pipe::serve(pipe, first, files, pulse).await
+        }
         Answer::Rewritten(rewrite) => rewrite.serve(pipe, first, patience, pulse).await,
         Answer::Stream(stream) => stream.serve(pipe, first, patience, &pulse).await,
         Answer::Terminal(terminal) => stream::hand_over(pipe, first, &**terminal, patience, &pulse).await,

@@ -40,6 +40,8 @@ pub struct TunnelSpec {
     pub alone: bool,
     /// Sees a copy of what passes through a web site's tunnel.
     pub inspector: Option<Inspector>,
+    /// Whether what a private share leads to takes datagrams, and no connections.
+    pub datagrams: bool,
     /// Who takes the visitors of a TLS tunnel in this process, in the place of the target.
     pub terminal: Option<Arc<dyn Terminal>>,
 }
@@ -56,6 +58,7 @@ impl TunnelSpec {
             port: None,
             alone: false,
             inspector: None,
+            datagrams: false,
             terminal: None,
         }
     }
@@ -216,9 +219,6 @@ pub enum ShareError {
     /// The target cannot be led to.
     #[error("the target cannot be shared")]
     Target(#[from] DialError),
-    /// This version serves only tunnels with a public address.
-    #[error("tunnels of kind {0} are not served by this version")]
-    Kind(TunnelKind),
     /// This node shares something under that name already.
     #[error("this node shares something as {0} already")]
     Duplicate(TunnelName),
@@ -238,7 +238,6 @@ impl ShareError {
     pub fn code(&self) -> Code {
         match self {
             Self::Target(_) => Code::TargetUnreachable,
-            Self::Kind(_) => Code::BadRequest,
             Self::Duplicate(_) => Code::NameTaken,
             Self::TooMany(_) => Code::TunnelLimit,
             Self::Refused(closed) => closed.code.unwrap_or(Code::Internal),

@@ -6,5 +6,6 @@ pub(crate) mod belief;
 pub(crate) mod lanes;
 pub(crate) mod link;
 pub(crate) mod merge;
+pub(crate) mod reach;
 pub(crate) mod tunnels;
 pub(crate) mod verdict;

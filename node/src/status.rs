@@ -14,6 +14,8 @@ pub struct Status {
     pub relay: RelayStatus,
     /// Every share, in the order of their making.
     pub tunnels: Vec<TunnelStatus>,
+    /// Other nodes with which a private share is open: who reaches ours, and whose we reach.
+    pub peers: Vec<PeerStatus>,
     /// Pipes that are open, those in reserve included.
     pub pipes: usize,
 }
@@ -26,7 +28,12 @@ impl Status {
             let other = second.tunnels.iter().find(|other| other.name == tunnel.name);
             other.filter(|other| other.online && !tunnel.online).unwrap_or(tunnel).clone()
         });
-        Self { relay: shown.relay.clone(), tunnels: tunnels.collect(), pipes: first.pipes + second.pipes }
+        Self {
+            relay: shown.relay.clone(),
+            tunnels: tunnels.collect(),
+            peers: first.peers.iter().chain(&second.peers).cloned().collect(),
+            pipes: first.pipes + second.pipes,
+        }
     }
 }
 
@@ -46,6 +53,29 @@ pub struct RelayStatus {
     pub rtt: Option<Duration>,
     /// Seconds by which the relay's clock was ahead of ours when it welcomed us last.
     pub clock_offset: i64,
+}
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// Its peer id.
+    pub id: String,
+    /// How it is connected.
+    pub path: Path,
+    /// Round trip, once it is known.
+    pub rtt: Option<Duration>,
+    /// Why this path.
+    pub reason: String,
+}
+
+impl PeerStatus {
+    /// Why a path leads through the relay.
+    pub(crate) const RELAYED: &str = "direct paths are not tried by this version";
+
+    pub(crate) fn relayed(id: String, rtt: Option<Duration>) -> Self {
+        Self { id, path: Path::Relayed, rtt, reason: Self::RELAYED.to_owned() }
+    }
 }
 
 /// One share.

@@ -1,5 +1,6 @@
 //! Fixed keys and times for this crate's tests: one small cluster.
 
+pub(crate) mod crooked;
 pub(crate) mod relay;
 
 use std::time::{SystemTime, UNIX_EPOCH};

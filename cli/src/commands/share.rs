@@ -22,13 +22,13 @@ use mytunnel_keys::id::TunnelKind;
 use mytunnel_node::Target;
 
 pub(crate) use self::base::Base;
-pub(crate) use self::board::{Board, Entry};
+pub(crate) use self::board::{Board, Entry, peers};
 pub(crate) use self::end_to_end::EndToEndFlags;
 pub(crate) use self::flags::{AddressFlags, GateFlags};
 pub(crate) use self::gate::{Asked, Wanted, allowed};
 pub(crate) use self::inspect::InspectFlags;
 pub(crate) use self::job::Job;
-pub(crate) use self::place::Spot;
+pub(crate) use self::place::{Spot, nobody, node_of};
 pub(crate) use self::plan::Plan;
 pub(crate) use self::voice::Voice;
 use crate::context::Context;
@@ -48,6 +48,7 @@ Examples:
   mytunnel share 3000 --pin          visitors need a PIN, which is made and shown
   mytunnel share 3000 --allow-ip 192.0.2.0/24 --expires 2h
   mytunnel share 3000 --e2e          the relay sees ciphertext only
+  mytunnel share 22 --private --name box   for your own machines only: mytunnel access box
 
 Without a relay (no login, no key) an own one is started on this machine.")]
 pub(crate) struct Args {
@@ -65,6 +66,10 @@ pub(crate) struct Options {
     /// Name in the URL [default: one that stays the same for this target]
     #[arg(long, visible_alias = "subdomain", value_name = "NAME")]
     pub(crate) name: Option<String>,
+
+    /// Share it with your own machines only, without a public address: they reach it with `mytunnel access NAME`
+    #[arg(long, conflicts_with_all = ["basic", "pin", "bearer", "allow_ip", "deny_ip", "google", "oidc", "allow", "e2e", "host_header", "inspect", "requests"])]
+    pub(crate) private: bool,
 
     /// Serve the name alone: no other node beside this one [default: nodes that share one name get its visitors in turn]
     #[arg(long)]
@@ -117,7 +122,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 
 /// Everything that can be known without a network is checked first, then what needs the coordinator, then the relay.
 pub(crate) fn share(target: &str, options: &Options, context: &Context) -> Result<(), Failure> {
-    let kind = if options.end_to_end.e2e { Kind::EndToEnd } else { Kind::Http };
+    let kind = match (options.private, options.end_to_end.e2e) {
+        (true, _) => Kind::Private { datagrams: false },
+        (false, true) => Kind::EndToEnd,
+        (false, false) => Kind::Http,
+    };
     start(kind, target, options, context)
 }
 
@@ -135,6 +144,9 @@ fn start(kind: Kind, target: &str, options: &Options, context: &Context) -> Resu
     let gates = || Wanted::read(&options.gates, options.expires, context);
     let plan = Plan::make(kind, target, options, gates, context)?;
     let spot = Spot::find(&options.access, (plan.asked.is_some(), plan.scope()), context)?;
+    if plan.is_private() && spot.is_here() {
+        return Err(nobody());
+    }
     block_on(run::run(plan, spot, context))
 }
 
@@ -157,6 +169,11 @@ pub(crate) enum Kind {
         /// The public port that is wanted.
         port: Option<u16>,
     },
+    /// Whatever can be shared, for other nodes.
+    Private {
+        /// It takes datagrams.
+        datagrams: bool,
+    },
     /// A server that ends TLS itself.
     Tls {
         /// It is told who the visitor is.
@@ -171,6 +188,7 @@ impl Kind {
             Self::Tcp { .. } => TunnelKind::Tcp,
             Self::Udp { .. } => TunnelKind::Udp,
             Self::Tls { .. } | Self::EndToEnd => TunnelKind::Tls,
+            Self::Private { .. } => TunnelKind::Private,
         }
     }
 
@@ -179,7 +197,7 @@ impl Kind {
         let text = target.to_string();
         match self {
             Self::Http | Self::EndToEnd => text,
-            Self::Tcp { .. } | Self::Udp { .. } | Self::Tls { .. } => {
+            Self::Tcp { .. } | Self::Udp { .. } | Self::Tls { .. } | Self::Private { .. } => {
                 text.strip_prefix("http://").map_or_else(|| text.clone(), str::to_owned)
             }
         }
@@ -188,11 +206,17 @@ impl Kind {
     /// Whether there is such a thing behind the target.
     fn check(self, target: &Target) -> Result<(), Failure> {
         let fits = match (self, target) {
-            (Self::Http | Self::EndToEnd, _) | (_, Target::Port(_) | Target::Tcp { .. }) => true,
+            (Self::Http | Self::EndToEnd | Self::Private { datagrams: false }, _)
+            | (_, Target::Port(_) | Target::Tcp { .. }) => true,
             (Self::Tcp { .. } | Self::Tls { .. }, Target::Unix(_)) => true,
-            (Self::Tcp { .. } | Self::Udp { .. } | Self::Tls { .. }, _) => false,
+            (Self::Tcp { .. } | Self::Udp { .. } | Self::Tls { .. } | Self::Private { .. }, _) => false,
         };
-        let kind = self.tunnel();
+        let kind = match self {
+            Self::Private { .. } => TunnelKind::Udp,
+            Self::Http | Self::EndToEnd | Self::Tcp { .. } | Self::Udp { .. } | Self::Tls { .. } => {
+                self.tunnel()
+            }
+        };
         if fits {
             return Ok(());
         }

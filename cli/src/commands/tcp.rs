@@ -13,7 +13,8 @@ use crate::span;
 Examples:
   mytunnel tcp 5432                     a database, at tcp://RELAY:PORT
   mytunnel tcp 22 --remote-port 20022   SSH at that port: ssh -p 20022 RELAY
-  mytunnel tcp 192.168.1.7:25565        a server on another machine")]
+  mytunnel tcp 192.168.1.7:25565        a server on another machine
+  mytunnel tcp 22 --private --name box  for your own machines only: mytunnel access box")]
 pub(crate) struct Args {
     /// Port of the local server, host:port, or unix:/path
     #[arg(value_name = "PORT")]
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     options: Options,
 
     /// Tell the server who the visitor is, by the PROXY protocol, version 2 (it has to expect that)
-    #[arg(long)]
+    #[arg(long, conflicts_with = "private")]
     proxy_protocol: bool,
 }
 
@@ -33,6 +34,10 @@ pub(crate) struct Options {
     /// Public port to ask for [default: one that stays the same for this name]
     #[arg(long, value_name = "PORT")]
     pub(crate) remote_port: Option<NonZeroU16>,
+
+    /// Share it with your own machines only, without a public port: they reach it with `mytunnel access NAME`
+    #[arg(long, conflicts_with_all = ["remote_port", "allow_ip", "deny_ip"])]
+    pub(crate) private: bool,
 
     /// Name of the tunnel in lists and limits [default: one that stays the same for this target]
     #[arg(long, visible_alias = "subdomain", value_name = "NAME")]
@@ -51,7 +56,11 @@ pub(crate) struct Options {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let port = args.options.port();
-    let kind = Kind::Tcp { port, proxy_protocol: args.proxy_protocol };
+    let kind = if args.options.private {
+        Kind::Private { datagrams: false }
+    } else {
+        Kind::Tcp { port, proxy_protocol: args.proxy_protocol }
+    };
     share::share_raw(kind, &args.target, &args.options.of_share(), context)
 }
 

@@ -10,7 +10,8 @@ use crate::failure::Failure;
 #[command(after_help = "\
 Examples:
   mytunnel udp 53                          a name server, at udp://RELAY:PORT
-  mytunnel udp 51820 --remote-port 21820   WireGuard, at that port")]
+  mytunnel udp 51820 --remote-port 21820   WireGuard, at that port
+  mytunnel udp 53 --private --name dns     for your own machines only: mytunnel access dns")]
 pub(crate) struct Args {
     /// Port of the local server, or host:port
     #[arg(value_name = "PORT")]
@@ -21,6 +22,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let kind = Kind::Udp { port: args.options.port() };
+    let kind = if args.options.private {
+        Kind::Private { datagrams: true }
+    } else {
+        Kind::Udp { port: args.options.port() }
+    };
     share::share_raw(kind, &args.target, &args.options.of_share(), context)
 }

@@ -12,7 +12,7 @@ use libp2p::{
         upgrade::Version,
     },
     identity::Keypair,
-    quic, swarm, tcp,
+    quic, relay, swarm, tcp,
 };
 
 use crate::{mux, security};
@@ -74,6 +74,24 @@ pub fn transport(keypair: &Keypair, config: &Config) -> Result<PeerTransport, Se
         Either::Left(output) | Either::Right(output) => output,
     });
     Ok(both.boxed())
+}
+
+/// The same, and circuits through a relay that another node can be dialled by, or dials us by, with the behaviour that they
+/// need. A circuit is secured like a connection, so that the relay sees nothing of it.
+///
+/// # Errors
+/// As [`transport`].
+pub fn with_circuits(
+    keypair: &Keypair,
+    config: &Config,
+) -> Result<(PeerTransport, relay::client::Behaviour), SecurityError> {
+    let (circuits, behaviour) = relay::client::new(keypair.public().to_peer_id());
+    let circuits = secured(circuits, keypair, config)?;
+    // Whether an address is one of a circuit is for the first to say.
+    let both = OrTransport::new(circuits, transport(keypair, config)?).map(|either, _| match either {
+        Either::Left(output) | Either::Right(output) => output,
+    });
+    Ok((both.boxed(), behaviour))
 }
 
 /// Secures and multiplexes an ordered byte transport: TCP, a relayed circuit, or memory in tests.

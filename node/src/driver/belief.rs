@@ -41,6 +41,7 @@ impl Driver {
         match welcome::judge(shown, &key, self.expected.clone(), unix_now()) {
             Ok(again) => {
                 self.expected.held = Some(again.trust);
+                self.judge_guests_again();
                 self.believe(connection, again.not_after, now);
             }
             Err(Unwelcome::FalseRelay(why)) => self.link.on_false_relay(connection, &why.to_string(), now),

@@ -30,10 +30,12 @@ impl Driver {
                 link::Command::Online(connection) => {
                     tracing::info!(%connection, "relay session stands");
                     self.tunnels.on_online(Instant::now().into_std());
+                    self.reaching.on_online(Instant::now().into_std());
                 }
                 link::Command::Offline { attempt, reason } => self.offline(attempt, &reason),
                 link::Command::GiveUp(refusal) => {
                     self.tunnels.end_all(&refusal);
+                    self.reaching.end_all(&refusal);
                     self.refused = Some(refusal);
                 }
             }
@@ -87,12 +89,13 @@ impl Driver {
     fn offline(&mut self, attempt: u32, reason: &str) {
         tracing::debug!(attempt, reason, "no relay session");
         self.tunnels.on_offline();
+        self.reaching.on_offline(attempt, reason, Instant::now().into_std());
         for id in self.shares.ids() {
             self.shares.offline(id, attempt, reason);
         }
     }
 
-    fn send(&mut self, message: ToRelay) {
+    pub(super) fn send(&mut self, message: ToRelay) {
         let Some(connection) = self.link.current() else { return };
         let outgoing = self.connections.get(&connection).and_then(|entry| entry.outgoing.as_ref());
         if outgoing.is_none_or(|outgoing| outgoing.try_send(message).is_err()) {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use libp2p::{
-    Stream, StreamProtocol,
+    Stream, StreamProtocol, relay,
     swarm::{ConnectionId, SwarmEvent},
 };
 use mytunnel_carrier::{lane, stream};
@@ -16,6 +16,7 @@ use super::{
     dialing::Failed,
     jitter,
     ping::Finding,
+    reaching::Found,
     session::Event,
     shares::Way,
     welcome::{self, Unwelcome, Welcome},
@@ -34,10 +35,22 @@ impl Driver {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event),
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                let failed = self.dialing.failed(connection_id, &error);
-                self.on_dial_failed(failed);
+                match self.dialing.failed(connection_id, &error) {
+                    Some(failed) => self.on_dial_failed(Some(failed)),
+                    None => self.on_peer_dial_failed(connection_id, &error),
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Circuits(
+                relay::client::Event::ReservationReqAccepted { .. },
+            )) => {
+                self.circuits.on_reserved();
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                tracing::debug!(?reason, "reservation ended");
+                self.circuits.on_listener_closed(listener_id, Instant::now().into_std());
             }
             SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
+                self.on_peer_closed(connection_id);
                 self.connections.remove(&connection_id);
                 tracing::debug!(%connection_id, ?cause, "connection closed");
                 let reason = match cause {
@@ -53,14 +66,25 @@ impl Driver {
     fn on_stream(&mut self, event: stream::Event) {
         match event {
             stream::Event::Opened { peer, connection, endpoint, opener } => {
-                let Some(carrier) = self.dialing.succeeded(connection) else { return };
+                let Some(carrier) = self.dialing.succeeded(connection) else {
+                    return self.on_peer_connected(peer, connection, &endpoint, opener);
+                };
                 let remote = endpoint.get_remote_address();
                 let (ip, address) = (mytunnel_carrier::address::ip(remote), remote.to_string());
                 let way = Way { address, ip, carrier, rtt: None };
                 let name = peer.to_string();
                 self.connections.insert(
                     connection,
-                    Connection { opener, peer, name, way, lanes: None, belief: None, outgoing: None },
+                    Connection {
+                        opener,
+                        peer,
+                        at: remote.clone(),
+                        name,
+                        way,
+                        lanes: None,
+                        belief: None,
+                        outgoing: None,
+                    },
                 );
                 self.link.on_connected(connection, carrier, Instant::now().into_std());
             }
@@ -76,6 +100,8 @@ impl Driver {
     fn on_inbound(&mut self, connection: ConnectionId, protocol: &StreamProtocol, stream: Stream) {
         if *protocol == PIPE_PROTOCOL && self.link.current() == Some(connection) {
             self.pipes.open(stream.compat());
+        } else {
+            self.on_peer_stream(connection, protocol, stream);
         }
     }
 
@@ -92,6 +118,7 @@ impl Driver {
             Event::Welcomed(welcome) => {
                 let Welcome { trust, not_after, lane_port, clock_offset } = *welcome;
                 self.expected.held = Some(trust);
+                self.judge_guests_again();
                 self.clock_offset = clock_offset;
                 self.believe(connection, not_after, now);
                 if let Some(port) = lane_port {
@@ -105,7 +132,10 @@ impl Driver {
             }
             Event::Message(message) => self.on_message(connection, message),
             Event::Ping(Finding::Alive(trip)) => self.on_alive(connection, trip),
-            Event::Ping(Finding::Silent) => self.link.on_silent(connection, now),
+            Event::Ping(Finding::Silent) => {
+                self.link.on_silent(connection, now);
+                self.on_peer_silent(connection);
+            }
             Event::Ended(reason) => self.link.on_ended(connection, &reason, now),
         }
     }
@@ -128,6 +158,10 @@ impl Driver {
                 self.tunnels.on_backends(tunnel, backends);
             }
             ToNode::Backends { tunnel, count } => self.tunnels.on_backends(tunnel, count),
+            ToNode::Found { request, peers } => self.on_found(request, Found::Here(peers)),
+            ToNode::NotFound { request, code, message, help } => {
+                self.on_found(request, Found::Nowhere(refusal(code, message, help)));
+            }
             ToNode::Refused { request: Some(request), code, message, help } => {
                 self.tunnels.on_refused(request, refusal(code, message, help), now, jitter());
             }
@@ -148,6 +182,7 @@ impl Driver {
 
     fn on_alive(&mut self, connection: ConnectionId, trip: Duration) {
         self.link.on_alive(connection);
+        self.on_peer_alive(connection, trip);
         let Some(entry) = self.connections.get_mut(&connection) else { return };
         let is_first = entry.way.rtt.replace(trip).is_none();
         if is_first && self.link.current() == Some(connection) {

@@ -103,6 +103,17 @@ impl Shares {
         }
     }
 
+    /// What is shared privately under this name.
+    pub(super) fn private(&self, name: &TunnelName) -> Option<Arc<Service>> {
+        let entry = self.entries.values().find(|entry| entry.is_private() && entry.name == *name)?;
+        Some(Arc::clone(&entry.service))
+    }
+
+    /// Whether anything is shared privately.
+    pub(super) fn has_private(&self) -> bool {
+        self.entries.values().any(Entry::is_private)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -114,7 +125,10 @@ impl Shares {
     /// A tunnel stands: its pipes are served from now on, and its owner is told if he does not know.
     pub(super) fn ready(&mut self, id: ShareId, grant: Grant, way: &Way) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        self.table.insert(*grant.tunnel.as_bytes(), Arc::clone(&entry.service));
+        // The relay's pipes lead to what is public, and to nothing else, whatever the relay says.
+        if !entry.is_private() {
+            self.table.insert(*grant.tunnel.as_bytes(), Arc::clone(&entry.service));
+        }
         if let Some(old) = entry.grant.as_ref().filter(|old| old.tunnel != grant.tunnel) {
             self.table.remove(old.tunnel.as_bytes());
         }
@@ -137,7 +151,7 @@ impl Shares {
 
     /// What lanes of a tunnel need, and the token that ends them; those of an earlier registration end now.
     pub(super) fn lanes(&mut self, id: ShareId) -> Option<(TunnelId, Arc<Service>, CancellationToken)> {
-        let entry = self.entries.get_mut(&id)?;
+        let entry = self.entries.get_mut(&id).filter(|entry| !entry.is_private())?;
         let tunnel = entry.grant.as_ref()?.tunnel;
         let closed = CancellationToken::new();
         entry.lanes = Some(closed.clone().drop_guard());
@@ -193,6 +207,10 @@ impl Shares {
 }
 
 impl Entry {
+    fn is_private(&self) -> bool {
+        self.kind == TunnelKind::Private
+    }
+
     fn tell(&self, event: ShareEvent) {
         // The owner may have left; he will be noticed by `dropped`.
         let _ = self.events.send(event);
@@ -200,7 +218,8 @@ impl Entry {
 
     fn tell_path(&self, way: &Way) {
         if let Some(rtt) = way.rtt {
-            let reason = format!("public share, relay reached over {}", way.carrier);
+            let what = if self.is_private() { "private" } else { "public" };
+            let reason = format!("{what} share, relay reached over {}", way.carrier);
             self.tell(ShareEvent::Path { path: Path::Relayed, rtt, reason });
         }
     }

@@ -83,9 +83,11 @@ pub(super) fn judge(
             let help = code.help().to_owned();
             Err(Unwelcome::Refused(Refusal { code, message: plain(&message), help }))
         }
-        ToNode::Registered { .. } | ToNode::Backends { .. } | ToNode::Closed { .. } => {
-            Err(Unwelcome::FalseRelay(FalseRelay::Nonsense))
-        }
+        ToNode::Registered { .. }
+        | ToNode::Backends { .. }
+        | ToNode::Found { .. }
+        | ToNode::NotFound { .. }
+        | ToNode::Closed { .. } => Err(Unwelcome::FalseRelay(FalseRelay::Nonsense)),
     }
 }
 

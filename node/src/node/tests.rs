@@ -2,6 +2,7 @@ mod connecting;
 mod endings;
 mod losses;
 mod pipes;
+mod private;
 mod refusals;
 mod trust;
 mod two_relays;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use mytunnel_keys::id::TunnelKind;
+use mytunnel_keys::{id::TunnelKind, wire::peer::Carries};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,8 @@ pub(crate) enum Answer {
     Origin(Dialer),
     /// Files are served from here.
     Files(Files),
+    /// The same, for connections that begin with who sends them.
+    Site(Files),
     /// Requests go to a server with another `Host`.
     Rewritten(Rewrite),
     /// Bytes of a TCP connection go to a server.
@@ -62,7 +64,10 @@ impl Service {
                 Answer::Stream(Stream::new(Dialer::new(server)?, spec.proxy_protocol))
             }
             (TunnelKind::Udp, server, _) => Answer::Datagrams(Peer::new(server)?),
-            (TunnelKind::Private, ..) => return Err(DialError::NoServer),
+            (TunnelKind::Private, Target::Folder(path), _) => Answer::Site(Files::folder(path)),
+            (TunnelKind::Private, Target::File(path), _) => Answer::Site(Files::file(path)),
+            (TunnelKind::Private, server, _) if spec.datagrams => Answer::Datagrams(Peer::new(server)?),
+            (TunnelKind::Private, server, _) => Answer::Stream(Stream::new(Dialer::new(server)?, false)),
         };
         let inspector = spec.inspector.clone().filter(|_| spec.kind == TunnelKind::Http);
         Ok(Self { answer, inspector, closed: CancellationToken::new(), used: Notify::new() })
@@ -70,6 +75,17 @@ impl Service {
 
     pub(crate) fn answer(&self) -> &Answer {
         &self.answer
+    }
+
+    /// What comes to it as a private share.
+    pub(crate) const fn carries(&self) -> Carries {
+        match self.answer {
+            Answer::Datagrams(_) => Carries::Datagrams,
+            Answer::Files(_) | Answer::Site(_) => Carries::Web,
+            Answer::Origin(_) | Answer::Rewritten(_) | Answer::Stream(_) | Answer::Terminal(_) => {
+                Carries::Streams
+            }
+        }
     }
 
     pub(crate) const fn inspector(&self) -> Option<&Inspector> {

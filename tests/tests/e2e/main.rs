@@ -18,6 +18,7 @@ mod gates_of_all_kinds;
 mod inspect;
 mod names;
 mod ports;
+mod private;
 mod renewal;
 mod revocation;
 mod streams;

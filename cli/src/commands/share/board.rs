@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mytunnel_keys::id::TunnelName;
+use mytunnel_keys::id::{TunnelKind, TunnelName};
 use mytunnel_node::Status;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -76,12 +76,10 @@ impl Board {
                 })
             })
             .collect();
-        let peers: Vec<Value> = status
-            .relay
-            .peer
-            .iter()
-            .map(|peer| json!({"id": peer, "path": "relayed", "rtt_ms": rtt_ms, "reason": "visitors come in through the relay"}))
-            .collect();
+        let is_public = status.tunnels.iter().any(|tunnel| tunnel.kind != TunnelKind::Private);
+        let relay = status.relay.peer.iter().filter(|_| is_public);
+        let relay = relay.map(|peer| json!({"id": peer, "path": "relayed", "rtt_ms": rtt_ms, "reason": "visitors come in through the relay"}));
+        let peers: Vec<Value> = relay.chain(peers(status)).collect();
         json!({
             "tunnels": tunnels, "peers": peers,
             "inspect": entries.values().find_map(|entry| entry.page.as_deref()),
@@ -100,6 +98,14 @@ impl Drop for Listed {
     fn drop(&mut self) {
         self.board.0.send_modify(|entries| drop(entries.remove(&self.id)));
     }
+}
+
+/// The other nodes of private shares.
+pub(crate) fn peers(status: &Status) -> impl Iterator<Item = Value> {
+    status.peers.iter().map(|peer| {
+        let rtt_ms = peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3);
+        json!({"id": peer.id, "path": peer.path.to_string(), "rtt_ms": rtt_ms, "reason": peer.reason})
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What becomes of a share, told to people and to scripts.
 
-use mytunnel_keys::id::{TunnelId, TunnelName};
+use mytunnel_keys::id::{TunnelId, TunnelKind, TunnelName};
 use mytunnel_node::{Closed, Ready, ShareEvent};
 use serde::Serialize;
 
@@ -29,7 +29,11 @@ enum Event<'a> {
         tunnel_id: TunnelId,
         name: &'a TunnelName,
         kind: String,
-        url: &'a str,
+        /// None where there are no visitors.
+        url: Option<&'a str>,
+        /// What other machines reach it with, where there are none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        access: Option<&'a str>,
         urls: &'a [String],
         target: &'a str,
         relay: &'a str,
@@ -133,7 +137,9 @@ impl Teller {
     }
 
     fn ready(&mut self, ready: &Ready) {
-        let Some(url) = ready.urls.first() else {
+        let is_private = ready.kind == TunnelKind::Private;
+        let access = is_private.then(|| format!("mytunnel access {}", ready.name));
+        let Some(shown) = access.as_ref().or(ready.urls.first()) else {
             tracing::error!("the relay gave no URL");
             return;
         };
@@ -141,7 +147,8 @@ impl Teller {
             tunnel_id: ready.tunnel_id,
             name: &ready.name,
             kind: ready.kind.to_string(),
-            url,
+            url: ready.urls.first().map(String::as_str),
+            access: access.as_deref(),
             urls: &ready.urls,
             target: &self.target,
             relay: &ready.relay,
@@ -155,14 +162,17 @@ impl Teller {
             self.voice.note("Connected again.");
         }
         self.away = false;
-        if self.shown.as_ref() != Some(url) {
-            self.voice.line(url);
+        if self.shown.as_ref() != Some(shown) {
+            self.voice.line(shown);
+            if is_private {
+                self.voice.note("Run this on the other machine, signed in to the same relay or with a key of the same project.");
+            }
             self.show_made(&self.made);
             // Where there are several, whoever has started them says what they are.
             if self.voice.is_alone() {
                 self.voice.note(sharing(&self.target, ready.expires_at.saturating_sub(now())));
             }
-            self.shown = Some(url.clone());
+            self.shown = Some(shown.clone());
         }
     }
 

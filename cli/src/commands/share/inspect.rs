@@ -40,6 +40,11 @@ pub(super) struct Wish {
     lines: bool,
 }
 
+impl Wish {
+    /// Nothing is seen.
+    pub(super) const NONE: Self = Self { page: None, lines: false };
+}
+
 impl InspectFlags {
     /// `target` is what is shared, as it was typed or left out.
     pub(super) fn wish(&self, target: &str, json: bool) -> Result<Wish, Failure> {

@@ -138,7 +138,7 @@ impl Job {
     async fn prepare(&mut self, base: &Base) -> Result<(), Failure> {
         let voice = self.teller.voice().clone();
         // Whether anybody takes datagrams shows only in an answer.
-        if !matches!(self.kind, Kind::Udp { .. }) {
+        if !matches!(self.kind, Kind::Udp { .. } | Kind::Private { datagrams: true }) {
             let described = self.kind.described(&self.target);
             warn_if_down(self.target.clone(), described, voice.clone(), &mut self.tasks);
         }
@@ -296,6 +296,7 @@ impl Job {
                 spec.proxy_protocol = proxy_protocol;
             }
             Kind::Udp { port } => spec.port = port,
+            Kind::Private { datagrams } => spec.datagrams = datagrams,
             Kind::Tls { proxy_protocol } => spec.proxy_protocol = proxy_protocol,
         }
         spec

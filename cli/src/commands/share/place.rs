@@ -8,7 +8,7 @@ use mytunnel_node::{Config as NodeConfig, RelayAddress};
 
 use super::Access;
 use super::setter::At;
-use crate::bootstrap::{self, Known};
+use crate::bootstrap::{self, Found, Known};
 use crate::clock::Skew;
 use crate::context::{Context, now};
 use crate::failure::{Failure, chain};
@@ -38,6 +38,11 @@ pub(super) enum Place {
 }
 
 impl Spot {
+    /// Whether the relay is in this process.
+    pub(super) fn is_here(&self) -> bool {
+        matches!(self.place, Place::Here)
+    }
+
     /// Finds both out. `is_gated`: gates are going to be set; `scope`: what a key that is made for this has to have by name.
     pub(crate) fn find(
         access: &Access,
@@ -59,13 +64,7 @@ impl Spot {
 
 /// Finds the relay of a key. Without its coordinator, what was last known has to do.
 fn at_relay(holder: Holder, access: &Access, is_gated: bool, context: &Context) -> Result<Spot, Failure> {
-    let found = bootstrap::fetch_or_recall(&context.config_dir()?, &holder.server, &holder.root);
-    let skew = found.as_ref().map_or(Skew::UNKNOWN, |found| found.skew);
-    check_life(&holder, skew)?;
-    let found = found?;
-    if let Some(failure) = &found.outage {
-        context.report.warn(format_args!("{}; using what was known of it before", failure.message()));
-    }
+    let Found { known, skew, .. } = locate(&holder, context)?;
     let claims = certificate::inspect(&holder.certificate)
         .map_err(|error| Failure::new(Code::InvalidKey, chain(&error)))?;
     let subject = format!(
@@ -74,7 +73,7 @@ fn at_relay(holder: Holder, access: &Access, is_gated: bool, context: &Context) 
         claims.peek().project.as_ref().map(ToString::to_string).unwrap_or_default()
     );
     let (hosts, most) = (claims.peek().hosts.clone(), claims.peek().max_tunnels);
-    let (cluster, root) = (found.known.trust.cluster().clone(), holder.root);
+    let (cluster, root) = (known.trust.cluster().clone(), holder.root);
     let at = || {
         let claims = claims.peek();
         Ok::<_, Failure>(Box::new(At {
@@ -84,7 +83,7 @@ fn at_relay(holder: Holder, access: &Access, is_gated: bool, context: &Context) 
             },
             project: claims.project.clone().unwrap_or_else(|| claims.tenant.home_project()),
             cluster: cluster.clone(),
-            relays: found.known.bootstrap.relays.iter().map(|relay| relay.peer_id).collect(),
+            relays: known.bootstrap.relays.iter().map(|relay| relay.peer_id).collect(),
         }))
     };
     let gate = match at() {
@@ -92,8 +91,33 @@ fn at_relay(holder: Holder, access: &Access, is_gated: bool, context: &Context) 
         at => at.ok(),
     };
     let if_revoked = holder.if_revoked.clone();
-    let node = node_config(holder, cluster, root, &found.known)?;
+    let node = node_config(holder, cluster, root, &known)?;
     Ok(Spot { place: Place::Relay { node: Box::new(node), skew, gate }, subject, hosts, most, if_revoked })
+}
+
+/// A node for a key, at the relays that are known now.
+pub(crate) fn node_of(holder: Holder, context: &Context) -> Result<(NodeConfig, Skew), Failure> {
+    let Found { known, skew, .. } = locate(&holder, context)?;
+    let (cluster, root) = (known.trust.cluster().clone(), holder.root);
+    Ok((node_config(holder, cluster, root, &known)?, skew))
+}
+
+fn locate(holder: &Holder, context: &Context) -> Result<Found, Failure> {
+    let found = bootstrap::fetch_or_recall(&context.config_dir()?, &holder.server, &holder.root);
+    let skew = found.as_ref().map_or(Skew::UNKNOWN, |found| found.skew);
+    check_life(holder, skew)?;
+    let found = found?;
+    if let Some(failure) = &found.outage {
+        context.report.warn(format_args!("{}; using what was known of it before", failure.message()));
+    }
+    Ok(found)
+}
+
+/// Private shares are between machines that know the same relay.
+pub(crate) fn nobody() -> Failure {
+    let message = "a private share needs a relay that both machines are signed in to, or hold keys of";
+    Failure::new(Code::InvalidKey, message)
+        .with_help("Sign in with `mytunnel login URL`, or set MYTUNNEL_AUTH_TOKEN.")
 }
 
 fn check_life(holder: &Holder, skew: Skew) -> Result<(), Failure> {

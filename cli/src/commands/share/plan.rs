@@ -82,10 +82,17 @@ impl Plan {
         let (asked, own) = match kind {
             Kind::EndToEnd => gates.map_or_else(Default::default, Asked::split),
             Kind::Http | Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => (gates, Vec::new()),
+            // It has no visitors, who alone could be asked, and held to an end by a relay.
+            Kind::Private { .. } => (None, Vec::new()),
         };
         let end_to_end = options.end_to_end.wish(own, context)?;
         let lifetime = options.expires.map(Duration::from_secs);
-        let wish = options.inspect.wish(typed, context.report.is_json())?;
+        let wish = match kind {
+            Kind::Private { .. } => Wish::NONE,
+            Kind::Http | Kind::EndToEnd | Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => {
+                options.inspect.wish(typed, context.report.is_json())?
+            }
+        };
         // Each node has certificates and sessions of its own.
         let alone = options.alone || kind == Kind::EndToEnd;
         Ok(Self { kind, target, name, alone, host_header, lifetime, wish, asked, end_to_end })
@@ -95,6 +102,11 @@ impl Plan {
     pub(crate) fn gates(&self) -> serde_json::Value {
         let own = self.end_to_end.as_ref().map(end_to_end::Wish::asked).unwrap_or_default();
         serde_json::json!([self.asked.as_ref().map(Asked::gates), own])
+    }
+
+    /// Whether it is for other nodes only.
+    pub(super) fn is_private(&self) -> bool {
+        matches!(self.kind, Kind::Private { .. })
     }
 
     /// The scope that a key which is made for it has to have by name.
@@ -129,7 +141,7 @@ impl Plan {
             place: subject.to_owned(),
             target: match self.kind {
                 Kind::Http | Kind::EndToEnd => self.target.to_string(),
-                Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } => {
+                Kind::Tcp { .. } | Kind::Udp { .. } | Kind::Tls { .. } | Kind::Private { .. } => {
                     format!("{}://{}", self.kind.tunnel(), self.kind.described(&self.target))
                 }
             },

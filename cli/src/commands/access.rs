@@ -1,0 +1,270 @@
+//! `mytunnel access NAME`: a private share of another machine, at an address of this one.
+
+mod events;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::TunnelName;
+use mytunnel_keys::wire::peer::Carries;
+use mytunnel_node::{AccessEvent, Door, Node, Outcome, Reached};
+use serde_json::{Value, json};
+use tokio::fs::File;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use self::events::Teller;
+use crate::commands::share;
+use crate::context::Context;
+use crate::control::serve_status;
+use crate::failure::{Failure, chain};
+use crate::identity::{self, Identity};
+use crate::names;
+use crate::runtime::{GRACE, StopSignals, block_on};
+use crate::span;
+
+/// How long the first way to the share may take to be found. Once there was one, it is never given up.
+const FIRST_WAY: Duration = Duration::from_secs(15);
+
+/// Reach a private share of another machine
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mytunnel access box                         at a free port of this machine, which is printed
+  mytunnel access box --bind 127.0.0.1:2222   then: ssh -p 2222 localhost
+  ssh -o ProxyCommand='mytunnel access box --stdio' user@box
+
+The other machine shares it with `mytunnel share 22 --private --name box`. Both are signed in to the same relay, or hold
+keys of the same project. The relay between them sees ciphertext only. Connections survive the loss of a path: they wait
+for the next one, and go on where they were.")]
+pub(crate) struct Args {
+    /// Name of the private share
+    name: String,
+
+    /// Where it is to be reached on this machine [default: 127.0.0.1, a free port]
+    #[arg(long, value_name = "ADDR:PORT")]
+    bind: Option<SocketAddr>,
+
+    /// Carry one connection over standard input and output
+    #[arg(long, conflicts_with = "bind")]
+    stdio: bool,
+
+    /// How long open connections wait for a path to the other machine before they are reset
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = span::parse_some)]
+    patience: u64,
+
+    #[command(flatten)]
+    access: share::Access,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    if args.stdio && context.report.is_json() {
+        return Err(Failure::usage(
+            "--stdio leaves no place for JSON on standard output",
+            "Leave --json away; what goes wrong is told on standard error.",
+        ));
+    }
+    let name = names::asked(&args.name)?;
+    let holder = match identity::resolve_beside(&args.access, context)? {
+        Identity::Key(holder) => *holder,
+        Identity::Nobody => return Err(share::nobody()),
+    };
+    let if_revoked = holder.if_revoked.clone();
+    let (mut config, skew) = share::node_of(holder, context)?;
+    config.patience = Duration::from_secs(args.patience);
+    let job = Job { name, bind: args.bind, stdio: args.stdio, patience: config.patience };
+    let outcome = block_on(async {
+        let mut signals = StopSignals::install()?;
+        let node = Node::start(config)?;
+        let outcome = job.serve(&node, &mut signals, context).await;
+        signals.leave(GRACE, context.report, node.shutdown(Duration::ZERO)).await;
+        outcome
+    });
+    outcome.map_err(|failure| match if_revoked {
+        Some(help) if failure.code() == Code::KeyRevoked => failure.with_help(help),
+        Some(_) | None => skew.explain(failure),
+    })
+}
+
+struct Job {
+    name: TunnelName,
+    bind: Option<SocketAddr>,
+    stdio: bool,
+    patience: Duration,
+}
+
+/// Where the share is reached on this machine, for `mytunnel status`.
+type Place = Arc<Mutex<Option<String>>>;
+
+impl Job {
+    async fn serve(&self, node: &Node, signals: &mut StopSignals, context: &Context) -> Result<(), Failure> {
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let place = Place::default();
+        let (status, name, shown) = (node.watch_status(), self.name.clone(), Arc::clone(&place));
+        let state = move || {
+            let status = status.borrow();
+            let bind = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            described(&status, &name, bind.as_deref())
+        };
+        serve_status(context, state, &stop, &mut tasks);
+        let mut teller = Teller::new(context.report, self.stdio);
+        let outcome = tokio::select! {
+            () = signals.next() => {
+                teller.closed(None, "stopped");
+                Ok(())
+            }
+            outcome = self.follow(node, &mut teller, &place) => outcome,
+        };
+        stop.cancel();
+        tasks.shutdown().await;
+        outcome
+    }
+
+    /// Waits for the way, serves, and tells what becomes of it, until it is over.
+    async fn follow(&self, node: &Node, teller: &mut Teller, place: &Place) -> Result<(), Failure> {
+        let mut access = node.access(self.name.clone()).await?;
+        let deadline = Instant::now() + FIRST_WAY;
+        let mut trouble = "no answer".to_owned();
+        let reached = loop {
+            match timeout_at(deadline, access.next()).await {
+                Ok(Some(AccessEvent::Ready(reached))) => break reached,
+                Ok(Some(AccessEvent::Closed(closed))) => return Err(closed.into()),
+                Ok(Some(AccessEvent::Reconnecting { attempt, reason })) => {
+                    teller.reconnecting(attempt, &reason);
+                    trouble = reason;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(stopped()),
+                Err(_) => return Err(self.unreachable(node, &trouble)),
+            }
+        };
+        let door = access.door(&reached, self.patience);
+        let mut serving = JoinSet::new();
+        if self.stdio {
+            if reached.carries == Carries::Datagrams {
+                return Err(Failure::usage(
+                    format!("{} carries datagrams, which standard input and output cannot", self.name),
+                    "Leave --stdio away, or give it an address with --bind.",
+                ));
+            }
+            serving.spawn(over_stdio(door, stdio()?));
+        } else {
+            let bound = self.listen(&reached, door, &mut serving).await?;
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(bound.clone());
+            teller.bound(bound, reached.carries);
+        }
+        teller.ready(&reached);
+        loop {
+            tokio::select! {
+                Some(served) = serving.join_next() => return match served {
+                    Ok(outcome) => ended(outcome),
+                    Err(error) => Err(Failure::new(Code::Internal, error.to_string())),
+                },
+                event = access.next() => match event {
+                    Some(AccessEvent::Closed(closed)) => {
+                        teller.closed(closed.code.map(|code| code.name()), &closed.message);
+                        return Err(closed.into());
+                    }
+                    Some(event) => teller.tell(&event),
+                    None => return Err(stopped()),
+                },
+            }
+        }
+    }
+
+    /// Opens the local address; whatever comes there is led to the share.
+    async fn listen(
+        &self,
+        reached: &Reached,
+        door: Door,
+        serving: &mut JoinSet<Outcome>,
+    ) -> Result<String, Failure> {
+        let wanted = self.bind.unwrap_or_else(|| SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), 0));
+        let failed = |error: std::io::Error| {
+            Failure::local(
+                format!("cannot listen at {wanted}: {}", chain(&error)),
+                "Choose another address with --bind, or leave it away for a free port.",
+            )
+        };
+        let bound = match reached.carries {
+            Carries::Streams | Carries::Web => {
+                let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+                let bound = listener.local_addr().map_err(failed)?;
+                serving.spawn(async move {
+                    door.serve(listener).await;
+                    Outcome::Done
+                });
+                bound
+            }
+            Carries::Datagrams => {
+                let socket = UdpSocket::bind(wanted).await.map_err(failed)?;
+                let bound = socket.local_addr().map_err(failed)?;
+                serving.spawn(async move {
+                    door.serve_datagrams(socket).await;
+                    Outcome::Done
+                });
+                bound
+            }
+        };
+        Ok(bound.to_string())
+    }
+
+    fn unreachable(&self, node: &Node, trouble: &str) -> Failure {
+        if node.status().relay.connected {
+            Failure::new(
+                Code::TargetUnreachable,
+                format!("cannot reach the node that shares {}: {trouble}", self.name),
+            )
+            .with_help("Look whether it is up (`mytunnel status` there); then try again.")
+        } else {
+            Failure::new(Code::RelayUnreachable, format!("cannot reach the relay: {trouble}"))
+        }
+    }
+}
+
+/// Standard input and output as files: whatever they are, they are read and written by threads that may wait.
+fn stdio() -> Result<(File, File), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::local(format!("cannot use standard input or output: {error}"), "");
+    let input = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    let output = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+    let file = |owned: OwnedFd| File::from_std(std::fs::File::from(owned));
+    Ok((file(input), file(output)))
+}
+
+/// One connection, from standard input to standard output.
+async fn over_stdio(door: Door, (input, output): (File, File)) -> Outcome {
+    let nowhere = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), 0);
+    door.carry(tokio::io::join(input, output), nowhere, nowhere).await.0
+}
+
+fn ended(outcome: Outcome) -> Result<(), Failure> {
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::TargetUnreachable => Err(Failure::new(Code::TargetUnreachable, outcome.to_string())
+            .with_help("Start the service on the other machine.")),
+        Outcome::Broken | Outcome::Lost | Outcome::Moved => {
+            Err(Failure::new(Code::TargetUnreachable, format!("the connection was reset: {outcome}"))
+                .with_help("Connect again."))
+        }
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::new(Code::Internal, "the node stopped")
+}
+
+fn described(status: &mytunnel_node::Status, name: &TunnelName, bind: Option<&str>) -> Value {
+    let peers: Vec<Value> = share::peers(status).collect();
+    json!({
+        "tunnels": [],
+        "accesses": [{"name": name, "bind": bind, "online": !peers.is_empty(), "pid": std::process::id()}],
+        "peers": peers,
+        "relay": {"addr": status.relay.address, "connected": status.relay.connected},
+    })
+}

@@ -1,0 +1,165 @@
+//! Private shares over a relay that leads whoever it likes to whomever it likes.
+
+use std::net::SocketAddr;
+
+use mytunnel_keys::{
+    certificate::Claims,
+    id::{PublicKey, Serial, TenantId},
+    secret::Seed,
+};
+
+use super::*;
+use crate::{Access, AccessEvent, Outcome, testing::crooked::Crooked};
+
+const NAME: &str = "box";
+
+/// What is other than it should be.
+type Change = fn(&mut Claims);
+
+/// The id that the name has in the project of this crate's tests.
+fn tunnel() -> TunnelId {
+    let project = testing::node_claims().project.unwrap();
+    TunnelId::derive(&testing::cluster(), &project, &NAME.parse().unwrap())
+}
+
+/// A node with a key of this number, and with claims that are changed.
+fn node(relay: &Crooked, number: u8, change: impl FnOnce(&mut Claims)) -> (Node, PublicKey) {
+    let seed = Seed::from_bytes([number; 32]);
+    let mut claims = testing::node_claims_at(testing::unix());
+    claims.subject = seed.public();
+    claims.serial = Serial::from_bytes([number; 16]);
+    claims.scopes = "http private".parse().unwrap();
+    change(&mut claims);
+    let root = testing::root().fingerprint();
+    let relays = vec![relay.address.clone()];
+    let config = Config::new(seed.clone(), testing::sign(&claims), testing::cluster(), root, relays);
+    (Node::start(config).unwrap(), seed.public())
+}
+
+fn other_tenant(claims: &mut Claims) {
+    claims.tenant = "ten_ffffffffffffffff".parse::<TenantId>().unwrap();
+}
+
+async fn share(node: &Node, target: &str) -> Share {
+    let target = Target::parse(target).unwrap();
+    let spec = TunnelSpec::new(NAME.parse().unwrap(), TunnelKind::Private, target);
+    let mut share = node.share(spec).await.unwrap();
+    ready(&mut share).await;
+    share
+}
+
+async fn event(access: &mut Access) -> AccessEvent {
+    timeout(SOON, access.next()).await.expect("nothing happens to the access").expect("it is over")
+}
+
+/// What the access is told when it does not get in: the reason of a try, or of the end.
+async fn trouble(access: &mut Access) -> String {
+    match event(access).await {
+        AccessEvent::Reconnecting { reason, .. } => reason,
+        AccessEvent::Closed(closed) => closed.message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_of_a_project_meet_whatever_the_relay_calls_their_tunnel() {
+    let mut relay = Crooked::start().await;
+    let (listener, address) = origin().await;
+    let (sharer, key) = node(&relay, 11, |_| {});
+    let _shared = share(&sharer, &address).await;
+    relay.until_reserved(1).await;
+    relay.name(vec![key]);
+    let (accessor, _) = node(&relay, 12, |_| {});
+    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+    let AccessEvent::Ready(reached) = event(&mut access).await else { panic!() };
+    assert_eq!(reached.tunnel_id, tunnel());
+    let door = access.door(&reached, SOON);
+    let (mut near, far) = tokio::io::duplex(1024);
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let asking = async {
+        near.write_all(b"question").await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let serving = async {
+        let (mut local, _) = listener.accept().await.unwrap();
+        let mut question = String::new();
+        local.read_to_string(&mut question).await.unwrap();
+        assert_eq!(question, "question");
+        local.write_all(b"answer").await.unwrap();
+    };
+    let meeting = async { tokio::join!(asking, serving, door.carry(far, nowhere, nowhere)) };
+    let (answer, (), (outcome, _)) = timeout(SOON, meeting).await.expect("they do not meet");
+    assert_eq!((answer.as_str(), outcome), ("answer", Outcome::Done));
+}
+
+#[tokio::test]
+async fn a_node_that_may_not_serve_the_name_is_not_taken_for_the_one_that_was_looked_for() {
+    let changes: [(Change, &str); 3] = [
+        (other_tenant, "another project"),
+        (|claims| claims.hosts = vec!["web".parse().unwrap()], "may not serve this name"),
+        (|claims| claims.scopes = "http".parse().unwrap(), "may not serve this name"),
+    ];
+    for (change, why) in changes {
+        let mut relay = Crooked::start().await;
+        let (listener, address) = origin().await;
+        let (false_host, key) = node(&relay, 13, change);
+        let _shared = share(&false_host, &address).await;
+        relay.until_reserved(1).await;
+        relay.name(vec![key]);
+        let (accessor, _) = node(&relay, 12, |_| {});
+        let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+        let reason = trouble(&mut access).await;
+        assert!(reason.contains(why) || reason.contains("there is no private share"), "{why}: {reason}");
+        drop(listener);
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_a_relay_lets_through_is_refused_by_the_sharer() {
+    let mut relay = Crooked::start().await;
+    let (listener, address) = origin().await;
+    let (sharer, key) = node(&relay, 11, |_| {});
+    let _shared = share(&sharer, &address).await;
+    relay.until_reserved(1).await;
+    relay.name(vec![key]);
+    let changes: [(Change, &str); 4] = [
+        (other_tenant, "there is no private share"),
+        (|claims| claims.scopes = "http".parse().unwrap(), "may not reach private shares"),
+        (|claims| claims.project = Some("proj_ffffffffffffffff".parse().unwrap()), "another project"),
+        (|claims| claims.hosts = vec!["web".parse().unwrap()], "may not use the name"),
+    ];
+    for (number, (change, why)) in (20..).zip(changes) {
+        let (accessor, _) = node(&relay, number, change);
+        let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+        let reason = trouble(&mut access).await;
+        assert!(reason.contains(why), "{why}: {reason}");
+    }
+    assert!(futures::FutureExt::now_or_never(listener.accept()).is_none(), "nobody has come to the target");
+    assert_eq!(sharer.status().peers, [], "and nobody was let in");
+}
+
+#[tokio::test]
+async fn a_relays_own_pipe_does_not_lead_into_a_private_share() {
+    let relay = Crooked::start().await;
+    let (listener, address) = origin().await;
+    let (sharer, _) = node(&relay, 11, |_| {});
+    let _shared = share(&sharer, &address).await;
+    let mut pipe = relay.pipe([0x77; 16]).await;
+    let (answer, _) = exchange(&mut pipe, b"\r\n\r\n\0\r\nQUIT\nlet me in").await;
+    assert_eq!(answer, [mytunnel_keys::wire::PipeStatus::UnknownTunnel as u8]);
+    assert!(futures::FutureExt::now_or_never(listener.accept()).is_none());
+}
+
+#[tokio::test]
+async fn a_key_cannot_reach_itself() {
+    let mut relay = Crooked::start().await;
+    let (sharer, key) = node(&relay, 11, |_| {});
+    let _shared = share(&sharer, "3000").await;
+    relay.until_reserved(1).await;
+    relay.name(vec![key]);
+    let mut access = sharer.access(NAME.parse().unwrap()).await.unwrap();
+    assert!(trouble(&mut access).await.contains("a key of its own"));
+}

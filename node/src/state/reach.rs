@@ -1,0 +1,297 @@
+//! Keeps a way to the node that serves a private name: whom to ask for it, whom to dial, and when to try again.
+//!
+//! The driver calls the `on_*` methods with what happened and [`Reach::tick`] when [`Reach::next_timeout`] has come, and
+//! after each call carries out what [`Reach::next_command`] gives until it gives nothing.
+//!
+//! The relay names the nodes that serve the name; each is dialled in turn until one shows that it is one. After a loss
+//! the same node is preferred for a while, because streams that were open live on there and nowhere else.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use libp2p::swarm::ConnectionId;
+use mytunnel_keys::{error::Code, id::PublicKey};
+
+use super::{
+    backoff,
+    link::Refusal,
+    verdict::{self, Verdict},
+};
+
+/// Time for the relay's answer, for a dial, and for a greeting.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Time after a loss in which no other node is taken than the one that was there.
+const FAITHFUL: Duration = Duration::from_secs(20);
+
+/// What the driver is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Ask the relay for the name.
+    Find,
+    /// Dial this node through the relay.
+    Dial(PublicKey),
+    /// Show it our certificate, and look at its own.
+    Greet(ConnectionId),
+    /// Close the connection.
+    Close(ConnectionId),
+    /// This connection leads to the share.
+    Stand(ConnectionId),
+    /// There is no way for now. Every try that fails says so again.
+    Away { attempt: u32, reason: String },
+    /// There will be none.
+    GiveUp(Refusal),
+}
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(crate) struct Reach {
+    is_online: bool,
+    phase: Phase,
+    /// Tries that failed in a row.
+    failures: u32,
+    /// When the way was lost, or looked for first.
+    since: Instant,
+    /// Who served the name last.
+    last: Option<PublicKey>,
+    commands: VecDeque<Command>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Waiting { until: Instant },
+    Asked { until: Instant },
+    Dialling { tried: Tried, until: Instant },
+    Greeting { connection: ConnectionId, tried: Tried, until: Instant },
+    Standing { connection: ConnectionId },
+    Over,
+}
+
+/// A node that is being tried, and those that are left.
+#[derive(Debug, Clone)]
+struct Tried {
+    now: PublicKey,
+    rest: Vec<PublicKey>,
+}
+
+impl Reach {
+    /// Looks for a way from now on.
+    pub(crate) fn new(is_online: bool, now: Instant) -> Self {
+        Self {
+            is_online,
+            phase: Phase::Waiting { until: now },
+            failures: 0,
+            since: now,
+            last: None,
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// What to do next.
+    pub(crate) fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When to call [`Self::tick`].
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Waiting { until } => self.is_online.then_some(until),
+            Phase::Asked { until } | Phase::Dialling { until, .. } | Phase::Greeting { until, .. } => {
+                Some(until)
+            }
+            Phase::Standing { .. } | Phase::Over => None,
+        }
+    }
+
+    /// The time has come. `jitter` is random.
+    pub(crate) fn tick(&mut self, now: Instant, jitter: u32) {
+        if self.next_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        match &self.phase {
+            Phase::Waiting { .. } => {
+                self.phase = Phase::Asked { until: now + ANSWER };
+                self.commands.push_back(Command::Find);
+            }
+            Phase::Asked { .. } => self.fail("the relay does not answer", now, jitter),
+            Phase::Dialling { tried, .. } => {
+                let tried = tried.clone();
+                self.try_next(tried, "the other node does not answer", now, jitter);
+            }
+            Phase::Greeting { connection, tried, .. } => {
+                let tried = tried.clone();
+                self.commands.push_back(Command::Close(*connection));
+                self.try_next(tried, "the other node does not answer", now, jitter);
+            }
+            Phase::Standing { .. } | Phase::Over => {}
+        }
+    }
+
+    /// A relay session stands.
+    pub(crate) fn on_online(&mut self, now: Instant) {
+        self.is_online = true;
+        if !matches!(self.phase, Phase::Standing { .. } | Phase::Over) {
+            self.phase = Phase::Waiting { until: now };
+        }
+    }
+
+    /// No relay session stands. A way through it breaks by itself.
+    pub(crate) fn on_offline(&mut self, now: Instant) {
+        self.is_online = false;
+        if !matches!(self.phase, Phase::Standing { .. } | Phase::Over) {
+            self.phase = Phase::Waiting { until: now };
+        }
+    }
+
+    /// The relay has named the nodes that serve the name.
+    pub(crate) fn on_found(&mut self, peers: Vec<PublicKey>, now: Instant, jitter: u32) {
+        if !matches!(self.phase, Phase::Asked { .. }) {
+            return;
+        }
+        let mut peers = peers;
+        if let Some(last) = self.last {
+            match peers.iter().position(|peer| *peer == last) {
+                Some(at) => peers.swap(0, at),
+                None if now.duration_since(self.since) < FAITHFUL => {
+                    return self.fail("the node that served it is not back yet", now, jitter);
+                }
+                None => {}
+            }
+        }
+        peers.reverse();
+        match peers.pop() {
+            Some(first) => self.dial(Tried { now: first, rest: peers }, now),
+            None => self.fail("no node serves it", now, jitter),
+        }
+    }
+
+    /// The relay knows no such node, or does not tell us.
+    pub(crate) fn on_not_found(&mut self, refusal: Refusal, now: Instant, jitter: u32) {
+        if !matches!(self.phase, Phase::Asked { .. }) {
+            return;
+        }
+        // A name that was there may be back soon.
+        let is_away = refusal.code == Code::NotFound && self.last.is_some();
+        if is_away || verdict::on(refusal.code) == Verdict::Passing {
+            self.fail(&refusal.message, now, jitter);
+        } else {
+            self.give_up(refusal);
+        }
+    }
+
+    /// The dial came to nothing.
+    pub(crate) fn on_dial_failed(&mut self, reason: &str, now: Instant, jitter: u32) {
+        if let Phase::Dialling { tried, .. } = &self.phase {
+            let tried = tried.clone();
+            self.try_next(tried, reason, now, jitter);
+        }
+    }
+
+    /// The dial has led to a connection.
+    pub(crate) fn on_connected(&mut self, connection: ConnectionId, now: Instant) {
+        let Phase::Dialling { tried, .. } = &self.phase else {
+            self.commands.push_back(Command::Close(connection));
+            return;
+        };
+        let tried = tried.clone();
+        self.commands.push_back(Command::Greet(connection));
+        self.phase = Phase::Greeting { connection, tried, until: now + ANSWER };
+    }
+
+    /// The other end has shown that it serves the name.
+    pub(crate) fn on_welcomed(&mut self, connection: ConnectionId) {
+        if let Phase::Greeting { connection: greeted, tried, .. } = &self.phase
+            && *greeted == connection
+        {
+            (self.last, self.failures) = (Some(tried.now), 0);
+            self.phase = Phase::Standing { connection };
+            self.commands.push_back(Command::Stand(connection));
+        }
+    }
+
+    /// The other end does not let us in.
+    pub(crate) fn on_refused(
+        &mut self,
+        connection: ConnectionId,
+        refusal: Refusal,
+        now: Instant,
+        jitter: u32,
+    ) {
+        let Some(tried) = self.greeted(connection) else { return };
+        self.commands.push_back(Command::Close(connection));
+        let is_final = verdict::on(refusal.code) == Verdict::Final && refusal.code != Code::NotFound;
+        if is_final && tried.rest.is_empty() {
+            self.give_up(refusal);
+        } else {
+            self.try_next(tried, &refusal.message, now, jitter);
+        }
+    }
+
+    /// The other end is not the one that was looked for, or says nothing.
+    pub(crate) fn on_false_host(
+        &mut self,
+        connection: ConnectionId,
+        reason: &str,
+        now: Instant,
+        jitter: u32,
+    ) {
+        let Some(tried) = self.greeted(connection) else { return };
+        self.commands.push_back(Command::Close(connection));
+        self.try_next(tried, reason, now, jitter);
+    }
+
+    /// A connection is gone.
+    pub(crate) fn on_closed(&mut self, connection: ConnectionId, now: Instant, jitter: u32) {
+        const REASON: &str = "the connection to the other node broke";
+        if let Some(tried) = self.greeted(connection) {
+            self.try_next(tried, REASON, now, jitter);
+        } else if matches!(self.phase, Phase::Standing { connection: held } if held == connection) {
+            (self.since, self.failures) = (now, 0);
+            self.phase = Phase::Waiting { until: now };
+            self.commands.push_back(Command::Away { attempt: 0, reason: REASON.to_owned() });
+        }
+    }
+
+    fn greeted(&self, connection: ConnectionId) -> Option<Tried> {
+        match &self.phase {
+            Phase::Greeting { connection: greeted, tried, .. } if *greeted == connection => {
+                Some(tried.clone())
+            }
+            Phase::Waiting { .. }
+            | Phase::Asked { .. }
+            | Phase::Dialling { .. }
+            | Phase::Greeting { .. }
+            | Phase::Standing { .. }
+            | Phase::Over => None,
+        }
+    }
+
+    fn dial(&mut self, tried: Tried, now: Instant) {
+        self.commands.push_back(Command::Dial(tried.now));
+        self.phase = Phase::Dialling { tried, until: now + ANSWER };
+    }
+
+    fn try_next(&mut self, mut tried: Tried, reason: &str, now: Instant, jitter: u32) {
+        match tried.rest.pop() {
+            Some(next) => self.dial(Tried { now: next, rest: tried.rest }, now),
+            None => self.fail(reason, now, jitter),
+        }
+    }
+
+    fn fail(&mut self, reason: &str, now: Instant, jitter: u32) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = backoff::delay(self.failures, now.duration_since(self.since), jitter);
+        self.phase = Phase::Waiting { until: now + pause };
+        self.commands.push_back(Command::Away { attempt: self.failures, reason: reason.to_owned() });
+    }
+
+    fn give_up(&mut self, refusal: Refusal) {
+        self.phase = Phase::Over;
+        self.commands.push_back(Command::GiveUp(refusal));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! A relay with circuits that names whom a test wants it to, whatever anybody is entitled to.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+};
+
+use futures::StreamExt as _;
+use libp2p::{
+    Multiaddr, Stream, StreamProtocol, Swarm, relay,
+    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
+};
+use mytunnel_carrier::{
+    address, frame,
+    stream::{self, Opener},
+    transport,
+};
+use mytunnel_keys::{
+    id::{PublicKey, TunnelId},
+    wire::{AUTH_PROTOCOL, PIPE_PROTOCOL, ToNode, ToRelay},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+
+use super::relay::{RelayPipe, SOON, address_of};
+use crate::RelayAddress;
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    streams: stream::Behaviour,
+    circuits: relay::Behaviour,
+}
+
+/// A running relay; dropping it kills it.
+pub(crate) struct Crooked {
+    pub(crate) address: RelayAddress,
+    named: Arc<Mutex<Vec<PublicKey>>>,
+    reserved: watch::Receiver<usize>,
+    pipes: mpsc::Sender<([u8; 16], oneshot::Sender<RelayPipe>)>,
+    _task: JoinSet<()>,
+}
+
+impl Crooked {
+    pub(crate) async fn start() -> Self {
+        let keypair = mytunnel_carrier::keypair(&super::relay_seed());
+        let transport = transport::transport(&keypair, &transport::Config::default()).unwrap();
+        let local = keypair.public().to_peer_id();
+        let behaviour = Behaviour {
+            streams: stream::Behaviour::new(stream::Config::accepting([StreamProtocol::new(AUTH_PROTOCOL)])),
+            circuits: relay::Behaviour::new(local, relay::Config::default()),
+        };
+        let config = transport::swarm_config(NonZeroUsize::new(64).unwrap(), SOON);
+        let mut swarm = Swarm::new(transport, behaviour, local, config);
+        let [_, tcp] = address::listen_on("127.0.0.1:0".parse().unwrap());
+        swarm.listen_on(tcp).unwrap();
+        let bound: Multiaddr = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address;
+            }
+        };
+        swarm.add_external_address(bound.clone());
+        let (named, (reserving, reserved)) = (Arc::default(), watch::channel(0));
+        let (pipes, wanted) = mpsc::channel(1);
+        let mut task = JoinSet::new();
+        task.spawn(run(swarm, Arc::clone(&named), reserving, wanted));
+        Self { address: address_of(&[bound]), named, reserved, pipes, _task: task }
+    }
+
+    /// Names these from now on.
+    pub(crate) fn name(&self, peers: Vec<PublicKey>) {
+        *self.named.lock().unwrap() = peers;
+    }
+
+    /// Returns when so many reservations were granted.
+    pub(crate) async fn until_reserved(&mut self, count: usize) {
+        let reserved = self.reserved.wait_for(|reserved| *reserved >= count);
+        timeout(SOON, reserved).await.expect("a reservation in time").expect("the relay lives");
+    }
+
+    /// Opens a pipe for a tunnel on every connection, and gives the first that stands.
+    pub(crate) async fn pipe(&self, tunnel: [u8; 16]) -> RelayPipe {
+        let (reply, pipe) = oneshot::channel();
+        self.pipes.send((tunnel, reply)).await.unwrap();
+        timeout(SOON, pipe).await.expect("a pipe in time").expect("somebody is connected")
+    }
+}
+
+async fn run(
+    mut swarm: Swarm<Behaviour>,
+    named: Arc<Mutex<Vec<PublicKey>>>,
+    reserving: watch::Sender<usize>,
+    mut pipes: mpsc::Receiver<([u8; 16], oneshot::Sender<RelayPipe>)>,
+) {
+    let (mut controls, mut openers) = (JoinSet::new(), HashMap::<ConnectionId, Opener>::new());
+    loop {
+        tokio::select! {
+            event = swarm.select_next_some() => match event {
+                SwarmEvent::Behaviour(BehaviourEvent::Streams(stream::Event::Opened { connection, opener, .. })) => {
+                    openers.insert(connection, opener);
+                }
+                SwarmEvent::Behaviour(BehaviourEvent::Streams(stream::Event::Inbound { stream, .. })) => {
+                    controls.spawn(control(stream, Arc::clone(&named)));
+                }
+                SwarmEvent::Behaviour(BehaviourEvent::Circuits(relay::Event::ReservationReqAccepted { .. })) => {
+                    reserving.send_modify(|reserved| *reserved += 1);
+                }
+                _ => {}
+            },
+            Some((tunnel, reply)) = pipes.recv() => {
+                let opener = openers.values().next().expect("somebody is connected").clone();
+                controls.spawn(async move {
+                    let mut stream = opener.open(StreamProtocol::new(PIPE_PROTOCOL)).await.unwrap();
+                    mytunnel_carrier::pipe::write_preface(&mut stream, &tunnel).await.unwrap();
+                    let _ = reply.send(stream.compat());
+                });
+            }
+        }
+    }
+}
+
+async fn control(mut stream: Stream, named: Arc<Mutex<Vec<PublicKey>>>) {
+    while let Ok(Some(message)) = frame::read::<ToRelay, _>(&mut stream).await {
+        let answer = match message {
+            ToRelay::Hello { .. } => {
+                super::welcome(&super::relay_claims_at(super::unix()), &super::bundle(1))
+            }
+            ToRelay::Register { request, name, .. } => ToNode::Registered {
+                request,
+                tunnel: TunnelId::from_bytes([0x77; 16]),
+                name,
+                urls: Vec::new(),
+                expires_at: super::unix() + 3600,
+                backends: 1,
+            },
+            ToRelay::Find { request, .. } => ToNode::Found { request, peers: named.lock().unwrap().clone() },
+            ToRelay::Leave { .. } | ToRelay::Unregister { .. } => continue,
+        };
+        if frame::write(&mut stream, &answer).await.is_err() {
+            return;
+        }
+    }
+}
