@@ -5,6 +5,8 @@
 //! is counted and said. What a query says is never written: links carry secrets there. On `SIGHUP` the file is opened
 //! anew, so that it can be rotated.
 
+mod session;
+
 use std::{
     fmt::{self, Write as _},
     io,
@@ -28,6 +30,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::session::{Carried, Session};
 use crate::{
     ingress::failure::ERROR_HEADER,
     traces::{Told, Trace, Traces},
@@ -216,17 +219,11 @@ impl Entry {
     }
 
     fn combined(&self) -> String {
-        let month = self.at.month().to_string();
         let visitor = self.visitor.get().map_or_else(|| "-".to_owned(), ToString::to_string);
         let text = |text: Option<&String>| text.map_or_else(|| "-".to_owned(), |text| escaped(text));
         format!(
-            "{host} {visitor} - - [{:02}/{}/{}:{:02}:{:02}:{:02} +0000] \"{} {} {:?}\" {} {} \"{}\" \"{}\"\n",
-            self.at.day(),
-            month.get(..3).unwrap_or(&month),
-            self.at.year(),
-            self.at.hour(),
-            self.at.minute(),
-            self.at.second(),
+            "{host} {visitor} - - [{}] \"{} {} {:?}\" {} {} \"{}\" \"{}\"\n",
+            stamp(self.at),
             self.method,
             escaped(&self.path),
             self.version,
@@ -265,6 +262,13 @@ impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("host", &self.host).finish_non_exhaustive()
     }
+}
+
+/// A time as Apache and nginx write it.
+fn stamp(at: OffsetDateTime) -> String {
+    let month = at.month().to_string();
+    let (day, month, year) = (at.day(), month.get(..3).unwrap_or(&month), at.year());
+    format!("{day:02}/{month}/{year}:{:02}:{:02}:{:02} +0000", at.hour(), at.minute(), at.second())
 }
 
 /// What a visitor says, as far as it is text and not too long.

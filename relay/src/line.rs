@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access_log::Session,
     gate,
     ingress::{Answered, Bounds, NoSeat, Seat},
     route::{Lookup, Pipe, PipeError, Routes, Tunnel},
@@ -100,6 +101,39 @@ pub(crate) enum Early {
     Visitor(#[source] io::Error),
     #[error("the node failed, or its target does not accept")]
     Node(#[source] io::Error),
+}
+
+impl Turned {
+    /// What a request would be answered.
+    pub(crate) const fn status(self) -> u16 {
+        match self {
+            Self::Away | Self::Broken => 502,
+            Self::Denied => 403,
+            Self::Spent | Self::Full => 503,
+        }
+    }
+}
+
+impl Early {
+    /// As [`Turned::status`].
+    const fn status(&self) -> u16 {
+        match self {
+            Self::Turned(turned) => turned.status(),
+            Self::Visitor(_) => 499,
+            Self::Idle => 408,
+            Self::Cut | Self::Stopped => 503,
+            Self::Node(_) => 502,
+        }
+    }
+}
+
+/// Notes down how a connection has ended.
+pub(crate) fn note(session: Option<&Session>, ended: &Result<(), Early>) {
+    let Some(session) = session else { return };
+    match ended {
+        Ok(()) => session.ended(200, None),
+        Err(early) => session.ended(early.status(), Some(early)),
+    }
 }
 
 /// A visitor's place at the tunnel, and the way to its node.
@@ -224,7 +258,12 @@ impl Drop for Opening {
 
 impl Line {
     /// Copies both ways, the greeting first, until both ends have ended properly.
-    pub(crate) async fn carry<V>(&mut self, visitor: &mut V, greeting: &[u8]) -> Result<(), Early>
+    pub(crate) async fn carry<V>(
+        &mut self,
+        visitor: &mut V,
+        greeting: &[u8],
+        session: Option<&Session>,
+    ) -> Result<(), Early>
     where
         V: AsyncRead + AsyncWrite + Unpin,
     {
@@ -232,7 +271,7 @@ impl Line {
         if !self.greeted {
             first.push(greeting);
         }
-        let mut meter = Meter::of(&self.tunnel);
+        let mut meter = Meter { session, ..Meter::of(&self.tunnel) };
         let held = (Chunk::take(), first);
         let ended = tokio::select! {
             ended = splice(&mut self.node, visitor, held, Deaf::HasFailed, &mut meter) => ended,
@@ -278,11 +317,13 @@ pub(crate) fn reset(stream: &TcpStream) {
 pub(crate) struct Meter<'a> {
     traffic: &'a Traffic,
     pause: Pause,
+    /// The visitor's line in the access log.
+    session: Option<&'a Session>,
 }
 
 impl<'a> Meter<'a> {
     pub(crate) fn of(tunnel: &'a Tunnel) -> Self {
-        Self { traffic: tunnel.traffic(), pause: Pause::default() }
+        Self { traffic: tunnel.traffic(), pause: Pause::default(), session: None }
     }
 }
 
@@ -290,10 +331,16 @@ impl Watch for Meter<'_> {
     // The pipe is the node's end: what goes up from it goes out to the visitor.
     fn up(&mut self, bytes: usize) {
         self.traffic.count_out(bytes as u64);
+        if let Some(session) = self.session {
+            session.count_out(bytes as u64);
+        }
     }
 
     fn down(&mut self, bytes: usize) {
         self.traffic.count_in(bytes as u64);
+        if let Some(session) = self.session {
+            session.count_in(bytes as u64);
+        }
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {

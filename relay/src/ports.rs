@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{given_up::GivenUp, line::Way};
-use crate::{crowds::Crowds, ingress::Addresses, route::Routes};
+use crate::{access_log::AccessLog, crowds::Crowds, ingress::Addresses, route::Routes};
 
 /// Ports that are tried before a tunnel is told that none is free.
 const TRIES: usize = 128;
@@ -144,6 +144,7 @@ struct House {
     udp: Places,
     /// Bytes of datagrams that wait for their pipes.
     queued: Arc<Semaphore>,
+    access_log: AccessLog,
 }
 
 /// Places among all and by address.
@@ -249,11 +250,11 @@ impl Ports {
         limits: PortLimits,
         patience: Duration,
         routes: Routes,
-        crowds: &Crowds,
+        (crowds, access_log): (&Crowds, AccessLog),
     ) -> Self {
         let [tcp, udp] = [&crowds.tcp, &crowds.udp].map(|held| Places::new(&limits, held.clone()));
         let queued = Arc::new(Semaphore::new(QUEUED));
-        let house = House { routes, limits, patience, tcp, udp, queued };
+        let house = House { routes, limits, patience, tcp, udp, queued, access_log };
         let (open, given_up) = (HashMap::new(), GivenUp::default());
         Self { settings, house: Arc::new(house), open, given_up, tasks: JoinSet::new() }
     }

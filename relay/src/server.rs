@@ -176,7 +176,8 @@ impl Relay {
         let admission = Admission::new(policy(&config, &addrs, own, last, incarnation), config.trust.clone());
         let patience = config.limits.ingress.away_patience;
         let crowds = Crowds::default();
-        let ports = Ports::new(config.ports, config.limits.ports.clone(), patience, routes.clone(), &crowds);
+        let watched = (&crowds, doors.log.0.clone());
+        let ports = Ports::new(config.ports, config.limits.ports.clone(), patience, routes.clone(), watched);
         let around = Surroundings {
             admitted,
             routes: routes.clone(),

@@ -136,3 +136,45 @@ async fn a_file_that_was_moved_away_is_opened_anew() {
     task.join_all().await;
     assert!(lines(&moved) >= 1);
 }
+
+fn carried(log: &AccessLog) {
+    let from = "::ffff:192.0.2.7".parse().unwrap();
+    let session = log.session(Carried::Tcp, from, || "db:20123".to_owned()).unwrap();
+    session.count_in(20);
+    session.count_out(1000);
+    session.count_out(234);
+    session.ended(200, None);
+    drop(session);
+    let denied = log.session(Carried::Tls, from, || "vault.tun.example".to_owned()).unwrap();
+    denied.ended(403, Some(&crate::line::Turned::Denied));
+    drop(denied);
+    drop(log.session(Carried::Udp, from, || "names:20000".to_owned()));
+}
+
+#[tokio::test]
+async fn who_is_not_read_has_a_line_too_once_they_have_left() {
+    let text = written(AccessFormat::Json, carried).await;
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [good, denied, cut] = &lines[..] else { panic!("{text}") };
+    assert_eq!((&good["visitor"], &good["host"]), (&"192.0.2.7".into(), &"db:20123".into()));
+    assert_eq!((&good["protocol"], &good["status"]), (&"TCP".into(), &200.into()));
+    assert_eq!((&good["bytes"], &good["bytes_in"]), (&1234.into(), &20.into()));
+    assert!(good["ms"].is_number() && good["at"].as_str().unwrap().ends_with('Z'), "{good}");
+    assert_eq!((&denied["protocol"], &denied["status"]), (&"TLS".into(), &403.into()));
+    assert_eq!(denied["error"], "the tunnel's gates do not let the visitor in");
+    assert_eq!((&cut["protocol"], &cut["status"]), (&"UDP".into(), &499.into()));
+}
+
+#[tokio::test]
+async fn the_line_of_who_is_not_read_is_what_readers_of_nginx_expect() {
+    let text = written(AccessFormat::Combined, carried).await;
+    let line = text.lines().next().unwrap();
+    let (front, rest) = line.split_once(" [").unwrap();
+    assert_eq!(front, "db:20123 192.0.2.7");
+    let (time, rest) = rest.split_once("] ").unwrap();
+    assert_eq!((time.len(), &time[time.len() - 6..]), (26, " +0000"), "{time}");
+    let (counts, seconds) = rest.rsplit_once(' ').unwrap();
+    assert_eq!(counts, "TCP 200 1234 20");
+    assert!(seconds.parse::<f64>().is_ok() && seconds.split('.').nth(1).is_some_and(|part| part.len() == 3));
+}

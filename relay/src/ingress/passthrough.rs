@@ -15,6 +15,7 @@ use super::{
     visit::Visit,
 };
 use crate::{
+    access_log::{Carried, Session},
     line::{self, Early, Errand},
     route::{Lookup, Routes},
 };
@@ -54,13 +55,22 @@ fn is_passed_through(routes: &Routes, label: &str) -> bool {
 
 /// Carries one connection to its end. One that does not end properly is reset.
 pub(super) async fn serve(mut passed: Passed, shared: &Shared, visit: &Visit) {
-    if let Err(early) = carry(&mut passed, shared, visit).await {
+    let host = || format!("{}.{}", passed.label, shared.domain);
+    let session = shared.access_log.session(Carried::Tls, visit.visitor().ip(), host);
+    let ended = carry(&mut passed, shared, visit, session.as_ref()).await;
+    line::note(session.as_ref(), &ended);
+    if let Err(early) = ended {
         tracing::debug!(error = &early as &dyn std::error::Error, "connection reset");
         line::reset(passed.stream.stream());
     }
 }
 
-async fn carry(passed: &mut Passed, shared: &Shared, visit: &Visit) -> Result<(), Early> {
+async fn carry(
+    passed: &mut Passed,
+    shared: &Shared,
+    visit: &Visit,
+    session: Option<&Session>,
+) -> Result<(), Early> {
     let Passed { stream, label } = passed;
     line::prepare(stream.stream()).map_err(Early::Visitor)?;
     let addresses = stream.stream().peer_addr().and_then(|peer| Ok((peer, stream.stream().local_addr()?)));
@@ -78,7 +88,7 @@ async fn carry(passed: &mut Passed, shared: &Shared, visit: &Visit) -> Result<()
     let (moved, idle) = (stream.moved(), limits.tls_idle_timeout);
     let carried = async {
         let mut line = errand.run(|tunnel| tunnel.kind() == TunnelKind::Tls).await?;
-        line.carry(stream, &greeting).await
+        line.carry(stream, &greeting, session).await
     };
     tokio::select! {
         carried = carried => carried?,

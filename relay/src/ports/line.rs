@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{House, Wanted};
 use crate::{
+    access_log::{Carried, Session},
     ingress::{AddressSeat, Bounds},
     line::{Errand, Line, Turned},
     route::Tunnel,
@@ -43,6 +44,13 @@ impl Way {
         let among_all = Arc::clone(&places.all).try_acquire_owned().ok()?;
         let of_address = places.addresses.connect(visitor.ip(), self.house.limits.visitors_per_address)?;
         Some(Place { _among_all: among_all, _of_address: of_address })
+    }
+
+    /// The line of a visitor in the access log, where there is one.
+    pub(super) fn session(&self, visitor: SocketAddr) -> Option<Session> {
+        let carried = if self.kind == TunnelKind::Udp { Carried::Udp } else { Carried::Tcp };
+        let host = || format!("{}:{}", self.name, self.relay.port());
+        self.house.access_log.session(carried, visitor.ip(), host)
     }
 
     /// The first payload of a visitor's pipe.

@@ -11,7 +11,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Place, Way};
-use crate::line::{self, Early, reset};
+use crate::{
+    access_log::Session,
+    line::{self, Early, reset},
+};
 
 /// How long accepting rests when the system is out of sockets.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -47,17 +50,25 @@ pub(super) async fn serve(listener: TcpListener, way: Way, closed: CancellationT
 }
 
 async fn visit(mut stream: TcpStream, visitor: SocketAddr, way: Way, _place: Place) {
-    if let Err(early) = carry(&mut stream, visitor, &way).await {
+    let session = way.session(visitor);
+    let ended = carry(&mut stream, visitor, &way, session.as_ref()).await;
+    line::note(session.as_ref(), &ended);
+    if let Err(early) = ended {
         tracing::debug!(%visitor, error = &early as &dyn std::error::Error, "connection reset");
         reset(&stream);
     }
 }
 
-async fn carry(stream: &mut TcpStream, visitor: SocketAddr, way: &Way) -> Result<(), Early> {
+async fn carry(
+    stream: &mut TcpStream,
+    visitor: SocketAddr,
+    way: &Way,
+    session: Option<&Session>,
+) -> Result<(), Early> {
     line::prepare(stream).map_err(Early::Visitor)?;
     let greeting = way.greeting(visitor, stream.local_addr().ok());
     let mut line = way.lead(visitor, &greeting).await?;
-    line.carry(stream, &greeting).await?;
+    line.carry(stream, &greeting, session).await?;
     line::settle(stream).map_err(Early::Visitor)
 }
 

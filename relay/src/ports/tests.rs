@@ -23,7 +23,7 @@ fn ports(range: PortRange) -> Ports {
         PortLimits::default(),
         Duration::from_secs(5),
         Routes::new(),
-        &Crowds::default(),
+        (&Crowds::default(), AccessLog::default()),
     )
 }
 
@@ -89,7 +89,13 @@ async fn a_wanted_port_is_had_or_refused_with_the_reason() {
     let udp = Wanted { kind: TunnelKind::Udp, ..wanted(3, Some(port)) };
     assert_eq!(ports.open(udp, Instant::now()), Ok(port), "datagrams have ports of their own");
 
-    let mut none = Ports::new(None, PortLimits::default(), Duration::ZERO, Routes::new(), &Crowds::default());
+    let mut none = Ports::new(
+        None,
+        PortLimits::default(),
+        Duration::ZERO,
+        Routes::new(),
+        (&Crowds::default(), AccessLog::default()),
+    );
     assert_eq!(none.open(wanted(1, None), Instant::now()), Err(NoPort::NotHere));
     ports.shutdown().await;
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free again");

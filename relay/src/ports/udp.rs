@@ -15,8 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Place, Way};
-use crate::line::Turned;
-use crate::route::Tunnel;
+use crate::{access_log::Session, line::Turned, route::Tunnel};
 
 /// Datagrams of one visitor that wait for its pipe.
 const QUEUE: usize = 64;
@@ -108,11 +107,31 @@ enum Left {
     Silent,
 }
 
+impl Left {
+    /// What a request would be answered; a visitor of whom nothing more is heard has ended well.
+    const fn status(&self) -> u16 {
+        match self {
+            Self::Turned(turned) => turned.status(),
+            Self::Cut => 503,
+            Self::Node(_) => 502,
+            Self::Silent => 200,
+        }
+    }
+}
+
 impl Guest {
     /// Stays until it is silent or cut, and says who it was.
     async fn stay(self, queued: mpsc::Receiver<Queued>, place: Place) -> SocketAddr {
         let mut queued = queued;
-        if let Err(left) = self.carry(&mut queued).await {
+        let session = self.way.session(self.address);
+        let carried = self.carry(&mut queued, session.as_ref()).await;
+        if let (Some(session), Err(left)) = (session, &carried) {
+            session.ended(
+                left.status(),
+                Some(left).filter(|left| !matches!(left, Left::Silent)).map(|left| left as _),
+            );
+        }
+        if let Err(left) = carried {
             tracing::debug!(visitor = %self.address, error = &left as &dyn std::error::Error, "visitor left");
             if !matches!(left, Left::Silent) {
                 // Not a pipe for each datagram of who sends on, and no place either.
@@ -125,7 +144,11 @@ impl Guest {
         self.address
     }
 
-    async fn carry(&self, queued: &mut mpsc::Receiver<Queued>) -> Result<(), Left> {
+    async fn carry(
+        &self,
+        queued: &mut mpsc::Receiver<Queued>,
+        session: Option<&Session>,
+    ) -> Result<(), Left> {
         let mut greeting = self.way.greeting(self.address, None);
         let mut line = self.way.lead(self.address, &greeting).await?;
         if line.greeted {
@@ -135,15 +158,19 @@ impl Guest {
         let (heard, last) = watch::channel(Instant::now());
         let (from_node, to_node) = io::split(&mut line.node);
         tokio::select! {
-            sent = up(queued, (to_node, greeting), &tunnel, &heard) => sent?,
-            received = self.down(from_node, &tunnel) => received?,
+            sent = up(queued, (to_node, greeting), (&tunnel, session), &heard) => sent?,
+            received = self.down(from_node, (&tunnel, session)) => received?,
             () = silence(last, self.way.house.limits.udp_idle) => return Err(Left::Silent),
             () = cut.cancelled() => return Err(Left::Cut),
         }
         Ok(())
     }
 
-    async fn down(&self, mut from_node: impl io::AsyncRead + Unpin, tunnel: &Tunnel) -> io::Result<()> {
+    async fn down(
+        &self,
+        mut from_node: impl io::AsyncRead + Unpin,
+        (tunnel, session): (&Tunnel, Option<&Session>),
+    ) -> io::Result<()> {
         let mut bytes = Vec::new();
         // What the server says keeps nobody here: the address may be made up, or its owner gone (RFC 4787, REQ-6).
         while datagram::read(&mut from_node, &mut bytes).await? {
@@ -151,6 +178,9 @@ impl Guest {
                 continue;
             }
             tunnel.traffic().count_out(bytes.len() as u64);
+            if let Some(session) = session {
+                session.count_out(bytes.len() as u64);
+            }
             if let Err(error) = self.socket.send_to(&bytes, self.address).await {
                 tracing::debug!(visitor = %self.address, %error, "a datagram was lost");
             }
@@ -162,7 +192,7 @@ impl Guest {
 async fn up(
     queued: &mut mpsc::Receiver<Queued>,
     (mut to_node, greeting): (impl io::AsyncWrite + Unpin, Vec<u8>),
-    tunnel: &Tunnel,
+    (tunnel, session): (&Tunnel, Option<&Session>),
     heard: &watch::Sender<Instant>,
 ) -> io::Result<()> {
     to_node.write_all(&greeting).await?;
@@ -172,6 +202,9 @@ async fn up(
             continue;
         }
         tunnel.traffic().count_in(datagram.len() as u64);
+        if let Some(session) = session {
+            session.count_in(datagram.len() as u64);
+        }
         datagram::write(&mut to_node, &datagram).await?;
         if queued.is_empty() {
             to_node.flush().await?;
