@@ -13,6 +13,7 @@ mod place;
 mod plan;
 mod run;
 mod setter;
+mod stands;
 mod trouble;
 mod voice;
 
@@ -30,6 +31,7 @@ pub(crate) use self::inspect::InspectFlags;
 pub(crate) use self::job::Job;
 pub(crate) use self::place::{Spot, nobody, node_of};
 pub(crate) use self::plan::Plan;
+pub(crate) use self::stands::Stands;
 pub(crate) use self::voice::Voice;
 use crate::context::Context;
 use crate::failure::Failure;

@@ -88,6 +88,11 @@ impl Asked {
         (!gates.is_empty()).then_some(Self(gates))
     }
 
+    #[cfg(test)]
+    pub(super) const fn new(gates: Vec<SetGate>) -> Self {
+        Self(gates)
+    }
+
     pub(crate) fn gates(&self) -> &[SetGate] {
         &self.0
     }

@@ -21,6 +21,7 @@ use super::events::Teller;
 use super::gate::{Asked, Made};
 use super::inspect::Wish;
 use super::plan::{Naming, Plan};
+use super::stands::Stands;
 use super::trouble::{warn_if_down, warn_of_clock};
 use super::voice::Voice;
 use crate::context::Context;
@@ -41,8 +42,7 @@ pub(crate) struct Job {
     deadline: Option<Instant>,
     /// What visitors are to be asked for at the relay, whenever that changes.
     asked: watch::Receiver<Option<Asked>>,
-    /// What they are asked for, as far as this process has set it.
-    set: Option<Asked>,
+    stands: Stands,
     wish: Wish,
     inspector: Option<Inspector>,
     end_to_end_wish: Option<end_to_end::Wish>,
@@ -79,7 +79,7 @@ impl Job {
             host_header: plan.host_header,
             deadline: plan.lifetime.map(|life| Instant::now() + life),
             asked,
-            set: None,
+            stands: Stands::default(),
             wish: plan.wish,
             inspector: None,
             end_to_end_wish: plan.end_to_end.take(),
@@ -95,9 +95,9 @@ impl Job {
         self.teller.voice()
     }
 
-    /// Its name was shared before by this process, which asked this of visitors: what is asked no more is taken away.
-    pub(crate) fn after(self, set: Option<Asked>) -> Self {
-        Self { set, ..self }
+    /// Another one was before it, which left what stands: what is asked no more is taken away.
+    pub(crate) fn after(self, stands: Stands) -> Self {
+        Self { stands, ..self }
     }
 
     /// Runs until it is over, by its own time, because it was refused, or because `told` says that it is, and why. What
@@ -109,6 +109,8 @@ impl Job {
     ) -> Result<&'static str, Failure> {
         let outcome = match self.prepare(base).await {
             Ok(()) => tokio::select! {
+                // Who is told to end changes nothing any more: another one may have begun.
+                biased;
                 why = told => Ok(why),
                 outcome = self.until_closed(base) => outcome,
             },
@@ -246,33 +248,33 @@ impl Job {
         }
     }
 
+    /// Sets them for a tunnel that is not open yet.
     async fn set_gates(&mut self, base: &Base, name: &TunnelName) -> Result<Made, Failure> {
-        let asked = self.asked.borrow_and_update().clone();
-        let before = std::mem::replace(&mut self.set, asked);
-        if before.is_some() || self.set.is_some() {
-            let (setter, tunnel) =
-                (base.setter.as_ref().ok_or_else(nobody_to_ask)?, (name, self.kind.tunnel()));
-            let made = match (&before, &self.set) {
-                (None, Some(asked)) => setter.set_all(asked, tunnel, self.teller.voice()).await?,
-                (before, asked) => setter.change((before.as_ref(), asked.as_ref()), tunnel).await?,
-            };
-            if self.end_to_end.is_none() {
-                return Ok(made);
-            }
-        }
-        Ok(self.end_to_end.as_ref().map(EndToEnd::made).unwrap_or_default())
+        let made = self.lead(base, name, true).await?;
+        Ok(self.end_to_end.as_ref().map_or(made, EndToEnd::made))
     }
 
     /// Visitors are asked for something else from now on. Where that cannot be set, the share ends: who meant to shut a door
     /// must not be left with an open one.
     async fn change_gates(&mut self, base: &Base, name: &TunnelName) -> Result<(), Failure> {
-        let newer = self.asked.borrow_and_update().clone();
-        let setter = base.setter.as_ref().ok_or_else(nobody_to_ask)?;
-        let change = (self.set.as_ref(), newer.as_ref());
-        let made = setter.change(change, (name, self.kind.tunnel())).await?;
-        self.set = newer;
+        let made = self.lead(base, name, false).await?;
         self.teller.gates_changed(&made);
         Ok(())
+    }
+
+    /// Leads from what stands at this name to what is asked for.
+    async fn lead(&mut self, base: &Base, name: &TunnelName, opens: bool) -> Result<Made, Failure> {
+        let asked = self.asked.borrow_and_update().clone();
+        let stood = self.stands.of(name);
+        if asked.is_none() && stood.is_empty() {
+            return Ok(Made::default());
+        }
+        let setter = base.setter.as_ref().ok_or_else(nobody_to_ask)?;
+        self.stands.begin(name, &stood, asked.as_ref());
+        let voice = opens.then(|| self.teller.voice());
+        let made = setter.change((&stood, asked.as_ref()), voice, (name, self.kind.tunnel())).await?;
+        self.stands.confirm(name, asked.as_ref());
+        Ok(made)
     }
 
     /// What is behind it, as visitors reach that once nothing is encrypted any more.

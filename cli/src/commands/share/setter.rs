@@ -9,6 +9,7 @@ use mytunnel_keys::id::{Cluster, ProjectId, PublicKey, TunnelId, TunnelKind, Tun
 use serde::Deserialize;
 
 use super::gate::{Asked, Made};
+use super::stands::Gates;
 use super::voice::Voice;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -40,59 +41,39 @@ struct Answer {
     secret: Option<String>,
 }
 
-/// What leads from what stands to what is asked for now: first what is set, then what is taken away, so that in between
-/// nobody enters who may enter neither before nor after.
-fn steps<'a>(from: &'a [SetGate], to: &'a [SetGate]) -> (Vec<&'a SetGate>, Vec<&'a SetGate>) {
-    let same = |one: &SetGate, other: &SetGate| {
-        one.path() == other.path() && serde_json::to_value(one).ok() == serde_json::to_value(other).ok()
-    };
-    let set = to.iter().filter(|gate| !from.iter().any(|stands| same(stands, gate)));
-    let dropped = from.iter().filter(|stands| !to.iter().any(|gate| gate.path() == stands.path()));
-    (set.collect(), dropped.collect())
-}
-
 impl Setter {
-    /// Sets all of them for a tunnel that is not open yet.
-    pub(super) async fn set_all(
+    /// Makes what stands into what is asked for. `opens` is who tells, where the tunnel is not open yet; else visitors come and
+    /// go meanwhile.
+    pub(super) async fn change(
         &self,
-        asked: &Asked,
+        (from, to): (&Gates, Option<&Asked>),
+        opens: Option<&Voice>,
         tunnel: (&TunnelName, TunnelKind),
-        voice: &Voice,
     ) -> Result<Made, Failure> {
+        let steps = from.steps(to, opens.is_some());
         let mut made = Made::default();
-        for gate in asked.gates() {
-            let secret = match self.set(tunnel, gate).await {
-                Ok(secret) => secret,
+        for gate in steps.set {
+            let secret = match (self.set(tunnel, gate).await, opens) {
+                (Ok(secret), _) => secret,
                 // The share ends by itself all the same.
-                Err(failure) if matches!(gate, SetGate::End(_)) && failure.code() != Code::NameTaken => {
+                (Err(failure), Some(voice))
+                    if matches!(gate, SetGate::End(_)) && failure.code() != Code::NameTaken =>
+                {
                     voice.warn(format_args!(
                         "the relay does not know of --expires ({}); only this process ends the share",
                         failure.message()
                     ));
                     None
                 }
-                Err(failure) => return Err(failure),
+                (Err(failure), _) => return Err(failure),
             };
             made.take(gate, secret);
         }
-        Ok(made)
-    }
-
-    /// Makes what stands into what is asked for now, while visitors come and go.
-    pub(super) async fn change<'a>(
-        &self,
-        (from, to): (Option<&'a Asked>, Option<&'a Asked>),
-        tunnel: (&TunnelName, TunnelKind),
-    ) -> Result<Made, Failure> {
-        let gates = |asked: Option<&'a Asked>| asked.map(|asked| asked.gates()).unwrap_or_default();
-        let (set, dropped) = steps(gates(from), gates(to));
-        let mut made = Made::default();
-        for gate in set {
-            let secret = self.set(tunnel, gate).await?;
-            made.take(gate, secret);
-        }
-        for gate in dropped {
-            self.take_away(tunnel.0, gate).await?;
+        for gate in steps.drop {
+            match self.take_away(tunnel.0, gate).await {
+                Err(failure) if failure.code() == Code::NotFound && !from.is_sure() => {}
+                taken => taken?,
+            }
         }
         Ok(made)
     }
@@ -185,29 +166,4 @@ fn offered(session: &Session, provider: &str) -> Result<(), Failure> {
     Err(Failure::new(Code::UnsupportedProvider, message).with_help(
         "Its operator adds it to relay.toml as [[sign_in]], with SERVER/.mytunnel/callback registered at the provider.",
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use mytunnel_keys::api::{SetAuth, SetPin};
-
-    use super::*;
-
-    #[test]
-    fn a_change_sets_what_is_new_and_takes_away_what_is_gone() {
-        let auth = |password: &str| {
-            let password = password.to_owned();
-            SetGate::Auth(SetAuth { user: "ann".to_owned(), password, tunnel: None })
-        };
-        let pin = SetGate::Pin(SetPin { pin: None, tunnel: None });
-        let paths = |gates: Vec<&SetGate>| gates.into_iter().map(SetGate::path).collect::<Vec<_>>();
-        let walk = |from: &[SetGate], to: &[SetGate]| {
-            let (set, dropped) = steps(from, to);
-            (paths(set), paths(dropped))
-        };
-        assert_eq!(walk(&[auth("a"), pin.clone()], &[auth("a"), pin.clone()]), (vec![], vec![]));
-        assert_eq!(walk(&[auth("a")], &[auth("b")]), (vec!["auth"], vec![]));
-        assert_eq!(walk(&[auth("a")], std::slice::from_ref(&pin)), (vec!["gates/pin"], vec!["auth"]));
-        assert_eq!(walk(&[pin], &[]), (vec![], vec!["gates/pin"]));
-    }
 }

@@ -16,7 +16,7 @@ use super::fate::{self, Fate, Known, Standing};
 use super::load::{Loaded, Tunnel};
 use super::table;
 use super::watch::{Stamp, Watch};
-use crate::commands::share::{Asked, Base, Board, Job, Spot, Voice};
+use crate::commands::share::{Asked, Base, Board, Job, Spot, Stands, Voice};
 use crate::config::UpFile;
 use crate::context::Context;
 use crate::control::serve_status;
@@ -50,7 +50,7 @@ pub(super) async fn run(
     };
     up.file = loaded.file.clone();
     for tunnel in loaded.tunnels {
-        up.start(tunnel, None);
+        up.start(tunnel, Stands::default());
     }
     let (jobs, outcome) = up.follow(watch, &mut signals).await;
     stop.cancel();
@@ -81,6 +81,7 @@ struct Running {
     known: Known,
     turn: u64,
     asked: watch::Sender<Option<Asked>>,
+    stands: Stands,
     /// Ends it, with the reason.
     end: Option<oneshot::Sender<&'static str>>,
     /// Why it was refused.
@@ -125,8 +126,8 @@ impl<'a> Up<'a> {
         (jobs, self.verdict())
     }
 
-    /// `before`: what visitors of its name are asked for already, by us.
-    fn start(&mut self, tunnel: Tunnel, before: Option<Asked>) {
+    /// `stands`: what visitors of its name are asked for already, by us.
+    fn start(&mut self, tunnel: Tunnel, stands: Stands) {
         let Tunnel { label, file, plan } = tunnel;
         self.turns += 1;
         let turn = self.turns;
@@ -136,10 +137,11 @@ impl<'a> Up<'a> {
         let report = self.context.report;
         let voice = |name: Option<&TunnelName>| Voice::of(report, name.map_or(&label, |name| name.as_str()));
         let job = Job::new(plan, self.base, (asked.subscribe(), &self.board), voice, self.context);
-        let mut running = Running { known, turn, asked, end: Some(end), failure: None };
+        let mut running =
+            Running { known, turn, asked, stands: stands.clone(), end: Some(end), failure: None };
         match job {
             Ok(job) => {
-                let mut job = job.after(before);
+                let mut job = job.after(stands);
                 let (base, label) = (self.base, label.clone());
                 self.running.push(Box::pin(async move {
                     let told = async { told.await.unwrap_or("stopped") };
@@ -213,12 +215,12 @@ impl<'a> Up<'a> {
                 }
                 (Fate::Restarts, Some(old)) => {
                     old.tell_to_end("it was changed in the file");
-                    let before = old.asked.borrow().clone();
-                    self.start(tunnel, before);
+                    let stands = old.stands.clone();
+                    self.start(tunnel, stands);
                     change.restarted.push(label);
                 }
                 (Fate::Starts | Fate::Restarts | Fate::Gates, _) => {
-                    self.start(tunnel, None);
+                    self.start(tunnel, Stands::default());
                     change.started.push(label);
                 }
             }
