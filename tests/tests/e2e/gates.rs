@@ -197,6 +197,25 @@ async fn a_share_with_a_password_is_never_open_and_stays_gated() -> Result<()> {
 }
 
 #[tokio::test]
+async fn who_shares_one_target_twice_has_two_names_and_each_asks() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let share = ["share", &origin.address.port().to_string(), "--basic", "ann:correct horse", "--json"];
+    let mut nodes = Vec::new();
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let mut node = lab.spawn(&share)?;
+        let ready = node.event("ready").await?;
+        let name = ready["name"].as_str().context("name")?.to_owned();
+        let mut visitor = Connection::open(lab.http).await?;
+        assert_eq!(ask(&lab, &mut visitor, &name, None).await?.0.status, 401, "{name}, after {names:?}");
+        assert_eq!(ask(&lab, &mut visitor, &name, Some(RIGHT)).await?.0.status, 200);
+        assert!(!names.contains(&name), "{name}, after {names:?}");
+        (nodes.push(node), names.push(name));
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_agent_may_ask_for_a_password_but_not_touch_its_owners() -> Result<()> {
     let (lab, origin) = (lab().await?, Origin::start().await?);
     let target = origin.address.port().to_string();
