@@ -210,7 +210,8 @@ async fn who_shares_one_target_twice_has_two_names_and_each_asks() -> Result<()>
         assert_eq!(ask(&lab, &mut visitor, &name, None).await?.0.status, 401, "{name}, after {names:?}");
         assert_eq!(ask(&lab, &mut visitor, &name, Some(RIGHT)).await?.0.status, 200);
         assert!(!names.contains(&name), "{name}, after {names:?}");
-        (nodes.push(node), names.push(name));
+        nodes.push(node);
+        names.push(name);
     }
     Ok(())
 }
