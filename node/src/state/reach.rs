@@ -132,17 +132,23 @@ impl Reach {
     /// A relay session stands.
     pub(crate) fn on_online(&mut self, now: Instant) {
         self.is_online = true;
-        if !matches!(self.phase, Phase::Standing { .. } | Phase::Over) {
-            self.phase = Phase::Waiting { until: now };
-        }
+        self.wait_anew(now);
     }
 
     /// No relay session stands. A way through it breaks by itself.
     pub(crate) fn on_offline(&mut self, now: Instant) {
         self.is_online = false;
-        if !matches!(self.phase, Phase::Standing { .. } | Phase::Over) {
-            self.phase = Phase::Waiting { until: now };
+        self.wait_anew(now);
+    }
+
+    /// Leaves what is under way. A connection that stands is kept; one that was not welcomed yet is of no use any more.
+    fn wait_anew(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Standing { .. } | Phase::Over => return,
+            Phase::Greeting { connection, .. } => self.commands.push_back(Command::Close(connection)),
+            Phase::Waiting { .. } | Phase::Asked { .. } | Phase::Dialling { .. } => {}
         }
+        self.phase = Phase::Waiting { until: now };
     }
 
     /// The relay has named the nodes that serve the name.

@@ -159,3 +159,19 @@ fn what_comes_late_changes_nothing() {
     bench.reach.on_connected(connection(9), bench.now);
     assert_eq!(bench.commands(), [Command::Close(connection(9))]);
 }
+
+#[test]
+fn a_connection_that_was_not_welcomed_is_closed_when_the_search_begins_anew() {
+    for is_online in [true, false] {
+        let mut bench = Bench::asked();
+        bench.found(&[1]);
+        bench.reach.on_connected(connection(1), bench.now);
+        assert_eq!(bench.commands(), [Command::Greet(connection(1))]);
+        if is_online {
+            bench.reach.on_online(bench.now);
+        } else {
+            bench.reach.on_offline(bench.now);
+        }
+        assert_eq!(bench.commands(), [Command::Close(connection(1))]);
+    }
+}
