@@ -17,13 +17,13 @@ use tokio::{
         watch,
     },
 };
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use crate::lasting::pump::Outcome;
 use crate::{
     lasting::{
-        flow::Limits,
-        pump::{self, Route},
+        flow::{Limits, MOST_PATIENCE},
+        pump::{self, Purpose, Route},
     },
     share::{Closed, Path},
 };
@@ -79,17 +79,21 @@ pub struct Access {
     events: broadcast::Receiver<AccessEvent>,
     routes: watch::Receiver<Option<Arc<Route>>>,
     over: bool,
+    ending: CancellationToken,
     _wanted: DropGuard,
 }
 
 impl Access {
+    /// The longest that a connection waits for a path.
+    pub const MOST_PATIENCE: Duration = MOST_PATIENCE;
+
     pub(crate) fn new(
         name: TunnelName,
         events: broadcast::Receiver<AccessEvent>,
         routes: watch::Receiver<Option<Arc<Route>>>,
         wanted: DropGuard,
     ) -> Self {
-        Self { name, events, routes, over: false, _wanted: wanted }
+        Self { name, events, routes, over: false, ending: CancellationToken::new(), _wanted: wanted }
     }
 
     /// The share's name.
@@ -114,14 +118,21 @@ impl Access {
         }
     }
 
-    /// What leads connections to the share.
+    /// What leads connections to the share. They wait for a path for `patience`, [`Access::MOST_PATIENCE`] at most.
     pub fn door(&self, reached: &Reached, patience: Duration) -> Door {
         let transport = match reached.carries {
             Carries::Streams | Carries::Web => Transport::Stream,
             Carries::Datagrams => Transport::Datagrams,
         };
-        let limits = Limits { patience, ..Limits::default() };
-        Door { tunnel: reached.tunnel_id, transport, routes: self.routes.clone(), limits }
+        let limits = Limits { patience: patience.min(Self::MOST_PATIENCE), ..Limits::default() };
+        let (routes, ending) = (self.routes.clone(), self.ending.clone());
+        Door { tunnel: reached.tunnel_id, transport, routes, limits, ending }
+    }
+
+    /// Breaks off what is open through the doors of this access, which take nothing more; the other node is told where
+    /// there is a way. Their futures end then.
+    pub fn break_off(&self) {
+        self.ending.cancel();
     }
 }
 
@@ -132,6 +143,7 @@ pub struct Door {
     transport: Transport,
     routes: watch::Receiver<Option<Arc<Route>>>,
     limits: Limits,
+    ending: CancellationToken,
 }
 
 impl Door {
@@ -147,6 +159,7 @@ impl Door {
             return (Outcome::Broken, local);
         }
         let greeting = Greeting { transport: self.transport, visitor, relay: here }.encode();
-        pump::open(local, &greeting, self.tunnel, stream, self.routes.clone(), self.limits).await
+        let purpose = Purpose { tunnel: self.tunnel, stream, limits: self.limits };
+        pump::open(local, &greeting, purpose, self.routes.clone(), &self.ending).await
     }
 }

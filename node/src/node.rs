@@ -61,7 +61,8 @@ pub struct Config {
     pub max_pipes: usize,
     /// Shares at once. Default 64.
     pub max_shares: usize,
-    /// Time that connections of private shares wait for a path between two nodes before they are reset. Default 60 s.
+    /// The longest that connections of our private shares wait for a path between two nodes before they are reset,
+    /// whatever the node at the other end asks for. Default [`Access::MOST_PATIENCE`].
     pub patience: Duration,
     /// Whether a tunnel in use also gets TLS connections to the relay beside libp2p, where the relay has a port for
     /// them. Default true.
@@ -87,7 +88,7 @@ impl Config {
             preferred: Carrier::default(),
             max_pipes: 1024,
             max_shares: 64,
-            patience: Duration::from_secs(60),
+            patience: Access::MOST_PATIENCE,
             lanes: true,
         }
     }

@@ -86,6 +86,8 @@ pub struct Opening {
     pub received: u64,
     /// The opener has never heard from the other end, which may not know the stream.
     pub fresh: bool,
+    /// Seconds for which the opener keeps the stream without a path. The other end keeps it as long, within its own bounds.
+    pub patience: u32,
 }
 
 #[cfg(test)]
@@ -103,7 +105,8 @@ mod tests {
         let carries = Carries::Datagrams;
         let welcome = Answer::Welcome { version: VERSION, certificate: vec![1; 300], tunnel, carries };
         assert_eq!(decode(&encode(&welcome).unwrap()), Ok(welcome));
-        let opening = Opening { tunnel, stream: [3; 16], attempt: 4, received: 5, fresh: false };
+        let opening =
+            Opening { tunnel, stream: [3; 16], attempt: 4, received: 5, fresh: false, patience: 60 };
         let bytes = encode(&opening).unwrap();
         assert!(bytes.len() < 100);
         assert_eq!(decode(&bytes), Ok(opening));

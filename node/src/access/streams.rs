@@ -18,11 +18,13 @@ const MOST: usize = 256;
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 impl Door {
-    /// Takes connections for ever. Dropping the future resets those that are open.
+    /// Takes connections until the access is [broken off](super::Access::break_off). Dropping the future resets those that
+    /// are open.
     pub async fn serve(self, listener: TcpListener) {
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
+                () = self.ending.cancelled() => break,
                 Some(ended) = open.join_next(), if !open.is_empty() => {
                     if let Err(error) = ended
                         && let Ok(reason) = error.try_into_panic()
@@ -42,6 +44,7 @@ impl Door {
                 },
             }
         }
+        while open.join_next().await.is_some() {}
     }
 
     async fn lead(&self, connection: TcpStream) {

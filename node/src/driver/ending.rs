@@ -10,6 +10,9 @@ use crate::share::Closed;
 /// How often a node that shuts down looks whether something is under way: what rests for as long has ended.
 const REST: Duration = Duration::from_millis(200);
 
+/// How often it looks whether what was broken off has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Time for the last messages and the connection's end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -26,6 +29,7 @@ impl Driver {
                 break;
             }
         }
+        self.break_off().await;
         for id in self.shares.ids() {
             self.tunnels.remove(id);
         }
@@ -37,6 +41,15 @@ impl Driver {
         }
         for id in self.shares.ids() {
             self.shares.end(id, Closed::by_owner());
+        }
+    }
+
+    /// Breaks off what other nodes have open, so that they need not wait for a path to us.
+    async fn break_off(&mut self) {
+        let deadline = Instant::now() + FAREWELL;
+        self.hosting.break_off();
+        while self.hosting.has_streams() && Instant::now() < deadline {
+            self.step_until(deadline.min(Instant::now() + LOOK)).await;
         }
     }
 

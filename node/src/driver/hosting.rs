@@ -3,8 +3,11 @@
 //! A connection is a guest's. It has to show a certificate in time; each name that the certificate is good for is opened to it.
 //! A stream belongs to its peer, not to a connection: the same peer goes on with it over another one.
 
+mod fate;
+mod whole;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     future::pending,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,13 +28,16 @@ use tokio::{
     task::{AbortHandle, JoinError, JoinSet},
     time::timeout,
 };
-use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+use tokio_util::{compat::FuturesAsyncReadCompatExt as _, sync::CancellationToken};
+
+use fate::{MOST_STRANGERS, MOST_UNDER_WAY, Standing, most_read, to_be_cut};
+use whole::until_both;
 
 use crate::{
     lasting::{
         exchange::Verdict,
         flow::Limits,
-        frames::NOTHING,
+        frames::{ALL, NOTHING},
         pump::{self, Arrival, Outcome},
     },
     peers::{
@@ -45,9 +51,6 @@ use crate::{
 
 /// Connections of guests at once.
 const MOST_GUESTS: usize = 64;
-
-/// First messages that are being read at once, and answers that are being written.
-const MOST_UNDER_WAY: usize = 128;
 
 /// Names that one connection may reach.
 const MOST_NAMES: usize = 16;
@@ -77,12 +80,14 @@ pub(super) struct Hosting {
     streams: HashMap<Key, Live>,
     most_streams: usize,
     limits: Limits,
-    ended: HashSet<Key>,
+    /// Streams that have ended, and whether they are done.
+    ended: HashMap<Key, bool>,
     ended_in_order: VecDeque<Key>,
     tasks: JoinSet<(Key, Outcome)>,
     heard: JoinSet<Heard>,
     answers: JoinSet<()>,
     pulses: Pulses,
+    ending: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -91,7 +96,10 @@ struct Guest {
     opener: Opener,
     since: Instant,
     shown: Option<Shown>,
-    names: HashMap<TunnelId, Arc<Service>>,
+    /// What its certificate is good for.
+    names: HashMap<TunnelId, TunnelName>,
+    /// First messages that are being read.
+    reading: usize,
     rtt: Option<Duration>,
     /// Pings in a row that were not answered in time.
     silences: u32,
@@ -106,6 +114,7 @@ struct Shown {
 
 #[derive(Debug)]
 struct Live {
+    tunnel: TunnelId,
     arrivals: mpsc::Sender<Arrival>,
     task: AbortHandle,
 }
@@ -124,12 +133,13 @@ impl Hosting {
             streams: HashMap::new(),
             most_streams,
             limits,
-            ended: HashSet::new(),
+            ended: HashMap::new(),
             ended_in_order: VecDeque::new(),
             tasks: JoinSet::new(),
             heard: JoinSet::new(),
             answers: JoinSet::new(),
             pulses,
+            ending: CancellationToken::new(),
         }
     }
 
@@ -141,12 +151,14 @@ impl Hosting {
         opener: Opener,
         now: Instant,
     ) -> bool {
-        if self.guests.len() >= MOST_GUESTS {
+        let strangers = self.guests.values().filter(|guest| guest.shown.is_none()).count();
+        if self.guests.len() >= MOST_GUESTS || strangers >= MOST_STRANGERS {
             tracing::debug!(%peer, "guest turned away: there are too many");
             return false;
         }
+        let names = HashMap::new();
         let guest =
-            Guest { peer, opener, since: now, shown: None, names: HashMap::new(), rtt: None, silences: 0 };
+            Guest { peer, opener, since: now, shown: None, names, reading: 0, rtt: None, silences: 0 };
         self.guests.insert(connection, guest);
         true
     }
@@ -161,7 +173,7 @@ impl Hosting {
 
     /// A guest has opened the stream on which it says who it is.
     pub(super) fn on_greeting(&mut self, connection: ConnectionId, mut stream: Stream) {
-        if self.heard.len() < MOST_UNDER_WAY {
+        if self.may_read(connection, true) {
             self.heard.spawn(async move {
                 match acquaint::hear(&mut stream).await {
                     Some(hello) => Heard::Hello(connection, hello, stream),
@@ -173,7 +185,7 @@ impl Hosting {
 
     /// A guest has opened a leg.
     pub(super) fn on_leg(&mut self, connection: ConnectionId, mut stream: Stream) {
-        if self.heard.len() < MOST_UNDER_WAY {
+        if self.may_read(connection, false) {
             self.heard.spawn(async move {
                 match timeout(acquaint::PATIENCE, frame::read(&mut stream)).await {
                     Ok(Ok(Some(opening))) => Heard::Leg(connection, opening, stream),
@@ -183,12 +195,27 @@ impl Hosting {
         }
     }
 
+    /// Whether one more first message of this guest is to be read, which then counts as under way.
+    fn may_read(&mut self, connection: ConnectionId, is_greeting: bool) -> bool {
+        let Some(guest) = self.guests.get_mut(&connection) else { return false };
+        let most = most_read(guest.shown.is_some(), is_greeting);
+        let may = self.heard.len() < MOST_UNDER_WAY && guest.reading < most;
+        guest.reading += usize::from(may);
+        may
+    }
+
     /// What a guest has said first; meanwhile ended streams are put away. Pending for ever while there is nothing. Safe
     /// to cancel.
     pub(super) async fn next(&mut self) -> Result<Heard, JoinError> {
         loop {
             tokio::select! {
-                Some(heard) = self.heard.join_next(), if !self.heard.is_empty() => return heard,
+                Some(heard) = self.heard.join_next(), if !self.heard.is_empty() => {
+                    let heard = heard?;
+                    if let Some(guest) = self.guests.get_mut(&heard.connection()) {
+                        guest.reading = guest.reading.saturating_sub(1);
+                    }
+                    return Ok(heard);
+                }
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => match ended {
                     Ok((key, outcome)) => self.bury(key, outcome),
                     Err(error) if error.is_panic() => return Err(error),
@@ -232,34 +259,38 @@ impl Hosting {
         is_new
     }
 
-    /// A guest has begun a leg.
-    pub(super) fn on_opening(&mut self, connection: ConnectionId, opening: Opening, stream: Stream) {
+    /// A guest has begun a leg. `find` says what is shared here under a name now.
+    pub(super) fn on_opening(
+        &mut self,
+        connection: ConnectionId,
+        opening: Opening,
+        stream: Stream,
+        find: impl FnOnce(&TunnelName) -> Option<Arc<Service>>,
+    ) {
         let Some(guest) = self.guests.get(&connection) else { return };
         let key = (guest.peer, opening.stream);
-        let service = guest.names.get(&opening.tunnel).cloned();
-        let arrival =
+        let name = guest.names.get(&opening.tunnel);
+        let mut arrival =
             Arrival { leg: Box::new(stream.compat()), attempt: opening.attempt, received: opening.received };
-        let refused = match (service, self.streams.get(&key)) {
-            (None, _) => Some(arrival),
-            // Too many at once are none of an honest opener: the newest that has its place counts.
-            (Some(_), Some(live)) => live
-                .arrivals
-                .try_send(arrival)
-                .map(|()| None)
-                .unwrap_or_else(|error| Some(error.into_inner())),
-            (Some(service), None) if opening.fresh && self.has_place(&key) => {
-                self.begin(key, service, arrival);
-                None
+        let word = match (name, self.streams.get(&key)) {
+            (Some(_), Some(live)) if live.tunnel == opening.tunnel => {
+                // One that is about to end takes no more; whoever sees the leg end without a word comes again.
+                let _ = live.arrivals.try_send(arrival);
+                return;
             }
-            (Some(_), None) => Some(arrival),
+            (Some(_), None) if self.ended.get(&key).is_some_and(|is_done| *is_done) => ALL,
+            (Some(name), None) if opening.fresh && self.has_place(&key) => match find(name) {
+                Some(service) => return self.begin(key, service, &opening, arrival),
+                None => NOTHING,
+            },
+            (Some(_), None | Some(_)) | (None, _) => NOTHING,
         };
-        if let Some(Arrival { mut leg, .. }) = refused
-            && self.answers.len() < MOST_UNDER_WAY
-        {
+        if self.answers.len() < MOST_UNDER_WAY {
             self.answers.spawn(async move {
+                let leg = &mut arrival.leg;
                 let answering = async {
-                    leg.write_all(&NOTHING).await?;
-                    mytunnel_carrier::pipe_end::close(&mut leg).await
+                    leg.write_all(&word).await?;
+                    mytunnel_carrier::pipe_end::close(leg).await
                 };
                 // Whoever does not take it learns it otherwise.
                 let _ = timeout(acquaint::PATIENCE, answering).await;
@@ -269,43 +300,56 @@ impl Hosting {
 
     fn has_place(&self, key: &Key) -> bool {
         let of_peer = self.streams.keys().filter(|(peer, _)| *peer == key.0).count();
-        !self.ended.contains(key) && self.streams.len() < self.most_streams && of_peer < MOST_STREAMS_OF_PEER
+        !self.ending.is_cancelled()
+            && !self.ended.contains_key(key)
+            && self.streams.len() < self.most_streams
+            && of_peer < MOST_STREAMS_OF_PEER
     }
 
-    fn begin(&mut self, key: Key, service: Arc<Service>, first: Arrival) {
+    fn begin(&mut self, key: Key, service: Arc<Service>, opening: &Opening, first: Arrival) {
         let (arrivals, receiver) = mpsc::channel(4);
         // It has room for the first.
         let _ = arrivals.try_send(first);
         let (near, far) = duplex(BUFFER);
-        let (limits, pulse) = (self.limits, self.pulses.begin());
+        let asked = Duration::from_secs(opening.patience.into());
+        let limits = Limits { patience: self.limits.patience.min(asked), ..self.limits };
+        let (pulse, ending) = (self.pulses.begin(), self.ending.clone());
         let verdict = Verdict::default();
         let told = verdict.clone();
         let task = self.tasks.spawn(async move {
             let served = async {
                 let served = serve::serve_lane(far, &service, Patience::default(), pulse, || ()).await;
-                if let Err(error) = served {
+                if let Err(error) = &served {
                     // That the target is not there was said in its status.
                     if !matches!(error, PipeError::Target(_)) {
                         verdict.set_broken();
                     }
-                    tracing::debug!(error = &error as &dyn std::error::Error, "stream ended early");
+                    tracing::debug!(error = error as &dyn std::error::Error, "stream ended early");
                 }
+                served.is_ok()
             };
-            let carried = async {
-                let (outcome, near) = pump::accept(near, told, receiver, limits).await;
-                drop(near);
-                outcome
-            };
-            let ((), outcome) = tokio::join!(served, carried);
-            (key, outcome)
+            (key, until_both(served, pump::accept(near, told, receiver, limits, &ending)).await)
         });
-        self.streams.insert(key, Live { arrivals, task });
+        self.streams.insert(key, Live { tunnel: opening.tunnel, arrivals, task });
+    }
+
+    /// Breaks off what is open, which the other ends are told where there is a way, and takes nothing more.
+    pub(super) fn break_off(&self) {
+        self.ending.cancel();
+    }
+
+    pub(super) fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
     }
 
     fn bury(&mut self, key: Key, outcome: Outcome) {
         tracing::debug!(peer = %key.0, %outcome, "stream ended");
         self.streams.remove(&key);
-        if self.ended.insert(key) {
+        self.remember(key, outcome == Outcome::Done);
+    }
+
+    fn remember(&mut self, key: Key, is_done: bool) {
+        if self.ended.insert(key, is_done).is_none() {
             self.ended_in_order.push_back(key);
         }
         if self.ended_in_order.len() > REMEMBERED
@@ -324,7 +368,8 @@ impl Hosting {
         ends.min()
     }
 
-    /// Guests whose time is over: their connections are to be closed. What they have opened is cut.
+    /// Guests whose time is over: their connections are to be closed. What they have opened is cut, unless they have
+    /// another connection on which their certificate is good.
     pub(super) fn overdue(&mut self, now: Instant, unix: u64) -> Vec<ConnectionId> {
         let is_over = |guest: &Guest| match &guest.shown {
             None => guest.since + STRANGER <= now,
@@ -344,21 +389,23 @@ impl Hosting {
     }
 
     fn part_with(&mut self, is_over: impl Fn(&Guest) -> bool) -> Vec<ConnectionId> {
-        let over: Vec<_> = self
-            .guests
-            .iter()
-            .filter(|(_, guest)| is_over(guest))
-            .map(|(id, guest)| (*id, guest.peer))
-            .collect();
-        for (_, peer) in &over {
-            for (key, live) in &self.streams {
-                if key.0 == *peer {
-                    live.task.abort();
-                }
+        let (mut over, mut standings) = (Vec::new(), Vec::new());
+        for (connection, guest) in &self.guests {
+            let is_over = is_over(guest);
+            if is_over {
+                over.push(*connection);
             }
-            self.streams.retain(|key, _| key.0 != *peer);
+            standings.push((guest.peer, Standing::of(guest.shown.is_some(), is_over)));
         }
-        over.into_iter().map(|(connection, _)| connection).collect()
+        let cut = to_be_cut(&standings);
+        let keys: Vec<Key> = self.streams.keys().filter(|(peer, _)| cut.contains(peer)).copied().collect();
+        for key in keys {
+            if let Some(live) = self.streams.remove(&key) {
+                live.task.abort();
+            }
+            self.remember(key, false);
+        }
+        over
     }
 
     /// A ping was not answered in time; whether that has gone on for too long.
@@ -398,7 +445,8 @@ impl Guest {
         find: impl FnOnce(&TunnelName) -> Option<Arc<Service>>,
         now: u64,
     ) -> Result<(TunnelId, Arc<Service>), Refusal> {
-        let unknown = || rights::unknown(&hello.name);
+        let name = hello.name.clone();
+        let unknown = || rights::unknown(&name);
         // Without a relay's welcome there is no way to us.
         let (Some(trust), Some(key)) = (trust, mytunnel_carrier::public_key(&self.peer)) else {
             return Err(unknown());
@@ -409,7 +457,11 @@ impl Guest {
         if self.names.len() >= MOST_NAMES && !self.names.contains_key(&tunnel) {
             return Err(unknown());
         }
-        self.names.insert(tunnel, Arc::clone(&service));
+        if self.shown.as_ref().is_none_or(|shown| shown.bytes != hello.certificate) {
+            // What an older one was good for need not be what this one is good for.
+            self.names.clear();
+        }
+        self.names.insert(tunnel, hello.name);
         self.shown = Some(Shown { bytes: hello.certificate, claims });
         Ok((tunnel, service))
     }
@@ -419,5 +471,15 @@ impl Shown {
     /// The second in which the certificate ends for us.
     fn until(&self) -> u64 {
         self.claims.not_after.saturating_add(CLOCK_SKEW)
+    }
+}
+
+impl Heard {
+    fn connection(&self) -> ConnectionId {
+        match self {
+            Self::Hello(connection, ..) | Self::Leg(connection, ..) | Self::Nothing(connection) => {
+                *connection
+            }
+        }
     }
 }

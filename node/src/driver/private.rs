@@ -1,4 +1,7 @@
 //! Private shares, at both ends: what happens on circuits, passed to who it concerns, and what is to be done, carried out.
+//!
+//! Certificates of other nodes are judged by the clock of this machine: a relay that lied about the time could make an ended
+//! one good again.
 
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
@@ -18,7 +21,7 @@ use super::{
     hosting::Heard,
     jitter, ping,
     reaching::{Act, Dial, Found, Grounds, Happened},
-    session::Mailbox,
+    session::{Mailbox, unix_now},
 };
 use crate::{access::Access, carrier::Carrier, share::ShareError};
 
@@ -92,7 +95,7 @@ impl Driver {
     pub(super) fn on_heard(&mut self, heard: Heard) {
         match heard {
             Heard::Hello(connection, hello, stream) => {
-                let (unix, shares) = (self.unix(), &self.shares);
+                let (unix, shares) = (unix_now(), &self.shares);
                 let find = |name: &TunnelName| shares.private(name);
                 let me = (&self.own, self.introduction.certificate.as_slice());
                 let trust = self.expected.held.as_ref();
@@ -101,7 +104,10 @@ impl Driver {
                     self.ping_peer(connection, opener);
                 }
             }
-            Heard::Leg(connection, opening, stream) => self.hosting.on_opening(connection, opening, stream),
+            Heard::Leg(connection, opening, stream) => {
+                let shares = &self.shares;
+                self.hosting.on_opening(connection, opening, stream, |name| shares.private(name));
+            }
             Heard::Nothing(connection) => tracing::debug!(%connection, "a stream without a word"),
         }
     }
@@ -116,7 +122,7 @@ impl Driver {
                 return;
             }
         };
-        let grounds = Grounds { own: &self.own, trust: self.expected.held.as_ref(), unix: self.unix() };
+        let grounds = Grounds { own: &self.own, trust: self.expected.held.as_ref(), unix: unix_now() };
         self.reaching.on_greeted(greeted, &grounds, Instant::now().into_std(), jitter());
     }
 
@@ -127,14 +133,14 @@ impl Driver {
     /// The relay has shown a trust bundle, which may be a newer one.
     pub(super) fn judge_guests_again(&mut self) {
         let Some(trust) = &self.expected.held else { return };
-        for connection in self.hosting.judge_again(trust, self.unix()) {
+        for connection in self.hosting.judge_again(trust, unix_now()) {
             self.swarm.close_connection(connection);
         }
     }
 
     /// When [`Self::tick_private`] has something to do.
     pub(super) fn next_private_timeout(&self) -> Option<std::time::Instant> {
-        let (now, unix) = (Instant::now().into_std(), self.unix());
+        let (now, unix) = (Instant::now().into_std(), unix_now());
         let timeouts = [
             self.reaching.next_timeout(now, unix),
             self.hosting.next_timeout(now, unix),
@@ -146,7 +152,7 @@ impl Driver {
     }
 
     pub(super) fn tick_private(&mut self) {
-        let (now, unix) = (Instant::now().into_std(), self.unix());
+        let (now, unix) = (Instant::now().into_std(), unix_now());
         let mut over = self.reaching.tick(now, unix, jitter());
         over.extend(self.hosting.overdue(now, unix));
         for connection in over {

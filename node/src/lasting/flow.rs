@@ -37,9 +37,12 @@ pub(crate) struct Limits {
     /// Bytes of either direction that were written at one end and not read at the other; who writes more waits. The same at
     /// both ends, and more than [`TELL_EVERY`]. At a round trip of 80 ms, 512 KiB are 6.5 MB/s.
     pub(crate) window: usize,
-    /// Time without a leg after which it is lost.
+    /// Time without a leg after which it is lost, [`MOST_PATIENCE`] at most.
     pub(crate) patience: Duration,
 }
+
+/// The longest that a stream waits for a leg, whatever its opener asks for.
+pub(crate) const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 
 impl Default for Limits {
     fn default() -> Self {
@@ -268,7 +271,7 @@ impl Flow {
         while let Some(leg) = self.leg.as_mut().filter(|leg| leg.attempt == attempt) {
             let Some((frame, length)) = leg.decoder.next(&bytes[taken..])? else { return Ok(taken) };
             taken += length;
-            if !leg.is_heard() && !matches!(frame, Frame::Have(_) | Frame::Gone) {
+            if !leg.is_heard() && !matches!(frame, Frame::Have(_) | Frame::Gone | Frame::Done) {
                 return Err(Violation);
             }
             match frame {
@@ -284,7 +287,8 @@ impl Flow {
                 Frame::Ack(position) => self.outgoing.on_read(position)?,
                 Frame::Break => self.broken = true,
                 Frame::Have(position) => self.on_answer(position)?,
-                Frame::Gone => self.on_forgotten()?,
+                Frame::Gone => self.on_over(false)?,
+                Frame::Done => self.on_over(true)?,
             }
         }
         // An older leg: nothing of it counts.
@@ -325,13 +329,14 @@ impl Flow {
         Ok(())
     }
 
-    /// The end that answers does not know the stream: it is done there, or was lost.
-    fn on_forgotten(&mut self) -> Result<(), Violation> {
+    /// The end that answers has the stream no more: it is done there, or was lost. That all was sent does not say that it
+    /// has come: that is the other end's to say.
+    fn on_over(&mut self, is_done: bool) -> Result<(), Violation> {
         let phase = self.leg.take().map(|leg| leg.phase);
         if !matches!(phase, Some(Phase::Awaited | Phase::Presumed)) {
             return Err(Violation);
         }
-        if self.incoming.ended && self.outgoing.finished && self.outgoing.has_sent_all() {
+        if is_done && self.incoming.ended && self.outgoing.finished && self.outgoing.has_sent_all() {
             self.outgoing.over = true;
             (self.incoming.is_known, self.incoming.tell) = (true, false);
         } else {

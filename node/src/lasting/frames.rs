@@ -2,8 +2,9 @@
 //! break.
 //!
 //! A frame is one byte that says what it is, then `DATA` two bytes of length and so many bytes, `ACK` and `HAVE` a position
-//! of eight bytes, `END`, `BREAK` and `GONE` nothing. The end that did not open the stream says `HAVE` or `GONE` first. Where the bytes stand in the stream is not said: a leg begins where both ends
-//! have agreed, and keeps its order.
+//! of eight bytes, `END`, `BREAK`, `GONE` and `DONE` nothing. The end that did not open the stream says `HAVE`, `GONE` or
+//! `DONE` first. Where the bytes stand in the stream is not said: a leg begins where both ends have agreed, and keeps its
+//! order.
 
 /// The longest run of bytes in one frame.
 pub(super) const MOST: usize = 16 * 1024;
@@ -14,6 +15,7 @@ const END: u8 = 2;
 const BREAK: u8 = 3;
 const HAVE: u8 = 4;
 const GONE: u8 = 5;
+const DONE: u8 = 6;
 
 /// Length of what stands before the bytes of the stream.
 const HEAD: usize = 3;
@@ -27,8 +29,10 @@ pub(super) enum Frame<'a> {
     Break,
     /// How far the end that answers has received.
     Have(u64),
-    /// The end that answers does not know the stream.
+    /// The end that answers does not know the stream, or it ended early.
     Gone,
+    /// At the end that answers the stream has ended as it should: all has come, and all was read.
+    Done,
 }
 
 /// Not a frame: the other end is broken, or hostile.
@@ -62,8 +66,11 @@ pub(super) fn put_have(out: &mut Vec<u8>, position: u64) {
     out.extend(position.to_be_bytes());
 }
 
-/// The answer to a beginning whose stream is not known.
+/// The answer to a beginning whose stream is not known, or has ended early.
 pub(crate) const NOTHING: [u8; 1] = [GONE];
+
+/// The answer to a beginning whose stream has ended as it should.
+pub(crate) const ALL: [u8; 1] = [DONE];
 
 /// Takes frames off what a leg brings. One for each leg.
 #[derive(Debug, Default)]
@@ -100,6 +107,7 @@ impl Decoder {
                 Ok(Some((frame, 1 + size_of::<u64>())))
             }
             GONE => Ok(Some((Frame::Gone, 1))),
+            DONE => Ok(Some((Frame::Done, 1))),
             END => Ok(Some((Frame::End, 1))),
             BREAK => Ok(Some((Frame::Break, 1))),
             _ => Err(Violation),
@@ -132,7 +140,7 @@ mod tests {
                 match frame {
                     Frame::Data(bytes) => data.extend(bytes),
                     Frame::Ack(position) => acks.push(position),
-                    Frame::End | Frame::Break | Frame::Have(_) | Frame::Gone => others += 1,
+                    Frame::End | Frame::Break | Frame::Have(_) | Frame::Gone | Frame::Done => others += 1,
                 }
                 held.drain(..taken);
             }
@@ -152,10 +160,11 @@ mod tests {
         put_break(&mut bytes);
         put_have(&mut bytes, 3);
         bytes.extend(NOTHING);
+        bytes.extend(ALL);
         for step in [1, 2, 3, 5, 1000, 100_000] {
             let (data, acks, others) = decoded(&bytes, step).unwrap();
             assert_eq!((data.len(), &data[..6]), (6 + MOST, b"hello ".as_slice()), "{step}");
-            assert_eq!((acks, others), (vec![7, u64::MAX], 4));
+            assert_eq!((acks, others), (vec![7, u64::MAX], 5));
         }
     }
 
@@ -171,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_refused() {
-        for bytes in [&[6][..], &[255, 0, 0], &[DATA, 0, 0, 1], &[DATA, 0xff, 0xff, 1]] {
+        for bytes in [&[7][..], &[255, 0, 0], &[DATA, 0, 0, 1], &[DATA, 0xff, 0xff, 1]] {
             assert_eq!(Decoder::default().next(bytes), Err(Violation), "{bytes:?}");
         }
     }

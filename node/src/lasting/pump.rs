@@ -15,7 +15,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+use tokio_util::{compat::FuturesAsyncReadCompatExt as _, sync::CancellationToken};
 
 use super::{
     exchange::{Exchange, Io, LegIo, Status, Turn, Verdict, now},
@@ -79,6 +79,8 @@ struct Routes {
     tunnel: TunnelId,
     stream: [u8; 16],
     routes: watch::Receiver<Option<Arc<Route>>>,
+    /// Seconds without a path.
+    patience: u32,
     /// Whom the stream leads to.
     peer: Option<PeerId>,
     /// What carries the newest leg.
@@ -99,35 +101,50 @@ enum Next {
     None,
 }
 
-/// A stream that leads to a tunnel. `local` is the owner's end; `first` is sent before what it writes, and the status of
+/// A stream that is to be opened.
+pub(crate) struct Purpose {
+    /// Where it leads.
+    pub(crate) tunnel: TunnelId,
+    /// Its name, random.
+    pub(crate) stream: [u8; 16],
+    pub(crate) limits: Limits,
+}
+
+/// A stream that leads to a tunnel; `ending` breaks it off. `local` is the owner's end; `first` is sent before what it writes, and the status of
 /// the target is taken off what comes.
 pub(crate) async fn open<L: Io>(
     local: L,
     first: &[u8],
-    tunnel: TunnelId,
-    stream: [u8; 16],
+    Purpose { tunnel, stream, limits }: Purpose,
     routes: watch::Receiver<Option<Arc<Route>>>,
-    limits: Limits,
+    ending: &CancellationToken,
 ) -> (Outcome, L) {
     let mut flow = Flow::new(limits, now());
     flow.write(first);
-    let source = Routes { tunnel, stream, routes, peer: None, used: None, losses: 0, since: Instant::now() };
+    let patience = u32::try_from(limits.patience.as_secs()).unwrap_or(u32::MAX);
+    let source =
+        Routes { tunnel, stream, routes, patience, peer: None, used: None, losses: 0, since: Instant::now() };
     let exchange = Exchange::new(flow, local, Status::Awaited, Verdict::default());
-    run(exchange, Source::Routes(source)).await
+    run(exchange, Source::Routes(source), ending).await
 }
 
-/// A stream that a peer has opened. `local` gets a pipe's payload; `verdict` is told when what it answers is not whole.
+/// A stream that a peer has opened; `ending` breaks it off. `local` gets a pipe's payload; `verdict` is told when what it answers is not whole.
 pub(crate) async fn accept<L: Io>(
     local: L,
     verdict: Verdict,
     arrivals: mpsc::Receiver<Arrival>,
     limits: Limits,
+    ending: &CancellationToken,
 ) -> (Outcome, L) {
     let exchange = Exchange::new(Flow::new(limits, now()), local, Status::Past, verdict);
-    run(exchange, Source::Arrivals(arrivals)).await
+    run(exchange, Source::Arrivals(arrivals), ending).await
 }
 
-async fn run<L: Io>(mut exchange: Exchange<L>, mut source: Source) -> (Outcome, L) {
+async fn run<L: Io>(
+    mut exchange: Exchange<L>,
+    mut source: Source,
+    ending: &CancellationToken,
+) -> (Outcome, L) {
     let outcome = loop {
         let deadline = exchange.flow.poll_timeout().map(Instant::from_std);
         tokio::select! {
@@ -157,6 +174,10 @@ async fn run<L: Io>(mut exchange: Exchange<L>, mut source: Source) -> (Outcome, 
                 Next::Moved => break Outcome::Moved,
                 Next::None => break Outcome::Lost,
             },
+            () = ending.cancelled() => {
+                exchange.flow.break_off();
+                break outcome(&exchange);
+            }
             () = until(deadline) => {
                 if exchange.flow.is_lost(now()) {
                     break Outcome::Lost;
@@ -202,9 +223,10 @@ impl Source {
     }
 
     fn opening(&self, beginning: Beginning) -> Option<Vec<u8>> {
-        let Self::Routes(Routes { tunnel, stream, .. }) = self else { return None };
+        let Self::Routes(Routes { tunnel, stream, patience, .. }) = self else { return None };
         let Beginning { attempt, received, fresh } = beginning;
-        frame::encode(&Opening { tunnel: *tunnel, stream: *stream, attempt, received, fresh }).ok()
+        let (tunnel, stream, patience) = (*tunnel, *stream, *patience);
+        frame::encode(&Opening { tunnel, stream, attempt, received, fresh, patience }).ok()
     }
 }
 

@@ -47,6 +47,11 @@ pub(crate) struct Crooked {
 
 impl Crooked {
     pub(crate) async fn start() -> Self {
+        Self::start_late(0).await
+    }
+
+    /// One that says to everybody that it is so many seconds earlier than it is.
+    pub(crate) async fn start_late(seconds: u64) -> Self {
         let keypair = mytunnel_carrier::keypair(&super::relay_seed());
         let transport = transport::transport(&keypair, &transport::Config::default()).unwrap();
         let local = keypair.public().to_peer_id();
@@ -67,7 +72,7 @@ impl Crooked {
         let (named, (reserving, reserved)) = (Arc::default(), watch::channel(0));
         let (pipes, wanted) = mpsc::channel(1);
         let mut task = JoinSet::new();
-        task.spawn(run(swarm, Arc::clone(&named), reserving, wanted));
+        task.spawn(run(swarm, Said { named: Arc::clone(&named), late: seconds }, reserving, wanted));
         Self { address: address_of(&[bound]), named, reserved, pipes, _task: task }
     }
 
@@ -90,9 +95,17 @@ impl Crooked {
     }
 }
 
+/// What it tells everybody.
+#[derive(Clone)]
+struct Said {
+    named: Arc<Mutex<Vec<PublicKey>>>,
+    /// Seconds by which its clock is behind.
+    late: u64,
+}
+
 async fn run(
     mut swarm: Swarm<Behaviour>,
-    named: Arc<Mutex<Vec<PublicKey>>>,
+    said: Said,
     reserving: watch::Sender<usize>,
     mut pipes: mpsc::Receiver<([u8; 16], oneshot::Sender<RelayPipe>)>,
 ) {
@@ -104,7 +117,7 @@ async fn run(
                     openers.insert(connection, opener);
                 }
                 SwarmEvent::Behaviour(BehaviourEvent::Streams(stream::Event::Inbound { stream, .. })) => {
-                    controls.spawn(control(stream, Arc::clone(&named)));
+                    controls.spawn(control(stream, said.clone()));
                 }
                 SwarmEvent::Behaviour(BehaviourEvent::Circuits(relay::Event::ReservationReqAccepted { .. })) => {
                     reserving.send_modify(|reserved| *reserved += 1);
@@ -123,11 +136,15 @@ async fn run(
     }
 }
 
-async fn control(mut stream: Stream, named: Arc<Mutex<Vec<PublicKey>>>) {
+async fn control(mut stream: Stream, Said { named, late }: Said) {
     while let Ok(Some(message)) = frame::read::<ToRelay, _>(&mut stream).await {
         let answer = match message {
             ToRelay::Hello { .. } => {
-                super::welcome(&super::relay_claims_at(super::unix()), &super::bundle(1))
+                let mut welcome = super::welcome(&super::relay_claims_at(super::unix()), &super::bundle(1));
+                if let ToNode::Welcome { time, .. } = &mut welcome {
+                    *time -= late;
+                }
+                welcome
             }
             ToRelay::Register { request, name, .. } => ToNode::Registered {
                 request,

@@ -138,8 +138,8 @@ fn without_a_leg_it_is_lost_after_its_patience() {
     assert!(opener.is_lost(later + LIMITS.patience), "a try is no leg");
 }
 
-#[test]
-fn a_stream_that_is_forgotten_was_done_or_is_broken() {
+/// The opener's end, which has the other's end and has sent all, on a leg that may have lost it.
+fn all_sent() -> Flow {
     let (mut opener, mut other) = pair();
     other.finish();
     carry(&mut other, &mut opener);
@@ -147,15 +147,26 @@ fn a_stream_that_is_forgotten_was_done_or_is_broken() {
     opener.finish();
     opener.transmit(&mut Vec::new(), usize::MAX);
     opener.begin(now());
-    opener.on_bytes(1, &frames::NOTHING).unwrap();
+    opener
+}
+
+#[test]
+fn a_stream_that_the_other_end_has_no_more_is_done_only_if_that_says_so() {
+    let mut opener = all_sent();
+    opener.on_bytes(1, &frames::ALL).unwrap();
     assert_eq!(opener.standing(), Standing::Done, "only the last word of it is missing");
-    let (mut opener, _) = pair();
-    opener.write(b"some");
-    opener.begin(now());
+    let mut opener = all_sent();
     opener.on_bytes(1, &frames::NOTHING).unwrap();
-    assert_eq!(opener.standing(), Standing::Broken);
-    let (mut opener, _) = pair();
-    assert_eq!(opener.on_bytes(0, &frames::NOTHING), Err(Violation), "it knows the stream");
+    assert_eq!(opener.standing(), Standing::Broken, "what was sent may have been lost with its leg");
+    for word in [frames::ALL, frames::NOTHING] {
+        let (mut opener, _) = pair();
+        opener.write(b"some");
+        opener.begin(now());
+        opener.on_bytes(1, &word).unwrap();
+        assert_eq!(opener.standing(), Standing::Broken, "it cannot be done before our end has come");
+        let (mut opener, _) = pair();
+        assert_eq!(opener.on_bytes(0, &word), Err(Violation), "it knows the stream");
+    }
 }
 
 #[test]

@@ -141,6 +141,95 @@ async fn a_guest_that_a_relay_lets_through_is_refused_by_the_sharer() {
     assert_eq!(sharer.status().peers, [], "and nobody was let in");
 }
 
+/// A connection that stands is broken off at one end. `true`: where it is reached, else where it is shared.
+async fn broken_off(where_it_is_reached: bool) {
+    let mut relay = Crooked::start().await;
+    let (listener, address) = origin().await;
+    let (sharer, key) = node(&relay, 11, |_| {});
+    let shared = share(&sharer, &address).await;
+    relay.until_reserved(1).await;
+    relay.name(vec![key]);
+    let (accessor, _) = node(&relay, 12, |_| {});
+    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+    let AccessEvent::Ready(reached) = event(&mut access).await else { panic!() };
+    // So long that nobody who waits for it is done in time.
+    let door = access.door(&reached, Access::MOST_PATIENCE);
+    let (mut near, far) = tokio::io::duplex(1024);
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut carried = std::pin::pin!(door.carry(far, nowhere, nowhere));
+    let standing = async {
+        near.write_all(b"half").await.unwrap();
+        let (mut local, _) = listener.accept().await.unwrap();
+        let mut half = [0; 4];
+        local.read_exact(&mut half).await.unwrap();
+        local
+    };
+    let mut local = tokio::select! {
+        local = timeout(SOON, standing) => local.expect("they do not meet"),
+        _ = &mut carried => panic!("it is over"),
+    };
+    let stopping = async {
+        if where_it_is_reached {
+            access.break_off();
+        } else {
+            sharer.shutdown(Duration::ZERO).await;
+        }
+    };
+    let ending = async { tokio::join!(stopping, carried) };
+    let ((), (outcome, _)) = timeout(SOON, ending).await.expect("who reaches it waits for a path");
+    assert_eq!(outcome, Outcome::Broken);
+    let end = timeout(SOON, local.read(&mut [0; 1])).await.expect("the server waits for a path");
+    assert!(end.is_err(), "what was cut looks whole: {end:?}");
+    drop(shared);
+}
+
+#[tokio::test]
+async fn a_node_that_is_stopped_breaks_off_what_others_have_open() {
+    broken_off(false).await;
+}
+
+#[tokio::test]
+async fn an_access_that_is_broken_off_leaves_nothing_open_at_the_other_end() {
+    broken_off(true).await;
+}
+
+/// Seconds by which a relay lies, and after which a certificate has long ended.
+const WEEKS: u64 = 3 * 7 * 86_400;
+
+fn ended(claims: &mut Claims) {
+    let end = claims.not_after;
+    *claims = testing::node_claims_at(testing::unix() - WEEKS / 2);
+    assert!(claims.not_after + 86_400 < end, "it ended long ago");
+}
+
+#[tokio::test]
+async fn a_relay_that_lies_about_the_time_makes_no_ended_certificate_good_again() {
+    let mut relay = Crooked::start_late(WEEKS / 2).await;
+    let keep = |claims: &mut Claims| {
+        let Claims { subject, serial, scopes, .. } = claims.clone();
+        ended(claims);
+        (claims.subject, claims.serial, claims.scopes) = (subject, serial, scopes);
+    };
+    let (sharer, key) = node(&relay, 11, |_| {});
+    let _shared = share(&sharer, "3000").await;
+    relay.until_reserved(1).await;
+    relay.name(vec![key]);
+    let (accessor, _) = node(&relay, 12, keep);
+    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+    let reason = trouble(&mut access).await;
+    assert!(reason.contains("ended at"), "the sharer lets it in: {reason}");
+    assert_eq!(sharer.status().peers, []);
+    // And the other way round: who reaches is not led to one that has ended.
+    let (false_host, key) = node(&relay, 13, keep);
+    let _shared_too = share(&false_host, "3000").await;
+    relay.until_reserved(2).await;
+    relay.name(vec![key]);
+    let (accessor, _) = node(&relay, 14, |_| {});
+    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+    let reason = trouble(&mut access).await;
+    assert!(reason.contains("is refused") && reason.contains("ended at"), "it is believed: {reason}");
+}
+
 #[tokio::test]
 async fn a_relays_own_pipe_does_not_lead_into_a_private_share() {
     let relay = Crooked::start().await;
