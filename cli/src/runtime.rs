@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Failure, chain};
@@ -16,11 +17,20 @@ const REMINDER: Duration = Duration::from_secs(1);
 
 /// Runs a command to its end on a multi-threaded runtime.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    run(work, |runtime| runtime.shutdown_timeout(GRACE))
+}
+
+/// As [`block_on`], but waits at the end for no thread that is blocked.
+pub(crate) fn block_on_and_leave<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    run(work, Runtime::shutdown_background)
+}
+
+fn run<T>(work: impl Future<Output = Result<T, Failure>>, leave: impl FnOnce(Runtime)) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::local(format!("cannot start: {}", chain(&error)), "Check the limits of this user (ulimit).")
     })?;
     let outcome = runtime.block_on(work);
-    runtime.shutdown_timeout(GRACE);
+    leave(runtime);
     outcome
 }
 

@@ -40,6 +40,15 @@ pub(crate) fn parse_some(text: &str) -> Result<u64, String> {
     }
 }
 
+/// How long something may wait for a path: some time, an hour at most.
+pub(crate) fn parse_patience(text: &str) -> Result<u64, String> {
+    let most = mytunnel_node::Access::MOST_PATIENCE.as_secs();
+    match parse_some(text)? {
+        seconds if seconds > most => Err(format!("{} at most, not {}", human(most), human(seconds))),
+        seconds => Ok(seconds),
+    }
+}
+
 fn expected(text: &str) -> String {
     format!("`{text}` is not a length of time; write 90s, 30m, 1h or 1h30m")
 }
@@ -104,6 +113,13 @@ mod tests {
     fn no_time_is_not_some_time() {
         assert_eq!(parse_some("1s"), Ok(1));
         assert!(parse_some("0s").unwrap_err().contains("30m") && parse_some("x").is_err());
+    }
+
+    #[test]
+    fn nothing_waits_for_a_path_for_ever() {
+        assert_eq!((parse_patience("5m"), parse_patience("1h")), (Ok(300), Ok(3600)));
+        assert_eq!(parse_patience("61m").unwrap_err(), "1 h at most, not 1 h 1 min");
+        assert!(parse_patience("200000000000000d").is_err() && parse_patience("0s").is_err());
     }
 
     #[test]

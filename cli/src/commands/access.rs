@@ -1,9 +1,10 @@
 //! `mytunnel access NAME`: a private share of another machine, at an address of this one.
 
 mod events;
+mod stdio;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,24 +13,27 @@ use mytunnel_keys::id::TunnelName;
 use mytunnel_keys::wire::peer::Carries;
 use mytunnel_node::{AccessEvent, Door, Node, Outcome, Reached};
 use serde_json::{Value, json};
-use tokio::fs::File;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::events::Teller;
+use self::stdio::Stdio;
 use crate::commands::share;
 use crate::context::Context;
 use crate::control::serve_status;
 use crate::failure::{Failure, chain};
 use crate::identity::{self, Identity};
 use crate::names;
-use crate::runtime::{GRACE, StopSignals, block_on};
+use crate::runtime::{GRACE, StopSignals, block_on, block_on_and_leave};
 use crate::span;
 
 /// How long the first way to the share may take to be found. Once there was one, it is never given up.
 const FIRST_WAY: Duration = Duration::from_secs(15);
+
+/// Time to tell the other machine that what is open is broken off.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Reach a private share of another machine
 #[derive(Debug, clap::Args)]
@@ -54,8 +58,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "bind")]
     stdio: bool,
 
-    /// How long open connections wait for a path to the other machine before they are reset
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = span::parse_some)]
+    /// How long open connections wait for a path to the other machine before they are reset; an hour at most
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = span::parse_patience)]
     patience: u64,
 
     #[command(flatten)]
@@ -75,16 +79,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         Identity::Nobody => return Err(share::nobody()),
     };
     let if_revoked = holder.if_revoked.clone();
-    let (mut config, skew) = share::node_of(holder, context)?;
-    config.patience = Duration::from_secs(args.patience);
-    let job = Job { name, bind: args.bind, stdio: args.stdio, patience: config.patience };
-    let outcome = block_on(async {
+    let (config, skew) = share::node_of(holder, context)?;
+    let job = Job { name, bind: args.bind, stdio: args.stdio, patience: Duration::from_secs(args.patience) };
+    let work = async {
         let mut signals = StopSignals::install()?;
         let node = Node::start(config)?;
         let outcome = job.serve(&node, &mut signals, context).await;
         signals.leave(GRACE, context.report, node.shutdown(Duration::ZERO)).await;
         outcome
-    });
+    };
+    // A read of the standard input that is under way would keep the process.
+    let outcome = if args.stdio { block_on_and_leave(work) } else { block_on(work) };
     outcome.map_err(|failure| match if_revoked {
         Some(help) if failure.code() == Code::KeyRevoked => failure.with_help(help),
         Some(_) | None => skew.explain(failure),
@@ -113,25 +118,43 @@ impl Job {
         };
         serve_status(context, state, &stop, &mut tasks);
         let mut teller = Teller::new(context.report, self.stdio);
-        let outcome = tokio::select! {
-            () = signals.next() => {
-                teller.closed(None, "stopped");
-                Ok(())
+        let leaving = CancellationToken::new();
+        let outcome = {
+            let mut followed = pin!(self.follow(node, &mut teller, &place, &leaving));
+            tokio::select! {
+                () = signals.next() => {
+                    leaving.cancel();
+                    // Whatever takes longer the other end learns by itself.
+                    timeout(FAREWELL, followed).await.unwrap_or(Ok(()))
+                }
+                outcome = &mut followed => outcome,
             }
-            outcome = self.follow(node, &mut teller, &place) => outcome,
         };
+        if leaving.is_cancelled() {
+            teller.closed(None, "stopped");
+        }
         stop.cancel();
         tasks.shutdown().await;
         outcome
     }
 
     /// Waits for the way, serves, and tells what becomes of it, until it is over.
-    async fn follow(&self, node: &Node, teller: &mut Teller, place: &Place) -> Result<(), Failure> {
+    async fn follow(
+        &self,
+        node: &Node,
+        teller: &mut Teller,
+        place: &Place,
+        leaving: &CancellationToken,
+    ) -> Result<(), Failure> {
         let mut access = node.access(self.name.clone()).await?;
         let deadline = Instant::now() + FIRST_WAY;
         let mut trouble = "no answer".to_owned();
         let reached = loop {
-            match timeout_at(deadline, access.next()).await {
+            let next = tokio::select! {
+                next = timeout_at(deadline, access.next()) => next,
+                () = leaving.cancelled() => return Ok(()),
+            };
+            match next {
                 Ok(Some(AccessEvent::Ready(reached))) => break reached,
                 Ok(Some(AccessEvent::Closed(closed))) => return Err(closed.into()),
                 Ok(Some(AccessEvent::Reconnecting { attempt, reason })) => {
@@ -152,7 +175,7 @@ impl Job {
                     "Leave --stdio away, or give it an address with --bind.",
                 ));
             }
-            serving.spawn(over_stdio(door, stdio()?));
+            serving.spawn(over_stdio(door, Stdio::take()?));
         } else {
             let bound = self.listen(&reached, door, &mut serving).await?;
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(bound.clone());
@@ -165,6 +188,11 @@ impl Job {
                     Ok(outcome) => ended(outcome),
                     Err(error) => Err(Failure::new(Code::Internal, error.to_string())),
                 },
+                () = leaving.cancelled() => {
+                    access.break_off();
+                    while serving.join_next().await.is_some() {}
+                    return Ok(());
+                }
                 event = access.next() => match event {
                     Some(AccessEvent::Closed(closed)) => {
                         teller.closed(closed.code.map(|code| code.name()), &closed.message);
@@ -227,20 +255,10 @@ impl Job {
     }
 }
 
-/// Standard input and output as files: whatever they are, they are read and written by threads that may wait.
-fn stdio() -> Result<(File, File), Failure> {
-    let failed =
-        |error: std::io::Error| Failure::local(format!("cannot use standard input or output: {error}"), "");
-    let input = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-    let output = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
-    let file = |owned: OwnedFd| File::from_std(std::fs::File::from(owned));
-    Ok((file(input), file(output)))
-}
-
 /// One connection, from standard input to standard output.
-async fn over_stdio(door: Door, (input, output): (File, File)) -> Outcome {
+async fn over_stdio(door: Door, stdio: Stdio) -> Outcome {
     let nowhere = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), 0);
-    door.carry(tokio::io::join(input, output), nowhere, nowhere).await.0
+    door.carry(stdio, nowhere, nowhere).await.0
 }
 
 fn ended(outcome: Outcome) -> Result<(), Failure> {

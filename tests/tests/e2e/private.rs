@@ -227,6 +227,42 @@ async fn standard_input_and_output_carry_one_connection_and_nothing_else() -> Re
     Ok(())
 }
 
+#[tokio::test]
+async fn ssh_sees_the_end_of_a_server_that_ends_first() -> Result<()> {
+    let (lab, listener) = (lab().await?, TcpListener::bind("127.0.0.1:0").await?);
+    let _sharer = share(&lab, &["share", &listener.local_addr()?.to_string()]).await?;
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"));
+    let mut command = tokio::process::Command::new(program);
+    command.args(["access", "box", "--stdio"]).env("MYTUNNEL_CONFIG_DIR", lab.path("config"));
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let (mut input, mut output) =
+        (child.stdin.take().context("piped")?, child.stdout.take().context("piped")?);
+    input.write_all(b"hello").await?;
+    let mut hello = [0; 5];
+    let mut server = loop {
+        let mut visitor = timeout(SOON, listener.accept()).await??.0;
+        // Who shares looks first whether the server is there.
+        if timeout(SOON, visitor.read_exact(&mut hello)).await?.is_ok() {
+            break visitor;
+        }
+    };
+    server.write_all(b"bye").await?;
+    server.shutdown().await?;
+    let mut received = Vec::new();
+    // The input is open: it is the output that has to end.
+    timeout(SOON, output.read_to_end(&mut received)).await.context("the end is not passed on")??;
+    ensure!(received == b"bye", "{received:?}");
+    // What is said after it still arrives.
+    input.write_all(b"more").await?;
+    drop(input);
+    let mut rest = Vec::new();
+    timeout(SOON, server.read_to_end(&mut rest)).await??;
+    ensure!(rest == b"more", "{rest:?}");
+    ensure!(timeout(SOON, child.wait()).await??.success());
+    Ok(())
+}
+
 /// The last line of a command that must fail, and its exit code.
 async fn refused(lab: &Lab, arguments: &[&str], environment: &[(&str, &str)]) -> Result<(Value, i32)> {
     let ended = lab.run_with(arguments, environment).await?;
