@@ -1,6 +1,8 @@
 //! Gates before tunnels, tunnels that their owner closes, and the plan that allows gates.
 
+mod names;
 mod others;
+mod sessions;
 
 use std::time::Duration;
 
@@ -121,65 +123,6 @@ async fn a_sign_in_is_set_in_one_form_beside_the_password() {
     assert!(
         matches!(&told[..], [Change::Gates { gates, .. }] if gates.basic.is_some() && gates.sign_in.is_none())
     );
-}
-
-#[tokio::test]
-async fn sessions_are_ended_by_another_key_and_the_lists_stay() {
-    let lab = Lab::new().await;
-    let (house, mut relay, child, id) = house_with_tunnel(&lab).await;
-    let (by, edge) = (By::Bearer(&house.token), path(&id, "/edge-auth"));
-    let sessions = path(&id, "/edge-auth/sessions");
-    lab.call(by, "DELETE", &sessions, Value::Null).await.refused(Code::NotFound);
-    let gate = |told: Vec<Change>| match told.into_iter().next() {
-        Some(Change::Gates { gates: Gates { sign_in: Some(gate), .. }, .. }) => gate,
-        other => panic!("{other:?}"),
-    };
-    let (_, told) = confirmed(&lab, &mut relay, by, "PUT", &edge, edge_auth()).await;
-    let first = gate(told);
-    let lists = json!({"provider": "google", "allowed_domains": [], "allowed_emails": ["ann@acme.example"]});
-    let (_, told) = confirmed(&lab, &mut relay, by, "PUT", &edge, lists).await;
-    let second = gate(told);
-    assert_eq!(second.session_key, first.session_key, "lists change under the sessions");
-
-    let (answer, told) = confirmed(&lab, &mut relay, by, "DELETE", &sessions, Value::Null).await;
-    let answer = answer.ok();
-    assert_eq!((&answer["edge_auth_enabled"], &answer["relays"][0]["applied"]), (&json!(true), &json!(true)));
-    let third = gate(told);
-    assert_ne!(third.session_key, first.session_key);
-    assert_eq!((third.provider, third.allowed_emails), (second.provider, second.allowed_emails));
-    let log = audited(&lab, &house).await;
-    assert!(log.contains(&("gate.sessions.end".to_owned(), "tunnel:web".to_owned())), "{log:?}");
-    lab.call(By::Key(&child), "DELETE", &sessions, Value::Null).await.refused(Code::ScopeDenied);
-}
-
-#[tokio::test]
-async fn with_a_new_era_no_session_of_the_old_one_counts() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("mytunnel.db");
-    let keys = async |lab: &Lab| {
-        let relay = lab.relay().await;
-        let changes = lab.snapshot(relay.id).await;
-        changes.into_iter().find_map(|change| match change {
-            Change::Gates { gates: Gates { sign_in: Some(sign_in), pin: Some(pin), .. }, .. } => {
-                Some((sign_in.session_key, pin.session_key))
-            }
-            _ => None,
-        })
-    };
-    let lab = Lab::at(&file).await.unwrap();
-    let (house, mut relay, _, id) = house_with_tunnel(&lab).await;
-    let by = By::Bearer(&house.token);
-    confirmed(&lab, &mut relay, by, "PUT", &path(&id, "/edge-auth"), edge_auth()).await.0.ok();
-    confirmed(&lab, &mut relay, by, "PUT", &path(&id, "/gates/pin"), json!({})).await.0.ok();
-    let before = keys(&lab).await.expect("both stand");
-    drop(relay);
-    lab.coordinator.shutdown().await;
-    let lab = Lab::at(&file).await.unwrap();
-    assert_eq!(keys(&lab).await.as_ref(), Some(&before), "a start is none");
-    lab.coordinator.shutdown().await;
-    let lab = Lab::open(store_at(&file), |config| config.new_era = true).await.unwrap();
-    let after = keys(&lab).await.expect("both stand");
-    assert!(after.0 != before.0 && after.1 != before.1);
 }
 
 #[tokio::test]
@@ -404,37 +347,6 @@ async fn a_relay_that_comes_back_gets_all_gates_and_the_closings_of_its_absence(
 }
 
 #[tokio::test]
-async fn a_gate_can_stand_before_its_tunnel_is_ever_open() {
-    let lab = Lab::new().await;
-    let (house, mut relay) = (lab.house().await, lab.relay().await);
-    let cluster = "localhost".parse().unwrap();
-    let id_of = |project: &ProjectId| TunnelId::derive(&cluster, project, &"shop".parse().unwrap());
-    let ahead = |project: &ProjectId, name: &str| json!({"user": USER, "password": PASSWORD, "tunnel": {"project": project, "name": name}});
-    let id = id_of(&house.project);
-    let ask = async |by, id: &TunnelId, body| lab.call(by, "PUT", &path(id, "/auth"), body).await;
-    let device = By::Key(&house.device);
-    ask(device, &id, auth()).await.refused(Code::NotFound);
-    ask(device, &id, ahead(&house.project, "other")).await.refused(Code::BadRequest);
-    ask(device, &id, ahead(&house.project, "www")).await.refused(Code::BadRequest);
-    ask(By::Bearer(&house.token), &id, ahead(&house.project, "shop")).await.refused(Code::NotFound);
-    let stranger = lab.child(&lab.project(device, "third").await.1).await;
-    ask(By::Key(&stranger), &id, ahead(&house.project, "shop")).await.refused(Code::ScopeDenied);
-    ask(By::Key(&house.master), &id, ahead(&house.project, "shop")).await.refused(Code::MasterCannotAct);
-
-    let (auth, whole) = (path(&id, "/auth"), ahead(&house.project, "shop"));
-    let (answer, told) = confirmed(&lab, &mut relay, device, "PUT", &auth, whole).await;
-    assert_eq!(answer.ok()["relays"][0]["applied"], true);
-    let name = named("shop", &house.project);
-    assert_eq!(told[0], name);
-    assert!(matches!(&told[1], Change::Gates { tunnel, gates } if *tunnel == id && gates.basic.is_some()));
-    let shown = lab.call(device, "GET", &path(&id, ""), Value::Null).await.ok();
-    assert_eq!((&shown["online"], &shown["gates"]), (&json!(false), &json!(["basic"])));
-    // The name is that project's: another gets neither it nor a gate on it.
-    let (other, _) = lab.project(device, "other").await;
-    ask(device, &id_of(&other), ahead(&other, "shop")).await.refused(Code::NameTaken);
-}
-
-#[tokio::test]
 async fn a_child_may_ask_for_a_password_but_not_touch_the_owners() {
     let lab = Lab::new().await;
     let (house, mut relay, child, id) = house_with_tunnel(&lab).await;
@@ -512,44 +424,6 @@ async fn nobody_asks_anything_of_the_visitors_of_anothers_live_tunnel_nor_ends_i
     let foreign = relay.up(&next, "hidden", &house.device).await;
     relay.delta().await;
     lab.call(By::Key(&stranger), "PUT", &path(&foreign, "/auth"), auth()).await.refused(Code::NotFound);
-}
-
-#[tokio::test]
-async fn gates_go_with_the_name_and_never_to_its_next_owner() {
-    let lab = Lab::new().await;
-    let (house, mut relay, _, id) = house_with_tunnel(&lab).await;
-    let by = By::Key(&house.device);
-    confirmed(&lab, &mut relay, by, "PUT", &path(&id, "/auth"), auth()).await.0.ok();
-    let delete = format!("/api/v1/projects/{}", house.project);
-    let (_, told) = confirmed(&lab, &mut relay, by, "DELETE", &delete, Value::Null).await;
-    assert!(told.contains(&Change::Gates { tunnel: id, gates: Gates::default() }), "{told:?}");
-    lab.call(by, "GET", &path(&id, ""), Value::Null).await.refused(Code::NotFound);
-
-    let (project, master) = lab.project(by, "next").await;
-    let child = lab.child(&master).await;
-    let next = relay.up(&project, "web", &child).await;
-    relay.delta().await;
-    assert_ne!(next, id);
-    let shown = lab.call(by, "GET", &path(&next, ""), Value::Null).await.ok();
-    assert_eq!(shown["gates"], json!([]));
-}
-
-#[tokio::test]
-async fn a_name_with_a_gate_is_not_freed_however_long_nobody_serves_it() {
-    let lab = Lab::new().await;
-    let (house, mut relay, _, id) = house_with_tunnel(&lab).await;
-    let other = lab.child(&house.master).await;
-    relay.up(&house.project, "open", &other).await;
-    relay.delta().await;
-    confirmed(&lab, &mut relay, By::Bearer(&house.token), "PUT", &path(&id, "/auth"), auth()).await.0.ok();
-    drop(relay);
-    lab.advance(31 * DAY);
-    let mut relay = lab.relay().await;
-    // The sweep is due every ten minutes.
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(600)).await;
-    tokio::time::resume();
-    assert_eq!(relay.delta().await, [Change::NameFreed { name: "open".parse().unwrap() }]);
 }
 
 #[tokio::test]
