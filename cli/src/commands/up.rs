@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let loaded = Loaded::read(&path, context)?;
     loaded.file.complete(&mut access, context);
     let spot = Spot::find(&access, loaded.needs(), context)?;
-    loaded.check_number(spot.most)?;
+    loaded.check_place(spot.most, spot.is_here())?;
     block_on(run::run(loaded, (path, stamp), spot, context))
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct TunnelFile {
     pub(crate) kind: KindFile,
     pub(crate) name: Option<String>,
     #[serde(default)]
+    pub(crate) private: bool,
+    #[serde(default)]
     pub(crate) alone: bool,
     pub(crate) expires: Option<Life>,
     pub(crate) host_header: Option<String>,
@@ -164,11 +166,19 @@ impl TunnelFile {
             KindFile::Udp => "udp",
             KindFile::Tls => "tls",
         };
-        if let Some(key) = self.misplaced() {
-            let message = format!("`{key}` means nothing for kind = \"{kind}\"");
-            return Some((message, "Leave it away, or change the kind.".to_owned()));
-        }
         let found = |message: &str, help: &str| Some((message.to_owned(), help.to_owned()));
+        if self.private && self.kind == KindFile::Tls {
+            let message = "`private` means nothing for kind = \"tls\"";
+            return found(
+                message,
+                "Leave the kind away: what is private is encrypted from end to end anyway.",
+            );
+        }
+        if let Some(key) = self.misplaced() {
+            let place = if self.private { "private = true".to_owned() } else { format!("kind = \"{kind}\"") };
+            let message = format!("`{key}` means nothing for {place}");
+            return Some((message, "Leave one of them away.".to_owned()));
+        }
         if self.google && self.oidc.is_some() {
             return found("`google` and `oidc` are two sign-ins", "Leave one of them away.");
         }
@@ -194,13 +204,16 @@ impl TunnelFile {
 
     /// A key that this kind has nothing for.
     fn misplaced(&self) -> Option<&'static str> {
-        let web = self.kind == KindFile::Http;
-        let has_port = matches!(self.kind, KindFile::Tcp | KindFile::Udp);
-        let has_connections = matches!(self.kind, KindFile::Tcp | KindFile::Tls);
+        let public = !self.private;
+        let web = public && self.kind == KindFile::Http;
+        let has_port = public && matches!(self.kind, KindFile::Tcp | KindFile::Udp);
+        let has_connections = public && matches!(self.kind, KindFile::Tcp | KindFile::Tls);
         let keys = [
             ("remote_port", self.remote_port.is_some(), has_port),
             ("proxy_protocol", self.proxy_protocol, has_connections),
-            ("alone", self.alone, web),
+            ("alone", self.alone, self.kind == KindFile::Http),
+            ("allow_ip", !self.allow_ip.is_empty(), public),
+            ("deny_ip", !self.deny_ip.is_empty(), public),
             ("host_header", self.host_header.is_some(), web),
             ("basic", self.basic.is_some(), web),
             ("pin", self.pin.is_some(), web),
@@ -299,6 +312,10 @@ mod tests {
             ("kind = 'tcp'\npin = true", "`pin` means nothing for kind = \"tcp\""),
             ("kind = 'udp'\nproxy_protocol = true", "`proxy_protocol`"),
             ("remote_port = 5", "`remote_port`"),
+            ("private = true\npin = true", "`pin` means nothing for private = true"),
+            ("private = true\nkind = 'tcp'\nremote_port = 5", "`remote_port`"),
+            ("private = true\nallow_ip = ['10.0.0.0/8']", "`allow_ip`"),
+            ("private = true\nkind = 'tls'", "`private`"),
             ("google = true\noidc = 'x'", "two sign-ins"),
             ("allow = ['@x']", "needs a sign-in"),
             ("e2e = true\ne2e_cert = 'c'", "belong together"),

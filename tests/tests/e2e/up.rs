@@ -84,7 +84,10 @@ async fn a_websocket_outlives_every_change_that_is_not_its_own() -> Result<()> {
         } else if change != "ended" {
             ready(&mut up, "other").await?;
             let is_open = lab.get("other", "/1k").await?.0.status == 200;
-            ensure!(is_open != more.contains("pin"), "whoever begins anew asks what the file says now: {more}");
+            ensure!(
+                is_open != more.contains("pin"),
+                "whoever begins anew asks what the file says now: {more}"
+            );
         }
         // A masked text frame of one byte, which comes back unmasked.
         socket.send(&[0x81, 0x81, 0, 0, 0, 0, b'x']).await?;
@@ -94,6 +97,27 @@ async fn a_websocket_outlives_every_change_that_is_not_its_own() -> Result<()> {
     }
     let ended = up.terminate().await?;
     ensure!(ended.code == Some(0), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_for_the_owners_machines_alone_stands_beside_a_public_one() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    write(&lab, &(tunnel("web", &target) + &tunnel("box", &target) + "kind = 'tcp'\nprivate = true\n"))?;
+    let mut up = lab.spawn(&["up", "--json"])?;
+    let mut names = [event(&mut up, "ready").await?, event(&mut up, "ready").await?]
+        .map(|ready| ready["name"].as_str().unwrap_or_default().to_owned());
+    names.sort();
+    ensure!(names == ["box", "web"], "{names:?}");
+    ensure!(lab.get("web", "/1k").await?.0.status == 200);
+    ensure!(lab.get("box", "/1k").await?.0.status == 404, "no visitor knows of it");
+    let mut access = lab.spawn(&["access", "box", "--json"])?;
+    let ready = event(&mut access, "ready").await?;
+    let address = ready["bind"].as_str().context("an address")?.parse()?;
+    let mut own = Connection::open(address).await?;
+    let (head, body) = own.exchange(b"GET /1k HTTP/1.1\r\nhost: box\r\n\r\n").await?;
+    ensure!(head.status == 200 && body.len() == 1024, "{}", head.text);
     Ok(())
 }
 

@@ -39,6 +39,11 @@ pub(crate) struct Base {
 }
 
 impl Base {
+    /// Whether the relay is this process's own.
+    pub(crate) const fn is_here(&self) -> bool {
+        self.embedded.is_some()
+    }
+
     /// Starts the node. `secure`: a relay of its own is to take visitors over TLS too.
     pub(crate) async fn start(spot: Spot, secure: bool, report: Report) -> Result<Self, Failure> {
         let Spot { place, subject, hosts, if_revoked, most: _ } = spot;

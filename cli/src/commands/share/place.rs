@@ -39,7 +39,7 @@ pub(super) enum Place {
 
 impl Spot {
     /// Whether the relay is in this process.
-    pub(super) fn is_here(&self) -> bool {
+    pub(crate) fn is_here(&self) -> bool {
         matches!(self.place, Place::Here)
     }
 

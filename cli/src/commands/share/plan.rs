@@ -105,7 +105,7 @@ impl Plan {
     }
 
     /// Whether it is for other nodes only.
-    pub(super) fn is_private(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         matches!(self.kind, Kind::Private { .. })
     }
 

@@ -8,7 +8,7 @@ use mytunnel_keys::id::Scope;
 use zeroize::Zeroizing;
 
 use crate::commands::share::{
-    Access, AddressFlags, EndToEndFlags, InspectFlags, Kind, Options, Plan, Wanted,
+    Access, AddressFlags, EndToEndFlags, InspectFlags, Kind, Options, Plan, Wanted, nobody,
 };
 use crate::config::{self, KindFile, Made, Page, TunnelFile, UpFile};
 use crate::context::Context;
@@ -86,8 +86,11 @@ impl Loaded {
         self.tunnels.iter().any(|tunnel| tunnel.plan.is_end_to_end())
     }
 
-    /// Whether a key that may have `most` tunnels at one time can share all of it.
-    pub(super) fn check_number(&self, most: u16) -> Result<(), Failure> {
+    /// Whether a key that may have `most` tunnels at one time can share all of it; `is_here` where the relay is this process's own.
+    pub(super) fn check_place(&self, most: u16, is_here: bool) -> Result<(), Failure> {
+        if is_here && self.tunnels.iter().any(|tunnel| tunnel.plan.is_private()) {
+            return Err(nobody());
+        }
         let count = self.tunnels.len();
         if count <= usize::from(most) {
             return Ok(());
@@ -131,6 +134,8 @@ fn plan(file: &TunnelFile, context: &Context) -> Result<Plan, Failure> {
     let port = file.remote_port.map(std::num::NonZeroU16::get);
     let proxy_protocol = file.proxy_protocol;
     let kind = match file.kind {
+        KindFile::Http | KindFile::Tcp if file.private => Kind::Private { datagrams: false },
+        KindFile::Udp if file.private => Kind::Private { datagrams: true },
         KindFile::Http if file.e2e => Kind::EndToEnd,
         KindFile::Http => Kind::Http,
         KindFile::Tcp => Kind::Tcp { port, proxy_protocol },
@@ -145,6 +150,7 @@ fn plan(file: &TunnelFile, context: &Context) -> Result<Plan, Failure> {
     };
     let options = Options {
         name: file.name.clone(),
+        private: file.private,
         alone: file.alone,
         expires: file.expires.map(|life| life.0),
         host_header: file.host_header.clone(),

@@ -170,7 +170,9 @@ impl<'a> Up<'a> {
     fn reload(&mut self) {
         let report = self.context.report;
         let read = Loaded::read(&self.path, self.context);
-        let loaded = match read.and_then(|loaded| loaded.check_number(self.most).map(|()| loaded)) {
+        let loaded = match read
+            .and_then(|loaded| loaded.check_place(self.most, self.base.is_here()).map(|()| loaded))
+        {
             Ok(loaded) => loaded,
             Err(failure) => {
                 let (code, message, help) = (failure.code().name(), failure.message(), failure.help());
