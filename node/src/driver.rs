@@ -10,16 +10,13 @@ mod commands;
 mod dialing;
 mod ending;
 mod events;
-mod hosting;
-mod ping;
+mod peers;
 mod pipes;
-mod private;
-mod reaching;
 mod session;
 mod shares;
 mod welcome;
 
-use std::{collections::HashMap, ops::ControlFlow, panic, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{
@@ -31,23 +28,22 @@ use mytunnel_carrier::{
     stream::{self, Opener},
 };
 use mytunnel_keys::{
-    id::{Cluster, TunnelName},
+    id::{Cluster, TunnelKind},
     secret::Seed,
     trust::RootFingerprint,
     wire::ToRelay,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::{JoinError, JoinSet},
+    task::JoinSet,
     time::{Instant, sleep_until},
 };
 
 use crate::{
-    access::Access,
     carrier::Carrier,
+    clock::{jitter, unix_now},
     lanes,
-    lasting::flow::Limits,
-    peers::rights::Own,
+    meeting::line::{LineEnd, Report},
     relays::RelayAddress,
     serve::{pulse::Pulses, table::TableWriter},
     share::{Closed, Share, ShareError, TunnelSpec},
@@ -57,18 +53,17 @@ use crate::{
         tunnels::{Tunnels, Wanted},
     },
     status::{RelayStatus, Status},
+    tasks::resume,
 };
-pub(crate) use session::Introduction;
 use {
     circuits::Circuits,
     dialing::Dialing,
-    hosting::Hosting,
     pipes::Pipes,
-    reaching::Reaching,
-    session::{Event, unix_now},
+    session::Event,
     shares::{Shares, Way},
     welcome::Expected,
 };
+pub(crate) use {session::Introduction, welcome::plain};
 
 /// Messages of sessions that wait for the driver.
 const EVENTS: usize = 64;
@@ -88,8 +83,7 @@ pub(crate) struct Behaviour {
 #[derive(Debug)]
 pub(crate) enum Request {
     Share(Box<TunnelSpec>, oneshot::Sender<Result<Share, ShareError>>),
-    Access(TunnelName, oneshot::Sender<Result<Access, ShareError>>),
-    /// Finish what is under way, in this time at most.
+    /// Finish what is under way, in this time at most, and end after the private sessions.
     Shutdown(Duration),
 }
 
@@ -104,10 +98,6 @@ pub(crate) struct Parts {
     pub(crate) cluster: Cluster,
     pub(crate) most_pipes: usize,
     pub(crate) most_shares: usize,
-    /// Time that streams of private shares wait for a path.
-    pub(crate) patience: Duration,
-    /// What our certificate says of us.
-    pub(crate) own: Own,
     pub(crate) lanes: bool,
     pub(crate) instance: [u8; 16],
 }
@@ -121,12 +111,9 @@ pub(crate) struct Driver {
     shares: Shares,
     pipes: Pipes,
     pulses: Pulses,
-    /// Private shares: who reaches ours, whose we reach, and how.
-    hosting: Hosting,
-    reaching: Reaching,
     circuits: Circuits,
-    own: Own,
-    pings: JoinSet<()>,
+    /// To the owner of private sessions.
+    line: LineEnd,
     lanes: JoinSet<()>,
     /// The secret that lanes show, if there are to be lanes.
     lane_seed: Option<Seed>,
@@ -166,6 +153,7 @@ struct Connection {
 impl Driver {
     pub(crate) fn new(
         parts: Parts,
+        line: LineEnd,
         requests: mpsc::Receiver<Request>,
         status: watch::Sender<Status>,
     ) -> Self {
@@ -180,16 +168,9 @@ impl Driver {
             dialing: Dialing::new(parts.relays),
             shares: Shares::new(writer),
             pipes: Pipes::new(parts.most_pipes, table, pulses.clone()),
-            hosting: Hosting::new(
-                parts.most_pipes,
-                Limits { patience: parts.patience, ..Limits::default() },
-                pulses.clone(),
-            ),
             pulses,
-            reaching: Reaching::default(),
             circuits: Circuits::default(),
-            own: parts.own,
-            pings: JoinSet::new(),
+            line,
             lanes: JoinSet::new(),
             lane_seed: parts.lanes.then_some(parts.seed),
             connections: HashMap::new(),
@@ -219,22 +200,23 @@ impl Driver {
     async fn step(&mut self) -> ControlFlow<Duration> {
         let now = Instant::now();
         let tunnels = self.tunnels.next_timeout(now.into_std(), self.unix());
-        let timeouts = [self.link.next_timeout(), tunnels, self.belief_ends(), self.next_private_timeout()];
+        let timeouts = [self.link.next_timeout(), tunnels, self.belief_ends(), self.reservation_timeout()];
         let next = timeouts.into_iter().flatten().min().map(Instant::from_std);
+        let is_behind = self.line.is_behind();
         tokio::select! {
             biased;
             request = self.requests.recv() => match request {
                 Some(Request::Share(spec, reply)) => self.share(*spec, reply),
-                Some(Request::Access(name, reply)) => self.access(name, reply),
                 Some(Request::Shutdown(grace)) => return ControlFlow::Break(grace),
                 None => return ControlFlow::Break(Duration::ZERO),
             },
             id = self.shares.dropped() => {
                 self.tunnels.remove(id);
-                self.shares.end(id, Closed::by_owner());
+                self.end_share(id, Closed::by_owner());
             },
-            Some((connection, event)) = self.inbox.recv() => self.on_session(connection, event),
-            event = self.swarm.select_next_some() => self.on_swarm(event),
+            order = self.line.next() => if let Some(order) = order { self.on_order(order) },
+            Some((connection, event)) = self.inbox.recv(), if !is_behind => self.on_session(connection, event),
+            event = self.swarm.select_next_some(), if !is_behind => self.on_swarm(event),
             lookup = self.dialing.looked_up() => match lookup {
                 Ok(lookup) => {
                     let dialled = self.dialing.dial(&mut self.swarm, lookup);
@@ -243,22 +225,12 @@ impl Driver {
                 Err(error) => resume(error),
             },
             () = self.pipes.reap() => {},
-            heard = self.hosting.next() => match heard {
-                Ok(heard) => self.on_heard(heard),
-                Err(error) => resume(error),
-            },
-            happened = self.reaching.next() => match happened {
-                Ok(happened) => self.on_reaching(happened),
-                Err(error) => resume(error),
-            },
-            Some(ended) = self.pings.join_next() => if let Err(error) = ended { resume(error) },
             Some(ended) = self.sessions.join_next() => if let Err(error) = ended { resume(error) },
             Some(ended) = self.lanes.join_next() => if let Err(error) = ended { resume(error) },
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {},
         }
         self.tick();
         self.obey();
-        self.obey_private();
         self.publish();
         ControlFlow::Continue(())
     }
@@ -272,13 +244,16 @@ impl Driver {
         if self.tunnels.next_timeout(now, unix).is_some_and(|at| at <= now) {
             self.tunnels.tick(now, unix);
         }
-        self.tick_private();
+        self.keep_reservation();
     }
 
     fn share(&mut self, spec: TunnelSpec, reply: oneshot::Sender<Result<Share, ShareError>>) {
         let shared = self.may_share(&spec).and_then(|()| {
             let service = Shares::service(&spec)?;
             let id = self.tunnels.add(Wanted::from(&spec), Instant::now().into_std());
+            if spec.kind == TunnelKind::Private {
+                self.line.tell(Report::Shared(spec.name.clone(), Arc::clone(&service)));
+            }
             Ok(self.shares.add(id, spec, service))
         });
         // Whoever asked may have left; dropping the handle then gives the share up.
@@ -319,7 +294,7 @@ impl Driver {
                 clock_offset: self.clock_offset,
             },
             tunnels: self.shares.status(current.is_some()),
-            peers: self.hosting.status().chain(self.reaching.status()).collect(),
+            peers: Vec::new(),
             pipes: self.pipes.count(),
         };
         self.status.send_if_modified(|held| {
@@ -327,17 +302,5 @@ impl Driver {
             *held = status;
             is_news
         });
-    }
-}
-
-fn jitter() -> u32 {
-    // Without random bytes there is no jitter, which is no reason to stop.
-    getrandom::u32().unwrap_or(0)
-}
-
-/// A task of ours never ends by anything but its own panic.
-fn resume(error: JoinError) {
-    if let Ok(reason) = error.try_into_panic() {
-        panic::resume_unwind(reason);
     }
 }

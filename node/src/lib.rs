@@ -28,21 +28,24 @@
 
 mod access;
 mod carrier;
+mod clock;
 mod driver;
 pub mod inspect;
 mod lanes;
 mod lasting;
-
+mod lines;
 mod local;
+mod meeting;
 mod node;
-mod pair;
 mod peers;
+mod ping;
 mod relays;
 mod serve;
 mod share;
 mod state;
 mod status;
 mod target;
+mod tasks;
 #[cfg(test)]
 mod testing;
 

@@ -25,15 +25,16 @@ use tokio::{
 use crate::{
     access::Access,
     carrier::Carrier,
-    driver::{Behaviour, Driver, Introduction, Parts, Request},
-    pair::{self, Ends, Pair},
+    driver::{self, Behaviour, Introduction},
+    lines::{self, Ends, Lines, Request},
+    meeting,
     peers::rights::Own,
     relays::RelayAddress,
     share::{Share, ShareError, TunnelSpec},
     status::Status,
 };
 
-/// Requests of owners that wait for the driver.
+/// Requests of owners that wait.
 pub(crate) const REQUESTS: usize = 16;
 
 /// A connection whose session ended is closed by us; this is for one where there never was any.
@@ -102,7 +103,7 @@ impl Config {
 pub struct Node {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<Status>,
-    driver: JoinSet<()>,
+    lines: JoinSet<()>,
 }
 
 impl Node {
@@ -130,8 +131,8 @@ impl Node {
             seed: config.seed.clone(),
             agent: config.agent.clone(),
         });
-        let parts = |relays| -> Result<Parts, StartError> {
-            Ok(Parts {
+        let driver = |relays| -> Result<driver::Parts, StartError> {
+            Ok(driver::Parts {
                 swarm: swarm(&config)?,
                 seed: config.seed.clone(),
                 relays,
@@ -141,27 +142,28 @@ impl Node {
                 cluster: config.cluster.clone(),
                 most_pipes: config.max_pipes,
                 most_shares: config.max_shares,
-                patience: config.patience,
-                own: Own {
-                    cluster: config.cluster.clone(),
-                    tenant: claims.peek().tenant.clone(),
-                    project: claims.peek().project.clone(),
-                },
                 lanes: config.lanes,
                 instance,
             })
         };
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let (sender, status) = watch::channel(Status::default());
-        let [first, second] = pair::deal(config.relays.clone());
+        let drivers = lines::deal(config.relays.clone()).into_iter().map(driver);
+        let drivers = drivers.collect::<Result<Vec<_>, _>>()?;
+        let sessions = meeting::Parts {
+            local: mytunnel_carrier::peer_id(&config.seed.public()),
+            introduction: Arc::clone(&introduction),
+            own: Own {
+                cluster: config.cluster.clone(),
+                tenant: claims.peek().tenant.clone(),
+                project: claims.peek().project.clone(),
+            },
+            most_streams: config.max_pipes,
+            patience: config.patience,
+        };
         let mut task = JoinSet::new();
-        if second.is_empty() {
-            task.spawn(Driver::new(parts(first)?, receiver, sender).run());
-        } else {
-            let ends = Ends { requests: receiver, status: sender };
-            task.spawn(Pair::start([parts(first)?, parts(second)?], ends).run());
-        }
-        Ok(Self { requests, status, driver: task })
+        task.spawn(Lines::start(drivers, sessions, Ends { requests: receiver, status: sender }).run());
+        Ok(Self { requests, status, lines: task })
     }
 
     /// Shares something. Returns at once; the handle tells when visitors reach it.
@@ -199,7 +201,7 @@ impl Node {
     /// connection, which takes a second at most. Shares end with [`crate::ShareEvent::Closed`] without a code.
     pub async fn shutdown(mut self, grace: Duration) {
         if self.requests.send(Request::Shutdown(grace)).await.is_ok() {
-            while let Some(ended) = self.driver.join_next().await {
+            while let Some(ended) = self.lines.join_next().await {
                 if let Err(error) = ended
                     && let Ok(reason) = error.try_into_panic()
                 {

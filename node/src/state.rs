@@ -3,6 +3,8 @@
 
 pub(crate) mod backoff;
 pub(crate) mod belief;
+pub(crate) mod chooser;
+pub(crate) mod faith;
 pub(crate) mod lanes;
 pub(crate) mod link;
 pub(crate) mod merge;

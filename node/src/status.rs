@@ -72,10 +72,6 @@ pub struct PeerStatus {
 impl PeerStatus {
     /// Why a path leads through the relay.
     pub(crate) const RELAYED: &str = "direct paths are not tried by this version";
-
-    pub(crate) fn relayed(id: String, rtt: Option<Duration>) -> Self {
-        Self { id, path: Path::Relayed, rtt, reason: Self::RELAYED.to_owned() }
-    }
 }
 
 /// One share.

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::Door;
 
-/// Senders at once, which leaves a peer's streams ([`crate::driver`]) some for those that are about to end. One more takes
+/// Senders at once, which leaves a peer's streams ([`crate::meeting`]) some for those that are about to end. One more takes
 /// the place of the one that has been silent for longest.
 const MOST: usize = 240;
 

@@ -7,10 +7,9 @@ use mytunnel_keys::wire::ToNode;
 
 use super::{
     Driver,
-    session::unix_now,
     welcome::{self, Unwelcome},
 };
-use crate::state::belief::Belief;
+use crate::{clock::unix_now, state::belief::Belief};
 
 impl Driver {
     /// When the current relay is believed no longer, unless it shows a new certificate.
@@ -40,8 +39,7 @@ impl Driver {
         let Some(key) = mytunnel_carrier::public_key(&peer) else { return };
         match welcome::judge(shown, &key, self.expected.clone(), unix_now()) {
             Ok(again) => {
-                self.expected.held = Some(again.trust);
-                self.judge_guests_again();
+                self.trust(again.trust);
                 self.believe(connection, again.not_after, now);
             }
             Err(Unwelcome::FalseRelay(why)) => self.link.on_false_relay(connection, &why.to_string(), now),

@@ -1,4 +1,4 @@
-//! Circuits through the relay: a reservation, for as long as something is shared privately, and dials of other nodes.
+//! Circuits through the relay to this node: a reservation, for as long as something is shared privately.
 //!
 //! libp2p renews a reservation by itself, but does not make a lost one again. A listener is never taken away by us: with
 //! an answer under way, libp2p 0.22's relay client would not find it any more and panic; it ends with its connection.
@@ -6,13 +6,10 @@
 use std::time::{Duration, Instant};
 
 use libp2p::{
-    Multiaddr, PeerId, Swarm,
+    Multiaddr, Swarm,
     core::transport::ListenerId,
     multiaddr::Protocol,
-    swarm::{
-        ConnectionId, NetworkBehaviour,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{ConnectionId, NetworkBehaviour},
 };
 
 /// Pause before a reservation is asked for again, and the longest.
@@ -78,20 +75,4 @@ impl Circuits {
         self.refusals = self.refusals.saturating_add(1);
         self.again_at = Some(now + pause.min(LONGEST));
     }
-}
-
-/// Dials another node through the relay at this address.
-pub(super) fn dial<B: NetworkBehaviour>(
-    swarm: &mut Swarm<B>,
-    peer: PeerId,
-    relay: Multiaddr,
-) -> Result<ConnectionId, String> {
-    if peer == *swarm.local_peer_id() {
-        return Err("this key serves the name itself: every node needs a key of its own".to_owned());
-    }
-    let through = relay.with(Protocol::P2pCircuit);
-    let options = DialOpts::peer_id(peer).addresses(vec![through]).condition(PeerCondition::Always).build();
-    let connection = options.connection_id();
-    swarm.dial(options).map_err(|error| format!("the other node cannot be dialled: {error}"))?;
-    Ok(connection)
 }

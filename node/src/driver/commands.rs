@@ -7,16 +7,15 @@ use mytunnel_keys::wire::ToRelay;
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{Instrument as _, debug_span};
 
-use super::{
-    Driver, OUTGOING,
-    session::{Mailbox, Session},
-};
+use super::{Driver, OUTGOING, session::Session};
 use crate::{
     lanes,
+    meeting::line::Report,
     state::{
         link,
         tunnels::{self, ShareId},
     },
+    tasks::Mailbox,
 };
 
 impl Driver {
@@ -30,12 +29,14 @@ impl Driver {
                 link::Command::Online(connection) => {
                     tracing::info!(%connection, "relay session stands");
                     self.tunnels.on_online(Instant::now().into_std());
-                    self.reaching.on_online(Instant::now().into_std());
+                    if let Some((_, relay)) = self.relay_address() {
+                        self.line.tell(Report::Online(relay));
+                    }
                 }
                 link::Command::Offline { attempt, reason } => self.offline(attempt, &reason),
                 link::Command::GiveUp(refusal) => {
                     self.tunnels.end_all(&refusal);
-                    self.reaching.end_all(&refusal);
+                    self.line.tell(Report::Refused(refusal.clone()));
                     self.refused = Some(refusal);
                 }
             }
@@ -58,7 +59,7 @@ impl Driver {
                 }
                 tunnels::Command::Backends { share, count } => self.shares.backends(share, count),
                 tunnels::Command::Expiring { share, expires_at } => self.shares.expiring(share, expires_at),
-                tunnels::Command::Ended { share, refusal } => self.shares.end(share, refusal.into()),
+                tunnels::Command::Ended { share, refusal } => self.end_share(share, refusal.into()),
             }
         }
     }
@@ -74,7 +75,7 @@ impl Driver {
             introduction: Arc::clone(&self.introduction),
             expected: self.expected.clone(),
             relay,
-            mailbox: Mailbox { connection, driver: self.mailbox.clone() },
+            mailbox: Mailbox { connection, owner: self.mailbox.clone() },
         };
         self.sessions.spawn(session.run(outgoing).instrument(debug_span!("session", %connection)));
     }
@@ -89,7 +90,7 @@ impl Driver {
     fn offline(&mut self, attempt: u32, reason: &str) {
         tracing::debug!(attempt, reason, "no relay session");
         self.tunnels.on_offline();
-        self.reaching.on_offline(attempt, reason, Instant::now().into_std());
+        self.line.tell(Report::Offline { attempt, reason: reason.to_owned() });
         for id in self.shares.ids() {
             self.shares.offline(id, attempt, reason);
         }

@@ -10,7 +10,7 @@ use crate::share::Closed;
 /// How often a node that shuts down looks whether something is under way: what rests for as long has ended.
 const REST: Duration = Duration::from_millis(200);
 
-/// How often it looks whether what was broken off has ended.
+/// How often it looks whether private sessions are over.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Time for the last messages and the connection's end.
@@ -29,7 +29,7 @@ impl Driver {
                 break;
             }
         }
-        self.break_off().await;
+        self.await_sessions(deadline + FAREWELL + REST).await;
         for id in self.shares.ids() {
             self.tunnels.remove(id);
         }
@@ -40,15 +40,13 @@ impl Driver {
             self.step_until(deadline).await;
         }
         for id in self.shares.ids() {
-            self.shares.end(id, Closed::by_owner());
+            self.end_share(id, Closed::by_owner());
         }
     }
 
-    /// Breaks off what other nodes have open, so that they need not wait for a path to us.
-    async fn break_off(&mut self) {
-        let deadline = Instant::now() + FAREWELL;
-        self.hosting.break_off();
-        while self.hosting.has_streams() && Instant::now() < deadline {
+    /// Carries what private sessions have to say, until they are over: they are told to end at the same time.
+    async fn await_sessions(&mut self, deadline: Instant) {
+        while !self.line.is_over() && Instant::now() < deadline {
             self.step_until(deadline.min(Instant::now() + LOOK)).await;
         }
     }

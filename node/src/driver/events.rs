@@ -14,15 +14,15 @@ use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 use super::{
     BehaviourEvent, Connection, Driver,
     dialing::Failed,
-    jitter,
-    ping::Finding,
-    reaching::Found,
     session::Event,
     shares::Way,
     welcome::{self, Unwelcome, Welcome},
 };
 use crate::{
+    clock::jitter,
     lanes,
+    meeting::line::{Found, Report},
+    ping::Finding,
     state::{link::Refusal, tunnels::Grant},
 };
 
@@ -50,9 +50,10 @@ impl Driver {
                 self.circuits.on_listener_closed(listener_id, Instant::now().into_std());
             }
             SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
-                self.on_peer_closed(connection_id);
-                self.connections.remove(&connection_id);
                 tracing::debug!(%connection_id, ?cause, "connection closed");
+                if self.connections.remove(&connection_id).is_none() {
+                    return self.line.tell(Report::Closed(connection_id));
+                }
                 let reason = match cause {
                     Some(_) => "the connection to the relay broke",
                     None => "the connection to the relay was closed",
@@ -117,8 +118,7 @@ impl Driver {
         match event {
             Event::Welcomed(welcome) => {
                 let Welcome { trust, not_after, lane_port, clock_offset } = *welcome;
-                self.expected.held = Some(trust);
-                self.judge_guests_again();
+                self.trust(trust);
                 self.clock_offset = clock_offset;
                 self.believe(connection, not_after, now);
                 if let Some(port) = lane_port {
@@ -132,10 +132,7 @@ impl Driver {
             }
             Event::Message(message) => self.on_message(connection, message),
             Event::Ping(Finding::Alive(trip)) => self.on_alive(connection, trip),
-            Event::Ping(Finding::Silent) => {
-                self.link.on_silent(connection, now);
-                self.on_peer_silent(connection);
-            }
+            Event::Ping(Finding::Silent) => self.link.on_silent(connection, now),
             Event::Ended(reason) => self.link.on_ended(connection, &reason, now),
         }
     }
@@ -158,9 +155,12 @@ impl Driver {
                 self.tunnels.on_backends(tunnel, backends);
             }
             ToNode::Backends { tunnel, count } => self.tunnels.on_backends(tunnel, count),
-            ToNode::Found { request, peers } => self.on_found(request, Found::Here(peers)),
+            ToNode::Found { request, peers } => {
+                self.line.tell(Report::Found { request, found: Found::Here(peers) });
+            }
             ToNode::NotFound { request, code, message, help } => {
-                self.on_found(request, Found::Nowhere(refusal(code, message, help)));
+                let found = Found::Nowhere(refusal(code, message, help));
+                self.line.tell(Report::Found { request, found });
             }
             ToNode::Refused { request: Some(request), code, message, help } => {
                 self.tunnels.on_refused(request, refusal(code, message, help), now, jitter());
@@ -182,7 +182,6 @@ impl Driver {
 
     fn on_alive(&mut self, connection: ConnectionId, trip: Duration) {
         self.link.on_alive(connection);
-        self.on_peer_alive(connection, trip);
         let Some(entry) = self.connections.get_mut(&connection) else { return };
         let is_first = entry.way.rtt.replace(trip).is_none();
         if is_first && self.link.current() == Some(connection) {

@@ -3,15 +3,10 @@
 //! Runs as a task of its own, so that a relay which does not read delays nobody. Everything that comes out of it goes
 //! to the driver in order; it ends with [`Event::Ended`].
 
-use std::{
-    convert::Infallible,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use libp2p::{StreamProtocol, swarm::ConnectionId};
+use libp2p::StreamProtocol;
 use mytunnel_carrier::{
     frame::{self, FrameError},
     stream::{OpenError, Opener},
@@ -24,11 +19,13 @@ use mytunnel_keys::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{
+use super::welcome::{self, Expected, Unwelcome, Welcome};
+use crate::{
+    carrier::Carrier,
+    clock::unix_now,
     ping::{self, Finding},
-    welcome::{self, Expected, Unwelcome, Welcome},
+    tasks::{Mailbox, OwnerGone},
 };
-use crate::carrier::Carrier;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new(AUTH_PROTOCOL);
 
@@ -45,23 +42,11 @@ pub(super) enum Event {
     Ended(String),
 }
 
-/// Where a session's events go.
-#[derive(Debug, Clone)]
-pub(super) struct Mailbox {
-    pub(super) connection: ConnectionId,
-    pub(super) driver: mpsc::Sender<(ConnectionId, Event)>,
-}
-
-impl Mailbox {
-    pub(super) async fn tell(&self, event: Event) -> Result<(), DriverGone> {
-        self.driver.send((self.connection, event)).await.map_err(|_| DriverGone)
+impl From<Finding> for Event {
+    fn from(finding: Finding) -> Self {
+        Self::Ping(finding)
     }
 }
-
-/// There is nobody to tell.
-#[derive(Debug, thiserror::Error)]
-#[error("the driver is gone")]
-pub(super) struct DriverGone;
 
 /// What the node says of itself in every greeting.
 #[derive(Debug)]
@@ -94,7 +79,7 @@ pub(super) struct Session {
     pub(super) expected: Expected,
     /// The key that the connection's handshake proved.
     pub(super) relay: PublicKey,
-    pub(super) mailbox: Mailbox,
+    pub(super) mailbox: Mailbox<Event>,
 }
 
 impl Session {
@@ -170,7 +155,7 @@ enum Ended {
     #[error("the relay is not welcome")]
     Unwelcome(Unwelcome),
     #[error("{0}")]
-    Gone(#[from] DriverGone),
+    Gone(#[from] OwnerGone),
 }
 
 impl Ended {
@@ -183,9 +168,4 @@ impl Ended {
             }
         }
     }
-}
-
-/// Seconds of the Unix epoch by the wall clock.
-pub(super) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

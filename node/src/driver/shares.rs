@@ -103,12 +103,6 @@ impl Shares {
         }
     }
 
-    /// What is shared privately under this name.
-    pub(super) fn private(&self, name: &TunnelName) -> Option<Arc<Service>> {
-        let entry = self.entries.values().find(|entry| entry.is_private() && entry.name == *name)?;
-        Some(Arc::clone(&entry.service))
-    }
-
     /// Whether anything is shared privately.
     pub(super) fn has_private(&self) -> bool {
         self.entries.values().any(Entry::is_private)
@@ -191,14 +185,15 @@ impl Shares {
         }
     }
 
-    /// A share is over: what is in flight is cut.
-    pub(super) fn end(&mut self, id: ShareId, why: Closed) {
-        let Some(entry) = self.entries.remove(&id) else { return };
+    /// A share is over: what is in flight is cut. Answers with the name, if it was shared privately.
+    pub(super) fn end(&mut self, id: ShareId, why: Closed) -> Option<TunnelName> {
+        let entry = self.entries.remove(&id)?;
         if let Some(grant) = &entry.grant {
             self.table.remove(grant.tunnel.as_bytes());
         }
         entry.service.close();
         entry.tell(ShareEvent::Closed(why));
+        entry.is_private().then_some(entry.name)
     }
 
     pub(super) fn status(&self, connected: bool) -> Vec<TunnelStatus> {

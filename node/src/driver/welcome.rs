@@ -133,7 +133,7 @@ fn offset(theirs: u64, ours: u64) -> i64 {
 }
 
 /// A relay's words as they may reach a terminal: one line of ordinary characters.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     const MOST: usize = 500;
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect()
 }

@@ -1,10 +1,11 @@
-//! Keeps a way to the node that serves a private name: whom to ask for it, whom to dial, and when to try again.
+//! Keeps a way through one relay to a node that serves a private name: when to ask for it, whom to dial, and when to try
+//! again.
 //!
-//! The driver calls the `on_*` methods with what happened and [`Reach::tick`] when [`Reach::next_timeout`] has come, and
+//! The owner calls the `on_*` methods with what happened and [`Reach::tick`] when [`Reach::next_timeout`] has come, and
 //! after each call carries out what [`Reach::next_command`] gives until it gives nothing.
 //!
-//! The relay names the nodes that serve the name; each is dialled in turn until one shows that it is one. After a loss
-//! the same node is preferred for a while, because streams that were open live on there and nowhere else.
+//! The relay names the nodes that serve the name; of those that are [to be tried](super::faith) each is dialled in turn
+//! until one shows that it is one.
 
 use std::{
     collections::VecDeque,
@@ -23,26 +24,21 @@ use super::{
 /// Time for the relay's answer, for a dial, and for a greeting.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Time after a loss in which no other node is taken than the one that was there.
-const FAITHFUL: Duration = Duration::from_secs(20);
-
 /// What the driver is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Ask the relay for the name.
     Find,
-    /// Dial this node through the relay.
+    /// Dial this node through the relay, and say which dial it is by [`Reach::on_dialling`].
     Dial(PublicKey),
     /// Show it our certificate, and look at its own.
     Greet(ConnectionId),
     /// Close the connection.
     Close(ConnectionId),
-    /// This connection leads to the share.
-    Stand(ConnectionId),
-    /// There is no way for now. Every try that fails says so again.
+    /// A try has failed.
     Away { attempt: u32, reason: String },
-    /// There will be none.
-    GiveUp(Refusal),
+    /// There is none through this relay, which is asked again later.
+    Nowhere(Refusal),
 }
 
 /// See the [module documentation](self).
@@ -54,8 +50,6 @@ pub(crate) struct Reach {
     failures: u32,
     /// When the way was lost, or looked for first.
     since: Instant,
-    /// Who served the name last.
-    last: Option<PublicKey>,
     commands: VecDeque<Command>,
 }
 
@@ -63,10 +57,9 @@ pub(crate) struct Reach {
 enum Phase {
     Waiting { until: Instant },
     Asked { until: Instant },
-    Dialling { tried: Tried, until: Instant },
+    Dialling { dial: Option<ConnectionId>, tried: Tried, until: Instant },
     Greeting { connection: ConnectionId, tried: Tried, until: Instant },
     Standing { connection: ConnectionId },
-    Over,
 }
 
 /// A node that is being tried, and those that are left.
@@ -84,7 +77,6 @@ impl Reach {
             phase: Phase::Waiting { until: now },
             failures: 0,
             since: now,
-            last: None,
             commands: VecDeque::new(),
         }
     }
@@ -101,7 +93,7 @@ impl Reach {
             Phase::Asked { until } | Phase::Dialling { until, .. } | Phase::Greeting { until, .. } => {
                 Some(until)
             }
-            Phase::Standing { .. } | Phase::Over => None,
+            Phase::Standing { .. } => None,
         }
     }
 
@@ -125,7 +117,7 @@ impl Reach {
                 self.commands.push_back(Command::Close(*connection));
                 self.try_next(tried, "the other node does not answer", now, jitter);
             }
-            Phase::Standing { .. } | Phase::Over => {}
+            Phase::Standing { .. } => {}
         }
     }
 
@@ -144,76 +136,88 @@ impl Reach {
     /// Leaves what is under way. A connection that stands is kept; one that was not welcomed yet is of no use any more.
     fn wait_anew(&mut self, now: Instant) {
         match self.phase {
-            Phase::Standing { .. } | Phase::Over => return,
+            Phase::Standing { .. } => return,
             Phase::Greeting { connection, .. } => self.commands.push_back(Command::Close(connection)),
             Phase::Waiting { .. } | Phase::Asked { .. } | Phase::Dialling { .. } => {}
         }
         self.phase = Phase::Waiting { until: now };
     }
 
-    /// The relay has named the nodes that serve the name.
-    pub(crate) fn on_found(&mut self, peers: Vec<PublicKey>, now: Instant, jitter: u32) {
+    /// The relay has named nodes that serve the name; these are to be tried. `Err` says why none is.
+    pub(crate) fn on_found(&mut self, peers: Result<Vec<PublicKey>, &str>, now: Instant, jitter: u32) {
         if !matches!(self.phase, Phase::Asked { .. }) {
             return;
         }
-        let mut peers = peers;
-        if let Some(last) = self.last {
-            match peers.iter().position(|peer| *peer == last) {
-                Some(at) => peers.swap(0, at),
-                None if now.duration_since(self.since) < FAITHFUL => {
-                    return self.fail("the node that served it is not back yet", now, jitter);
+        match peers {
+            Ok(mut rest) => {
+                rest.reverse();
+                match rest.pop() {
+                    Some(first) => self.dial(Tried { now: first, rest }, now),
+                    None => self.fail("no node serves it", now, jitter),
                 }
-                None => {}
             }
-        }
-        peers.reverse();
-        match peers.pop() {
-            Some(first) => self.dial(Tried { now: first, rest: peers }, now),
-            None => self.fail("no node serves it", now, jitter),
+            Err(reason) => self.fail(reason, now, jitter),
         }
     }
 
-    /// The relay knows no such node, or does not tell us.
-    pub(crate) fn on_not_found(&mut self, refusal: Refusal, now: Instant, jitter: u32) {
+    /// The relay knows no such node, or does not tell us. A name that `was_there` may be back soon.
+    pub(crate) fn on_not_found(&mut self, refusal: Refusal, was_there: bool, now: Instant, jitter: u32) {
         if !matches!(self.phase, Phase::Asked { .. }) {
             return;
         }
-        // A name that was there may be back soon.
-        let is_away = refusal.code == Code::NotFound && self.last.is_some();
+        let is_away = refusal.code == Code::NotFound && was_there;
         if is_away || verdict::on(refusal.code) == Verdict::Passing {
             self.fail(&refusal.message, now, jitter);
         } else {
-            self.give_up(refusal);
+            self.rest(refusal, now, jitter);
         }
     }
 
-    /// The dial came to nothing.
-    pub(crate) fn on_dial_failed(&mut self, reason: &str, now: Instant, jitter: u32) {
-        if let Phase::Dialling { tried, .. } = &self.phase {
+    /// The dial is under way that was wanted last.
+    pub(crate) fn on_dialling(&mut self, connection: ConnectionId) {
+        if let Phase::Dialling { dial, .. } = &mut self.phase {
+            *dial = Some(connection);
+        }
+    }
+
+    /// A dial came to nothing, or could not even begin.
+    pub(crate) fn on_dial_failed(
+        &mut self,
+        failed: Option<ConnectionId>,
+        reason: &str,
+        now: Instant,
+        jitter: u32,
+    ) {
+        if let Phase::Dialling { dial, tried, .. } = &self.phase
+            && *dial == failed
+        {
             let tried = tried.clone();
             self.try_next(tried, reason, now, jitter);
         }
     }
 
-    /// The dial has led to a connection.
+    /// A dial has led to a connection.
     pub(crate) fn on_connected(&mut self, connection: ConnectionId, now: Instant) {
-        let Phase::Dialling { tried, .. } = &self.phase else {
-            self.commands.push_back(Command::Close(connection));
-            return;
-        };
-        let tried = tried.clone();
-        self.commands.push_back(Command::Greet(connection));
-        self.phase = Phase::Greeting { connection, tried, until: now + ANSWER };
+        match &self.phase {
+            Phase::Dialling { dial, tried, .. } if *dial == Some(connection) => {
+                let tried = tried.clone();
+                self.commands.push_back(Command::Greet(connection));
+                self.phase = Phase::Greeting { connection, tried, until: now + ANSWER };
+            }
+            // It was given up meanwhile.
+            Phase::Waiting { .. }
+            | Phase::Asked { .. }
+            | Phase::Dialling { .. }
+            | Phase::Greeting { .. }
+            | Phase::Standing { .. } => self.commands.push_back(Command::Close(connection)),
+        }
     }
 
     /// The other end has shown that it serves the name.
     pub(crate) fn on_welcomed(&mut self, connection: ConnectionId) {
-        if let Phase::Greeting { connection: greeted, tried, .. } = &self.phase
-            && *greeted == connection
-        {
-            (self.last, self.failures) = (Some(tried.now), 0);
+        if self.greeted(connection).is_some() {
+            self.failures = 0;
             self.phase = Phase::Standing { connection };
-            self.commands.push_back(Command::Stand(connection));
         }
     }
 
@@ -229,7 +233,7 @@ impl Reach {
         self.commands.push_back(Command::Close(connection));
         let is_final = verdict::on(refusal.code) == Verdict::Final && refusal.code != Code::NotFound;
         if is_final && tried.rest.is_empty() {
-            self.give_up(refusal);
+            self.rest(refusal, now, jitter);
         } else {
             self.try_next(tried, &refusal.message, now, jitter);
         }
@@ -250,13 +254,11 @@ impl Reach {
 
     /// A connection is gone.
     pub(crate) fn on_closed(&mut self, connection: ConnectionId, now: Instant, jitter: u32) {
-        const REASON: &str = "the connection to the other node broke";
         if let Some(tried) = self.greeted(connection) {
-            self.try_next(tried, REASON, now, jitter);
+            self.try_next(tried, "the connection to the other node broke", now, jitter);
         } else if matches!(self.phase, Phase::Standing { connection: held } if held == connection) {
             (self.since, self.failures) = (now, 0);
             self.phase = Phase::Waiting { until: now };
-            self.commands.push_back(Command::Away { attempt: 0, reason: REASON.to_owned() });
         }
     }
 
@@ -269,14 +271,13 @@ impl Reach {
             | Phase::Asked { .. }
             | Phase::Dialling { .. }
             | Phase::Greeting { .. }
-            | Phase::Standing { .. }
-            | Phase::Over => None,
+            | Phase::Standing { .. } => None,
         }
     }
 
     fn dial(&mut self, tried: Tried, now: Instant) {
         self.commands.push_back(Command::Dial(tried.now));
-        self.phase = Phase::Dialling { tried, until: now + ANSWER };
+        self.phase = Phase::Dialling { dial: None, tried, until: now + ANSWER };
     }
 
     fn try_next(&mut self, mut tried: Tried, reason: &str, now: Instant, jitter: u32) {
@@ -287,15 +288,19 @@ impl Reach {
     }
 
     fn fail(&mut self, reason: &str, now: Instant, jitter: u32) {
-        self.failures = self.failures.saturating_add(1);
-        let pause = backoff::delay(self.failures, now.duration_since(self.since), jitter);
-        self.phase = Phase::Waiting { until: now + pause };
+        self.pause(now, jitter);
         self.commands.push_back(Command::Away { attempt: self.failures, reason: reason.to_owned() });
     }
 
-    fn give_up(&mut self, refusal: Refusal) {
-        self.phase = Phase::Over;
-        self.commands.push_back(Command::GiveUp(refusal));
+    fn rest(&mut self, refusal: Refusal, now: Instant, jitter: u32) {
+        self.pause(now, jitter);
+        self.commands.push_back(Command::Nowhere(refusal));
+    }
+
+    fn pause(&mut self, now: Instant, jitter: u32) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = backoff::delay(self.failures, now.duration_since(self.since), jitter);
+        self.phase = Phase::Waiting { until: now + pause };
     }
 }
 

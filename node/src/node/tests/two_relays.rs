@@ -1,5 +1,5 @@
 use super::*;
-use crate::pair;
+use crate::lines;
 
 /// A node at two relays that are up, and a share of it that both have registered.
 async fn at_both(target: &str) -> ([Relay; 2], Node, Share) {
@@ -90,6 +90,6 @@ async fn relays_are_dealt_out_in_turn() {
         relays.push(address_of(&[format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()]));
     }
     let [one, two, three] = [0, 1, 2].map(|number: usize| relays[number].clone());
-    assert_eq!(pair::deal(relays.clone()), [vec![one.clone(), three], vec![two]]);
-    assert_eq!(pair::deal(vec![one.clone()]), [vec![one], vec![]]);
+    assert_eq!(lines::deal(relays.clone()), [vec![one.clone(), three], vec![two]]);
+    assert_eq!(lines::deal(vec![one.clone()]), [vec![one]]);
 }

@@ -32,9 +32,9 @@ impl Bench {
     fn standing() -> Self {
         let mut bench = Self::asked();
         bench.found(&[1]);
-        bench.reach.on_connected(connection(1), bench.now);
+        bench.connected(1);
         bench.reach.on_welcomed(connection(1));
-        assert_eq!(bench.commands(), [Command::Greet(connection(1)), Command::Stand(connection(1))]);
+        assert_eq!(bench.commands(), [Command::Greet(connection(1))]);
         bench
     }
 
@@ -51,9 +51,20 @@ impl Bench {
         self.commands()
     }
 
+    /// The dial that is wanted leads to this connection.
+    fn connected(&mut self, number: usize) {
+        self.reach.on_dialling(connection(number));
+        self.reach.on_connected(connection(number), self.now);
+    }
+
+    /// The dial that is wanted cannot even begin.
+    fn not_dialled(&mut self) {
+        self.reach.on_dial_failed(None, "down", self.now, 0);
+    }
+
     fn found(&mut self, keys: &[u8]) -> Vec<Command> {
         let peers = keys.iter().map(|number| key(*number)).collect();
-        self.reach.on_found(peers, self.now, 0);
+        self.reach.on_found(Ok(peers), self.now, 0);
         let commands = self.commands();
         assert!(commands.iter().all(|command| matches!(command, Command::Dial(_) | Command::Away { .. })));
         commands
@@ -68,9 +79,9 @@ impl Bench {
 fn every_node_of_the_name_is_tried_in_turn() {
     let mut bench = Bench::asked();
     assert_eq!(bench.found(&[1, 2, 3]), [Command::Dial(key(1))]);
-    bench.reach.on_dial_failed("down", bench.now, 0);
+    bench.not_dialled();
     assert_eq!(bench.commands(), [Command::Dial(key(2))]);
-    bench.reach.on_connected(connection(1), bench.now);
+    bench.connected(1);
     bench.reach.on_false_host(connection(1), "another one", bench.now, 0);
     let greeted = Command::Greet(connection(1));
     assert_eq!(bench.commands(), [greeted, Command::Close(connection(1)), Command::Dial(key(3))]);
@@ -82,55 +93,44 @@ fn every_node_of_the_name_is_tried_in_turn() {
 }
 
 #[test]
-fn a_name_that_never_was_there_is_given_up_and_one_that_was_is_waited_for() {
+fn a_name_that_is_not_there_is_said_to_be_nowhere_and_asked_for_again() {
     for code in [Code::NotFound, Code::ScopeDenied, Code::ProjectMismatch] {
         let mut bench = Bench::asked();
-        bench.reach.on_not_found(refusal(code), bench.now, 0);
-        assert_eq!(bench.commands(), [Command::GiveUp(refusal(code))]);
-        assert_eq!(bench.reach.next_timeout(), None);
+        bench.reach.on_not_found(refusal(code), false, bench.now, 0);
+        assert_eq!(bench.commands(), [Command::Nowhere(refusal(code))]);
+        assert_eq!(bench.next(), [Command::Find], "another relay may lead to it meanwhile");
     }
     let mut bench = Bench::standing();
     bench.reach.on_closed(connection(1), bench.now, 0);
-    assert!(matches!(bench.commands()[..], [Command::Away { attempt: 0, .. }]));
     assert_eq!(bench.next(), [Command::Find]);
-    bench.reach.on_not_found(refusal(Code::NotFound), bench.now, 0);
-    assert!(matches!(bench.commands()[..], [Command::Away { attempt: 1, .. }]));
+    bench.reach.on_not_found(refusal(Code::NotFound), true, bench.now, 0);
+    assert!(matches!(bench.commands()[..], [Command::Away { attempt: 1, .. }]), "it was there");
     assert_eq!(bench.next(), [Command::Find]);
-    bench.reach.on_not_found(refusal(Code::ProjectMismatch), bench.now, 0);
-    assert!(matches!(bench.commands()[..], [Command::GiveUp(_)]));
+    bench.reach.on_not_found(refusal(Code::ProjectMismatch), true, bench.now, 0);
+    assert!(matches!(bench.commands()[..], [Command::Nowhere(_)]));
 }
 
 #[test]
-fn after_a_loss_the_same_node_is_taken_and_another_only_later() {
-    let mut bench = Bench::standing();
-    bench.reach.on_closed(connection(1), bench.now, 0);
-    bench.commands();
-    let lost = bench.now;
-    assert_eq!(bench.next(), [Command::Find]);
-    assert!(matches!(bench.found(&[2])[..], [Command::Away { .. }]));
+fn nobody_who_is_to_be_tried_is_a_try_that_failed() {
+    let mut bench = Bench::asked();
+    bench.reach.on_found(Err("not back yet"), bench.now, 0);
+    assert_eq!(bench.commands(), [Command::Away { attempt: 1, reason: "not back yet".to_owned() }]);
     bench.next();
-    assert_eq!(bench.found(&[2, 1]), [Command::Dial(key(1))]);
-    bench.reach.on_dial_failed("down", bench.now, 0);
-    assert_eq!(bench.commands(), [Command::Dial(key(2))], "it is asked for, and does not answer");
-    bench.reach.on_dial_failed("down", bench.now, 0);
-    bench.commands();
-    bench.now = lost + FAITHFUL;
-    assert_eq!(bench.wait(Duration::from_secs(1)), [Command::Find]);
-    assert_eq!(bench.found(&[2]), [Command::Dial(key(2))]);
+    assert!(matches!(bench.found(&[])[..], [Command::Away { attempt: 2, .. }]));
 }
 
 #[test]
 fn a_refusal_of_the_other_end_is_final_when_nobody_else_is_left() {
     let mut bench = Bench::asked();
     bench.found(&[1, 2]);
-    bench.reach.on_connected(connection(1), bench.now);
+    bench.connected(1);
     bench.reach.on_refused(connection(1), refusal(Code::ScopeDenied), bench.now, 0);
     assert_eq!(bench.commands()[1..], [Command::Close(connection(1)), Command::Dial(key(2))]);
-    bench.reach.on_connected(connection(2), bench.now);
+    bench.connected(2);
     bench.reach.on_refused(connection(2), refusal(Code::ScopeDenied), bench.now, 0);
     assert_eq!(
         bench.commands()[1..],
-        [Command::Close(connection(2)), Command::GiveUp(refusal(Code::ScopeDenied))]
+        [Command::Close(connection(2)), Command::Nowhere(refusal(Code::ScopeDenied))]
     );
 }
 
@@ -150,9 +150,9 @@ fn without_a_relay_it_waits_and_a_way_that_stands_is_kept() {
 #[test]
 fn what_comes_late_changes_nothing() {
     let mut bench = Bench::standing();
-    bench.reach.on_found(vec![key(2)], bench.now, 0);
-    bench.reach.on_not_found(refusal(Code::NotFound), bench.now, 0);
-    bench.reach.on_dial_failed("late", bench.now, 0);
+    bench.reach.on_found(Ok(vec![key(2)]), bench.now, 0);
+    bench.reach.on_not_found(refusal(Code::NotFound), false, bench.now, 0);
+    bench.reach.on_dial_failed(Some(connection(9)), "late", bench.now, 0);
     bench.reach.on_refused(connection(9), refusal(Code::ScopeDenied), bench.now, 0);
     bench.reach.on_closed(connection(9), bench.now, 0);
     assert_eq!(bench.commands(), []);
@@ -161,11 +161,26 @@ fn what_comes_late_changes_nothing() {
 }
 
 #[test]
+fn what_becomes_of_an_earlier_dial_does_not_count_for_a_later_one() {
+    let mut bench = Bench::asked();
+    bench.found(&[1, 2]);
+    bench.reach.on_dialling(connection(1));
+    assert_eq!(bench.wait(ANSWER), [Command::Dial(key(2))]);
+    bench.reach.on_dialling(connection(2));
+    bench.reach.on_dial_failed(Some(connection(1)), "late", bench.now, 0);
+    assert_eq!(bench.commands(), []);
+    bench.reach.on_connected(connection(1), bench.now);
+    assert_eq!(bench.commands(), [Command::Close(connection(1))], "it is not greeted as the other one");
+    bench.reach.on_connected(connection(2), bench.now);
+    assert_eq!(bench.commands(), [Command::Greet(connection(2))]);
+}
+
+#[test]
 fn a_connection_that_was_not_welcomed_is_closed_when_the_search_begins_anew() {
     for is_online in [true, false] {
         let mut bench = Bench::asked();
         bench.found(&[1]);
-        bench.reach.on_connected(connection(1), bench.now);
+        bench.connected(1);
         assert_eq!(bench.commands(), [Command::Greet(connection(1))]);
         if is_online {
             bench.reach.on_online(bench.now);

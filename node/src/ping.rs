@@ -1,4 +1,4 @@
-//! Is the relay still there? Asks over libp2p's ping protocol, on one stream of the connection in question.
+//! Is the other end still there? Asks over libp2p's ping protocol, on one stream of the connection in question.
 //!
 //! Differs from libp2p's own behaviour in what a node needs: the first answer that is late counts (there, a first
 //! failure passes in silence), it is known that an answer came after all, and the interval fits the carrier.
@@ -13,8 +13,10 @@ use mytunnel_carrier::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::session::{DriverGone, Event, Mailbox};
-use crate::carrier::Carrier;
+use crate::{
+    carrier::Carrier,
+    tasks::{Mailbox, OwnerGone},
+};
 
 /// How often to ask, and when an answer is late. A path with a long round trip has four of them.
 #[derive(Debug, Clone, Copy)]
@@ -34,15 +36,18 @@ const TCP: Rhythm = Rhythm { interval: Duration::from_millis(2000), late: Durati
 
 /// What a ping found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(crate) enum Finding {
     /// An answer, after this time.
     Alive(Duration),
     /// No answer, and it is late. Said again for as long as none comes.
     Silent,
 }
 
-/// Pings until the connection ends, or until it turns out that the relay does not answer pings at all.
-pub(super) async fn run(opener: &Opener, carrier: Carrier, mailbox: &Mailbox) -> Result<(), DriverGone> {
+/// Pings until the connection ends, or until it turns out that the other end does not answer pings at all.
+pub(crate) async fn run<E>(opener: &Opener, carrier: Carrier, mailbox: &Mailbox<E>) -> Result<(), OwnerGone>
+where
+    E: From<Finding>,
+{
     let rhythm = match carrier {
         Carrier::Quic => QUIC,
         Carrier::Tcp => TCP,
@@ -51,7 +56,7 @@ pub(super) async fn run(opener: &Opener, carrier: Carrier, mailbox: &Mailbox) ->
     loop {
         match pinger.ping_on_one_stream().await {
             Ok(never) => match never {},
-            Err(PingError::Driver(gone)) => return Err(gone),
+            Err(PingError::Owner(gone)) => return Err(gone),
             Err(error) => tracing::debug!(%error, "ping stream ended"),
         }
         if !pinger.answered || opener.is_closed() {
@@ -61,14 +66,14 @@ pub(super) async fn run(opener: &Opener, carrier: Carrier, mailbox: &Mailbox) ->
     }
 }
 
-struct Pinger<'a> {
+struct Pinger<'a, E> {
     opener: &'a Opener,
     rhythm: Rhythm,
-    mailbox: &'a Mailbox,
+    mailbox: &'a Mailbox<E>,
     answered: bool,
 }
 
-impl Pinger<'_> {
+impl<E: From<Finding>> Pinger<'_, E> {
     async fn ping_on_one_stream(&mut self) -> Result<Infallible, PingError> {
         let mut stream = self.opener.open(PROTOCOL).await?;
         let mut late = self.rhythm.late;
@@ -76,7 +81,7 @@ impl Pinger<'_> {
             let trip = self.ping(&mut stream, late).await?;
             self.answered = true;
             late = self.rhythm.late.max(trip * 4);
-            self.mailbox.tell(Event::Ping(Finding::Alive(trip))).await?;
+            self.mailbox.tell(Finding::Alive(trip).into()).await?;
             sleep(self.rhythm.interval).await;
         }
     }
@@ -92,7 +97,7 @@ impl Pinger<'_> {
         loop {
             match timeout(late, &mut reading).await {
                 Ok(read) => break read?,
-                Err(_) => self.mailbox.tell(Event::Ping(Finding::Silent)).await?,
+                Err(_) => self.mailbox.tell(Finding::Silent.into()).await?,
             }
         }
         if answer == question { Ok(asked.elapsed()) } else { Err(PingError::Mismatch) }
@@ -110,5 +115,5 @@ enum PingError {
     #[error("the system has no random bytes")]
     Random,
     #[error("{0}")]
-    Driver(#[from] DriverGone),
+    Owner(#[from] OwnerGone),
 }

@@ -1,0 +1,378 @@
+//! One access: it searches through every line, holds the paths that lead to the share, and takes one of them.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libp2p::{PeerId, swarm::ConnectionId};
+use mytunnel_keys::{error::Code, id::TunnelName, trust::Trust, wire::peer::Answer};
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    LineState,
+    path::{PathTo, Welcomed},
+};
+use crate::{
+    access::{AccessEvent, Reached},
+    driver::plain,
+    lasting::pump::Route,
+    meeting::{
+        Grounds,
+        line::{Connected, Found, LineId},
+    },
+    peers::acquaint::NoAnswer,
+    share::{Closed, Path},
+    state::{
+        chooser::{Candidate, Chooser, Reason},
+        faith::Faith,
+        link::Refusal,
+        reach::{Command, Reach},
+    },
+    status::PeerStatus,
+};
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: TunnelName,
+    /// One for each line.
+    searches: Vec<Search>,
+    faith: Faith,
+    chooser: Chooser,
+    pub(super) paths: BTreeMap<ConnectionId, PathTo>,
+    events: broadcast::Sender<AccessEvent>,
+    routes: watch::Sender<Option<Arc<Route>>>,
+    is_over: bool,
+}
+
+#[derive(Debug)]
+struct Search {
+    reach: Reach,
+    /// Why there is no way through this line's relay, by the last word of it.
+    nowhere: Option<Refusal>,
+}
+
+impl Entry {
+    pub(super) fn new(
+        name: TunnelName,
+        lines: &[LineState],
+        events: broadcast::Sender<AccessEvent>,
+        routes: watch::Sender<Option<Arc<Route>>>,
+        now: Instant,
+    ) -> Self {
+        let search = |line: &LineState| Search { reach: Reach::new(line.is_online(), now), nowhere: None };
+        Self {
+            name,
+            searches: lines.iter().map(search).collect(),
+            faith: Faith::default(),
+            chooser: Chooser::default(),
+            paths: BTreeMap::new(),
+            events,
+            routes,
+            is_over: false,
+        }
+    }
+
+    pub(super) fn on_online(&mut self, line: LineId, now: Instant) {
+        if let Some(search) = self.searches.get_mut(line) {
+            search.reach.on_online(now);
+        }
+    }
+
+    pub(super) fn on_offline(&mut self, line: LineId, now: Instant) {
+        if let Some(search) = self.searches.get_mut(line) {
+            search.reach.on_offline(now);
+        }
+    }
+
+    /// No line has a session with a relay.
+    pub(super) fn on_all_offline(&self, attempt: u32, reason: &str) {
+        if !self.is_reached() && attempt > 1 {
+            self.tell(AccessEvent::Reconnecting { attempt, reason: reason.to_owned() });
+        }
+    }
+
+    pub(super) fn on_found(&mut self, line: LineId, found: Found, now: Instant, jitter: u32) {
+        let Some(search) = self.searches.get_mut(line) else { return };
+        match found {
+            Found::Here(peers) => {
+                search.nowhere = None;
+                search.reach.on_found(self.faith.choose(peers, now), now, jitter);
+            }
+            Found::Nowhere(refusal) => {
+                search.reach.on_not_found(refusal, self.faith.has_reached(), now, jitter);
+            }
+        }
+    }
+
+    pub(super) fn on_dialling(&mut self, line: LineId, connection: ConnectionId) {
+        if let Some(search) = self.searches.get_mut(line) {
+            search.reach.on_dialling(connection);
+        }
+    }
+
+    /// A dial came to nothing, or could not even begin.
+    pub(super) fn on_dial_failed(
+        &mut self,
+        (line, dial): (LineId, Option<ConnectionId>),
+        reason: &str,
+        now: Instant,
+        jitter: u32,
+    ) {
+        if let Some(search) = self.searches.get_mut(line) {
+            search.reach.on_dial_failed(dial, reason, now, jitter);
+        }
+    }
+
+    /// A dial of ours has led to a connection.
+    pub(super) fn on_connected(&mut self, line: LineId, connected: &Connected, now: Instant) {
+        let Connected { peer, connection, opener, .. } = connected;
+        self.paths.insert(*connection, PathTo::new((*peer, line), Path::Relayed, opener.clone()));
+        if let Some(search) = self.searches.get_mut(line) {
+            search.reach.on_connected(*connection, now);
+        }
+    }
+
+    /// A direct connection stands; whether it is one with the node that is reached, which is then to be greeted.
+    pub(super) fn on_direct(&mut self, line: LineId, connected: &Connected) -> bool {
+        let Connected { peer, connection, opener, .. } = connected;
+        let is_it = self.peer() == Some(*peer);
+        if is_it {
+            self.paths.insert(*connection, PathTo::new((*peer, line), Path::Direct, opener.clone()));
+        }
+        is_it
+    }
+
+    pub(super) fn on_closed(&mut self, connection: ConnectionId, now: Instant, jitter: u32) {
+        let Some(path) = self.paths.remove(&connection) else { return };
+        self.choose(now);
+        if let Some(search) = self.searches.get_mut(path.line) {
+            search.reach.on_closed(connection, now, jitter);
+        }
+    }
+
+    /// The other end has answered our greeting, or has not; whether it is the one that was looked for.
+    pub(super) fn on_greeted(
+        &mut self,
+        connection: ConnectionId,
+        answer: Result<Answer, NoAnswer>,
+        grounds: &Grounds<'_>,
+        (now, jitter): (Instant, u32),
+    ) -> bool {
+        let Some(path) = self.paths.get_mut(&connection) else { return false };
+        let Some(search) = self.searches.get_mut(path.line) else { return false };
+        let trouble = match answer {
+            Ok(Answer::Welcome { version, certificate, tunnel, carries }) => {
+                match path.judge(version, (&self.name, tunnel, carries), certificate, grounds) {
+                    Ok(Welcomed { key, .. }) if !self.faith.on_reached(key) => {
+                        "another node that serves the name is reached".to_owned()
+                    }
+                    Ok(welcomed) => {
+                        path.welcomed = Some(welcomed);
+                        search.reach.on_welcomed(connection);
+                        self.choose(now);
+                        return true;
+                    }
+                    Err(false_host) => {
+                        tracing::warn!(name = %self.name, %false_host, "a relay led to another node");
+                        false_host.to_string()
+                    }
+                }
+            }
+            Ok(Answer::Refused { code, message, help }) => {
+                let refusal = Refusal { code, message: plain(&message), help: plain(&help) };
+                search.reach.on_refused(connection, refusal, now, jitter);
+                return false;
+            }
+            Err(none) => none.to_string(),
+        };
+        search.reach.on_false_host(connection, &trouble, now, jitter);
+        false
+    }
+
+    /// The round trip over a path is known.
+    pub(super) fn on_alive(&mut self, connection: ConnectionId, trip: Duration, now: Instant) {
+        let Some(path) = self.paths.get_mut(&connection) else { return };
+        let is_first = path.on_alive(trip);
+        let was_taken = self.taken() == Some(connection);
+        self.choose(now);
+        if is_first && was_taken && self.taken() == Some(connection) {
+            self.tell_path();
+        }
+    }
+
+    /// A ping was not answered in time; whether that has gone on for too long.
+    pub(super) fn is_silent(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        let Some(path) = self.paths.get_mut(&connection) else { return false };
+        let is_dead = path.is_silent();
+        self.choose(now);
+        is_dead
+    }
+
+    /// When [`Self::tick`] is to be called.
+    pub(super) fn next_timeout(&self, now: Instant, unix: u64) -> Option<Instant> {
+        let searches = self.searches.iter().filter_map(|search| search.reach.next_timeout());
+        let lefts = self.paths.values().filter_map(|path| path.left(unix));
+        // Looked at again every half minute, as the wall's clock may jump.
+        searches.chain(lefts.map(|left| now + Duration::from_secs(left.min(30)))).min()
+    }
+
+    /// The time has come; these connections are to be closed, and are no paths any more.
+    pub(super) fn tick(&mut self, now: Instant, unix: u64, jitter: u32) -> Vec<ConnectionId> {
+        for search in &mut self.searches {
+            search.reach.tick(now, jitter);
+        }
+        self.part_with(|path| path.left(unix) == Some(0), now, jitter)
+    }
+
+    /// The trust has changed; connections are to be closed whose other ends' certificates hold no longer.
+    pub(super) fn judge_again(
+        &mut self,
+        trust: &Trust,
+        unix: u64,
+        (now, jitter): (Instant, u32),
+    ) -> Vec<ConnectionId> {
+        self.part_with(|path| path.is_distrusted(trust, unix), now, jitter)
+    }
+
+    fn part_with(
+        &mut self,
+        is_over: impl Fn(&PathTo) -> bool,
+        now: Instant,
+        jitter: u32,
+    ) -> Vec<ConnectionId> {
+        let over = self.paths.iter().filter(|(_, path)| is_over(path));
+        let over: Vec<ConnectionId> = over.map(|(connection, _)| *connection).collect();
+        for connection in &over {
+            self.on_closed(*connection, now, jitter);
+        }
+        over
+    }
+
+    /// What the search through a line wants, until there is nothing.
+    pub(super) fn next_command(&mut self) -> Option<(LineId, Command)> {
+        if self.is_over {
+            return None;
+        }
+        let mut searches = self.searches.iter_mut().enumerate();
+        searches.find_map(|(line, search)| Some((line, search.reach.next_command()?)))
+    }
+
+    /// A search has failed once more.
+    pub(super) fn on_away(&self, attempt: u32, reason: String) {
+        // While there is another way, that is nobody's concern.
+        if !self.is_reached() {
+            self.tell(AccessEvent::Reconnecting { attempt, reason });
+        }
+    }
+
+    /// There is no way through a line's relay.
+    pub(super) fn on_nowhere(&mut self, line: LineId, refusal: Refusal, lines: &[LineState]) {
+        if let Some(search) = self.searches.get_mut(line) {
+            search.nowhere = Some(refusal);
+        }
+        self.conclude(lines);
+    }
+
+    /// Gives up when every relay that can be asked has said that there is no way.
+    pub(super) fn conclude(&mut self, lines: &[LineState]) {
+        if self.is_reached() {
+            return;
+        }
+        let mut open = self.searches.iter().zip(lines).filter(|(search, _)| search.nowhere.is_none());
+        if !open.all(|(_, line)| line.is_away()) {
+            return;
+        }
+        let words = || self.searches.iter().filter_map(|search| search.nowhere.as_ref());
+        // That there is no such name says less than that it may not be reached.
+        let telling = words().find(|refusal| refusal.code != Code::NotFound).or_else(|| words().next());
+        if let Some(refusal) = telling.cloned() {
+            self.close(refusal);
+        }
+    }
+
+    pub(super) fn close(&mut self, refusal: Refusal) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.tell(AccessEvent::Closed(Closed::from(refusal)));
+            // Streams that wait for a way wait no longer.
+            (self.routes, _) = watch::channel(None);
+        }
+    }
+
+    /// The node that is reached, by the path that is taken.
+    pub(super) fn status(&self) -> Option<PeerStatus> {
+        let path = self.paths.get(&self.taken()?)?;
+        let reason = self.reason();
+        Some(PeerStatus { id: path.peer.to_string(), path: path.path, rtt: path.rtt, reason })
+    }
+
+    fn is_reached(&self) -> bool {
+        self.taken().is_some()
+    }
+
+    fn taken(&self) -> Option<ConnectionId> {
+        self.routes.borrow().as_ref().map(|route| route.connection)
+    }
+
+    fn peer(&self) -> Option<PeerId> {
+        self.routes.borrow().as_ref().map(|route| route.peer)
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        self.paths.iter().filter_map(|(connection, path)| path.candidate(*connection)).collect()
+    }
+
+    /// Takes the best path.
+    fn choose(&mut self, now: Instant) {
+        let before = self.taken();
+        let taken = self.chooser.choose(&self.candidates(), now);
+        if self.is_over || before == taken {
+            return;
+        }
+        let Some((connection, path)) = taken.and_then(|taken| self.paths.get_key_value(&taken)) else {
+            self.faith.on_lost(now);
+            self.routes.send_replace(None);
+            let reason = "the connection to the other node broke".to_owned();
+            return self.tell(AccessEvent::Reconnecting { attempt: 0, reason });
+        };
+        let route = Route { peer: path.peer, connection: *connection, opener: path.opener.clone() };
+        self.routes.send_replace(Some(Arc::new(route)));
+        if before.is_none()
+            && let Some(welcomed) = &path.welcomed
+        {
+            self.tell(AccessEvent::Ready(Reached {
+                tunnel_id: welcomed.tunnel,
+                name: self.name.clone(),
+                carries: welcomed.carries,
+                peer: path.peer.to_string(),
+                path: path.path,
+            }));
+        }
+        self.tell_path();
+    }
+
+    /// Tells which path is taken, once its round trip is known.
+    fn tell_path(&self) {
+        let path = self.taken().and_then(|taken| self.paths.get(&taken));
+        if let Some(PathTo { path, rtt: Some(rtt), .. }) = path {
+            self.tell(AccessEvent::Path { path: *path, rtt: *rtt, reason: self.reason() });
+        }
+    }
+
+    fn reason(&self) -> String {
+        let words = match self.chooser.reason(&self.candidates()) {
+            Reason::Only => PeerStatus::RELAYED,
+            Reason::Direct => "direct",
+            Reason::Shorter => "relayed, by the relay that was nearer",
+            Reason::Answers => "relayed, the other path does not answer",
+        };
+        words.to_owned()
+    }
+
+    fn tell(&self, event: AccessEvent) {
+        // The owner may have left; he will be noticed by the dropped handle.
+        let _ = self.events.send(event);
+    }
+}
