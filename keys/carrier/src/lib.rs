@@ -3,6 +3,7 @@
 //! other.
 
 pub mod address;
+pub mod beside;
 mod boxed;
 pub mod chunk;
 pub mod datagram;

@@ -4,6 +4,8 @@
 //! upgrades go through. A pipe keeps to one connection to the target: when the target closes it, the pipe ends after
 //! the answer under way.
 
+mod http2;
+
 use std::{
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -48,7 +50,8 @@ impl Rewrite {
         patience: Patience,
         pulse: Arc<Pulse>,
     ) -> Result<(), PipeError> {
-        let origin = match self.dialer.dial(Speech::Other).await {
+        let speech = Speech::of(first.filled());
+        let origin = match self.dialer.dial(speech).await {
             Ok(origin) => origin,
             Err(error) => {
                 refuse(pipe, PipeStatus::TargetUnreachable, patience).await?;
@@ -58,11 +61,22 @@ impl Rewrite {
         pipe.write_all(&[PipeStatus::Connected as u8]).await?;
         let pipe = HttpPipe::new(pipe, first, pulse);
         match origin {
-            Origin::Tcp(stream) => self.relay(pipe, stream).await,
-            Origin::Tls(stream) => self.relay(pipe, stream).await,
-            Origin::Here(stream) => self.relay(pipe, stream).await,
+            Origin::Tcp(stream) => self.speak(speech, pipe, stream).await,
+            Origin::Tls(stream) => self.speak(speech, pipe, *stream).await,
+            Origin::Here(stream) => self.speak(speech, pipe, stream).await,
             #[cfg(unix)]
-            Origin::Unix(stream) => self.relay(pipe, stream).await,
+            Origin::Unix(stream) => self.speak(speech, pipe, stream).await,
+        }
+    }
+
+    async fn speak<P, O>(&self, speech: Speech, pipe: HttpPipe<P>, origin: O) -> Result<(), PipeError>
+    where
+        P: Pipe + 'static,
+        O: Pipe + 'static,
+    {
+        match speech {
+            Speech::Http2 => http2::relay(pipe, origin, &self.host).await,
+            Speech::Other => self.relay(pipe, origin).await,
         }
     }
 

@@ -44,6 +44,18 @@ async fn calls_of_every_kind_reach_a_server_in_the_clear() -> Result<()> {
 }
 
 #[tokio::test]
+async fn calls_of_every_kind_reach_a_server_under_another_name() -> Result<()> {
+    let lab = lab().await?;
+    let (_server, port) = server(&["serve"]).await?;
+    let child = lab.mint(&["--ttl", "1h"]).await?;
+    let token = child["token"].as_str().context("a child has a token")?;
+    let arguments = ["share", &port, "--name", "rpc", "--host-header", "rpc.internal:50051", "--json"];
+    let mut node = lab.spawn_with(&arguments, &[("MYTUNNEL_AUTH_TOKEN", token)])?;
+    node.event("ready").await?;
+    called(lab.http, &lab.host("rpc")).await
+}
+
+#[tokio::test]
 async fn calls_of_every_kind_reach_a_server_with_tls() -> Result<()> {
     let lab = lab().await?;
     let (certificate, key) = (lab.path("cert.pem"), lab.path("key.pem"));

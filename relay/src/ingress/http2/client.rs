@@ -5,27 +5,25 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
-    pin::Pin,
-    sync::{Arc, Mutex, OnceLock},
-    task::{Context, Poll},
+    future::Future,
+    sync::{Arc, OnceLock},
 };
 
-use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::FutureExt as _;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::{
         TrySendError,
-        http2::{Builder, Connection, SendRequest},
+        http2::{Builder, SendRequest},
     },
-    rt::Executor,
 };
 use hyper_util::rt::TokioIo;
+use mytunnel_carrier::beside::Beside;
 use mytunnel_keys::wire::PipeStatus;
 use tokio::task::JoinSet;
 
-use crate::ingress::{body::RequestBody, limits::Limits, locked, upstream::Answered};
+use crate::ingress::{body::RequestBody, limits::Limits, upstream::Answered};
 
 /// What a server may send before the visitor has taken it, in bytes.
 const WINDOW: u32 = 256 * 1024;
@@ -51,9 +49,9 @@ impl Http2 {
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .handshake(io)
             .await?;
-        let mut driver = Driver { connection, beside, at_work: FuturesUnordered::new() };
         let mut task = JoinSet::new();
-        task.spawn(poll_fn(move |cx| driver.poll(cx)));
+        // Its errors reach the call through the sender.
+        task.spawn(beside.drive(connection).map(drop));
         Ok(Self { sender, refused, _driver: task })
     }
 
@@ -70,45 +68,8 @@ impl Http2 {
     }
 }
 
-/// Moves the connection, and what it has given out to be done beside.
-struct Driver {
-    connection: Connection<TokioIo<Answered>, RequestBody, Beside>,
-    beside: Beside,
-    at_work: FuturesUnordered<BoxFuture<'static, ()>>,
-}
-
-impl Driver {
-    /// Moves everything as far as it goes; ready when the connection has ended.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let ended = Pin::new(&mut self.connection).poll(cx).is_ready();
-        loop {
-            // What was given out has to be looked at once to be woken later.
-            self.at_work.extend(locked(&self.beside.0).drain(..));
-            match self.at_work.poll_next_unpin(cx) {
-                Poll::Ready(Some(())) => {}
-                Poll::Ready(None) | Poll::Pending if locked(&self.beside.0).is_empty() => break,
-                Poll::Ready(None) | Poll::Pending => {}
-            }
-        }
-        if ended { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
 impl fmt::Debug for Http2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http2").field("refused", &self.refused).finish_non_exhaustive()
-    }
-}
-
-/// What the connection wants done beside itself: passing on the request's body.
-#[derive(Clone, Default)]
-struct Beside(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
-
-impl<F> Executor<F> for Beside
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, work: F) {
-        locked(&self.0).push(Box::pin(work));
     }
 }
