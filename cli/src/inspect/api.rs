@@ -174,7 +174,7 @@ fn verify(exchange: &Exchange, sent: &[u8]) -> Answer {
         return Answer::Bad("the body was not kept whole; of a body, 1 MiB is kept".to_owned());
     }
     let arrived = exchange.started / 1_000_000;
-    let verdict = signature::verify(provider, &secret, &head.headers, &exchange.request_body.kept, arrived);
+    let verdict = signature::verify(provider, &secret, head, &exchange.request_body.kept, arrived);
     Answer::Found(json!(verdict))
 }
 

@@ -9,6 +9,7 @@ const PROVIDERS = [
   ['github', 'GitHub', 'x-hub-signature-256'],
   ['slack', 'Slack', 'x-slack-signature'],
   ['shopify', 'Shopify', 'x-shopify-hmac-sha256'],
+  ['twilio', 'Twilio', 'x-twilio-signature'],
   ['standard', 'Standard Webhooks (Svix and others)', 'webhook-signature'],
 ];
 

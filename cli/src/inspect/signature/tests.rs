@@ -14,7 +14,19 @@ fn valid(
     body: &str,
     arrived: u64,
 ) -> Result<(), String> {
-    let verdict = verify(provider, secret, &headers(sent), body.as_bytes(), arrived);
+    valid_at(provider, secret, ("/", sent), body, arrived)
+}
+
+fn valid_at(
+    provider: Provider,
+    secret: &str,
+    (target, sent): (&str, &[(&str, &str)]),
+    body: &str,
+    arrived: u64,
+) -> Result<(), String> {
+    let head =
+        RequestHead { method: "POST".to_owned(), target: target.to_owned(), headers: headers(sent) };
+    let verdict = verify(provider, secret, &head, body.as_bytes(), arrived);
     if verdict.valid { Ok(()) } else { Err(verdict.reason) }
 }
 
@@ -82,3 +94,42 @@ fn stripe_and_shopify() {
 
 const STRIPE: &str = "7656fc2882a7ca0a651666b36bf2f2f22ee204f54f608f227498a2419f2890b2";
 const SHOPIFY: &str = "VnKUjZsLuN5iZWjn5EntcBVCF9kMN43LglzCE1/GSeY=";
+
+/// The example of Twilio's documentation: of the address that it was told to call, whatever reaches the server.
+#[test]
+fn twilio() {
+    let target = "/myapp.php?foo=1&bar=2";
+    let form = "To=%2B18005551212&CallSid=CA1234567890ABCDE&Caller=%2B14158675310&Digits=1234&From=%2B14158675310";
+    let check = |host: &str, target: &str, form: &str| {
+        let sent = [("Host", host), ("X-Forwarded-Proto", "https"), ("X-Twilio-Signature", "L/OH5YylLD5NRKLltdqwSvS0BnU=")];
+        valid_at(Provider::Twilio, "12345", (target, &sent), form, 0)
+    };
+    assert_eq!(check("example.com", target, form), Ok(()));
+    assert_eq!(check("example.com:443", target, form), Ok(()), "it was told so without the port");
+    assert!(check("example.com:8443", target, form).is_err());
+    assert!(check("example.org", target, form).unwrap_err().contains("not that of this secret"));
+    assert!(check("example.com", "/myapp.php", form).is_err());
+    assert!(check("example.com", target, &form.replace("1234&", "1235&")).is_err());
+    // The name that a server is called by may be another.
+    let sent = [
+        ("Host", "app.local"),
+        ("X-Forwarded-Host", "example.com"),
+        ("X-Twilio-Signature", "L/OH5YylLD5NRKLltdqwSvS0BnU="),
+    ];
+    assert_eq!(valid_at(Provider::Twilio, "12345", (target, &sent), form, 0), Ok(()));
+}
+
+/// What is no form is signed by its hash in the address. Made with openssl.
+#[test]
+fn twilio_json() {
+    let check = |body: &str| {
+        let sent = [("Host", "example.com"), ("X-Twilio-Signature", TWILIO_JSON)];
+        valid_at(Provider::Twilio, "12345", (TWILIO_JSON_TARGET, &sent), body, 0)
+    };
+    assert_eq!(check(r#"{"id":1}"#), Ok(()));
+    assert!(check(r#"{"id":2}"#).unwrap_err().contains("bodySHA256"));
+}
+
+const TWILIO_JSON_TARGET: &str =
+    "/hook?bodySHA256=037c9214eef74cc3887f3a4f085b4e17d76280dafd273b0ee160c09c4ba1cfd4";
+const TWILIO_JSON: &str = "mAzqIx1MO3JChHh/HAQXEmzt0O8=";
