@@ -23,7 +23,6 @@ use std::{
 
 use hickory_proto::ProtoError;
 use instant_acme::Account;
-use mytunnel_keys::id::ProjectId;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -45,7 +44,10 @@ use self::{
     plan::{Life, Plan, Scope, Subject},
     zone::Zone,
 };
-use crate::{ingress::locked, route::Routes};
+use crate::{
+    ingress::locked,
+    route::{Customer, Routes},
+};
 
 /// The application protocol of a TLS-ALPN-01 challenge (RFC 8737 §4).
 pub(crate) const CHALLENGE_PROTOCOL: &[u8] = b"acme-tls/1";
@@ -268,8 +270,8 @@ impl Acme {
         self.0.scope.subject(subject.host(), &self.0.routes).is_some()
     }
 
-    fn owner(&self, subject: &Subject) -> Option<ProjectId> {
-        self.0.scope.owner(subject, &self.0.routes)
+    fn customer(&self, subject: &Subject) -> Option<Customer> {
+        self.0.scope.customer(subject, &self.0.routes)
     }
 
     fn find(&self, name: &str) -> Option<Arc<Kept>> {
@@ -335,7 +337,7 @@ impl Desk {
                 }
             }
             while under_way.len() < AT_ONCE
-                && let Some(subject) = plan.next(now, |subject| self.acme.owner(subject))
+                && let Some(subject) = plan.next(now, |subject| self.acme.customer(subject))
             {
                 // A name may have been given up since.
                 if self.acme.needs(&subject) {
@@ -380,7 +382,7 @@ impl Desk {
     /// One is needed. `false` when there will be none for now.
     fn want(&self, plan: &mut Plan, subject: &Subject, now: SystemTime) -> bool {
         if plan.is_full() {
-            plan.keep(|subject| self.acme.needs(subject));
+            plan.keep(now, |subject| self.acme.needs(subject));
         }
         if let Some(kept) = self.acme.find(subject.name()).filter(|_| !plan.knows(subject)) {
             plan.has(subject.clone(), kept.life);

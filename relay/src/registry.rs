@@ -16,7 +16,7 @@ use mytunnel_keys::{
     Verified,
     certificate::Claims,
     error::Code,
-    id::{ProjectId, Serial, TunnelId, TunnelKind, TunnelName},
+    id::{ProjectId, Serial, TenantId, TunnelId, TunnelKind, TunnelName},
     wire::MAX_BACKENDS,
 };
 
@@ -60,6 +60,7 @@ pub(crate) struct Registration {
     pub(crate) name: TunnelName,
     pub(crate) kind: TunnelKind,
     pub(crate) project: ProjectId,
+    pub(crate) tenant: TenantId,
     pub(crate) serial: Serial,
     /// The key that minted it.
     pub(crate) parent: Option<Serial>,

@@ -35,6 +35,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use about::Customer;
+
 pub use crate::traffic::Traffic;
 
 use crate::ingress::{Crowd, Pool, Seats, Upstream};

@@ -12,7 +12,7 @@ pub(crate) mod node;
 use mytunnel_keys::{
     Verified,
     certificate::{self, Claims, Flags, IssuerKey, Kind},
-    id::{Cluster, ProjectId, PublicKey, Serial},
+    id::{Cluster, ProjectId, PublicKey, Serial, TenantId},
     presence,
     secret::Seed,
     trust::{IssuerEntry, KeyUse, RootKey, Trust, TrustBundle},
@@ -31,6 +31,10 @@ pub(crate) fn serial(number: u8) -> Serial {
 
 pub(crate) fn project(name: &str) -> ProjectId {
     format!("proj_{name}").parse().unwrap()
+}
+
+pub(crate) fn tenant() -> TenantId {
+    "ten_a".parse().unwrap()
 }
 
 pub(crate) fn cluster() -> Cluster {
@@ -108,7 +112,7 @@ pub(crate) fn child_claims(number: u8, now: u64) -> Claims {
         serial: serial(number),
         kind: Kind::Child,
         subject: seed(number).public(),
-        tenant: "ten_a".parse().unwrap(),
+        tenant: tenant(),
         project: Some(project("a")),
         parent: Some(serial(100)),
         hosts: vec!["web".parse().unwrap(), "pr-*".parse().unwrap()],

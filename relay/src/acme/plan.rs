@@ -5,12 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mytunnel_keys::id::{ProjectId, TunnelKind};
+use mytunnel_keys::id::TunnelKind;
 
 use super::AT_ONCE;
 use crate::{
     ingress::host::{self, Destination},
-    route::{Lookup, Routes},
+    route::{Customer, Lookup, Routes},
 };
 
 /// The first pause after a failure; each doubles it. Let's Encrypt allows five failures for a name in an hour.
@@ -25,10 +25,10 @@ const LOOK: Duration = Duration::from_secs(600);
 const ORDERS: u32 = 50;
 const REFILL: Duration = Duration::from_secs(60);
 
-/// What one project may have of the places for orders that are under way: the others are for others, however long its own hang.
+/// What one tenant may have of the places for orders that are under way: the others are for others, however long its own hang.
 const PLACES: usize = AT_ONCE / 2;
 
-/// What an order counts against the share of its project, which is as large as that of all: half of the orders are for others.
+/// What an order counts against the share of its tenant, which is as large as that of all: half of the orders are for others.
 const WEIGHT: u32 = 2;
 
 /// Orders beside those, for what would end otherwise.
@@ -36,6 +36,9 @@ const RENEWALS: u32 = 20;
 
 /// The shortest time between two certificates for one name.
 const AGAIN: Duration = Duration::from_secs(3600);
+
+/// How soon a full plan is looked through again for what is not needed any more.
+const KEPT: Duration = Duration::from_secs(60);
 
 /// Names that are remembered. Beyond that nothing new is ordered.
 const NAMES: usize = 10_000;
@@ -114,11 +117,11 @@ impl Scope {
         }
     }
 
-    /// The project that a certificate is for; none of what is the relay's own.
-    pub(super) fn owner(&self, subject: &Subject, routes: &Routes) -> Option<ProjectId> {
+    /// For whom a certificate is; none for what is the relay's own.
+    pub(super) fn customer(&self, subject: &Subject, routes: &Routes) -> Option<Customer> {
         let host = host::parse(subject.name().as_bytes()).ok()?.host;
         match routes.destination(&host, &self.domain, &self.console) {
-            Destination::Tunnel(label) => routes.owner(&label),
+            Destination::Tunnel(label) => routes.customer(&label),
             Destination::Console | Destination::Nowhere => None,
         }
     }
@@ -187,9 +190,11 @@ pub(super) struct Plan {
     subjects: HashMap<Subject, Entry>,
     /// Orders that count against what may be ordered at once, as of [`Self::refilled`].
     spent: u32,
-    /// The same of each project, by [`WEIGHT`].
-    spent_by: HashMap<ProjectId, u32>,
+    /// The same of each tenant, by [`WEIGHT`].
+    spent_by: HashMap<Customer, u32>,
     refilled: Option<SystemTime>,
+    /// When [`Self::keep`] has looked through all.
+    kept: Option<SystemTime>,
 }
 
 #[derive(Debug, Clone)]
@@ -201,7 +206,7 @@ struct Entry {
     /// Of the one that is there.
     life: Option<Life>,
     /// Whose order it was.
-    owner: Option<ProjectId>,
+    owner: Option<Customer>,
 }
 
 impl Entry {
@@ -232,6 +237,11 @@ impl Entry {
 }
 
 const URGENT: u8 = 0;
+
+/// What may be spent at once, of all and of one tenant.
+const fn orders(is_urgent: bool) -> u32 {
+    if is_urgent { ORDERS + RENEWALS } else { ORDERS }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -284,24 +294,29 @@ impl Plan {
         self.subjects.len() >= NAMES
     }
 
-    /// Lets go of all but these, and of what is under way.
-    pub(super) fn keep(&mut self, is_needed: impl Fn(&Subject) -> bool) {
+    /// Lets go of all but these and of what is under way, unless that was done a short time before: it looks at each.
+    pub(super) fn keep(&mut self, now: SystemTime, is_needed: impl Fn(&Subject) -> bool) {
+        let is_soon = |kept: SystemTime| now.duration_since(kept).is_ok_and(|since| since < KEPT);
+        if self.kept.is_some_and(is_soon) {
+            return;
+        }
+        self.kept = Some(now);
         self.subjects.retain(|subject, entry| entry.state == State::UnderWay || is_needed(subject));
     }
 
-    /// The next to be ordered, which is under way from then on. No project has more than its share of the places and of the
+    /// The next to be ordered, which is under way from then on. No tenant has more than its share of the places and of the
     /// orders; what has failed before comes after what has not, one at a time.
     pub(super) fn next(
         &mut self,
         now: SystemTime,
-        owner: impl Fn(&Subject) -> Option<ProjectId>,
+        owner: impl Fn(&Subject) -> Option<Customer>,
     ) -> Option<Subject> {
         self.refill(now);
         let urgent = self.subjects.values().any(|entry| entry.is_due(now) && entry.rank(now) == URGENT);
-        if self.spent >= if urgent { ORDERS + RENEWALS } else { ORDERS } {
+        if self.spent >= orders(urgent) {
             return None;
         }
-        let mut places: HashMap<&ProjectId, usize> = HashMap::new();
+        let mut places: HashMap<&Customer, usize> = HashMap::new();
         let under_way = self.subjects.values().filter(|entry| entry.state == State::UnderWay);
         under_way.clone().filter_map(|entry| entry.owner.as_ref()).for_each(|owner| {
             *places.entry(owner).or_default() += 1;
@@ -314,7 +329,7 @@ impl Plan {
             let Some(owner) = owner(subject) else { return true };
             let spent = self.spent_by.get(&owner).copied().unwrap_or_default();
             places.get(&owner).is_none_or(|taken| *taken < PLACES)
-                && (entry.rank(now) == URGENT || spent + WEIGHT <= ORDERS)
+                && spent + WEIGHT <= orders(entry.rank(now) == URGENT)
         };
         let due = self.subjects.iter().filter(|(_, entry)| entry.is_due(now));
         let (subject, _) = due

@@ -123,6 +123,7 @@ impl Admission {
             name: name.clone(),
             kind,
             project,
+            tenant: tenant.clone(),
             serial,
             parent,
             account,

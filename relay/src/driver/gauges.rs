@@ -212,6 +212,7 @@ mod tests {
             name: name.parse().unwrap(),
             kind: TunnelKind::Http,
             project: project("a"),
+            tenant: crate::testing::tenant(),
             serial: serial(number),
             parent: Some(serial(100)),
             account: None,

@@ -95,7 +95,7 @@ impl Driver {
         let fill = |key: &Serial| self.admission.fill(key, now);
         let traffic = self.gauges.open(&registration, &prices, fill, now.instant);
         let crowd = self.gauges.crowd(registration.serial);
-        let Registration { id, name, project, kind, .. } = registration;
+        let Registration { id, name, project, tenant, kind, .. } = registration;
         if kind == TunnelKind::Private {
             // Other nodes come by circuits, which are counted as such; here it only takes its time.
             tracing::debug!(%connection, %name, "private name up");
@@ -112,6 +112,7 @@ impl Driver {
         let tunnel = Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes));
         let tunnel = tunnel.gated(gates).counted(traffic).of_key(crowd);
         let tunnel = self.around.routes.insert(tunnel);
+        self.around.routes.note_tenant(&name, tenant);
         // Asked for again on the same connection: the new one is there before the old one goes.
         if let Some(before) = self.tunnels.insert((name, connection), tunnel) {
             self.around.routes.remove(&before);

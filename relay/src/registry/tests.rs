@@ -25,6 +25,7 @@ fn tunnel(name: &str, key: u8, on: usize, instance: u8) -> Registration {
         name,
         kind: TunnelKind::Http,
         project: project("a"),
+        tenant: crate::testing::tenant(),
         serial: serial(key),
         parent: None,
         account: Some([1; 8]),

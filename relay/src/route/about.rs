@@ -7,10 +7,18 @@ use std::{
 
 use mytunnel_keys::{
     feed::Gates,
-    id::{ProjectId, TunnelKind, TunnelName},
+    id::{ProjectId, TenantId, TunnelKind, TunnelName},
 };
 
 use super::Routes;
+
+/// For whom something is done that all share.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Customer {
+    Tenant(TenantId),
+    /// Whose project it is was not seen here.
+    Of(ProjectId),
+}
 
 /// What is known, by name.
 #[derive(Debug, Default)]
@@ -19,6 +27,8 @@ pub(super) struct Book(RwLock<HashMap<Box<str>, About>>);
 #[derive(Debug, Default)]
 struct About {
     owner: Option<ProjectId>,
+    /// Whose project that is: as its last node here has shown. Of names that were never served here it is not known.
+    tenant: Option<TenantId>,
     /// What it carries, or did when it was last served: where TLS ends behind the relay, the relay must not end it in the
     /// node's place while that is away.
     kind: Option<TunnelKind>,
@@ -44,13 +54,27 @@ impl Routes {
     pub fn note_owner(&self, name: &TunnelName, owner: &ProjectId) {
         let label = name.as_str();
         if self.owner(label).as_ref() != Some(owner) {
-            self.0.about.change(label, |about| about.owner = Some(owner.clone()));
+            self.0.about.change(label, |about| {
+                (about.owner, about.tenant) = (Some(owner.clone()), None);
+            });
         }
     }
 
     /// The project that a name belongs to, as far as is known.
     pub fn owner(&self, label: &str) -> Option<ProjectId> {
         self.0.about.look(label, |about| about.owner.clone())
+    }
+
+    pub(crate) fn note_tenant(&self, name: &TunnelName, tenant: TenantId) {
+        self.0.about.change(name.as_str(), |about| about.tenant = Some(tenant));
+    }
+
+    /// For whom a name is served, as far as is known.
+    pub(crate) fn customer(&self, label: &str) -> Option<Customer> {
+        self.0.about.look(label, |about| match &about.tenant {
+            Some(tenant) => Some(Customer::Tenant(tenant.clone())),
+            None => about.owner.clone().map(Customer::Of),
+        })
     }
 
     /// Notes what stands before a name, whether a node serves it here or not. A live tunnel stays as it is.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, future::BoxFuture};
-use mytunnel_keys::id::TunnelId;
+use mytunnel_keys::id::{ProjectId, TenantId, TunnelId};
 
 use super::*;
 use crate::route::{Pipe, PipeError, PipeSource, Tunnel};
@@ -205,8 +205,8 @@ fn names_are_bounded_and_those_with_certificates_stay() {
 }
 
 #[test]
-fn one_project_has_half_of_the_places_and_of_the_orders() {
-    let (mut plan, rich) = (Plan::default(), "proj_rich".parse::<ProjectId>().unwrap());
+fn one_tenant_has_half_of_the_places_and_of_the_orders() {
+    let (mut plan, rich) = (Plan::default(), Customer::Of("proj_rich".parse().unwrap()));
     let owner = |subject: &Subject| subject.name().starts_with("rich").then(|| rich.clone());
     for number in 0..100 {
         plan.want(Subject::of(&format!("rich{number}.t.example")), start());
@@ -238,7 +238,7 @@ fn one_project_has_half_of_the_places_and_of_the_orders() {
 fn next_of_others(
     plan: &mut Plan,
     now: SystemTime,
-    owner: &impl Fn(&Subject) -> Option<ProjectId>,
+    owner: &impl Fn(&Subject) -> Option<Customer>,
 ) -> Option<Subject> {
     let next = plan.next(now, owner)?;
     plan.issued(next.clone(), life(90 * 24), now);
@@ -271,9 +271,15 @@ fn a_full_plan_lets_go_of_what_nobody_is_served_under() {
         plan.has(Subject::of(&format!("{number}.t.example")), life(90));
     }
     assert!(plan.is_full() && !plan.want(Subject::of("new.t.example"), start()));
-    plan.keep(|subject| subject.name() == "7.t.example");
+    plan.keep(start(), |subject| subject.name() == "7.t.example");
     assert!(plan.want(Subject::of("new.t.example"), start()));
     assert!(plan.knows(&Subject::of("7.t.example")) && !plan.knows(&Subject::of("8.t.example")));
+
+    // Not again with every visitor.
+    plan.keep(start() + Duration::from_secs(59), |_| false);
+    assert!(plan.knows(&Subject::of("7.t.example")));
+    plan.keep(start() + Duration::from_secs(60), |_| false);
+    assert!(!plan.knows(&Subject::of("7.t.example")));
 }
 
 #[test]
@@ -283,8 +289,20 @@ fn whose_a_certificate_is_follows_the_name_that_its_host_leads_to() {
     routes.note_owner(&away, &b);
     routes.point(&app, &away);
     let scope = Scope::new("t.example", "c.t.example", false);
-    let owner = |name: &str| scope.owner(&Subject::of(name), &routes);
-    assert_eq!(owner("web.t.example"), Some(a));
-    assert_eq!((owner("away.t.example"), owner("app.example.com")), (Some(b.clone()), Some(b)));
-    assert_eq!((owner("c.t.example"), owner("*.t.example"), owner("none.t.example")), (None, None, None));
+    let customer = |name: &str| scope.customer(&Subject::of(name), &routes);
+    assert_eq!(customer("web.t.example"), Some(Customer::Of(a)));
+    let of_b = Some(Customer::Of(b.clone()));
+    assert_eq!((customer("away.t.example"), customer("app.example.com")), (of_b.clone(), of_b));
+    let nobodys = [customer("c.t.example"), customer("*.t.example"), customer("none.t.example")];
+    assert_eq!(nobodys, [None, None, None]);
+
+    // All projects of a tenant are one customer, as soon as a node has shown whose they are.
+    let tenant: TenantId = "ten_0123456789abcdef".parse().unwrap();
+    for name in ["web", "away"] {
+        routes.note_tenant(&name.parse().unwrap(), tenant.clone());
+    }
+    let theirs = Some(Customer::Tenant(tenant));
+    assert_eq!((customer("web.t.example"), customer("app.example.com")), (theirs.clone(), theirs));
+    routes.note_owner(&away, &"proj_c".parse().unwrap());
+    assert_eq!(customer("away.t.example"), Some(Customer::Of("proj_c".parse().unwrap())));
 }

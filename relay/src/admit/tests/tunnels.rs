@@ -20,6 +20,7 @@ fn a_registration_is_routed_answered_and_reported() {
         name: name.clone(),
         kind,
         project: project("a"),
+        tenant: crate::testing::tenant(),
         serial: serial(1),
         parent: Some(serial(100)),
         account: None,
