@@ -81,6 +81,11 @@ pub(crate) fn human(seconds: u64) -> String {
     }
 }
 
+/// How long ago that was, as [`human`] writes it.
+pub(crate) fn ago(seconds: u64) -> String {
+    if seconds == 0 { "just now".to_owned() } else { format!("{} ago", human(seconds)) }
+}
+
 /// A second of the Unix epoch as `2026-11-24 09:30:00Z`.
 pub(crate) fn utc(at: u64) -> String {
     // Days to a civil date by eras of 400 years that begin in March (Howard Hinnant, "chrono-compatible low-level
@@ -147,6 +152,7 @@ mod tests {
         assert_eq!(human(3600), "1 h");
         assert_eq!(human(12_000), "3 h 20 min");
         assert_eq!(human(187_200), "2 d 4 h");
+        assert_eq!((ago(0).as_str(), ago(1).as_str()), ("just now", "1 s ago"));
     }
 
     #[test]

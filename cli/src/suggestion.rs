@@ -1,6 +1,13 @@
 //! Which command a mistyped one was meant to be.
 
+use std::path::Path;
+
 use clap::error::{ContextKind, ContextValue};
+
+use crate::config;
+
+/// Entries of a folder that are looked at.
+const ENTRIES: usize = 1000;
 
 /// Leaves of what the parser suggests the nearest: it counts letters that two words share, in any place, so that `usage` comes before
 /// `share` for `shrae`. `common` are commands in the order of their use, for those that are as near as others.
@@ -20,9 +27,31 @@ fn nearest(wrong: &str, likely: &[String], common: &[String]) -> Vec<String> {
     near
 }
 
+/// What lies beside a path that leads to nothing, and has nearly its name.
+pub(crate) fn neighbour(missing: &Path) -> Option<String> {
+    let wrong = missing.file_name()?.to_str()?;
+    let folder = missing.parent()?;
+    let shown = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let entries = shown.read_dir().ok()?.take(ENTRIES).flatten();
+    let names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let name = config::nearest(wrong, names.iter().map(String::as_str))?;
+    Some(folder.join(name).display().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_nearly_the_name_is_found_where_it_was_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["docs", "dist", "a"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let neighbour = |name: &str| neighbour(&folder.path().join(name));
+        assert_eq!(neighbour("dosc"), Some(folder.path().join("docs").display().to_string()));
+        assert_eq!((neighbour("photos"), neighbour("b"), neighbour("no/docs")), (None, None, None));
+    }
 
     #[test]
     fn the_nearest_is_suggested_and_of_several_the_common_first() {

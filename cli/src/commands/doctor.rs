@@ -136,7 +136,7 @@ fn life(expires_at: u64, now: u64) -> Check {
     match expires_at.checked_sub(now) {
         None => Check::failed(
             "key",
-            format!("it expired {} ago", span::human(now - expires_at)),
+            format!("it expired {}", span::ago(now - expires_at)),
             "Mint another one, or sign in again with `mytunnel login`.",
         ),
         Some(left) if left < SOON && left > span::MAX_TTL => Check::warning(

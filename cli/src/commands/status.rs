@@ -62,7 +62,11 @@ fn lines(whole: &Value) -> Vec<String> {
         let rtt = tunnel["rtt_ms"].as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms"));
         let state = if tunnel["online"] == true { "up" } else { "reconnecting" };
         let nodes = tunnel["backends"].as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string());
-        vec![text(&tunnel["url"]), text(&tunnel["target"]), state.to_owned(), nodes, rtt]
+        let address = match (tunnel["url"].as_str(), tunnel["name"].as_str()) {
+            (None, Some(name)) => format!("mytunnel access {name}"),
+            (Some(_), _) | (None, None) => text(&tunnel["url"]),
+        };
+        vec![address, text(&tunnel["target"]), state.to_owned(), nodes, rtt]
     };
     let rows: Vec<_> = std::iter::once(heading).chain(tunnels.iter().map(row)).collect();
     lines.extend(columns(&rows));
@@ -98,5 +102,8 @@ mod tests {
         let text = lines(&whole).join("\n");
         assert!(text.contains("http://b.localhost") && text.contains("up"), "{text}");
         assert!(text.contains("its certificate has ended"), "{text}");
+        let private = json!({"tunnels": [{"name": "box", "url": null, "target": "22", "online": true}]});
+        let text = lines(&merge(&[private])).join("\n");
+        assert!(text.lines().last().is_some_and(|line| line.starts_with("mytunnel access box ")), "{text}");
     }
 }

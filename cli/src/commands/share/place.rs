@@ -125,8 +125,8 @@ fn check_life(holder: &Holder, skew: Skew) -> Result<(), Failure> {
     if now < holder.expires_at {
         return Ok(());
     }
-    let ago = span::human(now - holder.expires_at);
-    Err(skew.explain(Failure::new(Code::KeyExpired, format!("this key expired {ago} ago"))))
+    let ago = span::ago(now - holder.expires_at);
+    Err(skew.explain(Failure::new(Code::KeyExpired, format!("this key expired {ago}"))))
 }
 
 fn node_config(

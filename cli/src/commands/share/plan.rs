@@ -1,6 +1,6 @@
 //! What is to be shared: decided before anything is started.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use http::HeaderValue;
 use mytunnel_keys::error::Code;
@@ -15,6 +15,7 @@ use crate::context::{Context, random};
 use crate::failure::{Failure, chain};
 use crate::files;
 use crate::names::{self, Subject};
+use crate::suggestion;
 
 /// A share to be.
 pub(crate) struct Plan {
@@ -182,8 +183,12 @@ impl From<TargetError> for Failure {
                 how[..1].make_ascii_uppercase();
                 Self::new(code, what).with_help(format!("{how}."))
             }
-            _ if code == Code::NotFound => Self::new(code, message)
-                .with_help("Check the path; a server is written as a port (3000) or host:port."),
+            _ if let TargetError::NotFound(text) = &error => {
+                let meant = suggestion::neighbour(Path::new(text));
+                let meant = meant.map_or_else(String::new, |name| format!("Did you mean {name}? "));
+                let how = "Check the path; a server is written as a port (3000) or host:port.";
+                Self::new(code, message).with_help(format!("{meant}{how}"))
+            }
             _ => Self::new(code, message)
                 .with_help("Check who may read it; a unix socket is written as unix:PATH."),
         }
