@@ -24,8 +24,7 @@ fn valid_at(
     body: &str,
     arrived: u64,
 ) -> Result<(), String> {
-    let head =
-        RequestHead { method: "POST".to_owned(), target: target.to_owned(), headers: headers(sent) };
+    let head = RequestHead { method: "POST".to_owned(), target: target.to_owned(), headers: headers(sent) };
     let verdict = verify(provider, secret, &head, body.as_bytes(), arrived);
     if verdict.valid { Ok(()) } else { Err(verdict.reason) }
 }
@@ -99,9 +98,14 @@ const SHOPIFY: &str = "VnKUjZsLuN5iZWjn5EntcBVCF9kMN43LglzCE1/GSeY=";
 #[test]
 fn twilio() {
     let target = "/myapp.php?foo=1&bar=2";
-    let form = "To=%2B18005551212&CallSid=CA1234567890ABCDE&Caller=%2B14158675310&Digits=1234&From=%2B14158675310";
+    let form =
+        "To=%2B18005551212&CallSid=CA1234567890ABCDE&Caller=%2B14158675310&Digits=1234&From=%2B14158675310";
     let check = |host: &str, target: &str, form: &str| {
-        let sent = [("Host", host), ("X-Forwarded-Proto", "https"), ("X-Twilio-Signature", "L/OH5YylLD5NRKLltdqwSvS0BnU=")];
+        let sent = [
+            ("Host", host),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Twilio-Signature", "L/OH5YylLD5NRKLltdqwSvS0BnU="),
+        ];
         valid_at(Provider::Twilio, "12345", (target, &sent), form, 0)
     };
     assert_eq!(check("example.com", target, form), Ok(()));

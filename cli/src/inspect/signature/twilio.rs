@@ -20,9 +20,11 @@ pub(super) fn signed(head: &RequestHead, body: &[u8]) -> Result<Vec<Vec<u8>>, St
                 .decode(hash.as_bytes())
                 .is_ok_and(|hash| hash == Sha256::digest(body).as_slice());
             if !is_of_body {
-                return Err("bodySHA256 in the address is not the hash of this body: does something on the way \
+                return Err(
+                    "bodySHA256 in the address is not the hash of this body: does something on the way \
                             change it?"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             String::new()
         }

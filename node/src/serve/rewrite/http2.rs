@@ -87,7 +87,10 @@ mod tests {
         let called = |uri: &'static str| {
             called(&Uri::from_static(uri), &HeaderValue::from_static("dev.local:50051")).unwrap().to_string()
         };
-        assert_eq!(called("http://rpc.example/pkg.Service/Call?x=1"), "http://dev.local:50051/pkg.Service/Call?x=1");
+        assert_eq!(
+            called("http://rpc.example/pkg.Service/Call?x=1"),
+            "http://dev.local:50051/pkg.Service/Call?x=1"
+        );
         assert_eq!(called("https://rpc.example/"), "https://dev.local:50051/");
     }
 }
