@@ -9,6 +9,7 @@
 //! arrives, so that an idle pooled pipe costs the target nothing. The payload of a TCP, TLS or UDP tunnel's pipe begins with a
 //! header of the PROXY protocol, version 2, which says who the visitor is; datagrams follow it each behind its length.
 
+pub mod direct;
 pub mod peer;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -7,7 +7,7 @@ use libp2p::{
     ping, swarm::NetworkBehaviour,
 };
 use mytunnel_carrier::{pong, stream};
-use mytunnel_keys::wire::AUTH_PROTOCOL;
+use mytunnel_keys::wire::{AUTH_PROTOCOL, direct::WHEREAMI_PROTOCOL};
 
 use crate::{
     circuits::{self, Admitted},
@@ -51,7 +51,9 @@ impl Behaviour {
         Self {
             limits: connection_limits::Behaviour::new(connections),
             strangers: strangers::Behaviour::new(limits.strangers, handshakes),
-            streams: stream::Behaviour::new(stream::Config::accepting([StreamProtocol::new(AUTH_PROTOCOL)])),
+            streams: stream::Behaviour::new(stream::Config::accepting(
+                [AUTH_PROTOCOL, WHEREAMI_PROTOCOL].map(StreamProtocol::new),
+            )),
             circuits: circuits::Behaviour::new(local, &limits.circuits, admitted),
             identify: identify::Behaviour::new(identity),
             pong: pong::Behaviour::default(),

@@ -9,10 +9,12 @@ mod gauges;
 mod outlets;
 mod reports;
 mod telling;
+mod whereami;
 
 use std::{
     collections::HashMap,
     fmt, mem,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -25,12 +27,13 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent},
 };
 use mytunnel_carrier::{
-    Boxed,
+    Boxed, address,
     stream::{self, Opener},
 };
 use mytunnel_keys::{
     feed::{Accepted, Change},
     usage::Told,
+    wire::direct::WHEREAMI_PROTOCOL,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -54,6 +57,7 @@ use crate::{
 use control::{Control, Said, Utterance};
 use gauges::Gauges;
 use reports::Reports;
+use whereami::WhereAmI;
 
 /// How often the wall clock is looked at: it goes on while the machine sleeps, and may be set.
 const LOOK: Duration = Duration::from_secs(1);
@@ -84,6 +88,8 @@ pub(crate) struct Driver {
     ports: Ports,
     /// When they are to be read.
     next_reading: Instant,
+    /// Nodes that are being told where they are seen.
+    whereami: WhereAmI,
     /// What is on its way to the coordinator: one message at most.
     telling: JoinSet<Option<Told>>,
     /// Whether the last message was taken.
@@ -107,6 +113,8 @@ struct Connection {
     /// Shared by the pipes of all tunnels of the connection.
     places: Arc<Semaphore>,
     control: ControlStream,
+    /// Where it comes from, unless it is being told that just now.
+    from: Option<SocketAddr>,
 }
 
 /// The first stream of a connection is its control stream; there is no second.
@@ -159,6 +167,7 @@ impl Driver {
             gauges: Gauges::default(),
             ports,
             next_reading: Instant::now(),
+            whereami: WhereAmI::default(),
             telling: JoinSet::new(),
             is_heard: true,
         }
@@ -192,6 +201,7 @@ impl Driver {
                 Some(ended) = self.controls.join_next(), if !self.controls.is_empty() => self.on_control_ended(ended),
                 () = alarm.notified() => self.read_gauges(),
                 Some(told) = self.telling.join_next(), if !self.telling.is_empty() => self.on_told(told),
+                told = self.whereami.next() => self.on_told_where(told),
                 () = sleep_until(deadline) => self.on_timeout(),
                 event = next_event(&mut self.said.1, &mut self.swarm) => match event {
                     Event::Said(said) => self.on_said(said),
@@ -319,15 +329,19 @@ impl Driver {
 
     fn on_stream_event(&mut self, event: stream::Event) {
         match event {
-            stream::Event::Opened { peer, connection, opener, .. } => {
+            stream::Event::Opened { peer, connection, opener, endpoint } => {
                 let places = Arc::new(Semaphore::new(self.around.pipes_per_connection));
-                self.connections
-                    .insert(connection, Connection { peer, opener, places, control: ControlStream::None });
+                let from = address::socket(endpoint.get_remote_address()).map(|(from, _)| from);
+                let control = ControlStream::None;
+                self.connections.insert(connection, Connection { peer, opener, places, control, from });
                 self.admission.handle_connection(connection, peer, now());
             }
             stream::Event::Closed { connection, .. } => {
                 self.connections.remove(&connection);
                 self.admission.handle_closed(connection, now());
+            }
+            stream::Event::Inbound { connection, protocol, stream, .. } if protocol == WHEREAMI_PROTOCOL => {
+                self.tell_where(connection, stream);
             }
             stream::Event::Inbound { connection, stream, .. } => self.on_control_stream(connection, stream),
         }

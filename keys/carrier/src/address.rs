@@ -25,6 +25,26 @@ pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
+/// The socket address that an address without a host name begins with, and what its port belongs to.
+#[expect(clippy::wildcard_enum_match_arm, reason = "libp2p's list of protocols grows")]
+pub fn socket(address: &Multiaddr) -> Option<(SocketAddr, Transport)> {
+    let (port, transport) = match address.iter().nth(1)? {
+        Protocol::Udp(port) => (port, Transport::Udp),
+        Protocol::Tcp(port) => (port, Transport::Tcp),
+        _ => return None,
+    };
+    Some((SocketAddr::new(ip(address)?, port), transport))
+}
+
+/// What a port belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP, and QUIC over it.
+    Udp,
+    /// TCP.
+    Tcp,
+}
+
 /// The peer that an address ends with.
 pub fn peer(address: &Multiaddr) -> Option<PeerId> {
     let Some(Protocol::P2p(peer)) = address.iter().last() else { return None };
@@ -61,6 +81,9 @@ mod tests {
         assert_eq!(tcp, parse("/ip6/::1/tcp/4001"));
         assert_eq!(ip(&quic), Some("::1".parse().unwrap()));
         assert_eq!(peer(&tcp), None);
+        let at = "[::1]:4001".parse().unwrap();
+        assert_eq!([socket(&quic), socket(&tcp)], [Some((at, Transport::Udp)), Some((at, Transport::Tcp))]);
+        assert_eq!(socket(&parse("/dns/relay.test/tcp/4001")), None);
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Admitted {
         true
     }
 
+    /// Whether a connection of the peer is admitted.
+    pub(crate) fn has(&self, peer: &PeerId) -> bool {
+        self.lock().peers.contains_key(peer)
+    }
+
     /// What the peer's circuits count to.
     pub(super) fn account(&self, peer: &PeerId) -> Option<Account> {
         self.lock().peers.get(peer).map(|entry| entry.account.clone())

@@ -13,7 +13,10 @@ use mytunnel_carrier::{
 };
 use mytunnel_keys::{
     id::TunnelKind,
-    wire::{AUTH_PROTOCOL, PIPE_PROTOCOL, PipeStatus, ToNode, ToRelay, VERSION},
+    wire::{
+        AUTH_PROTOCOL, PIPE_PROTOCOL, PipeStatus, ToNode, ToRelay, VERSION,
+        direct::{Seen, WHEREAMI_PROTOCOL},
+    },
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
@@ -107,6 +110,13 @@ impl Node {
     /// The relay's next word; none when it has closed the stream.
     pub(crate) async fn hear(&mut self) -> Option<ToNode> {
         let heard = timeout(SOON, frame::read(&mut self.control)).await.expect("a word in time");
+        heard.unwrap_or_default()
+    }
+
+    /// Asks where the relay sees this connection; none when it does not say.
+    pub(crate) async fn whereami(&self) -> Option<Seen> {
+        let mut stream = self.opener.open(StreamProtocol::new(WHEREAMI_PROTOCOL)).await.unwrap();
+        let heard = timeout(SOON, frame::read(&mut stream)).await.expect("an answer or an end in time");
         heard.unwrap_or_default()
     }
 

@@ -153,3 +153,19 @@ async fn a_relay_started_anew_gives_nodes_time_to_bring_names_that_nobody_stored
     assert!(matches!(told, Lookup::Unknown), "{told:?}");
     late.relay.shutdown().await;
 }
+
+#[tokio::test]
+async fn who_is_admitted_is_told_where_it_is_seen_on_each_of_its_connections_and_nobody_else() {
+    let lab = Lab::start_with(|config| config.limits.patience = SOON).await;
+    let stranger = Node::connect(&lab.tcp(), &child(2)).await;
+    assert_eq!(stranger.whereami().await, None);
+    for addr in [lab.tcp(), lab.quic()] {
+        let (node, _) = Node::hello(&addr, &child(1)).await;
+        let first = node.whereami().await.expect("an admitted peer is told").address;
+        assert_eq!(node.whereami().await.expect("and again").address, first);
+        // One that has said nothing itself, of the same peer.
+        let second = Node::connect(&addr, &child(1)).await.whereami().await.expect("the peer is admitted");
+        assert!(first.ip().is_loopback() && second.address.ip().is_loopback());
+        assert_ne!(first.port(), second.address.port());
+    }
+}
