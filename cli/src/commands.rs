@@ -15,6 +15,7 @@ pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod man;
 pub(crate) mod mfa;
+pub(crate) mod pair;
 pub(crate) mod projects;
 pub(crate) mod relay;
 pub(crate) mod requests;

@@ -25,6 +25,14 @@ pub(crate) struct Environment {
     pub(crate) tunnel_pin: Option<Zeroizing<String>>,
     /// `MYTUNNEL_TUNNEL_TOKEN`: the token with which a tunnel lets programs in.
     pub(crate) tunnel_token: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_PAIR_SECRET`: the invite to join a session with.
+    pub(crate) pair_secret: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_PAIR_WORDS`: the words that the other machine of a session shows.
+    pub(crate) pair_words: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_PAIR_LISTEN`: where sessions listen for peers.
+    pub(crate) pair_listen: Option<String>,
+    /// `USER`: who this is, by the system's word.
+    pub(crate) user: Option<String>,
     /// `PGPASSWORD`: the password for a PostgreSQL server.
     pub(crate) postgres_password: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PROJECT`.
@@ -71,6 +79,10 @@ impl Environment {
                 .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
             tunnel_pin: secret("MYTUNNEL_TUNNEL_PIN"),
             tunnel_token: secret("MYTUNNEL_TUNNEL_TOKEN"),
+            pair_secret: secret("MYTUNNEL_PAIR_SECRET"),
+            pair_words: secret("MYTUNNEL_PAIR_WORDS"),
+            pair_listen: text("MYTUNNEL_PAIR_LISTEN"),
+            user: text("USER"),
             postgres_password: raw("PGPASSWORD")
                 .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
             project: text("MYTUNNEL_PROJECT"),

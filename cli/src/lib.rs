@@ -45,8 +45,8 @@ use clap::{CommandFactory as _, Parser};
 use crate::args::{Cli, Command};
 use crate::commands::{
     access, accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys,
-    login, man, mfa, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp, up,
-    usage,
+    login, man, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp,
+    up, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -91,6 +91,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Udp(args) => udp::run(args, context),
         Command::Up(args) => up::run(args, context),
         Command::Access(args) => access::run(args, context),
+        Command::Pair(args) => pair::run(args, context),
         Command::Requests(args) => requests::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),

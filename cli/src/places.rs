@@ -9,6 +9,7 @@
 //! CONFIG_DIR/names.secret         makes the names of this user's shares stable
 //! CONFIG_DIR/e2e/                 account, certificates and keys of `share --e2e` (0600)
 //! CONFIG_DIR/run/PID.sock         control socket of a running share or relay (0600)
+//! CONFIG_DIR/pair/daemon.sock     control socket of the daemon that holds this user's sessions of agents (0600)
 //! DATA_DIR/                       database and keys of `mytunnel relay`
 //! ```
 
@@ -65,6 +66,11 @@ impl ConfigDir {
     /// What `share --e2e` keeps.
     pub(crate) fn end_to_end(&self) -> PathBuf {
         self.0.join("e2e")
+    }
+
+    /// What the daemon of `mytunnel pair` keeps.
+    pub(crate) fn pairing(&self) -> PathBuf {
+        self.0.join("pair")
     }
 
     pub(crate) fn run(&self) -> PathBuf {

@@ -122,6 +122,78 @@ codes! {
     /// Something failed inside; the log of the server has the cause.
     Internal "INTERNAL" "internal" 1 500
         "Try again; if it stays, the server's log has the cause.";
+    /// What was pasted is not a whole pairing link.
+    PairLinkDamaged "PAIR_LINK_DAMAGED" "pair_link_damaged" 2 400
+        "Copy the whole invite again: from `pair1-` to the four characters after its last hyphen.";
+    /// The other side speaks another version of pairing.
+    PairVersion "PAIR_VERSION" "pair_version" 1 400
+        "Update the older of the two programs; `mytunnel --version` shows which that is.";
+    /// The host lets nobody in with this.
+    PairRefused "PAIR_REFUSED" "pair_refused" 8 403
+        "Ask the host for a new invite.";
+    /// The spoken code is not the host's.
+    PairSecret "PAIR_SECRET" "pair_secret" 8 403
+        "Have the code read out again; after three wrong ones the host has to make another.";
+    /// The invite was used before.
+    PairUsed "PAIR_USED" "pair_used" 8 409
+        "Ask the host for a new one: `mytunnel pair invite`.";
+    /// The invite is too old.
+    PairExpired "PAIR_EXPIRED" "pair_expired" 8 410
+        "Ask the host for a new one: `mytunnel pair invite`, with `--ttl` for a longer life.";
+    /// The invite was taken back, or spoilt by wrong guesses or a person who said no.
+    PairBurned "PAIR_BURNED" "pair_burned" 8 410
+        "Ask the host for a new one, and who it was.";
+    /// The session takes nobody in any more.
+    PairLocked "PAIR_LOCKED" "pair_locked" 8 403
+        "Ask the host to open another session.";
+    /// The session has as many members as it may have.
+    PairFull "PAIR_FULL" "pair_full" 8 409
+        "Ask the host to let somebody go (`mytunnel pair kick`), or to open another session.";
+    /// The host does not answer at any address in the link.
+    PairUnreachable "PAIR_UNREACHABLE" "pair_unreachable" 6 502
+        "Check that both machines are on one network and that the host's firewall lets it in; `--addr IP:PORT` names another address.";
+    /// Nobody on this network answers to that code.
+    PairNoHost "PAIR_NO_HOST" "pair_no_host" 6 502
+        "Check the number before the words; where the network carries no multicast, give `--addr IP:PORT`.";
+    /// The words are not those that this machine shows.
+    PairSasMismatch "PAIR_SAS_MISMATCH" "pair_sas_mismatch" 8 409
+        "Read them again; if they differ still, somebody is in the middle: close the session and use another way to hand over the link.";
+    /// The members have not compared their words yet.
+    PairUnverified "PAIR_UNVERIFIED" "pair_unverified" 4 403
+        "Compare the words with the other side's person and run `mytunnel pair verify`, on both machines.";
+    /// This waits for a person.
+    PairNeedsApproval "PAIR_NEEDS_APPROVAL" "pair_needs_approval" 4 403
+        "Look at it, then run `mytunnel pair approve ID` or `mytunnel pair deny ID`.";
+    /// A person said no.
+    PairDenied "PAIR_DENIED" "pair_denied" 8 403
+        "Ask that person.";
+    /// There is no such session on this machine.
+    PairNoSession "PAIR_NO_SESSION" "pair_no_session" 1 404
+        "`mytunnel pair status` shows which there are; `mytunnel pair open` or `join` makes one.";
+    /// The session is over.
+    PairClosed "PAIR_CLOSED" "pair_closed" 1 410
+        "Open another with `mytunnel pair open`.";
+    /// The other side is not there.
+    PairPeerOffline "PAIR_PEER_OFFLINE" "pair_peer_offline" 6 503
+        "Wait, or see to the other machine: what was said is kept and delivered when it is back.";
+    /// The message is larger than a session takes.
+    PairTooLarge "PAIR_TOO_LARGE" "pair_too_large" 1 413
+        "Send less at once, or share it as a file.";
+    /// Too much in too short a time.
+    PairRate "PAIR_RATE" "pair_rate" 4 429
+        "Wait, then try again.";
+    /// That file may not be shared, or not be written there.
+    PairPathDenied "PAIR_PATH_DENIED" "pair_path_denied" 4 403
+        "Share a file of the project's own folder; a person may allow others.";
+    /// What arrived is not what was offered.
+    PairHash "PAIR_HASH" "pair_hash" 1 422
+        "Receive it again; if it stays, ask the sender to offer the file anew.";
+    /// There is a file of that name.
+    PairExists "PAIR_EXISTS" "pair_exists" 1 409
+        "Move it away, or receive under another name.";
+    /// The record of the session is broken.
+    PairFork "PAIR_FORK" "pair_fork" 1 409
+        "Close the session and do not rely on what came after that entry; open another.";
 }
 
 /// The text is no code's name.
@@ -185,7 +257,7 @@ mod tests {
     fn every_code_has_a_remedy_of_one_line_and_a_fitting_exit_and_status() {
         for code in Code::ALL {
             assert!(code.help().ends_with('.') && !code.help().contains('\n'), "{code}");
-            assert!((1..=7).contains(&code.exit_code()), "{code}");
+            assert!((1..=8).contains(&code.exit_code()), "{code}");
             assert!((400..=599).contains(&code.http_status()), "{code}");
         }
         assert_eq!(Code::KeyRevoked.exit_code(), 3);

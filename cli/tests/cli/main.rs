@@ -7,6 +7,7 @@ mod errors;
 mod help;
 mod json;
 mod mfa;
+mod pair;
 mod people;
 mod program;
 mod relay;

@@ -32,12 +32,36 @@ pub(crate) fn on(code: Code) -> Verdict {
         | Code::StepUpRequired
         | Code::PayloadTooLarge
         | Code::BadRequest
-        | Code::NotFound => Verdict::Final,
+        | Code::NotFound
+        | Code::PairLinkDamaged
+        | Code::PairVersion
+        | Code::PairRefused
+        | Code::PairSecret
+        | Code::PairUsed
+        | Code::PairExpired
+        | Code::PairBurned
+        | Code::PairLocked
+        | Code::PairFull
+        | Code::PairSasMismatch
+        | Code::PairUnverified
+        | Code::PairNeedsApproval
+        | Code::PairDenied
+        | Code::PairNoSession
+        | Code::PairClosed
+        | Code::PairTooLarge
+        | Code::PairRate
+        | Code::PairPathDenied
+        | Code::PairHash
+        | Code::PairExists
+        | Code::PairFork => Verdict::Final,
         Code::RateLimited
         | Code::RelayUnreachable
         | Code::RelayStale
         | Code::CoordinatorUnreachable
         | Code::TargetUnreachable
+        | Code::PairUnreachable
+        | Code::PairNoHost
+        | Code::PairPeerOffline
         | Code::Internal => Verdict::Passing,
         _ => Verdict::Passing,
     }

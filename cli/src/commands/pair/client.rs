@@ -1,0 +1,132 @@
+//! How a command asks the daemon, and starts it where there is none.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use mytunnel_keys::error::Code;
+use mytunnel_pairing::api::{Answer, Request, Trouble, socket};
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::failure::{Failure, chain};
+
+/// The longest answer: a record of 16 MiB, written as JSON.
+const ANSWER: u64 = 64 * 1024 * 1024;
+/// A daemon that takes longer than this is stuck: it waits for 25 s at most itself.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Asks the daemon that runs.
+pub(crate) fn ask(request: &Request, context: &Context) -> Result<Value, Failure> {
+    Client::of(context)?.ask(request)
+}
+
+/// Asks the daemon, which is started if none runs.
+pub(crate) fn ask_or_start(request: &Request, context: &Context) -> Result<Value, Failure> {
+    Client::of(context)?.ask_or_start(request)
+}
+
+/// The way to this user's daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub(crate) fn of(context: &Context) -> Result<Self, Failure> {
+        Ok(Self { socket: socket(&context.config_dir()?.pairing()) })
+    }
+
+    /// See [`ask`].
+    pub(crate) fn ask(&self, request: &Request) -> Result<Value, Failure> {
+        match UnixStream::connect(&self.socket) {
+            Ok(stream) => exchange(stream, request),
+            Err(error) if is_absent(&error) => {
+                Err(Failure::new(Code::PairNoSession, "there is no session on this machine"))
+            }
+            Err(error) => Err(failed(&self.socket, &error)),
+        }
+    }
+
+    /// See [`ask_or_start`].
+    pub(crate) fn ask_or_start(&self, request: &Request) -> Result<Value, Failure> {
+        let connected = UnixStream::connect(&self.socket).or_else(|error| {
+            if !is_absent(&error) {
+                return Err(failed(&self.socket, &error));
+            }
+            start()?;
+            UnixStream::connect(&self.socket).map_err(|error| failed(&self.socket, &error))
+        });
+        exchange(connected?, request)
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::local(
+        format!("cannot ask the daemon at {}: {error}", path.display()),
+        "Check who owns that file; `mytunnel pair status` asks again.",
+    )
+}
+
+fn exchange(stream: UnixStream, request: &Request) -> Result<Value, Failure> {
+    let answer = converse(stream, request)
+        .map_err(|error| Failure::local(format!("the daemon did not answer: {error}"), "Try again."))?;
+    match answer {
+        Answer::Done(value) => Ok(value),
+        Answer::Failed(Trouble { code, message }) => Err(Failure::new(code, message)),
+    }
+}
+
+fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request)?);
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER).read_to_end(&mut answer)?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+/// Starts this program anew as a daemon, and waits until it takes requests.
+fn start() -> Result<(), Failure> {
+    let cannot = |error: io::Error| Failure::local(format!("cannot start the daemon: {error}"), "");
+    let program = std::env::current_exe().map_err(cannot)?;
+    let mut child = Command::new(program)
+        .args(["pair", "daemon", "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(cannot)?;
+    let mut line = String::new();
+    if let Some(out) = child.stdout.take() {
+        BufReader::new(out).read_line(&mut line).map_err(cannot)?;
+    }
+    let said: Value = serde_json::from_str(&line).unwrap_or_default();
+    match (said["event"].as_str(), said["message"].as_str()) {
+        (Some("ready"), _) => Ok(()),
+        (_, Some(message)) => {
+            let help = said["help"].as_str().unwrap_or_default();
+            Err(Failure::local(format!("cannot start the daemon: {message}"), help))
+        }
+        (_, None) => Err(Failure::local(
+            "the daemon ended before it was ready",
+            format!("`mytunnel pair daemon` in a terminal says why ({}).", chain_of(child.wait())),
+        )),
+    }
+}
+
+fn chain_of(ended: io::Result<std::process::ExitStatus>) -> String {
+    match ended {
+        Ok(status) => status.to_string(),
+        Err(error) => chain(&error),
+    }
+}

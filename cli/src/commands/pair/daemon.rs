@@ -1,0 +1,77 @@
+//! `mytunnel pair daemon`: the process behind the other commands, started by them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mytunnel_keys::error::Code;
+use mytunnel_pairing::daemon::{self, Config, DaemonError};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::failure::{Failure, chain, io_help};
+use crate::runtime::{StopSignals, block_on};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// End after this many seconds without a session and without a question
+    #[arg(long, default_value_t = 5)]
+    linger: u64,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let config = Config {
+        dir: context.config_dir()?.pairing(),
+        listen: listen(context)?,
+        linger: Duration::from_secs(args.linger),
+    };
+    block_on(async {
+        let mut signals = StopSignals::install()?;
+        let stop = CancellationToken::new();
+        let mut watch = JoinSet::new();
+        let told = stop.clone();
+        watch.spawn(async move {
+            signals.next().await;
+            told.cancel();
+        });
+        let ready = || {
+            context.report.object(&json!({ "event": "ready" }));
+            context.report.note("Ready.");
+        };
+        let ended = daemon::run(config, ready, stop).await;
+        watch.shutdown().await;
+        match ended {
+            // Whoever started it wants one that runs, not this one.
+            Err(DaemonError::Running) => {
+                context.report.object(&json!({ "event": "ready" }));
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    })
+}
+
+/// Where peers come: every address of this machine, unless the environment names others.
+fn listen(context: &Context) -> Result<Vec<SocketAddr>, Failure> {
+    let text = context.env.pair_listen.as_deref().unwrap_or("0.0.0.0:0,[::]:0");
+    text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>().map_err(|_| {
+        let message = format!("MYTUNNEL_PAIR_LISTEN is no list of addresses: {text}");
+        Failure::usage(message, "Write IP:PORT, several with commas between them; port 0 is any.")
+    })
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Self {
+        let message = chain(&error);
+        match &error {
+            DaemonError::Socket { source, .. } => Self::local(message, io_help(source)),
+            DaemonError::Listen(_) => {
+                Self::local(message, "Check MYTUNNEL_PAIR_LISTEN: the address has to be one of this machine.")
+            }
+            DaemonError::Running | DaemonError::Random(_) | DaemonError::Transport(_) => {
+                Self::new(Code::Internal, message)
+            }
+        }
+    }
+}

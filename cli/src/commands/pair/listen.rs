@@ -1,0 +1,83 @@
+//! `pair listen`: what the others have said.
+
+use mytunnel_keys::error::Code;
+use mytunnel_pairing::api::Request;
+use serde_json::Value;
+
+use super::start::text;
+use super::{SessionArgs, client};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::report::Style;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Read behind this number, and leave the place where you read unchanged
+    #[arg(long, value_name = "SEQ")]
+    since: Option<u64>,
+
+    /// Seconds to wait for something, 25 at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=25))]
+    wait: u64,
+
+    /// Go on until the session is closed
+    #[arg(long)]
+    follow: bool,
+
+    /// What was said here, too
+    #[arg(long)]
+    own: bool,
+
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let mut since = args.since;
+    loop {
+        let request = Request::Listen {
+            session: args.session.session.clone(),
+            since,
+            wait_ms: args.wait.max(u64::from(args.follow)) * 1000,
+            own: args.own,
+        };
+        let answer = client::ask(&request, context)?;
+        let reason = text(&answer, "reason");
+        if !args.follow || reason == "message" || reason == "closed" {
+            context.report.object(&answer);
+            print(&answer, context);
+        }
+        if reason == "closed" {
+            let message = format!("the session is over: {}", text(&answer, "closed"));
+            return if args.follow { Ok(()) } else { closed(message, context) };
+        }
+        if !args.follow {
+            return Ok(());
+        }
+        if since.is_some() {
+            since = answer["next"].as_u64();
+        }
+    }
+}
+
+/// For scripts the answer has said it; people are told as of every failure.
+fn closed(message: String, context: &Context) -> Result<(), Failure> {
+    if context.report.is_json() { Ok(()) } else { Err(Failure::new(Code::PairClosed, message)) }
+}
+
+/// Peers' words, marked off from this program's own.
+pub(crate) fn print(answer: &Value, context: &Context) {
+    for message in answer["messages"].as_array().into_iter().flatten() {
+        let from = &message["from"];
+        let mark = if from["verified"] == true { "" } else { ", not verified" };
+        let kind = text(message, "kind");
+        let head = format!("[{}] {} ({kind}{mark})", message["seq"], text(from, "name"));
+        context.report.line(context.report.styled(Style::Faint, head));
+        for line in text(message, "text").lines() {
+            context.report.line(format_args!("  {line}"));
+        }
+        if let Some(data) = message.get("data") {
+            context.report.line(format_args!("  {data}"));
+        }
+    }
+}

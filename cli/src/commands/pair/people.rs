@@ -1,0 +1,175 @@
+//! Who is in a session, and what its person decides about them.
+
+use mytunnel_keys::error::Code;
+use mytunnel_pairing::{By, Said, Verdict, api::Request};
+use serde_json::{Value, json};
+
+use super::start::text;
+use super::{SessionArgs, client, secret};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::report::{Style, columns};
+use crate::span;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// Name of the member, where several wait
+    peer: Option<String>,
+
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DecideArgs {
+    /// Number of the proposal; for `deny` also the name of a guest
+    id: String,
+
+    /// Why, in a sentence
+    #[arg(long, default_value = "")]
+    reason: String,
+
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct KickArgs {
+    /// Name of the member
+    peer: String,
+
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+pub(crate) fn status(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
+    let answer = match client::ask(&Request::Status { session: args.session.clone() }, context) {
+        // That nothing runs is an answer, unless a session was named.
+        Err(failure) if failure.code() == Code::PairNoSession && args.session.is_none() => {
+            json!({ "sessions": [] })
+        }
+        other => other?,
+    };
+    context.report.object(&answer);
+    let sessions = answer["sessions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if sessions.is_empty() {
+        context.report.note("There is no session on this machine.");
+    }
+    for session in sessions {
+        let head =
+            format!("{}  {}  {}", text(session, "session"), text(session, "role"), text(session, "state"));
+        context.report.line(context.report.styled(Style::Strong, head));
+        for (name, value) in [("goal", text(session, "goal")), ("closed", text(session, "closed"))] {
+            if !value.is_empty() {
+                context.report.line(format_args!("  {name}: {value}"));
+            }
+        }
+        if let Some(words) = session["words"].as_str() {
+            context.report.line(format_args!("  words to compare: {words}"));
+        }
+        print_members(session, context);
+    }
+    Ok(())
+}
+
+pub(crate) fn peers(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
+    let answer = client::ask(&Request::Status { session: args.session.clone() }, context)?;
+    let sessions = answer["sessions"].as_array().cloned().unwrap_or_default();
+    let peers: Vec<Value> = sessions
+        .iter()
+        .map(|session| json!({ "session": session["session"], "peers": session["members"] }))
+        .collect();
+    context.report.object(&json!({ "sessions": peers }));
+    sessions.iter().for_each(|session| print_members(session, context));
+    Ok(())
+}
+
+fn print_members(session: &Value, context: &Context) {
+    let heading = ["NAME", "AGENT", "THERE", "VERIFIED", "WORDS"].map(str::to_owned).to_vec();
+    let row = |member: &Value| {
+        let away = || {
+            member["offline_s"]
+                .as_u64()
+                .map_or("no".to_owned(), |time| format!("no, for {}", span::human(time)))
+        };
+        let there = if member["online"] == true { "yes".to_owned() } else { away() };
+        let verified = if member["verified"] == true { "yes" } else { "no" };
+        let texts = [text(member, "name"), text(member, "agent"), &there, verified, text(member, "words")];
+        texts.map(str::to_owned).to_vec()
+    };
+    let members = session["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows: Vec<_> = std::iter::once(heading).chain(members.iter().map(row)).collect();
+    for (at, line) in columns(&rows).into_iter().enumerate() {
+        context.report.line(if at == 0 { context.report.styled(Style::Faint, line) } else { line });
+    }
+}
+
+pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
+    let words = secret::words(context)?;
+    let request = Request::Verify { session: args.session.session.clone(), peer: args.peer.clone(), words };
+    let answer = client::ask(&request, context)?;
+    context.report.object(&answer);
+    context
+        .report
+        .note("Verified: nobody sits between the two machines. The other person does the same there.");
+    Ok(())
+}
+
+pub(crate) fn approve(args: &DecideArgs, context: &Context) -> Result<(), Failure> {
+    let number = args.id.parse().map_err(|_| {
+        Failure::usage(
+            format!("{} is no number of a proposal", args.id),
+            "`mytunnel pair log` shows the numbers; a guest is let in with `mytunnel pair verify`.",
+        )
+    })?;
+    decide(number, Verdict::Approved, args, context)
+}
+
+pub(crate) fn deny(args: &DecideArgs, context: &Context) -> Result<(), Failure> {
+    if let Ok(number) = args.id.parse() {
+        return decide(number, Verdict::Denied, args, context);
+    }
+    let request = Request::Deny { session: args.session.session.clone(), peer: args.id.clone() };
+    let answer = client::ask(&request, context)?;
+    context.report.object(&answer);
+    context.report.note(format_args!("{} is out, and its invite opens nothing any more.", args.id));
+    Ok(())
+}
+
+fn decide(proposal: u64, verdict: Verdict, args: &DecideArgs, context: &Context) -> Result<(), Failure> {
+    let said = Said::Decision { proposal, verdict, by: By::Human, text: args.reason.clone() };
+    let session = args.session.session.clone();
+    let answer =
+        client::ask(&Request::Say { session, said, reply_to: Some(proposal), to: Vec::new() }, context)?;
+    context.report.object(&answer);
+    Ok(())
+}
+
+pub(crate) fn kick(args: &KickArgs, context: &Context) -> Result<(), Failure> {
+    let request = Request::Kick { session: args.session.session.clone(), peer: args.peer.clone() };
+    let answer = client::ask(&request, context)?;
+    context.report.object(&answer);
+    context.report.note(format_args!("{} is out.", args.peer));
+    Ok(())
+}
+
+pub(crate) fn lock(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
+    let answer = client::ask(&Request::Lock { session: args.session.clone() }, context)?;
+    context.report.object(&answer);
+    context.report.note("Nobody comes in any more.");
+    Ok(())
+}
+
+pub(crate) fn revoke(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
+    let answer = client::ask(&Request::Revoke { session: args.session.clone() }, context)?;
+    context.report.object(&answer);
+    context.report.note(format_args!("Took back {} invites.", answer["revoked"]));
+    Ok(())
+}
+
+pub(crate) fn close(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
+    let answer = client::ask(&Request::Close { session: args.session.clone() }, context)?;
+    context.report.object(&answer);
+    context.report.note("Closed.");
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! `pair open`, `join` and `invite`.
+
+use std::net::SocketAddr;
+
+use clap::ValueEnum;
+use mytunnel_pairing::{Verify, api::Request};
+use serde_json::Value;
+
+use super::{client, secret};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::report::Style;
+use crate::span;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct OpenArgs {
+    /// What the session is for; members alone see it
+    #[arg(long, default_value = "")]
+    goal: String,
+
+    /// How many guests to make invites for
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    invites: usize,
+
+    /// Life of the invites, from 30s to 24h
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span::parse_some)]
+    ttl: u64,
+
+    /// Whether both persons compare three words before anything is said
+    #[arg(long, value_enum, default_value_t = VerifyArg::Ask)]
+    verify: VerifyArg,
+
+    #[command(flatten)]
+    who: WhoArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct JoinArgs {
+    /// Where the host is, if the addresses in the invite do not lead there; may be given several times
+    #[arg(long, value_name = "IP:PORT")]
+    addr: Vec<SocketAddr>,
+
+    #[command(flatten)]
+    who: WhoArgs,
+
+    /// Refused: others could read it
+    #[arg(hide = true)]
+    invite: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InviteArgs {
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    count: usize,
+
+    /// Their life, from 30s to 24h
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span::parse_some)]
+    ttl: u64,
+
+    #[command(flatten)]
+    session: super::SessionArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct WhoArgs {
+    /// Your name in the session [default: your user name]
+    #[arg(long)]
+    name: Option<String>,
+
+    /// What runs here, such as claude-code
+    #[arg(long, default_value = "")]
+    agent: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum VerifyArg {
+    /// Nothing is said, told or shown before both have
+    Required,
+    /// They can; whether they have is shown
+    Ask,
+    /// They do not
+    Off,
+}
+
+impl WhoArgs {
+    fn name(&self, context: &Context, otherwise: &str) -> String {
+        let user = || context.env.user.clone().filter(|name| !name.is_empty());
+        self.name.clone().or_else(user).unwrap_or_else(|| otherwise.to_owned())
+    }
+}
+
+pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
+    let request = Request::Open {
+        goal: args.goal.clone(),
+        invites: args.invites,
+        ttl_s: args.ttl,
+        verify: match args.verify {
+            VerifyArg::Required => Verify::Required,
+            VerifyArg::Ask => Verify::Ask,
+            VerifyArg::Off => Verify::Off,
+        },
+        name: args.who.name(context, "host"),
+        agent: args.who.agent.clone(),
+    };
+    let answer = client::ask_or_start(&request, context)?;
+    context.report.object(&answer);
+    print_invites(&answer, context);
+    context.report.note(format_args!("Session {} is open.", text(&answer, "session")));
+    Ok(())
+}
+
+pub(crate) fn invite(args: &InviteArgs, context: &Context) -> Result<(), Failure> {
+    let session = args.session.session.clone();
+    let answer = client::ask(&Request::Invite { session, count: args.count, ttl_s: args.ttl }, context)?;
+    context.report.object(&answer);
+    print_invites(&answer, context);
+    Ok(())
+}
+
+fn print_invites(answer: &Value, context: &Context) {
+    let invites = answer["invites"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for invite in invites {
+        context.report.line(context.report.styled(Style::Strong, text(invite, "text")));
+    }
+    if let Some(life) = invites.first().and_then(|invite| invite["expires_in_s"].as_u64()) {
+        let life = span::human(life);
+        context.report.note(format_args!(
+            "Each invite lets one guest in, once, within {life}. Hand it over by a way that only the guest reads; \
+             the guest runs `mytunnel pair join` and pastes it there."
+        ));
+    }
+}
+
+pub(crate) fn join(args: &JoinArgs, context: &Context) -> Result<(), Failure> {
+    if args.invite.is_some() {
+        return Err(Failure::usage(
+            "an invite does not belong on the command line: others on this machine can read it there",
+            "Run `mytunnel pair join` alone and paste it at the prompt, pipe it in, or set MYTUNNEL_PAIR_SECRET.",
+        ));
+    }
+    let request = Request::Join {
+        secret: secret::invite(context)?,
+        name: args.who.name(context, "guest"),
+        agent: args.who.agent.clone(),
+        addresses: args.addr.clone(),
+    };
+    let answer = client::ask_or_start(&request, context)?;
+    context.report.object(&answer);
+    context.report.line(text(&answer, "session"));
+    if text(&answer, "state") == "unverified" {
+        context
+            .report
+            .note("Nothing is shown before both persons have compared words: `mytunnel pair verify`.");
+    } else {
+        context.report.note(format_args!("Goal, as the host says: {}", text(&answer, "goal")));
+    }
+    Ok(())
+}
+
+pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}

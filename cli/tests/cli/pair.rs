@@ -1,0 +1,264 @@
+//! Agents in one room: two users of one machine, each with a daemon of his own, over the loopback.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::program::{Ended, User};
+
+const LOOPBACK: (&str, &str) = ("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
+
+/// A user of `mytunnel pair`; his sessions end with him.
+struct Agent(User);
+
+impl Agent {
+    fn new() -> Self {
+        Self(User::new())
+    }
+
+    fn pair(&self, args: &[&str]) -> Ended {
+        self.pair_with(args, &[])
+    }
+
+    fn pair_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
+        let args = [&["pair"], args, &["--json"]].concat();
+        self.0.run_with(&args, &[&[LOOPBACK], env].concat())
+    }
+
+    fn open(&self, args: &[&str]) -> (Value, Vec<String>) {
+        let opened = self.pair(&[&["open"], args].concat()).succeeded().json();
+        let invites = opened["invites"].as_array().unwrap().iter();
+        (opened.clone(), invites.map(|invite| invite["text"].as_str().unwrap().to_owned()).collect())
+    }
+
+    fn join(&self, invite: &str) -> Ended {
+        self.pair_with(&["join"], &[("MYTUNNEL_PAIR_SECRET", invite)])
+    }
+
+    fn say(&self, text: &str) -> Value {
+        self.pair(&["say", text]).succeeded().json()
+    }
+
+    /// Messages until there are as many, and no more than that.
+    fn hear(&self, count: usize) -> Vec<Value> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            let answer = self.pair(&["listen", "--wait", "20"]).succeeded().json();
+            assert_eq!(answer["reason"], "message", "{answer} after {heard:?}");
+            heard.extend(answer["messages"].as_array().unwrap().iter().cloned());
+        }
+        assert_eq!(heard.len(), count, "{heard:?}");
+        heard
+    }
+
+    fn status(&self) -> Value {
+        self.pair(&["status"]).succeeded().json()["sessions"][0].clone()
+    }
+
+    /// What is left of the daemon in the file system.
+    fn is_gone(&self) -> bool {
+        !self.0.path("config/pair/daemon.sock").exists()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // What is not open needs no closing.
+        let _ = self.pair(&["close"]);
+    }
+}
+
+fn texts(messages: &[Value]) -> Vec<&str> {
+    messages.iter().map(|message| message["text"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn two_agents_open_join_say_and_listen() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (opened, invites) = host.open(&["--goal", "fix the build", "--name", "ada"]);
+    assert_eq!(opened["state"], "waiting_for_guest");
+    assert_eq!(opened["invites"][0]["expires_in_s"], 600);
+    let joined = guest.pair_with(&["join", "--name", "bob"], &[("MYTUNNEL_PAIR_SECRET", &invites[0])]);
+    let joined = joined.succeeded().json();
+    assert_eq!(joined["session"], opened["session"]);
+    assert_eq!(
+        (joined["goal"].as_str(), joined["self"]["name"].as_str()),
+        (Some("fix the build"), Some("bob"))
+    );
+
+    let said = host.say("hello");
+    assert_eq!(said["delivered"][0], "bob", "{said}");
+    let heard = guest.hear(1);
+    assert_eq!((heard[0]["text"].as_str(), heard[0]["from"]["name"].as_str()), (Some("hello"), Some("ada")));
+    assert_eq!(heard[0]["untrusted"], true);
+    let said = guest.say("hello yourself");
+    assert!(said["seq"].is_u64(), "{said}");
+    assert_eq!(texts(&host.hear(1)), ["hello yourself"]);
+    let status = guest.status();
+    assert_eq!(
+        (status["goal"].as_str(), status["state"].as_str()),
+        (Some("fix the build"), Some("connected"))
+    );
+    assert_eq!(status["words"], host.status()["members"][0]["words"]);
+    assert!(status["words"].as_str().unwrap().len() > 8);
+}
+
+#[test]
+fn an_invite_works_once_and_a_damaged_one_is_told_from_a_wrong_one() {
+    let (host, guest, late) = (Agent::new(), Agent::new(), Agent::new());
+    let (_, invites) = host.open(&["--invites", "2"]);
+    let mut wrong = invites[1].clone();
+    wrong.truncate(60);
+    late.join(&wrong).failed("PAIR_LINK_DAMAGED", 2);
+    guest.join(&invites[0]).succeeded();
+    late.join(&invites[0]).failed("PAIR_USED", 8);
+    guest.pair(&["close"]).succeeded();
+    late.join(&invites[0]).failed("PAIR_USED", 8);
+    late.join(&invites[1]).succeeded();
+    host.pair(&["close"]).succeeded();
+    guest.join(&invites[0]).failed("PAIR_CLOSED", 1);
+}
+
+#[test]
+fn an_invite_on_the_command_line_is_refused_and_one_that_is_piped_in_is_taken() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (_, invites) = host.open(&[]);
+    let refused = guest.pair(&["join", &invites[0]]);
+    assert!(!refused.stdout.contains(&invites[0]) && !refused.stderr.contains(&invites[0]));
+    refused.failed("BAD_REQUEST", 2);
+    let mut command = guest.0.command(&["pair", "join", "--json"]);
+    let mut child =
+        command.env(LOOPBACK.0, LOOPBACK.1).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{}\n", invites[0]).as_bytes()).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert_eq!(host.status()["members"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn nothing_is_told_before_both_persons_have_compared_the_words() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (_, invites) = host.open(&["--goal", "secret plan", "--verify", "required"]);
+    let joined = guest.join(&invites[0]).succeeded().json();
+    assert!(!joined.to_string().contains("secret plan"), "{joined}");
+    host.pair(&["say", "x"]).failed("PAIR_UNVERIFIED", 4);
+    guest.pair(&["say", "x"]).failed("PAIR_UNVERIFIED", 4);
+
+    let words = guest.status()["words"].as_str().unwrap().to_owned();
+    assert_eq!(host.status()["members"][0]["words"], words.as_str());
+    host.pair_with(&["verify"], &[("MYTUNNEL_PAIR_WORDS", "acid acorn acre")]).failed("PAIR_SAS_MISMATCH", 8);
+    host.pair_with(&["verify"], &[("MYTUNNEL_PAIR_WORDS", &words)]).succeeded();
+    host.pair(&["say", "x"]).failed("PAIR_UNVERIFIED", 4);
+    guest.pair_with(&["verify"], &[("MYTUNNEL_PAIR_WORDS", &words)]).succeeded();
+    let followed = guest.0.start_with(&["pair", "listen", "--follow", "--json"], &[LOOPBACK]);
+    let said = loop {
+        // The host learns of it by a message of its own.
+        let ended = host.pair(&["say", "at last"]);
+        if ended.code == Some(0) {
+            break ended.json();
+        }
+    };
+    assert_eq!(said["delivered"].as_array().unwrap().len(), 1);
+    let mut followed = followed;
+    let heard: Value = serde_json::from_str(&followed.line()).unwrap();
+    assert_eq!(heard["messages"][0]["text"], "at last");
+    assert_eq!(heard["messages"][0]["from"]["verified"], true);
+    assert_eq!(guest.status()["goal"], "secret plan");
+}
+
+#[test]
+fn a_pending_listen_learns_at_once_that_the_session_is_closed() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (_, invites) = host.open(&[]);
+    guest.join(&invites[0]).succeeded();
+    let mut listening = guest.0.start_with(&["pair", "listen", "--wait", "25", "--json"], &[LOOPBACK]);
+    host.pair(&["close"]).succeeded();
+    let heard: Value = serde_json::from_str(&listening.line()).unwrap();
+    assert_eq!(heard["reason"], "closed");
+    assert_eq!(heard["closed"], "closed by the host");
+    host.pair(&["say", "x"]).failed("PAIR_CLOSED", 1);
+}
+
+#[test]
+fn two_hundred_from_both_sides_at_once_arrive_in_one_order() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (_, invites) = host.open(&[]);
+    guest.join(&invites[0]).succeeded();
+    thread::scope(|scope| {
+        for agent in [&host, &guest] {
+            scope.spawn(move || {
+                for count in 0..100 {
+                    agent.say(&format!("{count}"));
+                }
+            });
+        }
+    });
+    let log = |agent: &Agent| -> Vec<(u64, String)> {
+        let ended = agent.pair(&["log"]).succeeded();
+        let lines = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let entry = |message: &Value| {
+            (message["seq"].as_u64().unwrap(), message["text"].as_str().unwrap().to_owned())
+        };
+        lines
+            .flat_map(|line| line["messages"].as_array().unwrap().iter().map(entry).collect::<Vec<_>>())
+            .collect()
+    };
+    // What the guest has heard so far may be a message behind the host.
+    let told = log(&host);
+    assert_eq!(told.len(), 200);
+    guest.hear(100);
+    assert_eq!(log(&guest), told);
+}
+
+#[test]
+fn a_record_that_was_exported_holds_until_it_is_touched() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (_, invites) = host.open(&[]);
+    guest.join(&invites[0]).succeeded();
+    guest.say("one");
+    host.say("two");
+    let record = host.pair(&["export"]).succeeded().json();
+    let check = |record: &Value| {
+        let file = host.0.path("record.json");
+        std::fs::write(&file, record.to_string()).unwrap();
+        host.pair(&["verify-log", file.to_str().unwrap()])
+    };
+    assert_eq!(check(&record).succeeded().json()["verified"], true);
+    let mut dropped = record.clone();
+    dropped["entries"].as_array_mut().unwrap().remove(2);
+    let trouble = check(&dropped).failed("PAIR_FORK", 1);
+    assert!(trouble["message"].as_str().unwrap().contains("entry 3"), "{trouble}");
+    let mut swapped = record.clone();
+    swapped["entries"].as_array_mut().unwrap().swap(2, 3);
+    check(&swapped).failed("PAIR_FORK", 1);
+    let mut cut = record.clone();
+    cut["entries"].as_array_mut().unwrap().pop();
+    check(&cut).failed("PAIR_FORK", 1);
+}
+
+#[test]
+fn the_daemon_ends_by_itself_and_leaves_nothing() {
+    let host = Agent::new();
+    host.open(&[]);
+    assert!(!host.is_gone());
+    host.pair(&["close"]).succeeded();
+    // The directory is locked for as long as the daemon lives.
+    let dir = std::fs::File::open(host.0.path("config/pair")).unwrap();
+    dir.lock().unwrap();
+    assert!(host.is_gone());
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_says_goodbye_and_leaves_nothing() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let mut daemon = host.0.start_with(&["pair", "daemon", "--json"], &[LOOPBACK]);
+    assert!(daemon.line().contains("ready"));
+    let (_, invites) = host.open(&[]);
+    guest.join(&invites[0]).succeeded();
+    let mut listening = guest.0.start_with(&["pair", "listen", "--wait", "25", "--json"], &[LOOPBACK]);
+    daemon.signal("TERM").succeeded();
+    assert!(host.is_gone());
+    let heard: Value = serde_json::from_str(&listening.line()).unwrap();
+    assert_eq!(heard["closed"], "the host's program was stopped");
+}

@@ -1,0 +1,155 @@
+//! What clients of the daemon ask, and what they are answered: one JSON object each way on a connection of its own.
+
+use std::path::PathBuf;
+
+use mytunnel_keys::error::Code;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{content::Said, message::Verify};
+
+/// A request. `session` may be left out where there is only one.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the verbs and options of `mytunnel pair`, which documents them")]
+pub enum Request {
+    Open {
+        goal: String,
+        invites: usize,
+        ttl_s: u64,
+        verify: Verify,
+        name: String,
+        agent: String,
+    },
+    Join {
+        #[serde(with = "wiped")]
+        secret: Zeroizing<String>,
+        name: String,
+        agent: String,
+        addresses: Vec<std::net::SocketAddr>,
+    },
+    Invite {
+        session: Option<String>,
+        count: usize,
+        ttl_s: u64,
+    },
+    Revoke {
+        session: Option<String>,
+    },
+    Lock {
+        session: Option<String>,
+    },
+    Verify {
+        session: Option<String>,
+        peer: Option<String>,
+        #[serde(with = "wiped")]
+        words: Zeroizing<String>,
+    },
+    Deny {
+        session: Option<String>,
+        peer: String,
+    },
+    Kick {
+        session: Option<String>,
+        peer: String,
+    },
+    Say {
+        session: Option<String>,
+        said: Said,
+        reply_to: Option<u64>,
+        to: Vec<String>,
+    },
+    Listen {
+        session: Option<String>,
+        since: Option<u64>,
+        wait_ms: u64,
+        own: bool,
+    },
+    Status {
+        session: Option<String>,
+    },
+    /// What became of something said before.
+    Said {
+        session: Option<String>,
+        number: u64,
+    },
+    Export {
+        session: Option<String>,
+    },
+    Close {
+        session: Option<String>,
+    },
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Requests hold secrets and what people say.
+        f.write_str("Request(…)")
+    }
+}
+
+impl std::fmt::Debug for InviteAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InviteAnswer").field("expires_in_s", &self.expires_in_s).finish_non_exhaustive()
+    }
+}
+
+/// A failure as a client is told it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Trouble {
+    /// Which.
+    pub code: Code,
+    /// In words.
+    pub message: String,
+}
+
+impl Trouble {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// What was asked for.
+    Done(serde_json::Value),
+    /// Why not.
+    Failed(Trouble),
+}
+
+/// One invite, shown once.
+#[derive(Serialize, Deserialize)]
+pub struct InviteAnswer {
+    /// The text to hand over.
+    #[serde(with = "wiped")]
+    pub text: Zeroizing<String>,
+    /// What is left of its life.
+    pub expires_in_s: u64,
+}
+
+/// Secrets in requests and answers.
+mod wiped {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(
+        text: &Zeroizing<String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Zeroizing<String>, D::Error> {
+        String::deserialize(deserializer).map(Zeroizing::new)
+    }
+}
+
+/// Where a daemon of this user is reached.
+pub fn socket(dir: &std::path::Path) -> PathBuf {
+    dir.join("daemon.sock")
+}

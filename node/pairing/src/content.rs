@@ -1,0 +1,258 @@
+//! What is said in a session, and what the host notes of it.
+
+use mytunnel_keys::{error::Code, id::PublicKey};
+use serde::{Deserialize, Serialize};
+
+use crate::{limits, signed::Hash};
+
+/// Number of a member in its session; the host is 0.
+pub(crate) type MemberId = u8;
+/// The host's.
+pub(crate) const HOST: MemberId = 0;
+
+/// Which session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct SessionId(#[serde(with = "crate::bytes")] pub [u8; 8]);
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl std::fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SessionId({self})")
+    }
+}
+
+/// Something that a member says. The names of kinds and fields are those of `--kind` and `--data`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Said {
+    /// Plain words.
+    Chat {
+        /// The words.
+        text: String,
+    },
+    /// A piece of a program.
+    Code {
+        /// The piece.
+        text: String,
+        /// Its language.
+        lang: String,
+        /// Where it stands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+    },
+    /// What is to be done, in order.
+    Plan {
+        /// The plan in a sentence.
+        text: String,
+        /// Its steps.
+        steps: Vec<Step>,
+    },
+    /// Wants an answer.
+    Question {
+        /// The question.
+        text: String,
+    },
+    /// To a question, which it replies to.
+    Answer {
+        /// The answer.
+        text: String,
+    },
+    /// What somebody would do if nobody minds.
+    Proposal {
+        /// Why.
+        text: String,
+        /// What.
+        action: String,
+        /// What may go wrong.
+        risk: String,
+        /// Files that it touches.
+        #[serde(default)]
+        files: Vec<String>,
+    },
+    /// On a proposal.
+    Decision {
+        /// Its number in the session.
+        proposal: u64,
+        /// Yes or no.
+        verdict: Verdict,
+        /// Whose word it is, as the member says.
+        by: By,
+        /// Why.
+        text: String,
+    },
+    /// How the work goes.
+    Task {
+        /// The state.
+        state: TaskState,
+        /// More of it.
+        text: String,
+    },
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// What.
+    pub text: String,
+    /// Whether it is done.
+    pub state: TaskState,
+}
+
+/// States of a task, as A2A names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum TaskState {
+    Submitted,
+    Working,
+    InputRequired,
+    Completed,
+    Canceled,
+    Failed,
+    Rejected,
+}
+
+/// On a proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Verdict {
+    Approved,
+    Denied,
+}
+
+/// Whose word something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum By {
+    Human,
+    Agent,
+}
+
+impl Said {
+    /// The part that is meant to be read.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Chat { text }
+            | Self::Code { text, .. }
+            | Self::Plan { text, .. }
+            | Self::Question { text }
+            | Self::Answer { text }
+            | Self::Proposal { text, .. }
+            | Self::Decision { text, .. }
+            | Self::Task { text, .. } => text,
+        }
+    }
+}
+
+/// A member as the host introduces it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Introduced {
+    /// Its number.
+    pub id: MemberId,
+    /// Its name, unique in the session.
+    pub name: String,
+    /// What runs there, as it says.
+    pub agent: String,
+    /// What signs its words.
+    pub key: PublicKey,
+    /// Whether the host's person has compared words with it.
+    pub verified: bool,
+}
+
+/// What the host notes. No field of it is a peer's free text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum System {
+    Opened,
+    Joined { member: Introduced },
+    Left { member: MemberId },
+    Kicked { member: MemberId },
+    Verified { member: MemberId },
+    Locked,
+    Closed { why: Why },
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Why {
+    Host,
+    Left,
+    Kicked,
+    Denied,
+    Idle,
+    Old,
+    Stopped,
+    Fork,
+}
+
+/// What an entry of the record holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Content {
+    /// By a member.
+    Said(Said),
+    /// By the host of the session itself.
+    System(System),
+}
+
+/// One entry as its author signs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Envelope {
+    /// The session.
+    pub session: SessionId,
+    /// Who says it.
+    pub author: MemberId,
+    /// Its number among what the author said, from 1.
+    pub number: u64,
+    /// Hash of the one before.
+    pub before: Hash,
+    /// When, by the author's clock, in milliseconds of the Unix epoch.
+    pub at: u64,
+    /// The entry that it replies to.
+    pub reply_to: Option<u64>,
+    /// To whom; everybody if empty.
+    pub to: Vec<MemberId>,
+    /// What.
+    pub content: Content,
+}
+
+/// Its place in the record, as the host signs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Seal {
+    /// The session.
+    pub session: SessionId,
+    /// Its number in the session, from 1.
+    pub number: u64,
+    /// Hash of the seal before.
+    pub before: Hash,
+    /// Who said it.
+    pub author: MemberId,
+    /// Its number among what the author said.
+    pub by_author: u64,
+    /// Hash of the envelope.
+    pub envelope: Hash,
+}
+
+/// What an author signs.
+pub(crate) const ENVELOPE: &str = "mytunnel pair envelope 1";
+/// What the host signs.
+pub(crate) const SEAL: &str = "mytunnel pair seal 1";
+
+/// Whether something is small enough to be said.
+pub(crate) fn check(said: &Said) -> Result<(), Code> {
+    if said.text().len() > limits::TEXT || crate::bytes::encode(said).len() > limits::ENTRY - 1024 {
+        return Err(Code::PairTooLarge);
+    }
+    Ok(())
+}

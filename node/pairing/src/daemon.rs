@@ -1,0 +1,314 @@
+//! The process that holds a user's sessions: one owner of the swarm, the rooms and the seats; clients come by a socket.
+//!
+//! Everything lives in memory: when the daemon ends, its sessions and all that was said in them are gone. It is
+//! started on demand and ends by itself when it holds no session and nobody asks it anything.
+
+mod control;
+mod joining;
+mod links;
+mod net;
+mod shown;
+mod verbs;
+mod wire;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures::StreamExt as _;
+use libp2p::{Multiaddr, PeerId, Swarm, swarm::SwarmEvent};
+use mytunnel_carrier::{stream::Opener, transport};
+use mytunnel_keys::secret::Seed;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{Request, Trouble},
+    clock::Now,
+    content::{MemberId, SessionId, Why},
+    limits,
+    rate::Rate,
+    room::Room,
+    seat::Seat,
+};
+use control::Control;
+use net::{Behaviour, BehaviourEvent};
+
+/// Events of tasks that wait for the owner.
+const EVENTS: usize = 256;
+/// How long a daemon that is told to stop says goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What a daemon is started with.
+#[derive(Debug)]
+pub struct Config {
+    /// Its directory, the owner's alone; the socket is in there.
+    pub dir: PathBuf,
+    /// Where it listens for peers; port 0 for any.
+    pub listen: Vec<SocketAddr>,
+    /// How long it stays when there is nothing to do.
+    pub linger: Duration,
+}
+
+/// Why a daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Another one runs there.
+    #[error("another daemon of this user runs already")]
+    Running,
+    /// Its directory or socket cannot be used.
+    #[error("cannot use {}", path.display())]
+    Socket {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
+    /// The transport could not be made.
+    #[error("cannot set up the transport")]
+    Transport(#[from] transport::SecurityError),
+    /// No address could be listened on.
+    #[error("cannot listen for peers: {0}")]
+    Listen(String),
+}
+
+/// A connection of a session, by a number that is never used again.
+type LinkId = u64;
+
+/// What a client wants, and where the answer goes.
+struct Command {
+    request: Request,
+    reply: oneshot::Sender<Result<serde_json::Value, Trouble>>,
+}
+
+struct Link {
+    session: SessionId,
+    /// At the host's side: whose. At a guest's: the host's.
+    member: MemberId,
+    outgoing: mpsc::Sender<Vec<u8>>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there are eight of them at most")]
+enum Side {
+    Host(Room),
+    Guest(Seat, Way),
+}
+
+/// How a guest's host is reached.
+struct Way {
+    addresses: Vec<Multiaddr>,
+    failures: u32,
+    next: Duration,
+    trying: bool,
+}
+
+struct Session {
+    side: Side,
+    /// Up to where this user's own `listen` has read.
+    cursor: u64,
+}
+
+impl Session {
+    fn closed(&self) -> Option<Why> {
+        match &self.side {
+            Side::Host(room) => room.closed,
+            Side::Guest(seat, _) => seat.closed,
+        }
+    }
+}
+
+struct Daemon {
+    swarm: Swarm<Behaviour>,
+    own: PeerId,
+    sessions: BTreeMap<SessionId, Session>,
+    links: HashMap<LinkId, Link>,
+    by_member: HashMap<(SessionId, MemberId), LinkId>,
+    next_link: LinkId,
+    connected: HashMap<PeerId, Vec<Opener>>,
+    /// Who waits for a connection to that peer.
+    dialling: HashMap<PeerId, Vec<oneshot::Sender<Option<Opener>>>>,
+    strangers: VecDeque<AbortHandle>,
+    tries: HashMap<PeerId, Rate>,
+    tasks: JoinSet<()>,
+    events: mpsc::Sender<links::Event>,
+    changed: watch::Sender<u64>,
+    begun: Instant,
+    beat_at: Duration,
+}
+
+/// Runs a daemon until it is stopped or has nothing to do; `ready` is called when clients can come.
+///
+/// # Errors
+/// [`DaemonError`] if it could not start.
+pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) -> Result<(), DaemonError> {
+    let control = Control::bind(&config.dir)?;
+    let seed = Seed::from_bytes(random().map_err(DaemonError::Random)?);
+    let mut swarm = net::swarm(&seed)?;
+    net::listen(&mut swarm, &config.listen).await?;
+    let (events, mut inbox) = mpsc::channel(EVENTS);
+    let (commands, mut asked) = mpsc::channel(EVENTS);
+    let (changed, changes) = watch::channel(0);
+    let mut daemon = Daemon {
+        own: *swarm.local_peer_id(),
+        swarm,
+        sessions: BTreeMap::new(),
+        links: HashMap::new(),
+        by_member: HashMap::new(),
+        next_link: 0,
+        connected: HashMap::new(),
+        dialling: HashMap::new(),
+        strangers: VecDeque::new(),
+        tries: HashMap::new(),
+        tasks: JoinSet::new(),
+        events,
+        changed,
+        begun: Instant::now(),
+        beat_at: Duration::ZERO,
+    };
+    let busy = control.busy();
+    let mut clients = JoinSet::new();
+    clients.spawn(control.serve(commands, changes, stop.clone()));
+    ready();
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut used_at = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(Command { request, reply }) = asked.recv() => daemon.on_request(request, reply),
+            Some(event) = inbox.recv() => daemon.on_event(event),
+            event = daemon.swarm.select_next_some() => daemon.on_swarm(event),
+            Some(ended) = daemon.tasks.join_next() => links::ended(ended),
+            _ = ticks.tick() => {
+                daemon.tick();
+                if daemon.is_idle() && std::sync::Arc::strong_count(&busy) <= 2 {
+                    if used_at.elapsed() >= config.linger {
+                        break;
+                    }
+                } else {
+                    used_at = Instant::now();
+                }
+            }
+        }
+    }
+    daemon.goodbye(&mut inbox).await;
+    stop.cancel();
+    clients.join_all().await;
+    Ok(())
+}
+
+impl Daemon {
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Now { wall, steady: self.begun.elapsed() }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.sessions.values().all(|session| session.closed().is_some())
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`SwarmEvent` is non-exhaustive; the rest is not ours"
+    )]
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event),
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+                tracing::debug!(%peer, %error, "not reached");
+                self.tell_dialler(peer, None);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => tracing::debug!(%address, "listening"),
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        self.tries.retain(|_, rate| !rate.is_over(limits::TRIES_SPAN, now.steady));
+        self.strangers.retain(|stranger| !stranger.is_finished());
+        let beat = now.steady.saturating_sub(self.beat_at) >= limits::BEAT;
+        if beat {
+            self.beat_at = now.steady;
+        }
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.tick_session(id, now, beat);
+        }
+    }
+
+    fn tick_session(&mut self, id: SessionId, now: Now, beat: bool) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.closed().is_none()) else {
+            return;
+        };
+        match &mut session.side {
+            Side::Host(room) => {
+                room.tick(now);
+                if beat {
+                    room.beat();
+                }
+            }
+            Side::Guest(seat, way) => {
+                if seat.is_given_up(now) {
+                    seat.close(Why::Idle);
+                } else if seat.is_silent(now) {
+                    self.cut(id, crate::content::HOST, now);
+                } else if seat.away_since.is_some() && !way.trying && way.next <= now.steady {
+                    self.come_back(id);
+                } else if beat && seat.away_since.is_none() {
+                    seat.beat();
+                }
+            }
+        }
+        self.flush(id);
+    }
+
+    /// Tells every peer that this end is over, and lets that be read.
+    async fn goodbye(&mut self, inbox: &mut mpsc::Receiver<links::Event>) {
+        let now = self.now();
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            match self.sessions.get_mut(&id).map(|session| &mut session.side) {
+                Some(Side::Host(room)) => room.close(Why::Stopped, now),
+                Some(Side::Guest(seat, _)) => seat.leave(),
+                None => {}
+            }
+            self.flush(id);
+        }
+        self.links.clear();
+        self.strangers.drain(..).for_each(|stranger| stranger.abort());
+        let read = async {
+            while !self.tasks.is_empty() {
+                tokio::select! {
+                    Some(ended) = self.tasks.join_next() => links::ended(ended),
+                    _ = self.swarm.select_next_some() => {}
+                    Some(_) = inbox.recv() => {}
+                }
+            }
+        };
+        if tokio::time::timeout(GOODBYE, read).await.is_err() {
+            tracing::debug!("left before every peer had read the goodbye");
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Random bytes of the system.
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}

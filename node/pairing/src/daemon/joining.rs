@@ -1,0 +1,376 @@
+//! How a session of somebody else is joined, and come back to.
+
+use std::{net::SocketAddr, time::Duration};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    swarm::{
+        DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use mytunnel_carrier::{address, stream::Opener};
+use mytunnel_keys::{error::Code, secret::Seed};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use super::{Daemon, LinkId, Session, Side, Way, links, net::PROTOCOL, random, wire};
+use crate::{
+    api::Trouble,
+    content::{HOST, SessionId, Why},
+    frame::Channel,
+    handshake::{Ends, Signer},
+    hello::Hello,
+    link::{Link, LinkError},
+    message::{ToGuest, Welcome},
+    sas::Nonce,
+    seat::Seat,
+    secret::{self, Psk},
+};
+
+/// Time in which a host has to be reached.
+const REACH: Duration = Duration::from_millis(4_500);
+/// Longest wait between two attempts to come back.
+const BACKOFF: Duration = Duration::from_secs(30);
+
+type Reply = oneshot::Sender<Result<serde_json::Value, Trouble>>;
+
+/// How an attempt went.
+pub(super) enum Joined {
+    /// A new member; the client waits for it.
+    New { welcome: Box<Welcome>, begun: Box<Begun>, reply: oneshot::Sender<Option<LinkId>> },
+    /// The client is told why not.
+    NotNew { trouble: Trouble, client: Reply },
+    /// Back at a seat.
+    Back {
+        session: SessionId,
+        first: ToGuest,
+        outgoing: mpsc::Sender<Vec<u8>>,
+        reply: oneshot::Sender<Option<LinkId>>,
+    },
+    /// Not back; worth another try unless the host says that it is over.
+    NotBack { session: SessionId, code: Code },
+}
+
+/// What belongs to a new membership.
+pub(super) struct Begun {
+    host: PeerId,
+    handshake: [u8; 32],
+    seed: Seed,
+    addresses: Vec<Multiaddr>,
+    outgoing: mpsc::Sender<Vec<u8>>,
+    client: Reply,
+}
+
+/// Everything that an attempt needs.
+struct Attempt {
+    opener: oneshot::Receiver<Option<Opener>>,
+    hello: Hello,
+    psk: Psk,
+    ends: Ends,
+    name: String,
+    agent: String,
+    seed: Seed,
+    events: mpsc::Sender<links::Event>,
+    begun: Instant,
+}
+
+/// A stream to the host, proved, with the host's first word.
+struct Reached {
+    wire: wire::Wire,
+    channel: Channel,
+    handshake: [u8; 32],
+    first: ToGuest,
+}
+
+impl Daemon {
+    pub(super) fn join(
+        &mut self,
+        text: &str,
+        name: String,
+        agent: String,
+        extra: &[SocketAddr],
+        client: Reply,
+    ) {
+        match self.attempt(text, name, agent, extra) {
+            Ok((attempt, addresses)) => {
+                self.tasks.spawn(attempt.join(addresses, client));
+            }
+            // The client may have gone.
+            Err(trouble) => drop(client.send(Err(trouble))),
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        text: &str,
+        name: String,
+        agent: String,
+        extra: &[SocketAddr],
+    ) -> Result<(Attempt, Vec<Multiaddr>), Trouble> {
+        let link = Link::parse(text).map_err(|error| Trouble::new(code_of(error), error.to_string()))?;
+        self.room_for_one()?;
+        let host = mytunnel_carrier::peer_id(&link.host);
+        if host == self.own {
+            return Err(Trouble::new(
+                Code::PairRefused,
+                "this link is one of this very machine's own session",
+            ));
+        }
+        let late = self.now().wall.saturating_sub(u64::from(link.expires));
+        // The host decides; but its answer cannot be had when it is gone, and this one is as good.
+        if late > 24 * 3600 {
+            return Err(Trouble::new(
+                Code::PairExpired,
+                format!("the link expired {} hours ago", late / 3600),
+            ));
+        }
+        let extra = extra.iter().flat_map(|socket| address::listen_on(*socket));
+        let addresses: Vec<Multiaddr> = extra.chain(link.addresses.iter().cloned()).collect();
+        let attempt = Attempt {
+            opener: self.reach(host, addresses.clone()),
+            hello: Hello::Link(link.invite),
+            psk: secret::of_link(&link.secret, link.invite),
+            ends: Ends { host, guest: self.own },
+            name,
+            agent,
+            seed: Seed::from_bytes(random().map_err(no_random)?),
+            events: self.events.clone(),
+            begun: self.begun,
+        };
+        Ok((attempt, addresses))
+    }
+
+    /// Starts an attempt to come back to a seat.
+    pub(super) fn come_back(&mut self, id: SessionId) {
+        let own = self.own;
+        let Some(Session { side: Side::Guest(seat, way), .. }) = self.sessions.get_mut(&id) else { return };
+        way.trying = true;
+        let (hello, psk) = seat.next_attempt();
+        let (host, name, seed) = (seat.host, seat.name.clone(), seat.seed().clone());
+        let addresses = way.addresses.clone();
+        let attempt = Attempt {
+            opener: self.reach(host, addresses),
+            hello,
+            psk,
+            ends: Ends { host, guest: own },
+            name,
+            agent: String::new(),
+            seed,
+            events: self.events.clone(),
+            begun: self.begun,
+        };
+        self.tasks.spawn(attempt.come_back(id));
+    }
+
+    /// A connection to a peer: the one that stands, or one that is dialled.
+    fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> oneshot::Receiver<Option<Opener>> {
+        let (found, opener) = oneshot::channel();
+        let standing =
+            self.connected.get(&peer).and_then(|openers| openers.iter().find(|one| !one.is_closed()));
+        if let Some(standing) = standing {
+            // Received below.
+            let _ = found.send(Some(standing.clone()));
+            return opener;
+        }
+        let waiting = self.dialling.entry(peer).or_default();
+        waiting.retain(|waiter| !waiter.is_closed());
+        waiting.push(found);
+        let options =
+            DialOpts::peer_id(peer).condition(PeerCondition::NotDialing).addresses(addresses).build();
+        match self.swarm.dial(options) {
+            // It is being dialled already, and the outcome serves this one, too.
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => {
+                tracing::debug!(%peer, %error, "cannot be dialled");
+                self.tell_dialler(peer, None);
+            }
+        }
+        opener
+    }
+
+    pub(super) fn tell_dialler(&mut self, peer: PeerId, opener: Option<&Opener>) {
+        for waiting in self.dialling.remove(&peer).unwrap_or_default() {
+            // Who waited may have given up.
+            let _ = waiting.send(opener.cloned());
+        }
+    }
+
+    pub(super) fn on_joined(&mut self, joined: Joined) {
+        let now = self.now();
+        match joined {
+            Joined::New { welcome, begun, reply } => self.on_welcome(*welcome, *begun, reply),
+            // The client may have gone.
+            Joined::NotNew { trouble, client } => drop(client.send(Err(trouble))),
+            Joined::Back { session, first, outgoing, reply } => {
+                let Some(Session { side: Side::Guest(seat, way), .. }) = self.sessions.get_mut(&session)
+                else {
+                    return;
+                };
+                way.trying = false;
+                way.failures = 0;
+                let taken = seat.on_message(first, now);
+                let link = taken.is_ok().then(|| self.add_link(session, HOST, outgoing));
+                // The task ends without a link.
+                let _ = reply.send(link);
+                self.flush(session);
+            }
+            Joined::NotBack { session, code } => {
+                let jitter = random::<1>().map_or(0, |[byte]| u64::from(byte));
+                let Some(Session { side: Side::Guest(seat, way), .. }) = self.sessions.get_mut(&session)
+                else {
+                    return;
+                };
+                way.trying = false;
+                way.failures = way.failures.saturating_add(1);
+                let wait = Duration::from_secs(1 << way.failures.min(5)).min(BACKOFF);
+                way.next =
+                    now.steady + wait / 2 + wait.mul_f64(0.5) * u32::try_from(jitter).unwrap_or(0) / 255;
+                if code == Code::PairDenied {
+                    seat.close(Why::Kicked);
+                } else if code == Code::PairClosed {
+                    seat.close(Why::Host);
+                }
+                self.flush(session);
+            }
+        }
+    }
+
+    fn on_welcome(&mut self, welcome: Welcome, begun: Begun, reply: oneshot::Sender<Option<LinkId>>) {
+        let now = self.now();
+        let Begun { host, handshake, seed, addresses, outgoing, client } = begun;
+        let id = welcome.session;
+        let seat = random()
+            .map_err(no_random)
+            .and_then(|nonce| {
+                Seat::welcomed(welcome, host, handshake, seed, Nonce::from_bytes(nonce), now)
+                    .map_err(|code| Trouble::new(code, "the host does not show that it is the link's"))
+            })
+            .and_then(|seat| if self.sessions.contains_key(&id) { Err(known()) } else { Ok(seat) });
+        match seat {
+            Ok(seat) => {
+                let way = Way { addresses, failures: 0, next: now.steady, trying: false };
+                self.sessions.insert(id, Session { side: Side::Guest(seat, way), cursor: 0 });
+                let link = self.add_link(id, HOST, outgoing);
+                // A task that has ended tells so itself.
+                let _ = reply.send(Some(link));
+                self.flush(id);
+                // The client may have gone; the membership stays.
+                let _ = client.send(self.joined_answer(id));
+            }
+            Err(trouble) => drop(client.send(Err(trouble))),
+        }
+    }
+}
+
+impl Attempt {
+    async fn join(self, addresses: Vec<Multiaddr>, client: Reply) {
+        let events = self.events.clone();
+        let (begun_at, host, seed) = (self.begun, self.ends.host, self.seed.clone());
+        let reached = match timeout(REACH, self.reach()).await.unwrap_or(Err(Code::PairUnreachable)) {
+            Ok(reached) => reached,
+            Err(code) => {
+                let trouble = Trouble::new(code, words(code, &addresses));
+                // Without an owner there is no client either.
+                let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, client })).await;
+                return;
+            }
+        };
+        let Reached { wire, channel, handshake, first } = reached;
+        let ToGuest::Welcome(welcome) = first else {
+            let code = if let ToGuest::No { code } = first { code } else { Code::PairVersion };
+            let trouble = Trouble::new(code, words(code, &addresses));
+            let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, client })).await;
+            return;
+        };
+        let (outgoing, queue) = mpsc::channel(wire::QUEUE);
+        let (reply, link) = oneshot::channel();
+        let begun = Box::new(Begun { host, handshake, seed, addresses, outgoing, client });
+        let joined = Joined::New { welcome, begun, reply };
+        if events.send(links::Event::Joined(joined)).await.is_ok()
+            && let Ok(Some(link)) = link.await
+        {
+            links::run(link, wire, channel, queue, &events, begun_at).await;
+        }
+    }
+
+    async fn come_back(self, session: SessionId) {
+        let events = self.events.clone();
+        let begun_at = self.begun;
+        let not_back = |code| links::Event::Joined(Joined::NotBack { session, code });
+        let reached = match timeout(REACH, self.reach()).await.unwrap_or(Err(Code::PairUnreachable)) {
+            Ok(reached) => reached,
+            // Without an owner there is nobody to come back.
+            Err(code) => return drop(events.send(not_back(code)).await),
+        };
+        let Reached { wire, channel, first, .. } = reached;
+        if !matches!(first, ToGuest::Resumed { .. }) {
+            let code = if let ToGuest::No { code } = first { code } else { Code::PairVersion };
+            return drop(events.send(not_back(code)).await);
+        }
+        let (outgoing, queue) = mpsc::channel(wire::QUEUE);
+        let (reply, link) = oneshot::channel();
+        let back = Joined::Back { session, first, outgoing, reply };
+        if events.send(links::Event::Joined(back)).await.is_ok()
+            && let Ok(Some(link)) = link.await
+        {
+            links::run(link, wire, channel, queue, &events, begun_at).await;
+        }
+    }
+
+    /// Dials, proves, and hears the first word.
+    async fn reach(self) -> Result<Reached, Code> {
+        let opener = self.opener.await.ok().flatten().ok_or(Code::PairUnreachable)?;
+        let stream = opener.open(PROTOCOL).await.map_err(|_| Code::PairUnreachable)?;
+        let mut wire = wire::wire(stream);
+        let signer = Signer { name: &self.name, agent: &self.agent, seed: &self.seed };
+        let established = wire::prove(&mut wire, self.hello, &self.psk, &self.ends, &signer).await;
+        let established = established.map_err(|error| refused(&error))?;
+        let handshake = established.hash;
+        let mut channel = Channel::new(established, self.begun.elapsed());
+        let first = wire::first_message(&mut wire, &mut channel).await.map_err(|error| refused(&error))?;
+        let first = ToGuest::parse(&first).ok_or(Code::PairVersion)?;
+        Ok(Reached { wire, channel, handshake, first })
+    }
+}
+
+fn refused(error: &wire::WireError) -> Code {
+    tracing::debug!(%error, "not let in");
+    Code::PairRefused
+}
+
+fn code_of(error: LinkError) -> Code {
+    match error {
+        LinkError::Other | LinkError::Damaged => Code::PairLinkDamaged,
+        LinkError::Version => Code::PairVersion,
+    }
+}
+
+fn no_random(error: getrandom::Error) -> Trouble {
+    Trouble::new(Code::Internal, format!("the system gives no random numbers: {error}"))
+}
+
+fn known() -> Trouble {
+    Trouble::new(Code::PairUsed, "this machine is in that session already")
+}
+
+/// What is told of a failure.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a host says no for few reasons")]
+fn words(code: Code, addresses: &[Multiaddr]) -> String {
+    match code {
+        Code::PairUnreachable => {
+            let tried: Vec<String> = addresses.iter().map(Multiaddr::to_string).collect();
+            format!("the host does not answer; tried {}", tried.join(", "))
+        }
+        Code::PairUsed => "this invite was already used; ask the host for a new one".to_owned(),
+        Code::PairExpired => "this invite has expired; ask the host for a new one".to_owned(),
+        Code::PairBurned => "this invite was taken back or spoilt; ask the host for a new one".to_owned(),
+        Code::PairLocked => "the session is locked".to_owned(),
+        Code::PairClosed => "the session is over".to_owned(),
+        Code::PairFull => "the session is full; the invite is still good".to_owned(),
+        Code::PairVersion => "the host speaks another version of pairing".to_owned(),
+        _ => "the host lets nobody in with this".to_owned(),
+    }
+}

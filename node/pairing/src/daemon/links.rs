@@ -1,0 +1,363 @@
+//! Streams of peers: from a stranger's hello to the link of a member, and what travels on it.
+
+use std::panic;
+
+use libp2p::{PeerId, Stream};
+use mytunnel_carrier::stream;
+use mytunnel_keys::error::Code;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinError,
+    time::{Instant, timeout},
+};
+use zeroize::Zeroizing;
+
+use super::{Daemon, Link, LinkId, Side, random, wire};
+use crate::{
+    card::Card,
+    clock::Now,
+    content::{HOST, MemberId, SessionId, Why},
+    frame::Channel,
+    handshake::Ends,
+    hello::Hello,
+    hello::SeatId,
+    limits,
+    message::{ToGuest, ToHost},
+    room::{Fresh, Outgoing},
+    sas::Nonce,
+    secret::Psk,
+};
+
+/// What a link's task tells the owner.
+pub(super) enum Event {
+    /// A stranger says what it could prove.
+    Hello { hello: Hello, reply: oneshot::Sender<Option<Psk>> },
+    /// It has.
+    Proved { proof: Box<Proof>, reply: oneshot::Sender<Result<LinkId, Code>> },
+    /// A guest of ours has its place in a session, or has it again.
+    Joined(super::joining::Joined),
+    /// A message of an established link.
+    Message { link: LinkId, bytes: Vec<u8> },
+    /// The link is over.
+    Gone { link: LinkId },
+}
+
+/// Somebody who knows an invite's or a seat's secret.
+pub(super) struct Proof {
+    hello: Hello,
+    card: Card,
+    peer: PeerId,
+    handshake: [u8; 32],
+    outgoing: mpsc::Sender<Vec<u8>>,
+}
+
+impl Daemon {
+    pub(super) fn on_stream(&mut self, event: stream::Event) {
+        match event {
+            stream::Event::Opened { peer, opener, .. } => {
+                self.connected.entry(peer).or_default().push(opener.clone());
+                self.tell_dialler(peer, Some(&opener));
+            }
+            stream::Event::Closed { peer, connection, .. } => {
+                if let Some(openers) = self.connected.get_mut(&peer) {
+                    openers.retain(|opener| opener.connection() != connection);
+                    if openers.is_empty() {
+                        self.connected.remove(&peer);
+                    }
+                }
+            }
+            stream::Event::Inbound { peer, stream, .. } => self.on_stranger(peer, stream),
+        }
+    }
+
+    /// Hears a stranger out, unless it has tried too often. When too many are there, the one that is there for longest
+    /// goes: a proof takes two round trips, an idler has no end.
+    fn on_stranger(&mut self, peer: PeerId, stream: Stream) {
+        let now = self.now();
+        if self.tries.len() >= 4 * limits::STRANGERS && !self.tries.contains_key(&peer) {
+            self.tries.clear();
+        }
+        if !self.tries.entry(peer).or_default().allows(limits::TRIES, limits::TRIES_SPAN, now.steady) {
+            tracing::debug!(%peer, "too many attempts");
+            return;
+        }
+        self.strangers.retain(|stranger| !stranger.is_finished());
+        if self.strangers.len() >= limits::STRANGERS
+            && let Some(oldest) = self.strangers.pop_front()
+        {
+            oldest.abort();
+        }
+        let ends = Ends { host: self.own, guest: peer };
+        let (established, carried) = oneshot::channel();
+        let stranger = Stranger { ends, events: self.events.clone(), begun: self.begun };
+        self.strangers.push_back(self.tasks.spawn(async move {
+            // An aborted stranger leaves nothing behind for the second task.
+            let _ = established.send(stranger.hear(stream).await);
+        }));
+        let (events, begun) = (self.events.clone(), self.begun);
+        self.tasks.spawn(async move {
+            if let Ok(Some(guest)) = carried.await {
+                carry(guest, events, begun).await;
+            }
+        });
+    }
+
+    pub(super) fn on_event(&mut self, event: Event) {
+        let now = self.now();
+        match event {
+            Event::Hello { hello, reply } => {
+                let psk = self.sessions.values().find_map(|session| match &session.side {
+                    Side::Host(room) => room.psk(hello),
+                    Side::Guest(..) => None,
+                });
+                // The stranger may have gone.
+                let _ = reply.send(psk);
+            }
+            Event::Proved { proof, reply } => {
+                let outcome = self.on_proof(*proof, now);
+                let session =
+                    outcome.as_ref().ok().and_then(|link| self.links.get(link)).map(|link| link.session);
+                if let Err(Ok(link)) = reply.send(outcome) {
+                    self.on_gone(link, now);
+                }
+                if let Some(session) = session {
+                    self.flush(session);
+                }
+            }
+            Event::Joined(joined) => self.on_joined(joined),
+            Event::Message { link, bytes } => self.on_message(link, &bytes, now),
+            Event::Gone { link } => self.on_gone(link, now),
+        }
+    }
+
+    fn on_proof(&mut self, proof: Proof, now: Now) -> Result<LinkId, Code> {
+        let Proof { hello, card, peer, handshake, outgoing } = proof;
+        let rooms = self.sessions.iter_mut().filter_map(|(id, session)| match &mut session.side {
+            Side::Host(room) => Some((*id, room)),
+            Side::Guest(..) => None,
+        });
+        let mut rooms = rooms.filter(|(_, room)| room.psk(hello).is_some());
+        let (session, room) = rooms.next().ok_or(Code::PairRefused)?;
+        if room.closed.is_some() {
+            return Err(Code::PairClosed);
+        }
+        let member = match hello {
+            Hello::Link(invite) => {
+                let fresh = || -> Result<Fresh, getrandom::Error> {
+                    let nonce = Nonce::from_bytes(random()?);
+                    Ok(Fresh { seat: SeatId(random()?), resume: random()?, nonce })
+                };
+                room.admit(invite, card, peer, handshake, fresh().map_err(|_| Code::Internal)?, now)?
+            }
+            Hello::Resume { seat, attempt } => room.resume(seat, attempt, peer, now)?,
+        };
+        Ok(self.add_link(session, member, outgoing))
+    }
+
+    /// A new link of a member takes the place of an old one.
+    pub(super) fn add_link(
+        &mut self,
+        session: SessionId,
+        member: MemberId,
+        outgoing: mpsc::Sender<Vec<u8>>,
+    ) -> LinkId {
+        let id = self.next_link;
+        self.next_link += 1;
+        self.links.insert(id, Link { session, member, outgoing });
+        if let Some(old) = self.by_member.insert((session, member), id) {
+            self.links.remove(&old);
+        }
+        id
+    }
+
+    fn on_message(&mut self, link: LinkId, bytes: &[u8], now: Now) {
+        let Some((session, member)) = self.links.get(&link).map(|link| (link.session, link.member)) else {
+            return;
+        };
+        let Some(held) = self.sessions.get_mut(&session) else { return };
+        let taken = match &mut held.side {
+            Side::Host(room) => ToHost::parse(bytes)
+                .ok_or(Code::PairVersion)
+                .and_then(|message| room.on_message(member, message, now)),
+            Side::Guest(seat, _) => {
+                let taken = ToGuest::parse(bytes)
+                    .ok_or(Code::PairVersion)
+                    .and_then(|message| seat.on_message(message, now));
+                if taken == Err(Code::PairFork) {
+                    seat.close(Why::Fork);
+                }
+                taken
+            }
+        };
+        self.flush(session);
+        if let Err(code) = taken {
+            tracing::debug!(%session, member, %code, "a link is cut");
+            self.cut(session, member, now);
+            self.flush(session);
+        }
+    }
+
+    fn on_gone(&mut self, link: LinkId, now: Now) {
+        let Some(Link { session, member, .. }) = self.links.get(&link) else { return };
+        let (session, member) = (*session, *member);
+        self.cut(session, member, now);
+        self.flush(session);
+    }
+
+    /// Ends a member's link; it may come back.
+    pub(super) fn cut(&mut self, session: SessionId, member: MemberId, now: Now) {
+        if let Some(link) = self.by_member.remove(&(session, member)) {
+            self.links.remove(&link);
+        }
+        match self.sessions.get_mut(&session).map(|session| &mut session.side) {
+            Some(Side::Host(room)) => room.disconnected(member, now),
+            Some(Side::Guest(seat, way)) => {
+                seat.disconnected(now);
+                way.next = now.steady;
+            }
+            None => {}
+        }
+    }
+
+    /// Sends what a session has to say, and wakes who waits for it.
+    pub(super) fn flush(&mut self, id: SessionId) {
+        let now = self.now();
+        while let Some((member, bytes, last)) = self.next_message(id) {
+            let link = self.by_member.get(&(id, member)).and_then(|link| self.links.get(link));
+            let sent = link.is_none_or(|link| link.outgoing.try_send(bytes).is_ok());
+            if last || !sent {
+                self.cut(id, member, now);
+            }
+        }
+        let closed = self.sessions.get(&id).is_some_and(|session| session.closed().is_some());
+        if closed {
+            let members: Vec<MemberId> = self
+                .by_member
+                .keys()
+                .filter(|(session, _)| *session == id)
+                .map(|(_, member)| *member)
+                .collect();
+            for member in members {
+                self.cut(id, member, now);
+            }
+        }
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// For whom, what, and whether it is the last thing that it is told.
+    fn next_message(&mut self, id: SessionId) -> Option<(MemberId, Vec<u8>, bool)> {
+        match &mut self.sessions.get_mut(&id)?.side {
+            Side::Host(room) => {
+                let Outgoing { member, message } = room.poll_message()?;
+                Some((member, message.to_bytes(), matches!(message, ToGuest::Bye { .. })))
+            }
+            Side::Guest(seat, _) => {
+                let message = seat.poll_message()?;
+                Some((HOST, message.to_bytes(), matches!(message, ToHost::Bye)))
+            }
+        }
+    }
+}
+
+/// A stream that has proved nothing yet.
+struct Stranger {
+    ends: Ends,
+    events: mpsc::Sender<Event>,
+    begun: Instant,
+}
+
+/// One that has.
+struct LetIn {
+    link: LinkId,
+    wire: wire::Wire,
+    channel: Channel,
+    outgoing: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Stranger {
+    /// From the hello to the admission. Whoever fails is told nothing but that.
+    async fn hear(self, stream: Stream) -> Option<LetIn> {
+        let mut wire = wire::wire(stream);
+        let proved = timeout(limits::PROOF, self.proof(&mut wire)).await;
+        let Ok(Ok((proof, channel, outgoing))) = proved else {
+            tracing::debug!(peer = %self.ends.guest, "a stranger was refused");
+            wire::refuse(wire).await;
+            return None;
+        };
+        let (reply, answer) = oneshot::channel();
+        self.events.send(Event::Proved { proof: Box::new(proof), reply }).await.ok()?;
+        match answer.await.ok()? {
+            Ok(link) => Some(LetIn { link, wire, channel, outgoing }),
+            Err(code) => {
+                self.tell_no(wire, channel, code).await;
+                None
+            }
+        }
+    }
+
+    async fn proof(
+        &self,
+        wire: &mut wire::Wire,
+    ) -> Result<(Proof, Channel, mpsc::Receiver<Vec<u8>>), wire::WireError> {
+        let hello = wire::hear_hello(wire).await?;
+        let (reply, answer) = oneshot::channel();
+        let gone = || wire::WireError::Refused;
+        self.events.send(Event::Hello { hello, reply }).await.map_err(|_| gone())?;
+        let psk = match answer.await.map_err(|_| gone())? {
+            Some(psk) => psk,
+            // A secret that nobody has: the handshake fails where a wrong one would.
+            None => Zeroizing::new(random().map_err(|_| gone())?),
+        };
+        let (established, card) = wire::check(wire, hello, &psk, &self.ends).await?;
+        let (outgoing, queue) = mpsc::channel(wire::QUEUE);
+        let (peer, handshake) = (self.ends.guest, established.hash);
+        let proof = Proof { hello, card, peer, handshake, outgoing };
+        Ok((proof, Channel::new(established, self.begun.elapsed()), queue))
+    }
+
+    /// Who knows the secret may know why it does not come in.
+    async fn tell_no(&self, wire: wire::Wire, channel: Channel, code: Code) {
+        let (outgoing, queue) = mpsc::channel(1);
+        let no = ToGuest::No { code }.to_bytes();
+        if outgoing.try_send(no).is_ok() {
+            drop(outgoing);
+            let told = wire::carry(wire, channel, queue, self.begun, |_| async { true });
+            if let Ok(Err(error)) = timeout(limits::PROOF, told).await {
+                tracing::debug!(%error, "a refusal was not read");
+            }
+        }
+    }
+}
+
+async fn carry(guest: LetIn, events: mpsc::Sender<Event>, begun: Instant) {
+    let LetIn { link, wire, channel, outgoing } = guest;
+    run(link, wire, channel, outgoing, &events, begun).await;
+}
+
+/// Carries an established link to its end.
+pub(super) async fn run(
+    link: LinkId,
+    wire: wire::Wire,
+    channel: Channel,
+    outgoing: mpsc::Receiver<Vec<u8>>,
+    events: &mpsc::Sender<Event>,
+    begun: Instant,
+) {
+    let ended = wire::carry(wire, channel, outgoing, begun, |bytes| async move {
+        events.send(Event::Message { link, bytes }).await.is_ok()
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(link, %error, "a link ended");
+    }
+    // Without an owner there is nobody to tell.
+    let _ = events.send(Event::Gone { link }).await;
+}
+
+/// A task has ended; a panic in it is one of the daemon.
+pub(super) fn ended(outcome: Result<(), JoinError>) {
+    if let Err(error) = outcome
+        && let Ok(panic) = error.try_into_panic()
+    {
+        panic::resume_unwind(panic);
+    }
+}

@@ -1,0 +1,401 @@
+//! What clients are shown of a session, as JSON. Everything that a peer wrote is marked as not to be trusted.
+
+use mytunnel_keys::error::Code;
+use serde_json::{Map, Value, json};
+
+use super::{Daemon, Session, Side};
+use crate::{
+    api::Trouble,
+    clock::Now,
+    content::{Content, HOST, MemberId, Said, SessionId, System, Why},
+    ledger::Entry,
+    limits,
+    message::Verify,
+    room::{Room, Standing},
+    seat::{Seat, Words},
+    text,
+};
+
+impl Daemon {
+    /// The messages behind `since`, or behind what this user has read. The client waits and asks again where there are none.
+    pub(super) fn listen(
+        &mut self,
+        session: Option<&str>,
+        since: Option<u64>,
+        own: bool,
+        now: Now,
+    ) -> Result<Value, Trouble> {
+        let id = self.chosen(session)?;
+        let Some(held) = self.sessions.get_mut(&id) else { return Err(no_session()) };
+        let begin = since.unwrap_or(held.cursor);
+        let me = held.me();
+        let mut batch = Batch::default();
+        for entry in held.after(begin) {
+            if !batch.take(held, entry, me, own, now) {
+                break;
+            }
+        }
+        let closed = held.closed();
+        let reason = match (batch.messages.is_empty(), closed) {
+            (false, _) => "message",
+            (true, Some(_)) => "closed",
+            (true, None) if held.is_alone() => "peer_offline",
+            (true, None) => "timeout",
+        };
+        let next = batch.last.unwrap_or(begin);
+        let answer = json!({
+            "session": id.to_string(),
+            "messages": batch.messages,
+            "events": batch.events,
+            "next": next,
+            "more": batch.more,
+            "reason": reason,
+            "closed": closed.map(why),
+            "missed": held.missed(),
+            "peers": held.peers(now),
+        });
+        if since.is_none() {
+            held.cursor = next;
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn status(&self, session: Option<&str>, now: Now) -> Result<Value, Trouble> {
+        let chosen: Vec<SessionId> = match session {
+            Some(_) => vec![self.chosen(session)?],
+            None => self.sessions.keys().copied().collect(),
+        };
+        let shown = chosen.iter().filter_map(|id| Some(self.sessions.get(id)?.status(*id, now)));
+        Ok(json!({ "sessions": shown.collect::<Vec<_>>() }))
+    }
+
+    pub(super) fn joined_answer(&self, id: SessionId) -> Result<Value, Trouble> {
+        let held = self.sessions.get(&id).ok_or_else(no_session)?;
+        Ok(held.status(id, self.now()))
+    }
+
+    /// The record as it can be checked by anybody.
+    pub(super) fn export(&self, session: Option<&str>) -> Result<Value, Trouble> {
+        let id = self.chosen(session)?;
+        let held = self.sessions.get(&id).ok_or_else(no_session)?;
+        let ledger = match &held.side {
+            Side::Host(room) => Some(&room.ledger),
+            Side::Guest(seat, _) => seat.ledger.as_ref(),
+        };
+        let ledger = ledger
+            .ok_or_else(|| Trouble::new(Code::PairUnverified, "nothing of the session is known here yet"))?;
+        serde_json::to_value(ledger.export())
+            .map_err(|error| Trouble::new(Code::Internal, format!("the record cannot be written: {error}")))
+    }
+}
+
+/// What one answer holds.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Value>,
+    events: Vec<Value>,
+    bytes: usize,
+    last: Option<u64>,
+    more: bool,
+}
+
+impl Batch {
+    /// Adds an entry; `false` where there is no room for it.
+    fn take(&mut self, held: &Session, entry: &Entry, me: MemberId, own: bool, now: Now) -> bool {
+        let Some(envelope) = entry.envelope.as_ref().filter(|_| entry.is_for(me)) else {
+            self.last = Some(entry.number);
+            return true;
+        };
+        match &envelope.content {
+            Content::System(event) => self.events.push(shown_event(entry.number, event)),
+            Content::Said(_) if entry.author == me && !own => {}
+            Content::Said(said) => {
+                let size = said.text().len();
+                let full = self.messages.len() >= limits::BATCH || self.bytes + size > limits::BATCH_BYTES;
+                if full && !self.messages.is_empty() {
+                    self.more = true;
+                    return false;
+                }
+                self.bytes += size;
+                let from = held.shown_member(entry.author);
+                let age = now.wall.saturating_mul(1000).saturating_sub(envelope.at);
+                let mut message = shown_said(said);
+                message.insert("seq".to_owned(), entry.number.into());
+                message.insert("from".to_owned(), from);
+                message.insert("untrusted".to_owned(), (entry.author != me).into());
+                message.insert("reply_to".to_owned(), envelope.reply_to.into());
+                message.insert("private".to_owned(), (!envelope.to.is_empty()).into());
+                message.insert("age_ms".to_owned(), age.into());
+                self.messages.push(Value::Object(message));
+            }
+        }
+        self.last = Some(entry.number);
+        true
+    }
+}
+
+/// Kind, text without what acts on a terminal, and the rest as `data`.
+fn shown_said(said: &Said) -> Map<String, Value> {
+    let mut stripped = 0;
+    let mut fields = match serde_json::to_value(said) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) | Err(_) => Map::new(),
+    };
+    fields.values_mut().for_each(|value| neutralise(value, &mut stripped));
+    let mut message = Map::new();
+    for name in ["kind", "text"] {
+        message.insert(name.to_owned(), fields.remove(name).unwrap_or_default());
+    }
+    if !fields.is_empty() {
+        message.insert("data".to_owned(), Value::Object(fields));
+    }
+    message.insert("stripped".to_owned(), stripped.into());
+    message
+}
+
+fn neutralise(value: &mut Value, stripped: &mut usize) {
+    match value {
+        Value::String(letters) => {
+            let (neutral, gone) = text::neutral(letters);
+            *letters = neutral;
+            *stripped += gone;
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| neutralise(value, stripped)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| neutralise(value, stripped)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn shown_event(number: u64, event: &System) -> Value {
+    let (name, member) = match event {
+        System::Opened => ("opened", None),
+        System::Joined { member } => ("joined", Some(member.id)),
+        System::Left { member } => ("left", Some(*member)),
+        System::Kicked { member } => ("kicked", Some(*member)),
+        System::Verified { member } => ("verified", Some(*member)),
+        System::Locked => ("locked", None),
+        System::Closed { why: reason } => {
+            return json!({ "seq": number, "event": "closed", "why": why(*reason) });
+        }
+    };
+    json!({ "seq": number, "event": name, "member": member })
+}
+
+fn why(why: Why) -> &'static str {
+    match why {
+        Why::Host => "closed by the host",
+        Why::Left => "left",
+        Why::Kicked => "removed by the host",
+        Why::Denied => "denied by the host's person",
+        Why::Idle => "idle for 30 minutes",
+        Why::Old => "a day old",
+        Why::Stopped => "the host's program was stopped",
+        Why::Fork => "the record is broken",
+    }
+}
+
+impl Session {
+    pub(super) fn me(&self) -> MemberId {
+        match &self.side {
+            Side::Host(_) => HOST,
+            Side::Guest(seat, _) => seat.member,
+        }
+    }
+
+    fn after(&self, number: u64) -> Box<dyn Iterator<Item = &Entry> + '_> {
+        match &self.side {
+            Side::Host(room) => Box::new(room.ledger.after(number)),
+            Side::Guest(seat, _) => Box::new(seat.after(number)),
+        }
+    }
+
+    const fn missed(&self) -> u64 {
+        match &self.side {
+            Side::Host(_) => 0,
+            Side::Guest(seat, _) => seat.missed,
+        }
+    }
+
+    /// Nobody of the others is there.
+    fn is_alone(&self) -> bool {
+        match &self.side {
+            Side::Host(room) => {
+                room.present().next().is_some() && !room.present().any(|(_, member)| member.is_online())
+            }
+            Side::Guest(seat, _) => seat.away_since.is_some(),
+        }
+    }
+
+    fn shown_member(&self, id: MemberId) -> Value {
+        let (name, verified) = match &self.side {
+            Side::Host(room) if id == HOST => (Some(room.opening.name.clone()), true),
+            Side::Host(room) => {
+                let member = room.members.get(&id);
+                (member.map(|member| member.name.clone()), member.is_some_and(|member| member.verified_here))
+            }
+            Side::Guest(seat, _) => {
+                let known = seat.members.get(&id).map(|known| &known.introduced);
+                let verified =
+                    if id == HOST { seat.verified_here } else { known.is_some_and(|one| one.verified) };
+                (known.map(|known| known.name.clone()), verified)
+            }
+        };
+        json!({ "id": id, "name": name, "verified": verified })
+    }
+
+    /// Everybody but this end.
+    fn peers(&self, now: Now) -> Vec<Value> {
+        match &self.side {
+            Side::Host(room) => room.present().map(|(id, member)| guest(id, member, now)).collect(),
+            Side::Guest(seat, _) => seat
+                .members
+                .iter()
+                .filter(|(id, _)| **id != seat.member)
+                .map(|(id, known)| {
+                    let mut shown = self.shown_member(*id);
+                    let away = seat.away_since.is_some();
+                    shown["agent"] = known.introduced.agent.clone().into();
+                    shown["online"] = (known.online && !away).into();
+                    shown
+                })
+                .collect(),
+        }
+    }
+
+    fn status(&self, id: SessionId, now: Now) -> Value {
+        match &self.side {
+            Side::Host(room) => json!({
+                "session": id.to_string(),
+                "role": "host",
+                "goal": room.opening.goal,
+                "self": { "id": HOST, "name": room.opening.name },
+                "state": host_state(room),
+                "closed": room.closed.map(why),
+                "verify": room.opening.verify,
+                "locked": room.locked || !room.invites.values().any(|invite| invite.is_open(now)),
+                "members": self.peers(now),
+                "invites": invites(room, now),
+                "cursor": self.cursor,
+                "last": room.ledger.number(),
+            }),
+            Side::Guest(seat, _) => json!({
+                "session": id.to_string(),
+                "role": "guest",
+                "goal": seat.goal,
+                "goal_untrusted": true,
+                "self": { "id": seat.member, "name": seat.name },
+                "state": guest_state(seat),
+                "closed": seat.closed.map(why),
+                "verify": seat.verify,
+                "verification": if seat.verified_here || seat.verify == Verify::Off { "ok" } else { "pending" },
+                "words": words(seat),
+                "members": self.peers(now),
+                "cursor": self.cursor,
+                "last": seat.ledger.as_ref().map_or(0, crate::ledger::Ledger::number),
+            }),
+        }
+    }
+
+    /// What is known of something just said.
+    pub(super) fn said_answer(&self, id: SessionId, number: u64) -> Value {
+        match &self.side {
+            Side::Host(room) => {
+                let names = |online: bool| -> Vec<&str> {
+                    room.present()
+                        .filter(|(_, member)| member.is_online() == online)
+                        .map(|(_, member)| member.name.as_str())
+                        .collect()
+                };
+                json!({ "session": id.to_string(), "seq": number, "delivered": names(true), "queued": names(false) })
+            }
+            Side::Guest(seat, _) => {
+                let own = seat.after(0).find(|entry| {
+                    let said = entry.envelope.as_ref().filter(|envelope| envelope.author == seat.member);
+                    said.is_some_and(|envelope| envelope.number == number)
+                });
+                let host = seat.members.get(&HOST).map(|known| known.introduced.name.as_str());
+                let there = own.is_some() || seat.is_taken(number);
+                json!({
+                    "session": id.to_string(),
+                    "number": number,
+                    "seq": own.map(|entry| entry.number),
+                    "delivered": host.iter().filter(|_| there).collect::<Vec<_>>(),
+                    "queued": host.iter().filter(|_| !there).collect::<Vec<_>>(),
+                })
+            }
+        }
+    }
+}
+
+fn guest(id: MemberId, member: &crate::room::Member, now: Now) -> Value {
+    let offline = match member.standing {
+        Standing::Away(since) => Some(now.steady.saturating_sub(since).as_secs()),
+        Standing::Online | Standing::Left | Standing::Kicked => None,
+    };
+    json!({
+        "id": id,
+        "name": member.name,
+        "agent": member.card.agent,
+        "online": member.is_online(),
+        "offline_s": offline,
+        "verified": member.verified_here,
+        "admitted": member.is_entered(),
+        "words": member.words.as_ref().filter(|_| !member.verified_here),
+        "has": member.has,
+    })
+}
+
+fn host_state(room: &Room) -> &'static str {
+    if room.closed.is_some() {
+        "closed"
+    } else if room.present().any(|(_, member)| member.is_entered()) {
+        "connected"
+    } else if room.present().next().is_some() {
+        "unverified"
+    } else {
+        "waiting_for_guest"
+    }
+}
+
+fn guest_state(seat: &Seat) -> &'static str {
+    if seat.closed.is_some() {
+        "closed"
+    } else if seat.away_since.is_some() {
+        "reconnecting"
+    } else if seat.ledger.is_none() && seat.verify == Verify::Required {
+        "unverified"
+    } else {
+        "connected"
+    }
+}
+
+fn words(seat: &Seat) -> Option<&str> {
+    match &seat.words {
+        Words::Known(words) if !seat.verified_here && seat.verify != Verify::Off => Some(words),
+        Words::Known(_) | Words::Waiting { .. } => None,
+    }
+}
+
+fn invites(room: &Room, now: Now) -> Vec<Value> {
+    let state = |invite: &crate::invite::Invite| {
+        use crate::invite::State;
+        match invite.state() {
+            State::Open if invite.is_open(now) => "open",
+            State::Open => "expired",
+            State::Reserved => "reserved",
+            State::Consumed => "consumed",
+            State::Revoked => "revoked",
+            State::Burned => "burned",
+        }
+    };
+    room.invites
+        .iter()
+        .map(|(id, invite)| {
+            json!({ "id": id.to_string(), "state": state(invite), "expires_in_s": invite.left(now).as_secs() })
+        })
+        .collect()
+}
+
+fn no_session() -> Trouble {
+    Trouble::new(Code::PairNoSession, "there is no such session on this machine")
+}

@@ -1,0 +1,365 @@
+//! What clients ask for, verb by verb.
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use mytunnel_carrier::address;
+use mytunnel_keys::{error::Code, secret::Seed};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::{Daemon, Session, Side, random};
+use crate::{
+    api::{InviteAnswer, Request, Trouble},
+    clock::Now,
+    content::{HOST, MemberId, Said, SessionId, Why},
+    limits,
+    link::{InviteId, InviteSecret, Link},
+    room::{Opening, Room},
+    secret, text,
+};
+
+impl Daemon {
+    pub(super) fn on_request(&mut self, request: Request, reply: oneshot::Sender<Result<Value, Trouble>>) {
+        if let Request::Join { secret, name, agent, addresses } = request {
+            match checked_name(&name) {
+                Ok(name) => self.join(&secret, name, agent, &addresses, reply),
+                // The client may have gone; so below.
+                Err(trouble) => drop(reply.send(Err(trouble))),
+            }
+            return;
+        }
+        let answer = self.answer(request);
+        let _ = reply.send(answer);
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Value, Trouble> {
+        let now = self.now();
+        match request {
+            Request::Open { goal, invites, ttl_s, verify, name, agent } => {
+                let opening = Opening {
+                    session: SessionId(fresh()?),
+                    goal: checked_goal(&goal)?,
+                    name: checked_name(&name)?,
+                    agent,
+                    verify,
+                    seed: Seed::from_bytes(fresh()?),
+                };
+                self.open(opening, invites, Duration::from_secs(ttl_s), now)
+            }
+            Request::Invite { session, count, ttl_s } => {
+                let id = self.chosen(session.as_deref())?;
+                let invites = self.invite(id, count, Duration::from_secs(ttl_s), now)?;
+                Ok(json!({ "session": id.to_string(), "invites": invites }))
+            }
+            Request::Revoke { session } => {
+                let (id, room) = self.hosted(session.as_deref())?;
+                let revoked = room.revoke_all();
+                Ok(json!({ "session": id.to_string(), "revoked": revoked }))
+            }
+            Request::Lock { session } => {
+                let (id, room) = self.hosted(session.as_deref())?;
+                room.lock(now);
+                self.flush(id);
+                Ok(json!({ "session": id.to_string(), "locked": true }))
+            }
+            Request::Verify { session, peer, words } => {
+                self.verify(session.as_deref(), peer.as_deref(), &words, now)
+            }
+            Request::Deny { session, peer } => self.put_out(session.as_deref(), &peer, Room::deny, now),
+            Request::Kick { session, peer } => self.put_out(session.as_deref(), &peer, Room::kick, now),
+            Request::Say { session, said, reply_to, to } => {
+                self.say(session.as_deref(), said, reply_to, &to, now)
+            }
+            Request::Listen { session, since, wait_ms: _, own } => {
+                self.listen(session.as_deref(), since, own, now)
+            }
+            Request::Status { session } => self.status(session.as_deref(), now),
+            Request::Said { session, number } => {
+                let id = self.chosen(session.as_deref())?;
+                self.sessions.get(&id).map(|held| held.said_answer(id, number)).ok_or_else(no_session)
+            }
+            Request::Export { session } => self.export(session.as_deref()),
+            Request::Close { session } => {
+                let id = self.chosen(session.as_deref())?;
+                match self.sessions.get_mut(&id).map(|session| &mut session.side) {
+                    Some(Side::Host(room)) => room.close(Why::Host, now),
+                    Some(Side::Guest(seat, _)) => seat.leave(),
+                    None => {}
+                }
+                self.flush(id);
+                Ok(json!({ "session": id.to_string(), "state": "closed" }))
+            }
+            // Answered when the host is reached.
+            Request::Join { .. } => Err(Trouble::new(Code::Internal, "joining is answered elsewhere")),
+        }
+    }
+
+    fn open(&mut self, opening: Opening, invites: usize, ttl: Duration, now: Now) -> Result<Value, Trouble> {
+        self.room_for_one()?;
+        let id = opening.session;
+        let goal = opening.goal.clone();
+        self.sessions.insert(id, Session { side: Side::Host(Room::open(opening, now)), cursor: 0 });
+        match self.invite(id, invites, ttl, now) {
+            Ok(invites) => Ok(json!({
+                "session": id.to_string(),
+                "goal": goal,
+                "state": "waiting_for_guest",
+                "invites": invites,
+            })),
+            Err(trouble) => {
+                self.sessions.remove(&id);
+                Err(trouble)
+            }
+        }
+    }
+
+    fn invite(
+        &mut self,
+        id: SessionId,
+        count: usize,
+        ttl: Duration,
+        now: Now,
+    ) -> Result<Vec<InviteAnswer>, Trouble> {
+        if !(1..limits::MEMBERS).contains(&count) {
+            let most = limits::MEMBERS - 1;
+            return Err(Trouble::new(Code::BadRequest, format!("a session has 1 to {most} invites at once")));
+        }
+        if !(limits::TTL_MIN..=limits::TTL_MAX).contains(&ttl) {
+            return Err(Trouble::new(Code::BadRequest, "an invite lives from 30 seconds to 24 hours"));
+        }
+        let addresses = self.own_addresses();
+        let host = mytunnel_carrier::public_key(&self.own)
+            .ok_or_else(|| Trouble::new(Code::Internal, "this daemon has no key"))?;
+        let (_, room) = self.hosted(Some(&id.to_string()))?;
+        (0..count)
+            .map(|_| {
+                let link = Link {
+                    invite: InviteId::from_bytes(fresh()?),
+                    secret: InviteSecret::from_bytes(fresh()?),
+                    host,
+                    expires: u32::try_from(now.wall + ttl.as_secs()).unwrap_or(u32::MAX),
+                    addresses: addresses.clone(),
+                };
+                room.invite(link.invite, secret::of_link(&link.secret, link.invite), ttl, now)
+                    .map_err(|code| Trouble::new(code, "the session takes no more invites"))?;
+                Ok(InviteAnswer { text: link.to_text(), expires_in_s: ttl.as_secs() })
+            })
+            .collect()
+    }
+
+    fn verify(
+        &mut self,
+        session: Option<&str>,
+        peer: Option<&str>,
+        words: &str,
+        now: Now,
+    ) -> Result<Value, Trouble> {
+        let (id, held) = self.live(session)?;
+        let (verified, name) = match &mut held.side {
+            Side::Host(room) => {
+                let member = match peer {
+                    Some(peer) => member_of(room, peer)?,
+                    None => only_unverified(room)?,
+                };
+                let name = room.members.get(&member).map(|member| member.name.clone()).unwrap_or_default();
+                (room.verify(member, words, now), name)
+            }
+            Side::Guest(seat, _) => (seat.verify(words), "host".to_owned()),
+        };
+        self.flush(id);
+        verified.map_err(|code| {
+            let message = if code == Code::PairSasMismatch {
+                "these are not the words that this machine shows"
+            } else {
+                "there are no words to compare yet"
+            };
+            Trouble::new(code, message)
+        })?;
+        Ok(json!({ "session": id.to_string(), "peer": name, "verified": true }))
+    }
+
+    fn put_out(
+        &mut self,
+        session: Option<&str>,
+        peer: &str,
+        act: impl FnOnce(&mut Room, MemberId, Now) -> Result<(), Code>,
+        now: Now,
+    ) -> Result<Value, Trouble> {
+        let (id, room) = self.hosted(session)?;
+        let member = member_of(room, peer)?;
+        act(room, member, now).map_err(|code| Trouble::new(code, format!("{peer} is not in the session")))?;
+        self.flush(id);
+        Ok(json!({ "session": id.to_string(), "peer": peer, "state": "removed" }))
+    }
+
+    fn say(
+        &mut self,
+        session: Option<&str>,
+        said: Said,
+        reply_to: Option<u64>,
+        to: &[String],
+        now: Now,
+    ) -> Result<Value, Trouble> {
+        let (id, held) = self.live(session)?;
+        let to = to.iter().map(|name| held.member(name)).collect::<Result<Vec<_>, _>>()?;
+        let said = match &mut held.side {
+            Side::Host(room) => room.say(said, reply_to, to, now),
+            Side::Guest(seat, _) => seat.say(said, reply_to, to, now),
+        };
+        let number = said.map_err(|code| Trouble::new(code, why_not_said(code)))?;
+        let answer = held.said_answer(id, number);
+        self.flush(id);
+        Ok(answer)
+    }
+
+    pub(super) fn room_for_one(&mut self) -> Result<(), Trouble> {
+        if self.sessions.len() >= limits::SESSIONS {
+            // What is over is kept only so that it can be looked at.
+            self.sessions.retain(|_, session| session.closed().is_none());
+        }
+        if self.sessions.len() < limits::SESSIONS {
+            return Ok(());
+        }
+        Err(Trouble::new(
+            Code::PairFull,
+            format!("this user has {} sessions, which is the most", limits::SESSIONS),
+        ))
+    }
+
+    /// The session of that id, or the only one.
+    pub(super) fn chosen(&self, session: Option<&str>) -> Result<SessionId, Trouble> {
+        if let Some(wanted) = session {
+            let found = self.sessions.keys().find(|id| id.to_string() == wanted);
+            return found.copied().ok_or_else(no_session);
+        }
+        let mut live = self.sessions.iter().filter(|(_, session)| session.closed().is_none());
+        match (live.next(), live.next()) {
+            (Some((id, _)), None) => Ok(*id),
+            (Some(_), Some(_)) => {
+                Err(Trouble::new(Code::BadRequest, "there are several sessions: say which with `--session`"))
+            }
+            // The one that is over says why.
+            (None, _) => self.sessions.keys().next_back().copied().ok_or_else(no_session),
+        }
+    }
+
+    /// As [`Self::chosen`], and not over.
+    fn live(&mut self, session: Option<&str>) -> Result<(SessionId, &mut Session), Trouble> {
+        let id = self.chosen(session)?;
+        let held = self.sessions.get_mut(&id).ok_or_else(no_session)?;
+        if held.closed().is_some() {
+            return Err(Trouble::new(Code::PairClosed, "the session is over"));
+        }
+        Ok((id, held))
+    }
+
+    fn hosted(&mut self, session: Option<&str>) -> Result<(SessionId, &mut Room), Trouble> {
+        let id = self.chosen(session)?;
+        match self.sessions.get_mut(&id).map(|session| &mut session.side) {
+            Some(Side::Host(room)) if room.closed.is_none() => Ok((id, room)),
+            Some(Side::Host(_)) => Err(Trouble::new(Code::PairClosed, "the session is over")),
+            Some(Side::Guest(..)) => {
+                Err(Trouble::new(Code::ScopeDenied, "only the host of a session can do that"))
+            }
+            None => Err(no_session()),
+        }
+    }
+
+    /// Where guests are told to come: addresses of the network before those of this machine alone, one by TCP of each
+    /// before the same by QUIC.
+    fn own_addresses(&self) -> Vec<Multiaddr> {
+        let usable = |address: &&Multiaddr| match address::ip(address) {
+            Some(std::net::IpAddr::V6(ip)) => !ip.is_unicast_link_local(),
+            Some(std::net::IpAddr::V4(ip)) => !ip.is_link_local(),
+            None => false,
+        };
+        let mut addresses: Vec<Multiaddr> = self.swarm.listeners().filter(usable).cloned().collect();
+        let rank = |address: &Multiaddr| {
+            let ip = address::ip(address);
+            let tcp = address.iter().any(|part| matches!(part, Protocol::Tcp(_)));
+            (ip.is_none_or(|ip| ip.is_loopback()), !tcp, ip.is_none_or(|ip| ip.is_ipv6()))
+        };
+        addresses.sort_by_key(rank);
+        if addresses.first().and_then(address::ip).is_some_and(|ip| !ip.is_loopback()) {
+            addresses.retain(|address| address::ip(address).is_some_and(|ip| !ip.is_loopback()));
+        }
+        addresses.truncate(limits::ADDRESSES);
+        addresses
+    }
+}
+
+impl Session {
+    /// The number of the member that is called so.
+    fn member(&self, name: &str) -> Result<MemberId, Trouble> {
+        match &self.side {
+            Side::Host(room) => member_of(room, name),
+            Side::Guest(seat, _) => seat
+                .members
+                .iter()
+                .find(|(id, known)| {
+                    known.introduced.name.eq_ignore_ascii_case(name) || id.to_string() == name
+                })
+                .map(|(id, _)| *id)
+                .ok_or_else(|| nobody(name)),
+        }
+    }
+}
+
+fn member_of(room: &Room, name: &str) -> Result<MemberId, Trouble> {
+    let called = |(id, member): &(MemberId, &crate::room::Member)| {
+        member.name.eq_ignore_ascii_case(name) || id.to_string() == name
+    };
+    if room.opening.name.eq_ignore_ascii_case(name) {
+        return Ok(HOST);
+    }
+    room.present().find(called).map(|(id, _)| id).ok_or_else(|| nobody(name))
+}
+
+fn only_unverified(room: &Room) -> Result<MemberId, Trouble> {
+    let mut waiting = room.present().filter(|(_, member)| !member.verified_here);
+    match (waiting.next(), waiting.next()) {
+        (Some((id, _)), None) => Ok(id),
+        (Some(_), Some(_)) => Err(Trouble::new(Code::BadRequest, "several members wait: say which")),
+        (None, _) => Err(Trouble::new(Code::PairUnverified, "nobody waits to be verified")),
+    }
+}
+
+fn nobody(name: &str) -> Trouble {
+    Trouble::new(Code::NotFound, format!("nobody in the session is called {name:?}"))
+}
+
+fn no_session() -> Trouble {
+    Trouble::new(Code::PairNoSession, "there is no such session on this machine")
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "saying fails for few reasons")]
+fn why_not_said(code: Code) -> &'static str {
+    match code {
+        Code::PairUnverified => "the words have not been compared on both machines yet",
+        Code::PairTooLarge => "a text has 64 KiB at most",
+        Code::PairRate => "too much was said in too short a time; try again in 10 seconds",
+        Code::PairClosed => "the session is over",
+        _ => "that could not be said",
+    }
+}
+
+fn checked_name(name: &str) -> Result<String, Trouble> {
+    let wrong = "a name has 1 to 32 letters, digits, spaces, '.', '_' and '-'";
+    text::name(name).ok_or_else(|| Trouble::new(Code::BadRequest, wrong))
+}
+
+fn checked_goal(goal: &str) -> Result<String, Trouble> {
+    if goal.chars().count() > limits::GOAL {
+        return Err(Trouble::new(
+            Code::PairTooLarge,
+            format!("a goal has {} characters at most", limits::GOAL),
+        ));
+    }
+    Ok(text::neutral(goal).0)
+}
+
+fn fresh<const N: usize>() -> Result<[u8; N], Trouble> {
+    random()
+        .map_err(|error| Trouble::new(Code::Internal, format!("the system gives no random numbers: {error}")))
+}

@@ -1,0 +1,202 @@
+//! One stream between two daemons: frames in and out, the handshake at either end, and the loop behind it.
+//!
+//! A stream is written by one loop and read by another; they share the channel for the moment of sealing or opening, so
+//! that neither waits for the other's socket.
+
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use libp2p::Stream;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
+
+use crate::{
+    frame::Channel,
+    handshake::{Ends, Established, Guest, Host, Signer},
+    hello::Hello,
+    limits,
+    secret::Psk,
+};
+
+/// What is queued for a peer that does not read. One that lets it fill is cut off, and comes back.
+pub(super) const QUEUE: usize = 512;
+/// How long a refusal waits to be read.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A stream of the protocol.
+pub(super) type Wire = Compat<Stream>;
+
+/// Why a stream ended before it was a session's.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WireError {
+    #[error("the other end refused")]
+    Refused,
+    #[error("what came is no message of this protocol")]
+    Garbage,
+    #[error("the stream failed")]
+    Io(#[from] io::Error),
+}
+
+pub(super) fn wire(stream: Stream) -> Wire {
+    stream.compat()
+}
+
+/// One frame of at most `limit` bytes. An empty one is a refusal.
+async fn read_frame(reader: &mut (impl AsyncRead + Unpin), limit: usize) -> Result<Vec<u8>, WireError> {
+    let length = usize::from(reader.read_u16().await?);
+    if length == 0 {
+        return Err(WireError::Refused);
+    }
+    if length > limit {
+        return Err(WireError::Garbage);
+    }
+    let mut frame = vec![0; length];
+    reader.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+async fn write_frame(wire: &mut Wire, frame: &[u8]) -> Result<(), WireError> {
+    let length = u16::try_from(frame.len()).map_err(|_| WireError::Garbage)?;
+    wire.write_all(&[&length.to_be_bytes(), frame].concat()).await?;
+    Ok(wire.flush().await?)
+}
+
+/// Refuses without a reason, and lets the other end read that before the stream ends.
+pub(super) async fn refuse(mut wire: Wire) {
+    let refused = async {
+        wire.write_all(&[0, 0]).await?;
+        wire.shutdown().await?;
+        tokio::io::copy(&mut wire.take(limits::FRAME as u64), &mut tokio::io::sink()).await
+    };
+    if let Ok(Err(error)) | Err(error) = timeout(DRAIN, refused).await.map_err(io::Error::from) {
+        tracing::trace!(%error, "a refusal was not read");
+    }
+}
+
+/// The guest's half of the handshake.
+pub(super) async fn prove(
+    wire: &mut Wire,
+    hello: Hello,
+    psk: &Psk,
+    ends: &Ends,
+    signer: &Signer<'_>,
+) -> Result<Established, WireError> {
+    let (guest, [hello, first]) = Guest::begin(hello, psk, ends).map_err(|_| WireError::Garbage)?;
+    write_frame(wire, &hello).await?;
+    write_frame(wire, &first).await?;
+    let second = read_frame(wire, limits::HANDSHAKE).await?;
+    let (established, third) = guest.prove(&second, signer).map_err(|_| WireError::Garbage)?;
+    write_frame(wire, &third).await?;
+    Ok(established)
+}
+
+/// What a stranger says first.
+pub(super) async fn hear_hello(wire: &mut Wire) -> Result<Hello, WireError> {
+    Hello::parse(&read_frame(wire, limits::HELLO).await?).ok_or(WireError::Garbage)
+}
+
+/// The host's half of the handshake, behind the hello.
+pub(super) async fn check(
+    wire: &mut Wire,
+    hello: Hello,
+    psk: &Psk,
+    ends: &Ends,
+) -> Result<(Established, crate::card::Card), WireError> {
+    let host = Host::begin(hello, psk, ends).map_err(|_| WireError::Garbage)?;
+    let first = read_frame(wire, limits::HANDSHAKE).await?;
+    let (host, second) = host.answer(&first).map_err(|_| WireError::Garbage)?;
+    write_frame(wire, &second).await?;
+    let third = read_frame(wire, limits::HANDSHAKE).await?;
+    host.verify(&third).map_err(|_| WireError::Garbage)
+}
+
+/// The next message behind the handshake.
+async fn read_message(
+    reader: &mut (impl AsyncRead + Unpin),
+    channel: &Mutex<Channel>,
+) -> Result<Vec<u8>, WireError> {
+    loop {
+        let frame = read_frame(reader, limits::FRAME).await?;
+        let opened = channel.lock().unwrap_or_else(PoisonError::into_inner).open(&frame);
+        if let Some(message) = opened.map_err(|_| WireError::Garbage)? {
+            return Ok(message);
+        }
+    }
+}
+
+/// The first message behind the handshake, before the stream is shared by two loops.
+pub(super) async fn first_message(wire: &mut Wire, channel: &mut Channel) -> Result<Vec<u8>, WireError> {
+    loop {
+        let frame = read_frame(wire, limits::FRAME).await?;
+        if let Some(message) = channel.open(&frame).map_err(|_| WireError::Garbage)? {
+            return Ok(message);
+        }
+    }
+}
+
+/// Sends one message, and waits until it is out.
+async fn write_message(
+    writer: &mut (impl AsyncWrite + Unpin),
+    channel: &Mutex<Channel>,
+    message: &[u8],
+    begun: Instant,
+) -> Result<(), WireError> {
+    let sealed = channel.lock().unwrap_or_else(PoisonError::into_inner).seal(message, begun.elapsed());
+    writer.write_all(&sealed.map_err(|_| WireError::Garbage)?).await?;
+    Ok(writer.flush().await?)
+}
+
+/// Carries messages until either end is done: the owner drops its sender, or the other end its stream.
+pub(super) async fn carry<F: Future<Output = bool>>(
+    wire: Wire,
+    channel: Channel,
+    outgoing: mpsc::Receiver<Vec<u8>>,
+    begun: Instant,
+    mut incoming: impl FnMut(Vec<u8>) -> F,
+) -> Result<(), WireError> {
+    let channel = Mutex::new(channel);
+    let (mut reader, writer) = tokio::io::split(wire);
+    let read = async {
+        loop {
+            let message = read_message(&mut reader, &channel).await?;
+            if !incoming(message).await {
+                return Ok::<(), WireError>(());
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = read => return ended,
+        ended = write_all(writer, &channel, outgoing, begun) => ended,
+    };
+    drain(&mut reader).await;
+    ended
+}
+
+async fn write_all(
+    mut writer: WriteHalf<Wire>,
+    channel: &Mutex<Channel>,
+    mut outgoing: mpsc::Receiver<Vec<u8>>,
+    begun: Instant,
+) -> Result<(), WireError> {
+    while let Some(message) = outgoing.recv().await {
+        write_message(&mut writer, channel, &message, begun).await?;
+    }
+    writer.shutdown().await?;
+    Ok(())
+}
+
+/// Reads what the other end still sends, until it ends too, so that our last words are not lost with the stream.
+async fn drain(reader: &mut ReadHalf<Wire>) {
+    let (mut rest, mut nowhere) = (reader.take(limits::FRAME as u64), tokio::io::sink());
+    let drained = tokio::io::copy(&mut rest, &mut nowhere);
+    if let Ok(Err(error)) | Err(error) = timeout(DRAIN, drained).await.map_err(io::Error::from) {
+        tracing::trace!(%error, "a stream did not end");
+    }
+}

@@ -1,0 +1,46 @@
+//! Two or more agents in one room: paired by an invite that works once, end-to-end encrypted, ordered and signed.
+//!
+//! A host opens a session and hands out links; each lets one guest in. Nothing of a session is told to anybody who has
+//! not proved an invite's secret. What must hold is decided in the modules below without clock, socket or task; the
+//! [`daemon`] gives them these.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "a test names what it expects, and fails at anything else"
+    )
+)]
+
+pub mod api;
+mod bytes;
+mod card;
+mod clock;
+mod content;
+pub mod daemon;
+mod frame;
+mod handshake;
+mod hello;
+mod invite;
+mod ledger;
+pub mod limits;
+mod link;
+mod message;
+mod noise;
+mod rate;
+mod room;
+mod sas;
+mod seat;
+mod secret;
+mod signed;
+mod text;
+mod transcript;
+mod words;
+
+pub use self::{
+    content::{By, Said, Step, TaskState, Verdict},
+    ledger::Fork,
+    link::{InviteId, InviteSecret, Link, LinkError},
+    message::Verify,
+    transcript::{Transcript, TranscriptError},
+};

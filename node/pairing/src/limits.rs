@@ -1,0 +1,74 @@
+//! Every bound of a session, in one place.
+
+use std::time::Duration;
+
+/// Bytes of the first message of a stream.
+pub const HELLO: usize = 64;
+/// Bytes of a message of the handshake.
+pub const HANDSHAKE: usize = 1024;
+/// Bytes of a frame on the stream, what Noise can encrypt at once.
+pub const FRAME: usize = 65_535;
+/// Bytes of a message in its frames: an entry with the host's seal and the names of its fields.
+pub const MESSAGE: usize = ENTRY + 4 * 1024;
+/// Bytes of an entry of the record.
+pub const ENTRY: usize = 256 * 1024;
+/// Bytes of a text that somebody says.
+pub const TEXT: usize = 64 * 1024;
+/// Characters of a session's goal.
+pub const GOAL: usize = 500;
+/// Characters of a member's name.
+pub const NAME: usize = 32;
+/// Members of a session, the host among them.
+pub const MEMBERS: usize = 16;
+/// Invites of a session that are kept, used ones among them, so that who comes late is told why.
+pub const INVITES: usize = 256;
+/// Addresses in a link.
+pub const ADDRESSES: usize = 4;
+/// Life of an invite, unless another is asked for.
+pub const TTL: Duration = Duration::from_secs(600);
+/// Shortest life of an invite.
+pub const TTL_MIN: Duration = Duration::from_secs(30);
+/// Longest life of an invite.
+pub const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Wrong guesses of a spoken code.
+pub const GUESSES: u8 = 3;
+/// What a member may say in [`RATE_SPAN`].
+pub const RATE: u32 = 1_000;
+/// See [`RATE`].
+pub const RATE_SPAN: Duration = Duration::from_secs(10);
+/// Entries of a session that are kept for who is away.
+pub const KEPT: usize = 1_000;
+/// Bytes of a session's entries that are kept for who is away.
+pub const KEPT_BYTES: usize = 16 << 20;
+/// Things said by this machine that wait for the host.
+pub const OUTBOX: usize = 1_000;
+/// What one end may have sent before the other says that it has it.
+pub const WINDOW: u64 = 64;
+/// A session in which nobody says anything for this long ends.
+pub const IDLE: Duration = Duration::from_secs(30 * 60);
+/// No session lasts longer.
+pub const LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Each end says at least this often that it is there.
+pub const BEAT: Duration = Duration::from_secs(5);
+/// Silence after which the other end is taken to be away.
+pub const SILENCE: Duration = Duration::from_secs(15);
+/// Frames after which a direction changes its key.
+pub const REKEY_FRAMES: u32 = 1_000;
+/// Time after which a direction changes its key.
+pub const REKEY_AGE: Duration = Duration::from_secs(600);
+/// Time from a stranger's stream to the proof.
+pub const PROOF: Duration = Duration::from_secs(5);
+/// Streams of strangers that have proved nothing.
+pub const STRANGERS: usize = 64;
+/// Attempts of one address in [`TRIES_SPAN`].
+pub const TRIES: u32 = 10;
+/// See [`TRIES`].
+pub const TRIES_SPAN: Duration = Duration::from_secs(60);
+/// Sessions of one daemon.
+pub const SESSIONS: usize = 8;
+/// Messages in one answer to `listen`.
+pub const BATCH: usize = 50;
+/// Bytes of text in one answer to `listen`.
+pub const BATCH_BYTES: usize = 128 * 1024;
+/// A `listen` takes no longer.
+pub const LISTEN: Duration = Duration::from_secs(25);

@@ -1,0 +1,42 @@
+//! How much of something in how short a time.
+
+use std::time::Duration;
+
+/// Counts in spans of a fixed length.
+#[derive(Debug, Default)]
+pub(crate) struct Rate {
+    begun: Duration,
+    count: u32,
+}
+
+impl Rate {
+    /// Whether one more is within `limit` in each `span`.
+    pub(crate) fn allows(&mut self, limit: u32, span: Duration, now: Duration) -> bool {
+        if now.saturating_sub(self.begun) >= span {
+            *self = Self { begun: now, count: 0 };
+        }
+        self.count += 1;
+        self.count <= limit
+    }
+
+    /// Whether its span is over, so that it says nothing any more.
+    pub(crate) fn is_over(&self, span: Duration, now: Duration) -> bool {
+        now.saturating_sub(self.begun) >= span
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_span_has_its_limit() {
+        let span = Duration::from_secs(10);
+        let mut rate = Rate::default();
+        assert!(rate.allows(2, span, Duration::from_secs(1)));
+        assert!(rate.allows(2, span, Duration::from_secs(2)));
+        assert!(!rate.allows(2, span, Duration::from_secs(9)));
+        assert!(rate.allows(2, span, Duration::from_secs(12)));
+        assert!(rate.is_over(span, Duration::from_secs(22)));
+    }
+}

@@ -1,0 +1,386 @@
+//! The host's side of a session: who may come in, who is in, and the order of what is said.
+//!
+//! A [`Room`] is told what happened (`admit`, `on_message`, `disconnected`, `tick` and the verbs of the host's person)
+//! and leaves what is to be sent in a queue, which its caller empties with [`Room::poll_message`] behind each call.
+
+mod member;
+mod people;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use libp2p::PeerId;
+use mytunnel_keys::{error::Code, secret::Seed};
+
+use crate::{
+    card::Card,
+    clock::Now,
+    content::{self, Content, ENVELOPE, Envelope, HOST, MemberId, SEAL, Said, Seal, SessionId, System, Why},
+    hello::{Hello, SeatId},
+    invite::{Invite, State},
+    ledger::Ledger,
+    limits,
+    link::InviteId,
+    message::{ToGuest, ToHost, Verify, Welcome},
+    rate::Rate,
+    sas::{self, Commitment, Nonce},
+    secret::{self, Psk},
+    signed::{Hash, Signed},
+    text,
+};
+
+pub(crate) use member::{Member, Standing};
+
+/// What a session is opened with.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) session: SessionId,
+    pub(crate) goal: String,
+    pub(crate) name: String,
+    pub(crate) agent: String,
+    pub(crate) verify: Verify,
+    pub(crate) seed: Seed,
+}
+
+/// Fresh random values of one admission.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) seat: SeatId,
+    pub(crate) resume: [u8; 32],
+    pub(crate) nonce: Nonce,
+}
+
+/// A message for one member's connection.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) member: MemberId,
+    pub(crate) message: ToGuest,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) opening: Opening,
+    pub(crate) ledger: Ledger,
+    pub(crate) members: BTreeMap<MemberId, Member>,
+    pub(crate) invites: BTreeMap<InviteId, Invite>,
+    pub(crate) locked: bool,
+    pub(crate) closed: Option<Why>,
+    opened_at: Duration,
+    active_at: Duration,
+    outgoing: VecDeque<Outgoing>,
+}
+
+impl Room {
+    pub(crate) fn open(opening: Opening, now: Now) -> Self {
+        let ledger = Ledger::new(opening.session, opening.seed.public(), 0, Hash::default());
+        let mut room = Self {
+            opening,
+            ledger,
+            members: BTreeMap::new(),
+            invites: BTreeMap::new(),
+            locked: false,
+            closed: None,
+            opened_at: now.steady,
+            active_at: now.steady,
+            outgoing: VecDeque::new(),
+        };
+        room.note(System::Opened, now);
+        room
+    }
+
+    /// Adds an invite, whose link is the caller's to hand out.
+    pub(crate) fn invite(&mut self, id: InviteId, psk: Psk, ttl: Duration, now: Now) -> Result<(), Code> {
+        if self.locked {
+            return Err(Code::PairLocked);
+        }
+        if self.invites.len() >= limits::INVITES {
+            return Err(Code::PairFull);
+        }
+        self.invites.insert(id, Invite::new(psk, ttl, now));
+        Ok(())
+    }
+
+    /// What who says this hello has to prove; nothing where nobody can.
+    pub(crate) fn psk(&self, hello: Hello) -> Option<Psk> {
+        match hello {
+            Hello::Link(invite) => self.invites.get(&invite).map(|invite| invite.psk().clone()),
+            Hello::Resume { seat, attempt } => {
+                let member = self.members.values().find(|member| member.seat == seat)?;
+                (attempt > member.attempt).then(|| secret::of_seat(&member.resume, seat, attempt))
+            }
+        }
+    }
+
+    /// The one place where a new guest comes in: it has proved this invite's secret.
+    pub(crate) fn admit(
+        &mut self,
+        invite: InviteId,
+        card: Card,
+        peer: PeerId,
+        handshake: [u8; 32],
+        fresh: Fresh,
+        now: Now,
+    ) -> Result<MemberId, Code> {
+        let full = self.present().count() + 1 >= limits::MEMBERS;
+        let invite_id = invite;
+        let invite = self.invites.get_mut(&invite).ok_or(Code::PairRefused)?;
+        // Neither costs the invite.
+        if self.locked && matches!(invite.state(), State::Open | State::Revoked) {
+            return Err(Code::PairLocked);
+        }
+        if full && invite.is_open(now) {
+            return Err(Code::PairFull);
+        }
+        invite.redeem(self.opening.verify == Verify::Required, now)?;
+        let taken = self.members.values().filter(|member| member.is_in()).map(|member| member.name.as_str());
+        let name = text::unique(&card.name, taken.chain([self.opening.name.as_str()]));
+        let id = self.members.keys().next_back().map_or(HOST + 1, |last| last.saturating_add(1));
+        if self.members.contains_key(&id) {
+            return Err(Code::PairFull);
+        }
+        let commitment = Commitment::to(fresh.nonce);
+        let host = Card::sign(&self.opening.name, &self.opening.agent, &self.opening.seed, &handshake);
+        let welcome = Welcome {
+            session: self.opening.session,
+            member: id,
+            name: name.clone(),
+            verify: self.opening.verify,
+            commitment,
+            seat: fresh.seat.0,
+            resume: fresh.resume,
+            host,
+        };
+        self.members.insert(id, Member::new(peer, card, name, invite_id, handshake, fresh, now));
+        self.active_at = now.steady;
+        self.send(id, ToGuest::Welcome(Box::new(welcome)));
+        if self.opening.verify != Verify::Required {
+            self.enter(id, now);
+        }
+        Ok(id)
+    }
+
+    /// A member has proved that it is back.
+    pub(crate) fn resume(
+        &mut self,
+        seat: SeatId,
+        attempt: u32,
+        peer: PeerId,
+        now: Now,
+    ) -> Result<MemberId, Code> {
+        let (&id, member) =
+            self.members.iter_mut().find(|(_, member)| member.seat == seat).ok_or(Code::PairRefused)?;
+        if member.standing == Standing::Kicked {
+            return Err(Code::PairDenied);
+        }
+        if !member.is_in() || member.peer != peer || attempt <= member.attempt {
+            return Err(Code::PairRefused);
+        }
+        member.attempt = attempt;
+        member.connected(now);
+        self.active_at = now.steady;
+        let taken = self.ledger.last_of(id).0;
+        self.send(id, ToGuest::Resumed { taken });
+        self.tell_presence(id, true);
+        Ok(id)
+    }
+
+    /// A member's connection is gone.
+    pub(crate) fn disconnected(&mut self, id: MemberId, now: Now) {
+        let Some(member) = self.members.get_mut(&id).filter(|member| member.is_online()) else { return };
+        member.disconnected(now);
+        self.tell_presence(id, false);
+    }
+
+    /// What a member's connection brought. An error ends that connection.
+    pub(crate) fn on_message(&mut self, id: MemberId, message: ToHost, now: Now) -> Result<(), Code> {
+        let member = self.members.get_mut(&id).ok_or(Code::PairNoSession)?;
+        member.heard(now);
+        match message {
+            ToHost::Nonce { nonce } => {
+                // One try: who could offer another nonce behind the host's could search for words.
+                if *member.guest_nonce.get_or_insert(nonce) != nonce {
+                    return Err(Code::PairRefused);
+                }
+                let host = member.nonce;
+                member.words = Some(sas::words(&member.handshake, host, nonce));
+                self.send(id, ToGuest::Reveal { nonce: host });
+                Ok(())
+            }
+            ToHost::Resume { number } => {
+                match number.filter(|_| member.is_entered()) {
+                    Some(number) => {
+                        member.flow_from(number.min(self.ledger.number()));
+                        self.pump(id);
+                    }
+                    None if member.is_entered() => self.tell_session(id),
+                    None => {}
+                }
+                Ok(())
+            }
+            ToHost::Verified => {
+                member.verified_there = true;
+                self.enter_when_verified(id, now);
+                Ok(())
+            }
+            ToHost::Say { envelope } => self.take(id, envelope, now),
+            ToHost::Have { number } => {
+                member.has = number.clamp(member.has, member.sent.max(member.has));
+                self.pump(id);
+                Ok(())
+            }
+            ToHost::Beat => Ok(()),
+            ToHost::Bye => {
+                self.leave(id, Standing::Left, Why::Left, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Something that the host's own side says.
+    pub(crate) fn say(
+        &mut self,
+        said: Said,
+        reply_to: Option<u64>,
+        to: Vec<MemberId>,
+        now: Now,
+    ) -> Result<u64, Code> {
+        content::check(&said)?;
+        if self.opening.verify == Verify::Required && !self.present().any(|(_, member)| member.is_entered()) {
+            return Err(Code::PairUnverified);
+        }
+        self.active_at = now.steady;
+        Ok(self.write(Content::Said(said), reply_to, to, now))
+    }
+
+    /// The next message for somebody.
+    pub(crate) fn poll_message(&mut self) -> Option<Outgoing> {
+        self.outgoing.pop_front()
+    }
+
+    /// What time alone brings: silence, and the end of sessions that are idle or old.
+    pub(crate) fn tick(&mut self, now: Now) {
+        let silent: Vec<MemberId> =
+            self.members.iter().filter(|(_, member)| member.is_silent(now)).map(|(id, _)| *id).collect();
+        for id in silent {
+            self.disconnected(id, now);
+        }
+        if now.steady.saturating_sub(self.opened_at) >= limits::LIFE {
+            self.close(Why::Old, now);
+        } else if now.steady.saturating_sub(self.active_at) >= limits::IDLE {
+            self.close(Why::Idle, now);
+        }
+    }
+
+    /// Says to everybody that the host is there.
+    pub(crate) fn beat(&mut self) {
+        let online: Vec<MemberId> =
+            self.members.iter().filter(|(_, member)| member.is_online()).map(|(id, _)| *id).collect();
+        for id in online {
+            self.send(id, ToGuest::Beat);
+        }
+    }
+
+    /// Members that have not left.
+    pub(crate) fn present(&self) -> impl Iterator<Item = (MemberId, &Member)> {
+        self.members.iter().filter(|(_, member)| member.is_in()).map(|(id, member)| (*id, member))
+    }
+
+    /// A member's own words, in the order that the host gives them.
+    fn take(&mut self, id: MemberId, signed: Signed, now: Now) -> Result<(), Code> {
+        let member = self.members.get_mut(&id).filter(|member| member.flows).ok_or(Code::PairUnverified)?;
+        if !member.rate.allows(limits::RATE, limits::RATE_SPAN, now.steady) {
+            return Err(Code::PairRate);
+        }
+        let envelope: Envelope = signed.open(ENVELOPE, &member.card.key).ok_or(Code::PairFork)?;
+        let (last, _) = self.ledger.last_of(id);
+        if envelope.number <= last {
+            self.send(id, ToGuest::Taken { number: last });
+            return Ok(());
+        }
+        let Content::Said(said) = &envelope.content else { return Err(Code::PairFork) };
+        content::check(said)?;
+        self.append(id, envelope.number, signed).map_err(|_| Code::PairFork)?;
+        self.active_at = now.steady;
+        self.send(id, ToGuest::Taken { number: envelope.number });
+        Ok(())
+    }
+
+    pub(crate) fn note(&mut self, event: System, now: Now) {
+        self.write(Content::System(event), None, Vec::new(), now);
+    }
+
+    fn write(&mut self, content: Content, reply_to: Option<u64>, to: Vec<MemberId>, now: Now) -> u64 {
+        let (number, before) = self.ledger.last_of(HOST);
+        let session = self.opening.session;
+        let number = number + 1;
+        let at = now.wall * 1000;
+        let envelope = Envelope { session, author: HOST, number, before, at, reply_to, to, content };
+        let signed = Signed::sign(ENVELOPE, &envelope, &self.opening.seed);
+        self.append(HOST, number, signed).expect("what the host writes fits its own record")
+    }
+
+    fn append(&mut self, author: MemberId, by_author: u64, signed: Signed) -> Result<u64, Code> {
+        let seal = Seal {
+            session: self.opening.session,
+            number: self.ledger.number() + 1,
+            before: self.ledger.head(),
+            author,
+            by_author,
+            envelope: signed.hash(),
+        };
+        let number = seal.number;
+        let seal = Signed::sign(SEAL, &seal, &self.opening.seed);
+        self.ledger.accept(seal, Some(signed)).map_err(|_| Code::PairFork)?;
+        let flowing: Vec<MemberId> =
+            self.members.iter().filter(|(_, member)| member.flows).map(|(id, _)| *id).collect();
+        for member in flowing {
+            self.pump(member);
+        }
+        Ok(number)
+    }
+
+    /// Sends a member what it does not have, as far as it keeps up.
+    fn pump(&mut self, id: MemberId) {
+        let first = self.ledger.first_kept();
+        let Some(member) = self.members.get_mut(&id).filter(|member| member.flows) else { return };
+        let mut messages = Vec::new();
+        if member.sent + 1 < first {
+            member.sent = first - 1;
+            member.has = member.sent;
+            let next = self.ledger.after(member.sent).next();
+            let head = next.map_or(self.ledger.head(), |entry| entry.before);
+            messages.push(ToGuest::Skip { number: member.sent, head });
+        }
+        let room = limits::WINDOW.saturating_sub(member.sent - member.has);
+        for entry in self.ledger.after(member.sent).take(usize::try_from(room).unwrap_or_default()) {
+            member.sent = entry.number;
+            let envelope = entry.signed.clone().filter(|_| entry.is_for(id));
+            messages.push(ToGuest::Entry { seal: entry.seal.clone(), envelope });
+        }
+        for message in messages {
+            self.send(id, message);
+        }
+    }
+
+    fn tell_presence(&mut self, member: MemberId, online: bool) {
+        let others: Vec<MemberId> = self
+            .members
+            .iter()
+            .filter(|(id, other)| **id != member && other.flows)
+            .map(|(id, _)| *id)
+            .collect();
+        for other in others {
+            self.send(other, ToGuest::Presence { member, online });
+        }
+    }
+
+    fn send(&mut self, member: MemberId, message: ToGuest) {
+        self.outgoing.push_back(Outgoing { member, message });
+    }
+}
+
+#[cfg(test)]
+mod tests;

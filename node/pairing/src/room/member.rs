@@ -1,0 +1,141 @@
+//! One guest of a session, as its host sees it.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+
+use super::{Fresh, Rate, SeatId};
+use crate::{
+    card::Card, clock::Now, content::Introduced, content::MemberId, limits, link::InviteId, sas::Nonce,
+};
+
+/// Whether somebody is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Its connection stands.
+    Online,
+    /// It has no connection since then.
+    Away(Duration),
+    /// It left for good.
+    Left,
+    /// The host's person put it out.
+    Kicked,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) peer: PeerId,
+    pub(crate) card: Card,
+    pub(crate) name: String,
+    pub(crate) invite: InviteId,
+    pub(crate) seat: SeatId,
+    pub(super) resume: [u8; 32],
+    pub(super) attempt: u32,
+    pub(super) handshake: [u8; 32],
+    /// The host's part of the words.
+    pub(super) nonce: Nonce,
+    /// The guest's, once it has told it.
+    pub(super) guest_nonce: Option<Nonce>,
+    /// The words, once both parts are known.
+    pub(crate) words: Option<String>,
+    pub(crate) verified_here: bool,
+    pub(crate) verified_there: bool,
+    pub(crate) standing: Standing,
+    /// It knows the session.
+    pub(super) entered: bool,
+    /// It is sent what is said.
+    pub(super) flows: bool,
+    /// The last entry that it was sent.
+    pub(super) sent: u64,
+    /// The last entry that it has said to have.
+    pub(crate) has: u64,
+    pub(super) rate: Rate,
+    heard_at: Duration,
+}
+
+impl Member {
+    pub(super) fn new(
+        peer: PeerId,
+        card: Card,
+        name: String,
+        invite: InviteId,
+        handshake: [u8; 32],
+        fresh: Fresh,
+        now: Now,
+    ) -> Self {
+        Self {
+            peer,
+            card,
+            name,
+            invite,
+            seat: fresh.seat,
+            resume: fresh.resume,
+            attempt: 0,
+            handshake,
+            nonce: fresh.nonce,
+            guest_nonce: None,
+            words: None,
+            verified_here: false,
+            verified_there: false,
+            standing: Standing::Online,
+            entered: false,
+            flows: false,
+            sent: 0,
+            has: 0,
+            rate: Rate::default(),
+            heard_at: now.steady,
+        }
+    }
+
+    /// Has not left.
+    pub(crate) const fn is_in(&self) -> bool {
+        matches!(self.standing, Standing::Online | Standing::Away(_))
+    }
+
+    pub(crate) const fn is_online(&self) -> bool {
+        matches!(self.standing, Standing::Online)
+    }
+
+    pub(crate) const fn is_entered(&self) -> bool {
+        self.entered
+    }
+
+    pub(super) fn connected(&mut self, now: Now) {
+        self.standing = Standing::Online;
+        self.heard_at = now.steady;
+        // Nothing flows before it has said what it has.
+        self.flows = false;
+    }
+
+    pub(super) fn disconnected(&mut self, now: Now) {
+        self.standing = Standing::Away(now.steady);
+        self.flows = false;
+    }
+
+    /// It is sent what comes behind this entry.
+    pub(super) fn flow_from(&mut self, number: u64) {
+        self.entered = true;
+        self.flows = true;
+        self.sent = number;
+        self.has = number;
+    }
+
+    pub(super) fn heard(&mut self, now: Now) {
+        self.heard_at = now.steady;
+    }
+
+    pub(super) fn is_silent(&self, now: Now) -> bool {
+        self.is_online() && now.steady.saturating_sub(self.heard_at) >= limits::SILENCE
+    }
+
+    pub(super) fn introduced(&self, id: MemberId) -> Introduced {
+        Introduced {
+            id,
+            name: self.name.clone(),
+            agent: self.card.agent.clone(),
+            key: self.card.key,
+            verified: self.verified_here,
+        }
+    }
+}

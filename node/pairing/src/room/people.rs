@@ -1,0 +1,127 @@
+//! What the host's person does: compare words, put somebody out, lock, close.
+
+use mytunnel_keys::error::Code;
+
+use super::{Member, Room, Standing};
+use crate::{
+    clock::Now,
+    content::{HOST, Introduced, MemberId, System, Why},
+    message::{ToGuest, Verify},
+    sas,
+};
+
+impl Room {
+    /// The words that the other side's person has read out.
+    pub(crate) fn verify(&mut self, id: MemberId, typed: &str, now: Now) -> Result<(), Code> {
+        let member = self.members.get_mut(&id).filter(|member| member.is_in()).ok_or(Code::PairNoSession)?;
+        let words = member.words.as_deref().ok_or(Code::PairUnverified)?;
+        if !sas::matches(typed, words) {
+            return Err(Code::PairSasMismatch);
+        }
+        member.verified_here = true;
+        if member.is_entered() {
+            self.note(System::Verified { member: id }, now);
+        }
+        self.enter_when_verified(id, now);
+        Ok(())
+    }
+
+    /// The host's person does not want this member: its invite never opens again.
+    pub(crate) fn deny(&mut self, id: MemberId, now: Now) -> Result<(), Code> {
+        let member = self.members.get(&id).filter(|member| member.is_in()).ok_or(Code::PairNoSession)?;
+        if let Some(invite) = self.invites.get_mut(&member.invite) {
+            invite.burn();
+        }
+        self.leave(id, Standing::Kicked, Why::Denied, now);
+        Ok(())
+    }
+
+    /// Puts a member out for good; its seat and its key open nothing any more.
+    pub(crate) fn kick(&mut self, id: MemberId, now: Now) -> Result<(), Code> {
+        self.members.get(&id).filter(|member| member.is_in()).ok_or(Code::PairNoSession)?;
+        self.leave(id, Standing::Kicked, Why::Kicked, now);
+        Ok(())
+    }
+
+    /// Nobody comes in any more; open invites are taken back.
+    pub(crate) fn lock(&mut self, now: Now) {
+        if !self.locked {
+            self.locked = true;
+            self.revoke_all();
+            self.note(System::Locked, now);
+        }
+    }
+
+    /// Takes back every open invite; says how many there were.
+    pub(crate) fn revoke_all(&mut self) -> usize {
+        self.invites.values_mut().map(super::Invite::revoke).filter(|open| *open).count()
+    }
+
+    /// The end.
+    pub(crate) fn close(&mut self, why: Why, now: Now) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.revoke_all();
+        self.note(System::Closed { why }, now);
+        self.closed = Some(why);
+        let online: Vec<MemberId> =
+            self.members.iter().filter(|(_, member)| member.is_online()).map(|(id, _)| *id).collect();
+        for id in online {
+            self.send(id, ToGuest::Bye { why });
+        }
+    }
+
+    pub(super) fn leave(&mut self, id: MemberId, standing: Standing, why: Why, now: Now) {
+        let Some(member) = self.members.get_mut(&id).filter(|member| member.is_in()) else { return };
+        let (online, entered) = (member.is_online(), member.is_entered());
+        member.standing = standing;
+        member.flows = false;
+        if online && standing == Standing::Kicked {
+            self.send(id, ToGuest::Bye { why });
+        }
+        if entered && standing == Standing::Kicked {
+            self.note(System::Kicked { member: id }, now);
+        } else if entered {
+            self.note(System::Left { member: id }, now);
+        }
+    }
+
+    /// Lets a guest into the session itself where both sides had to compare words, and have.
+    pub(super) fn enter_when_verified(&mut self, id: MemberId, now: Now) {
+        let both = |member: &Member| member.verified_here && member.verified_there && !member.is_entered();
+        let Some(member) = self.members.get(&id).filter(|member| both(member)) else { return };
+        if self.opening.verify == Verify::Required {
+            if let Some(invite) = self.invites.get_mut(&member.invite) {
+                invite.approve();
+            }
+            self.enter(id, now);
+        }
+    }
+
+    /// Tells a guest of the session, and the session of the guest.
+    pub(super) fn enter(&mut self, id: MemberId, now: Now) {
+        self.tell_session(id);
+        if let Some(member) = self.members.get(&id) {
+            let joined = System::Joined { member: member.introduced(id) };
+            self.note(joined, now);
+        }
+    }
+
+    /// Tells a guest what the session is, and lets it have what comes from here on.
+    pub(super) fn tell_session(&mut self, id: MemberId) {
+        let host = Introduced {
+            id: HOST,
+            name: self.opening.name.clone(),
+            agent: self.opening.agent.clone(),
+            key: self.opening.seed.public(),
+            verified: false,
+        };
+        let others = self.present().filter(|(_, member)| member.is_entered());
+        let members = std::iter::once(host).chain(others.map(|(id, member)| member.introduced(id))).collect();
+        let (number, head) = (self.ledger.number(), self.ledger.head());
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.flow_from(number);
+        self.send(id, ToGuest::Admitted { goal: self.opening.goal.clone(), members, number, head });
+    }
+}

@@ -1,0 +1,329 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    link::InviteSecret,
+    seat::{Seat, Words},
+};
+
+fn at(seconds: u64) -> Now {
+    Now { wall: 1_800_000_000 + seconds, steady: Duration::from_secs(100 + seconds) }
+}
+
+fn seed(byte: u8) -> Seed {
+    Seed::from_bytes([byte; 32])
+}
+
+fn peer(byte: u8) -> PeerId {
+    mytunnel_carrier::peer_id(&seed(byte).public())
+}
+
+fn id(byte: u8) -> InviteId {
+    InviteId::from_bytes([byte; 8])
+}
+
+fn chat(text: &str) -> Said {
+    Said::Chat { text: text.to_owned() }
+}
+
+/// A host, its guests, and lines between them that lose nothing until they are cut.
+struct World {
+    room: Room,
+    seats: BTreeMap<MemberId, Seat>,
+    cut: Vec<MemberId>,
+    errors: Vec<Code>,
+}
+
+impl World {
+    fn new(verify: Verify) -> Self {
+        let opening = Opening {
+            session: SessionId([7; 8]),
+            goal: "fix the build".to_owned(),
+            name: "host".to_owned(),
+            agent: String::new(),
+            verify,
+            seed: seed(1),
+        };
+        Self { room: Room::open(opening, at(0)), seats: BTreeMap::new(), cut: Vec::new(), errors: Vec::new() }
+    }
+
+    fn invite(&mut self, byte: u8) {
+        let psk = secret::of_link(&InviteSecret::from_bytes([byte; 32]), id(byte));
+        self.room.invite(id(byte), psk, limits::TTL, at(0)).unwrap();
+    }
+
+    fn admit(&mut self, invite: u8, guest: u8, now: Now) -> Result<MemberId, Code> {
+        let hash = [guest; 32];
+        let card = Card::sign("guest", "", &seed(guest), &hash);
+        let fresh =
+            Fresh { seat: SeatId([guest; 8]), resume: [guest; 32], nonce: Nonce::from_bytes([guest; 16]) };
+        let member = self.room.admit(id(invite), card, peer(guest), hash, fresh, now)?;
+        let Some(Outgoing { message: ToGuest::Welcome(welcome), .. }) = self.room.poll_message() else {
+            panic!("the first message is the welcome");
+        };
+        let nonce = Nonce::from_bytes([guest + 100; 16]);
+        let seat = Seat::welcomed(*welcome, peer(1), hash, seed(guest), nonce, now)?;
+        self.seats.insert(member, seat);
+        self.run(now);
+        Ok(member)
+    }
+
+    /// Carries messages until there are none; those of cut lines are lost.
+    fn run(&mut self, now: Now) {
+        loop {
+            let mut quiet = true;
+            while let Some(Outgoing { member, message }) = self.room.poll_message() {
+                quiet = false;
+                let seat = self.seats.get_mut(&member).filter(|_| !self.cut.contains(&member));
+                if let Some(Err(code)) = seat.map(|seat| seat.on_message(message, now)) {
+                    self.errors.push(code);
+                }
+            }
+            for (member, seat) in &mut self.seats {
+                while let Some(message) = seat.poll_message() {
+                    quiet = false;
+                    if !self.cut.contains(member)
+                        && let Err(code) = self.room.on_message(*member, message, now)
+                    {
+                        self.errors.push(code);
+                    }
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn cut(&mut self, member: MemberId, now: Now) {
+        self.cut.push(member);
+        self.room.disconnected(member, now);
+        self.seats.get_mut(&member).unwrap().disconnected(now);
+        self.run(now);
+    }
+
+    fn mend(&mut self, member: MemberId, now: Now) -> Result<(), Code> {
+        self.cut.retain(|cut| *cut != member);
+        let seat = self.seats.get_mut(&member).unwrap();
+        let (hello, psk) = seat.next_attempt();
+        assert_eq!(self.room.psk(hello).map(|psk| *psk), Some(*psk));
+        let Hello::Resume { seat: id, attempt } = hello else { panic!("{hello:?}") };
+        let guest = self.room.members[&member].peer;
+        self.room.resume(id, attempt, guest, now)?;
+        self.run(now);
+        Ok(())
+    }
+
+    /// What a member reads, its own words among them.
+    fn heard(&self, member: MemberId) -> Vec<String> {
+        let texts = |entries: &mut dyn Iterator<Item = &crate::ledger::Entry>| {
+            entries
+                .filter(|entry| entry.is_for(member))
+                .filter_map(|entry| match &entry.envelope.as_ref()?.content {
+                    Content::Said(said) => Some(said.text().to_owned()),
+                    Content::System(_) => None,
+                })
+                .collect()
+        };
+        match self.seats.get(&member) {
+            Some(seat) => texts(&mut seat.after(0)),
+            None => texts(&mut self.room.ledger.after(0)),
+        }
+    }
+}
+
+#[test]
+fn a_guest_learns_goal_and_roster_and_both_hear_each_other() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    let seat = world.seats.get_mut(&guest).unwrap();
+    assert_eq!((seat.goal.as_str(), seat.name.as_str()), ("fix the build", "guest"));
+    assert_eq!(seat.members.len(), 2);
+    seat.say(chat("hello"), None, Vec::new(), at(2)).unwrap();
+    world.room.say(chat("welcome"), None, Vec::new(), at(2)).unwrap();
+    world.run(at(2));
+    assert_eq!(world.heard(HOST), world.heard(guest));
+    assert_eq!(world.heard(HOST).len(), 2);
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn a_used_invite_is_used_whether_its_guest_is_there_or_left() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    assert_eq!(world.admit(1, 11, at(2)), Err(Code::PairUsed));
+    world.seats.get_mut(&guest).unwrap().leave();
+    world.run(at(3));
+    assert_eq!(world.room.members[&guest].standing, Standing::Left);
+    assert_eq!(world.admit(1, 11, at(4)), Err(Code::PairUsed));
+}
+
+#[test]
+fn twenty_who_race_one_invite_are_one_guest_and_nineteen_late_ones() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let outcomes: Vec<_> = (10..30).map(|guest| world.admit(1, guest, at(1))).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(Code::PairUsed)).count(), 19);
+}
+
+#[test]
+fn sixteen_are_a_full_room_and_the_next_keeps_its_invite() {
+    let mut world = World::new(Verify::Ask);
+    (1..=16).for_each(|invite| world.invite(invite));
+    for guest in 1..=15 {
+        world.admit(guest, 20 + guest, at(1)).unwrap();
+    }
+    assert_eq!(world.admit(16, 60, at(2)), Err(Code::PairFull));
+    assert_eq!(world.seats[&15].members.len(), 16);
+    world.room.kick(3, at(3)).unwrap();
+    world.run(at(3));
+    assert_eq!(world.admit(16, 60, at(4)), Ok(16));
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn two_hundred_from_each_side_at_once_are_the_same_in_one_order() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    world.invite(2);
+    let (one, two) = (world.admit(1, 10, at(1)).unwrap(), world.admit(2, 11, at(1)).unwrap());
+    for count in 0..200 {
+        for member in [one, two] {
+            let text = format!("{member} {count}");
+            world.seats.get_mut(&member).unwrap().say(chat(&text), None, Vec::new(), at(2)).unwrap();
+        }
+        world.room.say(chat(&format!("0 {count}")), None, Vec::new(), at(2)).unwrap();
+    }
+    world.run(at(2));
+    assert_eq!(world.heard(HOST).len(), 600);
+    assert_eq!(world.heard(one), world.heard(HOST));
+    assert_eq!(world.heard(two), world.heard(HOST));
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn where_words_have_to_be_compared_nothing_flows_before_both_have() {
+    let mut world = World::new(Verify::Required);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    assert!(world.seats[&guest].goal.is_empty() && world.seats[&guest].ledger.is_none());
+    assert_eq!(world.room.say(chat("x"), None, Vec::new(), at(2)), Err(Code::PairUnverified));
+    let seat = world.seats.get_mut(&guest).unwrap();
+    assert_eq!(seat.say(chat("x"), None, Vec::new(), at(2)), Err(Code::PairUnverified));
+    let Words::Known(words) = &seat.words else { panic!("the words are known") };
+    let words = words.clone();
+    assert_eq!(world.room.members[&guest].words.as_deref(), Some(words.as_str()));
+
+    assert_eq!(seat.verify("acid acorn acre"), Err(Code::PairSasMismatch));
+    seat.verify(&words.to_uppercase().replace('-', " ")).unwrap();
+    world.run(at(3));
+    assert!(world.seats[&guest].ledger.is_none());
+    world.room.verify(guest, &words, at(4)).unwrap();
+    world.run(at(4));
+    assert_eq!(world.seats[&guest].goal, "fix the build");
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn a_guest_that_is_denied_burns_its_invite_and_does_not_come_back() {
+    let mut world = World::new(Verify::Required);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    world.room.deny(guest, at(2)).unwrap();
+    world.run(at(2));
+    assert_eq!(world.seats[&guest].closed, Some(Why::Denied));
+    assert_eq!(world.admit(1, 11, at(3)), Err(Code::PairBurned));
+    assert_eq!(world.mend(guest, at(4)), Err(Code::PairDenied));
+}
+
+#[test]
+fn a_cut_loses_nothing_and_doubles_nothing() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    world.cut(guest, at(2));
+    for count in 0..300 {
+        world.room.say(chat(&format!("host {count}")), None, Vec::new(), at(3)).unwrap();
+        let seat = world.seats.get_mut(&guest).unwrap();
+        seat.say(chat(&format!("guest {count}")), None, Vec::new(), at(3)).unwrap();
+    }
+    world.run(at(3));
+    assert!(world.heard(guest).is_empty());
+    world.mend(guest, at(33)).unwrap();
+    assert_eq!(world.heard(guest).len(), 600);
+    assert_eq!(world.heard(guest), world.heard(HOST));
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn a_proof_of_a_seat_holds_for_one_attempt_and_for_its_own_machine() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    world.cut(guest, at(2));
+    world.mend(guest, at(3)).unwrap();
+    let again = Hello::Resume { seat: SeatId([10; 8]), attempt: 1 };
+    assert!(world.room.psk(again).is_none());
+    assert_eq!(world.room.resume(SeatId([10; 8]), 1, peer(10), at(4)), Err(Code::PairRefused));
+    assert_eq!(world.room.resume(SeatId([10; 8]), 2, peer(11), at(4)), Err(Code::PairRefused));
+}
+
+#[test]
+fn silence_is_shown_and_idle_and_old_sessions_end() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    world.room.tick(at(15));
+    assert!(world.room.members[&guest].is_online());
+    world.room.tick(at(16));
+    assert!(!world.room.members[&guest].is_online());
+    world.room.tick(at(30 * 60 + 1));
+    assert_eq!(world.room.closed, Some(Why::Idle));
+}
+
+#[test]
+fn what_is_for_one_is_read_by_one_and_the_record_holds_for_all() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    world.invite(2);
+    let (one, two) = (world.admit(1, 10, at(1)).unwrap(), world.admit(2, 11, at(1)).unwrap());
+    world.seats.get_mut(&one).unwrap().say(chat("secret"), None, vec![HOST], at(2)).unwrap();
+    world.room.say(chat("for two"), None, vec![two], at(2)).unwrap();
+    world.run(at(2));
+    assert_eq!(world.heard(one), ["secret"]);
+    assert_eq!(world.heard(two), ["for two"]);
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn a_locked_room_takes_nobody_and_a_closed_one_says_so() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    world.invite(2);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    world.room.lock(at(2));
+    assert_eq!(world.admit(2, 11, at(3)), Err(Code::PairLocked));
+    world.room.close(Why::Host, at(4));
+    world.run(at(4));
+    assert_eq!(world.seats[&guest].closed, Some(Why::Host));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_words_of_a_stranger_get_into_the_record(body in prop::collection::vec(any::<u8>(), 0..100)) {
+        let mut world = World::new(Verify::Ask);
+        world.invite(1);
+        let guest = world.admit(1, 10, at(1)).unwrap();
+        let before = world.room.ledger.number();
+        let said = world.room.on_message(guest, ToHost::Say { envelope: Signed::sign("other", &body, &seed(10)) }, at(2));
+        prop_assert_eq!(said, Err(Code::PairFork));
+        prop_assert_eq!(world.room.ledger.number(), before);
+    }
+}

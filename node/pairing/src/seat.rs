@@ -1,0 +1,376 @@
+//! A guest's side of a session: what it was told, what it has said, and what is still to be sent.
+//!
+//! As [`Room`](crate::room::Room): told what happened, emptied with [`Seat::poll_message`].
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use libp2p::PeerId;
+use mytunnel_keys::{error::Code, secret::Seed};
+use zeroize::Zeroizing;
+
+use crate::{
+    clock::Now,
+    content::{self, Content, ENVELOPE, Envelope, HOST, Introduced, MemberId, Said, SessionId, System, Why},
+    hello::{Hello, SeatId},
+    ledger::{Entry, Ledger},
+    limits,
+    message::{ToGuest, ToHost, Verify, Welcome},
+    rate::Rate,
+    sas::{self, Commitment, Nonce},
+    secret::{self, Psk},
+    signed::{Hash, Signed},
+    text,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) session: SessionId,
+    pub(crate) member: MemberId,
+    pub(crate) name: String,
+    pub(crate) verify: Verify,
+    pub(crate) host: PeerId,
+    host_key: mytunnel_keys::id::PublicKey,
+    pub(crate) goal: String,
+    pub(crate) members: BTreeMap<MemberId, Known>,
+    pub(crate) ledger: Option<Ledger>,
+    pub(crate) words: Words,
+    pub(crate) verified_here: bool,
+    pub(crate) missed: u64,
+    pub(crate) closed: Option<Why>,
+    pub(crate) away_since: Option<Duration>,
+    seat: SeatId,
+    resume: Zeroizing<[u8; 32]>,
+    attempt: u32,
+    seed: Seed,
+    outbox: Outbox,
+    rate: Rate,
+    heard_at: Duration,
+    outgoing: VecDeque<ToHost>,
+}
+
+/// Somebody in the session, as the host tells it.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) introduced: Introduced,
+    pub(crate) online: bool,
+}
+
+/// The words to compare.
+#[derive(Debug)]
+pub(crate) enum Words {
+    /// The host has committed to its part.
+    Waiting { handshake: [u8; 32], commitment: Commitment, nonce: Nonce },
+    /// Both parts are known.
+    Known(String),
+}
+
+/// What was said here and has no place in the record yet.
+#[derive(Debug, Default)]
+struct Outbox {
+    waiting: VecDeque<(u64, Signed)>,
+    /// Number and hash of the last that was said here.
+    last: (u64, Hash),
+    /// The last that was sent on this connection.
+    sent: u64,
+}
+
+impl Outbox {
+    /// What was said up to here has its place.
+    fn forget(&mut self, number: u64) {
+        while self.waiting.front().is_some_and(|(first, _)| *first <= number) {
+            self.waiting.pop_front();
+        }
+    }
+}
+
+impl Seat {
+    /// Behind the handshake of a new member; `nonce` is this end's random part of the words.
+    ///
+    /// # Errors
+    /// The host is not who it says.
+    pub(crate) fn welcomed(
+        welcome: Welcome,
+        host: PeerId,
+        handshake: [u8; 32],
+        seed: Seed,
+        nonce: Nonce,
+        now: Now,
+    ) -> Result<Self, Code> {
+        let card = welcome.host.checked(&handshake).ok_or(Code::PairRefused)?;
+        let name = text::name(&welcome.name).ok_or(Code::PairRefused)?;
+        Ok(Self {
+            session: welcome.session,
+            member: welcome.member,
+            name,
+            verify: welcome.verify,
+            host,
+            host_key: card.key,
+            goal: String::new(),
+            members: BTreeMap::new(),
+            ledger: None,
+            words: Words::Waiting { handshake, commitment: welcome.commitment, nonce },
+            verified_here: false,
+            missed: 0,
+            closed: None,
+            away_since: None,
+            seat: SeatId(welcome.seat),
+            resume: Zeroizing::new(welcome.resume),
+            attempt: 0,
+            seed,
+            outbox: Outbox::default(),
+            rate: Rate::default(),
+            heard_at: now.steady,
+            outgoing: VecDeque::from([ToHost::Nonce { nonce }]),
+        })
+    }
+
+    /// How it comes back: another proof for each attempt.
+    pub(crate) fn next_attempt(&mut self) -> (Hello, Psk) {
+        self.attempt += 1;
+        let hello = Hello::Resume { seat: self.seat, attempt: self.attempt };
+        (hello, secret::of_seat(&self.resume, self.seat, self.attempt))
+    }
+
+    /// The key that signs what is said here.
+    pub(crate) const fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
+    /// The connection is gone.
+    pub(crate) fn disconnected(&mut self, now: Now) {
+        self.away_since.get_or_insert(now.steady);
+        self.outgoing.clear();
+    }
+
+    pub(crate) fn is_silent(&self, now: Now) -> bool {
+        self.away_since.is_none() && now.steady.saturating_sub(self.heard_at) >= limits::SILENCE
+    }
+
+    /// Away for as long as a session may be idle: the host has closed it by now, or is no more.
+    pub(crate) fn is_given_up(&self, now: Now) -> bool {
+        self.away_since.is_some_and(|since| now.steady.saturating_sub(since) >= limits::IDLE)
+    }
+
+    /// What the connection brought. An error ends the connection; one of the record ends the session.
+    pub(crate) fn on_message(&mut self, message: ToGuest, now: Now) -> Result<(), Code> {
+        self.heard_at = now.steady;
+        match message {
+            ToGuest::Reveal { nonce: host } => self.revealed(host),
+            ToGuest::Admitted { goal, members, number, head } => self.admitted(goal, members, number, head),
+            ToGuest::Resumed { taken } => {
+                self.back(taken);
+                Ok(())
+            }
+            ToGuest::Entry { seal, envelope } => self.entry(seal, envelope),
+            ToGuest::Skip { number, head } => {
+                let ledger = self.ledger.as_mut().ok_or(Code::PairRefused)?;
+                self.missed += ledger.skip(number, head).map_err(|_| Code::PairFork)?;
+                Ok(())
+            }
+            ToGuest::Taken { number } => {
+                self.taken(number);
+                Ok(())
+            }
+            ToGuest::Presence { member, online } => {
+                if let Some(known) = self.members.get_mut(&member) {
+                    known.online = online;
+                }
+                Ok(())
+            }
+            ToGuest::Beat => Ok(()),
+            ToGuest::Bye { why } => {
+                self.close(why);
+                Ok(())
+            }
+            // Each is the first of a connection, and nothing else.
+            ToGuest::Welcome(_) | ToGuest::No { .. } => Err(Code::PairRefused),
+        }
+    }
+
+    /// Something that this side says; its number among what it has said.
+    pub(crate) fn say(
+        &mut self,
+        said: Said,
+        reply_to: Option<u64>,
+        to: Vec<MemberId>,
+        now: Now,
+    ) -> Result<u64, Code> {
+        content::check(&said)?;
+        if self.ledger.is_none() || (self.verify == Verify::Required && !self.verified_here) {
+            return Err(Code::PairUnverified);
+        }
+        if self.outbox.waiting.len() >= limits::OUTBOX
+            || !self.rate.allows(limits::RATE, limits::RATE_SPAN, now.steady)
+        {
+            return Err(Code::PairRate);
+        }
+        let (last, before) = self.outbox.last;
+        let envelope = Envelope {
+            session: self.session,
+            author: self.member,
+            number: last + 1,
+            before,
+            at: now.wall * 1000,
+            reply_to,
+            to,
+            content: Content::Said(said),
+        };
+        let signed = Signed::sign(ENVELOPE, &envelope, &self.seed);
+        self.outbox.last = (envelope.number, signed.hash());
+        self.outbox.waiting.push_back((envelope.number, signed));
+        self.pump();
+        Ok(envelope.number)
+    }
+
+    /// Whether what was said under this number has its place in the record.
+    pub(crate) fn is_taken(&self, number: u64) -> bool {
+        self.outbox.waiting.front().is_none_or(|(first, _)| *first > number)
+    }
+
+    /// The words that the host's person has read out.
+    pub(crate) fn verify(&mut self, typed: &str) -> Result<(), Code> {
+        let Words::Known(words) = &self.words else { return Err(Code::PairUnverified) };
+        if !sas::matches(typed, words) {
+            return Err(Code::PairSasMismatch);
+        }
+        self.verified_here = true;
+        self.outgoing.push_back(ToHost::Verified);
+        Ok(())
+    }
+
+    /// Leaves for good.
+    pub(crate) fn leave(&mut self) {
+        if self.closed.is_none() {
+            self.outgoing.push_back(ToHost::Bye);
+            self.close(Why::Left);
+        }
+    }
+
+    pub(crate) fn close(&mut self, why: Why) {
+        self.closed.get_or_insert(why);
+    }
+
+    pub(crate) fn beat(&mut self) {
+        self.outgoing.push_back(ToHost::Beat);
+    }
+
+    /// The next message for the host.
+    pub(crate) fn poll_message(&mut self) -> Option<ToHost> {
+        self.outgoing.pop_front()
+    }
+
+    /// The entries behind `number`.
+    pub(crate) fn after(&self, number: u64) -> impl Iterator<Item = &Entry> {
+        self.ledger.iter().flat_map(move |ledger| ledger.after(number))
+    }
+
+    fn revealed(&mut self, host: Nonce) -> Result<(), Code> {
+        let Words::Waiting { handshake, commitment, nonce } = &self.words else {
+            return Err(Code::PairRefused);
+        };
+        let words = sas::checked(handshake, *commitment, host, *nonce).ok_or(Code::PairSasMismatch)?;
+        self.words = Words::Known(words);
+        Ok(())
+    }
+
+    fn admitted(
+        &mut self,
+        goal: String,
+        members: Vec<Introduced>,
+        number: u64,
+        head: Hash,
+    ) -> Result<(), Code> {
+        // Not before this side's person has agreed, whatever the host says.
+        if self.ledger.is_some() || (self.verify == Verify::Required && !self.verified_here) {
+            return Err(Code::PairRefused);
+        }
+        let mut ledger = Ledger::new(self.session, self.host_key, number, head);
+        for member in members.into_iter().take(limits::MEMBERS) {
+            if member.id != HOST {
+                ledger.introduce(member.id, member.key);
+            }
+            self.meet(member)?;
+        }
+        self.goal = text::neutral(&goal).0.chars().take(limits::GOAL).collect();
+        self.ledger = Some(ledger);
+        Ok(())
+    }
+
+    fn meet(&mut self, member: Introduced) -> Result<(), Code> {
+        let name = text::name(&member.name).ok_or(Code::PairFork)?;
+        let agent = text::neutral(&member.agent).0;
+        let introduced = Introduced { name, agent, ..member };
+        self.members.insert(introduced.id, Known { introduced, online: true });
+        Ok(())
+    }
+
+    fn entry(&mut self, seal: Signed, envelope: Option<Signed>) -> Result<(), Code> {
+        let ledger = self.ledger.as_mut().ok_or(Code::PairRefused)?;
+        let new = ledger.accept(seal, envelope).map_err(|_| Code::PairFork)?;
+        let number = ledger.number();
+        let event =
+            ledger.after(number - 1).next().and_then(|entry| match &entry.envelope.as_ref()?.content {
+                Content::System(event) => Some(event.clone()),
+                Content::Said(_) => None,
+            });
+        self.outgoing.push_back(ToHost::Have { number });
+        match event.filter(|_| new) {
+            Some(System::Joined { member }) => self.meet(member),
+            Some(System::Left { member } | System::Kicked { member }) => {
+                self.members.remove(&member);
+                Ok(())
+            }
+            Some(System::Verified { member }) => {
+                if let Some(known) = self.members.get_mut(&member) {
+                    known.introduced.verified = true;
+                }
+                Ok(())
+            }
+            Some(System::Closed { why }) => {
+                self.close(why);
+                Ok(())
+            }
+            Some(System::Opened | System::Locked) | None => Ok(()),
+        }
+    }
+
+    /// On a new connection of the same seat: what is missing is asked for, what had no place is said again.
+    fn back(&mut self, taken: u64) {
+        self.outbox.forget(taken);
+        self.outbox.sent = taken;
+        let number = self.ledger.as_ref().map(Ledger::number);
+        if let Words::Waiting { nonce, .. } = &self.words {
+            self.outgoing.push_back(ToHost::Nonce { nonce: *nonce });
+        }
+        if self.verified_here {
+            self.outgoing.push_back(ToHost::Verified);
+        }
+        self.outgoing.push_back(ToHost::Resume { number });
+        self.away_since = None;
+        self.pump();
+    }
+
+    fn taken(&mut self, number: u64) {
+        self.outbox.forget(number);
+        self.pump();
+    }
+
+    fn pump(&mut self) {
+        if self.away_since.is_some() {
+            return;
+        }
+        let Some((first, _)) = self.outbox.waiting.front() else { return };
+        let end = first + limits::WINDOW;
+        let sent = self.outbox.sent;
+        for (number, signed) in
+            self.outbox.waiting.iter().filter(|(number, _)| *number > sent && *number < end)
+        {
+            self.outbox.sent = *number;
+            self.outgoing.push_back(ToHost::Say { envelope: signed.clone() });
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Secrets derived from secrets, each for one purpose.
+
+use hkdf::Hkdf;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{
+    hello::SeatId,
+    link::{InviteId, InviteSecret},
+};
+
+/// What the handshake proves: known to exactly the two who are meant.
+pub(crate) type Psk = Zeroizing<[u8; 32]>;
+
+/// Of a link. The host keeps this alone, which does not give the link back.
+pub(crate) fn of_link(secret: &InviteSecret, invite: InviteId) -> Psk {
+    derive(secret.expose(), "mytunnel pair link 1", invite.as_bytes())
+}
+
+/// Of a seat that was given before, for one attempt to come back to it.
+pub(crate) fn of_seat(resume: &[u8; 32], seat: SeatId, attempt: u32) -> Psk {
+    derive(resume, "mytunnel pair resume 1", &[seat.0.as_slice(), &attempt.to_be_bytes()].concat())
+}
+
+fn derive(secret: &[u8], label: &str, context: &[u8]) -> Psk {
+    let mut psk = Zeroizing::new([0; 32]);
+    let info = [label.as_bytes(), &[0], context].concat();
+    Hkdf::<Sha256>::new(None, secret)
+        .expand(&info, psk.as_mut_slice())
+        .expect("32 bytes are within HKDF's bound");
+    psk
+}
+
+/// SHA-256 over the parts, each behind its length, so that no two lists hash alike.
+pub(crate) fn hash_of(label: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in std::iter::once(&label.as_bytes()).chain(parts) {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,79 @@
+//! What people read of peers: names that are only letters, and texts that cannot act on a terminal.
+
+use crate::limits;
+
+/// A name that another member may be shown: 1 to 32 letters, digits, spaces, `.`, `_` and `-`, of ASCII only, so that
+/// no two names look alike without being alike.
+///
+/// `None` for any other text. Spaces around it do not count, and several in a row are one.
+pub(crate) fn name(text: &str) -> Option<String> {
+    let name = text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    let fits = (1..=limits::NAME).contains(&name.len());
+    let plain =
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b'_' | b'-'));
+    (fits && plain && name.bytes().any(|byte| byte.is_ascii_alphanumeric())).then_some(name)
+}
+
+/// `wished`, or with a number behind it, so that it differs from each of `taken` also in other case.
+pub(crate) fn unique<'a>(wished: &str, taken: impl Iterator<Item = &'a str> + Clone) -> String {
+    let free = |name: &str| !taken.clone().any(|other| other.eq_ignore_ascii_case(name));
+    let numbered = |number: usize| {
+        let end = format!("-{number}");
+        let begin = wished.get(..limits::NAME - end.len()).unwrap_or(wished);
+        format!("{}{end}", begin.trim_end())
+    };
+    // One of as many candidates as there can be members, and one more, is free.
+    let candidates = std::iter::once(wished.to_owned()).chain((2..=limits::MEMBERS + 2).map(numbered));
+    candidates.into_iter().find(|name| free(name)).unwrap_or_else(|| wished.to_owned())
+}
+
+/// `text` without what acts instead of being read, and how many characters that were: control characters but line
+/// breaks and tabs, marks that turn the direction of writing, and characters without width.
+pub(crate) fn neutral(text: &str) -> (String, usize) {
+    let kept: String = text.chars().filter(|&letter| !acts(letter)).collect();
+    let stripped = text.chars().count() - kept.chars().count();
+    (kept, stripped)
+}
+
+fn acts(letter: char) -> bool {
+    if letter.is_control() {
+        return !matches!(letter, '\n' | '\t');
+    }
+    matches!(letter,
+        '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{3164}' | '\u{feff}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_plain_and_never_look_like_another() {
+        assert_eq!(name(" ada  lovelace "), Some("ada lovelace".to_owned()));
+        assert_eq!(name("build-box_2.local"), Some("build-box_2.local".to_owned()));
+        for bad in
+            ["", " ", "--", "a\nb", "a\u{1b}[31m", "аda", "a\u{202e}b", "a\u{200b}", "a/b", &"x".repeat(33)]
+        {
+            assert_eq!(name(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_gets_a_number() {
+        let taken = ["Ada", "ada-2"];
+        assert_eq!(unique("ada", taken.into_iter()), "ada-3");
+        assert_eq!(unique("bob", taken.into_iter()), "bob");
+        let long = "x".repeat(32);
+        let second = unique(&long, [long.as_str()].into_iter());
+        assert_eq!(second.len(), 32);
+        assert_eq!(name(&second), Some(second.clone()));
+    }
+
+    #[test]
+    fn texts_keep_their_letters_and_lose_what_acts() {
+        assert_eq!(neutral("Grüße\n\tan alle 👋"), ("Grüße\n\tan alle 👋".to_owned(), 0));
+        assert_eq!(neutral("a\u{1b}[2Jb\u{202e}c\u{200b}\r\u{0}"), ("a[2Jbc".to_owned(), 5));
+    }
+}
