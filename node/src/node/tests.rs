@@ -1,6 +1,7 @@
 mod connecting;
 mod endings;
 mod losses;
+mod paths;
 mod pipes;
 mod private;
 mod refusals;

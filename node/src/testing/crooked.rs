@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
+    slice,
     sync::{Arc, Mutex},
 };
 
@@ -17,6 +18,7 @@ use mytunnel_carrier::{
     transport,
 };
 use mytunnel_keys::{
+    error::Code,
     id::{PublicKey, TunnelId},
     wire::{AUTH_PROTOCOL, PIPE_PROTOCOL, ToNode, ToRelay},
 };
@@ -39,10 +41,20 @@ struct Behaviour {
 /// A running relay; dropping it kills it.
 pub(crate) struct Crooked {
     pub(crate) address: RelayAddress,
+    bound: Multiaddr,
+    late: u64,
     named: Arc<Mutex<Vec<PublicKey>>>,
-    reserved: watch::Receiver<usize>,
+    noted: watch::Receiver<Noted>,
     pipes: mpsc::Sender<([u8; 16], oneshot::Sender<RelayPipe>)>,
-    _task: JoinSet<()>,
+    /// All of it: when this ends, its sockets are closed.
+    task: JoinSet<()>,
+}
+
+/// How often it has granted something.
+#[derive(Default)]
+struct Noted {
+    reservations: usize,
+    circuits: usize,
 }
 
 impl Crooked {
@@ -52,28 +64,24 @@ impl Crooked {
 
     /// One that says to everybody that it is so many seconds earlier than it is.
     pub(crate) async fn start_late(seconds: u64) -> Self {
-        let keypair = mytunnel_carrier::keypair(&super::relay_seed());
-        let transport = transport::transport(&keypair, &transport::Config::default()).unwrap();
-        let local = keypair.public().to_peer_id();
-        let behaviour = Behaviour {
-            streams: stream::Behaviour::new(stream::Config::accepting([StreamProtocol::new(AUTH_PROTOCOL)])),
-            circuits: relay::Behaviour::new(local, relay::Config::default()),
-        };
-        let config = transport::swarm_config(NonZeroUsize::new(64).unwrap(), SOON);
-        let mut swarm = Swarm::new(transport, behaviour, local, config);
-        let [_, tcp] = address::listen_on("127.0.0.1:0".parse().unwrap());
-        swarm.listen_on(tcp).unwrap();
-        let bound: Multiaddr = loop {
-            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                break address;
-            }
-        };
+        let [_, any] = address::listen_on("127.0.0.1:0".parse().unwrap());
+        Self::start_at(any, seconds).await
+    }
+
+    async fn start_at(address: Multiaddr, late: u64) -> Self {
+        let (mut swarm, bound) = listening(address).await;
         swarm.add_external_address(bound.clone());
-        let (named, (reserving, reserved)) = (Arc::default(), watch::channel(0));
+        let (named, (noting, noted)) = (Arc::default(), watch::channel(Noted::default()));
         let (pipes, wanted) = mpsc::channel(1);
         let mut task = JoinSet::new();
-        task.spawn(run(swarm, Said { named: Arc::clone(&named), late: seconds }, reserving, wanted));
-        Self { address: address_of(&[bound]), named, reserved, pipes, _task: task }
+        task.spawn(run(swarm, Said { named: Arc::clone(&named), late }, noting, wanted));
+        Self { address: address_of(slice::from_ref(&bound)), bound, late, named, noted, pipes, task }
+    }
+
+    /// Dies, and comes back at the same address with nothing in mind.
+    pub(crate) async fn restart(&mut self) {
+        self.task.shutdown().await;
+        *self = Self::start_at(self.bound.clone(), self.late).await;
     }
 
     /// Names these from now on.
@@ -83,8 +91,17 @@ impl Crooked {
 
     /// Returns when so many reservations were granted.
     pub(crate) async fn until_reserved(&mut self, count: usize) {
-        let reserved = self.reserved.wait_for(|reserved| *reserved >= count);
-        timeout(SOON, reserved).await.expect("a reservation in time").expect("the relay lives");
+        self.until(|noted| noted.reservations >= count).await;
+    }
+
+    /// Returns when so many circuits were granted.
+    pub(crate) async fn until_circuits(&mut self, count: usize) {
+        self.until(|noted| noted.circuits >= count).await;
+    }
+
+    async fn until(&mut self, is_met: impl FnMut(&Noted) -> bool) {
+        let noted = self.noted.wait_for(is_met);
+        timeout(SOON, noted).await.expect("it is granted in time").expect("the relay lives");
     }
 
     /// Opens a pipe for a tunnel on every connection, and gives the first that stands.
@@ -93,6 +110,40 @@ impl Crooked {
         self.pipes.send((tunnel, reply)).await.unwrap();
         timeout(SOON, pipe).await.expect("a pipe in time").expect("somebody is connected")
     }
+}
+
+/// A swarm that listens there; the address again once it is bound.
+async fn listening(address: Multiaddr) -> (Swarm<Behaviour>, Multiaddr) {
+    let keypair = mytunnel_carrier::keypair(&super::relay_seed());
+    let local = keypair.public().to_peer_id();
+    loop {
+        let transport = transport::transport(&keypair, &transport::Config::default()).unwrap();
+        let behaviour = Behaviour {
+            streams: stream::Behaviour::new(stream::Config::accepting([StreamProtocol::new(AUTH_PROTOCOL)])),
+            circuits: relay::Behaviour::new(local, unbounded()),
+        };
+        let config = transport::swarm_config(NonZeroUsize::new(64).unwrap(), SOON);
+        let mut swarm = Swarm::new(transport, behaviour, local, config);
+        // The last one at this address may still be closing.
+        if swarm.listen_on(address.clone()).is_err() {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { address, .. } => return (swarm, address),
+                SwarmEvent::ListenerClosed { .. } => break,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Circuits that carry as much as a test likes.
+fn unbounded() -> relay::Config {
+    let mut config = relay::Config::default();
+    config.max_circuit_bytes = 0;
+    config
 }
 
 /// What it tells everybody.
@@ -106,7 +157,7 @@ struct Said {
 async fn run(
     mut swarm: Swarm<Behaviour>,
     said: Said,
-    reserving: watch::Sender<usize>,
+    noting: watch::Sender<Noted>,
     mut pipes: mpsc::Receiver<([u8; 16], oneshot::Sender<RelayPipe>)>,
 ) {
     let (mut controls, mut openers) = (JoinSet::new(), HashMap::<ConnectionId, Opener>::new());
@@ -120,7 +171,10 @@ async fn run(
                     controls.spawn(control(stream, said.clone()));
                 }
                 SwarmEvent::Behaviour(BehaviourEvent::Circuits(relay::Event::ReservationReqAccepted { .. })) => {
-                    reserving.send_modify(|reserved| *reserved += 1);
+                    noting.send_modify(|noted| noted.reservations += 1);
+                }
+                SwarmEvent::Behaviour(BehaviourEvent::Circuits(relay::Event::CircuitReqAccepted { .. })) => {
+                    noting.send_modify(|noted| noted.circuits += 1);
                 }
                 _ => {}
             },
@@ -154,7 +208,15 @@ async fn control(mut stream: Stream, Said { named, late }: Said) {
                 expires_at: super::unix() + 3600,
                 backends: 1,
             },
-            ToRelay::Find { request, .. } => ToNode::Found { request, peers: named.lock().unwrap().clone() },
+            ToRelay::Find { request, .. } => match named.lock().unwrap().clone() {
+                peers if peers.is_empty() => ToNode::NotFound {
+                    request,
+                    code: Code::NotFound,
+                    message: "nobody is named".to_owned(),
+                    help: String::new(),
+                },
+                peers => ToNode::Found { request, peers },
+            },
             ToRelay::Leave { .. } | ToRelay::Unregister { .. } => continue,
         };
         if frame::write(&mut stream, &answer).await.is_err() {

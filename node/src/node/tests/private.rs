@@ -1,6 +1,6 @@
 //! Private shares over a relay that leads whoever it likes to whomever it likes.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, slice};
 
 use mytunnel_keys::{
     certificate::Claims,
@@ -11,7 +11,7 @@ use mytunnel_keys::{
 use super::*;
 use crate::{Access, AccessEvent, Outcome, testing::crooked::Crooked};
 
-const NAME: &str = "box";
+pub(super) const NAME: &str = "box";
 
 /// What is other than it should be.
 type Change = fn(&mut Claims);
@@ -24,6 +24,15 @@ fn tunnel() -> TunnelId {
 
 /// A node with a key of this number, and with claims that are changed.
 fn node(relay: &Crooked, number: u8, change: impl FnOnce(&mut Claims)) -> (Node, PublicKey) {
+    node_at(slice::from_ref(&relay.address), number, change)
+}
+
+/// The same at several relays.
+pub(super) fn node_at(
+    relays: &[RelayAddress],
+    number: u8,
+    change: impl FnOnce(&mut Claims),
+) -> (Node, PublicKey) {
     let seed = Seed::from_bytes([number; 32]);
     let mut claims = testing::node_claims_at(testing::unix());
     claims.subject = seed.public();
@@ -31,8 +40,8 @@ fn node(relay: &Crooked, number: u8, change: impl FnOnce(&mut Claims)) -> (Node,
     claims.scopes = "http private".parse().unwrap();
     change(&mut claims);
     let root = testing::root().fingerprint();
-    let relays = vec![relay.address.clone()];
-    let config = Config::new(seed.clone(), testing::sign(&claims), testing::cluster(), root, relays);
+    let certificate = testing::sign(&claims);
+    let config = Config::new(seed.clone(), certificate, testing::cluster(), root, relays.to_vec());
     (Node::start(config).unwrap(), seed.public())
 }
 
@@ -40,7 +49,7 @@ fn other_tenant(claims: &mut Claims) {
     claims.tenant = "ten_ffffffffffffffff".parse::<TenantId>().unwrap();
 }
 
-async fn share(node: &Node, target: &str) -> Share {
+pub(super) async fn share(node: &Node, target: &str) -> Share {
     let target = Target::parse(target).unwrap();
     let spec = TunnelSpec::new(NAME.parse().unwrap(), TunnelKind::Private, target);
     let mut share = node.share(spec).await.unwrap();
@@ -48,7 +57,7 @@ async fn share(node: &Node, target: &str) -> Share {
     share
 }
 
-async fn event(access: &mut Access) -> AccessEvent {
+pub(super) async fn event(access: &mut Access) -> AccessEvent {
     timeout(SOON, access.next()).await.expect("nothing happens to the access").expect("it is over")
 }
 
