@@ -67,6 +67,8 @@ pub struct PeerStatus {
     pub rtt: Option<Duration>,
     /// Why this path.
     pub reason: String,
+    /// Paths that stand, this one among them.
+    pub paths: usize,
 }
 
 impl PeerStatus {

@@ -9,6 +9,7 @@ mod streams;
 mod whole;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     future::pending,
     sync::Arc,
@@ -268,19 +269,20 @@ impl Hosting {
 
     /// Each peer once, with the path that it has used last: which one is taken is for the other end to choose.
     pub(super) fn status(&self) -> impl Iterator<Item = PeerStatus> {
-        let mut peers: BTreeMap<PeerId, &Guest> = BTreeMap::new();
+        let mut peers: BTreeMap<PeerId, Vec<&Guest>> = BTreeMap::new();
         for guest in self.guests.values().filter(|guest| guest.is_shown()) {
-            let shown = peers.entry(guest.peer).or_insert(guest);
-            let rank = |guest: &Guest| (guest.used, guest.path == Path::Direct, std::cmp::Reverse(guest.rtt));
-            if rank(guest) > rank(shown) {
-                *shown = guest;
-            }
+            peers.entry(guest.peer).or_default().push(guest);
         }
-        peers.into_values().map(|guest| PeerStatus {
-            id: guest.peer.to_string(),
-            path: guest.path,
-            rtt: guest.rtt,
-            reason: "chosen by the other node".to_owned(),
+        peers.into_values().filter_map(|guests| {
+            let rank = |guest: &&&Guest| (guest.used, guest.path == Path::Direct, Reverse(guest.rtt));
+            let taken = guests.iter().max_by_key(rank)?;
+            Some(PeerStatus {
+                id: taken.peer.to_string(),
+                path: taken.path,
+                rtt: taken.rtt,
+                reason: "chosen by the other node".to_owned(),
+                paths: guests.len(),
+            })
         })
     }
 }

@@ -19,6 +19,7 @@ mod inspect;
 mod names;
 mod ports;
 mod private;
+mod private_paths;
 mod renewal;
 mod revocation;
 mod streams;

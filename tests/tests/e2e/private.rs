@@ -17,7 +17,7 @@ use crate::lab;
 const SOON: Duration = Duration::from_secs(30);
 
 /// Shares a target privately as the owner's device.
-async fn share(lab: &Lab, arguments: &[&str]) -> Result<Running> {
+pub(crate) async fn share(lab: &Lab, arguments: &[&str]) -> Result<Running> {
     let mut all = arguments.to_vec();
     all.extend(["--private", "--name", "box", "--json"]);
     let mut node = lab.spawn(&all)?;
@@ -28,7 +28,7 @@ async fn share(lab: &Lab, arguments: &[&str]) -> Result<Running> {
 }
 
 /// Reaches it from a second node of the same person.
-async fn access(lab: &Lab) -> Result<(Running, SocketAddr, Value)> {
+pub(crate) async fn access(lab: &Lab) -> Result<(Running, SocketAddr, Value)> {
     let mut node = lab.spawn(&["access", "box", "--json"])?;
     let ready = node.event("ready").await?;
     let address = ready["bind"].as_str().context("an address")?.parse()?;
@@ -36,7 +36,7 @@ async fn access(lab: &Lab) -> Result<(Running, SocketAddr, Value)> {
 }
 
 /// Greets each visitor before it says anything, then sends everything back, each half ending on its own.
-async fn echo() -> Result<(SocketAddr, JoinSet<()>)> {
+pub(crate) async fn echo() -> Result<(SocketAddr, JoinSet<()>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let mut tasks = JoinSet::new();
@@ -56,7 +56,7 @@ async fn echo() -> Result<(SocketAddr, JoinSet<()>)> {
 }
 
 /// Bytes that tell their place.
-fn bytes(count: usize) -> Vec<u8> {
+pub(crate) fn bytes(count: usize) -> Vec<u8> {
     (0..count as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 19) as u8).collect()
 }
 

@@ -104,7 +104,10 @@ impl Drop for Listed {
 pub(crate) fn peers(status: &Status) -> impl Iterator<Item = Value> {
     status.peers.iter().map(|peer| {
         let rtt_ms = peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3);
-        json!({"id": peer.id, "path": peer.path.to_string(), "rtt_ms": rtt_ms, "reason": peer.reason})
+        json!({
+            "id": peer.id, "path": peer.path.to_string(), "rtt_ms": rtt_ms, "reason": peer.reason,
+            "paths": peer.paths,
+        })
     })
 }
 

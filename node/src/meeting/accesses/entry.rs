@@ -305,7 +305,8 @@ impl Entry {
     pub(super) fn status(&self) -> Option<PeerStatus> {
         let path = self.paths.get(&self.taken()?)?;
         let reason = self.reason();
-        Some(PeerStatus { id: path.peer.to_string(), path: path.path, rtt: path.rtt, reason })
+        let paths = self.candidates().len();
+        Some(PeerStatus { id: path.peer.to_string(), path: path.path, rtt: path.rtt, reason, paths })
     }
 
     fn is_reached(&self) -> bool {
