@@ -1,4 +1,5 @@
-//! Moves the bytes of one lasting stream between its owner here and its newest leg.
+//! Moves the bytes of one lasting stream between its owner here and the leg that carries it. While another leg is begun, the
+//! earlier one goes on.
 
 use std::{
     future::poll_fn,
@@ -43,8 +44,10 @@ pub(crate) type LegIo = Box<dyn Io>;
 pub(super) enum Turn {
     /// The stream is over.
     Over,
-    /// The leg is lost, and another is needed.
+    /// The newest leg is lost, and another is wanted.
     Legless,
+    /// All is said, and only an answer is awaited; said once.
+    Said,
 }
 
 /// Whether the first byte from the other end, a [`PipeStatus`], has come.
@@ -61,6 +64,9 @@ pub(super) struct Exchange<L> {
     pub(super) flow: Flow,
     local: Local<L>,
     leg: Option<Leg>,
+    /// What is to carry the stream once the other end answers on it.
+    next: Option<Leg>,
+    has_said: bool,
 }
 
 /// The owner's end.
@@ -104,12 +110,27 @@ struct Leg {
 impl<L: Io> Exchange<L> {
     pub(super) fn new(flow: Flow, local: L, status: Status, verdict: Verdict) -> Self {
         let local = Local { io: local, has_ended: false, was_told: false, status, verdict };
-        Self { flow, local, leg: None }
+        Self { flow, local, leg: None, next: None, has_said: false }
     }
 
-    /// Goes on on this leg, and sends `first` before anything else.
+    /// Another leg, on which `first` is sent before anything else.
     pub(super) fn take(&mut self, io: LegIo, attempt: Attempt, first: Vec<u8>) {
-        self.leg = Some(Leg { io, attempt, out: first, written: 0, is_flushed: false, residue: Vec::new() });
+        let leg = Leg { io, attempt, out: first, written: 0, is_flushed: false, residue: Vec::new() };
+        if self.flow.is_on(attempt) {
+            (self.leg, self.next) = (Some(leg), None);
+        } else {
+            self.next = Some(leg);
+        }
+    }
+
+    /// Leaves a leg on which the other end has not answered in time; whether there was one.
+    pub(super) fn leave_late(&mut self) -> bool {
+        let Some(late) = self.flow.late(now()) else { return false };
+        for leg in [&mut self.leg, &mut self.next] {
+            leg.take_if(|leg| leg.attempt == late);
+        }
+        self.flow.detach(late, now());
+        true
     }
 
     pub(super) fn status(&self) -> Status {
@@ -141,18 +162,25 @@ impl<L: Io> Exchange<L> {
         loop {
             let mut moved = self.local.poll_read(cx, &mut self.flow);
             moved |= self.local.poll_write(cx, &mut self.flow);
-            if let Some(leg) = &mut self.leg {
+            let mut is_legless = false;
+            for slot in [&mut self.leg, &mut self.next] {
+                let Some(leg) = slot else { continue };
                 match leg.poll(cx, &mut self.flow) {
                     Ok(has_moved) => moved |= has_moved,
                     Err(error) => {
                         tracing::debug!(%error, "leg lost");
-                        self.leg = None;
-                        self.flow.detach(now());
-                        if self.flow.standing() == Standing::Open {
-                            return Poll::Ready(Turn::Legless);
-                        }
+                        is_legless |= self.flow.is_newest(leg.attempt);
+                        self.flow.detach(leg.attempt, now());
+                        *slot = None;
                     }
                 }
+            }
+            if let Some(next) = self.next.take_if(|next| self.flow.is_on(next.attempt)) {
+                self.leg = Some(next);
+                moved = true;
+            }
+            if is_legless && self.flow.standing() == Standing::Open {
+                return Poll::Ready(Turn::Legless);
             }
             let is_over = match self.flow.standing() {
                 Standing::Open => false,
@@ -161,6 +189,9 @@ impl<L: Io> Exchange<L> {
             };
             if is_over && self.leg.as_ref().is_none_or(Leg::is_flushed) {
                 return Poll::Ready(Turn::Over);
+            }
+            if self.flow.is_said() && !std::mem::replace(&mut self.has_said, true) {
+                return Poll::Ready(Turn::Said);
             }
             if !moved {
                 return Poll::Pending;
@@ -254,7 +285,7 @@ impl Leg {
     /// When the leg is of no use any more.
     fn poll(&mut self, cx: &mut Context<'_>, flow: &mut Flow) -> io::Result<bool> {
         let mut moved = false;
-        if self.out.is_empty() {
+        if self.out.is_empty() && flow.is_on(self.attempt) {
             flow.transmit(&mut self.out, WRITE);
         }
         if let Poll::Ready(written) = self.poll_write(cx) {

@@ -3,8 +3,12 @@
 //!
 //! A *leg* is an ordered byte stream on one connection. The end that opened the stream ([`Flow::begin`]) makes a leg
 //! anew whenever it likes, with a number that grows; both ends then tell each other how far they have received, and send
-//! again from there. What is sent stays here until it was acknowledged, so that a lost leg
-//! loses nothing; what comes on another leg than the newest is thrown away, so that nothing comes twice.
+//! again from there. What is sent stays here until it was acknowledged, so that a lost leg loses nothing.
+//!
+//! The end that answers goes on, on the leg that was begun last, as soon as it hears of it. The one that has opened goes on
+//! where it was until the answer has come: a leg that leads nowhere costs nothing. What it has received meanwhile comes again
+//! on the new leg, whose answer says where it begins, and is passed over; what comes on a leg that was left is thrown away.
+//! So nothing comes twice.
 //!
 //! Positions count the bytes of one direction from 0; its end counts as one more.
 //!
@@ -14,8 +18,11 @@
 //!
 //! Order of calls: [`Flow::write`] and [`Flow::finish`] for what is to go out, [`Flow::readable`] and [`Flow::consume`]
 //! for what came in, as much as there is room for; [`Flow::transmit`] for what to write to the newest leg,
-//! [`Flow::on_bytes`] for what was read from one, [`Flow::detach`] when it is lost; [`Flow::is_lost`] when
+//! [`Flow::on_bytes`] for what was read from one, [`Flow::detach`] when it is lost; [`Flow::is_lost`] and [`Flow::late`] when
 //! [`Flow::poll_timeout`] has come. The [`Standing`] says when it is over.
+
+mod incoming;
+mod outgoing;
 
 use std::{
     collections::VecDeque,
@@ -24,12 +31,15 @@ use std::{
 
 pub(crate) use super::frames::Violation;
 use super::frames::{self, Decoder, Frame};
+use incoming::Incoming;
+use outgoing::Outgoing;
 
 /// Bytes that the owner has read after which the other end is told. Together with what goes the other way it is told sooner.
 const TELL_EVERY: u64 = 32 * 1024;
 
-/// A buffer that was emptied is kept up to this size.
-const KEPT: usize = 16 * 1024;
+/// Time in which the other end must answer on a leg, and when nothing but that is awaited.
+const ANSWER: Duration = Duration::from_secs(10);
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// What a stream may hold, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +91,10 @@ pub(crate) struct Flow {
     incoming: Incoming,
     /// The newest leg that was begun.
     attempt: Option<Attempt>,
+    /// What carries the stream.
     leg: Option<Leg>,
+    /// What is to carry it as soon as the other end answers.
+    next: Option<Leg>,
     /// The other end has answered, or begun it.
     known: bool,
     legless_since: Instant,
@@ -90,12 +103,14 @@ pub(crate) struct Flow {
     tell_break: bool,
 }
 
-/// The leg that is used.
 #[derive(Debug)]
 struct Leg {
     attempt: Attempt,
+    since: Instant,
     decoder: Decoder,
     phase: Phase,
+    /// Positions that come on it and have come before.
+    known: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,37 +119,12 @@ enum Phase {
     Awaited,
     /// The same, but of a stream that is new it has nothing.
     Presumed,
-    /// The other end is to be told how far we had received when it began.
-    Asked(u64),
+    /// The other end is to be told how far we had received when it began, and where we go on.
+    Asked {
+        received: u64,
+        from: u64,
+    },
     Agreed,
-}
-
-#[derive(Debug, Default)]
-struct Outgoing {
-    /// From `acknowledged` on.
-    bytes: VecDeque<u8>,
-    acknowledged: u64,
-    /// What goes on the leg next.
-    next: u64,
-    /// How far the other end's owner has read, as far as is known.
-    read: u64,
-    /// Nothing is added any more.
-    finished: bool,
-    /// Its end is acknowledged too.
-    over: bool,
-}
-
-#[derive(Debug, Default)]
-struct Incoming {
-    unread: VecDeque<u8>,
-    received: u64,
-    ended: bool,
-    /// The position up to which the other end was told that the owner has read.
-    told: u64,
-    /// The other end is to be told again: it may not have heard.
-    tell: bool,
-    /// The other end needs to be told no more.
-    is_known: bool,
 }
 
 impl Flow {
@@ -146,6 +136,7 @@ impl Flow {
             incoming: Incoming::default(),
             attempt: None,
             leg: None,
+            next: None,
             known: false,
             legless_since: now,
             broken: false,
@@ -153,38 +144,65 @@ impl Flow {
         }
     }
 
-    /// Leaves the leg there is for another one, and answers with what to say at its beginning. The opener's.
+    /// Begins another leg, and answers with what to say at its beginning. The opener's.
     ///
     /// Of a stream that is new the other end has nothing: it is sent without waiting for the answer.
     pub(crate) fn begin(&mut self, now: Instant) -> Beginning {
-        self.detach(now);
         let attempt = self.attempt.map_or(0, |attempt| attempt.saturating_add(1));
         let phase = if attempt == 0 { Phase::Presumed } else { Phase::Awaited };
         self.attempt = Some(attempt);
-        self.leg = Some(Leg { attempt, decoder: Decoder::default(), phase });
+        let leg = Leg::new(attempt, phase, now);
+        if self.leg.as_ref().is_some_and(Leg::is_heard) {
+            self.next = Some(leg);
+        } else {
+            (self.leg, self.next) = (Some(leg), None);
+        }
         Beginning { attempt, received: self.incoming.position(), fresh: !self.known }
     }
 
     /// The opener has begun a leg: goes on there. `false` for one that is older than the newest.
     ///
     /// # Errors
-    /// When it can never have received so much, or has forgotten what it had.
-    pub(crate) fn attach(&mut self, attempt: Attempt, received: u64) -> Result<bool, Violation> {
+    /// When it can never have received so much.
+    pub(crate) fn attach(
+        &mut self,
+        attempt: Attempt,
+        received: u64,
+        now: Instant,
+    ) -> Result<bool, Violation> {
         if self.attempt.is_some_and(|newest| attempt <= newest) {
             return Ok(false);
         }
-        self.outgoing.go_back(received)?;
+        // What it has acknowledged on another leg meanwhile it need not have again.
+        let from = received.max(self.outgoing.known);
+        self.outgoing.go_back(from)?;
         (self.attempt, self.known) = (Some(attempt), true);
-        let phase = Phase::Asked(self.incoming.position());
-        self.leg = Some(Leg { attempt, decoder: Decoder::default(), phase });
+        let phase = Phase::Asked { received: self.incoming.position(), from };
+        self.leg = Some(Leg::new(attempt, phase, now));
         Ok(true)
     }
 
-    /// The leg is lost.
-    pub(crate) fn detach(&mut self, now: Instant) {
-        if self.leg.take().is_some_and(|leg| leg.is_heard()) {
-            self.legless_since = now;
+    /// A leg is lost.
+    pub(crate) fn detach(&mut self, attempt: Attempt, now: Instant) {
+        if self.next.take_if(|leg| leg.attempt == attempt).is_some() {
+            return;
         }
+        if let Some(lost) = self.leg.take_if(|leg| leg.attempt == attempt) {
+            if lost.is_heard() {
+                self.legless_since = now;
+            }
+            self.leg = self.next.take();
+        }
+    }
+
+    /// Whether the stream is on this leg now.
+    pub(crate) fn is_on(&self, attempt: Attempt) -> bool {
+        self.leg.as_ref().is_some_and(|leg| leg.attempt == attempt)
+    }
+
+    /// Whether this leg is the one that was begun last.
+    pub(crate) fn is_newest(&self, attempt: Attempt) -> bool {
+        self.attempt == Some(attempt)
     }
 
     /// Takes as many of these bytes as there is room for, and says how many.
@@ -233,10 +251,10 @@ impl Flow {
         let Some(leg) = &mut self.leg else { return };
         match leg.phase {
             Phase::Awaited => return,
-            Phase::Asked(position) => {
+            Phase::Asked { received, from } => {
                 leg.phase = Phase::Agreed;
                 self.incoming.tell = true;
-                frames::put_have(out, position);
+                frames::put_have(out, received, from);
             }
             Phase::Presumed | Phase::Agreed => {}
         }
@@ -268,62 +286,89 @@ impl Flow {
     /// When the other end does not keep to the protocol.
     pub(crate) fn on_bytes(&mut self, attempt: Attempt, bytes: &[u8]) -> Result<usize, Violation> {
         let mut taken = 0;
-        while let Some(leg) = self.leg.as_mut().filter(|leg| leg.attempt == attempt) {
+        while let Some(leg) = numbered(attempt, &mut self.leg, &mut self.next) {
             let Some((frame, length)) = leg.decoder.next(&bytes[taken..])? else { return Ok(taken) };
             taken += length;
-            if !leg.is_heard() && !matches!(frame, Frame::Have(_) | Frame::Gone | Frame::Done) {
+            let is_answer = matches!(frame, Frame::Have { .. } | Frame::Gone | Frame::Done);
+            if leg.is_heard() == is_answer {
                 return Err(Violation);
             }
             match frame {
-                Frame::Data(_) | Frame::End if self.incoming.ended => return Err(Violation),
-                Frame::Data(bytes) if self.incoming.unread.len() + bytes.len() > self.limits.window => {
-                    return Err(Violation);
-                }
                 Frame::Data(bytes) => {
-                    self.incoming.unread.extend(bytes);
-                    self.incoming.received += bytes.len() as u64;
+                    let bytes = &bytes[leg.pass_over(bytes.len())..];
+                    self.incoming.take(bytes, self.limits.window)?;
                 }
+                Frame::End if leg.known > 0 => leg.known -= 1,
+                Frame::End if self.incoming.ended => return Err(Violation),
                 Frame::End => self.incoming.ended = true,
                 Frame::Ack(position) => self.outgoing.on_read(position)?,
                 Frame::Break => self.broken = true,
-                Frame::Have(position) => self.on_answer(position)?,
-                Frame::Gone => self.on_over(false)?,
-                Frame::Done => self.on_over(true)?,
+                Frame::Have { received, from } => self.on_answer(attempt, received, from)?,
+                Frame::Gone => self.on_over(false),
+                Frame::Done => self.on_over(true),
             }
         }
-        // An older leg: nothing of it counts.
+        // A leg that was left: nothing of it counts.
         Ok(bytes.len())
     }
 
     pub(crate) fn standing(&self) -> Standing {
         if self.broken {
             Standing::Broken
-        } else if self.outgoing.over && self.incoming.is_over() {
+        } else if self.is_said() && self.awaited().is_none() {
             Standing::Done
         } else {
             Standing::Open
         }
     }
 
-    /// When it is lost, unless a leg comes.
+    /// Whether both directions have come to their end, and the other end was told. It may have left the leg on which it was
+    /// told for one that was begun since, on which it is told again.
+    pub(crate) fn is_said(&self) -> bool {
+        self.outgoing.over && self.incoming.is_over()
+    }
+
+    /// When it is lost, or a leg is late.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let is_heard = self.leg.as_ref().is_some_and(Leg::is_heard);
-        (!is_heard).then(|| self.legless_since + self.limits.patience)
+        let lost = (!self.is_carried()).then(|| self.legless_since + self.limits.patience);
+        let late = self.awaited().map(|leg| leg.since + self.answer());
+        lost.into_iter().chain(late).min()
     }
 
     /// Whether it has been without a leg for too long.
     pub(crate) fn is_lost(&self, now: Instant) -> bool {
-        self.poll_timeout().is_some_and(|at| at <= now)
+        !self.is_carried() && self.legless_since + self.limits.patience <= now
     }
 
-    /// The end that answers has received this far.
-    fn on_answer(&mut self, position: u64) -> Result<(), Violation> {
+    /// A leg on which the other end has not answered in time.
+    pub(crate) fn late(&self, now: Instant) -> Option<Attempt> {
+        self.awaited().filter(|leg| leg.since + self.answer() <= now).map(|leg| leg.attempt)
+    }
+
+    fn answer(&self) -> Duration {
+        if self.is_said() { LAST_ANSWER } else { ANSWER }
+    }
+
+    fn is_carried(&self) -> bool {
+        self.leg.as_ref().is_some_and(Leg::is_heard)
+    }
+
+    fn awaited(&self) -> Option<&Leg> {
+        self.next.as_ref().or(self.leg.as_ref()).filter(|leg| !leg.is_heard())
+    }
+
+    /// The end that answers has received this far, and goes on from there: the stream is on that leg from now on.
+    fn on_answer(&mut self, attempt: Attempt, received: u64, from: u64) -> Result<(), Violation> {
+        if let Some(next) = self.next.take_if(|leg| leg.attempt == attempt) {
+            self.leg = Some(next);
+        }
         let Some(leg) = &mut self.leg else { return Ok(()) };
         match leg.phase {
-            Phase::Awaited => self.outgoing.go_back(position)?,
-            Phase::Presumed if position == 0 => {}
-            Phase::Presumed | Phase::Asked(_) | Phase::Agreed => return Err(Violation),
+            Phase::Awaited if received >= self.outgoing.known => self.outgoing.go_back(received)?,
+            Phase::Presumed if received == 0 => {}
+            Phase::Awaited | Phase::Presumed | Phase::Asked { .. } | Phase::Agreed => return Err(Violation),
         }
+        leg.known = self.incoming.position().checked_sub(from).ok_or(Violation)?;
         (leg.phase, self.known) = (Phase::Agreed, true);
         self.incoming.tell = true;
         Ok(())
@@ -331,120 +376,49 @@ impl Flow {
 
     /// The end that answers has the stream no more: it is done there, or was lost. That all was sent does not say that it
     /// has come: that is the other end's to say.
-    fn on_over(&mut self, is_done: bool) -> Result<(), Violation> {
-        let phase = self.leg.take().map(|leg| leg.phase);
-        if !matches!(phase, Some(Phase::Awaited | Phase::Presumed)) {
-            return Err(Violation);
-        }
-        if is_done && self.incoming.ended && self.outgoing.finished && self.outgoing.has_sent_all() {
+    fn on_over(&mut self, is_done: bool) {
+        (self.leg, self.next) = (None, None);
+        let has_all =
+            self.outgoing.over || (is_done && self.outgoing.finished && self.outgoing.has_sent_all());
+        if has_all && self.incoming.ended {
             self.outgoing.over = true;
             (self.incoming.is_known, self.incoming.tell) = (true, false);
         } else {
             self.broken = true;
         }
-        Ok(())
     }
+}
+
+/// The leg with this number, if it is neither lost nor left.
+fn numbered<'a>(
+    attempt: Attempt,
+    leg: &'a mut Option<Leg>,
+    next: &'a mut Option<Leg>,
+) -> Option<&'a mut Leg> {
+    let is_it = |leg: &&'a mut Leg| leg.attempt == attempt;
+    leg.as_mut().filter(is_it).or(next.as_mut().filter(is_it))
 }
 
 impl Leg {
+    fn new(attempt: Attempt, phase: Phase, since: Instant) -> Self {
+        Self { attempt, since, decoder: Decoder::default(), phase, known: 0 }
+    }
+
+    /// How many of these positions have come before.
+    fn pass_over(&mut self, count: usize) -> usize {
+        let known = usize::try_from(self.known).unwrap_or(usize::MAX).min(count);
+        self.known -= known as u64;
+        known
+    }
+
     /// Whether the other end has said anything on it.
     fn is_heard(&self) -> bool {
-        matches!(self.phase, Phase::Asked(_) | Phase::Agreed)
+        matches!(self.phase, Phase::Asked { .. } | Phase::Agreed)
     }
 }
 
-impl Outgoing {
-    /// The position behind everything that was written, its end not counted.
-    fn end(&self) -> u64 {
-        self.acknowledged + self.bytes.len() as u64
-    }
-
-    fn last(&self) -> u64 {
-        self.end() + u64::from(self.finished)
-    }
-
-    fn has_sent_all(&self) -> bool {
-        self.next == self.last()
-    }
-
-    /// Goes on from what the other end has received.
-    fn go_back(&mut self, received: u64) -> Result<(), Violation> {
-        // Whoever has the end has it for good, and has everything before it.
-        let known = self.acknowledged + u64::from(self.over);
-        // It may have got more than we knew when the last leg was lost, never more than was on its way.
-        let most = self.next.max(known);
-        if received < known || received > most {
-            return Err(Violation);
-        }
-        self.acknowledge(received)?;
-        self.next = received;
-        Ok(())
-    }
-
-    fn acknowledge(&mut self, position: u64) -> Result<(), Violation> {
-        if position > self.next {
-            return Err(Violation);
-        }
-        let bytes = position.min(self.end());
-        // An older word than the last is no news.
-        if let Some(more) = bytes.checked_sub(self.acknowledged) {
-            self.bytes.drain(..usize::try_from(more).map_err(|_| Violation)?);
-            self.acknowledged = bytes;
-            shrink(&mut self.bytes);
-        }
-        Ok(())
-    }
-
-    /// The other end's owner has read this far.
-    fn on_read(&mut self, position: u64) -> Result<(), Violation> {
-        self.acknowledge(position)?;
-        self.read = self.read.max(position);
-        self.over |= self.finished && position == self.last();
-        Ok(())
-    }
-
-    /// Appends one frame; `false` when there is none.
-    fn transmit(&mut self, out: &mut Vec<u8>, window: usize) -> bool {
-        let end = self.end();
-        let allowed = self.read + window as u64;
-        if self.next < end && self.next >= allowed {
-            return false;
-        }
-        if self.next < end {
-            let at = usize::try_from(self.next - self.acknowledged).expect("a position within the buffer");
-            let (front, back) = self.bytes.as_slices();
-            let run = front.get(at..).filter(|run| !run.is_empty());
-            let run = run.unwrap_or_else(|| &back[at - front.len()..]);
-            let most = usize::try_from(allowed - self.next).unwrap_or(usize::MAX).min(frames::MOST);
-            let run = &run[..run.len().min(most)];
-            frames::put_data(out, run);
-            self.next += run.len() as u64;
-            return true;
-        }
-        if self.finished && self.next == end {
-            frames::put_end(out);
-            self.next += 1;
-            return true;
-        }
-        false
-    }
-}
-
-impl Incoming {
-    fn position(&self) -> u64 {
-        self.received + u64::from(self.ended)
-    }
-
-    /// How far the owner has read; the end is read with the last byte.
-    fn read(&self) -> u64 {
-        self.received - self.unread.len() as u64 + u64::from(self.ended && self.unread.is_empty())
-    }
-
-    /// All is read, and the other end knows it.
-    fn is_over(&self) -> bool {
-        self.ended && self.unread.is_empty() && !self.tell && (self.is_known || self.told == self.position())
-    }
-}
+/// A buffer that was emptied is kept up to this size.
+const KEPT: usize = 16 * 1024;
 
 fn shrink(bytes: &mut VecDeque<u8>) {
     if bytes.is_empty() && bytes.capacity() > KEPT {

@@ -1,10 +1,10 @@
 //! What travels on a leg behind its beginning: bytes of the stream, how far the other end's were received, the end, a
 //! break.
 //!
-//! A frame is one byte that says what it is, then `DATA` two bytes of length and so many bytes, `ACK` and `HAVE` a position
-//! of eight bytes, `END`, `BREAK`, `GONE` and `DONE` nothing. The end that did not open the stream says `HAVE`, `GONE` or
-//! `DONE` first. Where the bytes stand in the stream is not said: a leg begins where both ends have agreed, and keeps its
-//! order.
+//! A frame is one byte that says what it is, then `DATA` two bytes of length and so many bytes, `ACK` a position of eight
+//! bytes, `HAVE` two of them, `END`, `BREAK`, `GONE` and `DONE` nothing. The end that did not open the stream says `HAVE`,
+//! `GONE` or `DONE` first. Where the bytes stand in the stream is not said with them: a leg begins where both ends have agreed,
+//! and keeps its order.
 
 /// The longest run of bytes in one frame.
 pub(super) const MOST: usize = 16 * 1024;
@@ -27,8 +27,11 @@ pub(super) enum Frame<'a> {
     Ack(u64),
     End,
     Break,
-    /// How far the end that answers has received.
-    Have(u64),
+    /// How far the end that answers has received, and where its own bytes go on.
+    Have {
+        received: u64,
+        from: u64,
+    },
     /// The end that answers does not know the stream, or it ended early.
     Gone,
     /// At the end that answers the stream has ended as it should: all has come, and all was read.
@@ -61,9 +64,10 @@ pub(super) fn put_break(out: &mut Vec<u8>) {
     out.push(BREAK);
 }
 
-pub(super) fn put_have(out: &mut Vec<u8>, position: u64) {
+pub(super) fn put_have(out: &mut Vec<u8>, received: u64, from: u64) {
     out.push(HAVE);
-    out.extend(position.to_be_bytes());
+    out.extend(received.to_be_bytes());
+    out.extend(from.to_be_bytes());
 }
 
 /// The answer to a beginning whose stream is not known, or has ended early.
@@ -99,13 +103,11 @@ impl Decoder {
                 self.left = length;
                 Ok(self.piece(rest, HEAD))
             }
-            ACK | HAVE => {
-                let Some(position) = rest.first_chunk().map(|position| u64::from_be_bytes(*position)) else {
-                    return Ok(None);
-                };
-                let frame = if kind == ACK { Frame::Ack(position) } else { Frame::Have(position) };
-                Ok(Some((frame, 1 + size_of::<u64>())))
-            }
+            ACK => Ok(position(rest).map(|(position, _)| (Frame::Ack(position), 1 + size_of::<u64>()))),
+            HAVE => Ok(position(rest).and_then(|(received, rest)| {
+                let (from, _) = position(rest)?;
+                Some((Frame::Have { received, from }, 1 + 2 * size_of::<u64>()))
+            })),
             GONE => Ok(Some((Frame::Gone, 1))),
             DONE => Ok(Some((Frame::Done, 1))),
             END => Ok(Some((Frame::End, 1))),
@@ -124,6 +126,10 @@ impl Decoder {
     }
 }
 
+fn position(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    bytes.split_first_chunk().map(|(position, rest)| (u64::from_be_bytes(*position), rest))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -140,7 +146,7 @@ mod tests {
                 match frame {
                     Frame::Data(bytes) => data.extend(bytes),
                     Frame::Ack(position) => acks.push(position),
-                    Frame::End | Frame::Break | Frame::Have(_) | Frame::Gone | Frame::Done => others += 1,
+                    Frame::End | Frame::Break | Frame::Have { .. } | Frame::Gone | Frame::Done => others += 1,
                 }
                 held.drain(..taken);
             }
@@ -158,7 +164,7 @@ mod tests {
         put_ack(&mut bytes, u64::MAX);
         put_end(&mut bytes);
         put_break(&mut bytes);
-        put_have(&mut bytes, 3);
+        put_have(&mut bytes, 3, 4);
         bytes.extend(NOTHING);
         bytes.extend(ALL);
         for step in [1, 2, 3, 5, 1000, 100_000] {

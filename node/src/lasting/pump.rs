@@ -25,7 +25,7 @@ use super::{
 /// Time in which a leg must stand.
 const OPENING: Duration = Duration::from_secs(10);
 
-/// Pause before a connection is tried again that has just lost a leg, and the longest.
+/// Pause before a connection is tried again that has just lost a leg, and the longest; another one is tried at once.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -85,6 +85,8 @@ struct Routes {
     peer: Option<PeerId>,
     /// What carries the newest leg.
     used: Option<ConnectionId>,
+    /// What has lost a leg last, which is not tried again at once.
+    lost: Option<ConnectionId>,
     /// Legs lost in a row, none of which has lasted.
     losses: u32,
     /// When the newest leg was opened.
@@ -122,8 +124,17 @@ pub(crate) async fn open<L: Io>(
     let mut flow = Flow::new(limits, now());
     flow.write(first);
     let patience = u32::try_from(limits.patience.as_secs()).unwrap_or(u32::MAX);
-    let source =
-        Routes { tunnel, stream, routes, patience, peer: None, used: None, losses: 0, since: Instant::now() };
+    let source = Routes {
+        tunnel,
+        stream,
+        routes,
+        patience,
+        peer: None,
+        used: None,
+        lost: None,
+        losses: 0,
+        since: Instant::now(),
+    };
     let exchange = Exchange::new(flow, local, Status::Awaited, Verdict::default());
     run(exchange, Source::Routes(source), ending).await
 }
@@ -151,10 +162,12 @@ async fn run<L: Io>(
             turn = exchange.run() => match turn {
                 Turn::Over => break outcome(&exchange),
                 Turn::Legless => source.note_loss(),
+                // There is less to wait for.
+                Turn::Said => {}
             },
             next = source.next() => match next {
                 Next::Arrival(Arrival { leg, attempt, received }) => {
-                    match exchange.flow.attach(attempt, received) {
+                    match exchange.flow.attach(attempt, received, now()) {
                         Ok(true) => exchange.take(leg, attempt, Vec::new()),
                         Ok(false) => tracing::debug!("an older leg came late"),
                         Err(violation) => {
@@ -181,6 +194,10 @@ async fn run<L: Io>(
             () = until(deadline) => {
                 if exchange.flow.is_lost(now()) {
                     break Outcome::Lost;
+                }
+                if exchange.leave_late() {
+                    tracing::debug!("no answer on a leg in time");
+                    source.note_loss();
                 }
             }
         }
@@ -215,9 +232,10 @@ impl Source {
         }
     }
 
+    /// The newest leg is lost.
     fn note_loss(&mut self) {
         if let Self::Routes(routes) = self {
-            routes.used = None;
+            routes.lost = routes.used.take();
             routes.losses = if routes.since.elapsed() > LASTED { 1 } else { routes.losses.saturating_add(1) };
         }
     }
@@ -237,11 +255,14 @@ impl Routes {
             let best = self.routes.borrow_and_update().clone();
             match best {
                 Some(best) if self.peer.is_some_and(|peer| peer != best.peer) => return Next::Moved,
-                Some(best) if self.used != Some(best.connection) => {
-                    if self.losses > 0 {
-                        let doublings = self.losses.min(8) - 1;
-                        sleep((PAUSE * (1 << doublings)).min(LONGEST_PAUSE)).await;
+                Some(best) if self.lost == Some(best.connection) => {
+                    let doublings = self.losses.clamp(1, 8) - 1;
+                    tokio::select! {
+                        () = sleep((PAUSE * (1 << doublings)).min(LONGEST_PAUSE)) => self.lost = None,
+                        changed = self.routes.changed() => if changed.is_err() { return Next::None },
                     }
+                }
+                Some(best) if self.used != Some(best.connection) => {
                     match timeout(OPENING, best.opener.open(StreamProtocol::new(LEG_PROTOCOL))).await {
                         Ok(Ok(leg)) => {
                             (self.peer, self.used) = (Some(best.peer), Some(best.connection));
@@ -251,6 +272,7 @@ impl Routes {
                         Ok(Err(error)) => tracing::debug!(%error, "no leg"),
                         Err(_) => tracing::debug!("no leg in time"),
                     }
+                    self.lost = Some(best.connection);
                     self.losses = self.losses.saturating_add(1);
                 }
                 Some(_) | None => {
@@ -262,3 +284,6 @@ impl Routes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,9 +141,7 @@ async fn listening(address: Multiaddr) -> (Swarm<Behaviour>, Multiaddr) {
 
 /// Circuits that carry as much as a test likes.
 fn unbounded() -> relay::Config {
-    let mut config = relay::Config::default();
-    config.max_circuit_bytes = 0;
-    config
+    relay::Config { max_circuit_bytes: 0, ..relay::Config::default() }
 }
 
 /// What it tells everybody.

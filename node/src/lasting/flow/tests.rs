@@ -24,7 +24,7 @@ fn pair() -> (Flow, Flow) {
 /// A new leg, agreed upon.
 fn meet(opener: &mut Flow, other: &mut Flow) {
     let beginning = opener.begin(now());
-    assert!(other.attach(beginning.attempt, beginning.received).unwrap());
+    assert!(other.attach(beginning.attempt, beginning.received, now()).unwrap());
     carry(other, opener);
 }
 
@@ -32,7 +32,8 @@ fn meet(opener: &mut Flow, other: &mut Flow) {
 fn carry(from: &mut Flow, to: &mut Flow) {
     let mut bytes = Vec::new();
     from.transmit(&mut bytes, usize::MAX);
-    let taken = to.on_bytes(from.attempt.unwrap(), &bytes).unwrap();
+    let leg = from.leg.as_ref().expect("a leg to carry it").attempt;
+    let taken = to.on_bytes(leg, &bytes).unwrap();
     assert_eq!(taken, bytes.len());
 }
 
@@ -88,8 +89,8 @@ fn what_comes_late_on_an_older_leg_is_thrown_away() {
     carry(&mut opener, &mut other);
     assert_eq!(other.on_bytes(0, &late), Ok(late.len()));
     assert_eq!(read(&mut other), b"once");
-    assert!(!other.attach(0, 0).unwrap(), "and an older leg is not taken");
-    assert!(!other.attach(1, 0).unwrap(), "nor the same one twice");
+    assert!(!other.attach(0, 0, now()).unwrap(), "and an older leg is not taken");
+    assert!(!other.attach(1, 0, now()).unwrap(), "nor the same one twice");
 }
 
 #[test]
@@ -112,6 +113,82 @@ fn who_writes_waits_until_it_is_read_and_the_leg_is_never_left_unread() {
 }
 
 #[test]
+fn a_leg_that_is_begun_costs_the_one_that_carries_nothing_until_the_other_end_answers() {
+    let (mut opener, mut other) = pair();
+    let beginning = opener.begin(now());
+    opener.write(b"while ");
+    carry(&mut opener, &mut other);
+    other.write(b"it waits");
+    carry(&mut other, &mut opener);
+    assert_eq!((read(&mut other), read(&mut opener)), (b"while ".to_vec(), b"it waits".to_vec()));
+    carry(&mut opener, &mut other);
+    // The other end has heard that eight bytes were read since the leg was begun, before it hears of that.
+    assert_eq!(beginning.received, 0);
+    assert!(other.attach(beginning.attempt, beginning.received, now()).unwrap());
+    other.write(b", once");
+    opener.write(b"lost on the old leg");
+    opener.transmit(&mut Vec::new(), usize::MAX);
+    carry(&mut other, &mut opener);
+    assert!(opener.is_on(beginning.attempt));
+    assert_eq!(read(&mut opener), b", once");
+    carry(&mut opener, &mut other);
+    assert_eq!(read(&mut other), b"lost on the old leg");
+}
+
+#[test]
+fn what_came_on_the_earlier_leg_meanwhile_is_passed_over_on_the_new_one_its_end_too() {
+    let (mut opener, mut other) = pair();
+    let beginning = opener.begin(now());
+    other.write(b"twice");
+    other.finish();
+    carry(&mut other, &mut opener);
+    assert!(opener.has_ended());
+    assert!(other.attach(beginning.attempt, beginning.received, now()).unwrap());
+    carry(&mut other, &mut opener);
+    assert_eq!(read(&mut opener), b"twice");
+    opener.finish();
+    carry(&mut opener, &mut other);
+    carry(&mut other, &mut opener);
+    assert_eq!((opener.standing(), other.standing()), (Standing::Done, Standing::Done));
+}
+
+#[test]
+fn the_last_word_is_said_on_the_leg_that_the_other_end_has_gone_over_to() {
+    let (mut opener, mut other) = pair();
+    for end in [&mut opener, &mut other] {
+        end.finish();
+    }
+    carry(&mut opener, &mut other);
+    carry(&mut other, &mut opener);
+    let beginning = opener.begin(now());
+    opener.transmit(&mut Vec::new(), usize::MAX);
+    assert_eq!(opener.standing(), Standing::Open, "that word is lost with the leg");
+    assert!(other.attach(beginning.attempt, beginning.received, now()).unwrap());
+    carry(&mut other, &mut opener);
+    carry(&mut opener, &mut other);
+    assert_eq!((opener.standing(), other.standing()), (Standing::Done, Standing::Done));
+}
+
+#[test]
+fn a_leg_that_leads_nowhere_is_left_and_the_earlier_one_goes_on() {
+    let (mut opener, mut other) = pair();
+    let start = now();
+    let beginning = opener.begin(start);
+    assert_eq!(opener.late(start + ANSWER - Duration::from_millis(1)), None);
+    assert_eq!(opener.poll_timeout(), Some(start + ANSWER));
+    assert_eq!(opener.late(start + ANSWER), Some(beginning.attempt));
+    opener.detach(beginning.attempt, start + ANSWER);
+    assert_eq!(opener.poll_timeout(), None);
+    opener.write(b"on");
+    carry(&mut opener, &mut other);
+    assert_eq!(read(&mut other), b"on");
+    // Lost while another is begun, it leaves the stream to that.
+    let beginning = opener.begin(now());
+    opener.detach(0, now());
+    assert!(opener.is_on(beginning.attempt) && opener.poll_timeout().is_some());
+}
+
+#[test]
 fn a_break_reaches_the_other_end_and_ends_both() {
     let (mut opener, mut other) = pair();
     other.break_off();
@@ -128,11 +205,11 @@ fn without_a_leg_it_is_lost_after_its_patience() {
     assert!(opener.is_lost(start + LIMITS.patience));
     opener.begin(start);
     let mut answer = Vec::new();
-    frames::put_have(&mut answer, 0);
+    frames::put_have(&mut answer, 0, 0);
     opener.on_bytes(0, &answer).unwrap();
     assert_eq!(opener.poll_timeout(), None);
     let later = start + 9 * LIMITS.patience;
-    opener.detach(later);
+    opener.detach(0, later);
     assert_eq!(opener.poll_timeout(), Some(later + LIMITS.patience));
     opener.begin(later + LIMITS.patience / 2);
     assert!(opener.is_lost(later + LIMITS.patience), "a try is no leg");
@@ -180,7 +257,7 @@ fn positions_that_cannot_be_are_refused() {
     for (attempt, wrong, why) in [(1, 3, "it had four"), (2, 5, "five were never sent")] {
         opener.begin(now());
         let mut answer = Vec::new();
-        frames::put_have(&mut answer, wrong);
+        frames::put_have(&mut answer, wrong, 0);
         assert_eq!(opener.on_bytes(attempt, &answer), Err(Violation), "{why}");
     }
     let mut lie = Vec::new();
@@ -217,6 +294,8 @@ struct World {
     wanted: [usize; 2],
     /// Of the other end: whether it knows the stream.
     has_met: bool,
+    /// The other end has the stream no more; what it says of it.
+    last_word: Option<[u8; 1]>,
 }
 
 /// What happens next.
@@ -229,6 +308,9 @@ enum Step {
     Begin,
     Meet(usize),
     Cut(usize),
+    Break(bool),
+    /// The other end puts it away.
+    Bury,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -243,6 +325,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Also what ends a stream early.
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        60 => step(),
+        1 => any::<bool>().prop_map(Step::Break),
+        1 => Just(Step::Bury),
+    ]
+}
+
 impl World {
     fn new(wanted: [usize; 2]) -> Self {
         let empty = || [Vec::new(), Vec::new()];
@@ -253,6 +344,7 @@ impl World {
             read: empty(),
             wanted,
             has_met: false,
+            last_word: None,
         }
     }
 
@@ -269,13 +361,13 @@ impl World {
             Step::Deliver(leg, way, most) => self.deliver(leg, way, most),
             Step::Begin => self.begin(),
             Step::Meet(leg) => self.meet(leg),
+            Step::Break(end) => self.ends[usize::from(end)].break_off(),
+            Step::Bury => self.bury(),
             Step::Cut(leg) => {
                 if let Some((number, leg)) = self.leg(leg) {
                     leg.is_cut = true;
                     for end in &mut self.ends {
-                        if end.leg.as_ref().is_some_and(|leg| leg.attempt == number as u32) {
-                            end.detach(now());
-                        }
+                        end.detach(number as u32, now());
                     }
                 }
             }
@@ -341,17 +433,40 @@ impl World {
 
     /// The beginning of a leg arrives, which may be long after that of a later one.
     fn meet(&mut self, leg: usize) {
-        let met = self.has_met;
+        let (met, last_word) = (self.has_met, self.last_word);
         let Some((number, wire)) = self.leg(leg) else { return };
         let Some(beginning) = wire.beginning.take() else { return };
+        if let Some(word) = last_word {
+            wire.to_opener.extend(word);
+            return;
+        }
         if !met && !beginning.fresh {
             return;
         }
         self.has_met = true;
-        self.ends[1].attach(beginning.attempt, beginning.received).unwrap();
+        self.ends[1].attach(beginning.attempt, beginning.received, now()).unwrap();
         if self.legs[number].is_cut {
-            self.ends[1].detach(now());
+            self.ends[1].detach(number as u32, now());
         }
+    }
+
+    /// Its last words on the leg are those that were transmitted.
+    fn bury(&mut self) {
+        if self.has_met && self.last_word.is_none() {
+            let is_done = self.ends[1].standing() == Standing::Done;
+            self.last_word = Some(if is_done { frames::ALL } else { frames::NOTHING });
+            if !is_done {
+                self.ends[1].break_off();
+            }
+        }
+    }
+
+    /// An end that takes a stream for done has all of the other, and the other has all of it.
+    fn is_whole_where_it_is_done(&self) -> bool {
+        let is_whole = |end: usize| {
+            self.written[end].len() == self.wanted[end] && self.read[1 - end] == self.written[end]
+        };
+        self.ends.iter().all(|end| end.standing() != Standing::Done || (is_whole(0) && is_whole(1)))
     }
 
     /// From here on nothing is cut: everything must come to its end.
@@ -390,6 +505,36 @@ proptest! {
             world.take(step);
         }
         world.settle();
+    }
+
+    #[test]
+    fn what_looks_done_is_whole_also_when_an_end_breaks_it_off_or_forgets_it(
+        wanted in [0usize..60_000, 0usize..60_000],
+        steps in prop::collection::vec(any_step(), 0..600),
+    ) {
+        let mut world = World::new(wanted);
+        world.begin();
+        for step in steps {
+            world.take(step);
+            prop_assert!(world.is_whole_where_it_is_done());
+        }
+        if world.ends[1].standing() != Standing::Open {
+            world.bury();
+        }
+        world.begin();
+        let last = world.legs.len() - 1;
+        world.meet(last);
+        for _ in 0..100 {
+            for end in [0, 1] {
+                world.write(end, 30_000);
+                world.transmit(end, 100_000);
+                world.deliver(last, end == 0, 100_000);
+                world.read(1 - end);
+            }
+            prop_assert!(world.is_whole_where_it_is_done());
+        }
+        // Whatever has become of it, nobody waits for more.
+        prop_assert!(world.ends[0].standing() != Standing::Open);
     }
 
     #[test]
