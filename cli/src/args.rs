@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     access, accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys,
-    login, man, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels, udp,
-    up, usage,
+    login, man, mcp, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels,
+    udp, up, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -65,6 +65,7 @@ pub(crate) enum Command {
     Up(up::Args),
     Access(access::Args),
     Pair(pair::Args),
+    Mcp(mcp::Args),
     Requests(requests::Args),
     Status(status::Args),
     Doctor(doctor::Args),

@@ -14,6 +14,7 @@ pub(crate) mod http;
 pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod man;
+pub(crate) mod mcp;
 pub(crate) mod mfa;
 pub(crate) mod pair;
 pub(crate) mod projects;

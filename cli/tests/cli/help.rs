@@ -53,6 +53,7 @@ fn every_command_has_help_of_its_own() {
         &["pair", "join"],
         &["pair", "say"],
         &["pair", "listen"],
+        &["mcp"],
         &["domains", "add"],
         &["domains", "list"],
         &["domains", "verify"],

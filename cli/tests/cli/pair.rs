@@ -11,10 +11,10 @@ use crate::program::{Ended, User};
 const LOOPBACK: (&str, &str) = ("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
 
 /// A user of `mytunnel pair`; his sessions end with him.
-struct Agent(User);
+pub(crate) struct Agent(User);
 
 impl Agent {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(User::new())
     }
 
@@ -27,22 +27,26 @@ impl Agent {
         self.0.run_with(&args, &[&[LOOPBACK], env].concat())
     }
 
-    fn open(&self, args: &[&str]) -> (Value, Vec<String>) {
+    pub(crate) fn open(&self, args: &[&str]) -> (Value, Vec<String>) {
         let opened = self.pair(&[&["open"], args].concat()).succeeded().json();
         let invites = opened["invites"].as_array().unwrap().iter();
         (opened.clone(), invites.map(|invite| invite["text"].as_str().unwrap().to_owned()).collect())
     }
 
-    fn join(&self, invite: &str) -> Ended {
+    pub(crate) fn join(&self, invite: &str) -> Ended {
         self.pair_with(&["join"], &[("MYTUNNEL_PAIR_SECRET", invite)])
     }
 
-    fn say(&self, text: &str) -> Value {
+    pub(crate) fn join_as(&self, name: &str, invite: &str) -> Ended {
+        self.pair_with(&["join", "--name", name], &[("MYTUNNEL_PAIR_SECRET", invite)])
+    }
+
+    pub(crate) fn say(&self, text: &str) -> Value {
         self.pair(&["say", text]).succeeded().json()
     }
 
     /// Messages until there are as many, and no more than that.
-    fn hear(&self, count: usize) -> Vec<Value> {
+    pub(crate) fn hear(&self, count: usize) -> Vec<Value> {
         let mut heard = Vec::new();
         while heard.len() < count {
             let answer = self.pair(&["listen", "--wait", "20"]).succeeded().json();

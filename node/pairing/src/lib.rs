@@ -19,6 +19,7 @@ mod clock;
 mod content;
 pub mod daemon;
 mod frame;
+mod fuzz;
 mod handshake;
 mod hello;
 mod invite;
@@ -37,6 +38,8 @@ mod text;
 mod transcript;
 mod words;
 
+#[doc(hidden)]
+pub use self::fuzz::fuzz;
 pub use self::{
     content::{By, Said, Step, TaskState, Verdict},
     ledger::Fork,

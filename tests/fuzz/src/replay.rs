@@ -4,7 +4,9 @@ use std::{fs, path::Path};
 
 /// Gives every seed of a target to its function; some must be accepted, and some not.
 pub fn replay(target: &str, entry: fn(&[u8]) -> bool) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus").join(target);
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let corpora = here.map(|folder| folder.join("tests/fuzz/corpus")).find(|corpora| corpora.is_dir());
+    let corpus = corpora.expect("a folder above has the seeds").join(target);
     let files = fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()));
     let (mut count, mut accepted) = (0, 0);
     for file in files {

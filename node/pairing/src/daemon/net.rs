@@ -15,6 +15,8 @@ use super::DaemonError;
 /// The protocol of pairing, on a stream of its own.
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/mytunnel/pair/1");
 
+/// Connections whose handshake is under way; each has 5 s. As many may say nothing before a guest is kept out.
+const PENDING: u32 = 1_024;
 /// Connections of strangers.
 const CONNECTIONS: u32 = 512;
 /// A connection without a stream ends after this.
@@ -30,7 +32,7 @@ pub(super) fn swarm(seed: &Seed) -> Result<Swarm<Behaviour>, DaemonError> {
     let keypair = mytunnel_carrier::keypair(seed);
     let transport = transport::transport(&keypair, &transport::Config::default())?;
     let connections = connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(64))
+        .with_max_pending_incoming(Some(PENDING))
         .with_max_established_incoming(Some(CONNECTIONS))
         .with_max_established_per_peer(Some(4));
     let behaviour = Behaviour {

@@ -1,0 +1,75 @@
+//! `mytunnel mcp`: what `mytunnel pair` does, as tools for an agent, over standard input and output.
+//!
+//! The server holds nothing: sessions are the daemon's, so that one that is started anew goes on where the other was.
+//! What needs a person (comparing words, approving) is no tool.
+
+mod compat;
+mod schema;
+mod server;
+mod tools;
+
+use clap::ValueEnum;
+use rmcp::ServiceExt as _;
+use rmcp::transport::stdio;
+
+use self::server::Server;
+use crate::commands::pair::client::Client;
+use crate::context::Context;
+use crate::failure::{Failure, chain};
+use crate::runtime::{StopSignals, block_on_and_leave};
+
+/// Serve the tools of `mytunnel pair` to an agent (MCP, on standard input and output)
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  claude mcp add pair -- mytunnel mcp
+  mytunnel mcp --compat tunnel-mcp      the names and fields of tunnel-mcp, for agents that know those
+
+Comparing words and approving are for a person, at the command line: `mytunnel pair verify`, `approve`, `deny`.")]
+pub(crate) struct Args {
+    /// Offer the tools of another server by their names
+    #[arg(long, value_enum, value_name = "SERVER")]
+    compat: Option<Compat>,
+
+    /// The agent's name in sessions [default: your user name]
+    #[arg(long)]
+    name: Option<String>,
+
+    /// What runs here, such as claude-code
+    #[arg(long, default_value = "")]
+    agent: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Compat {
+    /// `tunnel_open`, `tunnel_join` and the others
+    TunnelMcp,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let name = args.name.clone().or_else(|| context.env.user.clone());
+    let desk = tools::Desk {
+        client: Client::of(context)?,
+        name: name.unwrap_or_else(|| "agent".to_owned()),
+        agent: args.agent.clone(),
+        tunnel: std::sync::Mutex::default(),
+    };
+    let tools = match args.compat {
+        Some(Compat::TunnelMcp) => compat::tools(),
+        None => tools::tools(),
+    };
+    // A question to the daemon that is under way would keep the process.
+    block_on_and_leave(async {
+        let mut signals = StopSignals::install()?;
+        let trouble = |error: String| Failure::local(format!("the agent's side failed: {error}"), "");
+        let serving = async {
+            let running = Server::new(desk, tools).serve(stdio()).await;
+            let running = running.map_err(|error| trouble(chain(&error)))?;
+            running.waiting().await.map(drop).map_err(|error| trouble(chain(&error)))
+        };
+        tokio::select! {
+            ended = serving => ended,
+            () = signals.next() => Ok(()),
+        }
+    })
+}

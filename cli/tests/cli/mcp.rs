@@ -1,0 +1,206 @@
+//! The tools for agents, as a client speaks to them: JSON-RPC, a line each, over standard input and output.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::program::User;
+
+/// An agent with a server of its own.
+struct Agent {
+    user: User,
+    server: Option<Server>,
+}
+
+struct Server {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    next: u64,
+}
+
+impl Agent {
+    fn new(args: &[&str]) -> Self {
+        let mut agent = Self { user: User::new(), server: None };
+        agent.start(args);
+        agent
+    }
+
+    /// Starts a server, in the place of the one before.
+    fn start(&mut self, args: &[&str]) {
+        self.stop();
+        let mut command = self.user.command(&[&["mcp"], args].concat());
+        command.env("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut server = Server { child, input, output, next: 0 };
+        let hello = json!({
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": { "name": "test", "version": "1" },
+        });
+        let answer = server.ask("initialize", &hello);
+        assert_eq!(answer["result"]["serverInfo"]["name"], "mytunnel", "{answer}");
+        server.write(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+        self.server = Some(server);
+    }
+
+    /// The end of its input, and then its own.
+    fn stop(&mut self) {
+        if let Some(Server { mut child, input, .. }) = self.server.take() {
+            drop(input);
+            assert!(child.wait().unwrap().success());
+        }
+    }
+
+    fn server(&mut self) -> &mut Server {
+        self.server.as_mut().unwrap()
+    }
+
+    fn call(&mut self, tool: &str, arguments: &Value) -> Value {
+        let answer = self.server().ask("tools/call", &json!({ "name": tool, "arguments": arguments }));
+        assert_ne!(answer["result"]["isError"], true, "{tool}: {answer}");
+        answer["result"]["structuredContent"].clone()
+    }
+
+    fn fail(&mut self, tool: &str, arguments: &Value) -> Value {
+        let answer = self.server().ask("tools/call", &json!({ "name": tool, "arguments": arguments }));
+        assert_eq!(answer["result"]["isError"], true, "{tool}: {answer}");
+        answer["result"]["structuredContent"].clone()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(server) = &mut self.server {
+            let _ = server.child.kill();
+            let _ = server.child.wait();
+        }
+        let _ = self.user.run(&["pair", "close"]);
+    }
+}
+
+impl Server {
+    fn write(&mut self, message: &Value) {
+        writeln!(self.input, "{message}").unwrap();
+        self.input.flush().unwrap();
+    }
+
+    fn ask(&mut self, method: &str, params: &Value) -> Value {
+        self.next += 1;
+        let id = self.next;
+        self.write(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the server ended");
+            let answer: Value = serde_json::from_str(&line).unwrap();
+            if answer["id"] == id {
+                return answer;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_tool_says_what_it_takes_and_what_it_gives() {
+    let named = |args: &[&str]| -> Vec<String> {
+        let answer = Agent::new(args).server().ask("tools/list", &json!({}));
+        let tools = answer["result"]["tools"].as_array().unwrap().clone();
+        for tool in &tools {
+            assert_eq!(tool["inputSchema"]["type"], "object", "{tool}");
+            assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{tool}");
+            assert_eq!(tool["outputSchema"]["type"], "object", "{tool}");
+            assert!(tool["description"].as_str().unwrap().len() > 20, "{tool}");
+        }
+        tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let pair = ["open", "invite", "join", "say", "listen", "propose", "peers", "status", "close"];
+    assert_eq!(named(&[]), pair.map(|name| format!("pair_{name}")));
+    let tunnel = ["open", "invite", "join", "say", "listen", "status", "close"];
+    assert_eq!(named(&["--compat", "tunnel-mcp"]), tunnel.map(|name| format!("tunnel_{name}")));
+}
+
+#[test]
+fn two_agents_talk_and_a_server_that_starts_anew_goes_on() {
+    let (mut host, mut guest) = (Agent::new(&["--name", "ada"]), Agent::new(&["--name", "bob"]));
+    let opened = host.call("pair_open", &json!({ "goal": "find the bug" }));
+    let joined = guest.call("pair_join", &json!({ "secret": opened["invites"][0]["text"] }));
+    assert_eq!(
+        (joined["goal"].as_str(), joined["state"].as_str()),
+        (Some("find the bug"), Some("connected"))
+    );
+
+    guest.call("pair_say", &json!({ "text": "which one?", "kind": "question" }));
+    let heard = host.call("pair_listen", &json!({}));
+    let message = &heard["messages"][0];
+    assert_eq!((message["text"].as_str(), message["kind"].as_str()), (Some("which one?"), Some("question")));
+    assert_eq!((message["untrusted"].as_bool(), message["from"]["name"].as_str()), (Some(true), Some("bob")));
+
+    host.start(&[]);
+    let answered = json!({ "text": "the last", "kind": "answer", "reply_to": message["seq"] });
+    host.call("pair_say", &answered);
+    let heard = guest.call("pair_listen", &json!({}));
+    assert_eq!(heard["messages"][0]["reply_to"], message["seq"]);
+    let proposed = host.call("pair_propose", &json!({ "action": "rm -r target", "risk": "a long build" }));
+    assert!(proposed["approval"].is_u64(), "{proposed}");
+    guest.user.run(&["pair", "approve", &proposed["approval"].to_string(), "--json"]).succeeded();
+    let decided = host.call("pair_listen", &json!({}));
+    assert_eq!(decided["messages"][0]["data"]["by"], "human");
+    host.call("pair_close", &json!({ "summary": "found" }));
+    let mut texts = Vec::new();
+    loop {
+        let heard = guest.call("pair_listen", &json!({}));
+        if heard["reason"] == "closed" {
+            break;
+        }
+        texts.extend(heard["messages"].as_array().unwrap().iter().map(|message| message["text"].clone()));
+    }
+    assert_eq!(texts.last().unwrap(), "found");
+}
+
+#[test]
+fn what_an_agent_may_not_do_is_refused_with_a_remedy() {
+    let mut agent = Agent::new(&[]);
+    let trouble = agent.fail("pair_say", &json!({ "text": "x" }));
+    assert_eq!(trouble["code"], "PAIR_NO_SESSION");
+    assert!(!trouble["help"].as_str().unwrap().is_empty());
+    agent.call("pair_open", &json!({ "goal": "x" }));
+    let decision = json!({ "proposal": 1, "verdict": "approved", "by": "human" });
+    agent.fail("pair_say", &json!({ "text": "x", "kind": "decision", "data": decision }));
+    agent.fail("pair_open", &json!({ "goal": "x", "goals": "y" }));
+    assert_eq!(agent.fail("pair_join", &json!({ "secret": "pair1-x" }))["code"], "PAIR_LINK_DAMAGED");
+    let unknown = agent.server().ask("tools/call", &json!({ "name": "pair_verify", "arguments": {} }));
+    assert!(unknown["error"].is_object(), "{unknown}");
+    agent.stop();
+}
+
+#[test]
+fn agents_that_know_tunnel_mcp_find_its_names_and_fields() {
+    let compat = ["--compat", "tunnel-mcp", "--name"];
+    let mut host = Agent::new(&[&compat[..], &["ada"]].concat());
+    let mut guest = Agent::new(&[&compat[..], &["bob"]].concat());
+    let opened = host.call("tunnel_open", &json!({ "goal": "find the bug" }));
+    assert_eq!(
+        (opened["status"].as_str(), opened["joinLinkExpiresInSec"].as_u64()),
+        (Some("waiting_for_guest"), Some(600))
+    );
+    // What is forwarded may be the text around the link.
+    let joined = guest.call("tunnel_join", &json!({ "joinLink": opened["invites"][0]["invite"] }));
+    assert_eq!(joined["tunnelId"], opened["tunnelId"]);
+    assert_eq!((joined["goal"].as_str(), joined["peer"].as_str()), (Some("find the bug"), Some("ada")));
+
+    let said = guest.call("tunnel_say", &json!({ "text": "hello" }));
+    let heard = host.call("tunnel_listen", &json!({ "sinceSeq": 0 }));
+    let message = &heard["messages"][0];
+    assert_eq!((&message["seq"], message["text"].as_str()), (&said["seq"], Some("hello")));
+    assert_eq!((message["from"].as_str(), message["fromName"].as_str()), (Some("guest"), Some("bob")));
+    assert_eq!(
+        (heard["status"]["peerConnected"].as_bool(), heard["status"]["role"].as_str()),
+        (Some(true), Some("host"))
+    );
+    let status = guest.call("tunnel_status", &json!({}));
+    assert_eq!(status["members"].as_array().unwrap().len(), 2);
+    assert_eq!(host.call("tunnel_close", &json!({})), json!({ "ok": true }));
+    host.fail("tunnel_say", &json!({ "text": "late" }));
+}
