@@ -1,6 +1,7 @@
 //! Fixed keys and times for this crate's tests: one small cluster.
 
 pub(crate) mod crooked;
+pub(crate) mod peer;
 pub(crate) mod relay;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -7,6 +7,7 @@ mod private;
 mod refusals;
 mod trust;
 mod two_relays;
+mod wire;
 
 use std::time::Instant;
 

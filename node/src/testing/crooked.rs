@@ -9,7 +9,9 @@ use std::{
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, Stream, StreamProtocol, Swarm, relay,
+    Multiaddr, Stream, StreamProtocol, Swarm,
+    multiaddr::Protocol,
+    relay,
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
 };
 use mytunnel_carrier::{
@@ -82,6 +84,12 @@ impl Crooked {
     pub(crate) async fn restart(&mut self) {
         self.task.shutdown().await;
         *self = Self::start_at(self.bound.clone(), self.late).await;
+    }
+
+    /// Where it is reached, its key at the end.
+    pub(crate) fn p2p(&self) -> Multiaddr {
+        let peer = mytunnel_carrier::peer_id(&super::relay_seed().public());
+        self.bound.clone().with(Protocol::P2p(peer))
     }
 
     /// Names these from now on.

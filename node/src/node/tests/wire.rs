@@ -1,0 +1,120 @@
+//! What a node lets others do on the wire, whatever relays and other nodes do.
+
+use futures::FutureExt as _;
+use mytunnel_keys::{
+    certificate::Claims,
+    id::TenantId,
+    wire::peer::{Answer, Carries, Opening, VERSION},
+};
+
+use super::{
+    private::{NAME, event, node_at, share, tunnel},
+    *,
+};
+use crate::{
+    AccessEvent,
+    lasting::frames::NOTHING,
+    testing::{
+        crooked::Crooked,
+        peer::{Guest, credential, host},
+    },
+};
+
+/// A leg of a stream that is new.
+fn opening() -> Opening {
+    Opening { tunnel: tunnel(), stream: [9; 16], attempt: 0, received: 0, fresh: true, patience: 60 }
+}
+
+fn other_tenant(claims: &mut Claims) {
+    claims.tenant = "ten_ffffffffffffffff".parse::<TenantId>().unwrap();
+}
+
+/// A node that shares the server behind `listener`, at a relay that leads to it.
+struct Sharer {
+    relay: Crooked,
+    listener: TcpListener,
+    key: mytunnel_keys::id::PublicKey,
+    _node: (Node, Share),
+}
+
+impl Sharer {
+    async fn start() -> Self {
+        let mut relay = Crooked::start().await;
+        let (listener, address) = origin().await;
+        let (node, key) = node_at(std::slice::from_ref(&relay.address), 11, |_| {});
+        let shared = share(&node, &address).await;
+        relay.until_reserved(1).await;
+        relay.name(vec![key]);
+        Self { relay, listener, key, _node: (node, shared) }
+    }
+
+    async fn guest(&self, number: u8, change: impl FnOnce(&mut Claims)) -> Guest {
+        Guest::dial(&self.relay, &self.key, credential(number, change)).await
+    }
+
+    #[track_caller]
+    fn nobody_has_come(&self) {
+        assert!(self.listener.accept().now_or_never().is_none(), "somebody has come to the target");
+    }
+}
+
+#[tokio::test]
+async fn who_has_shown_nothing_or_was_refused_opens_no_stream() {
+    let sharer = Sharer::start().await;
+    let silent = sharer.guest(21, |_| {}).await;
+    assert_eq!(silent.leg(&opening()).await, [], "not even a word");
+    let refused = sharer.guest(22, other_tenant).await;
+    assert!(matches!(refused.greet(NAME).await, Answer::Refused { code: Code::NotFound, .. }));
+    assert_eq!(refused.leg(&opening()).await, []);
+    sharer.nobody_has_come();
+}
+
+#[tokio::test]
+async fn a_guest_opens_streams_only_to_what_it_was_let_in_to() {
+    let sharer = Sharer::start().await;
+    let guest = sharer.guest(21, |_| {}).await;
+    assert!(matches!(guest.greet(NAME).await, Answer::Welcome { .. }));
+    let elsewhere = Opening { tunnel: TunnelId::from_bytes([1; 16]), ..opening() };
+    assert_eq!(guest.leg(&elsewhere).await, NOTHING);
+    sharer.nobody_has_come();
+}
+
+#[tokio::test]
+async fn a_stream_belongs_to_who_has_opened_it() {
+    let sharer = Sharer::start().await;
+    let owner = sharer.guest(21, |_| {}).await;
+    let thief = sharer.guest(22, |_| {}).await;
+    for guest in [&owner, &thief] {
+        assert!(matches!(guest.greet(NAME).await, Answer::Welcome { .. }));
+    }
+    let mut owned = owner.taken_leg(&opening()).await;
+    for fresh in [false, true] {
+        let again = Opening { attempt: 1, fresh, ..opening() };
+        if fresh {
+            // One of the same name of their own, which has nothing to do with it.
+            thief.taken_leg(&again).await;
+        } else {
+            assert_eq!(thief.leg(&again).await, NOTHING, "it is none of theirs");
+        }
+    }
+    assert!(futures::AsyncReadExt::read(&mut owned, &mut [0]).now_or_never().is_none(), "it goes on");
+}
+
+#[tokio::test]
+async fn a_host_of_another_tenant_is_not_taken_for_the_one_that_was_looked_for() {
+    let mut relay = Crooked::start().await;
+    let (seed, certificate) = credential(13, other_tenant);
+    let welcome =
+        Answer::Welcome { version: VERSION, certificate, tunnel: tunnel(), carries: Carries::Streams };
+    let _host = host(&relay, &seed, welcome).await;
+    relay.until_reserved(1).await;
+    relay.name(vec![seed.public()]);
+    let (accessor, _) = node_at(std::slice::from_ref(&relay.address), 12, |_| {});
+    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+    match event(&mut access).await {
+        AccessEvent::Reconnecting { reason, .. } => {
+            assert!(reason.contains("belongs to another project"), "{reason}");
+        }
+        other => panic!("it is believed: {other:?}"),
+    }
+}
