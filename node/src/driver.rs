@@ -8,6 +8,7 @@ mod belief;
 mod circuits;
 mod commands;
 mod dialing;
+mod direct;
 mod ending;
 mod events;
 mod peers;
@@ -42,6 +43,7 @@ use tokio::{
 use crate::{
     carrier::Carrier,
     clock::{jitter, unix_now},
+    direct::{Finder, gate},
     lanes,
     meeting::line::{LineEnd, Report},
     relays::RelayAddress,
@@ -74,6 +76,8 @@ const OUTGOING: usize = 256;
 /// What this node's connections speak. Pings of the relay are answered; our own are the session's.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
+    /// Before all others: whom it refuses, they do not hear of.
+    pub(crate) gate: gate::Behaviour,
     pub(crate) streams: stream::Behaviour,
     pub(crate) pong: pong::Behaviour,
     pub(crate) circuits: libp2p::relay::client::Behaviour,
@@ -99,6 +103,8 @@ pub(crate) struct Parts {
     pub(crate) most_pipes: usize,
     pub(crate) most_shares: usize,
     pub(crate) lanes: bool,
+    /// Whether direct paths to other nodes are looked for.
+    pub(crate) direct: bool,
     pub(crate) instance: [u8; 16],
 }
 
@@ -114,6 +120,9 @@ pub(crate) struct Driver {
     circuits: Circuits,
     /// To the owner of private sessions.
     line: LineEnd,
+    /// Looks for paths to other nodes that lead past the relay.
+    finder: Finder,
+    probes: JoinSet<direct::Probe>,
     lanes: JoinSet<()>,
     /// The secret that lanes show, if there are to be lanes.
     lane_seed: Option<Seed>,
@@ -161,6 +170,7 @@ impl Driver {
         let (mailbox, inbox) = mpsc::channel(EVENTS);
         let pulses = Pulses::default();
         let now = Instant::now().into_std();
+        let me = *parts.swarm.local_peer_id();
         Self {
             swarm: parts.swarm,
             link: Link::new(parts.relays.len(), parts.preferred, now),
@@ -171,6 +181,8 @@ impl Driver {
             pulses,
             circuits: Circuits::default(),
             line,
+            finder: Finder::new(me, parts.direct),
+            probes: JoinSet::new(),
             lanes: JoinSet::new(),
             lane_seed: parts.lanes.then_some(parts.seed),
             connections: HashMap::new(),
@@ -200,7 +212,13 @@ impl Driver {
     async fn step(&mut self) -> ControlFlow<Duration> {
         let now = Instant::now();
         let tunnels = self.tunnels.next_timeout(now.into_std(), self.unix());
-        let timeouts = [self.link.next_timeout(), tunnels, self.belief_ends(), self.reservation_timeout()];
+        let timeouts = [
+            self.link.next_timeout(),
+            tunnels,
+            self.belief_ends(),
+            self.reservation_timeout(),
+            self.finder.next_timeout(),
+        ];
         let next = timeouts.into_iter().flatten().min().map(Instant::from_std);
         let is_behind = self.line.is_behind();
         tokio::select! {
@@ -225,12 +243,21 @@ impl Driver {
                 Err(error) => resume(error),
             },
             () = self.pipes.reap() => {},
+            heard = self.finder.next() => match heard {
+                Ok(heard) => self.on_finder(heard),
+                Err(error) => resume(error),
+            },
+            Some(looked_up) = self.probes.join_next() => match looked_up {
+                Ok(probe) => self.probe(probe),
+                Err(error) => resume(error),
+            },
             Some(ended) = self.sessions.join_next() => if let Err(error) = ended { resume(error) },
             Some(ended) = self.lanes.join_next() => if let Err(error) = ended { resume(error) },
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {},
         }
         self.tick();
         self.obey();
+        self.obey_finder();
         self.publish();
         ControlFlow::Continue(())
     }
@@ -245,6 +272,7 @@ impl Driver {
             self.tunnels.tick(now, unix);
         }
         self.keep_reservation();
+        self.tick_finder();
     }
 
     fn share(&mut self, spec: TunnelSpec, reply: oneshot::Sender<Result<Share, ShareError>>) {

@@ -29,6 +29,7 @@
 mod access;
 mod carrier;
 mod clock;
+mod direct;
 mod driver;
 pub mod inspect;
 mod lanes;

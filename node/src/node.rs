@@ -14,6 +14,7 @@ use mytunnel_keys::{
     trust::RootFingerprint,
     wire::{
         PIPE_PROTOCOL,
+        direct::DIRECT_PROTOCOL,
         peer::{LEG_PROTOCOL, PEER_PROTOCOL},
     },
 };
@@ -25,6 +26,7 @@ use tokio::{
 use crate::{
     access::Access,
     carrier::Carrier,
+    direct::gate,
     driver::{self, Behaviour, Introduction},
     lines::{self, Ends, Lines, Request},
     meeting,
@@ -68,6 +70,9 @@ pub struct Config {
     /// Whether a tunnel in use also gets TLS connections to the relay beside libp2p, where the relay has a port for
     /// them. Default true.
     pub lanes: bool,
+    /// Whether paths past the relay are looked for to nodes whose private shares we reach, or which reach ours. They are
+    /// shown this machine's addresses then, and it listens for them on ports of the system's choosing. Default true.
+    pub direct: bool,
 }
 
 impl Config {
@@ -91,6 +96,7 @@ impl Config {
             max_shares: 64,
             patience: Access::MOST_PATIENCE,
             lanes: true,
+            direct: true,
         }
     }
 }
@@ -143,6 +149,7 @@ impl Node {
                 most_pipes: config.max_pipes,
                 most_shares: config.max_shares,
                 lanes: config.lanes,
+                direct: config.direct,
                 instance,
             })
         };
@@ -220,11 +227,15 @@ fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
     carrier.windows.streams = streams;
     carrier.quic_streams = u32::try_from(streams).unwrap_or(u32::MAX);
     let (transport, circuits) = transport::with_circuits(&keypair, &carrier)?;
-    let accepted = [PIPE_PROTOCOL, PEER_PROTOCOL, LEG_PROTOCOL];
+    let accepted = [PIPE_PROTOCOL, PEER_PROTOCOL, LEG_PROTOCOL, DIRECT_PROTOCOL];
     let mut streams = stream::Config::accepting(accepted.map(StreamProtocol::new));
     streams.keep_alive = true;
-    let behaviour =
-        Behaviour { streams: stream::Behaviour::new(streams), pong: pong::Behaviour::default(), circuits };
+    let behaviour = Behaviour {
+        gate: gate::Behaviour::default(),
+        streams: stream::Behaviour::new(streams),
+        pong: pong::Behaviour::default(),
+        circuits,
+    };
     let negotiating = NonZeroUsize::new(128).unwrap_or(NonZeroUsize::MIN);
     let swarm_config = transport::swarm_config(negotiating, IDLE);
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config))

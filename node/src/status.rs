@@ -71,11 +71,6 @@ pub struct PeerStatus {
     pub paths: usize,
 }
 
-impl PeerStatus {
-    /// Why a path leads through the relay.
-    pub(crate) const RELAYED: &str = "direct paths are not tried by this version";
-}
-
 /// One share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

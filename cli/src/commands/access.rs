@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         Identity::Nobody => return Err(share::nobody()),
     };
     let if_revoked = holder.if_revoked.clone();
-    let (config, skew) = share::node_of(holder, context)?;
+    let (config, skew) = share::node_of(holder, &args.access, context)?;
     let job = Job { name, bind: args.bind, stdio: args.stdio, patience: Duration::from_secs(args.patience) };
     let work = async {
         let mut signals = StopSignals::install()?;

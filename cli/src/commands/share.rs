@@ -116,6 +116,10 @@ pub(crate) struct Access {
     /// File that holds the child key, or - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
+
+    /// Private shares go through the relay only: the other machine is not shown the addresses of this one
+    #[arg(long, hide_short_help = true)]
+    pub(crate) no_direct: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {

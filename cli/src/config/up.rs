@@ -19,6 +19,9 @@ pub(crate) struct UpFile {
     pub(crate) project: Option<String>,
     /// Where the key to share with is.
     pub(crate) token_file: Option<PathBuf>,
+    /// Whether private shares go through the relay only.
+    #[serde(default)]
+    pub(crate) no_direct: bool,
     #[serde(default)]
     pub(crate) tunnel: Vec<TunnelFile>,
 }
@@ -263,7 +266,9 @@ mod tests {
         let mut flags: BTreeSet<String> =
             ["share", "http", "tcp", "udp", "tls"].into_iter().flat_map(flags).collect();
         // Of the whole file; said of every command; and `inspect = false`.
-        for elsewhere in ["server", "project", "token", "token_file", "json", "help", "no_inspect"] {
+        for elsewhere in
+            ["server", "project", "token", "token_file", "no_direct", "json", "help", "no_inspect"]
+        {
             flags.remove(elsewhere);
         }
         let keys: BTreeSet<String> = keys::<TunnelFile>().into_iter().collect();

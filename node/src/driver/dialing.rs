@@ -47,6 +47,12 @@ impl Dialing {
         self.lookups.spawn(async move { Lookup { peer, carrier, found: look_up(addresses).await } });
     }
 
+    /// Where a relay is reached over a carrier.
+    pub(super) fn addresses(&self, peer: PeerId, carrier: Carrier) -> Vec<Multiaddr> {
+        let relays = self.relays.iter().filter(|relay| relay.peer() == peer);
+        relays.flat_map(|relay| relay.over(carrier)).collect()
+    }
+
     /// The next look-up that is done. Pending for ever while there is none. Safe to cancel.
     pub(super) async fn looked_up(&mut self) -> Result<Lookup, JoinError> {
         match self.lookups.join_next().await {
@@ -67,7 +73,13 @@ impl Dialing {
         if addresses.is_empty() {
             return Err(Failed { carrier, reason: None });
         }
-        let options = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::Always).build();
+        let options = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::Always);
+        let options = match carrier {
+            Carrier::Quic => options,
+            // Should the port at which we listen for peers lead there already, the relay would not take another from it.
+            Carrier::Tcp => options.allocate_new_port(),
+        };
+        let options = options.build();
         let connection = options.connection_id();
         swarm.dial(options).map_err(|error| failed(reason(&error)))?;
         self.under_way.insert(connection, carrier);
@@ -86,7 +98,7 @@ impl Dialing {
     }
 }
 
-async fn look_up(addresses: Vec<Multiaddr>) -> io::Result<Vec<Multiaddr>> {
+pub(super) async fn look_up(addresses: Vec<Multiaddr>) -> io::Result<Vec<Multiaddr>> {
     let mut found = Vec::new();
     let mut trouble = None;
     for address in &addresses {

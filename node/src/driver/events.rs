@@ -7,7 +7,7 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent},
 };
 use mytunnel_carrier::{lane, stream};
-use mytunnel_keys::wire::{PIPE_PROTOCOL, ToNode};
+use mytunnel_keys::wire::{PIPE_PROTOCOL, ToNode, direct::DIRECT_PROTOCOL};
 use tokio::time::Instant;
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
@@ -37,6 +37,9 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 match self.dialing.failed(connection_id, &error) {
                     Some(failed) => self.on_dial_failed(Some(failed)),
+                    None if self.finder.on_dial_failed(connection_id, Instant::now().into_std()) => {
+                        tracing::debug!(%connection_id, %error, "no direct path by this dial");
+                    }
                     None => self.on_peer_dial_failed(connection_id, &error),
                 }
             }
@@ -49,7 +52,10 @@ impl Driver {
                 tracing::debug!(?reason, "reservation ended");
                 self.circuits.on_listener_closed(listener_id, Instant::now().into_std());
             }
+            SwarmEvent::NewListenAddr { address, .. } => self.on_listening(&address, true),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listening(&address, false),
             SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
+                self.finder.on_closed(connection_id, Instant::now().into_std());
                 tracing::debug!(%connection_id, ?cause, "connection closed");
                 if self.connections.remove(&connection_id).is_none() {
                     return self.line.tell(Report::Closed(connection_id));
@@ -101,6 +107,8 @@ impl Driver {
     fn on_inbound(&mut self, connection: ConnectionId, protocol: &StreamProtocol, stream: Stream) {
         if *protocol == PIPE_PROTOCOL && self.link.current() == Some(connection) {
             self.pipes.open(stream.compat());
+        } else if *protocol == DIRECT_PROTOCOL {
+            self.on_direct_stream(connection, stream);
         } else {
             self.on_peer_stream(connection, protocol, stream);
         }

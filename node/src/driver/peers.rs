@@ -2,12 +2,10 @@
 //! orders are carried out.
 
 use libp2p::{
-    Multiaddr, PeerId, Stream, StreamProtocol,
-    core::ConnectedPoint,
+    Multiaddr, Stream, StreamProtocol,
     multiaddr::Protocol,
     swarm::{ConnectionId, DialError, dial_opts::DialOpts},
 };
-use mytunnel_carrier::stream::Opener;
 use mytunnel_keys::{
     trust::Trust,
     wire::{
@@ -19,24 +17,12 @@ use tokio::time::Instant;
 
 use super::Driver;
 use crate::{
-    meeting::line::{Connected, Order, Report, Subject},
+    meeting::line::{Order, Report, Subject},
     share::Closed,
     state::tunnels::ShareId,
 };
 
 impl Driver {
-    /// A connection stands that is not one with a relay that we dialled.
-    pub(super) fn on_peer_connected(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        endpoint: &ConnectedPoint,
-        opener: Opener,
-    ) {
-        let is_relayed = endpoint.is_relayed();
-        self.line.tell(Report::Connected(Connected { peer, connection, opener, is_relayed }));
-    }
-
     pub(super) fn on_peer_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
         tracing::debug!(%error, "no connection to a peer");
         let reason = if matches!(error, DialError::WrongPeerId { .. }) {
@@ -68,6 +54,7 @@ impl Driver {
         match order {
             Order::Find { request, name } => self.send(ToRelay::Find { request, name }),
             Order::Dial(options) => self.dial_peer(*options),
+            Order::Seek(opener, side) => self.finder.meet(opener, side, Instant::now().into_std()),
             Order::Close(connection) => drop(self.swarm.close_connection(connection)),
         }
     }

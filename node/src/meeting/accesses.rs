@@ -36,8 +36,8 @@ use super::{
 };
 use crate::{
     access::Access,
+    direct::Side,
     peers::acquaint::{self, NoAnswer},
-    share::Path,
     state::{link::Refusal, reach::Command},
     status::PeerStatus,
 };
@@ -149,13 +149,11 @@ impl Accesses {
         }
     }
 
-    /// An access is not wanted any more.
-    pub(super) fn remove(&mut self, id: AccessId) {
+    /// An access is not wanted any more. Connections that no other access has any use for.
+    pub(super) fn remove(&mut self, id: AccessId) -> Vec<ConnectionId> {
         self.asked.retain(|_, (access, _)| *access != id);
-        let Some(entry) = self.entries.remove(&id) else { return };
-        // Direct ones may be of use to others.
-        let own = entry.paths.into_iter().filter(|(_, path)| path.path == Path::Relayed);
-        self.acts.extend(own.map(|(connection, _)| Act::Close(connection)));
+        let Some(entry) = self.entries.remove(&id) else { return Vec::new() };
+        entry.paths.into_keys().filter(|connection| !self.holds(*connection)).collect()
     }
 
     /// The credential has ended, or was refused for good.
@@ -166,10 +164,11 @@ impl Accesses {
     }
 
     /// A session stands with the relay that this address leads to.
-    pub(super) fn on_online(&mut self, line: LineId, relay: Multiaddr, now: Instant) {
+    pub(super) fn on_online(&mut self, line: LineId, relay: Multiaddr, now: Instant, jitter: u32) {
         self.set(line, LineState::Online(relay));
         for entry in self.entries.values_mut() {
-            entry.on_online(line, now);
+            let over = entry.on_online(line, now, jitter);
+            self.acts.extend(over.into_iter().map(Act::Close));
         }
     }
 
@@ -268,6 +267,13 @@ impl Accesses {
         }
     }
 
+    /// Why a connection still leads through a relay.
+    pub(super) fn on_why(&mut self, connection: ConnectionId, why: &'static str) {
+        for entry in self.entries.values_mut() {
+            entry.on_why(connection, why);
+        }
+    }
+
     /// The round trip over a connection is known.
     pub(super) fn on_alive(&mut self, connection: ConnectionId, trip: Duration, now: Instant) {
         for entry in self.entries.values_mut() {
@@ -309,6 +315,9 @@ impl Accesses {
         loop {
             if let Some(act) = self.acts.pop_front() {
                 return Some(act);
+            }
+            if let Some((line, opener)) = self.entries.values_mut().find_map(Entry::seek) {
+                return Some(Act::Order(line, Order::Seek(opener, Side::Reaches)));
             }
             let wanted = |(id, entry): (&AccessId, &mut Entry)| Some((*id, entry.next_command()?));
             let (id, (line, command)) = self.entries.iter_mut().find_map(wanted)?;

@@ -17,6 +17,7 @@ use crate::{
     access::Access,
     carrier::Carrier,
     clock::{jitter, unix_now},
+    direct::Side,
     driver::Introduction,
     peers::rights::Own,
     ping::{self, Finding},
@@ -44,7 +45,12 @@ impl Meeting {
     pub(super) fn on_report(&mut self, line: LineId, report: Report) {
         let (now, jitter) = (Instant::now().into_std(), jitter());
         match report {
-            Report::Online(relay) => self.accesses.on_online(line, relay, now),
+            Report::Online(relay) => {
+                self.accesses.on_online(line, relay, now, jitter);
+                for connection in self.hosting.relayed_through(line) {
+                    self.close(connection);
+                }
+            }
             Report::Offline { attempt, reason } => self.accesses.on_offline(line, attempt, &reason, now),
             Report::Refused(refusal) => {
                 self.accesses.end_all(&refusal);
@@ -66,6 +72,10 @@ impl Meeting {
                 self.connections.remove(&connection);
                 self.hosting.on_closed(connection);
                 self.accesses.on_closed(connection, now, jitter);
+            }
+            Report::Why { connection, why } => {
+                self.hosting.on_why(connection, why);
+                self.accesses.on_why(connection, why);
             }
             Report::Stream { connection, subject, stream } => {
                 self.hosting.on_stream(connection, subject, stream);
@@ -129,6 +139,9 @@ impl Meeting {
                 let grounds = grounds(&self.own, &self.introduction, self.trust.as_ref());
                 let is_new = self.hosting.on_hello(connection, (hello, stream), &grounds, find);
                 if is_new && let Some(opener) = self.hosting.opener(connection) {
+                    if let Some(line) = self.hosting.relayed_by(connection) {
+                        self.orders.push_back((line, Order::Seek(opener.clone(), Side::Shares)));
+                    }
                     self.ping(connection, opener);
                 }
             }
@@ -146,7 +159,14 @@ impl Meeting {
                 let grounds = grounds(&self.own, &self.introduction, self.trust.as_ref());
                 self.accesses.on_greeted(greeted, &grounds, Instant::now().into_std(), jitter());
             }
-            Happened::Dropped(id) => self.accesses.remove(id),
+            Happened::Dropped(id) => {
+                for connection in self.accesses.remove(id) {
+                    // A direct one may be a guest's as well.
+                    if !self.hosting.has(connection) {
+                        self.close(connection);
+                    }
+                }
+            }
         }
     }
 

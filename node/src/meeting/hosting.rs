@@ -77,20 +77,25 @@ impl Hosting {
 
     /// A connection of another node that may be a guest's. `false` when there are too many.
     pub(super) fn on_connected(&mut self, line: LineId, connected: &Connected, now: Instant) -> bool {
-        let Connected { peer, connection, opener, is_relayed } = connected;
+        let Connected { peer, connection, opener, is_relayed, why } = connected;
         let strangers = self.guests.values().filter(|guest| !guest.is_shown()).count();
         if self.guests.len() >= MOST_GUESTS || strangers >= MOST_STRANGERS {
             tracing::debug!(%peer, "guest turned away: there are too many");
             return false;
         }
         let path = if *is_relayed { Path::Relayed } else { Path::Direct };
-        self.guests.insert(*connection, Guest::new((*peer, line), path, opener.clone(), now));
+        self.guests.insert(*connection, Guest::new((*peer, line), (path, why), opener.clone(), now));
         true
     }
 
     /// Whether this peer has shown on a connection that it is a guest.
     pub(super) fn knows(&self, peer: PeerId) -> bool {
         self.guests.values().any(|guest| guest.peer == peer && guest.is_shown())
+    }
+
+    /// Whether a connection is a guest's, or may become one's.
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.guests.contains_key(&connection)
     }
 
     /// A connection is gone, or is none of a guest's any more.
@@ -262,6 +267,25 @@ impl Hosting {
         }
     }
 
+    /// Why a guest's connection still leads through a relay.
+    pub(super) fn on_why(&mut self, connection: ConnectionId, why: &'static str) {
+        if let Some(guest) = self.guests.get_mut(&connection) {
+            guest.why = why;
+        }
+    }
+
+    /// Guests' connections that lead through the relay of a line.
+    pub(super) fn relayed_through(&self, line: LineId) -> Vec<ConnectionId> {
+        let is_it = |guest: &Guest| guest.line == line && guest.path == Path::Relayed;
+        self.guests.iter().filter(|(_, guest)| is_it(guest)).map(|(connection, _)| *connection).collect()
+    }
+
+    /// The line of a guest's connection that leads through a relay.
+    pub(super) fn relayed_by(&self, connection: ConnectionId) -> Option<LineId> {
+        let guest = self.guests.get(&connection).filter(|guest| guest.path == Path::Relayed)?;
+        Some(guest.line)
+    }
+
     /// Opens streams on a guest's connection.
     pub(super) fn opener(&self, connection: ConnectionId) -> Option<Opener> {
         self.guests.get(&connection).map(|guest| guest.opener.clone())
@@ -280,7 +304,7 @@ impl Hosting {
                 id: taken.peer.to_string(),
                 path: taken.path,
                 rtt: taken.rtt,
-                reason: "chosen by the other node".to_owned(),
+                reason: taken.why.to_owned(),
                 paths: guests.len(),
             })
         })

@@ -16,7 +16,7 @@ use mytunnel_keys::{
 };
 use tokio::sync::mpsc;
 
-use crate::{serve::table::Service, state::link::Refusal};
+use crate::{direct::Side, serve::table::Service, state::link::Refusal};
 
 /// Reports of all lines, and orders of one, that are under way.
 pub(super) const UNDER_WAY: usize = 64;
@@ -56,6 +56,11 @@ pub(crate) enum Report {
         reason: String,
     },
     Closed(ConnectionId),
+    /// Why a connection still leads through a relay.
+    Why {
+        connection: ConnectionId,
+        why: &'static str,
+    },
     /// The other end of a connection that was reported has opened a stream.
     Stream {
         connection: ConnectionId,
@@ -79,6 +84,8 @@ pub(crate) struct Connected {
     pub(crate) opener: Opener,
     /// Whether it leads through a relay.
     pub(crate) is_relayed: bool,
+    /// Why it does, or does not.
+    pub(crate) why: &'static str,
 }
 
 /// What a stream of another node is for.
@@ -97,6 +104,8 @@ pub(crate) enum Order {
         name: TunnelName,
     },
     Dial(Box<DialOpts>),
+    /// Look for a path past the relay: on this relayed connection both ends have shown who they are.
+    Seek(Opener, Side),
     Close(ConnectionId),
 }
 

@@ -29,7 +29,8 @@ pub(crate) async fn share(lab: &Lab, arguments: &[&str]) -> Result<Running> {
 
 /// Reaches it from a second node of the same person.
 pub(crate) async fn access(lab: &Lab) -> Result<(Running, SocketAddr, Value)> {
-    let mut node = lab.spawn(&["access", "box", "--json"])?;
+    // Past the relay it would be: this is about the path through it.
+    let mut node = lab.spawn(&["access", "box", "--no-direct", "--json"])?;
     let ready = node.event("ready").await?;
     let address = ready["bind"].as_str().context("an address")?.parse()?;
     Ok((node, address, ready))

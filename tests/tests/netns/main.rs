@@ -5,9 +5,11 @@
 
 #![cfg(target_os = "linux")]
 
+mod direct;
 mod lab;
 mod link;
 mod nat;
+mod pair;
 mod probe;
 mod selftest;
 mod survival;

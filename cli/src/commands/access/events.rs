@@ -2,7 +2,7 @@
 
 use mytunnel_keys::id::{TunnelId, TunnelName};
 use mytunnel_keys::wire::peer::Carries;
-use mytunnel_node::{AccessEvent, Reached};
+use mytunnel_node::{AccessEvent, Path, Reached};
 use serde::Serialize;
 
 use crate::report::{Report, Style};
@@ -17,6 +17,8 @@ pub(super) struct Teller {
     bind: Option<String>,
     was_ready: bool,
     is_away: bool,
+    /// How the other machine is reached, as was told last.
+    path: Option<Path>,
 }
 
 #[derive(Serialize)]
@@ -47,7 +49,7 @@ enum Event<'a> {
 
 impl Teller {
     pub(super) const fn new(report: Report, is_quiet: bool) -> Self {
-        Self { report, is_quiet, bind: None, was_ready: false, is_away: false }
+        Self { report, is_quiet, bind: None, was_ready: false, is_away: false, path: None }
     }
 
     /// The share is reached at this address of this machine.
@@ -63,6 +65,7 @@ impl Teller {
             AccessEvent::Path { path, rtt, reason } => {
                 let rtt_ms = (rtt.as_secs_f64() * 1e6).round() / 1e3;
                 self.report.object(&Event::Path { path: path.to_string(), rtt_ms, reason });
+                self.moved(*path, rtt_ms, reason);
             }
             AccessEvent::Reconnecting { attempt, reason } => self.reconnecting(*attempt, reason),
             AccessEvent::Closed(_) | _ => tracing::debug!(?event, "an event without words"),
@@ -87,7 +90,19 @@ impl Teller {
                 reached.path
             ));
         }
-        (self.was_ready, self.is_away) = (true, false);
+        (self.was_ready, self.is_away, self.path) = (true, false, Some(reached.path));
+    }
+
+    /// People are told when it is another kind of path than before.
+    fn moved(&mut self, path: Path, rtt_ms: f64, reason: &str) {
+        let before = self.path.replace(path);
+        if self.is_quiet || before.is_none_or(|before| before == path) {
+            return;
+        }
+        self.report.note(match path {
+            Path::Direct => format!("Direct from now on ({reason}, {rtt_ms:.0} ms)."),
+            Path::Relayed => format!("Through the relay from now on ({reason})."),
+        });
     }
 
     pub(super) fn reconnecting(&mut self, attempt: u32, reason: &str) {

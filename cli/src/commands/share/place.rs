@@ -91,15 +91,19 @@ fn at_relay(holder: Holder, access: &Access, is_gated: bool, context: &Context) 
         at => at.ok(),
     };
     let if_revoked = holder.if_revoked.clone();
-    let node = node_config(holder, cluster, root, &known)?;
+    let node = node_config(holder, access, (cluster, root), &known)?;
     Ok(Spot { place: Place::Relay { node: Box::new(node), skew, gate }, subject, hosts, most, if_revoked })
 }
 
 /// A node for a key, at the relays that are known now.
-pub(crate) fn node_of(holder: Holder, context: &Context) -> Result<(NodeConfig, Skew), Failure> {
+pub(crate) fn node_of(
+    holder: Holder,
+    access: &Access,
+    context: &Context,
+) -> Result<(NodeConfig, Skew), Failure> {
     let Found { known, skew, .. } = locate(&holder, context)?;
     let (cluster, root) = (known.trust.cluster().clone(), holder.root);
-    Ok((node_config(holder, cluster, root, &known)?, skew))
+    Ok((node_config(holder, access, (cluster, root), &known)?, skew))
 }
 
 fn locate(holder: &Holder, context: &Context) -> Result<Found, Failure> {
@@ -131,8 +135,8 @@ fn check_life(holder: &Holder, skew: Skew) -> Result<(), Failure> {
 
 fn node_config(
     holder: Holder,
-    cluster: Cluster,
-    root: RootFingerprint,
+    access: &Access,
+    (cluster, root): (Cluster, RootFingerprint),
     known: &Known,
 ) -> Result<NodeConfig, Failure> {
     let relays: Vec<RelayAddress> = known
@@ -156,5 +160,6 @@ fn node_config(
     }
     let mut config = NodeConfig::new(holder.seed, holder.certificate, cluster, root, relays);
     config.agent = concat!("mytunnel/", env!("CARGO_PKG_VERSION")).to_owned();
+    config.direct = !access.no_direct;
     Ok(config)
 }

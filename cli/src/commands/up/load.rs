@@ -116,6 +116,7 @@ impl UpFile {
         if access.token.is_none() && access.token_file.is_none() && context.env.auth_token.is_none() {
             access.token_file.clone_from(&self.token_file);
         }
+        access.no_direct |= self.no_direct;
     }
 }
 

@@ -316,11 +316,12 @@ impl Change {
 
 /// Keys of the whole file that say something else.
 fn waiting(old: &UpFile, newer: &UpFile) -> Vec<&'static str> {
-    let UpFile { server, project, token_file, tunnel: _ } = old;
+    let UpFile { server, project, token_file, no_direct, tunnel: _ } = old;
     let keys = [
         ("server", *server != newer.server),
         ("project", *project != newer.project),
         ("token_file", *token_file != newer.token_file),
+        ("no_direct", *no_direct != newer.no_direct),
     ];
     keys.into_iter().filter(|(_, is_other)| *is_other).map(|(key, _)| key).collect()
 }

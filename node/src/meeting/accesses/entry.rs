@@ -7,6 +7,7 @@ use std::{
 };
 
 use libp2p::{PeerId, swarm::ConnectionId};
+use mytunnel_carrier::stream::Opener;
 use mytunnel_keys::{error::Code, id::TunnelName, trust::Trust, wire::peer::Answer};
 use tokio::sync::{broadcast, watch};
 
@@ -41,6 +42,8 @@ pub(super) struct Entry {
     searches: Vec<Search>,
     faith: Faith,
     chooser: Chooser,
+    /// The relayed path on which a direct one is being looked for.
+    sought: Option<ConnectionId>,
     pub(super) paths: BTreeMap<ConnectionId, PathTo>,
     events: broadcast::Sender<AccessEvent>,
     routes: watch::Sender<Option<Arc<Route>>>,
@@ -68,6 +71,7 @@ impl Entry {
             searches: lines.iter().map(search).collect(),
             faith: Faith::default(),
             chooser: Chooser::default(),
+            sought: None,
             paths: BTreeMap::new(),
             events,
             routes,
@@ -75,10 +79,13 @@ impl Entry {
         }
     }
 
-    pub(super) fn on_online(&mut self, line: LineId, now: Instant) {
+    /// A session with a relay stands. What led through an earlier one is over, which its other end need not have said;
+    /// these connections are to be closed.
+    pub(super) fn on_online(&mut self, line: LineId, now: Instant, jitter: u32) -> Vec<ConnectionId> {
         if let Some(search) = self.searches.get_mut(line) {
             search.reach.on_online(now);
         }
+        self.part_with(|path| path.line == line && path.path == Path::Relayed, now, jitter)
     }
 
     pub(super) fn on_offline(&mut self, line: LineId, now: Instant) {
@@ -128,19 +135,17 @@ impl Entry {
 
     /// A dial of ours has led to a connection.
     pub(super) fn on_connected(&mut self, line: LineId, connected: &Connected, now: Instant) {
-        let Connected { peer, connection, opener, .. } = connected;
-        self.paths.insert(*connection, PathTo::new((*peer, line), Path::Relayed, opener.clone()));
+        self.paths.insert(connected.connection, PathTo::new(line, connected));
         if let Some(search) = self.searches.get_mut(line) {
-            search.reach.on_connected(*connection, now);
+            search.reach.on_connected(connected.connection, now);
         }
     }
 
     /// A direct connection stands; whether it is one with the node that is reached, which is then to be greeted.
     pub(super) fn on_direct(&mut self, line: LineId, connected: &Connected) -> bool {
-        let Connected { peer, connection, opener, .. } = connected;
-        let is_it = self.peer() == Some(*peer);
+        let is_it = self.peer() == Some(connected.peer);
         if is_it {
-            self.paths.insert(*connection, PathTo::new((*peer, line), Path::Direct, opener.clone()));
+            self.paths.insert(connected.connection, PathTo::new(line, connected));
         }
         is_it
     }
@@ -190,6 +195,26 @@ impl Entry {
         };
         search.reach.on_false_host(connection, &trouble, now, jitter);
         false
+    }
+
+    /// Why a path still leads through a relay.
+    pub(super) fn on_why(&mut self, connection: ConnectionId, why: &'static str) {
+        let Some(path) = self.paths.get_mut(&connection) else { return };
+        path.why = why;
+        if self.taken() == Some(connection) {
+            self.tell_path();
+        }
+    }
+
+    /// A relayed path on which a direct one is to be looked for from now on: one of them, for as long as it stands.
+    pub(super) fn seek(&mut self) -> Option<(LineId, Opener)> {
+        if self.sought.is_some_and(|sought| self.paths.contains_key(&sought)) {
+            return None;
+        }
+        let is_fit = |path: &PathTo| path.path == Path::Relayed && path.welcomed.is_some();
+        let (connection, path) = self.paths.iter().find(|(_, path)| is_fit(path))?;
+        self.sought = Some(*connection);
+        Some((path.line, path.opener.clone()))
     }
 
     /// The round trip over a path is known.
@@ -363,9 +388,9 @@ impl Entry {
     }
 
     fn reason(&self) -> String {
+        let why = self.taken().and_then(|taken| self.paths.get(&taken)).map_or("", |path| path.why);
         let words = match self.chooser.reason(&self.candidates()) {
-            Reason::Only => PeerStatus::RELAYED,
-            Reason::Direct => "direct",
+            Reason::Only | Reason::Direct => why,
             Reason::Shorter => "relayed, by the relay that was nearer",
             Reason::Answers => "relayed, the other path does not answer",
         };

@@ -12,7 +12,10 @@ use mytunnel_keys::{
 };
 
 use crate::{
-    meeting::{Grounds, line::LineId},
+    meeting::{
+        Grounds,
+        line::{Connected, LineId},
+    },
     peers::rights::{self, FalseHost},
     share::Path,
     state::chooser::Candidate,
@@ -28,6 +31,8 @@ pub(super) struct PathTo {
     pub(super) peer: PeerId,
     pub(super) opener: Opener,
     pub(super) path: Path,
+    /// Why this path.
+    pub(super) why: &'static str,
     /// Once the other end has shown that it is the one.
     pub(super) welcomed: Option<Welcomed>,
     pub(super) rtt: Option<Duration>,
@@ -47,8 +52,10 @@ pub(super) struct Welcomed {
 }
 
 impl PathTo {
-    pub(super) fn new((peer, line): (PeerId, LineId), path: Path, opener: Opener) -> Self {
-        Self { line, peer, opener, path, welcomed: None, rtt: None, silences: 0 }
+    pub(super) fn new(line: LineId, connected: &Connected) -> Self {
+        let Connected { peer, opener, is_relayed, why, .. } = connected;
+        let path = if *is_relayed { Path::Relayed } else { Path::Direct };
+        Self { line, peer: *peer, opener: opener.clone(), path, why, welcomed: None, rtt: None, silences: 0 }
     }
 
     /// Whether the other end is the one that serves the name, by the certificate that it shows.

@@ -40,6 +40,8 @@ pub(super) struct Guest {
     pub(super) peer: PeerId,
     pub(super) line: LineId,
     pub(super) path: Path,
+    /// Why this path.
+    pub(super) why: &'static str,
     pub(super) opener: Opener,
     since: Instant,
     shown: Option<Shown>,
@@ -62,11 +64,17 @@ struct Shown {
 }
 
 impl Guest {
-    pub(super) fn new((peer, line): (PeerId, LineId), path: Path, opener: Opener, now: Instant) -> Self {
+    pub(super) fn new(
+        (peer, line): (PeerId, LineId),
+        (path, why): (Path, &'static str),
+        opener: Opener,
+        now: Instant,
+    ) -> Self {
         Self {
             peer,
             line,
             path,
+            why,
             opener,
             since: now,
             shown: None,

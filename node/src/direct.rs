@@ -1,0 +1,493 @@
+//! Direct paths to other nodes, past the relay: whom to look for one with, and what stands.
+//!
+//! Once both ends of a private share have shown each other their certificates on a connection through the relay, they tell each
+//! other on it where they may be reached, and dial at the same moment ([`asking`], [`candidates`]). Nothing is told before
+//! that, and nothing at all when the owner does not want it. What came of it is a connection like any other, whose
+//! handshake has proved the peer that was expected, and on which both ends show their certificates again.
+//!
+//! Several connections may come of one try. The node that reaches the share keeps the first and closes the others; where
+//! each reaches a share of the other, the one with the smaller id does.
+
+mod answering;
+mod asking;
+pub(crate) mod candidates;
+pub(crate) mod gate;
+mod mirror;
+mod talk;
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use libp2p::{PeerId, Stream, core::ConnectedPoint, swarm::ConnectionId};
+use mytunnel_carrier::{address, stream::Opener};
+use mytunnel_keys::wire::direct::{Candidate, Over, Word};
+use tokio::task::JoinError;
+
+use answering::Answering;
+use asking::{Asking, Command, Outcome};
+use candidates::{Dial, Reason};
+use mirror::Mirror;
+pub(crate) use talk::Heard;
+use talk::{Talk, TalkId, Talks};
+
+/// Relayed connections on which a direct path is looked for.
+const MOST_SESSIONS: usize = 128;
+
+/// The addresses of this machine do not turn up all at once.
+const ARRIVING: Duration = Duration::from_secs(1);
+
+/// What the swarm's owner is to do.
+#[derive(Debug)]
+pub(crate) enum Act {
+    /// Listen on ports of the system's choosing, over both carriers.
+    Listen,
+    /// Dial the relay once more from the ports at which we listen, and answer with [`Finder::on_probing`].
+    Probe(Over),
+    /// Dial a peer, and answer with [`Finder::on_dialling`].
+    Dial(PeerId, Dial),
+    Close(ConnectionId),
+    /// Let a peer in, or do so no longer.
+    Expect(PeerId, bool),
+}
+
+/// A connection that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    /// It is a direct path to a peer.
+    Direct(Reason),
+    /// It belongs to this module, or is of no use; nobody else is to hear of it.
+    Ours,
+    /// It leads through a relay.
+    Relayed,
+}
+
+/// Which end of a private share we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The one that reaches it, and looks for the path.
+    Reaches,
+    /// The one that shares.
+    Shares,
+}
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(crate) struct Finder {
+    me: PeerId,
+    is_wanted: bool,
+    /// Since when we listen.
+    listening: Option<Instant>,
+    interfaces: BTreeSet<(Over, SocketAddr)>,
+    mirror: Mirror,
+    /// Somebody waits for where we are seen, since we do not listen yet.
+    is_owed: bool,
+    sessions: HashMap<ConnectionId, Session>,
+    dials: HashMap<ConnectionId, PeerId>,
+    standing: HashMap<ConnectionId, PeerId>,
+    talks: Talks,
+    acts: VecDeque<Act>,
+}
+
+/// What goes on on one relayed connection.
+#[derive(Debug)]
+struct Session {
+    peer: PeerId,
+    opener: Opener,
+    role: Role,
+    talk: Option<Talk>,
+    /// What both ends have offered last.
+    ours: Vec<Candidate>,
+    theirs: Vec<Candidate>,
+    /// Why it is not direct, as was told last.
+    told: &'static str,
+}
+
+#[derive(Debug)]
+enum Role {
+    Asks(Asking),
+    Answers(Answering),
+}
+
+impl Finder {
+    /// Looks for nothing if it is not wanted, and says so to whoever asks.
+    pub(crate) fn new(me: PeerId, is_wanted: bool) -> Self {
+        Self {
+            me,
+            is_wanted,
+            listening: None,
+            interfaces: BTreeSet::new(),
+            mirror: Mirror::default(),
+            is_owed: false,
+            sessions: HashMap::new(),
+            dials: HashMap::new(),
+            standing: HashMap::new(),
+            talks: Talks::default(),
+            acts: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done, until there is nothing.
+    pub(crate) fn next_act(&mut self) -> Option<Act> {
+        self.acts.pop_front()
+    }
+
+    /// When to call [`Self::tick`].
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let sessions = || self.sessions.values();
+        let settles = self.mirror.settles().filter(|_| sessions().any(|session| session.role.is_gathering()));
+        sessions().filter_map(|session| session.role.next_timeout()).chain(settles).min()
+    }
+
+    /// The time has come. `jitter` is random.
+    pub(crate) fn tick(&mut self, now: Instant, jitter: u32) {
+        for session in self.sessions.values_mut() {
+            match &mut session.role {
+                Role::Asks(asking) => asking.tick(now, jitter),
+                Role::Answers(answering) => answering.tick(now),
+            }
+        }
+        self.obey(now);
+    }
+
+    /// What is said next. Pending for ever while there is nothing. Safe to cancel.
+    pub(crate) async fn next(&mut self) -> Result<Heard, JoinError> {
+        self.talks.next().await
+    }
+
+    /// Something was said. `jitter` is random.
+    pub(crate) fn on_heard(&mut self, heard: Heard, now: Instant, jitter: u32) {
+        match heard {
+            Heard::Seen(connection, seen) => self.mirror.on_answer(connection, seen, now),
+            Heard::Word(id, word) => self.on_word(id, word, now, jitter),
+            Heard::End(id) => {
+                if let Some(session) = self.of_talk(id) {
+                    session.talk = None;
+                    match &mut session.role {
+                        Role::Asks(asking) => asking.on_hung_up(now, jitter),
+                        Role::Answers(answering) => answering.on_hung_up(),
+                    }
+                }
+            }
+        }
+        self.obey(now);
+    }
+
+    /// A relayed connection stands, on which a path may have to be looked for soon.
+    pub(crate) fn prepare(&mut self, now: Instant) {
+        if self.is_wanted {
+            self.gather(now);
+        }
+    }
+
+    /// Both ends have shown who they are on this relayed connection.
+    pub(crate) fn meet(&mut self, opener: Opener, side: Side, now: Instant) {
+        let (peer, connection) = (opener.peer(), opener.connection());
+        if self.sessions.len() >= MOST_SESSIONS || self.sessions.contains_key(&connection) {
+            return;
+        }
+        let mut role = match side {
+            Side::Reaches if !self.is_wanted => return,
+            Side::Reaches => Role::Asks(Asking::new(now)),
+            Side::Shares => Role::Answers(Answering::default()),
+        };
+        if self.stands(&peer) {
+            role.on_direct();
+        }
+        if self.is_wanted {
+            self.acts.push_back(Act::Expect(peer, true));
+        }
+        let (ours, theirs) = (Vec::new(), Vec::new());
+        let session = Session { peer, opener, role, talk: None, ours, theirs, told: LOOKING };
+        self.sessions.insert(connection, session);
+    }
+
+    /// The other end of a connection has begun a conversation. Only who has shown a certificate on it may.
+    pub(crate) fn on_stream(&mut self, connection: ConnectionId, stream: Stream, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let Role::Answers(answering) = &mut session.role else { return };
+        if answering.on_begun(now) {
+            session.talk = self.talks.accept(stream);
+            if !self.is_wanted
+                && let Some(talk) = session.talk.take()
+            {
+                talk.say(Word::Declined);
+            }
+        }
+    }
+
+    /// We listen at this address, or do so no longer.
+    pub(crate) fn on_listening(&mut self, over: Over, at: SocketAddr, listens: bool, now: Instant) {
+        if !candidates::is_reachable(at.ip()) {
+            return;
+        }
+        let is_news =
+            if listens { self.interfaces.insert((over, at)) } else { self.interfaces.remove(&(over, at)) };
+        let is_new_here = self.listening.is_none_or(|since| now.duration_since(since) < ARRIVING);
+        if self.is_owed {
+            self.gather(now);
+        } else if is_news && !is_new_here {
+            self.on_change(now);
+        }
+        self.obey(now);
+    }
+
+    /// A connection with the relay is being made, or cannot be.
+    pub(crate) fn on_probing(&mut self, over: Over, connection: Option<ConnectionId>, now: Instant) {
+        self.mirror.on_dialling(over, connection, now);
+        self.obey(now);
+    }
+
+    /// A peer is being dialled.
+    pub(crate) fn on_dialling(&mut self, connection: ConnectionId, peer: PeerId) {
+        self.dials.insert(connection, peer);
+    }
+
+    /// A dial came to nothing; whether it was one of ours.
+    pub(crate) fn on_dial_failed(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        let is_probe = self.mirror.on_ended(connection, now);
+        self.obey(now);
+        is_probe || self.dials.remove(&connection).is_some()
+    }
+
+    /// A connection stands that was not dialled to have a relay.
+    pub(crate) fn on_connected(
+        &mut self,
+        peer: PeerId,
+        opener: &Opener,
+        endpoint: &ConnectedPoint,
+        now: Instant,
+    ) -> Arrived {
+        let connection = opener.connection();
+        if self.mirror.on_connected(connection) {
+            self.talks.ask(opener.clone());
+            return Arrived::Ours;
+        }
+        self.dials.remove(&connection);
+        if endpoint.is_relayed() {
+            return Arrived::Relayed;
+        }
+        let with_peer = || self.sessions.values().filter(|session| session.peer == peer);
+        let theirs: Vec<_> = with_peer().flat_map(|session| session.theirs.iter().copied()).collect();
+        let is_wanted = with_peer().next().is_some() && !(self.stands(&peer) && self.decides(&peer));
+        let remote = address::socket(endpoint.get_remote_address()).filter(|_| is_wanted);
+        let Some((remote, _)) = remote else {
+            self.acts.push_back(Act::Close(connection));
+            return Arrived::Ours;
+        };
+        self.standing.insert(connection, peer);
+        for session in self.sessions.values_mut().filter(|session| session.peer == peer) {
+            session.role.on_direct();
+        }
+        self.obey(now);
+        Arrived::Direct(Reason::of(remote, &theirs))
+    }
+
+    /// A connection is gone.
+    pub(crate) fn on_closed(&mut self, connection: ConnectionId, now: Instant) {
+        self.mirror.on_ended(connection, now);
+        if let Some(session) = self.sessions.remove(&connection)
+            && !self.sessions.values().any(|other| other.peer == session.peer)
+        {
+            self.acts.push_back(Act::Expect(session.peer, false));
+        }
+        if let Some(peer) = self.standing.remove(&connection)
+            && !self.stands(&peer)
+        {
+            for session in self.sessions.values_mut().filter(|session| session.peer == peer) {
+                if let Role::Asks(asking) = &mut session.role {
+                    asking.on_lost(now);
+                }
+            }
+        }
+        self.obey(now);
+    }
+
+    /// Why the peer at the other end of this connection is reached through the relay.
+    pub(crate) fn why_relayed(&self, connection: ConnectionId) -> &'static str {
+        if !self.is_wanted {
+            return "direct paths are switched off here";
+        }
+        let Some(session) = self.sessions.get(&connection) else { return LOOKING };
+        match session.role.outcome() {
+            Outcome::None => LOOKING,
+            Outcome::Silent => "the other node does not answer about direct paths",
+            Outcome::Declined => "direct paths are switched off at the other end",
+            Outcome::Tried => candidates::obstacle(&session.ours, &session.theirs),
+        }
+    }
+
+    /// A relayed connection whose reason has changed, until there is none.
+    pub(crate) fn next_news(&mut self) -> Option<(ConnectionId, &'static str)> {
+        let why = |(connection, session): (&ConnectionId, &Session)| {
+            let why = self.why_relayed(*connection);
+            (session.told != why).then_some((*connection, why))
+        };
+        let (connection, why) = self.sessions.iter().find_map(why)?;
+        self.sessions.get_mut(&connection)?.told = why;
+        Some((connection, why))
+    }
+
+    fn on_word(&mut self, id: TalkId, word: Word, now: Instant, jitter: u32) {
+        let ours = self.offer();
+        let Some(session) = self.of_talk(id) else { return };
+        match &mut session.role {
+            Role::Asks(asking) => asking.on_word(&word, now, jitter),
+            Role::Answers(answering) => answering.on_word(&word, now),
+        }
+        if let Word::Offer { candidates } = word {
+            session.theirs = candidates::believed(candidates, &ours);
+        }
+    }
+
+    /// This machine's addresses are others than before: nothing of what is known holds.
+    fn on_change(&mut self, now: Instant) {
+        for connection in self.mirror.forget() {
+            self.acts.push_back(Act::Close(connection));
+        }
+        for session in self.sessions.values_mut() {
+            if let Role::Asks(asking) = &mut session.role {
+                asking.on_change(now);
+            }
+        }
+    }
+
+    /// Finds out where we are seen, as soon as we listen.
+    fn gather(&mut self, now: Instant) {
+        if self.listening.is_none() {
+            self.listening = Some(now);
+            self.acts.push_back(Act::Listen);
+        }
+        let listens = |over| self.interfaces.iter().any(|(listens, _)| *listens == over);
+        self.is_owed = !(listens(Over::Quic) && listens(Over::Tcp));
+        if !self.is_owed {
+            self.acts.extend(self.mirror.gather(now).into_iter().map(Act::Probe));
+        }
+    }
+
+    /// Carries out what the conversations ask for.
+    fn obey(&mut self, now: Instant) {
+        while let Some((connection, command)) = self.next_command(now) {
+            if command == Command::Gather {
+                self.gather(now);
+            } else {
+                self.carry_out(connection, command);
+            }
+        }
+    }
+
+    fn next_command(&mut self, now: Instant) -> Option<(ConnectionId, Command)> {
+        let is_gathered = !self.is_owed && !self.mirror.is_busy(now);
+        self.sessions.iter_mut().find_map(|(connection, session)| {
+            let mut next = session.role.next_command();
+            if next.is_none() && is_gathered {
+                session.role.on_gathered(now);
+                next = session.role.next_command();
+            }
+            Some((*connection, next?))
+        })
+    }
+
+    fn carry_out(&mut self, connection: ConnectionId, command: Command) {
+        let (ours, me) = (self.offer(), self.me);
+        let stands = |peer: &PeerId| self.standing.values().any(|standing| standing == peer);
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        match command {
+            Command::Gather => {}
+            Command::Offer => {
+                if let Role::Asks(_) = &session.role {
+                    session.talk = self.talks.open(session.opener.clone());
+                }
+                session.ours.clone_from(&ours);
+                if let Some(talk) = &session.talk {
+                    talk.say(Word::Offer { candidates: ours });
+                }
+            }
+            Command::Say(word) => {
+                if let Some(talk) = &session.talk {
+                    talk.say(word);
+                }
+            }
+            Command::Dial if stands(&session.peer) => {}
+            Command::Dial => {
+                let dials = candidates::plan(&session.theirs, me < session.peer);
+                self.acts.extend(dials.into_iter().map(|dial| Act::Dial(session.peer, dial)));
+            }
+            Command::HangUp => session.talk = None,
+        }
+    }
+
+    /// Where we may be reached.
+    fn offer(&self) -> Vec<Candidate> {
+        candidates::offer(self.interfaces.iter().copied(), self.mirror.seen())
+    }
+
+    fn of_talk(&mut self, id: TalkId) -> Option<&mut Session> {
+        self.sessions.values_mut().find(|session| session.talk.as_ref().is_some_and(|talk| talk.id == id))
+    }
+
+    fn stands(&self, peer: &PeerId) -> bool {
+        self.standing.values().any(|standing| standing == peer)
+    }
+
+    /// Whether it is for us to say which of several connections with a peer is kept.
+    fn decides(&self, peer: &PeerId) -> bool {
+        let has = |asks: bool| {
+            let with_peer = |session: &&Session| session.peer == *peer;
+            self.sessions
+                .values()
+                .filter(with_peer)
+                .any(|session| matches!(session.role, Role::Asks(_)) == asks)
+        };
+        has(true) && (!has(false) || self.me < *peer)
+    }
+}
+
+/// Why a path is relayed while another is being looked for.
+const LOOKING: &str = "a direct path is being looked for";
+
+impl Role {
+    fn next_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Asks(asking) => asking.next_timeout(),
+            Self::Answers(answering) => answering.next_timeout(),
+        }
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        match self {
+            Self::Asks(asking) => asking.next_command(),
+            Self::Answers(answering) => answering.next_command(),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Asks(asking) => asking.outcome(),
+            Self::Answers(answering) => answering.outcome(),
+        }
+    }
+
+    fn is_gathering(&self) -> bool {
+        match self {
+            Self::Asks(asking) => asking.is_gathering(),
+            Self::Answers(answering) => answering.is_gathering(),
+        }
+    }
+
+    fn on_gathered(&mut self, now: Instant) {
+        match self {
+            Self::Asks(asking) => asking.on_gathered(now),
+            Self::Answers(answering) => answering.on_gathered(),
+        }
+    }
+
+    /// A direct path stands, which the node that reaches the share is glad of.
+    fn on_direct(&mut self) {
+        if let Self::Asks(asking) = self {
+            asking.on_direct();
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Addresses: which are offered, which of the other end's are believed, how they are dialled, and what they tell of why
+//! there is a direct path or none. All of it without a socket.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use mytunnel_keys::wire::direct::{Candidate, MAX_CANDIDATES, Origin, Over};
+
+/// Addresses of this machine that are offered, for each carrier and family.
+const MOST_OF_FAMILY: usize = 3;
+
+/// Below it are the ports of servers: no node listens there, and nobody is to make us knock.
+const FIRST_PORT: u16 = 1024;
+
+/// Where this node listens and is seen, as the other end is told.
+pub(crate) fn offer(
+    interfaces: impl IntoIterator<Item = (Over, SocketAddr)>,
+    seen: impl IntoIterator<Item = (Over, SocketAddr)>,
+) -> Vec<Candidate> {
+    let usable = |(over, address): (Over, SocketAddr), origin| {
+        is_reachable(address.ip()).then_some(Candidate { origin, over, address })
+    };
+    let mut offered: Vec<_> =
+        interfaces.into_iter().filter_map(|address| usable(address, Origin::Interface)).collect();
+    offered.sort_unstable();
+    offered.dedup();
+    let mut before = [0; 4];
+    offered.retain(|candidate| {
+        let family = usize::from(candidate.address.is_ipv6()) * 2 + usize::from(candidate.over == Over::Tcp);
+        before[family] += 1;
+        before[family] <= MOST_OF_FAMILY
+    });
+    for seen in seen {
+        let is_known = offered.iter().any(|known| (known.over, known.address) == seen);
+        if !is_known {
+            offered.extend(usable(seen, Origin::Seen));
+        }
+    }
+    offered.truncate(MAX_CANDIDATES);
+    offered
+}
+
+/// What is left of the other end's offer: addresses that a node may have, and that can be reached from here at all.
+pub(crate) fn believed(offered: Vec<Candidate>, ours: &[Candidate]) -> Vec<Candidate> {
+    let is_here = |candidate: &Candidate| {
+        ours.iter().any(|own| (own.over, own.address) == (candidate.over, candidate.address))
+    };
+    let may_be = |candidate: &Candidate| {
+        let ip = candidate.address.ip();
+        let block = block(ip);
+        let is_near = || ours.iter().any(|own| self::block(own.address.ip()) == block);
+        candidate.address.port() >= FIRST_PORT
+            && is_reachable(ip)
+            && !is_here(candidate)
+            && (block == Block::Public || is_near())
+    };
+    let mut believed: Vec<_> = offered.into_iter().take(MAX_CANDIDATES).filter(may_be).collect();
+    believed.sort_unstable();
+    believed.dedup();
+    believed
+}
+
+/// How addresses are dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// QUIC from the port at which we listen, which is also the punch.
+    Quic,
+    /// TCP from a port of its own, for whom nothing keeps out.
+    Tcp,
+    /// TCP from the port at which we listen, at the moment in which the other end does so as well; this end opens the
+    /// conversation, or the other.
+    Punch {
+        /// Whether it is this end.
+        speaks_first: bool,
+    },
+}
+
+/// Addresses to be dialled at once, of which the first that answers is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dial {
+    pub(crate) manner: Manner,
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// Everything that is dialled in one round. An answer of a stranger at one of the other end's inside addresses, which may be
+/// somebody else's here, takes none of the others with it.
+pub(crate) fn plan(theirs: &[Candidate], speaks_first: bool) -> Vec<Dial> {
+    let with = |manner: Manner, over: Over, which: fn(&Candidate) -> bool| Dial {
+        manner,
+        addresses: theirs
+            .iter()
+            .filter(|candidate| candidate.over == over && which(candidate))
+            .map(|candidate| candidate.address)
+            .collect(),
+    };
+    let inside: fn(&Candidate) -> bool = |candidate| candidate.origin == Origin::Interface;
+    let outside: fn(&Candidate) -> bool = |candidate| candidate.origin != Origin::Interface;
+    let guarded: fn(&Candidate) -> bool = |candidate| {
+        candidate.origin == Origin::Seen
+            || block(candidate.address.ip()) == Block::Public && candidate.address.is_ipv6()
+    };
+    let dials = [
+        with(Manner::Quic, Over::Quic, inside),
+        with(Manner::Tcp, Over::Tcp, inside),
+        with(Manner::Quic, Over::Quic, outside),
+        with(Manner::Tcp, Over::Tcp, outside),
+        with(Manner::Punch { speaks_first }, Over::Tcp, guarded),
+    ];
+    dials.into_iter().filter(|dial| !dial.addresses.is_empty()).collect()
+}
+
+/// Why a path is direct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Both are in one network.
+    Lan,
+    Ipv6,
+    /// The other end's address is one that everybody reaches.
+    Public,
+    /// A router leads a port of its own to the node.
+    Mapped,
+    /// Both have sent at the same moment.
+    Punched,
+}
+
+impl Reason {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Lan => "lan",
+            Self::Ipv6 => "ipv6",
+            Self::Public => "public address",
+            Self::Mapped => "mapped",
+            Self::Punched => "punched",
+        }
+    }
+
+    /// Of a connection whose other end is at `remote`.
+    pub(crate) fn of(remote: SocketAddr, theirs: &[Candidate]) -> Self {
+        let ip = remote.ip().to_canonical();
+        let has = |origin| {
+            theirs.iter().any(|theirs| theirs.origin == origin && theirs.address.ip().to_canonical() == ip)
+        };
+        let is_mapped =
+            theirs.iter().any(|theirs| theirs.origin == Origin::Mapped && theirs.address == remote);
+        match (ip, block(ip)) {
+            (_, Block::Public) if is_mapped => Self::Mapped,
+            (IpAddr::V6(_), Block::Public) => Self::Ipv6,
+            (IpAddr::V4(_), Block::Public) if has(Origin::Interface) => Self::Public,
+            (IpAddr::V4(_), Block::Public) => Self::Punched,
+            _ if has(Origin::Seen) && !has(Origin::Interface) => Self::Punched,
+            _ => Self::Lan,
+        }
+    }
+}
+
+/// What most likely stood in the way after everything was tried.
+pub(crate) fn obstacle(ours: &[Candidate], theirs: &[Candidate]) -> &'static str {
+    let (here, there) = (End::of(ours), End::of(theirs));
+    match (here, there) {
+        (End::Hard, End::Hard) => "symmetric NAT at both ends",
+        (End::Hard, _) => "symmetric NAT here",
+        (_, End::Hard) => "symmetric NAT at the other end",
+        (End::NoUdp, End::NoUdp) => "UDP is blocked at both ends",
+        (End::NoUdp, _) => "UDP is blocked here",
+        (_, End::NoUdp) => "UDP is blocked at the other end",
+        (End::Unseen, _) | (_, End::Unseen) => "the relay does not say where it sees both nodes",
+        (End::Easy, End::Easy) => "the networks between the nodes let nothing through",
+    }
+}
+
+/// What one end's addresses tell of its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is seen at ports of its own, or is not translated at all.
+    Easy,
+    /// It is seen at other ports: where nothing comes through, the next one that is sent to sees yet another.
+    Hard,
+    /// It is seen by TCP alone.
+    NoUdp,
+    Unseen,
+}
+
+impl End {
+    fn of(candidates: &[Candidate]) -> Self {
+        let of = |origin, over| {
+            candidates.iter().filter(move |candidate| (candidate.origin, candidate.over) == (origin, over))
+        };
+        let moved = |over| {
+            of(Origin::Seen, over).any(|seen| {
+                of(Origin::Interface, over).all(|inside| inside.address.port() != seen.address.port())
+            })
+        };
+        let is_public = |over| {
+            of(Origin::Interface, over)
+                .any(|inside| inside.address.is_ipv4() && block(inside.address.ip()) == Block::Public)
+        };
+        let sees = |over| of(Origin::Seen, over).next().is_some() || is_public(over);
+        match (sees(Over::Quic), sees(Over::Tcp)) {
+            (false, false) => Self::Unseen,
+            (false, true) if moved(Over::Tcp) => Self::Hard,
+            (false, true) => Self::NoUdp,
+            (true, _) if moved(Over::Quic) => Self::Hard,
+            (true, _) => Self::Easy,
+        }
+    }
+}
+
+/// Whether a node may be there, seen from another machine.
+pub(super) fn is_reachable(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            !(ip.is_unspecified()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || ip.octets()[0] == 0
+                || ip.octets()[0] >= 240)
+        }
+        // Link-local ones mean nothing without the name of an interface.
+        IpAddr::V6(ip) => block_of_v6(ip) == Block::Unique || (ip.segments()[0] & 0xe000) == 0x2000,
+    }
+}
+
+/// Networks whose addresses mean something else elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Public,
+    Ten,
+    OneSeventyTwo,
+    OneNinetyTwo,
+    Carrier,
+    Unique,
+}
+
+fn block(ip: IpAddr) -> Block {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => block_of_v4(ip),
+        IpAddr::V6(ip) => block_of_v6(ip),
+    }
+}
+
+fn block_of_v4(ip: Ipv4Addr) -> Block {
+    match ip.octets() {
+        [10, ..] => Block::Ten,
+        [172, 16..=31, ..] => Block::OneSeventyTwo,
+        [192, 168, ..] => Block::OneNinetyTwo,
+        [100, 64..=127, ..] => Block::Carrier,
+        _ => Block::Public,
+    }
+}
+
+fn block_of_v6(ip: Ipv6Addr) -> Block {
+    if ip.is_unique_local() { Block::Unique } else { Block::Public }
+}
+
+#[cfg(test)]
+mod tests;
