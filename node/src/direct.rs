@@ -13,6 +13,7 @@ mod asking;
 pub(crate) mod candidates;
 pub(crate) mod gate;
 mod mirror;
+mod session;
 mod talk;
 
 use std::{
@@ -30,11 +31,15 @@ use answering::Answering;
 use asking::{Asking, Command, Outcome};
 use candidates::{Dial, Reason};
 use mirror::Mirror;
+use session::{Role, Session};
 pub(crate) use talk::Heard;
-use talk::{Talk, TalkId, Talks};
+use talk::{TalkId, Talks};
 
 /// Relayed connections on which a direct path is looked for.
 const MOST_SESSIONS: usize = 128;
+
+/// Why a path is relayed while another is being looked for.
+const LOOKING: &str = "a direct path is being looked for";
 
 /// The addresses of this machine do not turn up all at once.
 const ARRIVING: Duration = Duration::from_secs(1);
@@ -89,26 +94,6 @@ pub(crate) struct Finder {
     standing: HashMap<ConnectionId, PeerId>,
     talks: Talks,
     acts: VecDeque<Act>,
-}
-
-/// What goes on on one relayed connection.
-#[derive(Debug)]
-struct Session {
-    peer: PeerId,
-    opener: Opener,
-    role: Role,
-    talk: Option<Talk>,
-    /// What both ends have offered last.
-    ours: Vec<Candidate>,
-    theirs: Vec<Candidate>,
-    /// Why it is not direct, as was told last.
-    told: &'static str,
-}
-
-#[derive(Debug)]
-enum Role {
-    Asks(Asking),
-    Answers(Answering),
 }
 
 impl Finder {
@@ -442,52 +427,5 @@ impl Finder {
                 .any(|session| matches!(session.role, Role::Asks(_)) == asks)
         };
         has(true) && (!has(false) || self.me < *peer)
-    }
-}
-
-/// Why a path is relayed while another is being looked for.
-const LOOKING: &str = "a direct path is being looked for";
-
-impl Role {
-    fn next_timeout(&self) -> Option<Instant> {
-        match self {
-            Self::Asks(asking) => asking.next_timeout(),
-            Self::Answers(answering) => answering.next_timeout(),
-        }
-    }
-
-    fn next_command(&mut self) -> Option<Command> {
-        match self {
-            Self::Asks(asking) => asking.next_command(),
-            Self::Answers(answering) => answering.next_command(),
-        }
-    }
-
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::Asks(asking) => asking.outcome(),
-            Self::Answers(answering) => answering.outcome(),
-        }
-    }
-
-    fn is_gathering(&self) -> bool {
-        match self {
-            Self::Asks(asking) => asking.is_gathering(),
-            Self::Answers(answering) => answering.is_gathering(),
-        }
-    }
-
-    fn on_gathered(&mut self, now: Instant) {
-        match self {
-            Self::Asks(asking) => asking.on_gathered(now),
-            Self::Answers(answering) => answering.on_gathered(),
-        }
-    }
-
-    /// A direct path stands, which the node that reaches the share is glad of.
-    fn on_direct(&mut self) {
-        if let Self::Asks(asking) = self {
-            asking.on_direct();
-        }
     }
 }

@@ -22,7 +22,10 @@ use mytunnel_keys::{
     certificate::Claims,
     id::{PublicKey, Serial},
     secret::Seed,
-    wire::peer::{Answer, Hello, LEG_PROTOCOL, Opening, PEER_PROTOCOL, VERSION},
+    wire::{
+        direct::{DIRECT_PROTOCOL, Word},
+        peer::{Answer, Hello, LEG_PROTOCOL, Opening, PEER_PROTOCOL, VERSION},
+    },
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -129,6 +132,14 @@ impl Guest {
         let have = timeout(SOON, stream.read_exact(&mut [0; 17 + 9])).await;
         have.expect("the leg is not taken").unwrap();
         stream
+    }
+
+    /// Offers no address, and gives what the node says to that; none when it says nothing.
+    pub(crate) async fn offer(&self) -> Option<Word> {
+        let mut stream = self.open(DIRECT_PROTOCOL).await;
+        frame::write(&mut stream, &Word::Offer { candidates: Vec::new() }).await.ok()?;
+        let heard = timeout(SOON, frame::read(&mut stream)).await.expect("the conversation goes on");
+        heard.unwrap_or_default()
     }
 
     async fn open(&self, protocol: &'static str) -> Stream {

@@ -4,7 +4,10 @@ use futures::FutureExt as _;
 use mytunnel_keys::{
     certificate::Claims,
     id::TenantId,
-    wire::peer::{Answer, Carries, Opening, VERSION},
+    wire::{
+        direct::{Candidate, MAX_CANDIDATES, Word},
+        peer::{Answer, Carries, Opening, VERSION},
+    },
 };
 
 use super::{
@@ -77,6 +80,32 @@ async fn a_guest_opens_streams_only_to_what_it_was_let_in_to() {
     let elsewhere = Opening { tunnel: TunnelId::from_bytes([1; 16]), ..opening() };
     assert_eq!(guest.leg(&elsewhere).await, NOTHING);
     sharer.nobody_has_come();
+}
+
+#[tokio::test]
+async fn who_has_shown_nothing_or_was_refused_is_shown_no_address() {
+    let sharer = Sharer::start().await;
+    let silent = sharer.guest(21, |_| {}).await;
+    assert_eq!(silent.offer().await, None, "not even a word");
+    let refused = sharer.guest(22, other_tenant).await;
+    assert!(matches!(refused.greet(NAME).await, Answer::Refused { code: Code::NotFound, .. }));
+    assert_eq!(refused.offer().await, None);
+    let guest = sharer.guest(23, |_| {}).await;
+    assert!(matches!(guest.greet(NAME).await, Answer::Welcome { .. }));
+    let answered = async {
+        // The driver may hear of the greeting a moment later than the guest.
+        loop {
+            if let Some(word) = guest.offer().await {
+                break word;
+            }
+        }
+    };
+    let Word::Offer { candidates } = timeout(SOON, answered).await.expect("an offer") else {
+        panic!("no offer")
+    };
+    let is_elsewhere = |candidate: &Candidate| !candidate.address.ip().is_loopback();
+    assert!(candidates.len() <= MAX_CANDIDATES && candidates.iter().all(is_elsewhere), "{candidates:?}");
+    assert_eq!(guest.offer().await, None, "conversations have a pace");
 }
 
 #[tokio::test]
