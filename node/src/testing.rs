@@ -42,15 +42,38 @@ pub(crate) fn unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
+/// An issuer that only some bundles know.
+pub(crate) fn other_issuer() -> Seed {
+    Seed::from_bytes([7; 32])
+}
+
 /// A signed bundle that is good from long ago to long after both [`NOW`] and the clock's time.
 pub(crate) fn bundle(version: u64) -> Vec<u8> {
-    let key = issuer().public();
-    let entry = IssuerEntry { key, usage: KeyUse::Certificate, not_before: 0, not_after: 4_000_000_000 };
-    root().sign(&TrustBundle { version, cluster: cluster(), era: 1, issued_at: 1, keys: vec![entry] })
+    bundle_of(version, &[issuer()])
+}
+
+/// The same with [`other_issuer`] beside the one of all tests.
+pub(crate) fn wide_bundle(version: u64) -> Vec<u8> {
+    bundle_of(version, &[issuer(), other_issuer()])
+}
+
+fn bundle_of(version: u64, issuers: &[Seed]) -> Vec<u8> {
+    let entry = |issuer: &Seed| IssuerEntry {
+        key: issuer.public(),
+        usage: KeyUse::Certificate,
+        not_before: 0,
+        not_after: 4_000_000_000,
+    };
+    let keys = issuers.iter().map(entry).collect();
+    root().sign(&TrustBundle { version, cluster: cluster(), era: 1, issued_at: 1, keys })
 }
 
 pub(crate) fn sign(claims: &Claims) -> Vec<u8> {
-    certificate::issue(claims, &IssuerKey::new(issuer())).unwrap()
+    sign_by(claims, issuer())
+}
+
+pub(crate) fn sign_by(claims: &Claims, issuer: Seed) -> Vec<u8> {
+    certificate::issue(claims, &IssuerKey::new(issuer)).unwrap()
 }
 
 fn claims(kind: Kind, holder: &Seed, now: u64, life: u64) -> Claims {

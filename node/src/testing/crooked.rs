@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use futures::StreamExt as _;
+use futures::{AsyncReadExt as _, StreamExt as _};
 use libp2p::{
     Multiaddr, Stream, StreamProtocol, Swarm,
     multiaddr::Protocol,
@@ -46,6 +46,7 @@ pub(crate) struct Crooked {
     bound: Multiaddr,
     late: u64,
     named: Arc<Mutex<Vec<PublicKey>>>,
+    shown: watch::Sender<Vec<u8>>,
     noted: watch::Receiver<Noted>,
     pipes: mpsc::Sender<([u8; 16], oneshot::Sender<RelayPipe>)>,
     /// All of it: when this ends, its sockets are closed.
@@ -75,9 +76,10 @@ impl Crooked {
         swarm.add_external_address(bound.clone());
         let (named, (noting, noted)) = (Arc::default(), watch::channel(Noted::default()));
         let (pipes, wanted) = mpsc::channel(1);
+        let (shown, bundle) = watch::channel(super::bundle(1));
         let mut task = JoinSet::new();
-        task.spawn(run(swarm, Said { named: Arc::clone(&named), late }, noting, wanted));
-        Self { address: address_of(slice::from_ref(&bound)), bound, late, named, noted, pipes, task }
+        task.spawn(run(swarm, Said { named: Arc::clone(&named), late, bundle }, noting, wanted));
+        Self { address: address_of(slice::from_ref(&bound)), bound, late, named, shown, noted, pipes, task }
     }
 
     /// Dies, and comes back at the same address with nothing in mind.
@@ -95,6 +97,11 @@ impl Crooked {
     /// Names these from now on.
     pub(crate) fn name(&self, peers: Vec<PublicKey>) {
         *self.named.lock().unwrap() = peers;
+    }
+
+    /// Shows this trust bundle from now on, also to those who are there.
+    pub(crate) fn show(&self, bundle: Vec<u8>) {
+        self.shown.send_replace(bundle);
     }
 
     /// Returns when so many reservations were granted.
@@ -158,6 +165,8 @@ struct Said {
     named: Arc<Mutex<Vec<PublicKey>>>,
     /// Seconds by which its clock is behind.
     late: u64,
+    /// The trust bundle that it shows.
+    bundle: watch::Receiver<Vec<u8>>,
 }
 
 async fn run(
@@ -196,37 +205,58 @@ async fn run(
     }
 }
 
-async fn control(mut stream: Stream, Said { named, late }: Said) {
-    while let Ok(Some(message)) = frame::read::<ToRelay, _>(&mut stream).await {
-        let answer = match message {
-            ToRelay::Hello { .. } => {
-                let mut welcome = super::welcome(&super::relay_claims_at(super::unix()), &super::bundle(1));
-                if let ToNode::Welcome { time, .. } = &mut welcome {
-                    *time -= late;
-                }
-                welcome
-            }
-            ToRelay::Register { request, name, .. } => ToNode::Registered {
-                request,
-                tunnel: TunnelId::from_bytes([0x77; 16]),
-                name,
-                urls: Vec::new(),
-                expires_at: super::unix() + 3600,
-                backends: 1,
-            },
-            ToRelay::Find { request, .. } => match named.lock().unwrap().clone() {
-                peers if peers.is_empty() => ToNode::NotFound {
-                    request,
-                    code: Code::NotFound,
-                    message: "nobody is named".to_owned(),
-                    help: String::new(),
-                },
-                peers => ToNode::Found { request, peers },
-            },
-            ToRelay::Leave { .. } | ToRelay::Unregister { .. } => continue,
-        };
-        if frame::write(&mut stream, &answer).await.is_err() {
-            return;
+async fn control(stream: Stream, said: Said) {
+    let Said { named, late, mut bundle } = said;
+    let (mut reader, mut writer) = stream.split();
+    let (answers, mut answered) = mpsc::channel(16);
+    let welcome = |bundle: &[u8]| {
+        let mut welcome = super::welcome(&super::relay_claims_at(super::unix()), bundle);
+        if let ToNode::Welcome { time, .. } = &mut welcome {
+            *time -= late;
         }
+        welcome
+    };
+    let shown = bundle.clone();
+    let hear = async {
+        while let Ok(Some(message)) = frame::read::<ToRelay, _>(&mut reader).await {
+            let answer = match message {
+                ToRelay::Hello { .. } => welcome(&shown.borrow()),
+                ToRelay::Register { request, name, .. } => ToNode::Registered {
+                    request,
+                    tunnel: TunnelId::from_bytes([0x77; 16]),
+                    name,
+                    urls: Vec::new(),
+                    expires_at: super::unix() + 3600,
+                    backends: 1,
+                },
+                ToRelay::Find { request, .. } => found(request, named.lock().unwrap().clone()),
+                ToRelay::Leave { .. } | ToRelay::Unregister { .. } => continue,
+            };
+            answers.send(answer).await.unwrap();
+        }
+    };
+    let speak = async {
+        loop {
+            let message = tokio::select! {
+                Some(answer) = answered.recv() => answer,
+                Ok(()) = bundle.changed() => welcome(&bundle.borrow_and_update()),
+                else => return,
+            };
+            if frame::write(&mut writer, &message).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = hear => {}
+        () = speak => {}
     }
+}
+
+fn found(request: u32, peers: Vec<PublicKey>) -> ToNode {
+    if peers.is_empty() {
+        let (message, help) = ("nobody is named".to_owned(), String::new());
+        return ToNode::NotFound { request, code: Code::NotFound, message, help };
+    }
+    ToNode::Found { request, peers }
 }

@@ -39,13 +39,24 @@ struct Behaviour {
 
 /// What belongs to a key of this number: its seed, and a certificate for private shares that is changed.
 pub(crate) fn credential(number: u8, change: impl FnOnce(&mut Claims)) -> (Seed, Vec<u8>) {
+    let (seed, claims) = claims(number, change);
+    (seed, super::sign(&claims))
+}
+
+/// The same by an issuer that only some trust bundles know.
+pub(crate) fn other_credential(number: u8) -> (Seed, Vec<u8>) {
+    let (seed, claims) = claims(number, |_| {});
+    (seed, super::sign_by(&claims, super::other_issuer()))
+}
+
+fn claims(number: u8, change: impl FnOnce(&mut Claims)) -> (Seed, Claims) {
     let seed = Seed::from_bytes([number; 32]);
     let mut claims = super::node_claims_at(super::unix());
     claims.subject = seed.public();
     claims.serial = Serial::from_bytes([number; 16]);
     claims.scopes = "http private".parse().unwrap();
     change(&mut claims);
-    (seed, super::sign(&claims))
+    (seed, claims)
 }
 
 fn swarm(seed: &Seed) -> Swarm<Behaviour> {
@@ -140,6 +151,16 @@ impl Guest {
         frame::write(&mut stream, &Word::Offer { candidates: Vec::new() }).await.ok()?;
         let heard = timeout(SOON, frame::read(&mut stream)).await.expect("the conversation goes on");
         heard.unwrap_or_default()
+    }
+
+    /// Returns when the node has closed the connection.
+    pub(crate) async fn until_closed(&self) {
+        let closed = async {
+            while !self.opener.is_closed() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, closed).await.expect("the connection stands");
     }
 
     async fn open(&self, protocol: &'static str) -> Stream {

@@ -19,7 +19,7 @@ use crate::{
     lasting::frames::NOTHING,
     testing::{
         crooked::Crooked,
-        peer::{Guest, credential, host},
+        peer::{Guest, credential, host, other_credential},
     },
 };
 
@@ -146,4 +146,38 @@ async fn a_host_of_another_tenant_is_not_taken_for_the_one_that_was_looked_for()
         }
         other => panic!("it is believed: {other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_host_whose_issuer_is_trusted_no_longer_is_left() {
+    let mut relay = Crooked::start().await;
+    relay.show(testing::wide_bundle(2));
+    let (seed, certificate) = other_credential(13);
+    let welcome =
+        Answer::Welcome { version: VERSION, certificate, tunnel: tunnel(), carries: Carries::Streams };
+    let _host = host(&relay, &seed, welcome).await;
+    relay.until_reserved(1).await;
+    relay.name(vec![seed.public()]);
+    let (accessor, _) = node_at(std::slice::from_ref(&relay.address), 12, |_| {});
+    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+    assert!(matches!(event(&mut access).await, AccessEvent::Ready(_)));
+    relay.show(testing::bundle(3));
+    loop {
+        match event(&mut access).await {
+            AccessEvent::Reconnecting { reason, .. } if reason.contains("is refused") => break,
+            AccessEvent::Reconnecting { .. } | AccessEvent::Path { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guest_whose_issuer_is_trusted_no_longer_is_cut_off() {
+    let sharer = Sharer::start().await;
+    sharer.relay.show(testing::wide_bundle(2));
+    let guest = Guest::dial(&sharer.relay, &sharer.key, other_credential(21)).await;
+    let welcomed = async { while !matches!(guest.greet(NAME).await, Answer::Welcome { .. }) {} };
+    timeout(SOON, welcomed).await.expect("the sharer has heard of the issuer");
+    sharer.relay.show(testing::bundle(3));
+    guest.until_closed().await;
 }
