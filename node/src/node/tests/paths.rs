@@ -3,7 +3,7 @@
 use mytunnel_keys::id::PublicKey;
 
 use super::{
-    private::{NAME, event, node_at, share},
+    private::{NAME, config_at, event, share},
     *,
 };
 use crate::{Access, AccessEvent, Outcome, Reached, testing::crooked::Crooked};
@@ -12,9 +12,17 @@ async fn relays() -> [Crooked; 2] {
     [Crooked::start().await, Crooked::start().await]
 }
 
+/// A node that looks for no way past the relays, which these tests are about.
+fn node(relays: &[RelayAddress], number: u8) -> (Node, PublicKey) {
+    let mut config = config_at(relays, number, |_| {});
+    config.direct = false;
+    let key = config.seed.public();
+    (Node::start(config).unwrap(), key)
+}
+
 /// A node that shares `target` at both relays, which name it.
 async fn sharer(relays: &mut [Crooked; 2], target: &str) -> (Node, Share, PublicKey) {
-    let (node, key) = node_at(&addresses(relays), 11, |_| {});
+    let (node, key) = node(&addresses(relays), 11);
     let shared = share(&node, target).await;
     for relay in relays {
         relay.until_reserved(1).await;
@@ -55,7 +63,7 @@ async fn a_transfer_goes_on_over_the_other_relay_whichever_of_the_two_dies() {
     let mut relays = relays().await;
     let (listener, address) = origin().await;
     let (_sharer, _shared, key) = sharer(&mut relays, &address).await;
-    let (accessor, _) = node_at(&addresses(&relays), 12, |_| {});
+    let (accessor, _) = node(&addresses(&relays), 12);
     let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
     let reached = ready_access(&mut access).await;
     for relay in &mut relays {
@@ -96,11 +104,11 @@ async fn a_transfer_goes_on_over_the_other_relay_whichever_of_the_two_dies() {
 #[tokio::test]
 async fn a_node_that_only_the_second_relay_knows_is_reached() {
     let [first, mut second] = relays().await;
-    let (sharer, key) = node_at(&[second.address.clone()], 11, |_| {});
+    let (sharer, key) = node(&[second.address.clone()], 11);
     let _shared = share(&sharer, "3000").await;
     second.until_reserved(1).await;
     second.name(vec![key]);
-    let (accessor, _) = node_at(&[first.address.clone(), second.address.clone()], 12, |_| {});
+    let (accessor, _) = node(&[first.address.clone(), second.address.clone()], 12);
     let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
     ready_access(&mut access).await;
     let mut status = accessor.watch_status();
@@ -114,7 +122,7 @@ async fn a_name_is_given_up_when_no_relay_that_can_be_asked_knows_it() {
     let [first, second] = relays().await;
     let nowhere = first.address.clone();
     for other in [second.address.clone(), dead().await] {
-        let (accessor, _) = node_at(&[nowhere.clone(), other], 12, |_| {});
+        let (accessor, _) = node(&[nowhere.clone(), other], 12);
         let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
         let closed = loop {
             if let AccessEvent::Closed(closed) = event(&mut access).await {

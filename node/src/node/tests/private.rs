@@ -35,10 +35,15 @@ pub(super) fn node_at(
     number: u8,
     change: impl FnOnce(&mut Claims),
 ) -> (Node, PublicKey) {
+    let config = config_at(relays, number, change);
+    let key = config.seed.public();
+    (Node::start(config).unwrap(), key)
+}
+
+pub(super) fn config_at(relays: &[RelayAddress], number: u8, change: impl FnOnce(&mut Claims)) -> Config {
     let (seed, certificate) = credential(number, change);
     let root = testing::root().fingerprint();
-    let config = Config::new(seed.clone(), certificate, testing::cluster(), root, relays.to_vec());
-    (Node::start(config).unwrap(), seed.public())
+    Config::new(seed, certificate, testing::cluster(), root, relays.to_vec())
 }
 
 fn other_tenant(claims: &mut Claims) {
