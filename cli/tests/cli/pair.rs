@@ -141,6 +141,32 @@ fn an_invite_on_the_command_line_is_refused_and_one_that_is_piped_in_is_taken() 
 }
 
 #[test]
+fn a_spoken_code_joins_with_no_link_and_three_wrong_guesses_spoil_it() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let join = |opened: &Value, code: &str| {
+        let address = opened["addresses"][0].as_str().unwrap();
+        guest.pair_with(&["join", "--addr", address], &[("MYTUNNEL_PAIR_SECRET", code)])
+    };
+    let (opened, codes) = host.open(&["--code", "--goal", "by word"]);
+    let wrong = |code: &str| format!("{}-acid-acorn-acre", code.split('-').next().unwrap());
+    join(&opened, &wrong(&codes[0])).failed("PAIR_SECRET", 8);
+    join(&opened, &wrong(&codes[0])).failed("PAIR_SECRET", 8);
+    let spoken = codes[0].to_uppercase().replace('-', " ");
+    assert_eq!(join(&opened, &spoken).succeeded().json()["goal"], "by word");
+    join(&opened, &codes[0]).failed("PAIR_SECRET", 8);
+    host.pair(&["close"]).succeeded();
+
+    let (opened, codes) = host.open(&["--code"]);
+    for _ in 0..3 {
+        join(&opened, &wrong(&codes[0])).failed("PAIR_SECRET", 8);
+    }
+    join(&opened, &codes[0]).failed("PAIR_SECRET", 8);
+    let session = opened["session"].as_str().unwrap();
+    let status = host.pair(&["status", "--session", session]).succeeded().json();
+    assert_eq!(status["sessions"][0]["invites"][0]["state"], "burned", "{status}");
+}
+
+#[test]
 fn nothing_is_told_before_both_persons_have_compared_the_words() {
     let (host, guest) = (Agent::new(), Agent::new());
     let (_, invites) = host.open(&["--goal", "secret plan", "--verify", "required"]);

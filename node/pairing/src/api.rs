@@ -16,6 +16,7 @@ pub enum Request {
     Open {
         goal: String,
         invites: usize,
+        code: bool,
         ttl_s: u64,
         verify: Verify,
         name: String,
@@ -31,6 +32,7 @@ pub enum Request {
     Invite {
         session: Option<String>,
         count: usize,
+        code: bool,
         ttl_s: u64,
     },
     Revoke {

@@ -4,6 +4,7 @@
 //! started on demand and ends by itself when it holds no session and nobody asks it anything.
 
 mod control;
+mod discovery;
 mod joining;
 mod links;
 mod net;
@@ -20,7 +21,10 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use libp2p::{Multiaddr, PeerId, Swarm, swarm::SwarmEvent};
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    swarm::{ConnectionId, SwarmEvent},
+};
 use mytunnel_carrier::{stream::Opener, transport};
 use mytunnel_keys::secret::Seed;
 use tokio::{
@@ -40,6 +44,7 @@ use crate::{
     seat::Seat,
 };
 use control::Control;
+use discovery::Discovery;
 use net::{Behaviour, BehaviourEvent};
 
 /// Events of tasks that wait for the owner.
@@ -139,6 +144,9 @@ struct Daemon {
     connected: HashMap<PeerId, Vec<Opener>>,
     /// Who waits for a connection to that peer.
     dialling: HashMap<PeerId, Vec<oneshot::Sender<Option<Opener>>>>,
+    /// The same, by the attempt, where nobody knows whom it will find.
+    dialling_at: HashMap<ConnectionId, oneshot::Sender<Option<Opener>>>,
+    discovery: Discovery,
     strangers: VecDeque<AbortHandle>,
     tries: HashMap<PeerId, Rate>,
     tasks: JoinSet<()>,
@@ -169,6 +177,8 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
         next_link: 0,
         connected: HashMap::new(),
         dialling: HashMap::new(),
+        dialling_at: HashMap::new(),
+        discovery: Discovery::default(),
         strangers: VecDeque::new(),
         tries: HashMap::new(),
         tasks: JoinSet::new(),
@@ -227,9 +237,18 @@ impl Daemon {
     fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event),
-            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id: Some(peer), error } => {
                 tracing::debug!(%peer, %error, "not reached");
                 self.tell_dialler(peer, None);
+                // An attempt at an address may fail behind the point where it knows whom it met.
+                drop(self.dialling_at.remove(&connection_id));
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id: None, error } => {
+                tracing::debug!(%error, "nobody was reached");
+                if let Some(found) = self.dialling_at.remove(&connection_id) {
+                    // Who waited may have given up.
+                    let _ = found.send(None);
+                }
             }
             SwarmEvent::NewListenAddr { address, .. } => tracing::debug!(%address, "listening"),
             _ => {}
@@ -244,6 +263,7 @@ impl Daemon {
         if beat {
             self.beat_at = now.steady;
         }
+        self.show_codes(now);
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             self.tick_session(id, now, beat);

@@ -62,11 +62,11 @@ pub(crate) struct Signer<'a> {
 pub(crate) struct Guest(HandshakeState);
 
 impl Guest {
-    /// Begins; the messages are the hello and message 1.
-    pub(crate) fn begin(hello: Hello, psk: &Psk, ends: &Ends) -> Result<(Self, [Vec<u8>; 2]), Refused> {
+    /// Begins with message 1, which goes behind the hello.
+    pub(crate) fn begin(hello: Hello, psk: &Psk, ends: &Ends) -> Result<(Self, Vec<u8>), Refused> {
         let mut state = state(hello, psk, ends, |builder| builder.build_initiator())?;
         let first = write(&mut state, &[])?;
-        Ok((Self(state), [hello.to_bytes(), first]))
+        Ok((Self(state), first))
     }
 
     /// Takes message 2 and gives message 3.

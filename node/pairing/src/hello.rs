@@ -1,12 +1,19 @@
 //! The first message of a stream: how the guest means to prove that it may come in.
 
-use crate::link::InviteId;
+use crate::{link::InviteId, spoken};
 
 /// What a guest names before the handshake; nothing secret, and nothing that is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hello {
     /// It was handed the link of this invite.
     Link(InviteId),
+    /// It was told the code with this number.
+    Code {
+        /// The number.
+        number: u16,
+        /// Its message of SPAKE2.
+        message: [u8; spoken::MESSAGE],
+    },
     /// It had this seat before, and comes back; the number grows with each attempt.
     Resume {
         /// Which seat.
@@ -21,6 +28,7 @@ pub(crate) enum Hello {
 pub(crate) struct SeatId(pub [u8; 8]);
 
 const LINK: u8 = 0;
+const CODE: u8 = 1;
 const RESUME: u8 = 2;
 
 impl Hello {
@@ -28,6 +36,7 @@ impl Hello {
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         match self {
             Self::Link(invite) => [&[LINK], invite.as_bytes().as_slice()].concat(),
+            Self::Code { number, message } => [&[CODE], number.to_be_bytes().as_slice(), &message].concat(),
             Self::Resume { seat, attempt } => [&[RESUME], seat.0.as_slice(), &attempt.to_be_bytes()].concat(),
         }
     }
@@ -35,6 +44,11 @@ impl Hello {
     /// Reads a message; nothing if it is none of this version.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let (&mode, rest) = bytes.split_first()?;
+        if mode == CODE {
+            let (number, message) = rest.split_first_chunk::<2>()?;
+            let message = message.try_into().ok()?;
+            return Some(Self::Code { number: u16::from_be_bytes(*number), message });
+        }
         let (id, rest) = rest.split_first_chunk::<8>()?;
         match (mode, rest) {
             (LINK, []) => Some(Self::Link(InviteId::from_bytes(*id))),
@@ -53,9 +67,11 @@ mod tests {
 
     #[test]
     fn each_is_read_as_it_was_written_and_nothing_else_is_read() {
-        for hello in
-            [Hello::Link(InviteId::from_bytes([7; 8])), Hello::Resume { seat: SeatId([8; 8]), attempt: 3 }]
-        {
+        for hello in [
+            Hello::Link(InviteId::from_bytes([7; 8])),
+            Hello::Code { number: 7, message: [9; spoken::MESSAGE] },
+            Hello::Resume { seat: SeatId([8; 8]), attempt: 3 },
+        ] {
             let bytes = hello.to_bytes();
             assert_eq!(Hello::parse(&bytes), Some(hello));
             assert_eq!(Hello::parse(&bytes[..bytes.len() - 1]), None);

@@ -5,11 +5,21 @@ use std::time::Duration;
 
 use mytunnel_keys::error::Code;
 
-use crate::{clock::Now, limits, secret::Psk};
+use crate::{clock::Now, limits, secret::Psk, spoken::Spoken};
+
+/// What a guest has to prove that it knows.
+#[derive(Clone)]
+pub(crate) enum Verifier {
+    /// The secret of a link or of a seat.
+    Psk(Psk),
+    /// A spoken code.
+    Spoken(Spoken),
+}
 
 /// One invite as its host keeps it: never the link, only what a guest with the link can prove.
 pub(crate) struct Invite {
-    psk: Psk,
+    verifier: Verifier,
+    guesses: u8,
     state: State,
     wall_end: u64,
     end: Duration,
@@ -32,18 +42,31 @@ pub(crate) enum State {
 
 impl Invite {
     /// Lives for `ttl` from now, by both clocks: setting back the one of the wall gains nothing.
-    pub(crate) fn new(psk: Psk, ttl: Duration, now: Now) -> Self {
+    pub(crate) fn new(verifier: Verifier, ttl: Duration, now: Now) -> Self {
         let ttl = ttl.clamp(limits::TTL_MIN, limits::TTL_MAX);
-        Self { psk, state: State::Open, wall_end: now.wall + ttl.as_secs(), end: now.steady + ttl }
+        Self {
+            verifier,
+            guesses: limits::GUESSES,
+            state: State::Open,
+            wall_end: now.wall + ttl.as_secs(),
+            end: now.steady + ttl,
+        }
     }
 
     /// What a guest has to prove.
-    pub(crate) const fn psk(&self) -> &Psk {
-        &self.psk
+    pub(crate) const fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// Grants one of the guesses at a spoken code; the last wrong one leaves none.
+    pub(crate) fn guess(&mut self) -> bool {
+        let granted = self.guesses > 0;
+        self.guesses = self.guesses.saturating_sub(1);
+        granted
     }
 
     pub(crate) const fn state(&self) -> State {
-        self.state
+        if matches!(self.state, State::Open) && self.guesses == 0 { State::Burned } else { self.state }
     }
 
     /// What is left of its life.
@@ -54,7 +77,7 @@ impl Invite {
 
     /// Whether somebody could come in with it.
     pub(crate) fn is_open(&self, now: Now) -> bool {
-        self.state == State::Open && !self.left(now).is_zero()
+        self.state() == State::Open && !self.left(now).is_zero()
     }
 
     /// Takes the one use. `Reserved` where a person has to look first, `Consumed` where not.
@@ -111,7 +134,7 @@ mod tests {
     }
 
     fn invite() -> Invite {
-        Invite::new(Psk::default(), TTL, at(0))
+        Invite::new(Verifier::Psk(Psk::default()), TTL, at(0))
     }
 
     #[test]
@@ -134,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_life_is_neither_shorter_nor_longer_than_the_bounds() {
-        let left = |ttl| Invite::new(Psk::default(), ttl, at(0)).left(at(0));
+        let left = |ttl| Invite::new(Verifier::Psk(Psk::default()), ttl, at(0)).left(at(0));
         assert_eq!(left(Duration::ZERO), limits::TTL_MIN);
         assert_eq!(left(Duration::MAX / 4), limits::TTL_MAX);
     }
@@ -154,6 +177,19 @@ mod tests {
         approved.approve();
         approved.burn();
         assert_eq!(approved.state(), State::Consumed);
+    }
+
+    #[test]
+    fn a_code_has_three_guesses_of_which_the_last_may_be_right() {
+        let mut invite = invite();
+        assert!(invite.guess() && invite.guess());
+        assert_eq!(invite.state(), State::Open);
+        assert!(invite.guess());
+        assert_eq!(invite.state(), State::Burned);
+        assert!(!invite.is_open(at(1)) && !invite.guess());
+        // The third was right.
+        assert_eq!(invite.redeem(false, at(1)), Ok(()));
+        assert_eq!(invite.state(), State::Consumed);
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod sas;
 mod seat;
 mod secret;
 mod signed;
+mod spoken;
 mod text;
 mod transcript;
 mod words;

@@ -31,6 +31,12 @@ impl InviteId {
         Self(bytes)
     }
 
+    /// Of a code with this number: no link has it but by a chance of 2^-48.
+    pub(crate) fn of_number(number: u16) -> Self {
+        let [high, low] = number.to_be_bytes();
+        Self([0, 0, 0, 0, 0, 0, high, low])
+    }
+
     /// The bytes.
     pub const fn as_bytes(&self) -> &[u8; 8] {
         &self.0

@@ -19,14 +19,14 @@ use crate::{
     clock::Now,
     content::{self, Content, ENVELOPE, Envelope, HOST, MemberId, SEAL, Said, Seal, SessionId, System, Why},
     hello::{Hello, SeatId},
-    invite::{Invite, State},
+    invite::{Invite, State, Verifier},
     ledger::Ledger,
     limits,
     link::InviteId,
     message::{ToGuest, ToHost, Verify, Welcome},
     rate::Rate,
     sas::{self, Commitment, Nonce},
-    secret::{self, Psk},
+    secret,
     signed::{Hash, Signed},
     text,
 };
@@ -92,26 +92,50 @@ impl Room {
     }
 
     /// Adds an invite, whose link is the caller's to hand out.
-    pub(crate) fn invite(&mut self, id: InviteId, psk: Psk, ttl: Duration, now: Now) -> Result<(), Code> {
+    pub(crate) fn invite(
+        &mut self,
+        id: InviteId,
+        verifier: Verifier,
+        ttl: Duration,
+        now: Now,
+    ) -> Result<(), Code> {
         if self.locked {
             return Err(Code::PairLocked);
         }
         if self.invites.len() >= limits::INVITES {
             return Err(Code::PairFull);
         }
-        self.invites.insert(id, Invite::new(psk, ttl, now));
+        self.invites.insert(id, Invite::new(verifier, ttl, now));
         Ok(())
     }
 
     /// What who says this hello has to prove; nothing where nobody can.
-    pub(crate) fn psk(&self, hello: Hello) -> Option<Psk> {
+    pub(crate) fn verifier(&self, hello: Hello) -> Option<Verifier> {
         match hello {
-            Hello::Link(invite) => self.invites.get(&invite).map(|invite| invite.psk().clone()),
+            Hello::Link(invite) => self.invites.get(&invite).map(|invite| invite.verifier().clone()),
+            Hello::Code { number, .. } => {
+                self.invites.get(&InviteId::of_number(number)).map(|invite| invite.verifier().clone())
+            }
             Hello::Resume { seat, attempt } => {
                 let member = self.members.values().find(|member| member.seat == seat)?;
-                (attempt > member.attempt).then(|| secret::of_seat(&member.resume, seat, attempt))
+                (attempt > member.attempt)
+                    .then(|| Verifier::Psk(secret::of_seat(&member.resume, seat, attempt)))
             }
         }
+    }
+
+    /// Grants a guess at the code with this number.
+    pub(crate) fn guess(&mut self, number: u16) -> bool {
+        self.invites.get_mut(&InviteId::of_number(number)).is_some_and(Invite::guess)
+    }
+
+    /// Numbers of codes that could let somebody in.
+    pub(crate) fn open_codes(&self, now: Now) -> impl Iterator<Item = u16> {
+        let open = self.invites.values().filter(move |invite| invite.is_open(now) && !self.locked);
+        open.filter_map(|invite| match invite.verifier() {
+            Verifier::Spoken(code) => Some(code.number()),
+            Verifier::Psk(_) => None,
+        })
     }
 
     /// The one place where a new guest comes in: it has proved this invite's secret.

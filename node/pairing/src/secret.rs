@@ -17,6 +17,11 @@ pub(crate) fn of_link(secret: &InviteSecret, invite: InviteId) -> Psk {
     derive(secret.expose(), "mytunnel pair link 1", invite.as_bytes())
 }
 
+/// Of a spoken code, for one run of SPAKE2: its key and both messages.
+pub(crate) fn of_code(key: &[u8], asked: &[u8], answer: &[u8]) -> Psk {
+    derive(key, "mytunnel pair code 1", &hash_of("mytunnel pair code run 1", &[asked, answer]))
+}
+
 /// Of a seat that was given before, for one attempt to come back to it.
 pub(crate) fn of_seat(resume: &[u8; 32], seat: SeatId, attempt: u32) -> Psk {
     derive(resume, "mytunnel pair resume 1", &[seat.0.as_slice(), &attempt.to_be_bytes()].concat())

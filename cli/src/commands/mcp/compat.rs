@@ -162,6 +162,7 @@ fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let opened = desk.client.ask_or_start(&Request::Open {
         goal,
         invites: invites.unwrap_or(1),
+        code: false,
         ttl_s: limits::TTL.as_secs(),
         verify: Verify::Ask,
         name: desk.name.clone(),
@@ -185,8 +186,12 @@ struct Invite {
 
 fn invite(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Invite { count } = read(value)?;
-    let request =
-        Request::Invite { session: tunnel(desk), count: count.unwrap_or(1), ttl_s: limits::TTL.as_secs() };
+    let request = Request::Invite {
+        session: tunnel(desk),
+        count: count.unwrap_or(1),
+        code: false,
+        ttl_s: limits::TTL.as_secs(),
+    };
     Ok(json!({ "invites": invites_of(&desk.client.ask(&request)?) }))
 }
 

@@ -74,6 +74,10 @@ fn coming_in() -> Vec<Offered> {
                         text("What the session is for, in 500 characters at most; members alone see it"),
                     ),
                     ("invites", invites.clone()),
+                    (
+                        "mode",
+                        json!({ "type": "string", "enum": ["link", "code"], "description": "code: a few words to be spoken, for a guest on this network" }),
+                    ),
                     ("ttl_s", number("Life of the invites in seconds", 30, 86_400)),
                     (
                         "verify",
@@ -110,7 +114,10 @@ fn coming_in() -> Vec<Offered> {
         Offered {
             name: "pair_join",
             description: "Join the session of another person's agent by the invite that your person was handed.",
-            input: arguments(&[("secret", text("The invite, pair1-…"))], &["secret"]),
+            input: arguments(
+                &[("secret", text("The invite: pair1-…, or a number and three words"))],
+                &["secret"],
+            ),
             output: status_of_one(),
             act: join,
         },
@@ -284,8 +291,18 @@ struct Open {
     invites: usize,
     #[serde(default = "ten_minutes")]
     ttl_s: u64,
+    #[serde(default)]
+    mode: Mode,
     #[serde(default = "ask")]
     verify: Verify,
+}
+
+#[derive(Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    #[default]
+    Link,
+    Code,
 }
 
 const fn one() -> usize {
@@ -301,9 +318,10 @@ const fn ask() -> Verify {
 }
 
 fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
-    let Open { goal, invites, ttl_s, verify } = read(value)?;
+    let Open { goal, invites, mode, ttl_s, verify } = read(value)?;
+    let code = mode == Mode::Code;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
-    desk.client.ask_or_start(&Request::Open { goal, invites, ttl_s, verify, name, agent })
+    desk.client.ask_or_start(&Request::Open { goal, invites, code, ttl_s, verify, name, agent })
 }
 
 #[derive(Deserialize)]
@@ -318,7 +336,7 @@ struct Invite {
 
 fn invite(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Invite { session, count, ttl_s } = read(value)?;
-    desk.client.ask(&Request::Invite { session, count, ttl_s })
+    desk.client.ask(&Request::Invite { session, count, code: false, ttl_s })
 }
 
 #[derive(Deserialize)]

@@ -22,6 +22,10 @@ pub(crate) struct OpenArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     invites: usize,
 
+    /// A code to be spoken instead of a link, for a guest on this network
+    #[arg(long)]
+    code: bool,
+
     /// Life of the invites, from 30s to 24h
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span::parse_some)]
     ttl: u64,
@@ -53,6 +57,10 @@ pub(crate) struct InviteArgs {
     /// How many
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: usize,
+
+    /// Codes to be spoken instead of links
+    #[arg(long)]
+    code: bool,
 
     /// Their life, from 30s to 24h
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span::parse_some)]
@@ -94,6 +102,7 @@ pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
     let request = Request::Open {
         goal: args.goal.clone(),
         invites: args.invites,
+        code: args.code,
         ttl_s: args.ttl,
         verify: match args.verify {
             VerifyArg::Required => Verify::Required,
@@ -106,13 +115,21 @@ pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
     let answer = client::ask_or_start(&request, context)?;
     context.report.object(&answer);
     print_invites(&answer, context);
+    if args.code {
+        let addresses: Vec<&str> =
+            answer["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        context.report.note(format_args!("Where the code finds nobody: --addr {}", addresses.join(" or ")));
+    }
     context.report.note(format_args!("Session {} is open.", text(&answer, "session")));
     Ok(())
 }
 
 pub(crate) fn invite(args: &InviteArgs, context: &Context) -> Result<(), Failure> {
     let session = args.session.session.clone();
-    let answer = client::ask(&Request::Invite { session, count: args.count, ttl_s: args.ttl }, context)?;
+    let answer = client::ask(
+        &Request::Invite { session, count: args.count, code: args.code, ttl_s: args.ttl },
+        context,
+    )?;
     context.report.object(&answer);
     print_invites(&answer, context);
     Ok(())

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use libp2p::{
     Multiaddr, PeerId,
+    multiaddr::Protocol,
     swarm::{
         DialError,
         dial_opts::{DialOpts, PeerCondition},
@@ -16,9 +17,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Daemon, LinkId, Session, Side, Way, links, net::PROTOCOL, random, wire};
+use super::{Daemon, LinkId, Session, Side, Way, discovery, links, net::PROTOCOL, random, wire};
 use crate::{
     api::Trouble,
+    clock::Now,
     content::{HOST, SessionId, Why},
     frame::Channel,
     handshake::{Ends, Signer},
@@ -27,11 +29,16 @@ use crate::{
     message::{ToGuest, Welcome},
     sas::Nonce,
     seat::Seat,
-    secret::{self, Psk},
+    secret,
+    spoken::Spoken,
 };
 
 /// Time in which a host has to be reached.
 const REACH: Duration = Duration::from_millis(4_500);
+/// Most outages are over by then,
+const OUTAGE: Duration = Duration::from_secs(120);
+/// so that until then no two attempts to come back are further apart.
+const SOON: Duration = Duration::from_secs(3);
 /// Longest wait between two attempts to come back.
 const BACKOFF: Duration = Duration::from_secs(30);
 
@@ -66,10 +73,9 @@ pub(super) struct Begun {
 
 /// Everything that an attempt needs.
 struct Attempt {
-    opener: oneshot::Receiver<Option<Opener>>,
-    hello: Hello,
-    psk: Psk,
-    ends: Ends,
+    way: Reach,
+    approach: wire::Approach,
+    own: PeerId,
     name: String,
     agent: String,
     seed: Seed,
@@ -77,10 +83,21 @@ struct Attempt {
     begun: Instant,
 }
 
+/// Where the host is looked for.
+enum Reach {
+    /// It is known, and is being dialled.
+    Peer(oneshot::Receiver<Option<Opener>>),
+    /// Whoever is at one of these addresses; none: whoever says on the network that it has that number.
+    At(u16, Vec<SocketAddr>),
+}
+
 /// A stream to the host, proved, with the host's first word.
 struct Reached {
     wire: wire::Wire,
     channel: Channel,
+    host: PeerId,
+    /// Where, if it was not known before.
+    at: Option<SocketAddr>,
     handshake: [u8; 32],
     first: ToGuest,
 }
@@ -110,6 +127,21 @@ impl Daemon {
         agent: String,
         extra: &[SocketAddr],
     ) -> Result<(Attempt, Vec<Multiaddr>), Trouble> {
+        if let Some(code) = Spoken::parse(text) {
+            self.room_for_one()?;
+            let addresses = extra.iter().flat_map(|socket| address::listen_on(*socket)).collect();
+            let attempt = Attempt {
+                way: Reach::At(code.number(), extra.to_vec()),
+                approach: wire::Approach::Spoken(code),
+                own: self.own,
+                name,
+                agent,
+                seed: Seed::from_bytes(random().map_err(no_random)?),
+                events: self.events.clone(),
+                begun: self.begun,
+            };
+            return Ok((attempt, addresses));
+        }
         let link = Link::parse(text).map_err(|error| Trouble::new(code_of(error), error.to_string()))?;
         self.room_for_one()?;
         let host = mytunnel_carrier::peer_id(&link.host);
@@ -130,10 +162,12 @@ impl Daemon {
         let extra = extra.iter().flat_map(|socket| address::listen_on(*socket));
         let addresses: Vec<Multiaddr> = extra.chain(link.addresses.iter().cloned()).collect();
         let attempt = Attempt {
-            opener: self.reach(host, addresses.clone()),
-            hello: Hello::Link(link.invite),
-            psk: secret::of_link(&link.secret, link.invite),
-            ends: Ends { host, guest: self.own },
+            way: Reach::Peer(self.reach(host, addresses.clone())),
+            approach: wire::Approach::Psk(
+                Hello::Link(link.invite),
+                secret::of_link(&link.secret, link.invite),
+            ),
+            own: self.own,
             name,
             agent,
             seed: Seed::from_bytes(random().map_err(no_random)?),
@@ -152,10 +186,9 @@ impl Daemon {
         let (host, name, seed) = (seat.host, seat.name.clone(), seat.seed().clone());
         let addresses = way.addresses.clone();
         let attempt = Attempt {
-            opener: self.reach(host, addresses),
-            hello,
-            psk,
-            ends: Ends { host, guest: own },
+            way: Reach::Peer(self.reach(host, addresses)),
+            approach: wire::Approach::Psk(hello, psk),
+            own,
             name,
             agent: String::new(),
             seed,
@@ -189,6 +222,35 @@ impl Daemon {
             }
         }
         opener
+    }
+
+    /// Reaches whoever is at an address.
+    pub(super) fn dial_at(&mut self, at: SocketAddr, found: oneshot::Sender<Option<Opener>>) {
+        let [_, tcp] = address::listen_on(at);
+        let options = DialOpts::unknown_peer_id().address(tcp).build();
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => drop(self.dialling_at.insert(connection, found)),
+            Err(error) => {
+                tracing::debug!(%error, "cannot be dialled");
+                // Dropped: nobody is found there.
+                drop(found);
+            }
+        }
+    }
+
+    /// The records by which open codes are found.
+    pub(super) fn show_codes(&mut self, now: Now) {
+        let rooms = self.sessions.values().filter_map(|session| match &session.side {
+            Side::Host(room) if room.closed.is_none() => Some(room),
+            Side::Host(_) | Side::Guest(..) => None,
+        });
+        let numbers: Vec<u16> = rooms.flat_map(|room| room.open_codes(now)).collect();
+        // The first that guests are told of: by IPv4 where there is one, as the record is.
+        let Some(port) = self.own_addresses().first().and_then(tcp_port) else { return };
+        // A name that says nothing; without random numbers all have the same.
+        let name = || format!("pair-{:016x}", u64::from_be_bytes(random().unwrap_or_default()));
+        self.discovery.show(&numbers, port, name);
     }
 
     pub(super) fn tell_dialler(&mut self, peer: PeerId, opener: Option<&Opener>) {
@@ -225,7 +287,9 @@ impl Daemon {
                 };
                 way.trying = false;
                 way.failures = way.failures.saturating_add(1);
-                let wait = Duration::from_secs(1 << way.failures.min(5)).min(BACKOFF);
+                let away = seat.away_since.map_or(Duration::ZERO, |since| now.steady.saturating_sub(since));
+                let most = if away < OUTAGE { SOON } else { BACKOFF };
+                let wait = Duration::from_secs(1 << way.failures.min(5)).min(most);
                 way.next =
                     now.steady + wait / 2 + wait.mul_f64(0.5) * u32::try_from(jitter).unwrap_or(0) / 255;
                 if code == Code::PairDenied {
@@ -268,8 +332,8 @@ impl Daemon {
 impl Attempt {
     async fn join(self, addresses: Vec<Multiaddr>, client: Reply) {
         let events = self.events.clone();
-        let (begun_at, host, seed) = (self.begun, self.ends.host, self.seed.clone());
-        let reached = match timeout(REACH, self.reach()).await.unwrap_or(Err(Code::PairUnreachable)) {
+        let (begun_at, seed) = (self.begun, self.seed.clone());
+        let reached = match self.reach().await {
             Ok(reached) => reached,
             Err(code) => {
                 let trouble = Trouble::new(code, words(code, &addresses));
@@ -278,7 +342,10 @@ impl Attempt {
                 return;
             }
         };
-        let Reached { wire, channel, handshake, first } = reached;
+        let Reached { wire, channel, host, at, handshake, first } = reached;
+        // There it is found again.
+        let found = at.map(address::listen_on).into_iter().flatten();
+        let addresses: Vec<Multiaddr> = found.chain(addresses).collect();
         let ToGuest::Welcome(welcome) = first else {
             let code = if let ToGuest::No { code } = first { code } else { Code::PairVersion };
             let trouble = Trouble::new(code, words(code, &addresses));
@@ -300,7 +367,7 @@ impl Attempt {
         let events = self.events.clone();
         let begun_at = self.begun;
         let not_back = |code| links::Event::Joined(Joined::NotBack { session, code });
-        let reached = match timeout(REACH, self.reach()).await.unwrap_or(Err(Code::PairUnreachable)) {
+        let reached = match self.reach().await {
             Ok(reached) => reached,
             // Without an owner there is nobody to come back.
             Err(code) => return drop(events.send(not_back(code)).await),
@@ -320,25 +387,70 @@ impl Attempt {
         }
     }
 
-    /// Dials, proves, and hears the first word.
+    /// Finds the host, proves, and hears the first word.
     async fn reach(self) -> Result<Reached, Code> {
-        let opener = self.opener.await.ok().flatten().ok_or(Code::PairUnreachable)?;
-        let stream = opener.open(PROTOCOL).await.map_err(|_| Code::PairUnreachable)?;
-        let mut wire = wire::wire(stream);
-        let signer = Signer { name: &self.name, agent: &self.agent, seed: &self.seed };
-        let established = wire::prove(&mut wire, self.hello, &self.psk, &self.ends, &signer).await;
-        let established = established.map_err(|error| refused(&error))?;
-        let handshake = established.hash;
-        let mut channel = Channel::new(established, self.begun.elapsed());
-        let first = wire::first_message(&mut wire, &mut channel).await.map_err(|error| refused(&error))?;
-        let first = ToGuest::parse(&first).ok_or(Code::PairVersion)?;
-        Ok(Reached { wire, channel, handshake, first })
+        let Self { way, approach, own, name, agent, seed, events, begun } = self;
+        let signer = Signer { name: &name, agent: &agent, seed: &seed };
+        match way {
+            Reach::Peer(opener) => {
+                let opener = timeout(REACH, opener).await.ok().and_then(Result::ok).flatten();
+                meet(opener, &approach, own, &signer, begun).await
+            }
+            Reach::At(number, given) => {
+                let hosts = if given.is_empty() { discovery::find(number).await } else { given };
+                let mut outcome = Err(Code::PairNoHost);
+                for at in hosts.into_iter().take(discovery::RESPONDERS) {
+                    let (found, opener) = oneshot::channel();
+                    events.send(links::Event::Dial { at, found }).await.map_err(|_| Code::PairClosed)?;
+                    let opener = timeout(REACH, opener).await.ok().and_then(Result::ok).flatten();
+                    outcome = meet(opener, &approach, own, &signer, begun).await;
+                    if let Ok(reached) = &mut outcome {
+                        reached.at = Some(at);
+                        break;
+                    }
+                }
+                outcome
+            }
+        }
     }
 }
 
-fn refused(error: &wire::WireError) -> Code {
+/// Proves to who was found, within a bound.
+async fn meet(
+    opener: Option<Opener>,
+    approach: &wire::Approach,
+    own: PeerId,
+    signer: &Signer<'_>,
+    begun: Instant,
+) -> Result<Reached, Code> {
+    let opener = opener.ok_or(Code::PairUnreachable)?;
+    let host = opener.peer();
+    let met = async {
+        let stream = opener.open(PROTOCOL).await.map_err(|_| Code::PairUnreachable)?;
+        let mut wire = wire::wire(stream);
+        let ends = Ends { host, guest: own };
+        let established = wire::prove(&mut wire, approach, &ends, signer).await;
+        let established = established.map_err(|error| refused(&error, approach))?;
+        let handshake = established.hash;
+        let mut channel = Channel::new(established, begun.elapsed());
+        let first = wire::first_message(&mut wire, &mut channel).await;
+        let first = first.map_err(|error| refused(&error, approach))?;
+        let first = ToGuest::parse(&first).ok_or(Code::PairVersion)?;
+        Ok(Reached { wire, channel, host, at: None, handshake, first })
+    };
+    timeout(REACH, met).await.unwrap_or(Err(Code::PairUnreachable))
+}
+
+fn tcp_port(address: &Multiaddr) -> Option<u16> {
+    address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None })
+}
+
+fn refused(error: &wire::WireError, approach: &wire::Approach) -> Code {
     tracing::debug!(%error, "not let in");
-    Code::PairRefused
+    match approach {
+        wire::Approach::Psk(..) => Code::PairRefused,
+        wire::Approach::Spoken(_) => Code::PairSecret,
+    }
 }
 
 fn code_of(error: LinkError) -> Code {
@@ -360,10 +472,13 @@ fn known() -> Trouble {
 #[expect(clippy::wildcard_enum_match_arm, reason = "a host says no for few reasons")]
 fn words(code: Code, addresses: &[Multiaddr]) -> String {
     match code {
-        Code::PairUnreachable => {
+        Code::PairUnreachable if !addresses.is_empty() => {
             let tried: Vec<String> = addresses.iter().map(Multiaddr::to_string).collect();
             format!("the host does not answer; tried {}", tried.join(", "))
         }
+        Code::PairNoHost => "nobody on this network answers to that code; try --addr".to_owned(),
+        Code::PairSecret => "the code did not match; three wrong ones spoil it".to_owned(),
+        Code::PairUnreachable => "the host does not answer".to_owned(),
         Code::PairUsed => "this invite was already used; ask the host for a new one".to_owned(),
         Code::PairExpired => "this invite has expired; ask the host for a new one".to_owned(),
         Code::PairBurned => "this invite was taken back or spoilt; ask the host for a new one".to_owned(),

@@ -1,9 +1,9 @@
 //! Streams of peers: from a stranger's hello to the link of a member, and what travels on it.
 
-use std::panic;
+use std::{net::SocketAddr, panic};
 
 use libp2p::{PeerId, Stream};
-use mytunnel_carrier::stream;
+use mytunnel_carrier::stream::{self, Opener};
 use mytunnel_keys::error::Code;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -21,17 +21,23 @@ use crate::{
     handshake::Ends,
     hello::Hello,
     hello::SeatId,
+    invite::Verifier,
     limits,
+    link::InviteId,
     message::{ToGuest, ToHost},
     room::{Fresh, Outgoing},
     sas::Nonce,
-    secret::Psk,
+    spoken::Spoken,
 };
 
 /// What a link's task tells the owner.
 pub(super) enum Event {
     /// A stranger says what it could prove.
-    Hello { hello: Hello, reply: oneshot::Sender<Option<Psk>> },
+    Hello { hello: Hello, reply: oneshot::Sender<Option<Verifier>> },
+    /// A stranger's proof of a code is to be looked at.
+    Guess { number: u16, reply: oneshot::Sender<bool> },
+    /// Somebody at this address is to be reached, whoever that is.
+    Dial { at: SocketAddr, found: oneshot::Sender<Option<Opener>> },
     /// It has.
     Proved { proof: Box<Proof>, reply: oneshot::Sender<Result<LinkId, Code>> },
     /// A guest of ours has its place in a session, or has it again.
@@ -56,6 +62,10 @@ impl Daemon {
         match event {
             stream::Event::Opened { peer, opener, .. } => {
                 self.connected.entry(peer).or_default().push(opener.clone());
+                if let Some(found) = self.dialling_at.remove(&opener.connection()) {
+                    // Who waited may have given up.
+                    let _ = found.send(Some(opener.clone()));
+                }
                 self.tell_dialler(peer, Some(&opener));
             }
             stream::Event::Closed { peer, connection, .. } => {
@@ -107,12 +117,21 @@ impl Daemon {
         match event {
             Event::Hello { hello, reply } => {
                 let psk = self.sessions.values().find_map(|session| match &session.side {
-                    Side::Host(room) => room.psk(hello),
+                    Side::Host(room) => room.verifier(hello),
                     Side::Guest(..) => None,
                 });
                 // The stranger may have gone.
                 let _ = reply.send(psk);
             }
+            Event::Guess { number, reply } => {
+                let granted = self.sessions.values_mut().any(|session| match &mut session.side {
+                    Side::Host(room) => room.guess(number),
+                    Side::Guest(..) => false,
+                });
+                // The stranger may have gone, which costs the guess.
+                let _ = reply.send(granted);
+            }
+            Event::Dial { at, found } => self.dial_at(at, found),
             Event::Proved { proof, reply } => {
                 let outcome = self.on_proof(*proof, now);
                 let session =
@@ -136,18 +155,25 @@ impl Daemon {
             Side::Host(room) => Some((*id, room)),
             Side::Guest(..) => None,
         });
-        let mut rooms = rooms.filter(|(_, room)| room.psk(hello).is_some());
+        let mut rooms = rooms.filter(|(_, room)| room.verifier(hello).is_some());
         let (session, room) = rooms.next().ok_or(Code::PairRefused)?;
         if room.closed.is_some() {
             return Err(Code::PairClosed);
         }
         let member = match hello {
-            Hello::Link(invite) => {
+            Hello::Link(_) | Hello::Code { .. } => {
                 let fresh = || -> Result<Fresh, getrandom::Error> {
                     let nonce = Nonce::from_bytes(random()?);
                     Ok(Fresh { seat: SeatId(random()?), resume: random()?, nonce })
                 };
-                room.admit(invite, card, peer, handshake, fresh().map_err(|_| Code::Internal)?, now)?
+                room.admit(
+                    invite_of(hello),
+                    card,
+                    peer,
+                    handshake,
+                    fresh().map_err(|_| Code::Internal)?,
+                    now,
+                )?
             }
             Hello::Resume { seat, attempt } => room.resume(seat, attempt, peer, now)?,
         };
@@ -259,6 +285,14 @@ impl Daemon {
     }
 }
 
+fn invite_of(hello: Hello) -> InviteId {
+    match hello {
+        Hello::Link(invite) => invite,
+        Hello::Code { number, .. } => InviteId::of_number(number),
+        Hello::Resume { seat, .. } => InviteId::from_bytes(seat.0),
+    }
+}
+
 /// A stream that has proved nothing yet.
 struct Stranger {
     ends: Ends,
@@ -303,12 +337,20 @@ impl Stranger {
         let (reply, answer) = oneshot::channel();
         let gone = || wire::WireError::Refused;
         self.events.send(Event::Hello { hello, reply }).await.map_err(|_| gone())?;
-        let psk = match answer.await.map_err(|_| gone())? {
-            Some(psk) => psk,
+        let verifier = match answer.await.map_err(|_| gone())? {
+            Some(verifier) => verifier,
             // A secret that nobody has: the handshake fails where a wrong one would.
-            None => Zeroizing::new(random().map_err(|_| gone())?),
+            None => nobodys(hello).map_err(|_| gone())?,
         };
-        let (established, card) = wire::check(wire, hello, &psk, &self.ends).await?;
+        let may = async || match hello {
+            Hello::Code { number, .. } => {
+                let (reply, granted) = oneshot::channel();
+                let asked = self.events.send(Event::Guess { number, reply }).await.is_ok();
+                asked && granted.await.unwrap_or_default()
+            }
+            Hello::Link(_) | Hello::Resume { .. } => true,
+        };
+        let (established, card) = wire::check(wire, hello, verifier, &self.ends, may).await?;
         let (outgoing, queue) = mpsc::channel(wire::QUEUE);
         let (peer, handshake) = (self.ends.guest, established.hash);
         let proof = Proof { hello, card, peer, handshake, outgoing };
@@ -327,6 +369,14 @@ impl Stranger {
             }
         }
     }
+}
+
+/// What nobody can prove.
+fn nobodys(hello: Hello) -> Result<Verifier, getrandom::Error> {
+    Ok(match hello {
+        Hello::Link(_) | Hello::Resume { .. } => Verifier::Psk(Zeroizing::new(random()?)),
+        Hello::Code { number, .. } => Verifier::Spoken(Spoken::new(number, u64::from_be_bytes(random()?))),
+    })
 }
 
 async fn carry(guest: LetIn, events: mpsc::Sender<Event>, begun: Instant) {

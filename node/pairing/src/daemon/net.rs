@@ -17,8 +17,12 @@ pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/mytunnel/pair/
 
 /// Connections whose handshake is under way; each has 5 s. As many may say nothing before a guest is kept out.
 const PENDING: u32 = 1_024;
+/// Connections of one peer: as many as it may make attempts in a minute, and some.
+const PER_PEER: u32 = 16;
 /// Connections of strangers.
 const CONNECTIONS: u32 = 512;
+/// How long a listener takes to tell its addresses.
+const TELLING: Duration = Duration::from_secs(1);
 /// A connection without a stream ends after this.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -34,7 +38,7 @@ pub(super) fn swarm(seed: &Seed) -> Result<Swarm<Behaviour>, DaemonError> {
     let connections = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING))
         .with_max_established_incoming(Some(CONNECTIONS))
-        .with_max_established_per_peer(Some(4));
+        .with_max_established_per_peer(Some(PER_PEER));
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(connections),
         streams: stream::Behaviour::new(stream::Config::accepting([PROTOCOL])),
@@ -56,15 +60,21 @@ pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, sockets: &[SocketAddr])
         }
     }
     let mut reason = "no address was given".to_owned();
-    while !pending.is_empty() {
-        match swarm.select_next_some().await {
-            SwarmEvent::NewListenAddr { listener_id, .. } => pending.retain(|id| *id != listener_id),
-            SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
-                pending.retain(|id| *id != listener_id);
-                reason = error.to_string();
+    let told = async {
+        while !pending.is_empty() {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, .. } => pending.retain(|id| *id != listener_id),
+                SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
+                    pending.retain(|id| *id != listener_id);
+                    reason = error.to_string();
+                }
+                _ => {}
             }
-            _ => {}
         }
+    };
+    // A machine without a network has nothing to tell; it may have later.
+    if tokio::time::timeout(TELLING, told).await.is_err() {
+        return Ok(());
     }
     if swarm.listeners().next().is_none() { Err(DaemonError::Listen(reason)) } else { Ok(()) }
 }

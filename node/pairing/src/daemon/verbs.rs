@@ -1,22 +1,26 @@
 //! What clients ask for, verb by verb.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use mytunnel_carrier::address;
 use mytunnel_keys::{error::Code, secret::Seed};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use super::{Daemon, Session, Side, random};
 use crate::{
     api::{InviteAnswer, Request, Trouble},
     clock::Now,
     content::{HOST, MemberId, Said, SessionId, Why},
+    invite::Verifier,
     limits,
     link::{InviteId, InviteSecret, Link},
     room::{Opening, Room},
-    secret, text,
+    secret,
+    spoken::Spoken,
+    text,
 };
 
 impl Daemon {
@@ -36,7 +40,7 @@ impl Daemon {
     fn answer(&mut self, request: Request) -> Result<Value, Trouble> {
         let now = self.now();
         match request {
-            Request::Open { goal, invites, ttl_s, verify, name, agent } => {
+            Request::Open { goal, invites, code, ttl_s, verify, name, agent } => {
                 let opening = Opening {
                     session: SessionId(fresh()?),
                     goal: checked_goal(&goal)?,
@@ -45,11 +49,13 @@ impl Daemon {
                     verify,
                     seed: Seed::from_bytes(fresh()?),
                 };
-                self.open(opening, invites, Duration::from_secs(ttl_s), now)
+                let wanted = Wanted { count: invites, code, ttl: Duration::from_secs(ttl_s) };
+                self.open(opening, &wanted, now)
             }
-            Request::Invite { session, count, ttl_s } => {
+            Request::Invite { session, count, code, ttl_s } => {
                 let id = self.chosen(session.as_deref())?;
-                let invites = self.invite(id, count, Duration::from_secs(ttl_s), now)?;
+                let wanted = Wanted { count, code, ttl: Duration::from_secs(ttl_s) };
+                let invites = self.invite(id, &wanted, now)?;
                 Ok(json!({ "session": id.to_string(), "invites": invites }))
             }
             Request::Revoke { session } => {
@@ -95,17 +101,18 @@ impl Daemon {
         }
     }
 
-    fn open(&mut self, opening: Opening, invites: usize, ttl: Duration, now: Now) -> Result<Value, Trouble> {
+    fn open(&mut self, opening: Opening, wanted: &Wanted, now: Now) -> Result<Value, Trouble> {
         self.room_for_one()?;
         let id = opening.session;
         let goal = opening.goal.clone();
         self.sessions.insert(id, Session { side: Side::Host(Room::open(opening, now)), cursor: 0 });
-        match self.invite(id, invites, ttl, now) {
+        match self.invite(id, wanted, now) {
             Ok(invites) => Ok(json!({
                 "session": id.to_string(),
                 "goal": goal,
                 "state": "waiting_for_guest",
                 "invites": invites,
+                "addresses": self.own_sockets(),
             })),
             Err(trouble) => {
                 self.sessions.remove(&id);
@@ -114,38 +121,57 @@ impl Daemon {
         }
     }
 
-    fn invite(
-        &mut self,
-        id: SessionId,
-        count: usize,
-        ttl: Duration,
-        now: Now,
-    ) -> Result<Vec<InviteAnswer>, Trouble> {
-        if !(1..limits::MEMBERS).contains(&count) {
+    fn invite(&mut self, id: SessionId, wanted: &Wanted, now: Now) -> Result<Vec<InviteAnswer>, Trouble> {
+        let ttl = wanted.ttl;
+        if !(1..limits::MEMBERS).contains(&wanted.count) {
             let most = limits::MEMBERS - 1;
             return Err(Trouble::new(Code::BadRequest, format!("a session has 1 to {most} invites at once")));
         }
         if !(limits::TTL_MIN..=limits::TTL_MAX).contains(&ttl) {
             return Err(Trouble::new(Code::BadRequest, "an invite lives from 30 seconds to 24 hours"));
         }
-        let addresses = self.own_addresses();
+        let mut made = Vec::with_capacity(wanted.count);
+        for _ in 0..wanted.count {
+            let (invite, verifier, text) =
+                if wanted.code { self.new_code()? } else { self.new_link(ttl, now)? };
+            let (_, room) = self.hosted(Some(&id.to_string()))?;
+            room.invite(invite, verifier, ttl, now)
+                .map_err(|code| Trouble::new(code, "the session takes no more invites"))?;
+            made.push(InviteAnswer { text, expires_in_s: ttl.as_secs() });
+        }
+        self.show_codes(now);
+        Ok(made)
+    }
+
+    fn new_link(&self, ttl: Duration, now: Now) -> Result<(InviteId, Verifier, Zeroizing<String>), Trouble> {
         let host = mytunnel_carrier::public_key(&self.own)
             .ok_or_else(|| Trouble::new(Code::Internal, "this daemon has no key"))?;
-        let (_, room) = self.hosted(Some(&id.to_string()))?;
-        (0..count)
-            .map(|_| {
-                let link = Link {
-                    invite: InviteId::from_bytes(fresh()?),
-                    secret: InviteSecret::from_bytes(fresh()?),
-                    host,
-                    expires: u32::try_from(now.wall + ttl.as_secs()).unwrap_or(u32::MAX),
-                    addresses: addresses.clone(),
-                };
-                room.invite(link.invite, secret::of_link(&link.secret, link.invite), ttl, now)
-                    .map_err(|code| Trouble::new(code, "the session takes no more invites"))?;
-                Ok(InviteAnswer { text: link.to_text(), expires_in_s: ttl.as_secs() })
-            })
-            .collect()
+        let link = Link {
+            invite: InviteId::from_bytes(fresh()?),
+            secret: InviteSecret::from_bytes(fresh()?),
+            host,
+            expires: u32::try_from(now.wall + ttl.as_secs()).unwrap_or(u32::MAX),
+            addresses: self.own_addresses(),
+        };
+        let psk = secret::of_link(&link.secret, link.invite);
+        Ok((link.invite, Verifier::Psk(psk), link.to_text()))
+    }
+
+    /// With a number that no other session here has, nor had.
+    fn new_code(&self) -> Result<(InviteId, Verifier, Zeroizing<String>), Trouble> {
+        for _ in 0..limits::INVITES {
+            let code = Spoken::new(u16::from_be_bytes(fresh()?), u64::from_be_bytes(fresh()?));
+            let invite = InviteId::of_number(code.number());
+            let is_taken = self.sessions.values().any(|session| match &session.side {
+                Side::Host(room) => room.invites.contains_key(&invite),
+                Side::Guest(..) => false,
+            });
+            if !is_taken {
+                let text = code.text().clone();
+                return Ok((invite, Verifier::Spoken(code), text));
+            }
+        }
+        Err(Trouble::new(Code::PairFull, "there are too many codes at once"))
     }
 
     fn verify(
@@ -202,7 +228,8 @@ impl Daemon {
         now: Now,
     ) -> Result<Value, Trouble> {
         let (id, held) = self.live(session)?;
-        let to = to.iter().map(|name| held.member(name)).collect::<Result<Vec<_>, _>>()?;
+        let to = to.iter().map(|name| held.member(name)).collect::<Result<BTreeSet<_>, _>>()?;
+        let to = to.into_iter().collect();
         let said = match &mut held.side {
             Side::Host(room) => room.say(said, reply_to, to, now),
             Side::Guest(seat, _) => seat.say(said, reply_to, to, now),
@@ -266,9 +293,20 @@ impl Daemon {
         }
     }
 
+    /// What a guest with a code may give as `--addr`, where it is not found by itself.
+    fn own_sockets(&self) -> Vec<String> {
+        let tcp = |address: &Multiaddr| {
+            let port = address
+                .iter()
+                .find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None });
+            Some(std::net::SocketAddr::new(address::ip(address)?, port?).to_string())
+        };
+        self.own_addresses().iter().filter_map(tcp).collect()
+    }
+
     /// Where guests are told to come: addresses of the network before those of this machine alone, one by TCP of each
     /// before the same by QUIC.
-    fn own_addresses(&self) -> Vec<Multiaddr> {
+    pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
         let usable = |address: &&Multiaddr| match address::ip(address) {
             Some(std::net::IpAddr::V6(ip)) => !ip.is_unicast_link_local(),
             Some(std::net::IpAddr::V4(ip)) => !ip.is_link_local(),
@@ -287,6 +325,14 @@ impl Daemon {
         addresses.truncate(limits::ADDRESSES);
         addresses
     }
+}
+
+/// Which invites somebody wants.
+struct Wanted {
+    count: usize,
+    /// Codes to be spoken, instead of links.
+    code: bool,
+    ttl: Duration,
 }
 
 impl Session {

@@ -21,8 +21,10 @@ use crate::{
     frame::Channel,
     handshake::{Ends, Established, Guest, Host, Signer},
     hello::Hello,
+    invite::Verifier,
     limits,
     secret::Psk,
+    spoken::Spoken,
 };
 
 /// What is queued for a peer that does not read. One that lets it fill is cut off, and comes back.
@@ -80,16 +82,35 @@ pub(super) async fn refuse(mut wire: Wire) {
     }
 }
 
+/// How a guest means to prove itself.
+pub(super) enum Approach {
+    /// By a link or a seat.
+    Psk(Hello, Psk),
+    /// By a spoken code.
+    Spoken(Spoken),
+}
+
 /// The guest's half of the handshake.
 pub(super) async fn prove(
     wire: &mut Wire,
-    hello: Hello,
-    psk: &Psk,
+    approach: &Approach,
     ends: &Ends,
     signer: &Signer<'_>,
 ) -> Result<Established, WireError> {
-    let (guest, [hello, first]) = Guest::begin(hello, psk, ends).map_err(|_| WireError::Garbage)?;
-    write_frame(wire, &hello).await?;
+    let (hello, psk) = match approach {
+        Approach::Psk(hello, psk) => {
+            write_frame(wire, &hello.to_bytes()).await?;
+            (*hello, psk.clone())
+        }
+        Approach::Spoken(code) => {
+            let (asked, message) = code.ask(ends).map_err(|_| WireError::Garbage)?;
+            let hello = Hello::Code { number: code.number(), message };
+            write_frame(wire, &hello.to_bytes()).await?;
+            let answer = read_frame(wire, limits::HELLO).await?;
+            (hello, asked.finish(&answer).map_err(|_| WireError::Garbage)?)
+        }
+    };
+    let (guest, first) = Guest::begin(hello, &psk, ends).map_err(|_| WireError::Garbage)?;
     write_frame(wire, &first).await?;
     let second = read_frame(wire, limits::HANDSHAKE).await?;
     let (established, third) = guest.prove(&second, signer).map_err(|_| WireError::Garbage)?;
@@ -102,18 +123,31 @@ pub(super) async fn hear_hello(wire: &mut Wire) -> Result<Hello, WireError> {
     Hello::parse(&read_frame(wire, limits::HELLO).await?).ok_or(WireError::Garbage)
 }
 
-/// The host's half of the handshake, behind the hello.
+/// The host's half of the handshake, behind the hello. `may` is asked before the proof is looked at.
 pub(super) async fn check(
     wire: &mut Wire,
     hello: Hello,
-    psk: &Psk,
+    verifier: Verifier,
     ends: &Ends,
+    may: impl AsyncFnOnce() -> bool,
 ) -> Result<(Established, crate::card::Card), WireError> {
-    let host = Host::begin(hello, psk, ends).map_err(|_| WireError::Garbage)?;
+    let psk = match (verifier, hello) {
+        (Verifier::Psk(psk), _) => psk,
+        (Verifier::Spoken(code), Hello::Code { message, .. }) => {
+            let (psk, answer) = code.answer(ends, &message).map_err(|_| WireError::Garbage)?;
+            write_frame(wire, &answer).await?;
+            psk
+        }
+        (Verifier::Spoken(_), Hello::Link(_) | Hello::Resume { .. }) => return Err(WireError::Garbage),
+    };
+    let host = Host::begin(hello, &psk, ends).map_err(|_| WireError::Garbage)?;
     let first = read_frame(wire, limits::HANDSHAKE).await?;
     let (host, second) = host.answer(&first).map_err(|_| WireError::Garbage)?;
     write_frame(wire, &second).await?;
     let third = read_frame(wire, limits::HANDSHAKE).await?;
+    if !may().await {
+        return Err(WireError::Refused);
+    }
     host.verify(&third).map_err(|_| WireError::Garbage)
 }
 

@@ -23,7 +23,7 @@ fn signer(seed: &Seed) -> Signer<'_> {
 /// Both ends of a handshake that went well.
 pub(crate) fn pair() -> (Established, Established) {
     let seed = Seed::from_bytes([9; 32]);
-    let (guest, [_, first]) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
+    let (guest, first) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
     let (host, second) = Host::begin(hello(), &psk(5), &ends()).unwrap().answer(&first).unwrap();
     let (guest, third) = guest.prove(&second, &signer(&seed)).unwrap();
     let (host, card) = host.verify(&third).unwrap();
@@ -40,7 +40,7 @@ fn both_ends_come_to_the_same_hash_and_no_two_handshakes_do() {
 
 #[test]
 fn a_wrong_secret_fails_at_the_host_at_message_3_and_not_before() {
-    let (guest, [_, first]) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
+    let (guest, first) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
     let (host, second) = Host::begin(hello(), &psk(6), &ends()).unwrap().answer(&first).unwrap();
     let (_, third) = guest.prove(&second, &signer(&Seed::from_bytes([9; 32]))).unwrap();
     assert_eq!(host.verify(&third).unwrap_err(), Refused);
@@ -54,14 +54,14 @@ fn another_host_another_guest_or_another_invite_fit_no_handshake() {
         (Hello::Link(InviteId::from_bytes([4; 8])), ends()),
     ];
     for (other, between) in others {
-        let (_, [_, first]) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
+        let (_, first) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
         assert_eq!(Host::begin(other, &psk(5), &between).unwrap().answer(&first).unwrap_err(), Refused);
     }
 }
 
 #[test]
 fn a_proof_that_was_recorded_proves_nothing_again() {
-    let (guest, [_, first]) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
+    let (guest, first) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
     let (host, second) = Host::begin(hello(), &psk(5), &ends()).unwrap().answer(&first).unwrap();
     let (_, third) = guest.prove(&second, &signer(&Seed::from_bytes([9; 32]))).unwrap();
     assert!(host.verify(&third).is_ok());
@@ -101,7 +101,7 @@ proptest! {
         whole in any::<bool>(),
     ) {
         let seed = Seed::from_bytes([9; 32]);
-        let (guest, [_, first]) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
+        let (guest, first) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
         let (host, second) = Host::begin(hello(), &psk(5), &ends()).unwrap().answer(&first).unwrap();
         let (other, _) = Guest::begin(hello(), &psk(5), &ends()).unwrap();
         prop_assert!(other.prove(&mangled(&second, &noise, at, bit, whole), &signer(&seed)).is_err());

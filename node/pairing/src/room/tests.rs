@@ -51,7 +51,7 @@ impl World {
 
     fn invite(&mut self, byte: u8) {
         let psk = secret::of_link(&InviteSecret::from_bytes([byte; 32]), id(byte));
-        self.room.invite(id(byte), psk, limits::TTL, at(0)).unwrap();
+        self.room.invite(id(byte), Verifier::Psk(psk), limits::TTL, at(0)).unwrap();
     }
 
     fn admit(&mut self, invite: u8, guest: u8, now: Now) -> Result<MemberId, Code> {
@@ -108,7 +108,7 @@ impl World {
         self.cut.retain(|cut| *cut != member);
         let seat = self.seats.get_mut(&member).unwrap();
         let (hello, psk) = seat.next_attempt();
-        assert_eq!(self.room.psk(hello).map(|psk| *psk), Some(*psk));
+        assert!(matches!(self.room.verifier(hello), Some(Verifier::Psk(host)) if host == psk));
         let Hello::Resume { seat: id, attempt } = hello else { panic!("{hello:?}") };
         let guest = self.room.members[&member].peer;
         self.room.resume(id, attempt, guest, now)?;
@@ -268,7 +268,7 @@ fn a_proof_of_a_seat_holds_for_one_attempt_and_for_its_own_machine() {
     world.cut(guest, at(2));
     world.mend(guest, at(3)).unwrap();
     let again = Hello::Resume { seat: SeatId([10; 8]), attempt: 1 };
-    assert!(world.room.psk(again).is_none());
+    assert!(world.room.verifier(again).is_none());
     assert_eq!(world.room.resume(SeatId([10; 8]), 1, peer(10), at(4)), Err(Code::PairRefused));
     assert_eq!(world.room.resume(SeatId([10; 8]), 2, peer(11), at(4)), Err(Code::PairRefused));
 }
