@@ -214,6 +214,11 @@ impl Entry {
         Self { state, failures: 0, asked: true, life, owner: None }
     }
 
+    /// It is there, or has failed: what is known of it is not to be forgotten.
+    const fn is_known(&self) -> bool {
+        self.life.is_some() || self.failures > 0
+    }
+
     /// It has failed, and was never there.
     const fn is_retry(&self) -> bool {
         self.life.is_none() && self.failures > 0
@@ -274,10 +279,7 @@ impl Plan {
             entry.asked = true;
             return entry.life.is_some() || entry.state == State::UnderWay || entry.state == State::At(now);
         }
-        if self.subjects.len() >= NAMES {
-            self.subjects.retain(|_, entry| entry.life.is_some() || entry.state == State::UnderWay);
-        }
-        let room = self.subjects.len() < NAMES;
+        let room = !self.is_full();
         if room {
             self.subjects.insert(subject, Entry::new(State::At(now), None));
         }
@@ -294,7 +296,8 @@ impl Plan {
         self.subjects.len() >= NAMES
     }
 
-    /// Lets go of all but these and of what is under way, unless that was done a short time before: it looks at each.
+    /// Lets go of all but these and of what is under way, and if that is no help, of what was never ordered: who wants one of
+    /// those asks again. Not if that was done a short time before: it looks at each.
     pub(super) fn keep(&mut self, now: SystemTime, is_needed: impl Fn(&Subject) -> bool) {
         let is_soon = |kept: SystemTime| now.duration_since(kept).is_ok_and(|since| since < KEPT);
         if self.kept.is_some_and(is_soon) {
@@ -302,6 +305,9 @@ impl Plan {
         }
         self.kept = Some(now);
         self.subjects.retain(|subject, entry| entry.state == State::UnderWay || is_needed(subject));
+        if self.is_full() {
+            self.subjects.retain(|_, entry| entry.state == State::UnderWay || entry.is_known());
+        }
     }
 
     /// The next to be ordered, which is under way from then on. No tenant has more than its share of the places and of the
@@ -312,10 +318,6 @@ impl Plan {
         owner: impl Fn(&Subject) -> Option<Customer>,
     ) -> Option<Subject> {
         self.refill(now);
-        let urgent = self.subjects.values().any(|entry| entry.is_due(now) && entry.rank(now) == URGENT);
-        if self.spent >= orders(urgent) {
-            return None;
-        }
         let mut places: HashMap<&Customer, usize> = HashMap::new();
         let under_way = self.subjects.values().filter(|entry| entry.state == State::UnderWay);
         under_way.clone().filter_map(|entry| entry.owner.as_ref()).for_each(|owner| {
@@ -323,13 +325,13 @@ impl Plan {
         });
         let is_retried = under_way.clone().any(Entry::is_retry);
         let may = |subject: &Subject, entry: &Entry| {
-            if entry.is_retry() && is_retried {
+            let most = orders(entry.rank(now) == URGENT);
+            if self.spent >= most || entry.is_retry() && is_retried {
                 return false;
             }
             let Some(owner) = owner(subject) else { return true };
             let spent = self.spent_by.get(&owner).copied().unwrap_or_default();
-            places.get(&owner).is_none_or(|taken| *taken < PLACES)
-                && spent + WEIGHT <= orders(entry.rank(now) == URGENT)
+            places.get(&owner).is_none_or(|taken| *taken < PLACES) && spent + WEIGHT <= most
         };
         let due = self.subjects.iter().filter(|(_, entry)| entry.is_due(now));
         let (subject, _) = due

@@ -202,6 +202,28 @@ fn names_are_bounded_and_those_with_certificates_stay() {
     }
     assert!(plan.subjects.len() <= NAMES);
     assert!(plan.subjects.contains_key(&Subject::of("t.example")));
+
+    // What was never ordered makes room, what has failed keeps its pause.
+    let failed = next(&mut plan, start()).unwrap();
+    plan.failed(&failed, start());
+    plan.keep(start(), |_| true);
+    assert!(plan.knows(&failed) && plan.knows(&Subject::of("t.example")));
+    assert_eq!(plan.subjects.len(), 2);
+}
+
+#[test]
+fn what_is_urgent_and_may_not_go_opens_its_reserve_to_nobody_else() {
+    let (mut plan, rich) = (Plan::default(), Customer::Of("proj_rich".parse().unwrap()));
+    let owner = |subject: &Subject| subject.name().starts_with("rich").then(|| rich.clone());
+    for number in 0..36 {
+        plan.has(Subject::of(&format!("rich{number}.t.example")), life(90));
+    }
+    let late = start() + HOUR * 89;
+    assert_eq!(std::iter::from_fn(|| next_of_others(&mut plan, late, &owner)).count(), 35);
+    for number in 0..20 {
+        plan.want(Subject::of(&format!("poor{number}.t.example")), late);
+    }
+    assert_eq!(std::iter::from_fn(|| next_of_others(&mut plan, late, &owner)).count(), 15);
 }
 
 #[test]
