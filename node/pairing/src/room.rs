@@ -220,7 +220,9 @@ impl Room {
 
     /// What a member's connection brought. An error ends that connection.
     pub(crate) fn on_message(&mut self, id: MemberId, message: ToHost, now: Now) -> Result<(), Code> {
-        let member = self.members.get_mut(&id).ok_or(Code::PairNoSession)?;
+        // Who has left or was put out is heard no more, also where its link has not ended yet.
+        let member = self.members.get_mut(&id).filter(|member| member.is_online());
+        let member = member.ok_or(Code::PairNoSession)?;
         member.heard(now);
         match message {
             ToHost::Nonce { nonce } => {

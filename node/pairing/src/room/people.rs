@@ -77,7 +77,8 @@ impl Room {
         let (online, entered) = (member.is_online(), member.is_entered());
         member.standing = standing;
         member.flows = false;
-        if online && standing == Standing::Kicked {
+        // The last that it is told: its link ends with that.
+        if online {
             self.send(id, ToGuest::Bye { why });
         }
         if entered && standing == Standing::Kicked {

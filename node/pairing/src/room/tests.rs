@@ -163,6 +163,27 @@ fn a_used_invite_is_used_whether_its_guest_is_there_or_left() {
 }
 
 #[test]
+fn who_has_left_hears_nothing_and_says_nothing_on_a_link_that_still_stands() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    let seat = world.seats.get_mut(&guest).unwrap();
+    seat.say(chat("kept back"), None, Vec::new(), at(2)).unwrap();
+    let Some(said @ ToHost::Say { .. }) = seat.poll_message() else { panic!("it says something") };
+
+    world.room.on_message(guest, ToHost::Bye, at(3)).unwrap();
+    let last = std::iter::from_fn(|| world.room.poll_message()).last().unwrap();
+    assert!(matches!(last, Outgoing { member, message: ToGuest::Bye { .. } } if member == guest));
+    let before = world.room.ledger.number();
+    for message in [ToHost::Resume { number: Some(0) }, ToHost::Resume { number: None }, said, ToHost::Beat] {
+        assert_eq!(world.room.on_message(guest, message, at(4)), Err(Code::PairNoSession));
+    }
+    world.room.say(chat("among ourselves"), None, Vec::new(), at(5)).unwrap();
+    assert_eq!(world.room.ledger.number(), before + 1);
+    assert!(world.room.poll_message().is_none());
+}
+
+#[test]
 fn twenty_who_race_one_invite_are_one_guest_and_nineteen_late_ones() {
     let mut world = World::new(Verify::Ask);
     world.invite(1);
