@@ -377,7 +377,6 @@ impl Finder {
 
     fn carry_out(&mut self, connection: ConnectionId, command: Command) {
         let (ours, me) = (self.offer(), self.me);
-        let stands = |peer: &PeerId| self.standing.values().any(|standing| standing == peer);
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         match command {
             Command::Gather => {}
@@ -395,7 +394,6 @@ impl Finder {
                     talk.say(word);
                 }
             }
-            Command::Dial if stands(&session.peer) => {}
             Command::Dial => {
                 let dials = candidates::plan(&session.theirs, me < session.peer);
                 self.acts.extend(dials.into_iter().map(|dial| Act::Dial(session.peer, dial)));

@@ -172,12 +172,17 @@ impl Accesses {
         }
     }
 
+    /// Whether a session stands with any relay.
+    pub(super) fn is_online(&self) -> bool {
+        self.lines.iter().any(LineState::is_online)
+    }
+
     /// No session stands on a line.
     pub(super) fn on_offline(&mut self, line: LineId, attempt: u32, reason: &str, now: Instant) {
         let was_away = self.lines.get(line).is_some_and(LineState::is_away);
         let is_away = was_away || attempt > 1;
         self.set(line, if is_away { LineState::Away } else { LineState::Connecting });
-        let is_alone = !self.lines.iter().any(LineState::is_online);
+        let is_alone = !self.is_online();
         for entry in self.entries.values_mut() {
             entry.on_offline(line, now);
             if is_alone {

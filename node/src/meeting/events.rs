@@ -173,7 +173,7 @@ impl Meeting {
     pub(super) fn tick(&mut self) {
         let (now, unix) = (Instant::now().into_std(), unix_now());
         self.accesses.tick(now, unix, jitter());
-        let overdue = self.hosting.overdue(now, unix);
+        let overdue = self.hosting.overdue(now, unix, self.accesses.is_online());
         self.part(overdue);
     }
 

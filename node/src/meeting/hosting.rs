@@ -3,6 +3,7 @@
 //! A connection is a guest's. It has to show a certificate in time; each name that the certificate is good for is opened to
 //! it.
 
+mod apart;
 mod fate;
 mod guest;
 mod streams;
@@ -42,6 +43,7 @@ use crate::{
     state::link::Refusal,
     status::PeerStatus,
 };
+use apart::Apart;
 use fate::{MOST_STRANGERS, MOST_UNDER_WAY, most_read, to_be_cut};
 use guest::Guest;
 use streams::{Streams, Taken};
@@ -53,6 +55,7 @@ const MOST_GUESTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Hosting {
     guests: HashMap<ConnectionId, Guest>,
+    apart: Apart,
     streams: Streams,
     heard: JoinSet<Heard>,
     answers: JoinSet<()>,
@@ -69,6 +72,7 @@ impl Hosting {
     pub(super) fn new(most_streams: usize, limits: Limits, pulses: Pulses) -> Self {
         Self {
             guests: HashMap::new(),
+            apart: Apart::default(),
             streams: Streams::new(most_streams, limits, pulses),
             heard: JoinSet::new(),
             answers: JoinSet::new(),
@@ -225,13 +229,19 @@ impl Hosting {
 
     /// When [`Self::overdue`] has something to say.
     pub(super) fn next_timeout(&self, now: Instant, unix: u64) -> Option<Instant> {
-        self.guests.values().map(|guest| guest.ends(now, unix)).min()
+        let ends = self.guests.values().map(|guest| guest.ends(now, unix));
+        ends.chain(self.apart.next_timeout()).min()
     }
 
     /// Guests whose time is over, which are none any more: their connections are to be closed. What they have opened is cut, unless they have
-    /// another connection on which their certificate is good.
-    pub(super) fn overdue(&mut self, now: Instant, unix: u64) -> Vec<ConnectionId> {
-        self.part_with(|guest| guest.is_over(now, unix))
+    /// another connection on which their certificate is good. `is_online`: whether we are at a relay.
+    pub(super) fn overdue(&mut self, now: Instant, unix: u64, is_online: bool) -> Vec<ConnectionId> {
+        let shown = self.guests.values().filter(|guest| guest.is_shown());
+        self.apart.look(shown.map(|guest| (guest.peer, guest.path)), is_online, now);
+        let apart = std::mem::take(&mut self.apart);
+        let over = self.part_with(|guest| guest.is_over(now, unix) || apart.is_over(&guest.peer, now));
+        self.apart = apart;
+        over
     }
 
     /// The trust has changed: guests whose certificates hold no longer are parted with.
