@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::OptionFuture;
 use mytunnel_carrier::{
     chunk::{self, Chunk},
     pipe_end,
@@ -144,17 +145,14 @@ impl<L: Io> Exchange<L> {
 
     /// Says the last words, and gives the owner's end back.
     pub(super) async fn finish(mut self) -> L {
-        if let Some(mut leg) = self.leg.take() {
-            self.flow.transmit(&mut leg.out, usize::MAX);
-            let last = async {
-                poll_fn(|cx| leg.poll_write(cx)).await?;
-                pipe_end::close(&mut leg.io).await
-            };
-            // Whoever does not take it learns it otherwise.
-            if !matches!(timeout(FAREWELL, last).await, Ok(Ok(()))) {
-                tracing::trace!("the last word on a leg was not taken");
-            }
-        }
+        let (flow, leg, next) = (&mut self.flow, self.leg.take(), self.next.take());
+        let [on_leg, on_next] = [leg, next].map(|leg| {
+            leg.map(|mut leg| {
+                flow.transmit(leg.attempt, &mut leg.out, usize::MAX);
+                leg.part()
+            })
+        });
+        tokio::join!(OptionFuture::from(on_leg), OptionFuture::from(on_next));
         self.local.io
     }
 
@@ -187,7 +185,8 @@ impl<L: Io> Exchange<L> {
                 Standing::Done => self.local.was_told,
                 Standing::Broken => true,
             };
-            if is_over && self.leg.as_ref().is_none_or(Leg::is_flushed) {
+            let mut legs = [&self.leg, &self.next].into_iter().flatten();
+            if is_over && legs.all(Leg::is_flushed) {
                 return Poll::Ready(Turn::Over);
             }
             if self.flow.is_said() && !std::mem::replace(&mut self.has_said, true) {
@@ -285,8 +284,8 @@ impl Leg {
     /// When the leg is of no use any more.
     fn poll(&mut self, cx: &mut Context<'_>, flow: &mut Flow) -> io::Result<bool> {
         let mut moved = false;
-        if self.out.is_empty() && flow.is_on(self.attempt) {
-            flow.transmit(&mut self.out, WRITE);
+        if self.out.is_empty() {
+            flow.transmit(self.attempt, &mut self.out, WRITE);
         }
         if let Poll::Ready(written) = self.poll_write(cx) {
             moved |= written?;
@@ -295,6 +294,18 @@ impl Leg {
             moved |= self.poll_read(cx, flow)?;
         }
         Ok(moved)
+    }
+
+    /// Writes the last words.
+    async fn part(mut self) {
+        let last = async {
+            poll_fn(|cx| self.poll_write(cx)).await?;
+            pipe_end::close(&mut self.io).await
+        };
+        // Whoever does not take them learns it otherwise.
+        if !matches!(timeout(FAREWELL, last).await, Ok(Ok(()))) {
+            tracing::trace!("the last word on a leg was not taken");
+        }
     }
 
     /// Whether something was written.
@@ -357,4 +368,37 @@ impl Leg {
 /// The clock of the streams.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, duplex};
+
+    use super::*;
+    use crate::lasting::{flow::Limits, frames};
+
+    #[tokio::test]
+    async fn what_is_broken_off_while_it_moves_says_so_on_both_legs() {
+        let (local, _owner) = duplex(64);
+        let flow = Flow::new(Limits::default(), now());
+        let mut exchange = Exchange::new(flow, local, Status::Past, Verdict::default());
+        let (near, mut first) = duplex(64);
+        let attempt = exchange.flow.begin(now()).attempt;
+        exchange.take(Box::new(near), attempt, Vec::new());
+        let mut answer = Vec::new();
+        frames::put_have(&mut answer, 0, 0);
+        exchange.flow.on_bytes(attempt, &answer).unwrap();
+        let (near, mut second) = duplex(64);
+        let attempt = exchange.flow.begin(now()).attempt;
+        exchange.take(Box::new(near), attempt, b"opening".to_vec());
+        exchange.flow.break_off();
+        exchange.finish().await;
+        let mut said = Vec::new();
+        frames::put_break(&mut said);
+        for (leg, before) in [(&mut first, &b""[..]), (&mut second, b"opening")] {
+            let mut came = Vec::new();
+            leg.read_to_end(&mut came).await.unwrap();
+            assert_eq!(came, [before, &said].concat());
+        }
+    }
 }

@@ -17,7 +17,7 @@
 //! direction would wait behind it, and with it both.
 //!
 //! Order of calls: [`Flow::write`] and [`Flow::finish`] for what is to go out, [`Flow::readable`] and [`Flow::consume`]
-//! for what came in, as much as there is room for; [`Flow::transmit`] for what to write to the newest leg,
+//! for what came in, as much as there is room for; [`Flow::transmit`] for what to write to a leg,
 //! [`Flow::on_bytes`] for what was read from one, [`Flow::detach`] when it is lost; [`Flow::is_lost`] and [`Flow::late`] when
 //! [`Flow::poll_timeout`] has come. The [`Standing`] says when it is over.
 
@@ -99,7 +99,7 @@ pub(crate) struct Flow {
     known: bool,
     legless_since: Instant,
     broken: bool,
-    /// We broke it off, and the other end is to be told.
+    /// It was we who broke it off, and the other end is to be told on each leg: which one it is on it knows better.
     tell_break: bool,
 }
 
@@ -111,6 +111,8 @@ struct Leg {
     phase: Phase,
     /// Positions that come on it and have come before.
     known: u64,
+    /// The other end was told on it that we broke it off.
+    is_told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,29 +241,29 @@ impl Flow {
         self.incoming.ended
     }
 
-    /// Breaks it off. The other end learns it on the leg, if there is one.
+    /// Breaks it off. The other end learns it on the legs, if there are any.
     pub(crate) fn break_off(&mut self) {
         if self.standing() == Standing::Open {
             (self.broken, self.tell_break) = (true, true);
         }
     }
 
-    /// Appends what is to be written to the leg now, one frame after the other up to about `most` bytes.
-    pub(crate) fn transmit(&mut self, out: &mut Vec<u8>, most: usize) {
-        let Some(leg) = &mut self.leg else { return };
-        match leg.phase {
-            Phase::Awaited => return,
-            Phase::Asked { received, from } => {
-                leg.phase = Phase::Agreed;
-                self.incoming.tell = true;
-                frames::put_have(out, received, from);
-            }
-            Phase::Presumed | Phase::Agreed => {}
+    /// Appends what is to be written to a leg now, one frame after the other up to about `most` bytes.
+    pub(crate) fn transmit(&mut self, attempt: Attempt, out: &mut Vec<u8>, most: usize) {
+        let Some(leg) = numbered(attempt, &mut self.leg, &mut self.next) else { return };
+        if let Phase::Asked { received, from } = leg.phase {
+            leg.phase = Phase::Agreed;
+            self.incoming.tell = true;
+            frames::put_have(out, received, from);
         }
         if self.broken {
-            if std::mem::take(&mut self.tell_break) {
+            // It has no position, so that it need not wait for an answer.
+            if self.tell_break && !std::mem::replace(&mut leg.is_told, true) {
                 frames::put_break(out);
             }
+            return;
+        }
+        if leg.phase == Phase::Awaited {
             return;
         }
         let mut has_said = false;
@@ -401,7 +403,7 @@ fn numbered<'a>(
 
 impl Leg {
     fn new(attempt: Attempt, phase: Phase, since: Instant) -> Self {
-        Self { attempt, since, decoder: Decoder::default(), phase, known: 0 }
+        Self { attempt, since, decoder: Decoder::default(), phase, known: 0, is_told: false }
     }
 
     /// How many of these positions have come before.

@@ -30,11 +30,18 @@ fn meet(opener: &mut Flow, other: &mut Flow) {
 
 /// Everything that `from` has to say on the newest leg reaches `to`.
 fn carry(from: &mut Flow, to: &mut Flow) {
-    let mut bytes = Vec::new();
-    from.transmit(&mut bytes, usize::MAX);
+    let bytes = say(from);
     let leg = from.leg.as_ref().expect("a leg to carry it").attempt;
     let taken = to.on_bytes(leg, &bytes).unwrap();
     assert_eq!(taken, bytes.len());
+}
+
+/// Everything that an end has to say on the leg that carries the stream.
+fn say(flow: &mut Flow) -> Vec<u8> {
+    let leg = flow.leg.as_ref().expect("a leg to say it on").attempt;
+    let mut bytes = Vec::new();
+    flow.transmit(leg, &mut bytes, usize::MAX);
+    bytes
 }
 
 fn read(flow: &mut Flow) -> Vec<u8> {
@@ -68,10 +75,10 @@ fn a_stream_ends_each_way_on_its_own_and_both_ends_know_it() {
 fn what_was_lost_with_a_leg_comes_on_the_next() {
     let (mut opener, mut other) = pair();
     opener.write(b"lost");
-    opener.transmit(&mut Vec::new(), usize::MAX);
+    say(&mut opener);
     other.write(b"lost too");
     other.finish();
-    other.transmit(&mut Vec::new(), usize::MAX);
+    say(&mut other);
     meet(&mut opener, &mut other);
     carry(&mut opener, &mut other);
     carry(&mut other, &mut opener);
@@ -83,8 +90,7 @@ fn what_was_lost_with_a_leg_comes_on_the_next() {
 fn what_comes_late_on_an_older_leg_is_thrown_away() {
     let (mut opener, mut other) = pair();
     opener.write(b"once");
-    let mut late = Vec::new();
-    opener.transmit(&mut late, usize::MAX);
+    let late = say(&mut opener);
     meet(&mut opener, &mut other);
     carry(&mut opener, &mut other);
     assert_eq!(other.on_bytes(0, &late), Ok(late.len()));
@@ -127,7 +133,7 @@ fn a_leg_that_is_begun_costs_the_one_that_carries_nothing_until_the_other_end_an
     assert!(other.attach(beginning.attempt, beginning.received, now()).unwrap());
     other.write(b", once");
     opener.write(b"lost on the old leg");
-    opener.transmit(&mut Vec::new(), usize::MAX);
+    say(&mut opener);
     carry(&mut other, &mut opener);
     assert!(opener.is_on(beginning.attempt));
     assert_eq!(read(&mut opener), b", once");
@@ -161,7 +167,7 @@ fn the_last_word_is_said_on_the_leg_that_the_other_end_has_gone_over_to() {
     carry(&mut opener, &mut other);
     carry(&mut other, &mut opener);
     let beginning = opener.begin(now());
-    opener.transmit(&mut Vec::new(), usize::MAX);
+    say(&mut opener);
     assert_eq!(opener.standing(), Standing::Open, "that word is lost with the leg");
     assert!(other.attach(beginning.attempt, beginning.received, now()).unwrap());
     carry(&mut other, &mut opener);
@@ -215,6 +221,30 @@ fn without_a_leg_it_is_lost_after_its_patience() {
     assert!(opener.is_lost(later + LIMITS.patience), "a try is no leg");
 }
 
+#[test]
+fn a_break_comes_wherever_the_other_end_is_while_the_stream_moves() {
+    // It has heard of the new leg, and left the earlier one; or it has not; or there was no earlier one.
+    for (has_heard, is_first_lost) in [(true, false), (false, false), (true, true)] {
+        let (mut opener, mut other) = pair();
+        if is_first_lost {
+            opener.detach(0, now());
+        }
+        let beginning = opener.begin(now());
+        if has_heard {
+            assert!(other.attach(beginning.attempt, beginning.received, now()).unwrap());
+        }
+        opener.break_off();
+        for leg in [0, 1] {
+            let mut bytes = Vec::new();
+            opener.transmit(leg, &mut bytes, usize::MAX);
+            assert_eq!(other.on_bytes(leg, &bytes), Ok(bytes.len()));
+            opener.transmit(leg, &mut bytes, usize::MAX);
+            assert!(bytes.len() <= 1, "it is said once on each");
+        }
+        assert_eq!(other.standing(), Standing::Broken);
+    }
+}
+
 /// The opener's end, which has the other's end and has sent all, on a leg that may have lost it.
 fn all_sent() -> Flow {
     let (mut opener, mut other) = pair();
@@ -222,7 +252,7 @@ fn all_sent() -> Flow {
     carry(&mut other, &mut opener);
     opener.write(b"all");
     opener.finish();
-    opener.transmit(&mut Vec::new(), usize::MAX);
+    say(&mut opener);
     opener.begin(now());
     opener
 }
@@ -398,16 +428,16 @@ impl World {
     }
 
     fn transmit(&mut self, end: usize, most: usize) {
-        let mut bytes = Vec::new();
-        self.ends[end].transmit(&mut bytes, most);
-        if bytes.is_empty() {
-            return;
-        }
-        let number = self.ends[end].leg.as_ref().unwrap().attempt as usize;
-        let wire = &mut self.legs[number];
-        // What is written to a leg that is cut is gone.
-        if !wire.is_cut {
-            if end == 0 { &mut wire.to_other } else { &mut wire.to_opener }.extend(bytes);
+        let Flow { leg, next, .. } = &self.ends[end];
+        let attempts: Vec<Attempt> = [leg, next].into_iter().flatten().map(|leg| leg.attempt).collect();
+        for attempt in attempts {
+            let mut bytes = Vec::new();
+            self.ends[end].transmit(attempt, &mut bytes, most);
+            let wire = &mut self.legs[attempt as usize];
+            // What is written to a leg that is cut is gone.
+            if !wire.is_cut {
+                if end == 0 { &mut wire.to_other } else { &mut wire.to_opener }.extend(bytes);
+            }
         }
     }
 
@@ -521,20 +551,25 @@ proptest! {
         if world.ends[1].standing() != Standing::Open {
             world.bury();
         }
-        world.begin();
-        let last = world.legs.len() - 1;
-        world.meet(last);
+        // Who has broken it off begins no more legs.
+        if world.ends[0].standing() == Standing::Open {
+            world.begin();
+        }
         for _ in 0..100 {
-            for end in [0, 1] {
-                world.write(end, 30_000);
-                world.transmit(end, 100_000);
-                world.deliver(last, end == 0, 100_000);
-                world.read(1 - end);
+            for leg in 0..world.legs.len() {
+                world.meet(leg);
+                for end in [0, 1] {
+                    world.write(end, 30_000);
+                    world.transmit(end, 100_000);
+                    world.deliver(leg, end == 0, 100_000);
+                    world.read(1 - end);
+                }
             }
             prop_assert!(world.is_whole_where_it_is_done());
         }
-        // Whatever has become of it, nobody waits for more.
+        // Whatever has become of it, nobody waits for more on a leg that stands.
         prop_assert!(world.ends[0].standing() != Standing::Open);
+        prop_assert!(world.ends[1].standing() != Standing::Open || world.ends[1].leg.is_none());
     }
 
     #[test]
