@@ -46,6 +46,9 @@ use entry::Entry;
 /// Events that wait for the owner of an access.
 const EVENTS: usize = 64;
 
+/// Time in which a relay that restarts is back: until then it may be the one that knows a name.
+const RESTART: Duration = Duration::from_secs(5);
+
 /// Numbers an access within its node.
 pub(super) type AccessId = u64;
 
@@ -89,8 +92,10 @@ pub(super) struct Accesses {
 enum LineState {
     Connecting,
     Online(Multiaddr),
-    /// A try has failed.
-    Away,
+    /// Tries have failed.
+    Away {
+        since: Instant,
+    },
 }
 
 impl LineState {
@@ -98,8 +103,12 @@ impl LineState {
         matches!(self, Self::Online(_))
     }
 
-    fn is_away(&self) -> bool {
-        matches!(self, Self::Away)
+    /// When its relay counts as one that does not come back, if nothing changes.
+    fn is_gone_at(&self) -> Option<Instant> {
+        match self {
+            Self::Away { since } => Some(*since + RESTART),
+            Self::Connecting | Self::Online(_) => None,
+        }
     }
 }
 
@@ -179,16 +188,18 @@ impl Accesses {
 
     /// No session stands on a line.
     pub(super) fn on_offline(&mut self, line: LineId, attempt: u32, reason: &str, now: Instant) {
-        let was_away = self.lines.get(line).is_some_and(LineState::is_away);
-        let is_away = was_away || attempt > 1;
-        self.set(line, if is_away { LineState::Away } else { LineState::Connecting });
+        let state = match self.lines.get(line) {
+            Some(LineState::Away { since }) => LineState::Away { since: *since },
+            _ if attempt > 1 => LineState::Away { since: now },
+            _ => LineState::Connecting,
+        };
+        self.set(line, state);
         let is_alone = !self.is_online();
         for entry in self.entries.values_mut() {
             entry.on_offline(line, now);
             if is_alone {
                 entry.on_all_offline(attempt, reason);
             }
-            entry.conclude(&self.lines);
         }
     }
 
@@ -297,13 +308,16 @@ impl Accesses {
 
     /// When [`Self::tick`] is to be called.
     pub(super) fn next_timeout(&self, now: Instant, unix: u64) -> Option<Instant> {
-        self.entries.values().filter_map(|entry| entry.next_timeout(now, unix)).min()
+        let timeouts = self.entries.values().filter_map(|entry| entry.next_timeout(now, unix));
+        let ends = self.entries.values().filter_map(|entry| entry.gives_up(&self.lines, now));
+        timeouts.chain(ends.map(|(at, _)| at)).min()
     }
 
     /// The time has come.
     pub(super) fn tick(&mut self, now: Instant, unix: u64, jitter: u32) {
         for entry in self.entries.values_mut() {
             self.acts.extend(entry.tick(now, unix, jitter).into_iter().map(Act::Close));
+            entry.conclude(&self.lines, now);
         }
     }
 
@@ -360,7 +374,7 @@ impl Accesses {
             }
             Command::Close(connection) => self.acts.push_back(Act::Close(connection)),
             Command::Away { attempt, reason } => entry.on_away(attempt, reason),
-            Command::Nowhere(refusal) => entry.on_nowhere(line, refusal, &self.lines),
+            Command::Nowhere(refusal) => entry.on_nowhere(line, refusal),
         }
     }
 

@@ -57,6 +57,13 @@ struct Search {
     nowhere: Option<Refusal>,
 }
 
+impl Search {
+    /// What its relay has said last, if that counts: a name that was there may come back, whichever relay knows it not.
+    fn word(&self, has_reached: bool) -> Option<&Refusal> {
+        self.nowhere.as_ref().filter(|refusal| !(has_reached && refusal.code == Code::NotFound))
+    }
+}
+
 impl Entry {
     pub(super) fn new(
         name: TunnelName,
@@ -294,26 +301,31 @@ impl Entry {
     }
 
     /// There is no way through a line's relay.
-    pub(super) fn on_nowhere(&mut self, line: LineId, refusal: Refusal, lines: &[LineState]) {
+    pub(super) fn on_nowhere(&mut self, line: LineId, refusal: Refusal) {
         if let Some(search) = self.searches.get_mut(line) {
             search.nowhere = Some(refusal);
         }
-        self.conclude(lines);
     }
 
-    /// Gives up when every relay that can be asked has said that there is no way.
-    pub(super) fn conclude(&mut self, lines: &[LineState]) {
-        if self.is_reached() {
-            return;
+    /// When it is given up, if nothing changes, and why: every relay that can be asked has said that there is no way, and
+    /// those that are away had time to come back.
+    pub(super) fn gives_up(&self, lines: &[LineState], now: Instant) -> Option<(Instant, Refusal)> {
+        if self.is_over || self.is_reached() {
+            return None;
         }
-        let mut open = self.searches.iter().zip(lines).filter(|(search, _)| search.nowhere.is_none());
-        if !open.all(|(_, line)| line.is_away()) {
-            return;
-        }
-        let words = || self.searches.iter().filter_map(|search| search.nowhere.as_ref());
+        let has_reached = self.faith.has_reached();
+        let words = || self.searches.iter().filter_map(|search| search.word(has_reached));
         // That there is no such name says less than that it may not be reached.
-        let telling = words().find(|refusal| refusal.code != Code::NotFound).or_else(|| words().next());
-        if let Some(refusal) = telling.cloned() {
+        let telling = words().find(|refusal| refusal.code != Code::NotFound).or_else(|| words().next())?;
+        let mut open =
+            self.searches.iter().zip(lines).filter(|(search, _)| search.word(has_reached).is_none());
+        let at = open.try_fold(now, |at, (_, line)| Some(at.max(line.is_gone_at()?)))?;
+        Some((at, telling.clone()))
+    }
+
+    /// Gives up when that is due.
+    pub(super) fn conclude(&mut self, lines: &[LineState], now: Instant) {
+        if let Some((_, refusal)) = self.gives_up(lines, now).filter(|(at, _)| *at <= now) {
             self.close(refusal);
         }
     }
@@ -400,5 +412,55 @@ impl Entry {
     fn tell(&self, event: AccessEvent) {
         // The owner may have left; he will be noticed by the dropped handle.
         let _ = self.events.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mytunnel_keys::secret::Seed;
+
+    use super::{super::RESTART, *};
+
+    fn refusal(code: Code) -> Refusal {
+        Refusal { code, message: String::new(), help: String::new() }
+    }
+
+    fn entry(lines: &[LineState], now: Instant) -> Entry {
+        Entry::new("box".parse().unwrap(), lines, broadcast::channel(1).0, watch::channel(None).0, now)
+    }
+
+    fn online() -> LineState {
+        LineState::Online("/ip4/127.0.0.1/tcp/1".parse().unwrap())
+    }
+
+    #[test]
+    fn a_name_that_was_there_is_not_given_up_because_one_relay_does_not_know_it() {
+        let now = Instant::now();
+        let lines = [online(), LineState::Away { since: now }];
+        let mut entry = entry(&lines, now);
+        entry.on_nowhere(0, refusal(Code::NotFound));
+        entry.faith.on_reached(Seed::from_bytes([1; 32]).public());
+        entry.conclude(&lines, now + 100 * RESTART);
+        assert!(!entry.is_over, "the relay that leads to it may come back, whenever that is");
+        entry.on_nowhere(0, refusal(Code::ScopeDenied));
+        entry.conclude(&lines, now + 100 * RESTART);
+        assert!(entry.is_over, "that it may not be reached passes for no relay");
+    }
+
+    #[test]
+    fn a_name_that_was_never_there_is_given_up_when_the_other_relay_had_time_to_restart() {
+        let now = Instant::now();
+        let lines = [online(), LineState::Away { since: now }];
+        let mut entry = entry(&lines, now);
+        assert!(entry.gives_up(&lines, now).is_none(), "nobody has said anything");
+        entry.on_nowhere(0, refusal(Code::NotFound));
+        assert_eq!(entry.gives_up(&lines, now).map(|(at, _)| at), Some(now + RESTART));
+        for other in [LineState::Connecting, online()] {
+            assert!(entry.gives_up(&[online(), other], now).is_none(), "it may know the name");
+        }
+        entry.conclude(&lines, now + RESTART - Duration::from_millis(1));
+        assert!(!entry.is_over);
+        entry.conclude(&lines, now + RESTART);
+        assert!(entry.is_over && entry.gives_up(&lines, now).is_none());
     }
 }
