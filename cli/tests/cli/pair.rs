@@ -255,6 +255,16 @@ fn a_record_that_was_exported_holds_until_it_is_touched() {
         host.pair(&["verify-log", file.to_str().unwrap()])
     };
     assert_eq!(check(&record).succeeded().json()["verified"], true);
+    let mut blanked = record.clone();
+    blanked["entries"][2]["envelope"] = serde_json::Value::Null;
+    let trouble = check(&blanked).failed("PAIR_FORK", 1);
+    assert!(trouble["message"].as_str().unwrap().contains("entry 3"), "{trouble}");
+    let mut cut = record.clone();
+    cut["entries"].as_array_mut().unwrap().pop();
+    let last = cut["last"].as_u64().unwrap();
+    cut["last"] = (last - 1).into();
+    let trouble = check(&cut).failed("PAIR_FORK", 1);
+    assert!(trouble["message"].as_str().unwrap().contains(&format!("entry {last}")), "{trouble}");
     let mut dropped = record.clone();
     dropped["entries"].as_array_mut().unwrap().remove(2);
     let trouble = check(&dropped).failed("PAIR_FORK", 1);

@@ -3,7 +3,7 @@
 use mytunnel_keys::{id::PublicKey, secret::Seed};
 use serde::{Deserialize, Serialize};
 
-use crate::{bytes, secret, text};
+use crate::{bytes, limits, secret, text};
 
 const DOMAIN: &str = "mytunnel pair card 1";
 
@@ -22,16 +22,12 @@ pub(crate) struct Card {
     signature: [u8; 64],
 }
 
-/// Names and versions are no longer than this in bytes.
-const FIELD: usize = 64;
-
 impl Card {
     /// Signs a card for the handshake with this hash.
     pub(crate) fn sign(name: &str, agent: &str, seed: &Seed, handshake: &[u8; 32]) -> Self {
-        let cut = |text: &str| text.chars().take(limit_chars(text)).collect::<String>();
         let mut card = Self {
-            name: cut(name),
-            agent: cut(agent),
+            name: text::cut(name),
+            agent: text::cut(agent),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             key: seed.public(),
             signature: [0; 64],
@@ -48,13 +44,13 @@ impl Card {
     /// See [`Self::open`].
     pub(crate) fn checked(self, handshake: &[u8; 32]) -> Option<Self> {
         let mut card = self;
-        if [&card.name, &card.agent, &card.version].iter().any(|field| field.len() > FIELD) {
+        if card.name.len() > limits::FIELD {
             return None;
         }
         card.key.verify(&card.signed(handshake), &card.signature).ok()?;
         card.name = text::name(&card.name)?;
-        card.agent = text::neutral(&card.agent).0.replace(['\n', '\t'], " ");
-        card.version = text::neutral(&card.version).0.replace(['\n', '\t'], " ");
+        card.agent = text::field(&card.agent)?;
+        card.version = text::field(&card.version)?;
         Some(card)
     }
 
@@ -66,11 +62,6 @@ impl Card {
         let fields = [self.name.as_bytes(), self.agent.as_bytes(), self.version.as_bytes()];
         secret::hash_of(DOMAIN, &[handshake, fields[0], fields[1], fields[2], self.key.as_bytes()])
     }
-}
-
-/// How many characters of `text` fit into a field.
-fn limit_chars(text: &str) -> usize {
-    text.char_indices().take_while(|(at, letter)| at + letter.len_utf8() <= FIELD).count()
 }
 
 #[cfg(test)]

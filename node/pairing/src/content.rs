@@ -3,7 +3,7 @@
 use mytunnel_keys::{error::Code, id::PublicKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{limits, signed::Hash};
+use crate::{limits, signed::Hash, text};
 
 /// Number of a member in its session; the host is 0.
 pub(crate) type MemberId = u8;
@@ -240,14 +240,48 @@ pub(crate) struct Seal {
     pub author: MemberId,
     /// Its number among what the author said.
     pub by_author: u64,
+    /// To whom; everybody if empty. What is withheld from one of them is missed by that.
+    pub to: Vec<MemberId>,
     /// Hash of the envelope.
     pub envelope: Hash,
+}
+
+/// Where the record goes on for who was away too long, as the host signs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Skip {
+    /// The session.
+    pub session: SessionId,
+    /// Behind this entry,
+    pub number: u64,
+    /// of this hash.
+    pub head: Hash,
+    /// Who was in the session there.
+    pub members: Vec<Introduced>,
+}
+
+impl Seal {
+    /// Whether this member may read what it places.
+    pub(crate) fn is_for(&self, member: MemberId) -> bool {
+        self.to.is_empty() || self.author == member || self.to.contains(&member)
+    }
+}
+
+impl Introduced {
+    /// As it may be shown, if its name may.
+    pub(crate) fn checked(self) -> Option<Self> {
+        let name = text::name(&self.name)?;
+        let agent = text::field(&self.agent)?;
+        Some(Self { name, agent, ..self })
+    }
 }
 
 /// What an author signs.
 pub(crate) const ENVELOPE: &str = "mytunnel pair envelope 1";
 /// What the host signs.
-pub(crate) const SEAL: &str = "mytunnel pair seal 1";
+pub(crate) const SEAL: &str = "mytunnel pair seal 2";
+/// What the host signs where it goes on.
+pub(crate) const SKIP: &str = "mytunnel pair skip 1";
 
 /// Whether something is small enough to be said.
 pub(crate) fn check(said: &Said) -> Result<(), Code> {

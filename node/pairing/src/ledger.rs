@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use data_encoding::HEXLOWER;
-use mytunnel_keys::id::PublicKey;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use mytunnel_keys::{id::PublicKey, secret::Seed};
 
 use crate::{
-    content::{Content, ENVELOPE, Envelope, HOST, MemberId, SEAL, Seal, SessionId, System},
+    bytes,
+    content::{self, Content, ENVELOPE, Envelope, HOST, MemberId, SEAL, SKIP, Seal, SessionId, Skip, System},
     limits,
     signed::{Hash, Signed},
-    transcript::{Line, Transcript},
+    transcript::{END, End, Line, Transcript},
 };
 
 /// One entry that was checked.
@@ -52,8 +53,19 @@ pub struct Fork {
 #[derive(Debug)]
 struct Author {
     key: PublicKey,
-    /// The number and the hash of the last; nothing where this end came later.
-    last: Option<(u64, Hash)>,
+    /// The number of the last that this end knows of. Nothing up to here is taken again, whatever was missed since.
+    number: u64,
+    /// Its hash; nothing where this end came later, or missed something.
+    hash: Option<Hash>,
+}
+
+impl Author {
+    fn is_next(&self, number: u64) -> bool {
+        match self.hash {
+            Some(_) => number.checked_sub(1) == Some(self.number),
+            None => number > self.number,
+        }
+    }
 }
 
 /// See the module.
@@ -61,6 +73,7 @@ struct Author {
 pub(crate) struct Ledger {
     session: SessionId,
     host: PublicKey,
+    reader: MemberId,
     authors: BTreeMap<MemberId, Author>,
     number: u64,
     head: Hash,
@@ -69,16 +82,36 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// A record that begins behind entry `number`, of hash `head`; 0 and zeros for a new session.
-    pub(crate) fn new(session: SessionId, host: PublicKey, number: u64, head: Hash) -> Self {
-        let begin = (number == 0).then_some((0, Hash::default()));
-        let authors = BTreeMap::from([(HOST, Author { key: host, last: begin })]);
-        Self { session, host, authors, number, head, entries: VecDeque::new(), bytes: 0 }
+    /// A record as `reader` has it, which begins behind entry `number`, of hash `head`; 0 and zeros for a new session.
+    pub(crate) fn new(
+        session: SessionId,
+        host: PublicKey,
+        reader: MemberId,
+        number: u64,
+        head: Hash,
+    ) -> Self {
+        let begin = (number == 0).then_some(Hash::default());
+        let authors = BTreeMap::from([(HOST, Author { key: host, number: 0, hash: begin })]);
+        Self { session, host, reader, authors, number, head, entries: VecDeque::new(), bytes: 0 }
     }
 
     /// Somebody of whom this end does not know what it has said before.
-    pub(crate) fn introduce(&mut self, member: MemberId, key: PublicKey) {
-        self.authors.entry(member).or_insert(Author { key, last: None });
+    ///
+    /// # Errors
+    /// [`Fork`] where this number has another key.
+    pub(crate) fn introduce(&mut self, member: MemberId, key: PublicKey) -> Result<(), Fork> {
+        let author = self.authors.entry(member).or_insert(Author { key, number: 0, hash: None });
+        if author.key == key { Ok(()) } else { Err(Fork { number: self.number }) }
+    }
+
+    /// Whether anybody has, or had, this number.
+    pub(crate) fn knows(&self, member: MemberId) -> bool {
+        self.authors.contains_key(&member)
+    }
+
+    /// The key of whoever has this number.
+    pub(crate) fn key_of(&self, member: MemberId) -> Option<&PublicKey> {
+        self.authors.get(&member).map(|author| &author.key)
     }
 
     /// The number of the last entry.
@@ -93,7 +126,8 @@ impl Ledger {
 
     /// The last that an author said: its number and its hash.
     pub(crate) fn last_of(&self, member: MemberId) -> (u64, Hash) {
-        self.authors.get(&member).and_then(|author| author.last).unwrap_or_default()
+        let last = |author: &Author| (author.number, author.hash.unwrap_or_default());
+        self.authors.get(&member).map(last).unwrap_or_default()
     }
 
     /// The entries behind `number` that are still kept.
@@ -104,7 +138,7 @@ impl Ledger {
 
     /// The first number that is still kept.
     pub(crate) fn first_kept(&self) -> u64 {
-        self.entries.front().map_or(self.number + 1, |entry| entry.number)
+        self.entries.front().map_or(self.number.saturating_add(1), |entry| entry.number)
     }
 
     /// The hash of the entry, where it is known.
@@ -118,15 +152,25 @@ impl Ledger {
             .map(|entry| entry.seal.hash())
     }
 
-    /// Goes on behind `number`: what is between was not kept for this end. Says how many entries that are.
-    pub(crate) fn skip(&mut self, number: u64, head: Hash) -> Result<u64, Fork> {
-        let missed = number.checked_sub(self.number).ok_or(Fork { number })?;
-        self.number = number;
-        self.head = head;
-        for author in self.authors.values_mut() {
-            author.last = None;
+    /// Goes on where the host says: what is between was not kept for this end.
+    ///
+    /// # Errors
+    /// [`Fork`] where the host did not sign it, or it leads back, or to other members under the same numbers.
+    pub(crate) fn skip(&mut self, skip: &Signed) -> Result<Skip, Fork> {
+        let fork = Fork { number: self.number.saturating_add(1) };
+        let skip: Skip = skip.open(SKIP, &self.host).ok_or(fork)?;
+        if skip.session != self.session || skip.number <= self.number {
+            return Err(fork);
         }
-        Ok(missed)
+        for member in &skip.members {
+            self.introduce(member.id, member.key)?;
+        }
+        self.number = skip.number;
+        self.head = skip.head;
+        for author in self.authors.values_mut() {
+            author.hash = None;
+        }
+        Ok(skip)
     }
 
     /// Takes the next entry. `false` for one that is known already.
@@ -134,32 +178,38 @@ impl Ledger {
     /// # Errors
     /// [`Fork`] where anything does not fit; nothing was taken then.
     pub(crate) fn accept(&mut self, seal: Signed, signed: Option<Signed>) -> Result<bool, Fork> {
-        let fork = Fork { number: self.number + 1 };
+        let fork = Fork { number: self.number.saturating_add(1) };
         let place: Seal = seal.open(SEAL, &self.host).ok_or(fork)?;
         if place.number <= self.number {
             let known = self.hash_at(place.number);
             return if known.is_none_or(|hash| hash == seal.hash()) { Ok(false) } else { Err(fork) };
         }
-        let fits =
-            place.session == self.session && place.number == self.number + 1 && place.before == self.head;
-        let author = self.authors.get_mut(&place.author).filter(|_| fits).ok_or(fork)?;
-        if author.last.is_some_and(|(number, _)| place.by_author != number + 1) {
+        let fits = place.session == self.session && place.number == fork.number && place.before == self.head;
+        let author = self.authors.get(&place.author).filter(|_| fits).ok_or(fork)?;
+        if !author.is_next(place.by_author) {
             return Err(fork);
         }
         let envelope = match &signed {
-            None => None,
             Some(signed) => Some(opened(signed, &place, author).ok_or(fork)?),
+            None if place.is_for(self.reader) => return Err(fork),
+            None => None,
         };
-        author.last = Some((place.by_author, place.envelope));
+        let joined = match envelope.as_ref().map(|envelope| &envelope.content) {
+            Some(Content::System(System::Joined { member })) => Some((member.id, member.key)),
+            Some(Content::System(_) | Content::Said(_)) | None => None,
+        };
+        // Nobody takes the number of another.
+        if joined.is_some_and(|(id, _)| self.authors.contains_key(&id)) {
+            return Err(fork);
+        }
+        if let Some(author) = self.authors.get_mut(&place.author) {
+            (author.number, author.hash) = (place.by_author, Some(place.envelope));
+        }
+        if let Some((id, key)) = joined {
+            self.authors.insert(id, Author { key, number: 0, hash: Some(Hash::default()) });
+        }
         self.number = place.number;
         self.head = seal.hash();
-        if let Some(Content::System(System::Joined { member })) =
-            envelope.as_ref().map(|envelope| &envelope.content)
-        {
-            // Nobody takes the number of another.
-            let new = Author { key: member.key, last: Some((0, Hash::default())) };
-            self.authors.entry(member.id).or_insert(new);
-        }
         self.keep(Entry {
             number: place.number,
             author: place.author,
@@ -171,15 +221,30 @@ impl Ledger {
         Ok(true)
     }
 
-    /// What is kept, as anybody can check it.
-    pub(crate) fn export(&self) -> Transcript {
+    /// What is kept, as anybody can check it; `seed` is the reader's, who vouches for where it ends.
+    pub(crate) fn export(&self, seed: &Seed) -> Transcript {
+        let joined = |id: MemberId| {
+            self.entries.iter().filter_map(|entry| entry.envelope.as_ref()).any(|envelope| {
+                matches!(&envelope.content, Content::System(System::Joined { member }) if member.id == id)
+            })
+        };
+        let authors = self.authors.iter().filter(|(id, _)| !joined(**id));
+        let end = End {
+            session: self.session,
+            reader: self.reader,
+            after: self.first_kept() - 1,
+            last: self.number,
+            head: self.head,
+        };
         Transcript {
             session: self.session.to_string(),
             host: self.host,
             after: self.first_kept() - 1,
             head: HEXLOWER.encode(&self.entries.front().map_or(self.head, |entry| entry.before).0),
-            authors: self.authors.iter().map(|(id, author)| (*id, author.key)).collect(),
+            authors: authors.map(|(id, author)| (*id, author.key)).collect(),
+            reader: self.reader,
             last: self.number,
+            end: BASE64URL_NOPAD.encode(&bytes::encode(&Signed::sign(END, &end, seed))),
             entries: self.entries.iter().map(Line::of).collect(),
         }
     }
@@ -201,9 +266,13 @@ fn opened(signed: &Signed, place: &Seal, author: &Author) -> Option<Envelope> {
     }
     let envelope: Envelope = signed.open(ENVELOPE, &author.key)?;
     let placed = (envelope.session, envelope.author, envelope.number);
-    let chained = author.last.is_none_or(|(_, hash)| envelope.before == hash);
-    let may = envelope.author == HOST || matches!(envelope.content, Content::Said(_));
-    (placed == (place.session, place.author, place.by_author) && chained && may).then_some(envelope)
+    let chained = author.hash.is_none_or(|hash| envelope.before == hash);
+    let may = match &envelope.content {
+        Content::Said(said) => content::check(said).is_ok(),
+        Content::System(_) => envelope.author == HOST,
+    };
+    let placed = placed == (place.session, place.author, place.by_author) && envelope.to == place.to;
+    (placed && chained && may).then_some(envelope)
 }
 
 #[cfg(test)]

@@ -46,5 +46,5 @@ pub use self::{
     ledger::Fork,
     link::{InviteId, InviteSecret, Link, LinkError},
     message::Verify,
-    transcript::{Transcript, TranscriptError},
+    transcript::{Checked, Transcript, TranscriptError},
 };

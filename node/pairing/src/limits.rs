@@ -18,6 +18,8 @@ pub const TEXT: usize = 64 * 1024;
 pub const GOAL: usize = 500;
 /// Characters of a member's name.
 pub const NAME: usize = 32;
+/// Bytes of what a member says of itself: its name as wished, what runs there and in which version.
+pub const FIELD: usize = 64;
 /// Members of a session, the host among them.
 pub const MEMBERS: usize = 16;
 /// Invites of a session that are kept, used ones among them, so that who comes late is told why.

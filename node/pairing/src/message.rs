@@ -69,7 +69,7 @@ pub(crate) enum ToGuest {
     /// The next of the record; without what it says where that is for others.
     Entry { seal: Signed, envelope: Option<Signed> },
     /// The record goes on behind this entry: what is between was not kept.
-    Skip { number: u64, head: Hash },
+    Skip { skip: Signed },
     /// What the guest said up to here has its place.
     Taken { number: u64 },
     /// Who is there.

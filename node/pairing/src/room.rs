@@ -17,7 +17,10 @@ use mytunnel_keys::{error::Code, secret::Seed};
 use crate::{
     card::Card,
     clock::Now,
-    content::{self, Content, ENVELOPE, Envelope, HOST, MemberId, SEAL, Said, Seal, SessionId, System, Why},
+    content::{
+        self, Content, ENVELOPE, Envelope, HOST, MemberId, SEAL, SKIP, Said, Seal, SessionId, Skip, System,
+        Why,
+    },
     hello::{Hello, SeatId},
     invite::{Invite, State, Verifier},
     ledger::Ledger,
@@ -75,7 +78,7 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn open(opening: Opening, now: Now) -> Self {
-        let ledger = Ledger::new(opening.session, opening.seed.public(), 0, Hash::default());
+        let ledger = Ledger::new(opening.session, opening.seed.public(), HOST, 0, Hash::default());
         let mut room = Self {
             opening,
             ledger,
@@ -328,7 +331,7 @@ impl Room {
         }
         let Content::Said(said) = &envelope.content else { return Err(Code::PairFork) };
         content::check(said)?;
-        self.append(id, envelope.number, signed).map_err(|_| Code::PairFork)?;
+        self.append(id, envelope.number, envelope.to, signed).map_err(|_| Code::PairFork)?;
         self.active_at = now.steady;
         self.send(id, ToGuest::Taken { number: envelope.number });
         Ok(())
@@ -343,18 +346,26 @@ impl Room {
         let session = self.opening.session;
         let number = number + 1;
         let at = now.wall * 1000;
-        let envelope = Envelope { session, author: HOST, number, before, at, reply_to, to, content };
+        let envelope =
+            Envelope { session, author: HOST, number, before, at, reply_to, to: to.clone(), content };
         let signed = Signed::sign(ENVELOPE, &envelope, &self.opening.seed);
-        self.append(HOST, number, signed).expect("what the host writes fits its own record")
+        self.append(HOST, number, to, signed).expect("what the host writes fits its own record")
     }
 
-    fn append(&mut self, author: MemberId, by_author: u64, signed: Signed) -> Result<u64, Code> {
+    fn append(
+        &mut self,
+        author: MemberId,
+        by_author: u64,
+        to: Vec<MemberId>,
+        signed: Signed,
+    ) -> Result<u64, Code> {
         let seal = Seal {
             session: self.opening.session,
             number: self.ledger.number() + 1,
             before: self.ledger.head(),
             author,
             by_author,
+            to,
             envelope: signed.hash(),
         };
         let number = seal.number;
@@ -371,14 +382,14 @@ impl Room {
     /// Sends a member what it does not have, as far as it keeps up.
     fn pump(&mut self, id: MemberId) {
         let first = self.ledger.first_kept();
+        let is_behind = |member: &&Member| member.flows && member.sent + 1 < first;
+        let skip = self.members.get(&id).filter(is_behind).map(|_| self.skip_to(first - 1));
         let Some(member) = self.members.get_mut(&id).filter(|member| member.flows) else { return };
         let mut messages = Vec::new();
-        if member.sent + 1 < first {
+        if let Some(skip) = skip {
             member.sent = first - 1;
             member.has = member.sent;
-            let next = self.ledger.after(member.sent).next();
-            let head = next.map_or(self.ledger.head(), |entry| entry.before);
-            messages.push(ToGuest::Skip { number: member.sent, head });
+            messages.push(ToGuest::Skip { skip });
         }
         let room = limits::WINDOW.saturating_sub(member.sent - member.has);
         for entry in self.ledger.after(member.sent).take(usize::try_from(room).unwrap_or_default()) {
@@ -389,6 +400,15 @@ impl Room {
         for message in messages {
             self.send(id, message);
         }
+    }
+
+    /// That the record goes on behind this entry, with who was in there.
+    fn skip_to(&self, number: u64) -> Signed {
+        let head = self.ledger.after(number).next().map_or(self.ledger.head(), |entry| entry.before);
+        let was_in = self.members.iter().filter(|(_, member)| member.was_in(number));
+        let members = was_in.map(|(id, member)| member.introduced(*id));
+        let members = std::iter::once(self.introduced()).chain(members).collect();
+        Signed::sign(SKIP, &Skip { session: self.opening.session, number, head, members }, &self.opening.seed)
     }
 
     fn tell_presence(&mut self, member: MemberId, online: bool) {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     clock::Now,
-    content::{self, Content, ENVELOPE, Envelope, HOST, Introduced, MemberId, Said, SessionId, System, Why},
+    content::{self, Content, ENVELOPE, Envelope, Introduced, MemberId, Said, SessionId, System, Why},
     hello::{Hello, SeatId},
     ledger::{Entry, Ledger},
     limits,
@@ -166,11 +166,7 @@ impl Seat {
                 Ok(())
             }
             ToGuest::Entry { seal, envelope } => self.entry(seal, envelope),
-            ToGuest::Skip { number, head } => {
-                let ledger = self.ledger.as_mut().ok_or(Code::PairRefused)?;
-                self.missed += ledger.skip(number, head).map_err(|_| Code::PairFork)?;
-                Ok(())
-            }
+            ToGuest::Skip { skip } => self.skipped(&skip),
             ToGuest::Taken { number } => {
                 self.taken(number);
                 Ok(())
@@ -288,11 +284,9 @@ impl Seat {
         if self.ledger.is_some() || (self.verify == Verify::Required && !self.verified_here) {
             return Err(Code::PairRefused);
         }
-        let mut ledger = Ledger::new(self.session, self.host_key, number, head);
-        for member in members.into_iter().take(limits::MEMBERS) {
-            if member.id != HOST {
-                ledger.introduce(member.id, member.key);
-            }
+        let mut ledger = Ledger::new(self.session, self.host_key, self.member, number, head);
+        for member in members {
+            ledger.introduce(member.id, member.key).map_err(|_| Code::PairFork)?;
             self.meet(member)?;
         }
         self.goal = text::neutral(&goal).0.chars().take(limits::GOAL).collect();
@@ -300,11 +294,45 @@ impl Seat {
         Ok(())
     }
 
+    /// Somebody new. Nobody who is known gets another name or key, and no name is two members'.
     fn meet(&mut self, member: Introduced) -> Result<(), Code> {
-        let name = text::name(&member.name).ok_or(Code::PairFork)?;
-        let agent = text::neutral(&member.agent).0;
-        let introduced = Introduced { name, agent, ..member };
-        self.members.insert(introduced.id, Known { introduced, online: true });
+        let introduced = member.checked().ok_or(Code::PairFork)?;
+        let id = introduced.id;
+        let is_self = id == self.member;
+        let is_called = |name: &str| introduced.name.eq_ignore_ascii_case(name);
+        let known = self.members.values().map(|known| &known.introduced);
+        let is_taken = self.members.contains_key(&id) || known.map(|known| &*known.name).any(is_called);
+        let is_own = introduced.key == self.seed.public() && introduced.name == self.name;
+        let fits = if is_self { is_own } else { !is_called(&self.name) };
+        if is_taken || !fits || self.members.len() >= limits::MEMBERS {
+            return Err(Code::PairFork);
+        }
+        self.members.insert(id, Known { introduced, online: true });
+        Ok(())
+    }
+
+    /// What was said in between was not kept: the record goes on, with whoever was in there.
+    fn skipped(&mut self, skip: &Signed) -> Result<(), Code> {
+        let ledger = self.ledger.as_mut().ok_or(Code::PairRefused)?;
+        let before = ledger.number();
+        let known: Vec<MemberId> = (0..=MemberId::MAX).filter(|id| ledger.knows(*id)).collect();
+        let skip = ledger.skip(skip).map_err(|_| Code::PairFork)?;
+        self.missed = self.missed.saturating_add(skip.number - before);
+        let old = std::mem::take(&mut self.members);
+        for member in skip.members {
+            let id = member.id;
+            let is_same = match old.get(&id) {
+                Some(old) => old.introduced.name == member.name,
+                None => !known.contains(&id),
+            };
+            if !is_same {
+                return Err(Code::PairFork);
+            }
+            self.meet(member)?;
+            if let (Some(old), Some(new)) = (old.get(&id), self.members.get_mut(&id)) {
+                new.online = old.online;
+            }
+        }
         Ok(())
     }
 

@@ -14,6 +14,17 @@ pub(crate) fn name(text: &str) -> Option<String> {
     (fits && plain && name.bytes().any(|byte| byte.is_ascii_alphanumeric())).then_some(name)
 }
 
+/// A short text on one line, such as what runs somewhere; `None` where it is too long for one.
+pub(crate) fn field(text: &str) -> Option<String> {
+    (text.len() <= limits::FIELD).then(|| neutral(text).0.replace(['\n', '\t'], " "))
+}
+
+/// As much of `text` as fits into a [`field`].
+pub(crate) fn cut(text: &str) -> String {
+    let fits = |(at, letter): &(usize, char)| at + letter.len_utf8() <= limits::FIELD;
+    text.char_indices().take_while(fits).map(|(_, letter)| letter).collect()
+}
+
 /// `wished`, or with a number behind it, so that it differs from each of `taken` also in other case.
 pub(crate) fn unique<'a>(wished: &str, taken: impl Iterator<Item = &'a str> + Clone) -> String {
     let free = |name: &str| !taken.clone().any(|other| other.eq_ignore_ascii_case(name));

@@ -22,9 +22,42 @@ pub struct Transcript {
     /// The entries begin behind this one, of this hash.
     pub(crate) after: u64,
     pub(crate) head: String,
+    /// Who was there before the first of the entries.
     pub(crate) authors: BTreeMap<MemberId, PublicKey>,
+    /// Whose record it is: what was for others only is not in it.
+    pub(crate) reader: MemberId,
     pub(crate) last: u64,
+    /// That it ends there, signed by the reader.
+    pub(crate) end: String,
     pub(crate) entries: Vec<Line>,
+}
+
+/// Where a record ends, as its reader signs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct End {
+    pub(crate) session: SessionId,
+    pub(crate) reader: MemberId,
+    pub(crate) after: u64,
+    pub(crate) last: u64,
+    pub(crate) head: Hash,
+}
+
+/// What a reader signs.
+pub(crate) const END: &str = "mytunnel pair end 1";
+
+/// A record that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// How many entries.
+    pub entries: u64,
+    /// How many of them say nothing, as they were for others than the record's reader.
+    pub withheld: u64,
+    /// The key that signed the order: anybody can make a record, so that it proves as much as this is the host's.
+    pub host: PublicKey,
+    /// The key of whose record it is.
+    pub reader: PublicKey,
 }
 
 /// One entry, as it was signed.
@@ -55,22 +88,22 @@ impl Line {
 }
 
 impl Transcript {
-    /// Checks every signature, every hash and that nothing is missing; says how many entries that are.
+    /// Checks every signature, every hash and that nothing is missing.
     ///
     /// # Errors
     /// The first entry that does not fit.
-    pub fn verify(&self) -> Result<u64, TranscriptError> {
+    pub fn verify(&self) -> Result<Checked, TranscriptError> {
         let unreadable = TranscriptError::Unreadable;
         let session = hex(&self.session).ok_or(unreadable)?;
         let head = hex(&self.head).ok_or(unreadable)?;
-        let mut ledger = Ledger::new(SessionId(session), self.host, self.after, Hash(head));
+        let mut ledger = Ledger::new(SessionId(session), self.host, self.reader, self.after, Hash(head));
         if self.after != 0 {
             for (id, key) in self.authors.iter().filter(|(id, _)| **id != HOST) {
-                ledger.introduce(*id, *key);
+                ledger.introduce(*id, *key)?;
             }
         }
         for line in &self.entries {
-            let fork = Fork { number: ledger.number() + 1 };
+            let fork = Fork { number: ledger.number().saturating_add(1) };
             let seal = signed(&line.seal).ok_or(fork)?;
             let envelope = match &line.envelope {
                 Some(text) => Some(signed(text).ok_or(fork)?),
@@ -80,11 +113,21 @@ impl Transcript {
                 return Err(fork.into());
             }
         }
-        if ledger.number() == self.last {
-            Ok(self.last - self.after)
-        } else {
-            Err(Fork { number: ledger.number() + 1 }.into())
+        let cut = Fork { number: ledger.number().saturating_add(1) };
+        let reader = *ledger.key_of(self.reader).ok_or(cut)?;
+        let end: End = signed(&self.end).and_then(|end| end.open(END, &reader)).ok_or(cut)?;
+        let found = End {
+            session: SessionId(session),
+            reader: self.reader,
+            after: self.after,
+            last: ledger.number(),
+            head: ledger.head(),
+        };
+        if end != found || self.last != found.last {
+            return Err(cut.into());
         }
+        let withheld = self.entries.iter().filter(|line| line.envelope.is_none()).count() as u64;
+        Ok(Checked { entries: self.last - self.after, withheld, host: self.host, reader })
     }
 }
 

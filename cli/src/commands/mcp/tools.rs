@@ -269,6 +269,7 @@ fn heard() -> Value {
             ("messages", list(message, "")),
             ("more", yes_no("There is more: call again")),
             ("reason", text("message, timeout, closed or peer_offline")),
+            ("missed", count("How many entries the host says that it kept no longer")),
             ("next", count("Up to where this has read")),
             ("peers", list(some_object("id, name, online, verified"), "")),
         ],

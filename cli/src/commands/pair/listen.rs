@@ -67,6 +67,11 @@ fn closed(message: String, context: &Context) -> Result<(), Failure> {
 
 /// Peers' words, marked off from this program's own.
 pub(crate) fn print(answer: &Value, context: &Context) {
+    if let Some(missed) = answer["missed"].as_u64().filter(|missed| *missed > 0) {
+        context
+            .report
+            .note(format_args!("{missed} entries were missed: the host says that it kept them no longer."));
+    }
     for message in answer["messages"].as_array().into_iter().flatten() {
         let from = &message["from"];
         let mark = if from["verified"] == true { "" } else { ", not verified" };

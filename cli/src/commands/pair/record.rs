@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mytunnel_keys::error::Code;
 use mytunnel_pairing::api::Request;
-use mytunnel_pairing::{Transcript, TranscriptError};
+use mytunnel_pairing::{Checked, Transcript, TranscriptError};
 use serde_json::{Value, json};
 
 use super::{SessionArgs, client, listen};
@@ -42,9 +42,19 @@ pub(crate) fn export(args: &SessionArgs, context: &Context) -> Result<(), Failur
 pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
     let transcript = read(&args.file)?;
     match transcript.verify() {
-        Ok(entries) => {
-            context.report.object(&json!({ "verified": true, "entries": entries }));
+        Ok(checked) => {
+            let Checked { entries, withheld, host, reader, .. } = checked;
+            context.report.object(&json!({
+                "verified": true, "entries": entries, "withheld": withheld, "host": host, "reader": reader,
+            }));
             context.report.line(format_args!("{entries} entries, each signed and in its place."));
+            if withheld > 0 {
+                context
+                    .report
+                    .line(format_args!("{withheld} of them were for others than this record's reader."));
+            }
+            context.report.line(format_args!("Host: {host}\nReader: {reader}"));
+            context.report.note("A record proves as much as these keys are the host's and the reader's.");
             Ok(())
         }
         Err(error @ TranscriptError::Unreadable) => Err(no_record(&args.file, &error.to_string())),

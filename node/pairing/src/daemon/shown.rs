@@ -78,13 +78,13 @@ impl Daemon {
     pub(super) fn export(&self, session: Option<&str>) -> Result<Value, Trouble> {
         let id = self.chosen(session)?;
         let held = self.sessions.get(&id).ok_or_else(no_session)?;
-        let ledger = match &held.side {
-            Side::Host(room) => Some(&room.ledger),
-            Side::Guest(seat, _) => seat.ledger.as_ref(),
+        let record = match &held.side {
+            Side::Host(room) => Some(room.ledger.export(&room.opening.seed)),
+            Side::Guest(seat, _) => seat.ledger.as_ref().map(|ledger| ledger.export(seat.seed())),
         };
-        let ledger = ledger
+        let record = record
             .ok_or_else(|| Trouble::new(Code::PairUnverified, "nothing of the session is known here yet"))?;
-        serde_json::to_value(ledger.export())
+        serde_json::to_value(record)
             .map_err(|error| Trouble::new(Code::Internal, format!("the record cannot be written: {error}")))
     }
 }

@@ -14,11 +14,13 @@ struct Writer {
     number: u64,
     head: Hash,
     last: BTreeMap<MemberId, (u64, Hash)>,
+    /// For whom the next is; everybody if empty.
+    to: Vec<MemberId>,
 }
 
 impl Writer {
     fn new() -> Self {
-        Self { number: 0, head: Hash::default(), last: BTreeMap::new() }
+        Self { number: 0, head: Hash::default(), last: BTreeMap::new(), to: Vec::new() }
     }
 
     fn write(&mut self, author: MemberId, content: Content) -> (Signed, Signed) {
@@ -30,7 +32,7 @@ impl Writer {
             before,
             at: 0,
             reply_to: None,
-            to: Vec::new(),
+            to: self.to.clone(),
             content,
         };
         let signed = Signed::sign(ENVELOPE, &envelope, &seed(author));
@@ -41,6 +43,7 @@ impl Writer {
             before: self.head,
             author,
             by_author: envelope.number,
+            to: std::mem::take(&mut self.to),
             envelope: signed.hash(),
         };
         let seal = Signed::sign(SEAL, &seal, &seed(HOST));
@@ -73,7 +76,7 @@ fn record() -> Vec<(Signed, Signed)> {
 }
 
 fn ledger() -> Ledger {
-    Ledger::new(SESSION, seed(HOST).public(), 0, Hash::default())
+    Ledger::new(SESSION, seed(HOST).public(), HOST, 0, Hash::default())
 }
 
 fn read(entries: impl IntoIterator<Item = (Signed, Signed)>) -> Result<Ledger, Fork> {
@@ -138,26 +141,139 @@ fn a_member_says_nothing_in_the_hosts_name_nor_under_anothers_number() {
     let mut writer = Writer::new();
     let entries = [writer.write(HOST, joined(1)), writer.write(1, Content::System(System::Locked))];
     assert_eq!(read(entries).unwrap_err(), Fork { number: 2 });
-    let mut ledger = read([Writer::new().write(HOST, joined(0))]).unwrap();
-    assert_eq!(ledger.authors.len(), 1);
-    assert!(ledger.skip(0, Hash::default()).is_err());
+    for taken in [HOST, 1] {
+        let mut writer = Writer::new();
+        let entries = [writer.write(HOST, joined(1)), writer.write(HOST, joined(taken))];
+        assert_eq!(read(entries).unwrap_err(), Fork { number: 2 }, "{taken}");
+    }
 }
 
 #[test]
 fn what_was_for_others_keeps_its_place() {
-    let mut ledger = ledger();
-    for (at, (seal, signed)) in record().into_iter().enumerate() {
-        assert_eq!(ledger.accept(seal, (at != 2).then_some(signed)), Ok(true), "{at}");
+    let mut writer = Writer::new();
+    let mut ledger = Ledger::new(SESSION, seed(HOST).public(), 2, 0, Hash::default());
+    for member in [1, 2] {
+        let (seal, signed) = writer.write(HOST, joined(member));
+        ledger.accept(seal, Some(signed)).unwrap();
     }
+    writer.to = vec![HOST];
+    let (seal, _) = writer.write(1, chat("for the host"));
+    assert_eq!(ledger.accept(seal, None), Ok(true));
     assert!(ledger.after(2).next().unwrap().envelope.is_none());
+
+    // What is for this reader, too, is missed.
+    for to in [vec![], vec![2], vec![HOST, 2]] {
+        writer.to = to;
+        let (seal, signed) = writer.write(1, chat("for two"));
+        assert_eq!(ledger.accept(seal.clone(), None), Err(Fork { number: ledger.number() + 1 }));
+        assert_eq!(ledger.accept(seal, Some(signed)), Ok(true));
+    }
+}
+
+#[test]
+fn a_seal_says_for_whom_it_is_as_the_author_did() {
+    let mut writer = Writer::new();
+    let entries = [writer.write(HOST, joined(1)), writer.write(1, chat("for all"))];
+    let place: Seal = entries[1].0.open(SEAL, &seed(HOST).public()).unwrap();
+    let narrower = Signed::sign(SEAL, &Seal { to: vec![HOST], ..place }, &seed(HOST));
+    let mut ledger = read(entries[..1].to_vec()).unwrap();
+    assert_eq!(ledger.accept(narrower, Some(entries[1].1.clone())), Err(Fork { number: 2 }));
+}
+
+fn skip(number: u64, head: Hash, members: &[MemberId]) -> Skip {
+    let introduced = |id: &MemberId| Introduced {
+        id: *id,
+        name: format!("m{id}"),
+        agent: String::new(),
+        key: seed(*id).public(),
+        verified: false,
+    };
+    Skip { session: SESSION, number, head, members: members.iter().map(introduced).collect() }
+}
+
+#[test]
+fn nothing_that_was_known_before_a_skip_is_taken_again_behind_it() {
+    let mut ledger = read(record()).unwrap();
+    let old = record().remove(2).1;
+    ledger.skip(&Signed::sign(SKIP, &skip(9, Hash([9; 32]), &[HOST, 1, 2]), &seed(HOST))).unwrap();
+
+    // The host seals a member's old words anew.
+    let again = Seal {
+        session: SESSION,
+        number: 10,
+        before: Hash([9; 32]),
+        author: 1,
+        by_author: 1,
+        to: Vec::new(),
+        envelope: old.hash(),
+    };
+    let again = Signed::sign(SEAL, &again, &seed(HOST));
+    assert_eq!(ledger.accept(again, Some(old)), Err(Fork { number: 10 }));
+
+    let mut writer = Writer { number: 9, head: Hash([9; 32]), ..Writer::new() };
+    writer.last.insert(1, (4, Hash([4; 32])));
+    let (seal, signed) = writer.write(1, chat("new"));
+    assert_eq!(ledger.accept(seal, Some(signed)), Ok(true));
+}
+
+#[test]
+fn a_skip_that_leads_nowhere_or_is_anybodys_or_swaps_members_is_named() {
+    let entries = record();
+    let fork = Err(Fork { number: 6 });
+    let mut ledger = read(entries).unwrap();
+    let sign = |skip: &Skip, member: MemberId| Signed::sign(SKIP, skip, &seed(member));
+    for number in [0, 4, 5] {
+        assert_eq!(ledger.skip(&sign(&skip(number, Hash([9; 32]), &[HOST]), HOST)), fork, "{number}");
+    }
+    assert_eq!(ledger.skip(&sign(&skip(9, Hash([9; 32]), &[HOST]), 1)), fork);
+    let other = Skip { session: SessionId([8; 8]), ..skip(9, Hash([9; 32]), &[HOST]) };
+    assert_eq!(ledger.skip(&sign(&other, HOST)), fork);
+    let mut swapped = skip(9, Hash([9; 32]), &[HOST, 1]);
+    swapped.members[1].key = seed(2).public();
+    assert!(ledger.skip(&sign(&swapped, HOST)).is_err());
+    let last = skip(u64::MAX, Hash([9; 32]), &[HOST, 3]);
+    assert_eq!(ledger.skip(&sign(&last, HOST)), Ok(last));
+}
+
+#[test]
+fn an_exported_record_holds_and_what_is_taken_out_of_it_is_named() {
+    let ledger = read(record()).unwrap();
+    let record = ledger.export(&seed(HOST));
+    let checked = record.verify().unwrap();
+    assert_eq!((checked.entries, checked.withheld), (5, 0));
+    assert_eq!((checked.host, checked.reader), (seed(HOST).public(), seed(HOST).public()));
+
+    let named = |change: &dyn Fn(&mut Transcript)| {
+        let mut changed = record.clone();
+        change(&mut changed);
+        match changed.verify() {
+            Err(crate::transcript::TranscriptError::Fork(fork)) => fork.number,
+            other => panic!("{other:?}"),
+        }
+    };
+    let blank = |record: &mut Transcript| {
+        let mut line = serde_json::to_value(&record.entries[2]).unwrap();
+        line["envelope"] = serde_json::Value::Null;
+        record.entries[2] = serde_json::from_value(line).unwrap();
+    };
+    assert_eq!(named(&blank), 3);
+    let cut = |record: &mut Transcript| {
+        record.entries.pop();
+        record.last -= 1;
+    };
+    assert_eq!(named(&cut), 5);
+    // Nor is it made another's, who may not have been told.
+    let others = |record: &mut Transcript| record.reader = 2;
+    assert_eq!(named(&others), 6);
 }
 
 #[test]
 fn who_comes_later_checks_from_there_on() {
     let entries = record();
-    let mut late = Ledger::new(SESSION, seed(HOST).public(), 2, entries[1].0.hash());
-    late.introduce(1, seed(1).public());
-    late.introduce(2, seed(2).public());
+    let mut late = Ledger::new(SESSION, seed(HOST).public(), 2, 2, entries[1].0.hash());
+    late.introduce(1, seed(1).public()).unwrap();
+    late.introduce(2, seed(2).public()).unwrap();
+    assert!(late.introduce(2, seed(1).public()).is_err());
     for (seal, signed) in entries.into_iter().skip(2) {
         assert_eq!(late.accept(seal, Some(signed)), Ok(true));
     }

@@ -50,6 +50,9 @@ pub(crate) struct Member {
     pub(super) sent: u64,
     /// The last entry that it has said to have.
     pub(crate) has: u64,
+    /// The entries by which it came and went.
+    pub(super) joined: Option<u64>,
+    pub(super) left: Option<u64>,
     pub(super) rate: Rate,
     heard_at: Duration,
 }
@@ -83,6 +86,8 @@ impl Member {
             flows: false,
             sent: 0,
             has: 0,
+            joined: None,
+            left: None,
             rate: Rate::default(),
             heard_at: now.steady,
         }
@@ -99,6 +104,11 @@ impl Member {
 
     pub(crate) const fn is_entered(&self) -> bool {
         self.entered
+    }
+
+    /// Whether it was in behind this entry.
+    pub(super) fn was_in(&self, number: u64) -> bool {
+        self.joined.is_some_and(|joined| joined <= number) && self.left.is_none_or(|left| left > number)
     }
 
     pub(super) fn connected(&mut self, now: Now) {

@@ -7,7 +7,7 @@ use crate::{
     clock::Now,
     content::{HOST, Introduced, MemberId, System, Why},
     message::{ToGuest, Verify},
-    sas,
+    sas, text,
 };
 
 impl Room {
@@ -86,6 +86,9 @@ impl Room {
         } else if entered {
             self.note(System::Left { member: id }, now);
         }
+        if let Some(member) = self.members.get_mut(&id).filter(|_| entered) {
+            member.left = Some(self.ledger.number());
+        }
     }
 
     /// Lets a guest into the session itself where both sides had to compare words, and have.
@@ -107,17 +110,25 @@ impl Room {
             let joined = System::Joined { member: member.introduced(id) };
             self.note(joined, now);
         }
+        if let Some(member) = self.members.get_mut(&id) {
+            member.joined = Some(self.ledger.number());
+        }
+    }
+
+    /// The host itself.
+    pub(super) fn introduced(&self) -> Introduced {
+        Introduced {
+            id: HOST,
+            name: self.opening.name.clone(),
+            agent: text::cut(&self.opening.agent),
+            key: self.opening.seed.public(),
+            verified: false,
+        }
     }
 
     /// Tells a guest what the session is, and lets it have what comes from here on.
     pub(super) fn tell_session(&mut self, id: MemberId) {
-        let host = Introduced {
-            id: HOST,
-            name: self.opening.name.clone(),
-            agent: self.opening.agent.clone(),
-            key: self.opening.seed.public(),
-            verified: false,
-        };
+        let host = self.introduced();
         let others = self.present().filter(|(_, member)| member.is_entered());
         let members = std::iter::once(host).chain(others.map(|(id, member)| member.introduced(id))).collect();
         let (number, head) = (self.ledger.number(), self.ledger.head());

@@ -334,6 +334,99 @@ fn a_locked_room_takes_nobody_and_a_closed_one_says_so() {
     assert_eq!(world.seats[&guest].closed, Some(Why::Host));
 }
 
+/// Content that the host of `world` seals as the next for `member`, fitting or not.
+fn sealed(world: &World, member: MemberId, content: Content) -> ToGuest {
+    let ledger = world.seats[&member].ledger.as_ref().unwrap();
+    let (number, before) = ledger.last_of(HOST);
+    let session = world.room.opening.session;
+    let envelope = Envelope {
+        session,
+        author: HOST,
+        number: number + 1,
+        before,
+        at: 0,
+        reply_to: None,
+        to: Vec::new(),
+        content,
+    };
+    let signed = Signed::sign(ENVELOPE, &envelope, &seed(1));
+    let seal = Seal {
+        session,
+        number: ledger.number() + 1,
+        before: ledger.head(),
+        author: HOST,
+        by_author: envelope.number,
+        to: Vec::new(),
+        envelope: signed.hash(),
+    };
+    ToGuest::Entry { seal: Signed::sign(SEAL, &seal, &seed(1)), envelope: Some(signed) }
+}
+
+#[test]
+fn a_host_gives_nobody_another_name_key_or_number() {
+    let new = |world: &World| content::Introduced {
+        id: 3,
+        name: "eve".to_owned(),
+        ..world.room.members[&2].introduced(2)
+    };
+    type Change = fn(&mut content::Introduced);
+    let changes: [(Change, bool); 7] = [
+        (|_| {}, true),
+        (|member| member.id = HOST, false),
+        (|member| member.id = 1, false),
+        (|member| member.id = 2, false),
+        (|member| member.name = "GUEST-2".to_owned(), false),
+        (|member| member.name = "a\nb".to_owned(), false),
+        (|member| member.agent = "x".repeat(limits::FIELD + 1), false),
+    ];
+    for (case, (change, fits)) in changes.into_iter().enumerate() {
+        let mut world = World::new(Verify::Ask);
+        world.invite(1);
+        world.invite(2);
+        let (one, _) = (world.admit(1, 10, at(1)).unwrap(), world.admit(2, 11, at(1)).unwrap());
+        let mut member = new(&world);
+        change(&mut member);
+        let joined = sealed(&world, one, Content::System(System::Joined { member }));
+        let taken = world.seats.get_mut(&one).unwrap().on_message(joined, at(2));
+        assert_eq!(taken, if fits { Ok(()) } else { Err(Code::PairFork) }, "{case}");
+    }
+}
+
+#[test]
+fn who_was_away_too_long_goes_on_with_whoever_is_there_now_and_is_told_of_no_other() {
+    let mut world = World::new(Verify::Ask);
+    (1..=4).for_each(|invite| world.invite(invite));
+    let one = world.admit(1, 10, at(1)).unwrap();
+    let two = world.admit(2, 11, at(1)).unwrap();
+    world.cut(one, at(2));
+    world.room.kick(two, at(2)).unwrap();
+    world.run(at(2));
+    let three = world.admit(3, 12, at(2)).unwrap();
+    for count in 0..=limits::KEPT {
+        world.room.say(chat(&count.to_string()), None, Vec::new(), at(3)).unwrap();
+    }
+    world.run(at(3));
+    let four = world.admit(4, 13, at(3)).unwrap();
+    world.seats.get_mut(&three).unwrap().say(chat("from three"), None, Vec::new(), at(3)).unwrap();
+    world.run(at(3));
+    world.mend(one, at(4)).unwrap();
+    let seat = &world.seats[&one];
+    assert!(seat.missed > 0);
+    assert_eq!(seat.members.keys().copied().collect::<Vec<_>>(), [HOST, one, three, four]);
+    assert_eq!(world.heard(one).last().unwrap(), "from three");
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+
+    let skip = |world: &World, name: &str| {
+        let member =
+            content::Introduced { name: name.to_owned(), ..world.room.members[&three].introduced(three) };
+        let (session, number) = (world.room.opening.session, world.room.ledger.number() + 5);
+        let skip = Skip { session, number, head: Hash::default(), members: vec![member] };
+        ToGuest::Skip { skip: Signed::sign(SKIP, &skip, &seed(1)) }
+    };
+    let renamed = skip(&world, "somebody else");
+    assert_eq!(world.seats.get_mut(&one).unwrap().on_message(renamed, at(5)), Err(Code::PairFork));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
