@@ -256,7 +256,7 @@ fn a_record_that_was_exported_holds_until_it_is_touched() {
     };
     assert_eq!(check(&record).succeeded().json()["verified"], true);
     let mut blanked = record.clone();
-    blanked["entries"][2]["envelope"] = serde_json::Value::Null;
+    blanked["entries"][2]["envelope"] = Value::Null;
     let trouble = check(&blanked).failed("PAIR_FORK", 1);
     assert!(trouble["message"].as_str().unwrap().contains("entry 3"), "{trouble}");
     let mut cut = record.clone();
