@@ -8,6 +8,7 @@ mod discovery;
 mod joining;
 mod links;
 mod net;
+mod queue;
 mod shown;
 mod verbs;
 mod wire;
@@ -46,6 +47,7 @@ use crate::{
 use control::Control;
 use discovery::Discovery;
 use net::{Behaviour, BehaviourEvent};
+use queue::Outbound;
 
 /// Events of tasks that wait for the owner.
 const EVENTS: usize = 256;
@@ -102,7 +104,7 @@ struct Link {
     session: SessionId,
     /// At the host's side: whose. At a guest's: the host's.
     member: MemberId,
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: Outbound,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there are eight of them at most")]
@@ -195,8 +197,8 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut used_at = Instant::now();
     loop {
+        // None before the others: whoever sends without an end would have this end hear nobody else.
         tokio::select! {
-            biased;
             () = stop.cancelled() => break,
             Some(Command { request, reply }) = asked.recv() => daemon.on_request(request, reply),
             Some(event) = inbox.recv() => daemon.on_event(event),

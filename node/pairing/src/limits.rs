@@ -36,6 +36,8 @@ pub const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const GUESSES: u8 = 3;
 /// What a member may say in [`RATE_SPAN`].
 pub const RATE: u32 = 1_000;
+/// Messages of any kind on one link in [`RATE_SPAN`]: in a full room, each member acknowledges what all the others say.
+pub const MESSAGES: u32 = 20 * RATE;
 /// See [`RATE`].
 pub const RATE_SPAN: Duration = Duration::from_secs(10);
 /// Entries of a session that are kept for who is away.

@@ -152,22 +152,31 @@ impl Room {
         now: Now,
     ) -> Result<MemberId, Code> {
         let full = self.present().count() + 1 >= limits::MEMBERS;
+        let was_here = |standing: fn(&Member) -> bool| {
+            self.members.values().any(|member| member.peer == peer && standing(member))
+        };
+        let is_banned = was_here(|member| member.standing == Standing::Kicked);
+        let is_in = was_here(Member::is_in);
+        let id = self.members.keys().next_back().map_or(Some(HOST + 1), |last| last.checked_add(1));
         let invite_id = invite;
         let invite = self.invites.get_mut(&invite).ok_or(Code::PairRefused)?;
-        // Neither costs the invite.
+        // None of these costs the invite.
+        if is_banned {
+            return Err(Code::PairDenied);
+        }
+        if is_in && invite.is_open(now) {
+            return Err(Code::PairUsed);
+        }
         if self.locked && matches!(invite.state(), State::Open | State::Revoked) {
             return Err(Code::PairLocked);
         }
         if full && invite.is_open(now) {
             return Err(Code::PairFull);
         }
+        let id = id.ok_or(Code::PairFull)?;
         invite.redeem(self.opening.verify == Verify::Required, now)?;
         let taken = self.members.values().filter(|member| member.is_in()).map(|member| member.name.as_str());
         let name = text::unique(&card.name, taken.chain([self.opening.name.as_str()]));
-        let id = self.members.keys().next_back().map_or(HOST + 1, |last| last.saturating_add(1));
-        if self.members.contains_key(&id) {
-            return Err(Code::PairFull);
-        }
         let commitment = Commitment::to(fresh.nonce);
         let host = Card::sign(&self.opening.name, &self.opening.agent, &self.opening.seed, &handshake);
         let welcome = Welcome {
@@ -226,7 +235,9 @@ impl Room {
         // Who has left or was put out is heard no more, also where its link has not ended yet.
         let member = self.members.get_mut(&id).filter(|member| member.is_online());
         let member = member.ok_or(Code::PairNoSession)?;
-        member.heard(now);
+        if !member.heard(now) {
+            return Err(Code::PairRate);
+        }
         match message {
             ToHost::Nonce { nonce } => {
                 // One try: who could offer another nonce behind the host's could search for words.
@@ -240,8 +251,11 @@ impl Room {
             }
             ToHost::Resume { number } => {
                 match number.filter(|_| member.is_entered()) {
+                    // Once on a connection: each answer is up to a window of entries.
+                    Some(_) if member.flows => return Err(Code::PairRefused),
                     Some(number) => {
-                        member.flow_from(number.min(self.ledger.number()));
+                        // What was said before it came in was not said to it.
+                        member.flow_from(number.min(self.ledger.number()).max(member.from));
                         self.pump(id);
                     }
                     None if member.is_entered() => self.tell_session(id),

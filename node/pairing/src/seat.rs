@@ -48,6 +48,7 @@ pub(crate) struct Seat {
     seed: Seed,
     outbox: Outbox,
     rate: Rate,
+    messages: Rate,
     heard_at: Duration,
     outgoing: VecDeque<ToHost>,
 }
@@ -123,6 +124,7 @@ impl Seat {
             seed,
             outbox: Outbox::default(),
             rate: Rate::default(),
+            messages: Rate::default(),
             heard_at: now.steady,
             outgoing: VecDeque::from([ToHost::Nonce { nonce }]),
         })
@@ -158,6 +160,9 @@ impl Seat {
     /// What the connection brought. An error ends the connection; one of the record ends the session.
     pub(crate) fn on_message(&mut self, message: ToGuest, now: Now) -> Result<(), Code> {
         self.heard_at = now.steady;
+        if !self.messages.allows(limits::MESSAGES, limits::RATE_SPAN, now.steady) {
+            return Err(Code::PairRate);
+        }
         match message {
             ToGuest::Reveal { nonce: host } => self.revealed(host),
             ToGuest::Admitted { goal, members, number, head } => self.admitted(goal, members, number, head),

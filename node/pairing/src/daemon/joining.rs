@@ -17,7 +17,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Daemon, LinkId, Session, Side, Way, discovery, links, net::PROTOCOL, random, wire};
+use super::{
+    Daemon, LinkId, Session, Side, Way, discovery, links,
+    net::PROTOCOL,
+    queue::{Outbound, queue},
+    random, wire,
+};
 use crate::{
     api::Trouble,
     clock::Now,
@@ -51,12 +56,7 @@ pub(super) enum Joined {
     /// The client is told why not.
     NotNew { trouble: Trouble, client: Reply },
     /// Back at a seat.
-    Back {
-        session: SessionId,
-        first: ToGuest,
-        outgoing: mpsc::Sender<Vec<u8>>,
-        reply: oneshot::Sender<Option<LinkId>>,
-    },
+    Back { session: SessionId, first: ToGuest, outgoing: Outbound, reply: oneshot::Sender<Option<LinkId>> },
     /// Not back; worth another try unless the host says that it is over.
     NotBack { session: SessionId, code: Code },
 }
@@ -67,7 +67,7 @@ pub(super) struct Begun {
     handshake: [u8; 32],
     seed: Seed,
     addresses: Vec<Multiaddr>,
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: Outbound,
     client: Reply,
 }
 
@@ -352,14 +352,14 @@ impl Attempt {
             let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, client })).await;
             return;
         };
-        let (outgoing, queue) = mpsc::channel(wire::QUEUE);
+        let (outgoing, queued) = queue();
         let (reply, link) = oneshot::channel();
         let begun = Box::new(Begun { host, handshake, seed, addresses, outgoing, client });
         let joined = Joined::New { welcome, begun, reply };
         if events.send(links::Event::Joined(joined)).await.is_ok()
             && let Ok(Some(link)) = link.await
         {
-            links::run(link, wire, channel, queue, &events, begun_at).await;
+            links::run(link, wire, channel, queued, &events, begun_at).await;
         }
     }
 
@@ -377,13 +377,13 @@ impl Attempt {
             let code = if let ToGuest::No { code } = first { code } else { Code::PairVersion };
             return drop(events.send(not_back(code)).await);
         }
-        let (outgoing, queue) = mpsc::channel(wire::QUEUE);
+        let (outgoing, queued) = queue();
         let (reply, link) = oneshot::channel();
         let back = Joined::Back { session, first, outgoing, reply };
         if events.send(links::Event::Joined(back)).await.is_ok()
             && let Ok(Some(link)) = link.await
         {
-            links::run(link, wire, channel, queue, &events, begun_at).await;
+            links::run(link, wire, channel, queued, &events, begun_at).await;
         }
     }
 
@@ -479,7 +479,7 @@ fn words(code: Code, addresses: &[Multiaddr]) -> String {
         Code::PairNoHost => "nobody on this network answers to that code; try --addr".to_owned(),
         Code::PairSecret => "the code did not match; three wrong ones spoil it".to_owned(),
         Code::PairUnreachable => "the host does not answer".to_owned(),
-        Code::PairUsed => "this invite was already used; ask the host for a new one".to_owned(),
+        Code::PairUsed => "this invite was already used, or this machine is in that session already; ask the host for a new one".to_owned(),
         Code::PairExpired => "this invite has expired; ask the host for a new one".to_owned(),
         Code::PairBurned => "this invite was taken back or spoilt; ask the host for a new one".to_owned(),
         Code::PairLocked => "the session is locked".to_owned(),

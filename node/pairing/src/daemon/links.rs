@@ -12,7 +12,11 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{Daemon, Link, LinkId, Side, random, wire};
+use super::{
+    Daemon, Link, LinkId, Side,
+    queue::{Outbound, Queue, queue},
+    random, wire,
+};
 use crate::{
     card::Card,
     clock::Now,
@@ -54,7 +58,7 @@ pub(super) struct Proof {
     card: Card,
     peer: PeerId,
     handshake: [u8; 32],
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: Outbound,
 }
 
 impl Daemon {
@@ -181,12 +185,7 @@ impl Daemon {
     }
 
     /// A new link of a member takes the place of an old one.
-    pub(super) fn add_link(
-        &mut self,
-        session: SessionId,
-        member: MemberId,
-        outgoing: mpsc::Sender<Vec<u8>>,
-    ) -> LinkId {
+    pub(super) fn add_link(&mut self, session: SessionId, member: MemberId, outgoing: Outbound) -> LinkId {
         let id = self.next_link;
         self.next_link += 1;
         self.links.insert(id, Link { session, member, outgoing });
@@ -250,7 +249,7 @@ impl Daemon {
         let now = self.now();
         while let Some((member, bytes, last)) = self.next_message(id) {
             let link = self.by_member.get(&(id, member)).and_then(|link| self.links.get(link));
-            let sent = link.is_none_or(|link| link.outgoing.try_send(bytes).is_ok());
+            let sent = link.is_none_or(|link| link.outgoing.send(bytes));
             if last || !sent {
                 self.cut(id, member, now);
             }
@@ -305,7 +304,7 @@ struct LetIn {
     link: LinkId,
     wire: wire::Wire,
     channel: Channel,
-    outgoing: mpsc::Receiver<Vec<u8>>,
+    outgoing: Queue,
 }
 
 impl Stranger {
@@ -329,10 +328,7 @@ impl Stranger {
         }
     }
 
-    async fn proof(
-        &self,
-        wire: &mut wire::Wire,
-    ) -> Result<(Proof, Channel, mpsc::Receiver<Vec<u8>>), wire::WireError> {
+    async fn proof(&self, wire: &mut wire::Wire) -> Result<(Proof, Channel, Queue), wire::WireError> {
         let hello = wire::hear_hello(wire).await?;
         let (reply, answer) = oneshot::channel();
         let gone = || wire::WireError::Refused;
@@ -351,19 +347,19 @@ impl Stranger {
             Hello::Link(_) | Hello::Resume { .. } => true,
         };
         let (established, card) = wire::check(wire, hello, verifier, &self.ends, may).await?;
-        let (outgoing, queue) = mpsc::channel(wire::QUEUE);
+        let (outgoing, queued) = queue();
         let (peer, handshake) = (self.ends.guest, established.hash);
         let proof = Proof { hello, card, peer, handshake, outgoing };
-        Ok((proof, Channel::new(established, self.begun.elapsed()), queue))
+        Ok((proof, Channel::new(established, self.begun.elapsed()), queued))
     }
 
     /// Who knows the secret may know why it does not come in.
     async fn tell_no(&self, wire: wire::Wire, channel: Channel, code: Code) {
-        let (outgoing, queue) = mpsc::channel(1);
+        let (outgoing, queued) = queue();
         let no = ToGuest::No { code }.to_bytes();
-        if outgoing.try_send(no).is_ok() {
+        if outgoing.send(no) {
             drop(outgoing);
-            let told = wire::carry(wire, channel, queue, self.begun, |_| async { true });
+            let told = wire::carry(wire, channel, queued, self.begun, |_| async { true });
             if let Ok(Err(error)) = timeout(limits::PROOF, told).await {
                 tracing::debug!(%error, "a refusal was not read");
             }
@@ -389,7 +385,7 @@ pub(super) async fn run(
     link: LinkId,
     wire: wire::Wire,
     channel: Channel,
-    outgoing: mpsc::Receiver<Vec<u8>>,
+    outgoing: Queue,
     events: &mpsc::Sender<Event>,
     begun: Instant,
 ) {

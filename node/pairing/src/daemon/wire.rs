@@ -11,12 +11,12 @@ use std::{
 
 use libp2p::Stream;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
-    sync::mpsc,
-    time::{Instant, timeout},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
+use super::queue::Queue;
 use crate::{
     frame::Channel,
     handshake::{Ends, Established, Guest, Host, Signer},
@@ -27,10 +27,10 @@ use crate::{
     spoken::Spoken,
 };
 
-/// What is queued for a peer that does not read. One that lets it fill is cut off, and comes back.
-pub(super) const QUEUE: usize = 512;
 /// How long a refusal waits to be read.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long a link that its owner has ended may take for what is queued.
+const LAST: Duration = Duration::from_secs(5);
 
 /// A stream of the protocol.
 pub(super) type Wire = Compat<Stream>;
@@ -187,19 +187,28 @@ async fn write_message(
     Ok(writer.flush().await?)
 }
 
-/// Carries messages until either end is done: the owner drops its sender, or the other end its stream.
+/// Carries messages until either end is done: the owner drops its sender, or the other end its stream. An owner that is
+/// done hears nothing more, and the other end has [`LAST`] for reading what was sent until then.
 pub(super) async fn carry<F: Future<Output = bool>>(
-    wire: Wire,
+    wire: impl AsyncRead + AsyncWrite,
     channel: Channel,
-    outgoing: mpsc::Receiver<Vec<u8>>,
+    outgoing: Queue,
     begun: Instant,
     mut incoming: impl FnMut(Vec<u8>) -> F,
 ) -> Result<(), WireError> {
     let channel = Mutex::new(channel);
+    let ended = outgoing.ended.clone();
+    let late = async {
+        ended.cancelled().await;
+        sleep(LAST).await;
+    };
     let (mut reader, writer) = tokio::io::split(wire);
     let read = async {
         loop {
             let message = read_message(&mut reader, &channel).await?;
+            if ended.is_cancelled() {
+                continue;
+            }
             if !incoming(message).await {
                 return Ok::<(), WireError>(());
             }
@@ -208,29 +217,71 @@ pub(super) async fn carry<F: Future<Output = bool>>(
     let ended = tokio::select! {
         ended = read => return ended,
         ended = write_all(writer, &channel, outgoing, begun) => ended,
+        () = late => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     };
-    drain(&mut reader).await;
+    if ended.is_ok() {
+        drain(&mut reader).await;
+    }
     ended
 }
 
 async fn write_all(
-    mut writer: WriteHalf<Wire>,
+    mut writer: impl AsyncWrite + Unpin,
     channel: &Mutex<Channel>,
-    mut outgoing: mpsc::Receiver<Vec<u8>>,
+    mut outgoing: Queue,
     begun: Instant,
 ) -> Result<(), WireError> {
-    while let Some(message) = outgoing.recv().await {
-        write_message(&mut writer, channel, &message, begun).await?;
+    while let Some(message) = outgoing.next().await {
+        let written = write_message(&mut writer, channel, &message.bytes, begun);
+        timeout(limits::SILENCE, written).await.map_err(io::Error::from)??;
     }
     writer.shutdown().await?;
     Ok(())
 }
 
 /// Reads what the other end still sends, until it ends too, so that our last words are not lost with the stream.
-async fn drain(reader: &mut ReadHalf<Wire>) {
+async fn drain(reader: &mut (impl AsyncRead + Unpin)) {
     let (mut rest, mut nowhere) = (reader.take(limits::FRAME as u64), tokio::io::sink());
     let drained = tokio::io::copy(&mut rest, &mut nowhere);
     if let Ok(Err(error)) | Err(error) = timeout(DRAIN, drained).await.map_err(io::Error::from) {
         tracing::trace!(%error, "a stream did not end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::{super::queue::queue, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_ends_with_its_owner_or_in_time_though_the_other_end_reads_nothing() {
+        for owner_ends in [true, false] {
+            // Held, and never read.
+            let (ours, _theirs) = duplex(16);
+            let (_, established) = crate::handshake::tests::pair();
+            let begun = Instant::now();
+            let channel = Channel::new(established, Duration::ZERO);
+            let (outgoing, queued) = queue();
+            assert!(outgoing.send(vec![0; 1000]) && outgoing.send(vec![0; 1000]));
+            let _kept = (!owner_ends).then_some(outgoing);
+            let carried = carry(ours, channel, queued, begun, |_| async { true }).await;
+            assert!(matches!(carried, Err(WireError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
+            assert_eq!(begun.elapsed().as_secs(), if owner_ends { LAST } else { limits::SILENCE }.as_secs());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_that_is_done_hears_nothing_more() {
+        let (ours, mut theirs) = duplex(4096);
+        let (guest, host) = crate::handshake::tests::pair();
+        let mut guest = Channel::new(guest, Duration::ZERO);
+        let (outgoing, queued) = queue();
+        assert!(outgoing.send(vec![0; 8000]));
+        drop(outgoing);
+        theirs.write_all(&guest.seal(b"still here", Duration::ZERO).unwrap()).await.unwrap();
+        let channel = Channel::new(host, Duration::ZERO);
+        let carried = carry(ours, channel, queued, Instant::now(), |_| async { panic!("it is heard") });
+        assert!(carried.await.is_err());
     }
 }

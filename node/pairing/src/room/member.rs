@@ -44,6 +44,8 @@ pub(crate) struct Member {
     pub(crate) standing: Standing,
     /// It knows the session.
     pub(super) entered: bool,
+    /// The entry behind which it came in.
+    pub(super) from: u64,
     /// It is sent what is said.
     pub(super) flows: bool,
     /// The last entry that it was sent.
@@ -54,6 +56,7 @@ pub(crate) struct Member {
     pub(super) joined: Option<u64>,
     pub(super) left: Option<u64>,
     pub(super) rate: Rate,
+    messages: Rate,
     heard_at: Duration,
 }
 
@@ -83,12 +86,14 @@ impl Member {
             verified_there: false,
             standing: Standing::Online,
             entered: false,
+            from: 0,
             flows: false,
             sent: 0,
             has: 0,
             joined: None,
             left: None,
             rate: Rate::default(),
+            messages: Rate::default(),
             heard_at: now.steady,
         }
     }
@@ -125,14 +130,19 @@ impl Member {
 
     /// It is sent what comes behind this entry.
     pub(super) fn flow_from(&mut self, number: u64) {
-        self.entered = true;
+        if !self.entered {
+            self.entered = true;
+            self.from = number;
+        }
         self.flows = true;
         self.sent = number;
         self.has = number;
     }
 
-    pub(super) fn heard(&mut self, now: Now) {
+    /// Whether it says no more than it may; also [`ToHost::Beat`](crate::message::ToHost::Beat) is work.
+    pub(super) fn heard(&mut self, now: Now) -> bool {
         self.heard_at = now.steady;
+        self.messages.allows(limits::MESSAGES, limits::RATE_SPAN, now.steady)
     }
 
     pub(super) fn is_silent(&self, now: Now) -> bool {

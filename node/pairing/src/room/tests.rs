@@ -334,6 +334,63 @@ fn a_locked_room_takes_nobody_and_a_closed_one_says_so() {
     assert_eq!(world.seats[&guest].closed, Some(Why::Host));
 }
 
+#[test]
+fn who_comes_late_hears_nothing_from_before_and_asks_for_the_record_once_on_a_connection() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    world.room.say(chat("before"), None, Vec::new(), at(1)).unwrap();
+    let guest = world.admit(1, 10, at(2)).unwrap();
+    let resume = ToHost::Resume { number: Some(0) };
+    assert_eq!(world.room.on_message(guest, resume.clone(), at(3)), Err(Code::PairRefused));
+
+    world.room.say(chat("behind"), None, Vec::new(), at(3)).unwrap();
+    world.run(at(3));
+    world.room.disconnected(guest, at(4));
+    world.room.resume(SeatId([10; 8]), 1, peer(10), at(5)).unwrap();
+    world.room.on_message(guest, resume.clone(), at(5)).unwrap();
+    assert_eq!(world.room.on_message(guest, resume, at(5)), Err(Code::PairRefused));
+    let sent = std::iter::from_fn(|| world.room.poll_message()).filter_map(|sent| match sent.message {
+        ToGuest::Entry { envelope, .. } => envelope?.open::<Envelope>(ENVELOPE, &seed(1).public()),
+        _ => None,
+    });
+    let sent: Vec<_> = sent.map(|envelope| envelope.content).collect();
+    assert!(
+        matches!(sent.as_slice(), [
+        Content::System(System::Joined { .. }),
+        Content::Said(Said::Chat { text }),
+    ] if text == "behind"),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn who_was_kicked_or_is_in_already_is_refused_and_keeps_the_invite() {
+    let mut world = World::new(Verify::Ask);
+    (1..=3).for_each(|invite| world.invite(invite));
+    let one = world.admit(1, 10, at(1)).unwrap();
+    assert_eq!(world.admit(2, 10, at(2)), Err(Code::PairUsed));
+    world.room.kick(one, at(3)).unwrap();
+    world.run(at(3));
+    assert_eq!(world.admit(2, 10, at(4)), Err(Code::PairDenied));
+    assert_eq!(world.room.present().count(), 0);
+    let two = world.admit(2, 11, at(5)).unwrap();
+    world.seats.get_mut(&two).unwrap().leave();
+    world.run(at(6));
+    assert!(world.admit(3, 11, at(7)).is_ok(), "who left by itself may come again");
+}
+
+#[test]
+fn a_link_on_which_too_much_comes_is_cut_whatever_it_is() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    let mut beats = (0..=limits::MESSAGES).map(|_| world.room.on_message(guest, ToHost::Beat, at(2)));
+    assert_eq!(beats.find(Result::is_err), Some(Err(Code::PairRate)));
+    let seat = world.seats.get_mut(&guest).unwrap();
+    let mut beats = (0..=limits::MESSAGES).map(|_| seat.on_message(ToGuest::Beat, at(2)));
+    assert_eq!(beats.find(Result::is_err), Some(Err(Code::PairRate)));
+}
+
 /// Content that the host of `world` seals as the next for `member`, fitting or not.
 fn sealed(world: &World, member: MemberId, content: Content) -> ToGuest {
     let ledger = world.seats[&member].ledger.as_ref().unwrap();
