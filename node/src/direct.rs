@@ -13,24 +13,27 @@ mod asking;
 pub(crate) mod candidates;
 pub(crate) mod gate;
 mod mirror;
+mod pace;
 mod session;
 mod talk;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use libp2p::{PeerId, Stream, core::ConnectedPoint, swarm::ConnectionId};
 use mytunnel_carrier::{address, stream::Opener};
-use mytunnel_keys::wire::direct::{Candidate, Over, Word};
+use mytunnel_keys::wire::direct::{Candidate, MAX_CANDIDATES, Over, Word};
 use tokio::task::JoinError;
 
 use answering::Answering;
 use asking::{Asking, Command, Outcome};
 use candidates::{Dial, Reason};
 use mirror::Mirror;
+use pace::Pace;
 use session::{Role, Session};
 pub(crate) use talk::Heard;
 use talk::{TalkId, Talks};
@@ -86,10 +89,14 @@ pub(crate) struct Finder {
     /// Since when we listen.
     listening: Option<Instant>,
     interfaces: BTreeSet<(Over, SocketAddr)>,
+    networks: Vec<IpNet>,
     mirror: Mirror,
     /// Somebody waits for where we are seen, since we do not listen yet.
     is_owed: bool,
+    /// What stands through the relay.
+    relayed: HashSet<ConnectionId>,
     sessions: HashMap<ConnectionId, Session>,
+    pace: Pace,
     dials: HashMap<ConnectionId, PeerId>,
     standing: HashMap<ConnectionId, PeerId>,
     talks: Talks,
@@ -104,9 +111,12 @@ impl Finder {
             is_wanted,
             listening: None,
             interfaces: BTreeSet::new(),
+            networks: Vec::new(),
             mirror: Mirror::default(),
             is_owed: false,
+            relayed: HashSet::new(),
             sessions: HashMap::new(),
+            pace: Pace::default(),
             dials: HashMap::new(),
             standing: HashMap::new(),
             talks: Talks::default(),
@@ -160,17 +170,11 @@ impl Finder {
         self.obey(now);
     }
 
-    /// A relayed connection stands, on which a path may have to be looked for soon.
-    pub(crate) fn prepare(&mut self, now: Instant) {
-        if self.is_wanted {
-            self.gather(now);
-        }
-    }
-
-    /// Both ends have shown who they are on this relayed connection.
+    /// Both ends have shown who they are on this relayed connection, which may be gone by now.
     pub(crate) fn meet(&mut self, opener: Opener, side: Side, now: Instant) {
         let (peer, connection) = (opener.peer(), opener.connection());
-        if self.sessions.len() >= MOST_SESSIONS || self.sessions.contains_key(&connection) {
+        let is_new = self.relayed.contains(&connection) && !self.sessions.contains_key(&connection);
+        if !is_new || self.sessions.len() >= MOST_SESSIONS {
             return;
         }
         let mut role = match side {
@@ -203,13 +207,21 @@ impl Finder {
         }
     }
 
+    /// This machine is in these networks.
+    pub(crate) fn on_networks(&mut self, networks: Vec<IpNet>) {
+        self.networks = networks;
+    }
+
     /// We listen at this address, or do so no longer.
     pub(crate) fn on_listening(&mut self, over: Over, at: SocketAddr, listens: bool, now: Instant) {
         if !candidates::is_reachable(at.ip()) {
             return;
         }
-        let is_news =
+        let told = self.inside();
+        let _ =
             if listens { self.interfaces.insert((over, at)) } else { self.interfaces.remove(&(over, at)) };
+        // An address that is not offered, as those of many container networks are not, changes nothing for anybody.
+        let is_news = told != self.inside();
         let is_new_here = self.listening.is_none_or(|since| now.duration_since(since) < ARRIVING);
         if self.is_owed {
             self.gather(now);
@@ -252,6 +264,11 @@ impl Finder {
         }
         self.dials.remove(&connection);
         if endpoint.is_relayed() {
+            self.relayed.insert(connection);
+            // Whoever comes to us has shown nothing yet.
+            if self.is_wanted && endpoint.is_dialer() {
+                self.gather(now);
+            }
             return Arrived::Relayed;
         }
         let with_peer = || self.sessions.values().filter(|session| session.peer == peer);
@@ -273,6 +290,7 @@ impl Finder {
     /// A connection is gone.
     pub(crate) fn on_closed(&mut self, connection: ConnectionId, now: Instant) {
         self.mirror.on_ended(connection, now);
+        self.relayed.remove(&connection);
         if let Some(session) = self.sessions.remove(&connection)
             && !self.sessions.values().any(|other| other.peer == session.peer)
         {
@@ -316,14 +334,14 @@ impl Finder {
     }
 
     fn on_word(&mut self, id: TalkId, word: Word, now: Instant, jitter: u32) {
-        let ours = self.offer();
         let Some(session) = self.of_talk(id) else { return };
         match &mut session.role {
             Role::Asks(asking) => asking.on_word(&word, now, jitter),
             Role::Answers(answering) => answering.on_word(&word, now),
         }
-        if let Word::Offer { candidates } = word {
-            session.theirs = candidates::believed(candidates, &ours);
+        if let Word::Offer { mut candidates } = word {
+            candidates.truncate(MAX_CANDIDATES);
+            session.theirs = candidates;
         }
     }
 
@@ -358,7 +376,7 @@ impl Finder {
             if command == Command::Gather {
                 self.gather(now);
             } else {
-                self.carry_out(connection, command);
+                self.carry_out(connection, command, now);
             }
         }
     }
@@ -375,7 +393,7 @@ impl Finder {
         })
     }
 
-    fn carry_out(&mut self, connection: ConnectionId, command: Command) {
+    fn carry_out(&mut self, connection: ConnectionId, command: Command, now: Instant) {
         let (ours, me) = (self.offer(), self.me);
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         match command {
@@ -395,8 +413,13 @@ impl Finder {
                 }
             }
             Command::Dial => {
-                let dials = candidates::plan(&session.theirs, me < session.peer);
-                self.acts.extend(dials.into_iter().map(|dial| Act::Dial(session.peer, dial)));
+                let peer = session.peer;
+                let theirs = candidates::believed(&session.theirs, &ours, &self.networks);
+                let of_peer = self.dials.values().filter(|dialled| **dialled == peer).count();
+                if self.pace.take(peer, (of_peer, self.dials.len()), now) {
+                    let dials = candidates::plan(&theirs, me < peer);
+                    self.acts.extend(dials.into_iter().map(|dial| Act::Dial(peer, dial)));
+                }
             }
             Command::HangUp => session.talk = None,
         }
@@ -405,6 +428,11 @@ impl Finder {
     /// Where we may be reached.
     fn offer(&self) -> Vec<Candidate> {
         candidates::offer(self.interfaces.iter().copied(), self.mirror.seen())
+    }
+
+    /// What of it is this machine's own.
+    fn inside(&self) -> Vec<Candidate> {
+        candidates::offer(self.interfaces.iter().copied(), [])
     }
 
     fn of_talk(&mut self, id: TalkId) -> Option<&mut Session> {
@@ -427,3 +455,6 @@ impl Finder {
         has(true) && (!has(false) || self.me < *peer)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod dialing;
 mod direct;
 mod ending;
 mod events;
+mod networks;
 mod peers;
 mod pipes;
 mod session;

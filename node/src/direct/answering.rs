@@ -8,7 +8,7 @@ use std::{
 
 use mytunnel_keys::wire::direct::Word;
 
-use super::asking::{Command, GATHERING, MOST_ROUNDS, Outcome};
+use super::asking::{Command, GATHERING, Outcome, ROUNDS};
 
 /// How soon after a conversation was begun the other end may begin another.
 const PACE: Duration = Duration::from_secs(2);
@@ -33,6 +33,8 @@ enum Stage {
     },
     Offered {
         rounds: usize,
+        /// When we dialled last.
+        since: Option<Instant>,
     },
 }
 
@@ -78,9 +80,14 @@ impl Answering {
                 self.commands.push_back(Command::Gather);
             }
             (Stage::Offered { .. }, Word::Ready) => self.commands.push_back(Command::Say(Word::Ready)),
-            (Stage::Offered { rounds }, Word::Go) if rounds < MOST_ROUNDS => {
-                (self.stage, self.has_dialled) = (Stage::Offered { rounds: rounds + 1 }, true);
-                self.commands.push_back(Command::Dial);
+            (Stage::Offered { rounds, since }, Word::Go) if rounds < ROUNDS.len() => {
+                self.has_dialled = true;
+                if is_due(rounds, since, now) {
+                    self.commands.push_back(Command::Dial);
+                    self.stage = Stage::Offered { rounds: rounds + 1, since: Some(now) };
+                } else {
+                    self.stage = Stage::Offered { rounds: rounds + 1, since };
+                }
             }
             _ => {
                 self.stage = Stage::Idle;
@@ -97,7 +104,7 @@ impl Answering {
     /// Where we are seen is known, as far as it can be.
     pub(crate) fn on_gathered(&mut self) {
         if let Stage::Gathering { .. } = self.stage {
-            self.stage = Stage::Offered { rounds: 0 };
+            self.stage = Stage::Offered { rounds: 0, since: None };
             self.commands.push_back(Command::Offer);
         }
     }
@@ -106,6 +113,12 @@ impl Answering {
     pub(crate) fn on_hung_up(&mut self) {
         self.stage = Stage::Idle;
     }
+}
+
+/// Whether the round before has had its time, or half of it: words come late on a bad line, and then close behind each other.
+fn is_due(round: usize, since: Option<Instant>, now: Instant) -> bool {
+    let before = round.checked_sub(1).and_then(|before| ROUNDS.get(before));
+    since.zip(before).is_none_or(|(since, before)| now.duration_since(since) >= *before / 2)
 }
 
 #[cfg(test)]
@@ -137,15 +150,30 @@ mod tests {
 
     #[test]
     fn it_dials_when_it_is_told_to_and_not_for_ever() {
-        let mut answering = offered(Instant::now());
+        let mut now = Instant::now();
+        let mut answering = offered(now);
         assert_eq!(answering.outcome(), Outcome::None);
-        for _ in 0..MOST_ROUNDS {
+        for round in ROUNDS {
             assert_eq!(after(&mut answering, &Word::Ready), [Command::Say(Word::Ready)]);
-            assert_eq!(after(&mut answering, &Word::Go), [Command::Dial]);
+            answering.on_word(&Word::Go, now);
+            assert_eq!(commands(&mut answering), [Command::Dial]);
+            now += round;
         }
         assert_eq!(after(&mut answering, &Word::Go), [Command::HangUp]);
         assert_eq!(answering.outcome(), Outcome::Tried);
         assert_eq!(after(&mut answering, &Word::Go), [Command::HangUp], "the conversation is over");
+    }
+
+    #[test]
+    fn who_says_go_four_times_at_once_is_dialled_once() {
+        let now = Instant::now();
+        let mut answering = offered(now);
+        for _ in ROUNDS {
+            answering.on_word(&Word::Go, now);
+        }
+        assert_eq!(commands(&mut answering), [Command::Dial]);
+        answering.on_word(&Word::Go, now);
+        assert_eq!(commands(&mut answering), [Command::HangUp], "those rounds are gone");
     }
 
     #[test]

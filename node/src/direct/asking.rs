@@ -17,16 +17,13 @@ pub(super) const GATHERING: Duration = Duration::from_millis(1200);
 /// Time for an answer of the other end, which may be gathering itself.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long each round waits for one of its dials before the next is begun.
-const ROUNDS: [Duration; 4] = [
+/// How long each round waits for one of its dials before the next is begun. The other end has to take part in so many.
+pub(super) const ROUNDS: [Duration; 4] = [
     Duration::from_millis(800),
     Duration::from_millis(1500),
     Duration::from_millis(3000),
     Duration::from_millis(6000),
 ];
-
-/// Rounds that the other end has to take part in.
-pub(super) const MOST_ROUNDS: usize = ROUNDS.len();
 
 /// Pause after the first try that came to nothing, and the longest.
 const PAUSE: Duration = Duration::from_secs(4);
@@ -98,6 +95,8 @@ enum Phase {
         until: Instant,
     },
     Direct,
+    /// The other end wants none: it is not shown our addresses again.
+    Declined,
 }
 
 impl Asking {
@@ -120,7 +119,7 @@ impl Asking {
             | Phase::Measuring { until, .. }
             | Phase::Going { until, .. }
             | Phase::Dialling { until, .. } => Some(until),
-            Phase::Direct => None,
+            Phase::Direct | Phase::Declined => None,
         }
     }
 
@@ -147,7 +146,7 @@ impl Asking {
             }
             Phase::Dialling { round, .. } if round + 1 < ROUNDS.len() => self.measure(round + 1, now),
             Phase::Dialling { .. } => self.fail(Outcome::Tried, now, jitter),
-            Phase::Direct => {}
+            Phase::Direct | Phase::Declined => {}
         }
     }
 
@@ -173,8 +172,11 @@ impl Asking {
                 // It takes the word for half of what both took.
                 self.phase = Phase::Going { round, until: now + now.duration_since(since) / 2 };
             }
-            (Phase::Offering { .. }, Word::Declined) => self.fail(Outcome::Declined, now, jitter),
-            (Phase::Direct | Phase::Resting { .. } | Phase::Gathering { .. }, _) => {}
+            (Phase::Offering { .. }, Word::Declined) => {
+                self.fail(Outcome::Declined, now, jitter);
+                self.phase = Phase::Declined;
+            }
+            (Phase::Direct | Phase::Declined | Phase::Resting { .. } | Phase::Gathering { .. }, _) => {}
             _ => self.fail(Outcome::Silent, now, jitter),
         }
     }
@@ -185,7 +187,7 @@ impl Asking {
             Phase::Offering { .. } | Phase::Measuring { .. } => self.fail(Outcome::Silent, now, jitter),
             Phase::Going { .. } => self.fail(Outcome::Tried, now, jitter),
             Phase::Dialling { until, .. } => self.phase = Phase::Dialling { round: ROUNDS.len() - 1, until },
-            Phase::Resting { .. } | Phase::Gathering { .. } | Phase::Direct => {}
+            Phase::Resting { .. } | Phase::Gathering { .. } | Phase::Direct | Phase::Declined => {}
         }
     }
 

@@ -1,12 +1,24 @@
 //! Addresses: which are offered, which of the other end's are believed, how they are dialled, and what they tell of why
 //! there is a direct path or none. All of it without a socket.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
+use ipnet::IpNet;
 use mytunnel_keys::wire::direct::{Candidate, MAX_CANDIDATES, Origin, Over};
 
 /// Addresses of this machine that are offered, for each carrier and family.
 const MOST_OF_FAMILY: usize = 3;
+
+/// Public machines of each family that the other end makes us dial, and inside ones. A node behind a router has one public
+/// address, or two; more would be others' machines.
+const MOST_OUTSIDE: usize = 2;
+const MOST_INSIDE: usize = 3;
+
+/// Ports of one machine, for each carrier: the one at which it listens, and the one at which it is seen.
+const MOST_PORTS: usize = 2;
 
 /// Below it are the ports of servers: no node listens there, and nobody is to make us knock.
 const FIRST_PORT: u16 = 1024;
@@ -39,24 +51,50 @@ pub(crate) fn offer(
     offered
 }
 
-/// What is left of the other end's offer: addresses that a node may have, and that can be reached from here at all.
-pub(crate) fn believed(offered: Vec<Candidate>, ours: &[Candidate]) -> Vec<Candidate> {
+/// What is left of the other end's offer: addresses that a node may have, and that can be reached from here at all. Inside ones
+/// have to be of the `networks` that this machine is in itself. Of too many, those are kept at which a relay sees the node.
+pub(crate) fn believed(offered: &[Candidate], ours: &[Candidate], networks: &[IpNet]) -> Vec<Candidate> {
     let is_here = |candidate: &Candidate| {
         ours.iter().any(|own| (own.over, own.address) == (candidate.over, candidate.address))
     };
-    let may_be = |candidate: &Candidate| {
-        let ip = candidate.address.ip();
-        let block = block(ip);
-        let is_near = || ours.iter().any(|own| self::block(own.address.ip()) == block);
+    let may_be = |candidate: &&Candidate| {
+        let ip = candidate.address.ip().to_canonical();
         candidate.address.port() >= FIRST_PORT
             && is_reachable(ip)
             && !is_here(candidate)
-            && (block == Block::Public || is_near())
+            && (block(ip) == Block::Public || networks.iter().any(|network| is_machine_of(*network, ip)))
     };
-    let mut believed: Vec<_> = offered.into_iter().take(MAX_CANDIDATES).filter(may_be).collect();
-    believed.sort_unstable();
-    believed.dedup();
+    let mut offered: Vec<_> = offered.iter().take(MAX_CANDIDATES).filter(may_be).copied().collect();
+    offered.sort_unstable_by_key(|candidate| (Reverse(candidate.origin == Origin::Seen), *candidate));
+    offered.dedup();
+    let mut believed = Vec::new();
+    for candidate in offered {
+        if has_room(&believed, &candidate) {
+            believed.push(candidate);
+        }
+    }
     believed
+}
+
+/// Whether one more address is not too many.
+fn has_room(believed: &[Candidate], candidate: &Candidate) -> bool {
+    let ip = |candidate: &Candidate| candidate.address.ip().to_canonical();
+    let kind = |candidate: &Candidate| (ip(candidate).is_ipv6(), block(ip(candidate)) == Block::Public);
+    let mut machines: Vec<_> =
+        believed.iter().filter(|other| kind(other) == kind(candidate)).map(ip).collect();
+    machines.sort_unstable();
+    machines.dedup();
+    let most = if kind(candidate).1 { MOST_OUTSIDE } else { MOST_INSIDE };
+    let ports =
+        believed.iter().filter(|other| (other.over, ip(other)) == (candidate.over, ip(candidate))).count();
+    ports < MOST_PORTS && (machines.contains(&ip(candidate)) || machines.len() < most)
+}
+
+/// Whether a machine may have this address of a network, and not all of them.
+fn is_machine_of(network: IpNet, ip: IpAddr) -> bool {
+    let is_all =
+        ip.is_ipv4() && network.prefix_len() < 31 && (ip == network.network() || ip == network.broadcast());
+    network.contains(&ip) && !is_all
 }
 
 /// How addresses are dialled.

@@ -18,7 +18,7 @@ use mytunnel_carrier::{
 use mytunnel_keys::wire::direct::Over;
 use tokio::time::Instant;
 
-use super::{Driver, dialing::look_up};
+use super::{Driver, dialing::look_up, networks};
 use crate::{
     carrier::Carrier,
     clock::jitter,
@@ -76,9 +76,6 @@ impl Driver {
         opener: Opener,
     ) {
         let now = Instant::now().into_std();
-        if endpoint.is_relayed() {
-            self.finder.prepare(now);
-        }
         let (is_relayed, why) = match self.finder.on_connected(peer, &opener, endpoint, now) {
             Arrived::Ours => return,
             Arrived::Direct(reason) => (false, reason.as_str()),
@@ -97,6 +94,7 @@ impl Driver {
                 Transport::Udp => Over::Quic,
                 Transport::Tcp => Over::Tcp,
             };
+            self.finder.on_networks(networks::of_this_machine());
             self.finder.on_listening(over, at, listens, Instant::now().into_std());
         }
     }

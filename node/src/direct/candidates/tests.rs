@@ -47,6 +47,10 @@ fn a_machine_of_many_addresses_offers_some_and_always_where_it_is_seen() {
     assert!(seen.iter().all(|seen| offered.iter().any(|one| (one.over, one.address) == *seen)));
 }
 
+fn networks() -> [IpNet; 2] {
+    ["192.168.1.7/24", "fd00:1::7/64"].map(|network| network.parse().unwrap())
+}
+
 #[test]
 fn a_peer_does_not_make_us_knock_where_no_node_can_be() {
     let ours = [inside(Over::Quic, "192.168.1.7:4000")];
@@ -62,20 +66,49 @@ fn a_peer_does_not_make_us_knock_where_no_node_can_be() {
         "240.0.0.1:4000",
         "[ff02::1]:4000",
         "[fe80::1]:4000",
-        // Inside addresses of another network than ours, and our own.
+        // Inside addresses of other networks than ours, also of those that look alike; all machines of ours; and our own.
         "10.0.0.1:4000",
         "172.16.0.1:4000",
+        "192.168.0.8:6379",
+        "[::ffff:192.168.0.8]:6379",
+        "100.64.0.1:4000",
         "[fd00::1]:4000",
+        "192.168.1.0:4000",
+        "192.168.1.255:4000",
         "192.168.1.7:4000",
     ];
-    for one in refused {
-        assert_eq!(believed(vec![inside(Over::Quic, one)], &ours), [], "{one}");
+    for origin in [Origin::Interface, Origin::Seen, Origin::Mapped] {
+        for one in refused {
+            assert_eq!(believed(&[candidate(origin, Over::Quic, one)], &ours, &networks()), [], "{one}");
+        }
     }
-    for one in ["192.168.1.8:4000", "192.0.2.1:4000", "[2001:db8::1]:1024"] {
-        assert_eq!(believed(vec![inside(Over::Quic, one)], &ours).len(), 1, "{one}");
+    for one in ["192.168.1.8:4000", "192.0.2.1:4000", "[2001:db8::1]:1024", "[fd00:1::8]:4000"] {
+        assert_eq!(believed(&[inside(Over::Quic, one)], &ours, &networks()).len(), 1, "{one}");
     }
-    let flood = (0..1000).map(|port| seen(Over::Tcp, &format!("192.0.2.1:{}", 2000 + port))).collect();
-    assert_eq!(believed(flood, &ours).len(), MAX_CANDIDATES);
+    assert_eq!(believed(&[inside(Over::Quic, "192.168.1.8:4000")], &ours, &[]), [], "we are in no network");
+}
+
+#[test]
+fn a_peer_names_few_machines_and_few_ports_of_each() {
+    let ports: Vec<_> = (0..16).map(|port| seen(Over::Tcp, &format!("192.0.2.1:{}", 2000 + port))).collect();
+    assert_eq!(believed(&ports, &[], &networks()).len(), MOST_PORTS);
+    for (prefix, most) in [
+        ("192.0.2.", MOST_OUTSIDE),
+        ("[::ffff:192.0.2.", MOST_OUTSIDE),
+        ("192.168.1.", MOST_INSIDE),
+        ("[2001:db8::", MOST_OUTSIDE),
+        ("[fd00:1::", MOST_INSIDE),
+    ] {
+        let close = if prefix.starts_with('[') { "]" } else { "" };
+        let machines: Vec<_> = (10..26)
+            .map(|last| candidate(Origin::Interface, Over::Quic, &format!("{prefix}{last}{close}:4000")))
+            .collect();
+        assert_eq!(believed(&machines, &[], &networks()).len(), most, "{prefix}");
+    }
+    let many = (10..25).map(|last| inside(Over::Quic, &format!("192.0.2.{last}:4000")));
+    let last = seen(Over::Quic, "203.0.113.1:4000");
+    let kept = believed(&many.chain([last]).collect::<Vec<_>>(), &[], &networks());
+    assert!(kept.contains(&last), "where a relay sees the node counts before what it says of itself");
 }
 
 #[test]
@@ -169,9 +202,11 @@ proptest! {
         ours in prop::collection::vec(any_candidate(), 0..8),
         speaks_first: bool,
     ) {
-        let dials = plan(&believed(offered, &ours), speaks_first);
+        let dials = plan(&believed(&offered, &ours, &networks()), speaks_first);
         let all: Vec<_> = dials.iter().flat_map(|dial| &dial.addresses).collect();
         prop_assert!(all.len() <= 2 * MAX_CANDIDATES);
+        let outside = all.iter().map(|address| address.ip().to_canonical()).filter(|ip| block(*ip) == Block::Public);
+        prop_assert!(outside.collect::<std::collections::HashSet<_>>().len() <= 2 * MOST_OUTSIDE);
         for address in all {
             prop_assert!(address.port() >= FIRST_PORT && is_reachable(address.ip()));
             prop_assert!(!address.ip().to_canonical().is_loopback() && !address.ip().is_multicast());

@@ -1,0 +1,168 @@
+use std::task::{Context, Poll};
+
+use libp2p::{
+    Multiaddr,
+    core::{Endpoint, transport::PortUse},
+    swarm::{FromSwarm, NetworkBehaviour as _, ToSwarm, behaviour::ConnectionEstablished},
+};
+use mytunnel_carrier::stream;
+use mytunnel_keys::wire::direct::Origin;
+
+use super::*;
+
+/// A connection through a relay.
+struct Circuit {
+    opener: Opener,
+    endpoint: ConnectedPoint,
+}
+
+impl Circuit {
+    fn new(number: usize, peer: PeerId, is_ours: bool) -> Self {
+        let through: Multiaddr = "/ip4/203.0.113.1/tcp/4001/p2p-circuit".parse().unwrap();
+        let endpoint = if is_ours {
+            let role_override = Endpoint::Dialer;
+            ConnectedPoint::Dialer { address: through, role_override, port_use: PortUse::Reuse }
+        } else {
+            ConnectedPoint::Listener { local_addr: through, send_back_addr: Multiaddr::empty() }
+        };
+        Self { opener: opener(ConnectionId::new_unchecked(number), peer, &endpoint), endpoint }
+    }
+
+    fn connection(&self) -> ConnectionId {
+        self.opener.connection()
+    }
+
+    fn stands(&self, finder: &mut Finder, now: Instant) {
+        let arrived = finder.on_connected(self.opener.peer(), &self.opener, &self.endpoint, now);
+        assert_eq!(arrived, Arrived::Relayed);
+    }
+}
+
+/// As a swarm announces it.
+fn opener(connection: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) -> Opener {
+    let mut streams = stream::Behaviour::new(stream::Config::accepting([]));
+    let nowhere = Multiaddr::empty();
+    drop(streams.handle_established_inbound_connection(connection, peer, &nowhere, &nowhere).unwrap());
+    streams.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+        peer_id: peer,
+        connection_id: connection,
+        endpoint,
+        failed_addresses: &[],
+        other_established: 0,
+    }));
+    match streams.poll(&mut Context::from_waker(futures::task::noop_waker_ref())) {
+        Poll::Ready(ToSwarm::GenerateEvent(stream::Event::Opened { opener, .. })) => opener,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn finder() -> Finder {
+    Finder::new(PeerId::random(), true)
+}
+
+fn acts(finder: &mut Finder) -> Vec<Act> {
+    std::iter::from_fn(|| finder.next_act()).collect()
+}
+
+fn listens(acts: &[Act]) -> bool {
+    acts.iter().any(|act| matches!(act, Act::Listen))
+}
+
+fn rounds(acts: &[Act]) -> usize {
+    acts.iter().filter(|act| matches!(act, Act::Dial(..))).count()
+}
+
+#[test]
+fn a_connection_that_is_gone_already_is_no_session() {
+    let (mut finder, peer, now) = (finder(), PeerId::random(), Instant::now());
+    for number in 0..2 * MOST_SESSIONS {
+        let circuit = Circuit::new(number, peer, false);
+        circuit.stands(&mut finder, now);
+        finder.on_closed(circuit.connection(), now);
+        finder.meet(circuit.opener, Side::Shares, now);
+    }
+    assert!(finder.sessions.is_empty() && finder.relayed.is_empty());
+    assert!(acts(&mut finder).is_empty(), "nobody is expected");
+    let circuit = Circuit::new(10 * MOST_SESSIONS, peer, false);
+    circuit.stands(&mut finder, now);
+    finder.meet(circuit.opener.clone(), Side::Shares, now);
+    assert_eq!(finder.sessions.len(), 1);
+    finder.on_closed(circuit.connection(), now);
+    assert!(finder.sessions.is_empty());
+    assert!(matches!(acts(&mut finder)[..], [Act::Expect(_, true), Act::Expect(_, false)]));
+}
+
+#[test]
+fn for_a_stranger_we_do_not_listen() {
+    let (mut finder, now) = (finder(), Instant::now());
+    let stranger = Circuit::new(1, PeerId::random(), false);
+    stranger.stands(&mut finder, now);
+    assert!(!listens(&acts(&mut finder)));
+    finder.meet(stranger.opener, Side::Shares, now);
+    assert!(!listens(&acts(&mut finder)), "it has not asked for a direct path");
+    Circuit::new(2, PeerId::random(), true).stands(&mut finder, now);
+    assert!(listens(&acts(&mut finder)), "whom we have dialled is waited for");
+}
+
+#[test]
+fn who_wants_none_does_not_listen_at_all() {
+    let (mut finder, now) = (Finder::new(PeerId::random(), false), Instant::now());
+    let circuit = Circuit::new(1, PeerId::random(), true);
+    circuit.stands(&mut finder, now);
+    finder.meet(circuit.opener, Side::Reaches, now);
+    assert!(acts(&mut finder).is_empty() && finder.sessions.is_empty());
+}
+
+#[test]
+fn however_many_connections_a_peer_has_its_dials_are_counted_together() {
+    let (mut finder, peer, now) = (finder(), PeerId::random(), Instant::now());
+    let address = "192.0.2.1:4000".parse().unwrap();
+    let mut dialled = 0;
+    for number in 0..64 {
+        let circuit = Circuit::new(number, peer, false);
+        circuit.stands(&mut finder, now);
+        finder.meet(circuit.opener.clone(), Side::Shares, now);
+        let session = finder.sessions.get_mut(&circuit.connection()).unwrap();
+        session.theirs = vec![Candidate { origin: Origin::Seen, over: Over::Quic, address }];
+        finder.carry_out(circuit.connection(), Command::Dial, now);
+        dialled += rounds(&acts(&mut finder));
+    }
+    assert_eq!(dialled, 8, "of 64 at once");
+}
+
+#[test]
+fn addresses_inside_are_judged_by_the_networks_of_the_moment() {
+    let (mut finder, now) = (finder(), Instant::now());
+    let circuit = Circuit::new(1, PeerId::random(), false);
+    circuit.stands(&mut finder, now);
+    finder.meet(circuit.opener.clone(), Side::Shares, now);
+    let address = "192.168.1.8:4000".parse().unwrap();
+    let theirs = vec![Candidate { origin: Origin::Interface, over: Over::Quic, address }];
+    finder.sessions.get_mut(&circuit.connection()).unwrap().theirs = theirs;
+    finder.carry_out(circuit.connection(), Command::Dial, now);
+    assert_eq!(rounds(&acts(&mut finder)), 0, "we are in no such network yet");
+    finder.on_networks(vec!["192.168.1.7/24".parse().unwrap()]);
+    finder.carry_out(circuit.connection(), Command::Dial, now);
+    assert_eq!(rounds(&acts(&mut finder)), 1);
+}
+
+#[test]
+fn an_address_that_is_not_offered_disturbs_nobody() {
+    let (mut finder, mut now) = (finder(), Instant::now());
+    Circuit::new(1, PeerId::random(), true).stands(&mut finder, now);
+    let at = |last: u8, port: u16| SocketAddr::from(([10, 0, 0, last], port));
+    for over in [Over::Quic, Over::Tcp] {
+        for last in 1..=3 {
+            finder.on_listening(over, at(last, 4000), true, now);
+        }
+    }
+    let probe = ConnectionId::new_unchecked(9);
+    finder.on_probing(Over::Quic, Some(probe), now);
+    acts(&mut finder);
+    now += 2 * ARRIVING;
+    finder.on_listening(Over::Quic, at(200, 4000), true, now);
+    finder.on_listening(Over::Quic, at(200, 4000), false, now);
+    assert!(acts(&mut finder).is_empty(), "three others come before it");
+    finder.on_listening(Over::Quic, at(1, 4000), false, now);
+    assert!(matches!(acts(&mut finder)[..], [Act::Close(closed)] if closed == probe));
+}
