@@ -1,8 +1,11 @@
 //! Fixed keys and times for this crate's tests: one small cluster.
 
 pub(crate) mod crooked;
+mod opener;
 pub(crate) mod peer;
 pub(crate) mod relay;
+
+pub(crate) use opener::opener;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,14 +1,11 @@
-use std::task::{Context, Poll};
-
 use libp2p::{
     Multiaddr,
     core::{Endpoint, transport::PortUse},
-    swarm::{FromSwarm, NetworkBehaviour as _, ToSwarm, behaviour::ConnectionEstablished},
 };
-use mytunnel_carrier::stream;
 use mytunnel_keys::wire::direct::Origin;
 
 use super::*;
+use crate::testing::opener;
 
 /// A connection through a relay.
 struct Circuit {
@@ -35,24 +32,6 @@ impl Circuit {
     fn stands(&self, finder: &mut Finder, now: Instant) {
         let arrived = finder.on_connected(self.opener.peer(), &self.opener, &self.endpoint, now);
         assert_eq!(arrived, Arrived::Relayed);
-    }
-}
-
-/// As a swarm announces it.
-fn opener(connection: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) -> Opener {
-    let mut streams = stream::Behaviour::new(stream::Config::accepting([]));
-    let nowhere = Multiaddr::empty();
-    drop(streams.handle_established_inbound_connection(connection, peer, &nowhere, &nowhere).unwrap());
-    streams.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
-        peer_id: peer,
-        connection_id: connection,
-        endpoint,
-        failed_addresses: &[],
-        other_established: 0,
-    }));
-    match streams.poll(&mut Context::from_waker(futures::task::noop_waker_ref())) {
-        Poll::Ready(ToSwarm::GenerateEvent(stream::Event::Opened { opener, .. })) => opener,
-        other => panic!("{other:?}"),
     }
 }
 

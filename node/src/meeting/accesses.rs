@@ -67,6 +67,8 @@ pub(super) enum Happened {
 pub(super) enum Act {
     Order(LineId, Order),
     Close(ConnectionId),
+    /// Close it unless a guest has come over it.
+    Part(ConnectionId),
     /// Ask the other end again and again whether it is there.
     Ping(ConnectionId, Opener),
 }
@@ -82,6 +84,8 @@ pub(super) struct Accesses {
     asked: HashMap<u32, (AccessId, LineId)>,
     requests: u32,
     dials: HashMap<ConnectionId, AccessId>,
+    /// Direct connections that stand, for accesses that begin later.
+    direct: HashMap<ConnectionId, (LineId, Connected)>,
     greetings: JoinSet<Greeted>,
     given_up: FuturesUnordered<BoxFuture<'static, AccessId>>,
     acts: VecDeque<Act>,
@@ -122,6 +126,7 @@ impl Accesses {
             asked: HashMap::new(),
             requests: 0,
             dials: HashMap::new(),
+            direct: HashMap::new(),
             greetings: JoinSet::new(),
             given_up: FuturesUnordered::new(),
             acts: VecDeque::new(),
@@ -243,20 +248,36 @@ impl Accesses {
 
     /// A direct connection stands, whichever end has dialled it. `false` if no access has any use for it.
     pub(super) fn on_direct(&mut self, line: LineId, connected: &Connected, certificate: &[u8]) -> bool {
-        let mut is_wanted = false;
-        for (id, entry) in &mut self.entries {
-            if entry.on_direct(line, connected) {
-                is_wanted = true;
-                let hello = hello(entry, certificate);
-                let (id, opener) = (*id, connected.opener.clone());
-                self.greetings
-                    .spawn(async move { (id, opener.connection(), acquaint::greet(&opener, &hello).await) });
-            }
+        self.direct.insert(connected.connection, (line, connected.clone()));
+        let all: Vec<AccessId> = self.entries.keys().copied().collect();
+        let greeted = all.into_iter().filter(|id| self.greet_directly(*id, line, connected, certificate));
+        greeted.count() > 0
+    }
+
+    /// Greets on a direct connection; whether the access has any use for it.
+    fn greet_directly(
+        &mut self,
+        id: AccessId,
+        line: LineId,
+        connected: &Connected,
+        certificate: &[u8],
+    ) -> bool {
+        let Some(entry) =
+            self.entries.get_mut(&id).filter(|entry| !entry.paths.contains_key(&connected.connection))
+        else {
+            return false;
+        };
+        if !entry.on_direct(line, connected) {
+            return false;
         }
-        is_wanted
+        let (opener, hello) = (connected.opener.clone(), hello(entry, certificate));
+        self.greetings
+            .spawn(async move { (id, opener.connection(), acquaint::greet(&opener, &hello).await) });
+        true
     }
 
     pub(super) fn on_closed(&mut self, connection: ConnectionId, now: Instant, jitter: u32) {
+        self.direct.remove(&connection);
         for entry in self.entries.values_mut() {
             entry.on_closed(connection, now, jitter);
         }
@@ -280,6 +301,15 @@ impl Accesses {
             && let Some(path) = entry.paths.get(&connection)
         {
             self.acts.push_back(Act::Ping(connection, path.opener.clone()));
+            // There may be a direct connection with it already, which another access or a guest has brought.
+            let peer = path.peer;
+            let standing = self.direct.values().filter(|(_, connected)| connected.peer == peer);
+            for (line, connected) in standing.cloned().collect::<Vec<_>>() {
+                self.greet_directly(id, line, &connected, grounds.certificate);
+            }
+        } else if entry.drop_unwelcomed(connection) && !self.holds(connection) {
+            // No search has asked for it, so that none closes it.
+            self.acts.push_back(Act::Part(connection));
         }
     }
 
@@ -399,3 +429,6 @@ fn circuit(key: &PublicKey, local: PeerId, line: Option<&LineState>) -> Result<D
     let through = relay.clone().with(Protocol::P2pCircuit);
     Ok(DialOpts::peer_id(peer).addresses(vec![through]).condition(PeerCondition::Always).build())
 }
+
+#[cfg(test)]
+mod tests;

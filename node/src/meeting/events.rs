@@ -185,6 +185,11 @@ impl Meeting {
             match act {
                 Act::Order(line, order) => self.orders.push_back((line, order)),
                 Act::Close(connection) => self.close(connection),
+                Act::Part(connection) => {
+                    if !self.hosting.has(connection) {
+                        self.close(connection);
+                    }
+                }
                 Act::Ping(connection, opener) => self.ping(connection, opener),
             }
         }

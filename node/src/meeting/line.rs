@@ -77,7 +77,7 @@ pub(crate) enum Found {
 }
 
 /// A connection with another node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Connected {
     pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,

@@ -204,6 +204,12 @@ impl Entry {
         false
     }
 
+    /// Forgets a direct path whose other end has not shown that it is the one, so that another is looked for.
+    pub(super) fn drop_unwelcomed(&mut self, connection: ConnectionId) -> bool {
+        let is_vain = |path: &PathTo| path.path == Path::Direct && path.welcomed.is_none();
+        self.paths.get(&connection).is_some_and(is_vain) && self.paths.remove(&connection).is_some()
+    }
+
     /// Why a path still leads through a relay.
     pub(super) fn on_why(&mut self, connection: ConnectionId, why: &'static str) {
         let Some(path) = self.paths.get_mut(&connection) else { return };
