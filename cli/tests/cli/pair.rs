@@ -242,6 +242,17 @@ fn two_hundred_from_both_sides_at_once_arrive_in_one_order() {
 }
 
 #[test]
+fn a_guest_may_demand_that_words_are_compared_though_the_host_does_not() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (_, invites) = host.open(&["--goal", "fix the build", "--verify", "off"]);
+    let joined = guest.pair_with(&["join", "--verify", "required"], &[("MYTUNNEL_PAIR_SECRET", &invites[0])]);
+    let joined = joined.succeeded().json();
+    assert_eq!((&joined["state"], &joined["verify"]), (&"unverified".into(), &"required".into()));
+    assert_eq!((&joined["goal"], &joined["verification"]), (&"".into(), &"pending".into()));
+    guest.pair(&["say", "too early"]).failed("PAIR_UNVERIFIED", 4);
+}
+
+#[test]
 fn a_record_that_was_exported_holds_until_it_is_touched() {
     let (host, guest) = (Agent::new(), Agent::new());
     let (_, invites) = host.open(&[]);

@@ -28,6 +28,7 @@ pub enum Request {
         name: String,
         agent: String,
         addresses: Vec<std::net::SocketAddr>,
+        verify: Verify,
     },
     Invite {
         session: Option<String>,

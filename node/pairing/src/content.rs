@@ -283,10 +283,68 @@ pub(crate) const SEAL: &str = "mytunnel pair seal 2";
 /// What the host signs where it goes on.
 pub(crate) const SKIP: &str = "mytunnel pair skip 1";
 
-/// Whether something is small enough to be said.
+/// Whether something is small enough to be said, as a whole and in each of its parts: a list of very many very small
+/// ones takes far more memory, and far more room in an answer, than its bytes.
 pub(crate) fn check(said: &Said) -> Result<(), Code> {
-    if said.text().len() > limits::TEXT || crate::bytes::encode(said).len() > limits::ENTRY - 1024 {
-        return Err(Code::PairTooLarge);
+    let is_short = |text: &str| text.len() <= limits::PART;
+    let fits = match said {
+        Said::Code { lang, path, .. } => is_short(lang) && path.as_deref().is_none_or(is_short),
+        Said::Plan { steps, .. } => {
+            steps.len() <= limits::PARTS && steps.iter().all(|step| is_short(&step.text))
+        }
+        Said::Proposal { action, risk, files, .. } => {
+            let files_fit = files.len() <= limits::PARTS && files.iter().all(|file| is_short(file));
+            files_fit && is_short(action) && is_short(risk)
+        }
+        Said::Chat { .. }
+        | Said::Question { .. }
+        | Said::Answer { .. }
+        | Said::Decision { .. }
+        | Said::Task { .. } => true,
+    };
+    let is_small =
+        || said.text().len() <= limits::TEXT && crate::bytes::encode(said).len() <= limits::ENTRY - 1024;
+    if fits && is_small() { Ok(()) } else { Err(Code::PairTooLarge) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposal(files: Vec<String>) -> Said {
+        let part = |length| "x".repeat(length);
+        Said::Proposal { text: part(limits::TEXT), action: part(limits::PART), risk: String::new(), files }
     }
-    Ok(())
+
+    #[test]
+    fn every_part_of_what_is_said_has_its_bound() {
+        let step = |length| Step { text: "x".repeat(length), state: TaskState::Working };
+        let plan = |steps| Said::Plan { text: String::new(), steps };
+        let code = |lang: usize, path: usize| Said::Code {
+            text: String::new(),
+            lang: "x".repeat(lang),
+            path: Some("x".repeat(path)),
+        };
+        let fit = [
+            proposal(vec![String::new(); limits::PARTS]),
+            plan(vec![step(10); limits::PARTS]),
+            code(limits::PART, limits::PART),
+        ];
+        for said in fit {
+            assert_eq!(check(&said), Ok(()));
+        }
+        let too_large = [
+            proposal(vec![String::new(); limits::PARTS + 1]),
+            proposal(vec!["x".repeat(limits::PART + 1)]),
+            proposal(vec!["x".repeat(limits::PART); limits::PARTS]),
+            plan(vec![step(0); limits::PARTS + 1]),
+            plan(vec![step(limits::PART + 1)]),
+            code(limits::PART + 1, 0),
+            code(0, limits::PART + 1),
+            Said::Chat { text: "x".repeat(limits::TEXT + 1) },
+        ];
+        for said in too_large {
+            assert_eq!(check(&said), Err(Code::PairTooLarge));
+        }
+    }
 }

@@ -14,6 +14,10 @@ pub const MESSAGE: usize = ENTRY + 4 * 1024;
 pub const ENTRY: usize = 256 * 1024;
 /// Bytes of a text that somebody says.
 pub const TEXT: usize = 64 * 1024;
+/// Bytes of each other part of what somebody says: a path, a step, a risk.
+pub const PART: usize = 4 * 1024;
+/// Steps of a plan, files of a proposal.
+pub const PARTS: usize = 256;
 /// Characters of a session's goal.
 pub const GOAL: usize = 500;
 /// Characters of a member's name.
@@ -72,7 +76,7 @@ pub const TRIES_SPAN: Duration = Duration::from_secs(60);
 pub const SESSIONS: usize = 8;
 /// Messages in one answer to `listen`.
 pub const BATCH: usize = 50;
-/// Bytes of text in one answer to `listen`.
+/// Bytes of messages in one answer to `listen`, as they are shown.
 pub const BATCH_BYTES: usize = 128 * 1024;
 /// A `listen` takes no longer.
 pub const LISTEN: Duration = Duration::from_secs(25);

@@ -23,6 +23,17 @@ pub enum Verify {
     Off,
 }
 
+impl Verify {
+    /// What holds where one side wants this and the other that.
+    pub(crate) const fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Required, _) | (_, Self::Required) => Self::Required,
+            (Self::Ask, _) | (_, Self::Ask) => Self::Ask,
+            (Self::Off, Self::Off) => Self::Off,
+        }
+    }
+}
+
 /// What a guest that was let in learns first: nothing yet of the session itself.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Welcome {

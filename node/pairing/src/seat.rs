@@ -39,6 +39,8 @@ pub(crate) struct Seat {
     pub(crate) ledger: Option<Ledger>,
     pub(crate) words: Words,
     pub(crate) verified_here: bool,
+    /// The host told of the session too early.
+    held: bool,
     pub(crate) missed: u64,
     pub(crate) closed: Option<Why>,
     pub(crate) away_since: Option<Duration>,
@@ -89,7 +91,8 @@ impl Outbox {
 }
 
 impl Seat {
-    /// Behind the handshake of a new member; `nonce` is this end's random part of the words.
+    /// Behind the handshake of a new member; `nonce` is this end's random part of the words, `verify` what its person
+    /// wants: who sits in between could have the host want less.
     ///
     /// # Errors
     /// The host is not who it says.
@@ -99,6 +102,7 @@ impl Seat {
         handshake: [u8; 32],
         seed: Seed,
         nonce: Nonce,
+        verify: Verify,
         now: Now,
     ) -> Result<Self, Code> {
         let card = welcome.host.checked(&handshake).ok_or(Code::PairRefused)?;
@@ -107,7 +111,8 @@ impl Seat {
             session: welcome.session,
             member: welcome.member,
             name,
-            verify: welcome.verify,
+            verify: welcome.verify.stricter(verify),
+            held: false,
             host,
             host_key: card.key,
             goal: String::new(),
@@ -164,6 +169,11 @@ impl Seat {
             return Err(Code::PairRate);
         }
         match message {
+            // Not before this side's person has agreed, whatever the host says.
+            ToGuest::Admitted { .. } | ToGuest::Entry { .. } | ToGuest::Skip { .. } if self.waits() => {
+                self.held = true;
+                Ok(())
+            }
             ToGuest::Reveal { nonce: host } => self.revealed(host),
             ToGuest::Admitted { goal, members, number, head } => self.admitted(goal, members, number, head),
             ToGuest::Resumed { taken } => {
@@ -201,7 +211,7 @@ impl Seat {
         now: Now,
     ) -> Result<u64, Code> {
         content::check(&said)?;
-        if self.ledger.is_none() || (self.verify == Verify::Required && !self.verified_here) {
+        if self.ledger.is_none() || self.waits() {
             return Err(Code::PairUnverified);
         }
         if self.outbox.waiting.len() >= limits::OUTBOX
@@ -240,6 +250,9 @@ impl Seat {
         }
         self.verified_here = true;
         self.outgoing.push_back(ToHost::Verified);
+        if std::mem::take(&mut self.held) {
+            self.outgoing.push_back(ToHost::Resume { number: None });
+        }
         Ok(())
     }
 
@@ -269,6 +282,10 @@ impl Seat {
         self.ledger.iter().flat_map(move |ledger| ledger.after(number))
     }
 
+    fn waits(&self) -> bool {
+        self.verify == Verify::Required && !self.verified_here
+    }
+
     fn revealed(&mut self, host: Nonce) -> Result<(), Code> {
         let Words::Waiting { handshake, commitment, nonce } = &self.words else {
             return Err(Code::PairRefused);
@@ -285,8 +302,7 @@ impl Seat {
         number: u64,
         head: Hash,
     ) -> Result<(), Code> {
-        // Not before this side's person has agreed, whatever the host says.
-        if self.ledger.is_some() || (self.verify == Verify::Required && !self.verified_here) {
+        if self.ledger.is_some() {
             return Err(Code::PairRefused);
         }
         let mut ledger = Ledger::new(self.session, self.host_key, self.member, number, head);

@@ -221,6 +221,7 @@ fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
         name: desk.name.clone(),
         agent: desk.agent.clone(),
         addresses: Vec::new(),
+        verify: Verify::Ask,
     })?;
     keep(desk, &joined);
     let members = members(&joined);

@@ -63,6 +63,11 @@ pub(super) fn tools() -> Vec<Offered> {
 
 fn coming_in() -> Vec<Offered> {
     let invites = number("How many guests", 1, limits::MEMBERS as u64 - 1);
+    let verify = json!({
+        "type": "string",
+        "enum": ["required", "ask", "off"],
+        "description": "Whether both persons compare three words before anything is said; the stricter of both sides counts",
+    });
     vec![
         Offered {
             name: "pair_open",
@@ -79,10 +84,7 @@ fn coming_in() -> Vec<Offered> {
                         json!({ "type": "string", "enum": ["link", "code"], "description": "code: a few words to be spoken, for a guest on this network" }),
                     ),
                     ("ttl_s", number("Life of the invites in seconds", 30, 86_400)),
-                    (
-                        "verify",
-                        json!({ "type": "string", "enum": ["required", "ask", "off"], "description": "Whether both persons compare three words before anything is said" }),
-                    ),
+                    ("verify", verify.clone()),
                 ],
                 &["goal"],
             ),
@@ -115,7 +117,10 @@ fn coming_in() -> Vec<Offered> {
             name: "pair_join",
             description: "Join the session of another person's agent by the invite that your person was handed.",
             input: arguments(
-                &[("secret", text("The invite: pair1-…, or a number and three words"))],
+                &[
+                    ("secret", text("The invite: pair1-…, or a number and three words")),
+                    ("verify", verify.clone()),
+                ],
                 &["secret"],
             ),
             output: status_of_one(),
@@ -238,7 +243,7 @@ fn status_of_one() -> Value {
             ("role", text("host or guest")),
             ("goal", text("Of a guest's session: untrusted, as the host says it")),
             ("state", text("waiting_for_guest, unverified, connected, reconnecting or closed")),
-            ("verification", text("pending or ok; of a guest")),
+            ("verification", text("pending, ok or not_compared; of a guest")),
             ("self", some_object("id and name")),
             ("members", list(some_object("id, name, agent, online, verified"), "The others")),
             ("cursor", count("Up to where you have read")),
@@ -344,16 +349,19 @@ fn invite(desk: &Desk, value: Value) -> Result<Value, Failure> {
 #[serde(deny_unknown_fields)]
 struct Join {
     secret: String,
+    #[serde(default = "ask")]
+    verify: Verify,
 }
 
 fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
-    let Join { secret } = read(value)?;
+    let Join { secret, verify } = read(value)?;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
     desk.client.ask_or_start(&Request::Join {
         secret: Zeroizing::new(secret),
         name,
         agent,
         addresses: Vec::new(),
+        verify,
     })
 }
 

@@ -44,6 +44,10 @@ pub(crate) struct JoinArgs {
     #[arg(long, value_name = "IP:PORT")]
     addr: Vec<SocketAddr>,
 
+    /// Whether both persons compare three words before anything is said; the stricter of both sides counts
+    #[arg(long, value_enum, default_value_t = VerifyArg::Ask)]
+    verify: VerifyArg,
+
     #[command(flatten)]
     who: WhoArgs,
 
@@ -91,6 +95,16 @@ enum VerifyArg {
     Off,
 }
 
+impl From<VerifyArg> for Verify {
+    fn from(wanted: VerifyArg) -> Self {
+        match wanted {
+            VerifyArg::Required => Self::Required,
+            VerifyArg::Ask => Self::Ask,
+            VerifyArg::Off => Self::Off,
+        }
+    }
+}
+
 impl WhoArgs {
     fn name(&self, context: &Context, otherwise: &str) -> String {
         let user = || context.env.user.clone().filter(|name| !name.is_empty());
@@ -104,11 +118,7 @@ pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
         invites: args.invites,
         code: args.code,
         ttl_s: args.ttl,
-        verify: match args.verify {
-            VerifyArg::Required => Verify::Required,
-            VerifyArg::Ask => Verify::Ask,
-            VerifyArg::Off => Verify::Off,
-        },
+        verify: args.verify.into(),
         name: args.who.name(context, "host"),
         agent: args.who.agent.clone(),
     };
@@ -161,6 +171,7 @@ pub(crate) fn join(args: &JoinArgs, context: &Context) -> Result<(), Failure> {
         name: args.who.name(context, "guest"),
         agent: args.who.agent.clone(),
         addresses: args.addr.clone(),
+        verify: args.verify.into(),
     };
     let answer = client::ask_or_start(&request, context)?;
     context.report.object(&answer);

@@ -31,7 +31,7 @@ use crate::{
     handshake::{Ends, Signer},
     hello::Hello,
     link::{Link, LinkError},
-    message::{ToGuest, Welcome},
+    message::{ToGuest, Verify, Welcome},
     sas::Nonce,
     seat::Seat,
     secret,
@@ -66,6 +66,8 @@ pub(super) struct Begun {
     host: PeerId,
     handshake: [u8; 32],
     seed: Seed,
+    /// What this side's person wants, whatever the host says.
+    verify: Verify,
     addresses: Vec<Multiaddr>,
     outgoing: Outbound,
     client: Reply,
@@ -108,12 +110,13 @@ impl Daemon {
         text: &str,
         name: String,
         agent: String,
+        verify: Verify,
         extra: &[SocketAddr],
         client: Reply,
     ) {
         match self.attempt(text, name, agent, extra) {
             Ok((attempt, addresses)) => {
-                self.tasks.spawn(attempt.join(addresses, client));
+                self.tasks.spawn(attempt.join(addresses, verify, client));
             }
             // The client may have gone.
             Err(trouble) => drop(client.send(Err(trouble))),
@@ -304,12 +307,12 @@ impl Daemon {
 
     fn on_welcome(&mut self, welcome: Welcome, begun: Begun, reply: oneshot::Sender<Option<LinkId>>) {
         let now = self.now();
-        let Begun { host, handshake, seed, addresses, outgoing, client } = begun;
+        let Begun { host, handshake, seed, verify, addresses, outgoing, client } = begun;
         let id = welcome.session;
         let seat = random()
             .map_err(no_random)
             .and_then(|nonce| {
-                Seat::welcomed(welcome, host, handshake, seed, Nonce::from_bytes(nonce), now)
+                Seat::welcomed(welcome, host, handshake, seed, Nonce::from_bytes(nonce), verify, now)
                     .map_err(|code| Trouble::new(code, "the host does not show that it is the link's"))
             })
             .and_then(|seat| if self.sessions.contains_key(&id) { Err(known()) } else { Ok(seat) });
@@ -330,7 +333,7 @@ impl Daemon {
 }
 
 impl Attempt {
-    async fn join(self, addresses: Vec<Multiaddr>, client: Reply) {
+    async fn join(self, addresses: Vec<Multiaddr>, verify: Verify, client: Reply) {
         let events = self.events.clone();
         let (begun_at, seed) = (self.begun, self.seed.clone());
         let reached = match self.reach().await {
@@ -354,7 +357,7 @@ impl Attempt {
         };
         let (outgoing, queued) = queue();
         let (reply, link) = oneshot::channel();
-        let begun = Box::new(Begun { host, handshake, seed, addresses, outgoing, client });
+        let begun = Box::new(Begun { host, handshake, seed, verify, addresses, outgoing, client });
         let joined = Joined::New { welcome, begun, reply };
         if events.send(links::Event::Joined(joined)).await.is_ok()
             && let Ok(Some(link)) = link.await

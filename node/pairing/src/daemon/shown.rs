@@ -7,7 +7,7 @@ use super::{Daemon, Session, Side};
 use crate::{
     api::Trouble,
     clock::Now,
-    content::{Content, HOST, MemberId, Said, SessionId, System, Why},
+    content::{Content, Envelope, HOST, MemberId, Said, SessionId, System, Why},
     ledger::Entry,
     limits,
     message::Verify,
@@ -110,28 +110,33 @@ impl Batch {
             Content::System(event) => self.events.push(shown_event(entry.number, event)),
             Content::Said(_) if entry.author == me && !own => {}
             Content::Said(said) => {
-                let size = said.text().len();
+                let message = shown_message(held, entry, envelope, said, now);
+                // As it is written, not as it was said: escapes may make that far more.
+                let size = message.to_string().len();
                 let full = self.messages.len() >= limits::BATCH || self.bytes + size > limits::BATCH_BYTES;
                 if full && !self.messages.is_empty() {
                     self.more = true;
                     return false;
                 }
                 self.bytes += size;
-                let from = held.shown_member(entry.author);
-                let age = now.wall.saturating_mul(1000).saturating_sub(envelope.at);
-                let mut message = shown_said(said);
-                message.insert("seq".to_owned(), entry.number.into());
-                message.insert("from".to_owned(), from);
-                message.insert("untrusted".to_owned(), (entry.author != me).into());
-                message.insert("reply_to".to_owned(), envelope.reply_to.into());
-                message.insert("private".to_owned(), (!envelope.to.is_empty()).into());
-                message.insert("age_ms".to_owned(), age.into());
-                self.messages.push(Value::Object(message));
+                self.messages.push(message);
             }
         }
         self.last = Some(entry.number);
         true
     }
+}
+
+fn shown_message(held: &Session, entry: &Entry, envelope: &Envelope, said: &Said, now: Now) -> Value {
+    let age = now.wall.saturating_mul(1000).saturating_sub(envelope.at);
+    let mut message = shown_said(said);
+    message.insert("seq".to_owned(), entry.number.into());
+    message.insert("from".to_owned(), held.shown_member(entry.author));
+    message.insert("untrusted".to_owned(), (entry.author != held.me()).into());
+    message.insert("reply_to".to_owned(), envelope.reply_to.into());
+    message.insert("private".to_owned(), (!envelope.to.is_empty()).into());
+    message.insert("age_ms".to_owned(), age.into());
+    Value::Object(message)
 }
 
 /// Kind, text without what acts on a terminal, and the rest as `data`.
@@ -287,7 +292,7 @@ impl Session {
                 "state": guest_state(seat),
                 "closed": seat.closed.map(why),
                 "verify": seat.verify,
-                "verification": if seat.verified_here || seat.verify == Verify::Off { "ok" } else { "pending" },
+                "verification": verification(seat),
                 "words": words(seat),
                 "members": self.peers(now),
                 "cursor": self.cursor,
@@ -369,6 +374,14 @@ fn guest_state(seat: &Seat) -> &'static str {
     }
 }
 
+fn verification(seat: &Seat) -> &'static str {
+    match seat.verify {
+        _ if seat.verified_here => "ok",
+        Verify::Off => "not_compared",
+        Verify::Required | Verify::Ask => "pending",
+    }
+}
+
 fn words(seat: &Seat) -> Option<&str> {
     match &seat.words {
         Words::Known(words) if !seat.verified_here && seat.verify != Verify::Off => Some(words),
@@ -398,4 +411,41 @@ fn invites(room: &Room, now: Now) -> Vec<Value> {
 
 fn no_session() -> Trouble {
     Trouble::new(Code::PairNoSession, "there is no such session on this machine")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mytunnel_keys::secret::Seed;
+
+    use super::*;
+    use crate::room::Opening;
+
+    #[test]
+    fn an_answer_is_bounded_by_all_that_it_holds_and_not_by_the_texts_alone() {
+        let now = Now { wall: 1_800_000_000, steady: Duration::from_secs(1) };
+        let mut room = Room::open(
+            Opening {
+                session: SessionId([1; 8]),
+                goal: String::new(),
+                name: "ada".to_owned(),
+                agent: String::new(),
+                verify: Verify::Ask,
+                seed: Seed::from_bytes([1; 32]),
+            },
+            now,
+        );
+        for _ in 0..3 {
+            let files = vec!["x".repeat(limits::PART); 20];
+            let (text, action, risk) = (String::new(), String::new(), String::new());
+            room.say(Said::Proposal { text, action, risk, files }, None, Vec::new(), now).unwrap();
+        }
+        let held = Session { side: Side::Host(room), cursor: 0 };
+        let mut batch = Batch::default();
+        let taken = held.after(0).take_while(|entry| batch.take(&held, entry, HOST, true, now)).count();
+        // The first is that the session was opened.
+        assert_eq!((taken, batch.messages.len(), batch.more), (2, 1, true));
+        assert!(batch.bytes <= limits::BATCH_BYTES);
+    }
 }

@@ -25,9 +25,9 @@ use crate::{
 
 impl Daemon {
     pub(super) fn on_request(&mut self, request: Request, reply: oneshot::Sender<Result<Value, Trouble>>) {
-        if let Request::Join { secret, name, agent, addresses } = request {
+        if let Request::Join { secret, name, agent, addresses, verify } = request {
             match checked_name(&name) {
-                Ok(name) => self.join(&secret, name, agent, &addresses, reply),
+                Ok(name) => self.join(&secret, name, agent, verify, &addresses, reply),
                 // The client may have gone; so below.
                 Err(trouble) => drop(reply.send(Err(trouble))),
             }
@@ -383,7 +383,7 @@ fn no_session() -> Trouble {
 fn why_not_said(code: Code) -> &'static str {
     match code {
         Code::PairUnverified => "the words have not been compared on both machines yet",
-        Code::PairTooLarge => "a text has 64 KiB at most",
+        Code::PairTooLarge => "a text has 64 KiB at most, any other part 4 KiB, and a list 256 of them",
         Code::PairRate => "too much was said in too short a time; try again in 10 seconds",
         Code::PairClosed => "the session is over",
         _ => "that could not be said",

@@ -280,6 +280,19 @@ fn who_comes_later_checks_from_there_on() {
 }
 
 #[test]
+fn what_is_too_large_to_be_said_is_not_heard_either() {
+    let mut writer = Writer::new();
+    let said = Said::Proposal {
+        text: String::new(),
+        action: String::new(),
+        risk: String::new(),
+        files: vec![String::new(); limits::PARTS + 1],
+    };
+    let entries = [writer.write(HOST, joined(1)), writer.write(1, Content::Said(said))];
+    assert_eq!(read(entries).unwrap_err(), Fork { number: 2 });
+}
+
+#[test]
 fn a_record_is_kept_within_its_bounds() {
     let mut writer = Writer::new();
     let mut ledger = ledger();

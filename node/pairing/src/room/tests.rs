@@ -34,6 +34,8 @@ struct World {
     seats: BTreeMap<MemberId, Seat>,
     cut: Vec<MemberId>,
     errors: Vec<Code>,
+    /// What the guests' persons want.
+    wanted: Verify,
 }
 
 impl World {
@@ -46,7 +48,8 @@ impl World {
             verify,
             seed: seed(1),
         };
-        Self { room: Room::open(opening, at(0)), seats: BTreeMap::new(), cut: Vec::new(), errors: Vec::new() }
+        let room = Room::open(opening, at(0));
+        Self { room, seats: BTreeMap::new(), cut: Vec::new(), errors: Vec::new(), wanted: Verify::Off }
     }
 
     fn invite(&mut self, byte: u8) {
@@ -64,7 +67,7 @@ impl World {
             panic!("the first message is the welcome");
         };
         let nonce = Nonce::from_bytes([guest + 100; 16]);
-        let seat = Seat::welcomed(*welcome, peer(1), hash, seed(guest), nonce, now)?;
+        let seat = Seat::welcomed(*welcome, peer(1), hash, seed(guest), nonce, self.wanted, now)?;
         self.seats.insert(member, seat);
         self.run(now);
         Ok(member)
@@ -248,6 +251,34 @@ fn where_words_have_to_be_compared_nothing_flows_before_both_have() {
     world.run(at(4));
     assert_eq!(world.seats[&guest].goal, "fix the build");
     assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn a_guest_that_wants_words_compared_neither_hears_nor_says_anything_before_whatever_the_host_wants() {
+    for (host, back) in [(Verify::Off, false), (Verify::Ask, false), (Verify::Ask, true)] {
+        let mut world = World::new(host);
+        world.wanted = Verify::Required;
+        world.invite(1);
+        let guest = world.admit(1, 10, at(1)).unwrap();
+        world.room.say(chat("too early"), None, Vec::new(), at(2)).unwrap();
+        world.run(at(2));
+        if back {
+            world.cut(guest, at(3));
+            world.mend(guest, at(4)).unwrap();
+        }
+        let seat = world.seats.get_mut(&guest).unwrap();
+        assert!(seat.goal.is_empty() && seat.ledger.is_none());
+        assert_eq!(seat.say(chat("x"), None, Vec::new(), at(5)), Err(Code::PairUnverified));
+        let Words::Known(words) = &seat.words else { panic!("the words are known") };
+        let words = words.clone();
+        seat.verify(&words).unwrap();
+        world.run(at(6));
+        world.room.say(chat("now"), None, Vec::new(), at(7)).unwrap();
+        world.run(at(7));
+        assert_eq!(world.seats[&guest].goal, "fix the build");
+        assert_eq!(world.heard(guest), ["now"]);
+        assert!(world.errors.is_empty(), "{:?}", world.errors);
+    }
 }
 
 #[test]
