@@ -111,7 +111,8 @@ impl Chooser {
             return is_due;
         }
         match (best.path, held.path) {
-            (Path::Direct, Path::Relayed) => true,
+            // While neither answers, nothing says that the direct one lives.
+            (Path::Direct, Path::Relayed) => !best.is_silent,
             (Path::Relayed, Path::Direct) => false,
             (Path::Direct, Path::Direct) | (Path::Relayed, Path::Relayed) => {
                 let (Some(shorter), Some(longer)) = (best.rtt, held.rtt) else { return false };
@@ -171,6 +172,8 @@ mod tests {
         assert_eq!(taken(&mut chooser, &[relayed, silent(direct)], now + ms(1000)), Some(2), "it is new");
         assert_eq!(taken(&mut chooser, &[relayed, silent(direct)], now + DOUBT), Some(1));
         assert_eq!(chooser.reason(&[relayed, silent(direct)]), Reason::Answers);
+        let both = [silent(relayed), silent(direct)];
+        assert_eq!(taken(&mut chooser, &both, now + DOUBT), Some(1), "nothing says that it is back");
         assert_eq!(taken(&mut chooser, &[relayed, direct], now + DOUBT), Some(2), "it is back");
         assert_eq!(taken(&mut chooser, &[relayed], now + DOUBT), Some(1));
         assert_eq!(taken(&mut chooser, &[], now + DOUBT), None);

@@ -221,7 +221,7 @@ impl Entry {
 
     /// A relayed path on which a direct one is to be looked for from now on: one of them, for as long as it stands.
     pub(super) fn seek(&mut self) -> Option<(LineId, Opener)> {
-        if self.sought.is_some_and(|sought| self.paths.contains_key(&sought)) {
+        if self.is_over || self.sought.is_some_and(|sought| self.paths.contains_key(&sought)) {
             return None;
         }
         let is_fit = |path: &PathTo| path.path == Path::Relayed && path.welcomed.is_some();
