@@ -48,7 +48,10 @@ use crate::{
     lanes,
     meeting::line::{LineEnd, Report},
     relays::RelayAddress,
-    serve::{pulse::Pulses, table::TableWriter},
+    serve::{
+        pulse::Pulses,
+        table::{Kept, TableWriter},
+    },
     share::{Closed, Share, ShareError, TunnelSpec},
     state::{
         belief::Belief,
@@ -87,7 +90,8 @@ pub(crate) struct Behaviour {
 /// What the owner asks for.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Share(Box<TunnelSpec>, oneshot::Sender<Result<Share, ShareError>>),
+    /// What it is, and what answers.
+    Share(Box<TunnelSpec>, Arc<Kept>, oneshot::Sender<Result<Share, ShareError>>),
     /// Finish what is under way, in this time at most, and end after the private sessions.
     Shutdown(Duration),
 }
@@ -225,7 +229,7 @@ impl Driver {
         tokio::select! {
             biased;
             request = self.requests.recv() => match request {
-                Some(Request::Share(spec, reply)) => self.share(*spec, reply),
+                Some(Request::Share(spec, kept, reply)) => self.share(*spec, kept, reply),
                 Some(Request::Shutdown(grace)) => return ControlFlow::Break(grace),
                 None => return ControlFlow::Break(Duration::ZERO),
             },
@@ -276,14 +280,18 @@ impl Driver {
         self.tick_finder();
     }
 
-    fn share(&mut self, spec: TunnelSpec, reply: oneshot::Sender<Result<Share, ShareError>>) {
-        let shared = self.may_share(&spec).and_then(|()| {
-            let service = Shares::service(&spec)?;
+    fn share(
+        &mut self,
+        spec: TunnelSpec,
+        kept: Arc<Kept>,
+        reply: oneshot::Sender<Result<Share, ShareError>>,
+    ) {
+        let shared = self.may_share(&spec).map(|()| {
             let id = self.tunnels.add(Wanted::from(&spec), Instant::now().into_std());
             if spec.kind == TunnelKind::Private {
-                self.line.tell(Report::Shared(spec.name.clone(), Arc::clone(&service)));
+                self.line.tell(Report::Shared(spec.name.clone(), Arc::clone(kept.service())));
             }
-            Ok(self.shares.add(id, spec, service))
+            self.shares.add(id, spec, kept)
         });
         // Whoever asked may have left; dropping the handle then gives the share up.
         drop(reply.send(shared));

@@ -4,10 +4,10 @@
 //!
 //! The relays of a cluster are dealt out in turn, so that two lines are never at the same one.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use futures::future::select_all;
-use mytunnel_keys::id::TunnelName;
+use mytunnel_keys::id::{TunnelKind, TunnelName};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::JoinSet,
@@ -20,6 +20,7 @@ use crate::{
     meeting::{self, Meeting, line::LineEnd},
     node::REQUESTS,
     relays::RelayAddress,
+    serve::table::Kept,
     share::{EVENTS, Share, ShareError, ShareEvent, TunnelSpec},
     state::merge::{Merge, Side},
     status::{PeerStatus, Status},
@@ -112,9 +113,12 @@ impl Lines {
     async fn share(&mut self, spec: TunnelSpec) -> Result<Share, ShareError> {
         let name = spec.name.clone();
         let [first, rest @ ..] = &self.lines[..] else { return Err(ShareError::Stopped) };
-        let shared = first.share(spec.clone()).await?;
+        let kept = Kept::new(&spec)?;
+        let shared = first.share(spec.clone(), Arc::clone(&kept)).await?;
         let [second] = rest else { return Ok(shared) };
-        let other = second.share(spec).await?;
+        // Only streams of private shares go from one line to the other.
+        let kept = if spec.kind == TunnelKind::Private { kept } else { Kept::new(&spec)? };
+        let other = second.share(spec, kept).await?;
         let (events, receiver) = broadcast::channel(EVENTS);
         let wanted = CancellationToken::new();
         self.merging.spawn(merge(shared, other, events, wanted.clone()));
@@ -162,9 +166,9 @@ impl Line {
         Self { requests, status }
     }
 
-    async fn share(&self, spec: TunnelSpec) -> Result<Share, ShareError> {
+    async fn share(&self, spec: TunnelSpec, kept: Arc<Kept>) -> Result<Share, ShareError> {
         let (reply, answer) = oneshot::channel();
-        let request = driver::Request::Share(Box::new(spec), reply);
+        let request = driver::Request::Share(Box::new(spec), kept, reply);
         self.requests.send(request).await.map_err(|_| ShareError::Stopped)?;
         answer.await.map_err(|_| ShareError::Stopped)?
     }

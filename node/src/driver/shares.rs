@@ -9,14 +9,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     carrier::Carrier,
-    serve::table::{Service, TableWriter},
+    serve::table::{Kept, Service, TableWriter},
     share::{Closed, EVENTS, Path, Ready, Share, ShareEvent, TunnelSpec},
     state::{
         link::Refusal,
         tunnels::{Grant, ShareId, Wanted},
     },
     status::TunnelStatus,
-    target::DialError,
 };
 
 /// See the [module documentation](self).
@@ -32,7 +31,7 @@ struct Entry {
     name: TunnelName,
     kind: TunnelKind,
     target: String,
-    service: Arc<Service>,
+    kept: Arc<Kept>,
     events: broadcast::Sender<ShareEvent>,
     grant: Option<Grant>,
     standing: Standing,
@@ -65,13 +64,8 @@ impl Shares {
         Self { entries: BTreeMap::new(), table, given_up: FuturesUnordered::new() }
     }
 
-    /// Prepares what answers a tunnel's pipes.
-    pub(super) fn service(spec: &TunnelSpec) -> Result<Arc<Service>, DialError> {
-        Service::new(spec).map(Arc::new)
-    }
-
     /// Takes a share in, and makes the owner's handle.
-    pub(super) fn add(&mut self, id: ShareId, spec: TunnelSpec, service: Arc<Service>) -> Share {
+    pub(super) fn add(&mut self, id: ShareId, spec: TunnelSpec, kept: Arc<Kept>) -> Share {
         let (events, receiver) = broadcast::channel(EVENTS);
         let wanted = CancellationToken::new();
         let given_up = wanted.clone();
@@ -84,7 +78,7 @@ impl Shares {
             name: spec.name,
             kind: spec.kind,
             target: spec.target.to_string(),
-            service,
+            kept,
             events,
             grant: None,
             standing: Standing::New,
@@ -121,7 +115,7 @@ impl Shares {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         // The relay's pipes lead to what is public, and to nothing else, whatever the relay says.
         if !entry.is_private() {
-            self.table.insert(*grant.tunnel.as_bytes(), Arc::clone(&entry.service));
+            self.table.insert(*grant.tunnel.as_bytes(), Arc::clone(entry.kept.service()));
         }
         if let Some(old) = entry.grant.as_ref().filter(|old| old.tunnel != grant.tunnel) {
             self.table.remove(old.tunnel.as_bytes());
@@ -149,7 +143,7 @@ impl Shares {
         let tunnel = entry.grant.as_ref()?.tunnel;
         let closed = CancellationToken::new();
         entry.lanes = Some(closed.clone().drop_guard());
-        Some((tunnel, Arc::clone(&entry.service), closed))
+        Some((tunnel, Arc::clone(entry.kept.service()), closed))
     }
 
     /// A share is not reached. A first try that has not failed yet is no news.
@@ -185,13 +179,12 @@ impl Shares {
         }
     }
 
-    /// A share is over: what is in flight is cut. Answers with the name, if it was shared privately.
+    /// A share is over: what is in flight is cut, unless another line keeps it. Answers with the name, if it was shared privately.
     pub(super) fn end(&mut self, id: ShareId, why: Closed) -> Option<TunnelName> {
         let entry = self.entries.remove(&id)?;
         if let Some(grant) = &entry.grant {
             self.table.remove(grant.tunnel.as_bytes());
         }
-        entry.service.close();
         entry.tell(ShareEvent::Closed(why));
         entry.is_private().then_some(entry.name)
     }

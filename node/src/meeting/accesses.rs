@@ -100,6 +100,10 @@ enum LineState {
     Away {
         since: Instant,
     },
+    /// No session is to be had.
+    Refused {
+        since: Instant,
+    },
 }
 
 impl LineState {
@@ -111,6 +115,7 @@ impl LineState {
     fn is_gone_at(&self) -> Option<Instant> {
         match self {
             Self::Away { since } => Some(*since + RESTART),
+            Self::Refused { since } => Some(*since),
             Self::Connecting | Self::Online(_) => None,
         }
     }
@@ -194,7 +199,7 @@ impl Accesses {
     /// No session stands on a line.
     pub(super) fn on_offline(&mut self, line: LineId, attempt: u32, reason: &str, now: Instant) {
         let state = match self.lines.get(line) {
-            Some(LineState::Away { since }) => LineState::Away { since: *since },
+            Some(held @ (LineState::Away { .. } | LineState::Refused { .. })) => held.clone(),
             _ if attempt > 1 => LineState::Away { since: now },
             _ => LineState::Connecting,
         };
@@ -206,6 +211,19 @@ impl Accesses {
                 entry.on_all_offline(attempt, reason);
             }
         }
+    }
+
+    /// No session is to be had on a line.
+    pub(super) fn on_refused(&mut self, line: LineId, now: Instant) {
+        self.set(line, LineState::Refused { since: now });
+        for entry in self.entries.values_mut() {
+            entry.on_offline(line, now);
+        }
+    }
+
+    /// Whether none is to be had on any line.
+    pub(super) fn is_refused(&self) -> bool {
+        self.lines.iter().all(|line| matches!(line, LineState::Refused { .. }))
     }
 
     fn set(&mut self, line: LineId, state: LineState) {

@@ -23,6 +23,7 @@ use crate::{
     ping::{self, Finding},
     serve::table::Service,
     share::ShareError,
+    state::{link::Refusal, verdict},
     tasks::Mailbox,
 };
 
@@ -52,10 +53,7 @@ impl Meeting {
                 }
             }
             Report::Offline { attempt, reason } => self.accesses.on_offline(line, attempt, &reason, now),
-            Report::Refused(refusal) => {
-                self.accesses.end_all(&refusal);
-                self.refused = Some(refusal);
-            }
+            Report::Refused(refusal) => self.on_refused(line, refusal, now),
             Report::Trust(trust) => self.on_trust(*trust),
             Report::Shared(name, service) => {
                 self.lines.get_mut(line).and_then(|line| line.shared.insert(name, service));
@@ -80,6 +78,15 @@ impl Meeting {
             Report::Stream { connection, subject, stream } => {
                 self.hosting.on_stream(connection, subject, stream);
             }
+        }
+    }
+
+    /// What one relay holds against this node need not be what another does, unless it is about the key.
+    fn on_refused(&mut self, line: LineId, refusal: Refusal, now: std::time::Instant) {
+        self.accesses.on_refused(line, now);
+        if verdict::is_of_key(refusal.code) || self.accesses.is_refused() {
+            self.accesses.end_all(&refusal);
+            self.refused = Some(refusal);
         }
     }
 

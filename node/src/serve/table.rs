@@ -27,6 +27,29 @@ pub(crate) struct Service {
     used: Notify,
 }
 
+/// Keeps a service open. A private share has one for all relays, and streams that move from one to the other: it is closed
+/// when the last of them has ended it.
+#[derive(Debug)]
+pub(crate) struct Kept(Arc<Service>);
+
+impl Kept {
+    /// # Errors
+    /// As [`Service::new`].
+    pub(crate) fn new(spec: &TunnelSpec) -> Result<Arc<Self>, DialError> {
+        Ok(Arc::new(Self(Arc::new(Service::new(spec)?))))
+    }
+
+    pub(crate) const fn service(&self) -> &Arc<Service> {
+        &self.0
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// The ways to answer.
 #[derive(Debug)]
 pub(crate) enum Answer {

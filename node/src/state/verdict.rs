@@ -67,9 +67,20 @@ pub(crate) fn on(code: Code) -> Verdict {
     }
 }
 
+/// Whether it is about the key itself, which is the same at every relay.
+pub(crate) fn is_of_key(code: Code) -> bool {
+    matches!(code, Code::InvalidKey | Code::KeyExpired | Code::KeyRevoked | Code::MasterCannotAct)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_about_the_key_ends_it_at_every_relay() {
+        assert!([Code::KeyRevoked, Code::KeyExpired, Code::InvalidKey].into_iter().all(is_of_key));
+        assert!(![Code::UpgradeRequired, Code::BudgetExceeded, Code::TunnelLimit].into_iter().any(is_of_key));
+    }
 
     #[test]
     fn what_a_person_must_mend_is_final() {

@@ -47,6 +47,7 @@ pub(crate) struct Crooked {
     late: u64,
     named: Arc<Mutex<Vec<PublicKey>>>,
     shown: watch::Sender<Vec<u8>>,
+    said: watch::Sender<Option<ToNode>>,
     noted: watch::Receiver<Noted>,
     pipes: mpsc::Sender<([u8; 16], oneshot::Sender<RelayPipe>)>,
     /// All of it: when this ends, its sockets are closed.
@@ -77,9 +78,20 @@ impl Crooked {
         let (named, (noting, noted)) = (Arc::default(), watch::channel(Noted::default()));
         let (pipes, wanted) = mpsc::channel(1);
         let (shown, bundle) = watch::channel(super::bundle(1));
+        let (said, word) = watch::channel(None);
         let mut task = JoinSet::new();
-        task.spawn(run(swarm, Said { named: Arc::clone(&named), late, bundle }, noting, wanted));
-        Self { address: address_of(slice::from_ref(&bound)), bound, late, named, shown, noted, pipes, task }
+        task.spawn(run(swarm, Said { named: Arc::clone(&named), late, bundle, word }, noting, wanted));
+        Self {
+            address: address_of(slice::from_ref(&bound)),
+            bound,
+            late,
+            named,
+            shown,
+            said,
+            noted,
+            pipes,
+            task,
+        }
     }
 
     /// Dies, and comes back at the same address with nothing in mind.
@@ -102,6 +114,11 @@ impl Crooked {
     /// Shows this trust bundle from now on, also to those who are there.
     pub(crate) fn show(&self, bundle: Vec<u8>) {
         self.shown.send_replace(bundle);
+    }
+
+    /// Says this to everybody who is there.
+    pub(crate) fn say(&self, message: ToNode) {
+        self.said.send_replace(Some(message));
     }
 
     /// Returns when so many reservations were granted.
@@ -167,6 +184,7 @@ struct Said {
     late: u64,
     /// The trust bundle that it shows.
     bundle: watch::Receiver<Vec<u8>>,
+    word: watch::Receiver<Option<ToNode>>,
 }
 
 async fn run(
@@ -206,7 +224,7 @@ async fn run(
 }
 
 async fn control(stream: Stream, said: Said) {
-    let Said { named, late, mut bundle } = said;
+    let Said { named, late, mut bundle, mut word } = said;
     let (mut reader, mut writer) = stream.split();
     let (answers, mut answered) = mpsc::channel(16);
     let welcome = |bundle: &[u8]| {
@@ -240,6 +258,10 @@ async fn control(stream: Stream, said: Said) {
             let message = tokio::select! {
                 Some(answer) = answered.recv() => answer,
                 Ok(()) = bundle.changed() => welcome(&bundle.borrow_and_update()),
+                Ok(()) = word.changed() => match word.borrow_and_update().clone() {
+                    Some(message) => message,
+                    None => continue,
+                },
                 else => return,
             };
             if frame::write(&mut writer, &message).await.is_err() {

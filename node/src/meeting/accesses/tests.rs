@@ -120,3 +120,30 @@ async fn an_access_that_begins_later_goes_over_the_direct_connection_that_stands
     let last = reaching.reached(4);
     assert!(!reaching.holds(last, 2), "it is gone");
 }
+
+#[test]
+fn a_relay_that_lets_us_in_no_more_is_one_of_two() {
+    let now = Instant::now();
+    let mut accesses = Accesses::new(PeerId::random(), 2);
+    accesses.on_online(0, "/ip4/127.0.0.1/tcp/1".parse().unwrap(), now, 0);
+    accesses.on_refused(1, now);
+    accesses.on_offline(1, 2, "late", now);
+    assert!(accesses.is_online() && !accesses.is_refused());
+    accesses.on_refused(0, now);
+    assert!(!accesses.is_online() && accesses.is_refused());
+}
+
+#[test]
+fn a_relay_that_is_away_counts_from_the_first_time_that_it_was() {
+    let now = Instant::now();
+    let mut accesses = Accesses::new(PeerId::random(), 1);
+    let gone = |accesses: &Accesses| accesses.lines[0].is_gone_at();
+    accesses.on_offline(0, 1, "lost", now);
+    assert_eq!(gone(&accesses), None, "a first try");
+    for attempt in 2..5 {
+        accesses.on_offline(0, attempt, "lost", now + RESTART * attempt);
+        assert_eq!(gone(&accesses), Some(now + RESTART * 3));
+    }
+    accesses.on_online(0, "/ip4/127.0.0.1/tcp/1".parse().unwrap(), now, 0);
+    assert_eq!(gone(&accesses), None);
+}

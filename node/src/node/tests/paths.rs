@@ -1,6 +1,9 @@
 //! Private shares of nodes that are at two relays, either of which may die or not know the name.
 
-use mytunnel_keys::id::PublicKey;
+use mytunnel_keys::{
+    id::{PublicKey, TunnelId},
+    wire::ToNode,
+};
 
 use super::{
     private::{NAME, config_at, event, share},
@@ -115,6 +118,53 @@ async fn a_node_that_only_the_second_relay_knows_is_reached() {
     let is_shown =
         |status: &Status| matches!(&status.peers[..], [peer] if peer.rtt.is_some() && peer.paths == 1);
     timeout(SOON, status.wait_for(is_shown)).await.expect("one peer, whose round trip is known").unwrap();
+}
+
+/// What a relay says that has no place for the share any more.
+fn no_place() -> ToNode {
+    let (tunnel, message) = (TunnelId::from_bytes([0x77; 16]), "there are too many".to_owned());
+    ToNode::Closed { tunnel, code: Code::TunnelLimit, message }
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_when_one_of_two_relays_has_no_place_for_its_share_and_is_cut_when_both_have_none() {
+    let mut relays = relays().await;
+    let (listener, address) = origin().await;
+    let (sharer, _shared, key) = sharer(&mut relays, &address).await;
+    let [first, second] = relays;
+    // The stream begins by the relay that is the first to end the share.
+    second.name(Vec::new());
+    let (accessor, _) = node(&[first.address.clone(), second.address.clone()], 12);
+    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+    let reached = ready_access(&mut access).await;
+    second.name(vec![key]);
+    let door = access.door(&reached, SOON);
+    let (mut near, far) = tokio::io::duplex(64 << 10);
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let using = async {
+        let mut status = sharer.watch_status();
+        let mut word = [0; 4];
+        near.write_all(b"here").await.unwrap();
+        near.read_exact(&mut word).await.unwrap();
+        first.say(no_place());
+        let has_ended = |status: &Status| status.tunnels.is_empty();
+        status.wait_for(has_ended).await.unwrap();
+        near.write_all(b"goes").await.unwrap();
+        near.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"goes");
+        second.say(no_place());
+        near.read_to_end(&mut Vec::new()).await.unwrap()
+    };
+    let serving = async {
+        let (mut local, _) = listener.accept().await.unwrap();
+        let (mut read, mut write) = local.split();
+        // It is cut, which may come as a reset.
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    };
+    let carrying = async { door.carry(far, nowhere, nowhere).await.0 };
+    let whole = async { tokio::join!(using, serving, carrying) };
+    let (_, (), outcome) = timeout(SOON, whole).await.expect("it stands still");
+    assert_eq!(outcome, Outcome::Broken);
 }
 
 #[tokio::test]
