@@ -44,12 +44,9 @@ use crate::{
     status::PeerStatus,
 };
 use apart::Apart;
-use fate::{MOST_STRANGERS, MOST_UNDER_WAY, most_read, to_be_cut};
+use fate::{MOST_UNDER_WAY, has_place, most_read, to_be_cut};
 use guest::Guest;
 use streams::{Streams, Taken};
-
-/// Connections of guests at once.
-const MOST_GUESTS: usize = 64;
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -82,8 +79,8 @@ impl Hosting {
     /// A connection of another node that may be a guest's. `false` when there are too many.
     pub(super) fn on_connected(&mut self, line: LineId, connected: &Connected, now: Instant) -> bool {
         let Connected { peer, connection, opener, is_relayed, why } = connected;
-        let strangers = self.guests.values().filter(|guest| !guest.is_shown()).count();
-        if self.guests.len() >= MOST_GUESTS || strangers >= MOST_STRANGERS {
+        let guests: Vec<_> = self.guests.values().map(|guest| (guest.peer, guest.is_shown())).collect();
+        if !has_place(peer, &guests) {
             tracing::debug!(%peer, "guest turned away: there are too many");
             return false;
         }

@@ -5,7 +5,29 @@ use std::collections::HashSet;
 use libp2p::PeerId;
 
 /// Connections at once that have not shown a good certificate.
-pub(super) const MOST_STRANGERS: usize = 32;
+const MOST_STRANGERS: usize = 32;
+
+/// Peers at once, each of which has a place for its first connection.
+const MOST_PEERS: usize = 64;
+
+/// Connections of one peer: for each of sixteen names one by each of two relays, and direct ones.
+const MOST_OF_PEER: usize = 34;
+
+/// Connections at once that are not the first of their peers.
+const MOST_FURTHER: usize = 192;
+
+/// Whether one more connection of a peer may be a guest's. Of each that stands: whose it is, and whether it has shown who it
+/// is. What one peer has takes no other's first place.
+pub(super) fn has_place(peer: &PeerId, guests: &[(PeerId, bool)]) -> bool {
+    let strangers = guests.iter().filter(|(_, is_shown)| !is_shown).count();
+    let peers: HashSet<&PeerId> = guests.iter().map(|(peer, _)| peer).collect();
+    let of_peer = guests.iter().filter(|(its, _)| its == peer).count();
+    strangers < MOST_STRANGERS
+        && match of_peer {
+            0 => peers.len() < MOST_PEERS,
+            _ => of_peer < MOST_OF_PEER && guests.len() - peers.len() < MOST_FURTHER,
+        }
+}
 
 /// First messages that are being read at once, and answers that are being written.
 pub(super) const MOST_UNDER_WAY: usize = 256;
@@ -64,6 +86,25 @@ mod tests {
         let over = [(one, Standing::Over), (one, Standing::Stranger), (two, Standing::Good)];
         assert_eq!(cut(&over), HashSet::from([one]), "its time is over, and nobody else's");
         assert_eq!(cut(&[(one, Standing::Over), (one, Standing::Over)]), HashSet::from([one]));
+    }
+
+    #[test]
+    fn no_peer_takes_the_first_places_of_others() {
+        let [one, two] = [PeerId::random(), PeerId::random()];
+        let mut guests = vec![(one, true); MOST_OF_PEER - 1];
+        assert!(has_place(&one, &guests));
+        guests.push((one, true));
+        assert!(!has_place(&one, &guests) && has_place(&two, &guests));
+        for _ in 0..5 {
+            guests.extend([(PeerId::random(), true); MOST_OF_PEER]);
+        }
+        let (last, _) = guests[guests.len() - 1];
+        guests.pop();
+        assert!(!has_place(&last, &guests), "further ones are many");
+        assert!(has_place(&two, &guests), "but not the first of another");
+        let many: Vec<_> = (0..MOST_PEERS).map(|_| (PeerId::random(), true)).collect();
+        assert!(!has_place(&two, &many) && has_place(&many[0].0, &many));
+        assert!(!has_place(&two, &[(one, false); MOST_STRANGERS]), "nobody knows who these are");
     }
 
     #[test]
