@@ -301,6 +301,41 @@ fn the_daemon_ends_by_itself_and_leaves_nothing() {
 }
 
 #[test]
+fn a_daemon_that_is_started_keeps_nothing_of_the_environment_but_where_it_listens() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (_, invites) = host.open(&[]);
+    guest.join(&invites[0]).succeeded();
+    let config = guest.0.path("config");
+    let environment = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        let is_daemon = std::fs::read(path.join("cmdline")).ok()?.ends_with(b"pair\0daemon\0--json\0");
+        let text = String::from_utf8(std::fs::read(path.join("environ")).ok()?).ok()?;
+        (is_daemon && text.contains(config.to_str()?)).then_some((text, path))
+    };
+    let (text, path) = std::fs::read_dir("/proc").unwrap().find_map(environment).unwrap();
+    let mut names: Vec<_> =
+        text.split_terminator('\0').filter_map(|one| Some(one.split_once('=')?.0)).collect();
+    names.retain(|name| *name != "MYTUNNEL_LOG" && *name != "TMPDIR");
+    names.sort_unstable();
+    assert_eq!(names, ["MYTUNNEL_CONFIG_DIR", "MYTUNNEL_PAIR_LISTEN"]);
+    assert_eq!(std::fs::read_link(path.join("cwd")).unwrap(), std::path::Path::new("/"));
+}
+
+#[test]
+fn a_folder_that_others_may_use_holds_no_socket() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let host = Agent::new();
+    let dir = host.0.path("config/pair");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let trouble = host.pair(&["open"]).failed("INTERNAL", 1);
+    assert!(trouble["message"].as_str().unwrap().contains("chmod 700"), "{trouble}");
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+    host.open(&[]);
+}
+
+#[test]
 fn a_daemon_that_is_told_to_stop_says_goodbye_and_leaves_nothing() {
     let (host, guest) = (Agent::new(), Agent::new());
     let mut daemon = host.0.start_with(&["pair", "daemon", "--json"], &[LOOPBACK]);

@@ -3,7 +3,7 @@
 use crate::limits;
 
 /// A name that another member may be shown: 1 to 32 letters, digits, spaces, `.`, `_` and `-`, of ASCII only, so that
-/// no two names look alike without being alike.
+/// no two names look alike without being alike, and at least one letter, so that none looks like a number.
 ///
 /// `None` for any other text. Spaces around it do not count, and several in a row are one.
 pub(crate) fn name(text: &str) -> Option<String> {
@@ -11,7 +11,7 @@ pub(crate) fn name(text: &str) -> Option<String> {
     let fits = (1..=limits::NAME).contains(&name.len());
     let plain =
         name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b'_' | b'-'));
-    (fits && plain && name.bytes().any(|byte| byte.is_ascii_alphanumeric())).then_some(name)
+    (fits && plain && name.bytes().any(|byte| byte.is_ascii_alphabetic())).then_some(name)
 }
 
 /// A short text on one line, such as what runs somewhere; `None` where it is too long for one.
@@ -64,9 +64,20 @@ mod tests {
     fn names_are_plain_and_never_look_like_another() {
         assert_eq!(name(" ada  lovelace "), Some("ada lovelace".to_owned()));
         assert_eq!(name("build-box_2.local"), Some("build-box_2.local".to_owned()));
-        for bad in
-            ["", " ", "--", "a\nb", "a\u{1b}[31m", "аda", "a\u{202e}b", "a\u{200b}", "a/b", &"x".repeat(33)]
-        {
+        for bad in [
+            "",
+            " ",
+            "--",
+            "1",
+            "4 2",
+            "a\nb",
+            "a\u{1b}[31m",
+            "аda",
+            "a\u{202e}b",
+            "a\u{200b}",
+            "a/b",
+            &"x".repeat(33),
+        ] {
             assert_eq!(name(bad), None, "{bad:?}");
         }
     }

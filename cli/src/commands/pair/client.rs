@@ -19,6 +19,9 @@ const ANSWER: u64 = 64 * 1024 * 1024;
 /// A daemon that takes longer than this is stuck: it waits for 25 s at most itself.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// What the daemon needs of the environment of whoever starts it: an invite, words or a password are none of it.
+const ENVIRONMENT: [&str; 3] = ["MYTUNNEL_PAIR_LISTEN", "MYTUNNEL_LOG", "TMPDIR"];
+
 /// Asks the daemon that runs.
 pub(crate) fn ask(request: &Request, context: &Context) -> Result<Value, Failure> {
     Client::of(context)?.ask(request)
@@ -57,7 +60,7 @@ impl Client {
             if !is_absent(&error) {
                 return Err(failed(&self.socket, &error));
             }
-            start()?;
+            start(&self.socket)?;
             UnixStream::connect(&self.socket).map_err(|error| failed(&self.socket, &error))
         });
         exchange(connected?, request)
@@ -94,12 +97,17 @@ fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
     Ok(serde_json::from_slice(&answer)?)
 }
 
-/// Starts this program anew as a daemon, and waits until it takes requests.
-fn start() -> Result<(), Failure> {
+/// Starts this program anew as a daemon, and waits until it takes requests. It outlives whoever starts it, so that it
+/// keeps neither the folder nor the environment of that.
+fn start(socket: &Path) -> Result<(), Failure> {
     let cannot = |error: io::Error| Failure::local(format!("cannot start the daemon: {error}"), "");
     let program = std::env::current_exe().map_err(cannot)?;
     let mut child = Command::new(program)
         .args(["pair", "daemon", "--json"])
+        .current_dir("/")
+        .env_clear()
+        .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .env("MYTUNNEL_CONFIG_DIR", socket.ancestors().nth(2).unwrap_or(socket))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

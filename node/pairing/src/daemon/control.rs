@@ -51,6 +51,11 @@ impl Control {
         let failed = |source| DaemonError::Socket { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let lock = File::open(dir).map_err(failed)?;
+        // Who may write there could put a socket of his own in the place of this one.
+        if lock.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
+            let open = "others may use its folder: take that from them with `chmod 700`";
+            return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, open)));
+        }
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(DaemonError::Running),

@@ -391,7 +391,7 @@ fn why_not_said(code: Code) -> &'static str {
 }
 
 fn checked_name(name: &str) -> Result<String, Trouble> {
-    let wrong = "a name has 1 to 32 letters, digits, spaces, '.', '_' and '-'";
+    let wrong = "a name has 1 to 32 letters, digits, spaces, '.', '_' and '-', a letter among them";
     text::name(name).ok_or_else(|| Trouble::new(Code::BadRequest, wrong))
 }
 
