@@ -187,6 +187,7 @@ impl Finder {
         }
         if self.is_wanted {
             self.acts.push_back(Act::Expect(peer, true));
+            self.gather(now);
         }
         let (ours, theirs) = (Vec::new(), Vec::new());
         let session = Session { peer, opener, role, talk: None, ours, theirs, told: LOOKING };

@@ -73,6 +73,8 @@ pub(crate) fn believed(offered: &[Candidate], ours: &[Candidate], networks: &[Ip
             believed.push(candidate);
         }
     }
+    // Their order is that in which they are dialled: IPv6 goes before where a relay sees the node.
+    believed.sort_unstable();
     believed
 }
 
