@@ -79,10 +79,11 @@ pub(super) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visi
             let counts = Arc::clone(&counts);
             async move {
                 let response = proxy.serve(request).await;
-                // The relay's own pages cost nobody anything, so that they speak for nobody.
-                if !response.headers().contains_key(ERROR_HEADER) {
-                    counts.answered.fetch_add(1, Relaxed);
-                }
+                // The relay's own pages cost nobody anything, so that they speak neither for nor against anybody.
+                match response.headers().contains_key(ERROR_HEADER) {
+                    true => counts.begun.fetch_sub(1, Relaxed),
+                    false => counts.answered.fetch_add(1, Relaxed),
+                };
                 Ok::<_, Infallible>(response)
             }
         })

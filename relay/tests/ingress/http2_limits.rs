@@ -252,6 +252,20 @@ async fn taking_back_most_requests_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn pages_of_the_relay_end_no_connection_however_many_they_are() {
+    let (house, _) = House::with_demo(&endless()).await;
+    let mut visitor = Http2::plain(&house).await;
+    let (beside, _stream) = visitor.open(get("/"), true).await;
+    let mut beside = within(beside).await.unwrap().into_body();
+    for _ in 0..1000 {
+        let nowhere = Request::builder().uri("http://nobody.tun.test/").body(()).unwrap();
+        let (page, _) = visitor.open(nowhere, true).await;
+        assert_eq!(within(page).await.unwrap().status(), StatusCode::NOT_FOUND);
+    }
+    assert!(within(beside.data()).await.unwrap().is_ok(), "what else is under way goes on");
+}
+
+#[tokio::test]
 async fn one_connection_has_so_many_exchanges_and_no_more() {
     let house = House::limited(Limits { streams_per_connection: 3, ..Limits::default() }).await;
     let tunnel = house.share("demo", &endless());
