@@ -295,8 +295,13 @@ impl Drop for Line {
 
 /// Until it has ended properly, a connection that is dropped, by whomever, is one that is reset.
 pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     stream.set_zero_linger()?;
+    attend(stream)
+}
+
+/// What is written goes out at once, and who is gone without a word is noticed.
+pub(crate) fn attend(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES.0).with_retries(PROBES.1);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }

@@ -32,7 +32,7 @@ use super::{
     visitor,
     visitor_io::VisitorStream,
 };
-use crate::{gate::Gatekeeper, route::Routes};
+use crate::{gate::Gatekeeper, line, route::Routes};
 
 /// What the ingress listens on and answers for.
 pub struct IngressConfig {
@@ -249,7 +249,7 @@ impl Acceptor {
             drop(stream.try_write(FULL));
             return;
         };
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = line::attend(&stream) {
             tracing::debug!(%error, "visitor left at once");
             return;
         }
