@@ -80,7 +80,8 @@ pub(super) struct Forward {
     pub(super) repeatable: bool,
     /// Whether it changes nothing at whoever gets it, and has not been repeated at another node yet.
     pub(super) has_second_try: bool,
-    pub(super) upgrade: Option<OnUpgrade>,
+    /// What becomes of the visitor's connection after a 101, and the protocol that was asked for.
+    pub(super) upgrade: Option<(OnUpgrade, HeaderValue)>,
     pub(super) protocol: Protocol,
     /// What the node's server is spoken to in.
     pub(super) speech: Speech,
@@ -106,10 +107,10 @@ pub(super) fn prepare(
     passed: Passed,
 ) -> Forward {
     let has_body = !request.body().is_end_stream();
-    let wants_upgrade = head::wants_upgrade(&request, has_body);
-    let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let wanted = head::wanted_upgrade(&request, has_body);
+    let upgrade = wanted.map(|protocol| (hyper::upgrade::on(&mut request), protocol));
     let (mut parts, incoming) = request.into_parts();
-    head::to_node(&mut parts.headers, visitor, wants_upgrade);
+    head::to_node(&mut parts.headers, visitor, upgrade.is_some());
     passed.introduce(&mut parts.headers);
     let speech = match protocol == Protocol::Http2 && is_grpc(&parts.headers) {
         true => Speech::Http2,

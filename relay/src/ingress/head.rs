@@ -116,20 +116,43 @@ pub(super) fn length(headers: &HeaderMap) -> u64 {
     fields.sum::<usize>() as u64
 }
 
-/// Whether a request asks for another protocol on its connection in a way that can be passed on: HTTP/1.1, no body,
-/// named in `Connection`, and not HTTP/2 in clear text (which would let a visitor speak past every check).
-pub fn wants_upgrade<B>(request: &Request<B>, has_body: bool) -> bool {
+/// What a request asks its connection to become, if it does so in a way that can be passed on: HTTP/1.1, no body, named in
+/// `Connection`, and one protocol in one field, so that no server takes another one than was looked at here. Never HTTP of any
+/// kind or TLS, in which a visitor would speak past every check.
+pub fn wanted_upgrade<B>(request: &Request<B>, has_body: bool) -> Option<HeaderValue> {
     let headers = request.headers();
-    let Some(protocol) = headers.get(UPGRADE) else { return false };
-    request.version() == Version::HTTP_11
+    let protocol = only(headers, &UPGRADE)?;
+    let may = request.version() == Version::HTTP_11
         && request.method() == Method::GET
         && !has_body
-        && !tokens(protocol).any(|token| token.eq_ignore_ascii_case("h2c"))
+        && is_protocol_beside_http(protocol.as_bytes())
         && headers
             .get_all(CONNECTION)
             .iter()
             .flat_map(tokens)
-            .any(|token| token.eq_ignore_ascii_case("upgrade"))
+            .any(|token| token.eq_ignore_ascii_case("upgrade"));
+    may.then(|| protocol.clone())
+}
+
+/// Whether the head of a 101 says that the connection becomes what was asked for, and nothing else.
+pub fn is_switched_to(protocol: &HeaderValue, headers: &HeaderMap) -> bool {
+    only(headers, &UPGRADE).is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
+}
+
+/// The value of a field that stands there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// One protocol, with its version or without (RFC 9110 §7.8), that is neither HTTP nor TLS.
+fn is_protocol_beside_http(value: &[u8]) -> bool {
+    let is_of =
+        |family: &[u8]| value.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family));
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte);
+    !value.is_empty()
+        && value.iter().all(is_token)
+        && ![&b"h2"[..], b"h3", b"http", b"tls"].into_iter().any(is_of)
 }
 
 /// Makes a visitor's request head one for the node: cut down to what travels end to end, then told who asks.
@@ -269,7 +292,7 @@ fn is_unwanted(name: &HeaderName, value: &HeaderValue, upgrade: bool) -> bool {
         PROXY_AUTHORIZATION | FORWARDED => true,
         _ => {
             let name = name.as_str();
-            ["keep-alive", "proxy-connection", "x-real-ip"].contains(&name)
+            ["keep-alive", "proxy-connection", "x-real-ip", "http2-settings"].contains(&name)
                 || name.contains('_')
                 || RELAYS_OWN.iter().any(|prefix| name.starts_with(prefix))
         }

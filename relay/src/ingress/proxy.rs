@@ -285,8 +285,10 @@ impl Proxy {
         let lasts = forward.passed.lasts().map(Duration::from_secs);
         let ends = lasts.and_then(|lasts| Instant::now().checked_add(lasts));
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some(visitor), Some((node, first))) = (forward.upgrade.take(), exchange.take_pipe().await)
-            else {
+            // A server that speaks something else from here on would not be understood, or be spoken to past every check.
+            let agreed =
+                forward.upgrade.take().filter(|(_, asked)| head::is_switched_to(asked, &head.headers));
+            let (Some((visitor, _)), Some((node, first))) = (agreed, exchange.take_pipe().await) else {
                 return Err(Failure::Broken);
             };
             self.visit.set_upgrade(Upgrade { visitor, node, first, exchange, ends, _turn: turn });

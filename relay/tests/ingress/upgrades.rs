@@ -87,6 +87,31 @@ async fn http_2_in_clear_text_is_not_an_upgrade_here() {
 }
 
 #[tokio::test]
+async fn a_server_is_asked_for_one_protocol_or_for_none() {
+    let (house, _) = House::with_demo(&Origin::echo()).await;
+    for fields in ["Upgrade: websocket\r\nUpgrade: h2c", "Upgrade: websocket, h2c", "Upgrade: HTTP/2.0"] {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: demo.tun.test\r\nConnection: Upgrade\r\n{fields}\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
+        );
+        let seen = house.ask(request).await.text().to_ascii_lowercase();
+        assert!(!seen.contains("upgrade") && !seen.contains("http2-settings"), "{fields}: {seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_turns_to_another_protocol_than_was_asked_for_is_not_let_through() {
+    let origin = Origin::new(|_, pipe| async move {
+        let mut pipe = BufReader::new(pipe);
+        read_head(&mut pipe).await.unwrap();
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+        pipe.write_all(answer.as_bytes()).await.unwrap();
+        let _ = pipe.read(&mut [0; 1]).await;
+    });
+    let (house, _) = House::with_demo(&origin).await;
+    assert_eq!(house.ask(UPGRADE).await.status, 502);
+}
+
+#[tokio::test]
 async fn closing_the_tunnel_ends_an_upgraded_connection() {
     let (house, tunnel) = House::with_demo(&echo()).await;
     let mut visitor = house.visitor().await;

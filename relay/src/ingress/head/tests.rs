@@ -125,14 +125,29 @@ fn upgrades_are_recognised_and_passed_on() {
         request
     };
     let socket = request(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket"), ("host", "a")]);
-    assert!(wants_upgrade(&socket, false));
-    assert!(!wants_upgrade(&socket, true));
-    assert!(!wants_upgrade(&request(&[("upgrade", "websocket")]), false));
-    assert!(!wants_upgrade(&request(&[("connection", "upgrade")]), false));
-    assert!(!wants_upgrade(
-        &request(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")]),
-        false
-    ));
+    let wanted = |fields: &[(&str, &str)]| wanted_upgrade(&request(fields), false);
+    let websocket = HeaderValue::from_static("websocket");
+    assert_eq!(wanted_upgrade(&socket, false), Some(websocket.clone()));
+    assert_eq!(wanted_upgrade(&socket, true), None);
+    assert_eq!(wanted(&[("upgrade", "websocket")]), None);
+    assert_eq!(wanted(&[("connection", "upgrade")]), None);
+    for other in
+        ["h2c", "H2C", "h2c-14", "HTTP/2.0", "TLS/1.0", "websocket, h2c", "h2c, \u{ff}", "websocket h2c", ""]
+    {
+        let asked = [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", other)];
+        assert_eq!(wanted(&asked), None, "{other:?}");
+    }
+    for fields in [["websocket", "h2c"], ["h2c", "websocket"], ["websocket", "websocket"]] {
+        let asked = fields.map(|protocol| ("upgrade", protocol));
+        assert_eq!(wanted(&[("connection", "upgrade"), asked[0], asked[1]]), None, "{fields:?}");
+    }
+    assert!(wanted(&[("connection", "upgrade"), ("upgrade", "SPDY/3.1")]).is_some());
+    assert!(!sent(&[("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA")]).contains_key("http2-settings"));
+    for (said, is_that) in [("WebSocket", true), ("h2c", false), ("websocket, h2c", false)] {
+        assert_eq!(is_switched_to(&websocket, &map(&[("upgrade", said)])), is_that, "{said:?}");
+    }
+    assert!(!is_switched_to(&websocket, &map(&[])));
+    assert!(!is_switched_to(&websocket, &map(&[("upgrade", "websocket"), ("upgrade", "h2c")])));
 
     let (mut parts, ()) = socket.into_parts();
     to_node(&mut parts.headers, &visitor(), true);
