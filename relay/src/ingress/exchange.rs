@@ -124,6 +124,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Takes a place at the tunnel. There is no pipe yet.
     pub(crate) fn enter(tunnel: &Arc<Tunnel>, visit: &Arc<Visit>, limits: &Limits) -> Result<Self, NoSeat> {
+        visit.turn_to_another();
         let seat = tunnel.seats().enter(visit, Bounds::of_requests(limits))?;
         Ok(Self {
             tunnel: Arc::clone(tunnel),

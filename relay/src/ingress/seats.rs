@@ -131,8 +131,8 @@ impl Seats {
 
     /// Cuts whoever is inside.
     pub(crate) fn cut(&self) {
-        let inside: Vec<Guest> = locked(&self.state).slots.iter().flatten().cloned().collect();
-        for guest in inside {
+        // With the table in hand: who has left is not cut afterwards, where it may be another tunnel's guest by then.
+        for guest in locked(&self.state).slots.iter().flatten() {
             guest.cut();
         }
     }

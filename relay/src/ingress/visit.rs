@@ -158,6 +158,11 @@ impl Visit {
         self.served.fetch_add(1, Relaxed) + 1
     }
 
+    /// The request is led to a tunnel: that one led to before was closed is none of its.
+    pub(crate) fn turn_to_another(&self) {
+        self.cut.store(false, Relaxed);
+    }
+
     /// How many requests have reached the service.
     pub(crate) fn served(&self) -> u32 {
         self.served.load(Relaxed)

@@ -186,6 +186,35 @@ async fn a_node_that_dies_with_a_request_that_changes_nothing_costs_its_visitor_
 }
 
 #[tokio::test]
+async fn a_node_that_is_taken_out_with_a_request_that_changes_nothing_costs_its_visitor_nothing() {
+    let house = House::open().await;
+    for kept in [false, true] {
+        let leaving = house.share("demo", &holding("leaving"));
+        let staying = house.share("demo", &Origin::saying("staying"));
+        if kept {
+            counts(&house, 4).await;
+        }
+        // They are led to one each.
+        let mut visitors = [house.visitor().await, house.visitor().await];
+        for visitor in &mut visitors {
+            visitor.send(get("/hold")).await;
+        }
+        within(async {
+            while leaving.in_flight() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        house.routes.remove(&leaving);
+        for visitor in &mut visitors {
+            let reply = visitor.reply().await;
+            assert_eq!((reply.status, reply.text()), (200, "staying"), "{reply:?}");
+        }
+        house.routes.remove(&staying);
+    }
+}
+
+#[tokio::test]
 async fn an_upload_that_a_node_does_not_take_goes_to_another_whole() {
     let house = House::open().await;
     for body in [

@@ -191,6 +191,14 @@ impl Proxy {
                     false => Attempt::Refused(Failure::Broken),
                 });
             }
+            // Its node has left meanwhile, and the table heard of it first.
+            Err(Lost::Cut)
+                if spare.is_some() && tunnel.is_closed() && std::mem::take(&mut forward.has_second_try) =>
+            {
+                forward.request = spare.and_then(Spare::again);
+                forward.passed.check(tunnel)?;
+                return Ok(Attempt::Gone);
+            }
             Err(lost) => {
                 forward.passed.check(tunnel)?;
                 return Err(self.failure(&lost).into());
