@@ -39,6 +39,10 @@ mod proxies;
 mod resets;
 #[path = "ingress/routing.rs"]
 mod routing;
+#[path = "ingress/smuggling.rs"]
+mod smuggling;
+#[path = "ingress/smuggling_http2.rs"]
+mod smuggling_http2;
 #[path = "ingress/tls.rs"]
 mod tls;
 #[path = "ingress/upgrades.rs"]

@@ -63,11 +63,13 @@ impl Spare {
 impl Protocol {
     /// What `request` came in. A request in HTTP/2 becomes one in HTTP/1.1.
     pub(super) fn of<B>(request: &mut Request<B>, limits: &Limits) -> Result<Self, Failure> {
-        match request.version() {
-            Version::HTTP_10 => Ok(Self::Http10),
-            Version::HTTP_2 => http2::request::translate(request, limits),
-            _ => Ok(Self::Http11),
+        if request.version() == Version::HTTP_2 {
+            return http2::request::translate(request, limits);
         }
+        if !expects_what_is_known(request.headers()) {
+            return Err(Failure::BadRequest);
+        }
+        Ok(if request.version() == Version::HTTP_10 { Self::Http10 } else { Self::Http11 })
     }
 }
 
@@ -161,6 +163,13 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         }
         None => false,
     }
+}
+
+/// Whether a request expects nothing, or only to be told to go on (RFC 9110 §10.1.1). Of anything else, and of more than one,
+/// servers make different things: some answer without reading the body, and take it for the next request.
+fn expects_what_is_known(headers: &HeaderMap) -> bool {
+    let mut expected = headers.get_all(EXPECT).iter();
+    expected.next().is_none_or(is_continue) && expected.next().is_none()
 }
 
 fn is_continue(value: &HeaderValue) -> bool {

@@ -25,7 +25,7 @@ pub enum Objection {
     /// More than one length.
     #[error("content-length is repeated")]
     RepeatedLength,
-    /// A length that is not plain digits, or too large to be one.
+    /// A length that is not plain digits, begins with a zero that says nothing, or is too large to be one.
     #[error("content-length is not a number")]
     InvalidLength,
     /// A transfer coding other than one `chunked`.
@@ -285,8 +285,13 @@ fn cookie(line: &[u8]) -> usize {
     if is_one { line.len() } else { 0 }
 }
 
+/// Digits, and none that could make the number an octal one.
+pub(super) fn is_plain(length: &[u8]) -> bool {
+    length.iter().all(u8::is_ascii_digit) && matches!(length, [b'0'] | [b'1'..=b'9', ..])
+}
+
 fn length(value: &[u8]) -> Result<u64, Objection> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+    if !is_plain(value) {
         return Err(Objection::InvalidLength);
     }
     let text = std::str::from_utf8(value).map_err(|_| Objection::InvalidLength)?;

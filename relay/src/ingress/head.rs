@@ -170,6 +170,10 @@ pub fn to_node(headers: &mut HeaderMap, visitor: &Visitor, upgrade: bool) {
     if upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
+    // No other comes so far. Servers that know it in one spelling only would go by nothing at all.
+    if let Some(coding) = headers.get_mut(TRANSFER_ENCODING) {
+        *coding = HeaderValue::from_static("chunked");
+    }
     let Some(host) = visitor.host(headers).cloned() else { return };
     headers.insert(FORWARDED, visitor.forwarded(&host));
     headers.insert(X_FORWARDED_FOR, visitor.address.clone());

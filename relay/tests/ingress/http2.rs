@@ -128,14 +128,23 @@ async fn what_could_be_read_in_two_ways_is_refused() {
 
 /// A request with the fields of every request for `demo` and `fields`, byte by byte: no client makes these.
 fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
-    let always = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "demo.tun.test")];
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    frames(&ALWAYS.into_iter().chain(fields).collect::<Vec<_>>())
+}
+
+type Field<'a> = (&'a [u8], &'a [u8]);
+
+const ALWAYS: [Field<'static>; 4] =
+    [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"demo.tun.test")];
+
+fn frames(fields: &[Field<'_>]) -> Vec<u8> {
     let mut block = Vec::new();
-    for (name, value) in always.iter().chain(fields) {
+    for (name, value) in fields {
         // A literal field that enters no table (RFC 7541 §6.2.2).
         block.extend([0, u8::try_from(name.len()).unwrap()]);
-        block.extend(name.as_bytes());
+        block.extend(*name);
         block.push(u8::try_from(value.len()).unwrap());
-        block.extend(value.as_bytes());
+        block.extend(*value);
     }
     let length = u32::try_from(block.len()).unwrap().to_be_bytes();
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
@@ -145,14 +154,53 @@ fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
+/// What came of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The stream or the connection was ended, with this code.
+    Reset(u32),
+    Status(u16),
+}
+
+/// What comes of a request for `demo` with `fields`, each in the place of the one that every request has.
+pub(crate) async fn answer_to(house: &House, fields: &[Field<'_>]) -> Outcome {
+    let usual = ALWAYS.into_iter().filter(|(name, _)| fields.iter().all(|(other, _)| other != name));
+    let (pseudo, plain): (Vec<_>, Vec<_>) = fields.iter().partition(|(name, _)| name.starts_with(b":"));
+    let all: Vec<Field<'_>> = usual.chain(pseudo).chain(plain).collect();
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    stream.write_all(&frames(&all)).await.unwrap();
+    loop {
+        let (kind, number, payload) = frame(&mut stream).await;
+        match (kind, number) {
+            // The status stands first, by its number in the static table (RFC 7541 appendix A).
+            (1, 1) => {
+                return Outcome::Status(match payload[0] {
+                    0x88 => 200,
+                    0x8c => 400,
+                    _ => 0,
+                });
+            }
+            (3, 1) => return Outcome::Reset(u32::from_be_bytes(payload.try_into().unwrap())),
+            (7, 0) => return Outcome::Reset(u32::from_be_bytes(payload[4..8].try_into().unwrap())),
+            _ => {}
+        }
+    }
+}
+
+/// The next frame: its kind, the last byte of its stream's number, and what it carries.
+async fn frame(stream: &mut TcpStream) -> (u8, u8, Vec<u8>) {
+    let mut head = [0; 9];
+    within(stream.read_exact(&mut head)).await.unwrap();
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    within(stream.read_exact(&mut payload)).await.unwrap();
+    (head[3], head[8], payload)
+}
+
 /// What comes of stream 1: the code of a reset or of the connection's end, or `None` for the head of a response.
 async fn outcome(stream: &mut TcpStream) -> Option<u32> {
     loop {
-        let mut head = [0; 9];
-        within(stream.read_exact(&mut head)).await.unwrap();
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        within(stream.read_exact(&mut payload)).await.unwrap();
-        match (head[3], head[8]) {
+        let (kind, number, payload) = frame(stream).await;
+        match (kind, number) {
             (1, 1) => return None,
             (3, 1) => return Some(u32::from_be_bytes(payload.try_into().unwrap())),
             (7, 0) => return Some(u32::from_be_bytes(payload[4..8].try_into().unwrap())),

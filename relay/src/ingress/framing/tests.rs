@@ -49,6 +49,8 @@ fn ambiguous_framing_is_objected_to() {
         (post("Content-Length: +5\r\n", ""), Objection::InvalidLength),
         (post("Content-Length: -5\r\n", ""), Objection::InvalidLength),
         (post("Content-Length: 0x5\r\n", ""), Objection::InvalidLength),
+        (post("Content-Length: 05\r\n", ""), Objection::InvalidLength),
+        (post("Content-Length: 00\r\n", ""), Objection::InvalidLength),
         (post("Content-Length:\r\n", ""), Objection::InvalidLength),
         (post("Content-Length: 99999999999999999999\r\n", ""), Objection::InvalidLength),
         (post("Transfer-Encoding: gzip, chunked\r\n", ""), Objection::UnknownCoding),

@@ -14,7 +14,7 @@ use http::{
 };
 use hyper::ext;
 
-use crate::ingress::{failure::Failure, forward::Protocol, limits::Limits};
+use crate::ingress::{failure::Failure, forward::Protocol, framing, limits::Limits};
 
 /// Makes `request` one in HTTP/1.1.
 pub(in crate::ingress) fn translate<B>(
@@ -26,7 +26,9 @@ pub(in crate::ingress) fn translate<B>(
     if request.headers().len() > limits.head_fields {
         return Err(Failure::HeadTooLarge);
     }
-    if request.headers().get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+    let mut lengths = request.headers().get_all(CONTENT_LENGTH).iter();
+    if lengths.next().is_some_and(|length| !framing::is_plain(length.as_bytes())) || lengths.next().is_some()
+    {
         return Err(Failure::BadRequest);
     }
     name_host(request)?;
