@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     access, accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys,
-    login, man, mcp, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels,
-    udp, up, usage,
+    login, man, mcp, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, tls, trust,
+    tunnels, udp, up, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -85,6 +85,7 @@ pub(crate) enum Command {
     Relay(relay::Args),
     Coordinator(coordinator::Args),
     Service(service::Args),
+    Trust(trust::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

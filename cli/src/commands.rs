@@ -26,6 +26,7 @@ pub(crate) mod status;
 pub(crate) mod tcp;
 pub(crate) mod tenant;
 pub(crate) mod tls;
+pub(crate) mod trust;
 pub(crate) mod tunnels;
 pub(crate) mod udp;
 pub(crate) mod up;

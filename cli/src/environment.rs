@@ -49,6 +49,8 @@ pub(crate) struct Environment {
     pub(crate) xdg_data_home: Option<PathBuf>,
     /// `HOME`.
     pub(crate) home: Option<PathBuf>,
+    /// `PATH`.
+    pub(crate) path: Option<OsString>,
     /// `NO_COLOR` is set (<https://no-color.org>), or `TERM` is `dumb`.
     pub(crate) no_color: bool,
 }
@@ -92,6 +94,7 @@ impl Environment {
             xdg_config_home: xdg("XDG_CONFIG_HOME"),
             xdg_data_home: xdg("XDG_DATA_HOME"),
             home: path("HOME"),
+            path: raw("PATH"),
             no_color: raw("NO_COLOR").is_some() || text("TERM").as_deref() == Some("dumb"),
         }
     }

@@ -45,8 +45,8 @@ use clap::{CommandFactory as _, Parser};
 use crate::args::{Cli, Command};
 use crate::commands::{
     access, accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys,
-    login, man, mcp, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, tls, tunnels,
-    udp, up, usage,
+    login, man, mcp, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, tls, trust,
+    tunnels, udp, up, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -112,6 +112,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Relay(args) => relay::run(args, context),
         Command::Coordinator(args) => coordinator::run(args, context),
         Command::Man(args) => man::run(args, context),
+        Command::Trust(args) => trust::run(args, context),
         Command::Service(args) => service::run(args, context),
         Command::Completions(args) => {
             completions::run(args, context);

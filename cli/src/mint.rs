@@ -142,7 +142,7 @@ struct MintedObject<'a> {
 }
 
 /// A word that a POSIX shell reads back as it is. What a server answers ends up in `eval`.
-fn shell_quoted(word: &str) -> String {
+pub(crate) fn shell_quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         return word.to_owned();

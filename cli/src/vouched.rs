@@ -34,15 +34,29 @@ pub(crate) fn pin(path: &Path) -> Option<AuthorityPin> {
     Some(AuthorityPin::of(&CertificateDer::from_pem_slice(&text).ok()?))
 }
 
+/// The certificate of each authority that a relay of this user has made, as far as they can be found.
+pub(crate) fn all(context: &Context) -> Vec<PathBuf> {
+    let kept = kept(context).into_iter().filter(|path| label(path).is_some());
+    let mut all: Vec<PathBuf> =
+        certificates(context, |_| true).into_iter().chain(kept).filter(|path| path.is_file()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// Certificates of this user's running relays that listen at the server's port.
 fn running(context: &Context, server: &ServerUrl) -> Vec<PathBuf> {
-    let answers = context.config_dir().ok().and_then(|config| control::collect(&config.run()).ok());
     let port = server.authority().strip_prefix(server::host(server.authority())).unwrap_or_default();
     let port = if port.is_empty() { ":443" } else { port };
-    let at_port = |relay: &&Value| relay["https"].as_str().is_some_and(|address| address.ends_with(port));
+    certificates(context, |relay| relay["https"].as_str().is_some_and(|address| address.ends_with(port)))
+}
+
+/// Certificates of those running relays of this user that are wanted.
+fn certificates(context: &Context, wanted: impl Fn(&Value) -> bool) -> Vec<PathBuf> {
+    let answers = context.config_dir().ok().and_then(|config| control::collect(&config.run()).ok());
     let answers = answers.unwrap_or_default();
     let relays = answers.iter().filter_map(|answer| answer["servers"].as_array()).flatten();
-    relays.filter(at_port).filter_map(|relay| relay["ca"].as_str().map(PathBuf::from)).collect()
+    relays.filter(|relay| wanted(relay)).filter_map(|relay| relay["ca"].as_str().map(PathBuf::from)).collect()
 }
 
 /// Certificates in the default data directory.
@@ -51,12 +65,14 @@ fn kept(context: &Context) -> Vec<PathBuf> {
     entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// Whether a file is the certificate of an authority for this host: `local-ca-DOMAIN[+CONSOLE].pem`.
+/// What an authority's certificate is for, by the name of its file: `local-ca-DOMAIN[+CONSOLE].pem`.
+fn label(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix("local-ca-")?.strip_suffix(".pem")
+}
+
+/// Whether a file is the certificate of an authority for this host.
 fn speaks_for(path: &Path, host: &str) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let Some(label) = name.strip_prefix("local-ca-").and_then(|rest| rest.strip_suffix(".pem")) else {
-        return false;
-    };
+    let Some(label) = label(path) else { return false };
     let covers = |name: &str| host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
     label.split('+').any(covers)
 }

@@ -1,9 +1,11 @@
 //! Certificates for HTTPS where no public authority can give one: an authority of this machine's own, made once,
 //! which vouches for the names of one relay and for nothing else.
 //!
-//! The authority's certificate carries a name constraint (RFC 5280 §4.2.1.10), so that whoever trusts it trusts it
-//! for the relay's own domain only, also if its key (mode 0600) gets out. Certificates for visitors are made when
+//! The authority's certificate carries name constraints (RFC 5280 §4.2.1.10), so that whoever trusts it trusts it
+//! for the relay's own domain only and for no address, also if its key (mode 0600) gets out. Certificates for visitors are made when
 //! their name is first asked for, only for names that exist, and kept in memory.
+
+mod described;
 
 use std::{
     collections::HashMap,
@@ -14,8 +16,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints,
+    BasicConstraints, Certificate, CertificateParams, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints,
 };
 use rustls::{
     crypto::aws_lc_rs::sign::any_ecdsa_type,
@@ -24,6 +26,7 @@ use rustls::{
     sign::{CertifiedKey, SigningKey},
 };
 
+pub use self::described::{DescribeError, Described, Unfit};
 use crate::{
     files,
     ingress::host::{self, Destination},
@@ -261,12 +264,17 @@ fn authority(key: &KeyPair, domain: &str, console: &str, now: SystemTime) -> Cer
     (params.not_before, params.not_after) = ((now - BACKDATED).into(), (now + AUTHORITY_LIFE).into());
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.name_constraints = Some(NameConstraints {
         permitted_subtrees: names(domain, console)
             .into_iter()
             .map(|name| GeneralSubtree::DnsName(name.into()))
             .collect(),
-        excluded_subtrees: Vec::new(),
+        // What is permitted of one kind of name says nothing of the others: addresses have to be shut out by themselves.
+        excluded_subtrees: vec![
+            GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
+            GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),
+        ],
     });
     params
 }

@@ -59,6 +59,7 @@ fn every_command_has_help_of_its_own() {
         &["domains", "verify"],
         &["domains", "remove"],
         &["tenant", "plan"],
+        &["trust"],
         &["dashboard"],
         &["relay"],
         &["coordinator"],

@@ -14,6 +14,7 @@ mod program;
 mod relay;
 mod reload;
 mod share;
+mod trust;
 mod up;
 mod vouched;
 mod wiretap;

@@ -19,6 +19,7 @@ mod ports;
 mod scanner;
 mod sign_in;
 mod traces;
+mod trust;
 mod visitors;
 
 use std::path::Path;
