@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     error::Code,
-    id::{Cluster, PublicKey, TunnelId, TunnelKind, TunnelName},
+    id::{Cluster, PublicKey, Serial, TunnelId, TunnelKind, TunnelName},
 };
 
 /// The libp2p protocol of the control stream.
@@ -34,6 +34,9 @@ pub const VERSION: u16 = 1;
 
 /// Nodes that may serve one name at one relay.
 pub const MAX_BACKENDS: usize = 16;
+
+/// Certificates of others that a node may watch at one relay, and name in one message.
+pub const MAX_WATCHED: usize = 128;
 
 /// Largest control message, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
@@ -85,6 +88,17 @@ pub enum ToRelay {
     Unregister {
         /// The tunnel.
         tunnel: TunnelId,
+    },
+    /// The node has met the holders of these certificates in private shares: the relay is to say when one of them counts no
+    /// longer, also where their connection does not lead through it.
+    Watch {
+        /// [`MAX_WATCHED`] at most.
+        certificates: Vec<Signed>,
+    },
+    /// It has left them.
+    Unwatch {
+        /// Of the certificates.
+        serials: Vec<Serial>,
     },
     /// Looks for the nodes that serve a private name.
     Find {
@@ -170,6 +184,15 @@ pub enum ToNode {
         /// What to do about it.
         help: String,
     },
+    /// A certificate that the node watches counts no longer.
+    Revoked {
+        /// Of the certificate.
+        serial: Serial,
+        /// Why.
+        code: Code,
+        /// Why, in words.
+        message: String,
+    },
     /// A tunnel ended.
     Closed {
         /// The tunnel.
@@ -187,6 +210,11 @@ pub enum ToNode {
         message: String,
     },
 }
+
+/// The signed bytes of a certificate that somebody has shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Signed(#[serde(with = "crate::bytes")] pub Vec<u8>);
 
 const fn one() -> u16 {
     1

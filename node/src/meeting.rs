@@ -10,6 +10,7 @@ mod accesses;
 mod events;
 mod hosting;
 pub(crate) mod line;
+mod met;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -42,6 +43,7 @@ use crate::{
 use accesses::Accesses;
 use hosting::Hosting;
 use line::{LineEnd, LineId, Order, Report, UNDER_WAY};
+use met::Watches;
 
 /// How often an owner that ends looks whether something is under way: what rests for as long has ended.
 const REST: Duration = Duration::from_millis(200);
@@ -87,6 +89,7 @@ pub(crate) struct Meeting {
     connections: HashMap<ConnectionId, Connection>,
     accesses: Accesses,
     hosting: Hosting,
+    watches: Watches,
     /// Why no session with a relay is to be had.
     refused: Option<Refusal>,
     requests: mpsc::Receiver<Request>,
@@ -138,6 +141,7 @@ impl Meeting {
             connections: HashMap::new(),
             accesses: Accesses::new(parts.local, count),
             hosting: Hosting::new(parts.most_streams, limits, pulses.clone()),
+            watches: Watches::default(),
             refused: None,
             requests,
             reports,
@@ -191,6 +195,7 @@ impl Meeting {
         }
         self.tick();
         self.obey();
+        self.watch();
         self.publish();
         ControlFlow::Continue(())
     }

@@ -10,7 +10,8 @@
 //! - a right ends when its certificate does (by a timer set at admission), when it or what it descends from is
 //!   revoked, when its issuer is trusted no longer, and when the relay has had no news for too long;
 //! - a key with a budget spends only what was leased to this relay, and its tunnels end when there is no more;
-//! - when rights end, all their routes go first, then the nodes are told, and only then the act counts as applied;
+//! - when rights end, all their routes go first, then the nodes are told, those too that have met the holder and
+//!   [watch](watch) for it, and only then the act counts as applied;
 //! - a relay whose own certificate has ended, or that its coordinator has cast out, admits nothing new;
 //! - without fresh news nothing new is admitted: how fresh is a claim of the certificate, measured on a clock that
 //!   nobody can set back.
@@ -27,6 +28,7 @@ mod news;
 mod settling;
 mod timers;
 mod tunnels;
+mod watch;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -62,6 +64,7 @@ use names::Names;
 use settling::Settling;
 use timers::Timers;
 use tunnels::Request;
+use watch::Watches;
 
 /// A moment on both clocks: one that only grows, and the wall's, as time since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +188,7 @@ pub(crate) struct Admission {
     /// Bounds what strangers can have written into the audit log.
     refusals: Option<Bucket>,
     budgets: Budgets,
+    watches: Watches,
     commands: VecDeque<Command>,
 }
 
@@ -215,6 +219,7 @@ impl Admission {
             next_hard_check: None,
             expelled: false,
             refusals: None,
+            watches: Watches::default(),
             commands: VecDeque::new(),
         }
     }
@@ -253,7 +258,11 @@ impl Admission {
             ToRelay::Leave { tunnel } if admitted => self.handle_leave(connection, &tunnel),
             ToRelay::Unregister { tunnel } if admitted => self.handle_unregister(connection, &tunnel, now),
             ToRelay::Find { request, name } if admitted => self.handle_find(connection, request, &name, now),
+            ToRelay::Watch { certificates } if admitted => self.handle_watch(connection, &certificates, now),
+            ToRelay::Unwatch { serials } if admitted => self.handle_unwatch(connection, &serials),
             ToRelay::Register { .. }
+            | ToRelay::Watch { .. }
+            | ToRelay::Unwatch { .. }
             | ToRelay::Leave { .. }
             | ToRelay::Unregister { .. }
             | ToRelay::Find { .. } => {
@@ -347,6 +356,7 @@ impl Admission {
         }
         for session in &ended {
             self.timers.cancel(session.connection);
+            self.watches.end(session.connection);
             self.command(Command::Dismiss { peer: session.peer, pass: session.pass.clone() });
             for tunnel in &session.tunnels {
                 self.report_down(tunnel, now);

@@ -120,10 +120,20 @@ impl Running {
 
     /// SIGTERM, and waits for the end.
     pub async fn terminate(self) -> Result<Ended> {
-        let id = self.id().context("it runs")?;
-        let status = Command::new("kill").arg(id.to_string()).status().await?;
-        anyhow::ensure!(status.success(), "kill {id}");
+        self.signal("TERM").await?;
         self.ended().await
+    }
+
+    /// SIGSTOP: it stands still from here on, with its connections open.
+    pub async fn stand_still(&self) -> Result<()> {
+        self.signal("STOP").await
+    }
+
+    async fn signal(&self, name: &str) -> Result<()> {
+        let id = self.id().context("it runs")?;
+        let status = Command::new("kill").args(["-s", name, &id.to_string()]).status().await?;
+        anyhow::ensure!(status.success(), "kill {id}");
+        Ok(())
     }
 
     /// Waits for the program's own end.

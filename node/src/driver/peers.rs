@@ -53,6 +53,8 @@ impl Driver {
     pub(super) fn on_order(&mut self, order: Order) {
         match order {
             Order::Find { request, name } => self.send(ToRelay::Find { request, name }),
+            Order::Watch(certificates) => self.send(ToRelay::Watch { certificates }),
+            Order::Unwatch(serials) => self.send(ToRelay::Unwatch { serials }),
             Order::Dial(options) => self.dial_peer(*options),
             Order::Seek(opener, side) => self.finder.meet(opener, side, Instant::now().into_std()),
             Order::Close(connection) => drop(self.swarm.close_connection(connection)),

@@ -86,6 +86,7 @@ pub(super) fn judge(
         ToNode::Registered { .. }
         | ToNode::Backends { .. }
         | ToNode::Found { .. }
+        | ToNode::Revoked { .. }
         | ToNode::NotFound { .. }
         | ToNode::Closed { .. } => Err(Unwelcome::FalseRelay(FalseRelay::Nonsense)),
     }

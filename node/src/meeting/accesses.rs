@@ -20,7 +20,7 @@ use libp2p::{
 };
 use mytunnel_carrier::stream::Opener;
 use mytunnel_keys::{
-    id::{PublicKey, TunnelName},
+    id::{PublicKey, Serial, TunnelName},
     trust::Trust,
     wire::peer::{Answer, Hello, VERSION},
 };
@@ -375,6 +375,19 @@ impl Accesses {
             let over = entry.judge_again(trust, unix, (now, jitter));
             self.acts.extend(over.into_iter().map(Act::Close));
         }
+    }
+
+    /// A relay says that this certificate counts no longer: whoever has shown it is left.
+    pub(super) fn on_revoked(&mut self, serial: Serial, refusal: &Refusal, (now, jitter): (Instant, u32)) {
+        for entry in self.entries.values_mut() {
+            let over = entry.on_revoked(serial, refusal, (now, jitter));
+            self.acts.extend(over.into_iter().map(Act::Close));
+        }
+    }
+
+    /// The certificates that those have shown who are reached.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = (Serial, &[u8])> {
+        self.entries.values().flat_map(Entry::certificates)
     }
 
     /// What is to be done, until there is nothing.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use libp2p::swarm::ConnectionId;
 use mytunnel_carrier::stream::Opener;
-use mytunnel_keys::{id::TunnelName, trust::Trust};
+use mytunnel_keys::{
+    id::{Serial, TunnelName},
+    trust::Trust,
+};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -47,12 +50,16 @@ impl Meeting {
         let (now, jitter) = (Instant::now().into_std(), jitter());
         match report {
             Report::Online(relay) => {
+                self.watches.on_online(line);
                 self.accesses.on_online(line, relay, now, jitter);
                 for connection in self.hosting.relayed_through(line) {
                     self.close(connection);
                 }
             }
-            Report::Offline { attempt, reason } => self.accesses.on_offline(line, attempt, &reason, now),
+            Report::Offline { attempt, reason } => {
+                self.watches.on_offline(line);
+                self.accesses.on_offline(line, attempt, &reason, now);
+            }
             Report::Refused(refusal) => self.on_refused(line, refusal, now),
             Report::Trust(trust) => self.on_trust(*trust),
             Report::Shared(name, service) => {
@@ -62,6 +69,10 @@ impl Meeting {
                 self.lines.get_mut(line).and_then(|line| line.shared.remove(&name));
             }
             Report::Found { request, found } => self.accesses.on_found(request, found, now, jitter),
+            Report::Revoked(serial, refusal) => {
+                self.watches.on_revoked(line, serial);
+                self.on_revoked(serial, &refusal, now);
+            }
             Report::Connected(connected) => self.on_connected(line, &connected),
             Report::DialFailed { connection, reason } => {
                 self.accesses.on_dial_failed((line, connection), &reason, now, jitter);
@@ -118,6 +129,21 @@ impl Meeting {
         let parted = self.hosting.judge_again(&trust, unix);
         self.trust = Some(trust);
         self.part(parted);
+    }
+
+    /// A relay says that a certificate counts no longer. It is believed: it could as well refuse to lead to who has shown it, and
+    /// whom it wrongs may show the certificate again.
+    fn on_revoked(&mut self, serial: Serial, refusal: &Refusal, now: std::time::Instant) {
+        tracing::info!(%serial, message = refusal.message, "another node's key counts no longer");
+        self.accesses.on_revoked(serial, refusal, (now, jitter()));
+        let parted = self.hosting.on_revoked(serial);
+        self.part(parted);
+    }
+
+    /// Has the relays watch whom we have met.
+    pub(super) fn watch(&mut self) {
+        let shown = self.hosting.certificates().chain(self.accesses.certificates()).collect();
+        self.orders.extend(self.watches.turn_to(&shown));
     }
 
     pub(super) fn on_finding(&mut self, connection: ConnectionId, finding: Finding) {

@@ -20,7 +20,7 @@ use std::{
 use libp2p::{PeerId, Stream, swarm::ConnectionId};
 use mytunnel_carrier::{frame, stream::Opener};
 use mytunnel_keys::{
-    id::TunnelName,
+    id::{Serial, TunnelName},
     trust::Trust,
     wire::peer::{Answer, Hello, Opening, VERSION},
 };
@@ -244,6 +244,16 @@ impl Hosting {
     /// The trust has changed: guests whose certificates hold no longer are parted with.
     pub(super) fn judge_again(&mut self, trust: &Trust, unix: u64) -> Vec<ConnectionId> {
         self.part_with(|guest| guest.is_distrusted(trust, unix))
+    }
+
+    /// A relay says that this certificate counts no longer.
+    pub(super) fn on_revoked(&mut self, serial: Serial) -> Vec<ConnectionId> {
+        self.part_with(|guest| guest.certificate().is_some_and(|(its, _)| its == serial))
+    }
+
+    /// The certificates that guests have shown.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = (Serial, &[u8])> {
+        self.guests.values().filter_map(Guest::certificate)
     }
 
     fn part_with(&mut self, is_over: impl Fn(&Guest) -> bool) -> Vec<ConnectionId> {

@@ -11,8 +11,9 @@ use libp2p::{
 };
 use mytunnel_carrier::stream::Opener;
 use mytunnel_keys::{
-    id::{PublicKey, TunnelName},
+    id::{PublicKey, Serial, TunnelName},
     trust::Trust,
+    wire::Signed,
 };
 use tokio::sync::mpsc;
 
@@ -49,6 +50,8 @@ pub(crate) enum Report {
         request: u32,
         found: Found,
     },
+    /// The relay says that a certificate counts no longer, as [`Order::Watch`] has asked.
+    Revoked(Serial, Refusal),
     /// A connection stands that is not one with a relay.
     Connected(Connected),
     DialFailed {
@@ -104,6 +107,10 @@ pub(crate) enum Order {
         name: TunnelName,
     },
     Dial(Box<DialOpts>),
+    /// Have the relay say when one of these certificates counts no longer, which others have shown us.
+    Watch(Vec<Signed>),
+    /// They are none of our concern any more.
+    Unwatch(Vec<Serial>),
     /// Look for a path past the relay: on this relayed connection both ends have shown who they are.
     Seek(Opener, Side),
     Close(ConnectionId),

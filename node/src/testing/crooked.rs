@@ -248,7 +248,10 @@ async fn control(stream: Stream, said: Said) {
                     backends: 1,
                 },
                 ToRelay::Find { request, .. } => found(request, named.lock().unwrap().clone()),
-                ToRelay::Leave { .. } | ToRelay::Unregister { .. } => continue,
+                ToRelay::Leave { .. }
+                | ToRelay::Unregister { .. }
+                | ToRelay::Watch { .. }
+                | ToRelay::Unwatch { .. } => continue,
             };
             answers.send(answer).await.unwrap();
         }

@@ -329,7 +329,11 @@ async fn control(
             let answer = match &message {
                 ToRelay::Hello { .. } => Some(manners.welcome.clone()),
                 ToRelay::Register { request, .. } => Some((manners.register)(*request)),
-                ToRelay::Leave { .. } | ToRelay::Unregister { .. } | ToRelay::Find { .. } => None,
+                ToRelay::Leave { .. }
+                | ToRelay::Unregister { .. }
+                | ToRelay::Find { .. }
+                | ToRelay::Watch { .. }
+                | ToRelay::Unwatch { .. } => None,
             };
             let _ = notices.try_send(Noticed::Said(message));
             if let Some(answer) = answer {

@@ -21,13 +21,14 @@ use super::{
     Admission, Command, Now,
     answer::{closed, goodbye},
     budgets::FROZEN,
+    watch::Concerned,
 };
 use crate::registry::{Place, Registration};
 
 /// What a node is told whose tunnel has come to its end.
 const OVER: &str = "the time that this tunnel was given is over";
 
-const REVOKED: &str = "the key, its parent or its project was revoked";
+pub(super) const REVOKED: &str = "the key, its parent or its project was revoked";
 
 impl Admission {
     /// A frame of the feed was accepted.
@@ -145,21 +146,28 @@ impl Admission {
         let mut ended = Vec::new();
         let mut gated = HashSet::new();
         let mut closes = HashMap::new();
+        let mut concerned = Concerned::default();
         for change in changes {
             self.revoked.apply(change);
             match change {
                 Change::RevokeTree { serial, .. } => {
                     sessions.extend(self.registry.of_serial(serial));
                     sessions.extend(self.registry.of_parent(serial));
+                    concerned.by(*serial);
                 }
-                Change::Revoke { serial, .. } => sessions.extend(self.registry.of_serial(serial)),
+                Change::Revoke { serial, .. } => {
+                    sessions.extend(self.registry.of_serial(serial));
+                    concerned.by(*serial);
+                }
                 Change::RevokeBefore { .. } => {
+                    concerned.all();
                     let revoked = self.registry.sessions();
                     let revoked =
                         revoked.filter(|(_, session)| self.revoked.is_revoked(&session.claims).is_some());
                     sessions.extend(revoked.map(|(connection, _)| connection));
                 }
                 Change::RevokeProject { project, .. } => {
+                    concerned.all();
                     sessions.extend(self.registry.of_project(project));
                     ended.extend(
                         self.registry
@@ -205,6 +213,7 @@ impl Admission {
                     if *standing == Standing::Frozen {
                         frozen.extend(self.registry.of_serial(serial));
                         frozen.extend(self.registry.of_parent(serial));
+                        concerned.by(*serial);
                     }
                 }
             }
@@ -214,9 +223,11 @@ impl Admission {
         for place in self.registered_before(&closes) {
             ended.push((place, Code::NotFound, "the tunnel was closed by its owner"));
         }
-        self.end_rights(&sessions, Code::KeyRevoked, REVOKED, now)
+        let count = self.end_rights(&sessions, Code::KeyRevoked, REVOKED, now)
             + self.end_rights(&frozen, Code::BudgetExceeded, FROZEN, now)
-            + self.close_tunnels(&ended, now)
+            + self.close_tunnels(&ended, now);
+        self.tell_watchers(&concerned);
+        count
     }
 
     /// A name is nobody's any more; answers who serves it still.

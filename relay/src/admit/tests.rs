@@ -9,6 +9,7 @@ mod gates;
 mod hello;
 mod news;
 mod tunnels;
+mod watch;
 
 use libp2p::PeerId;
 use mytunnel_keys::{
@@ -198,6 +199,7 @@ fn code_of(commands: &[Command]) -> Option<Code> {
         | ToNode::Registered { .. }
         | ToNode::Backends { .. }
         | ToNode::Found { .. }
+        | ToNode::Revoked { .. }
         | ToNode::NotFound { .. } => None,
     };
     commands.iter().find_map(|command| match command {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use tokio::time::timeout;
 
 use crate::{
     lab::Lab,
@@ -38,7 +39,7 @@ fn say(what: std::fmt::Arguments<'_>) -> Result<()> {
 struct Two {
     between: Between,
     homes: [Home; 2],
-    _sharer: Sharer,
+    sharer: Sharer,
     accessor: Accessor,
 }
 
@@ -52,9 +53,9 @@ impl Two {
         let [one, two] = nats;
         let mut homes = [Home::new(&between.lab, one)?, Home::new(&between.lab, two)?];
         before(&mut homes)?;
-        let _sharer = between.share(&homes[1].machine, "box", &[]).await?;
+        let sharer = between.share(&homes[1].machine, "box", &[]).await?;
         let accessor = between.access(&homes[0].machine, "box", &[]).await?;
-        Ok(Self { between, homes, _sharer, accessor })
+        Ok(Self { between, homes, sharer, accessor })
     }
 }
 
@@ -292,6 +293,32 @@ async fn the_machine_moves_to_another_network_under_a_transfer() -> Result<()> {
         let (taken, _) = accessor.direct().await?;
         say(format_args!("another network, from {carrier}: {pause:?} without a byte, then {taken:?}"))?;
     }
+    Ok(())
+}
+
+/// A node that does not listen to its relay stands still: what cuts it off has to come from the other end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_revoked_loses_its_direct_path_at_once_whatever_its_own_node_does() -> Result<()> {
+    const AT_ONCE: Duration = Duration::from_secs(3);
+    let nat = || Nat::new(Kind::PortRestricted);
+    let mut two = Two::start([nat(), nat()]).await?;
+    two.accessor.direct().await?;
+    let _open = two.accessor.connect(&two.homes[0].machine)?;
+    two.sharer.until_open(1, BOUND).await?;
+    two.accessor.node.stand_still().await?;
+    let key = two.accessor.key.clone();
+    two.between.revoke(&key).await?;
+    two.sharer.until_open(0, AT_ONCE).await?;
+
+    let mut two = Two::start([nat(), nat()]).await?;
+    two.accessor.direct().await?;
+    let _open = two.accessor.connect(&two.homes[0].machine)?;
+    two.sharer.until_open(1, BOUND).await?;
+    two.sharer.node.stand_still().await?;
+    two.between.revoke(&two.sharer.key).await?;
+    let told = timeout(AT_ONCE, two.accessor.node.event("reconnecting")).await??;
+    let reason = told["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("counts no longer"), "{told}");
     Ok(())
 }
 

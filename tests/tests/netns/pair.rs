@@ -44,7 +44,11 @@ pub(crate) struct Between {
 /// A share, and the server that it leads to, which sends back what it gets.
 #[derive(Debug)]
 pub(crate) struct Sharer {
-    _node: Running,
+    pub(crate) node: Running,
+    /// The serial of its key.
+    pub(crate) key: String,
+    /// Connections that the server has.
+    open: watch::Receiver<usize>,
     _server: JoinSet<()>,
 }
 
@@ -52,6 +56,8 @@ pub(crate) struct Sharer {
 #[derive(Debug)]
 pub(crate) struct Accessor {
     pub(crate) node: Running,
+    /// The serial of its key.
+    pub(crate) key: String,
     bind: SocketAddr,
     since: Instant,
 }
@@ -83,44 +89,63 @@ impl Between {
         let listener = machine.listen()?;
         let port = listener.local_addr()?.port().to_string();
         let mut server = JoinSet::new();
+        let (count, open) = watch::channel(0);
         server.spawn(async move {
             let mut visitors = JoinSet::new();
             while let Ok((mut visitor, _)) = listener.accept().await {
+                let count = count.clone();
+                count.send_modify(|count| *count += 1);
                 visitors.spawn(async move {
                     let (mut read, mut write) = visitor.split();
                     let _ = tokio::io::copy(&mut read, &mut write).await;
                     let _ = write.shutdown().await;
+                    count.send_modify(|count| *count -= 1);
                 });
             }
         });
         let mut arguments = vec!["share", &port, "--private", "--name", name, "--json"];
         arguments.extend(more);
-        let mut node = self.node(machine, &arguments).await?;
+        let (mut node, key) = self.node(machine, &arguments).await?;
         node.event("ready").await?;
-        Ok(Sharer { _node: node, _server: server })
+        Ok(Sharer { node, key, open, _server: server })
     }
 
     /// Reaches it from another machine.
     pub(crate) async fn access(&self, machine: &Host, name: &str, more: &[&str]) -> Result<Accessor> {
         let mut arguments = vec!["access", name, "--json"];
         arguments.extend(more);
-        let mut node = self.node(machine, &arguments).await?;
+        let (mut node, key) = self.node(machine, &arguments).await?;
         let ready = node.event("ready").await?;
         let bind = ready["bind"].as_str().context("an address")?.parse()?;
-        Ok(Accessor { node, bind, since: Instant::now() })
+        Ok(Accessor { node, key, bind, since: Instant::now() })
     }
 
     /// Each has a key of its own.
-    async fn node(&self, machine: &Host, arguments: &[&str]) -> Result<Running> {
+    async fn node(&self, machine: &Host, arguments: &[&str]) -> Result<(Running, String)> {
         let child = self.deployment.mint(&["--ttl", "1h", "--portable"]).await?;
         let token = child["token"].as_str().context("a child has a token")?;
         let launcher = machine.launcher(program(), Some(&self.hosts), self.directory.path())?;
-        self.deployment.spawn_by(&launcher, arguments, &[("MYTUNNEL_AUTH_TOKEN", token)])
+        let node = self.deployment.spawn_by(&launcher, arguments, &[("MYTUNNEL_AUTH_TOKEN", token)])?;
+        Ok((node, child["serial"].as_str().context("a child has a serial")?.to_owned()))
+    }
+
+    /// Revokes a key.
+    pub(crate) async fn revoke(&self, key: &str) -> Result<()> {
+        self.deployment.run(&["keys", "revoke", key]).await?.success().map(drop)
     }
 }
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"))
+}
+
+impl Sharer {
+    /// Waits until its server has so many connections.
+    pub(crate) async fn until_open(&mut self, count: usize, within: Duration) -> Result<()> {
+        let reached = timeout(within, self.open.wait_for(|open| *open == count)).await;
+        reached.with_context(|| format!("not {count} connections within {within:?}"))??;
+        Ok(())
+    }
 }
 
 impl Accessor {

@@ -8,7 +8,12 @@ use std::{
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::stream::Opener;
-use mytunnel_keys::{error::Code, id::TunnelName, trust::Trust, wire::peer::Answer};
+use mytunnel_keys::{
+    error::Code,
+    id::{Serial, TunnelName},
+    trust::Trust,
+    wire::peer::Answer,
+};
 use tokio::sync::{broadcast, watch};
 
 use super::{
@@ -33,6 +38,10 @@ use crate::{
     },
     status::PeerStatus,
 };
+
+/// Why a path is none any more.
+const BROKE: &str = "the connection to the other node broke";
+const ENDED: &str = "the other node's certificate has ended";
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -92,7 +101,7 @@ impl Entry {
         if let Some(search) = self.searches.get_mut(line) {
             search.reach.on_online(now);
         }
-        self.part_with(|path| path.line == line && path.path == Path::Relayed, now, jitter)
+        self.part_with(|path| path.line == line && path.path == Path::Relayed, BROKE, now, jitter)
     }
 
     pub(super) fn on_offline(&mut self, line: LineId, now: Instant) {
@@ -158,8 +167,12 @@ impl Entry {
     }
 
     pub(super) fn on_closed(&mut self, connection: ConnectionId, now: Instant, jitter: u32) {
+        self.on_lost(connection, BROKE, now, jitter);
+    }
+
+    fn on_lost(&mut self, connection: ConnectionId, why: &str, now: Instant, jitter: u32) {
         let Some(path) = self.paths.remove(&connection) else { return };
-        self.choose(now);
+        self.choose_else(why, now);
         if let Some(search) = self.searches.get_mut(path.line) {
             search.reach.on_closed(connection, now, jitter);
         }
@@ -262,7 +275,7 @@ impl Entry {
         for search in &mut self.searches {
             search.reach.tick(now, jitter);
         }
-        self.part_with(|path| path.left(unix) == Some(0), now, jitter)
+        self.part_with(|path| path.left(unix) == Some(0), ENDED, now, jitter)
     }
 
     /// The trust has changed; connections are to be closed whose other ends' certificates hold no longer.
@@ -272,19 +285,37 @@ impl Entry {
         unix: u64,
         (now, jitter): (Instant, u32),
     ) -> Vec<ConnectionId> {
-        self.part_with(|path| path.is_distrusted(trust, unix), now, jitter)
+        self.part_with(|path| path.is_distrusted(trust, unix), ENDED, now, jitter)
+    }
+
+    /// A relay says that this certificate counts no longer; connections are to be closed whose other ends have shown it.
+    pub(super) fn on_revoked(
+        &mut self,
+        serial: Serial,
+        refusal: &Refusal,
+        (now, jitter): (Instant, u32),
+    ) -> Vec<ConnectionId> {
+        let why = format!("the other node's key counts no longer: {}", refusal.message);
+        self.part_with(|path| path.serial() == Some(serial), &why, now, jitter)
+    }
+
+    /// The certificates that the other ends of its paths have shown.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = (Serial, &[u8])> {
+        let shown = self.paths.values().filter_map(|path| path.welcomed.as_ref());
+        shown.map(|welcomed| (welcomed.serial, &*welcomed.certificate))
     }
 
     fn part_with(
         &mut self,
         is_over: impl Fn(&PathTo) -> bool,
+        why: &str,
         now: Instant,
         jitter: u32,
     ) -> Vec<ConnectionId> {
         let over = self.paths.iter().filter(|(_, path)| is_over(path));
         let over: Vec<ConnectionId> = over.map(|(connection, _)| *connection).collect();
         for connection in &over {
-            self.on_closed(*connection, now, jitter);
+            self.on_lost(*connection, why, now, jitter);
         }
         over
     }
@@ -370,6 +401,11 @@ impl Entry {
 
     /// Takes the best path.
     fn choose(&mut self, now: Instant) {
+        self.choose_else(BROKE, now);
+    }
+
+    /// The same; if there is none any more, for this reason.
+    fn choose_else(&mut self, why: &str, now: Instant) {
         let before = self.taken();
         let taken = self.chooser.choose(&self.candidates(), now);
         if self.is_over || before == taken {
@@ -378,8 +414,7 @@ impl Entry {
         let Some((connection, path)) = taken.and_then(|taken| self.paths.get_key_value(&taken)) else {
             self.faith.on_lost(now);
             self.routes.send_replace(None);
-            let reason = "the connection to the other node broke".to_owned();
-            return self.tell(AccessEvent::Reconnecting { attempt: 0, reason });
+            return self.tell(AccessEvent::Reconnecting { attempt: 0, reason: why.to_owned() });
         };
         let route = Route { peer: path.peer, connection: *connection, opener: path.opener.clone() };
         self.routes.send_replace(Some(Arc::new(route)));
@@ -422,51 +457,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use mytunnel_keys::secret::Seed;
-
-    use super::{super::RESTART, *};
-
-    fn refusal(code: Code) -> Refusal {
-        Refusal { code, message: String::new(), help: String::new() }
-    }
-
-    fn entry(lines: &[LineState], now: Instant) -> Entry {
-        Entry::new("box".parse().unwrap(), lines, broadcast::channel(1).0, watch::channel(None).0, now)
-    }
-
-    fn online() -> LineState {
-        LineState::Online("/ip4/127.0.0.1/tcp/1".parse().unwrap())
-    }
-
-    #[test]
-    fn a_name_that_was_there_is_not_given_up_because_one_relay_does_not_know_it() {
-        let now = Instant::now();
-        let lines = [online(), LineState::Away { since: now }];
-        let mut entry = entry(&lines, now);
-        entry.on_nowhere(0, refusal(Code::NotFound));
-        entry.faith.on_reached(Seed::from_bytes([1; 32]).public());
-        entry.conclude(&lines, now + 100 * RESTART);
-        assert!(!entry.is_over, "the relay that leads to it may come back, whenever that is");
-        entry.on_nowhere(0, refusal(Code::ScopeDenied));
-        entry.conclude(&lines, now + 100 * RESTART);
-        assert!(entry.is_over, "that it may not be reached passes for no relay");
-    }
-
-    #[test]
-    fn a_name_that_was_never_there_is_given_up_when_the_other_relay_had_time_to_restart() {
-        let now = Instant::now();
-        let lines = [online(), LineState::Away { since: now }];
-        let mut entry = entry(&lines, now);
-        assert!(entry.gives_up(&lines, now).is_none(), "nobody has said anything");
-        entry.on_nowhere(0, refusal(Code::NotFound));
-        assert_eq!(entry.gives_up(&lines, now).map(|(at, _)| at), Some(now + RESTART));
-        for other in [LineState::Connecting, online()] {
-            assert!(entry.gives_up(&[online(), other], now).is_none(), "it may know the name");
-        }
-        entry.conclude(&lines, now + RESTART - Duration::from_millis(1));
-        assert!(!entry.is_over);
-        entry.conclude(&lines, now + RESTART);
-        assert!(entry.is_over && entry.gives_up(&lines, now).is_none());
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use libp2p::{PeerId, swarm::ConnectionId};
 use mytunnel_carrier::{public_key, stream::Opener};
 use mytunnel_keys::{
     certificate,
-    id::{PublicKey, TunnelId, TunnelName},
+    id::{PublicKey, Serial, TunnelId, TunnelName},
     trust::{CLOCK_SKEW, Trust},
     wire::peer::{Carries, VERSION},
 };
@@ -46,7 +46,8 @@ pub(super) struct Welcomed {
     pub(super) tunnel: TunnelId,
     pub(super) carries: Carries,
     pub(super) key: PublicKey,
-    certificate: Vec<u8>,
+    pub(super) serial: Serial,
+    pub(super) certificate: Vec<u8>,
     /// The second in which its certificate ends for us.
     until: u64,
 }
@@ -75,7 +76,12 @@ impl PathTo {
         };
         let claims = rights::of_host(&certificate, &key, name, &tunnel, trust, grounds.own, grounds.unix)?;
         let until = claims.not_after.saturating_add(CLOCK_SKEW);
-        Ok(Welcomed { tunnel, carries, key, certificate, until })
+        Ok(Welcomed { tunnel, carries, key, serial: claims.serial, certificate, until })
+    }
+
+    /// Of the certificate that the other end has shown.
+    pub(super) fn serial(&self) -> Option<Serial> {
+        self.welcomed.as_ref().map(|welcomed| welcomed.serial)
     }
 
     /// Seconds until the other end's certificate ends, once it has shown one.

@@ -11,7 +11,7 @@ use mytunnel_carrier::stream::Opener;
 use mytunnel_keys::{
     Verified,
     certificate::{self, Claims},
-    id::{TunnelId, TunnelName},
+    id::{Serial, TunnelId, TunnelName},
     trust::{CLOCK_SKEW, Trust},
     wire::peer::Hello,
 };
@@ -137,6 +137,11 @@ impl Guest {
             None => self.since + STRANGER <= now,
             Some(shown) => shown.until() <= unix,
         }
+    }
+
+    /// The certificate that it has shown, and its serial.
+    pub(super) fn certificate(&self) -> Option<(Serial, &[u8])> {
+        self.shown.as_ref().map(|shown| (shown.claims.serial, &*shown.bytes))
     }
 
     /// Whether its certificate holds no longer.
