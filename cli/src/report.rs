@@ -56,9 +56,12 @@ impl Report {
 
     /// A line of the result, for people.
     pub(crate) fn line(self, text: impl Display) {
-        if !self.json {
-            write_line(io::stdout().lock(), text);
-        }
+        self.hand_line(text);
+    }
+
+    /// As [`Self::line`], and whether it was taken.
+    pub(crate) fn hand_line(self, text: impl Display) -> bool {
+        self.json || write_line(io::stdout().lock(), text)
     }
 
     /// A result that is a file of its own, as it is, for people.
@@ -74,10 +77,19 @@ impl Report {
 
     /// The result, or one event of it, for scripts.
     pub(crate) fn object(self, value: &impl Serialize) {
-        if self.json {
-            match serde_json::to_string(value) {
-                Ok(text) => write_line(io::stdout().lock(), text),
-                Err(error) => tracing::error!(%error, "an answer could not be written as JSON"),
+        self.hand_object(value);
+    }
+
+    /// As [`Self::object`], and whether it was taken.
+    pub(crate) fn hand_object(self, value: &impl Serialize) -> bool {
+        if !self.json {
+            return true;
+        }
+        match serde_json::to_string(value) {
+            Ok(text) => write_line(io::stdout().lock(), text),
+            Err(error) => {
+                tracing::error!(%error, "an answer could not be written as JSON");
+                false
             }
         }
     }
@@ -122,10 +134,12 @@ fn paint(color: bool, style: Style, text: impl Display) -> String {
 
 /// Writes and flushes one line. A reader that went away (`mytunnel … | head -1`) is its own business: the work,
 /// such as a share that is up, goes on.
-fn write_line(mut out: impl Write, text: impl Display) {
-    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+fn write_line(mut out: impl Write, text: impl Display) -> bool {
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    if let Err(error) = &written {
         tracing::debug!(%error, "output was not taken");
     }
+    written.is_ok()
 }
 
 /// Lays rows out in columns, the first row being the heading. No trailing blanks.
@@ -176,6 +190,6 @@ mod tests {
                 Ok(())
             }
         }
-        write_line(Gone, "text");
+        assert!(!write_line(Gone, "text"));
     }
 }

@@ -1,17 +1,21 @@
 //! `mytunnel mcp`: what `mytunnel pair` does, as tools for an agent, over standard input and output.
 //!
-//! The server holds nothing: sessions are the daemon's, so that one that is started anew goes on where the other was.
+//! The server holds no session: they are the daemon's, so that one that is started anew goes on where the other was.
 //! What needs a person (comparing words, approving) is no tool.
 
 mod compat;
+mod desk;
 mod schema;
 mod server;
 mod tools;
+
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use rmcp::ServiceExt as _;
 use rmcp::transport::stdio;
 
+use self::desk::Desk;
 use self::server::Server;
 use crate::commands::pair::client::Client;
 use crate::context::Context;
@@ -48,12 +52,8 @@ enum Compat {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let name = args.name.clone().or_else(|| context.env.user.clone());
-    let desk = tools::Desk {
-        client: Client::of(context)?,
-        name: name.unwrap_or_else(|| "agent".to_owned()),
-        agent: args.agent.clone(),
-        tunnel: std::sync::Mutex::default(),
-    };
+    let name = name.unwrap_or_else(|| "agent".to_owned());
+    let desk = Arc::new(Desk::new(Client::of(context)?, name, args.agent.clone()));
     let tools = match args.compat {
         Some(Compat::TunnelMcp) => compat::tools(),
         None => tools::tools(),
@@ -63,13 +63,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         let mut signals = StopSignals::install()?;
         let trouble = |error: String| Failure::local(format!("the agent's side failed: {error}"), "");
         let serving = async {
-            let running = Server::new(desk, tools).serve(stdio()).await;
+            let running = Server::new(Arc::clone(&desk), tools).serve(stdio()).await;
             let running = running.map_err(|error| trouble(chain(&error)))?;
             running.waiting().await.map(drop).map_err(|error| trouble(chain(&error)))
         };
-        tokio::select! {
+        let ended = tokio::select! {
             ended = serving => ended,
             () = signals.next() => Ok(()),
-        }
+        };
+        let settled = tokio::task::spawn_blocking(move || desk.settle()).await;
+        ended.and(settled.map_err(|error| trouble(chain(&error))))
     })
 }

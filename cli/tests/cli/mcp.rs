@@ -160,6 +160,42 @@ fn two_agents_talk_and_a_server_that_starts_anew_goes_on() {
 }
 
 #[test]
+fn what_an_agent_gave_up_on_is_given_again_and_so_is_what_it_may_not_have_seen() {
+    let (mut host, mut guest) = (Agent::new(&[]), Agent::new(&[]));
+    let opened = host.call("pair_open", &json!({ "goal": "x" }));
+    guest.call("pair_join", &json!({ "secret": opened["invites"][0]["text"] }));
+    let server = guest.server();
+    let call = json!({ "name": "pair_listen", "arguments": {} });
+    server.write(&json!({ "jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": call }));
+    let cancelled = json!({ "requestId": 99, "reason": "the person pressed a key" });
+    server.write(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled }));
+    host.call("pair_say", &json!({ "text": "lost?" }));
+    assert_eq!(guest.call("pair_listen", &json!({}))["messages"][0]["text"], "lost?");
+    // It has not asked for anything behind that.
+    let mut killed = guest.server.take().unwrap();
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    guest.start(&[]);
+    assert_eq!(guest.call("pair_listen", &json!({}))["messages"][0]["text"], "lost?");
+    assert_eq!(guest.call("pair_status", &json!({}))["sessions"][0]["unread"], 0);
+    let heard = guest.call("pair_listen", &json!({ "wait_ms": 0 }));
+    assert_eq!(heard["messages"], json!([]), "{heard}");
+}
+
+#[test]
+fn a_session_that_ends_is_not_taken_for_another_that_is_open() {
+    let (mut host, mut guest) = (Agent::new(&[]), Agent::new(&[]));
+    let opened = host.call("pair_open", &json!({ "goal": "x" }));
+    guest.call("pair_join", &json!({ "secret": opened["invites"][0]["text"] }));
+    guest.user.run_with(&["pair", "open", "--json"], &[("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0")]).succeeded();
+    let said = guest.call("pair_say", &json!({ "text": "to whom I joined" }));
+    assert_eq!(said["session"], opened["session"]);
+    host.call("pair_close", &json!({}));
+    while guest.call("pair_listen", &json!({}))["reason"] != "closed" {}
+    assert_eq!(guest.fail("pair_say", &json!({ "text": "to whom?" }))["code"], "PAIR_CLOSED");
+}
+
+#[test]
 fn what_an_agent_may_not_do_is_refused_with_a_remedy() {
     let mut agent = Agent::new(&[]);
     let trouble = agent.fail("pair_say", &json!({ "text": "x" }));

@@ -61,6 +61,12 @@ impl Agent {
         self.pair(&["status"]).succeeded().json()["sessions"][0].clone()
     }
 
+    /// Waits for the end of the daemon, which locks its directory for as long as it lives.
+    fn has_ended(&self) {
+        std::fs::File::open(self.0.path("config/pair")).unwrap().lock().unwrap();
+        assert!(self.is_gone());
+    }
+
     /// What is left of the daemon in the file system.
     fn is_gone(&self) -> bool {
         !self.0.path("config/pair/daemon.sock").exists()
@@ -211,6 +217,57 @@ fn a_pending_listen_learns_at_once_that_the_session_is_closed() {
 }
 
 #[test]
+fn what_was_said_before_the_end_waits_until_it_is_read_and_so_does_the_end() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (_, invites) = host.open(&[]);
+    guest.join(&invites[0]).succeeded();
+    host.say("the summary");
+    host.pair(&["close"]).succeeded();
+    // Twice as long as a daemon without anything to do stays.
+    host.has_ended();
+    host.open(&[]);
+    host.pair(&["close"]).succeeded();
+    host.has_ended();
+    assert_eq!(texts(&guest.hear(1)), ["the summary"]);
+    let heard = guest.pair(&["listen"]).succeeded().json();
+    assert_eq!((&heard["reason"], &heard["closed"]), (&"closed".into(), &"closed by the host".into()));
+    guest.has_ended();
+}
+
+#[test]
+fn what_did_not_arrive_is_given_again_and_each_reader_has_a_place() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (_, invites) = host.open(&[]);
+    guest.join(&invites[0]).succeeded();
+    let mut deaf = guest.0.command(&["pair", "listen", "--wait", "20", "--json"]);
+    let mut deaf = deaf.stdout(Stdio::piped()).spawn().unwrap();
+    drop(deaf.stdout.take());
+    host.say("lost?");
+    deaf.wait().unwrap();
+    assert_eq!(guest.status()["unread"], 1);
+    assert_eq!(texts(&guest.hear(1)), ["lost?"]);
+    assert_eq!(guest.status()["unread"], 0);
+    let other = guest.pair(&["listen", "--reader", "other"]).succeeded().json();
+    assert_eq!(other["messages"][0]["text"], "lost?");
+}
+
+#[test]
+fn who_names_no_session_never_speaks_to_others_than_a_moment_ago() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (opened, invites) = host.open(&[]);
+    guest.join(&invites[0]).succeeded();
+    let (own, _) = guest.open(&[]);
+    guest.pair(&["say", "to whom?"]).failed("BAD_REQUEST", 2);
+    host.pair(&["close"]).succeeded();
+    let session = opened["session"].as_str().unwrap();
+    let heard = guest.pair(&["listen", "--session", session, "--since", "0"]).succeeded().json();
+    assert_eq!(heard["closed"], "closed by the host");
+    guest.pair(&["say", "to whom?"]).failed("BAD_REQUEST", 2);
+    guest.pair(&["listen", "--session", session]).succeeded();
+    assert_eq!(guest.say("to my own")["session"], own["session"]);
+}
+
+#[test]
 fn two_hundred_from_both_sides_at_once_arrive_in_one_order() {
     let (host, guest) = (Agent::new(), Agent::new());
     let (_, invites) = host.open(&[]);
@@ -294,10 +351,7 @@ fn the_daemon_ends_by_itself_and_leaves_nothing() {
     host.open(&[]);
     assert!(!host.is_gone());
     host.pair(&["close"]).succeeded();
-    // The directory is locked for as long as the daemon lives.
-    let dir = std::fs::File::open(host.0.path("config/pair")).unwrap();
-    dir.lock().unwrap();
-    assert!(host.is_gone());
+    host.has_ended();
 }
 
 #[test]

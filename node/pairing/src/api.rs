@@ -64,12 +64,22 @@ pub enum Request {
     },
     Listen {
         session: Option<String>,
+        /// Whose place it is read from, unless `since` says from where.
+        reader: String,
         since: Option<u64>,
         wait_ms: u64,
         own: bool,
     },
+    /// What was handed out up to here was read; `end` says that the session is over.
+    Read {
+        session: Option<String>,
+        reader: String,
+        number: u64,
+        end: bool,
+    },
     Status {
         session: Option<String>,
+        reader: String,
     },
     /// What became of something said before.
     Said {

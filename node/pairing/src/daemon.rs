@@ -9,6 +9,7 @@ mod joining;
 mod links;
 mod net;
 mod queue;
+mod session;
 mod shown;
 mod verbs;
 mod wire;
@@ -41,13 +42,12 @@ use crate::{
     content::{MemberId, SessionId, Why},
     limits,
     rate::Rate,
-    room::Room,
-    seat::Seat,
 };
 use control::Control;
 use discovery::Discovery;
 use net::{Behaviour, BehaviourEvent};
 use queue::Outbound;
+use session::{Session, Side};
 
 /// Events of tasks that wait for the owner.
 const EVENTS: usize = 256;
@@ -107,33 +107,12 @@ struct Link {
     outgoing: Outbound,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are eight of them at most")]
-enum Side {
-    Host(Room),
-    Guest(Seat, Way),
-}
-
 /// How a guest's host is reached.
 struct Way {
     addresses: Vec<Multiaddr>,
     failures: u32,
     next: Duration,
     trying: bool,
-}
-
-struct Session {
-    side: Side,
-    /// Up to where this user's own `listen` has read.
-    cursor: u64,
-}
-
-impl Session {
-    fn closed(&self) -> Option<Why> {
-        match &self.side {
-            Side::Host(room) => room.closed,
-            Side::Guest(seat, _) => seat.closed,
-        }
-    }
 }
 
 struct Daemon {
@@ -228,8 +207,10 @@ impl Daemon {
         Now { wall, steady: self.begun.elapsed() }
     }
 
+    /// No session is open, or waits for its last words to be sent or to be read.
     fn is_idle(&self) -> bool {
-        self.sessions.values().all(|session| session.closed().is_some())
+        let now = self.now();
+        self.sessions.values().all(|session| session.is_over() && !session.is_unread(now))
     }
 
     #[expect(
@@ -273,9 +254,7 @@ impl Daemon {
     }
 
     fn tick_session(&mut self, id: SessionId, now: Now, beat: bool) {
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.closed().is_none()) else {
-            return;
-        };
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.is_over()) else { return };
         match &mut session.side {
             Side::Host(room) => {
                 room.tick(now);
@@ -284,9 +263,8 @@ impl Daemon {
                 }
             }
             Side::Guest(seat, way) => {
-                if seat.is_given_up(now) {
-                    seat.close(Why::Idle);
-                } else if seat.is_silent(now) {
+                seat.tick(now);
+                if seat.is_silent(now) {
                     self.cut(id, crate::content::HOST, now);
                 } else if seat.away_since.is_some() && !way.trying && way.next <= now.steady {
                     self.come_back(id);
@@ -298,21 +276,28 @@ impl Daemon {
         self.flush(id);
     }
 
-    /// Tells every peer that this end is over, and lets that be read.
+    /// Tells every peer that this end is over, behind what it has not read yet, and lets that be read.
     async fn goodbye(&mut self, inbox: &mut mpsc::Receiver<links::Event>) {
         let now = self.now();
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             match self.sessions.get_mut(&id).map(|session| &mut session.side) {
                 Some(Side::Host(room)) => room.close(Why::Stopped, now),
-                Some(Side::Guest(seat, _)) => seat.leave(),
+                Some(Side::Guest(seat, _)) => seat.leave(now),
                 None => {}
             }
             self.flush(id);
         }
-        self.links.clear();
         self.strangers.drain(..).for_each(|stranger| stranger.abort());
         let read = async {
+            // Every session is closed, and its links end when its members have all.
+            while !self.links.is_empty() {
+                tokio::select! {
+                    Some(event) = inbox.recv() => self.on_event(event),
+                    event = self.swarm.select_next_some() => self.on_swarm(event),
+                    Some(ended) = self.tasks.join_next() => links::ended(ended),
+                }
+            }
             while !self.tasks.is_empty() {
                 tokio::select! {
                     Some(ended) = self.tasks.join_next() => links::ended(ended),
@@ -324,6 +309,7 @@ impl Daemon {
         if tokio::time::timeout(GOODBYE, read).await.is_err() {
             tracing::debug!("left before every peer had read the goodbye");
         }
+        self.links.clear();
         self.tasks.shutdown().await;
     }
 }

@@ -29,6 +29,7 @@ mod link;
 mod message;
 mod noise;
 mod rate;
+mod readers;
 mod room;
 mod sas;
 mod seat;

@@ -74,6 +74,14 @@ pub const TRIES: u32 = 10;
 pub const TRIES_SPAN: Duration = Duration::from_secs(60);
 /// Sessions of one daemon.
 pub const SESSIONS: usize = 8;
+/// Readers on this machine that have a place of their own in a session.
+pub const READERS: usize = 8;
+/// How long a session that is over waits to be read to its end.
+pub const UNREAD: Duration = Duration::from_secs(600);
+/// How long the last words of a session that is being closed may take to who is there.
+pub const LAST_WORDS: Duration = Duration::from_secs(10);
+/// The same where somebody is away, and comes back if the network was gone for a moment.
+pub const LAST_CALL: Duration = Duration::from_secs(30);
 /// Messages in one answer to `listen`.
 pub const BATCH: usize = 50;
 /// Bytes of messages in one answer to `listen`, as they are shown.

@@ -34,7 +34,7 @@ use crate::{
     text,
 };
 
-pub(crate) use member::{Member, Standing};
+pub(crate) use member::{Delivery, Member, Standing};
 
 /// What a session is opened with.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub(crate) struct Room {
     pub(crate) invites: BTreeMap<InviteId, Invite>,
     pub(crate) locked: bool,
     pub(crate) closed: Option<Why>,
+    /// Until when who lacks last words of a closed session is waited for: where it is there, and where it is away.
+    last_words: [Duration; 2],
     opened_at: Duration,
     active_at: Duration,
     outgoing: VecDeque<Outgoing>,
@@ -86,6 +88,7 @@ impl Room {
             invites: BTreeMap::new(),
             locked: false,
             closed: None,
+            last_words: [Duration::ZERO; 2],
             opened_at: now.steady,
             active_at: now.steady,
             outgoing: VecDeque::new(),
@@ -215,6 +218,7 @@ impl Room {
             return Err(Code::PairRefused);
         }
         member.attempt = attempt;
+        member.has_parted = false;
         member.connected(now);
         self.active_at = now.steady;
         let taken = self.ledger.last_of(id).0;
@@ -239,6 +243,8 @@ impl Room {
             return Err(Code::PairRate);
         }
         match message {
+            // It learns of the end by what is on its way.
+            ToHost::Verified | ToHost::Say { .. } if self.closed.is_some() => Ok(()),
             ToHost::Nonce { nonce } => {
                 // One try: who could offer another nonce behind the host's could search for words.
                 if *member.guest_nonce.get_or_insert(nonce) != nonce {
@@ -272,6 +278,7 @@ impl Room {
             ToHost::Have { number } => {
                 member.has = number.clamp(member.has, member.sent.max(member.has));
                 self.pump(id);
+                self.part(now);
                 Ok(())
             }
             ToHost::Beat => Ok(()),
@@ -310,6 +317,10 @@ impl Room {
         for id in silent {
             self.disconnected(id, now);
         }
+        self.part(now);
+        if self.closed.is_some() {
+            return;
+        }
         if now.steady.saturating_sub(self.opened_at) >= limits::LIFE {
             self.close(Why::Old, now);
         } else if now.steady.saturating_sub(self.active_at) >= limits::IDLE {
@@ -324,6 +335,21 @@ impl Room {
         for id in online {
             self.send(id, ToGuest::Beat);
         }
+    }
+
+    /// It is closed, and nobody is waited for any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.closed.is_some() && self.members.values().all(|member| !member.is_in() || member.has_parted)
+    }
+
+    /// How far an entry has come to each of those whom it is for.
+    pub(crate) fn deliveries(&self, number: u64) -> impl Iterator<Item = (&Member, Delivery)> {
+        let entry = number.checked_sub(1).and_then(|before| self.ledger.after(before).next());
+        let entry = entry.filter(|entry| entry.number == number);
+        let hearers = self.present().filter(move |(id, member)| {
+            member.is_entered() && entry.is_none_or(|entry| entry.is_for(*id) && entry.author != *id)
+        });
+        hearers.map(move |(_, member)| (member, member.delivery(number)))
     }
 
     /// Members that have not left.

@@ -43,6 +43,8 @@ pub(crate) struct Seat {
     held: bool,
     pub(crate) missed: u64,
     pub(crate) closed: Option<Why>,
+    /// It leaves when what it has said has its place, and then at the latest.
+    leaving: Option<Duration>,
     pub(crate) away_since: Option<Duration>,
     seat: SeatId,
     resume: Zeroizing<[u8; 32]>,
@@ -122,6 +124,7 @@ impl Seat {
             verified_here: false,
             missed: 0,
             closed: None,
+            leaving: None,
             away_since: None,
             seat: SeatId(welcome.seat),
             resume: Zeroizing::new(welcome.resume),
@@ -157,9 +160,20 @@ impl Seat {
         self.away_since.is_none() && now.steady.saturating_sub(self.heard_at) >= limits::SILENCE
     }
 
-    /// Away for as long as a session may be idle: the host has closed it by now, or is no more.
-    pub(crate) fn is_given_up(&self, now: Now) -> bool {
-        self.away_since.is_some_and(|since| now.steady.saturating_sub(since) >= limits::IDLE)
+    /// What time alone brings: an end where it is away for as long as a session may be idle (the host has closed it by
+    /// now, or is no more), and the end of waiting for the last words to have their place.
+    pub(crate) fn tick(&mut self, now: Now) {
+        if self.away_since.is_some_and(|since| now.steady.saturating_sub(since) >= limits::IDLE) {
+            self.close(Why::Idle);
+        }
+        if self.leaving.is_some_and(|until| now.steady >= until) {
+            self.part();
+        }
+    }
+
+    /// It is closed, and nothing is to be sent any more.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.closed.is_some() && self.leaving.is_none()
     }
 
     /// What the connection brought. An error ends the connection; one of the record ends the session.
@@ -256,16 +270,33 @@ impl Seat {
         Ok(())
     }
 
-    /// Leaves for good.
-    pub(crate) fn leave(&mut self) {
-        if self.closed.is_none() {
-            self.outgoing.push_back(ToHost::Bye);
-            self.close(Why::Left);
+    /// Leaves for good, when what was said here has its place; not later than within a bound.
+    pub(crate) fn leave(&mut self, now: Now) {
+        if self.closed.is_some() {
+            return;
         }
+        self.closed = Some(Why::Left);
+        let wait = if self.away_since.is_some() { limits::LAST_CALL } else { limits::LAST_WORDS };
+        self.leaving = Some(now.steady + wait);
+        self.leave_when_told();
     }
 
     pub(crate) fn close(&mut self, why: Why) {
         self.closed.get_or_insert(why);
+        self.leaving = None;
+    }
+
+    fn leave_when_told(&mut self) {
+        if self.leaving.is_some() && self.outbox.waiting.is_empty() {
+            self.part();
+        }
+    }
+
+    fn part(&mut self) {
+        self.leaving = None;
+        if self.away_since.is_none() {
+            self.outgoing.push_back(ToHost::Bye);
+        }
     }
 
     pub(crate) fn beat(&mut self) {
@@ -401,11 +432,13 @@ impl Seat {
         self.outgoing.push_back(ToHost::Resume { number });
         self.away_since = None;
         self.pump();
+        self.leave_when_told();
     }
 
     fn taken(&mut self, number: u64) {
         self.outbox.forget(number);
         self.pump();
+        self.leave_when_told();
     }
 
     fn pump(&mut self) {

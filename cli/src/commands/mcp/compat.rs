@@ -1,16 +1,16 @@
 //! The tools of tunnel-mcp by their names and with the fields that its users know, over the same sessions. It knows one
 //! session for each server.
 
-use std::sync::PoisonError;
-
+use mytunnel_keys::error::Code;
 use mytunnel_pairing::api::Request;
 use mytunnel_pairing::{Said, Verify, limits};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::desk::{Desk, READER};
 use super::schema::{answer, arguments, count, list, number, some_object, text, yes_no};
-use super::tools::{Desk, Offered, end, read};
+use super::tools::{Offered, end, read};
 use crate::failure::Failure;
 
 /// As many guests as there may be.
@@ -53,6 +53,7 @@ fn coming_in() -> Vec<Offered> {
                 ],
                 &["tunnelId", "joinLink", "joinLinkExpiresInSec", "status"],
             ),
+            hands: false,
             act: open,
         },
         Offered {
@@ -60,6 +61,7 @@ fn coming_in() -> Vec<Offered> {
             description: "Host only: further single-use invites.",
             input: arguments(&[("count", number("How many", 1, GUESTS))], &[]),
             output: answer(&[("invites", invites)], &["invites"]),
+            hands: false,
             act: invite,
         },
         Offered {
@@ -75,6 +77,7 @@ fn coming_in() -> Vec<Offered> {
                 ],
                 &["tunnelId", "goal", "peer", "members"],
             ),
+            hands: false,
             act: join,
         },
     ]
@@ -111,6 +114,7 @@ fn inside() -> Vec<Offered> {
             description: "Send a message to the others.",
             input: arguments(&[("text", text("64 KiB at most"))], &["text"]),
             output: answer(&[("seq", json!({ "type": ["integer", "null"] }))], &["seq"]),
+            hands: false,
             act: say,
         },
         Offered {
@@ -124,6 +128,7 @@ fn inside() -> Vec<Offered> {
                 &[],
             ),
             output: answer(&[("messages", list(message, "")), ("status", status())], &["messages", "status"]),
+            hands: false,
             act: listen,
         },
         Offered {
@@ -131,6 +136,7 @@ fn inside() -> Vec<Offered> {
             description: "The state of the tunnel.",
             input: arguments(&[], &[]),
             output: status(),
+            hands: false,
             act: |desk, value| {
                 let Nothing {} = read(value)?;
                 current(desk).map(|status| told_status(&status))
@@ -141,6 +147,7 @@ fn inside() -> Vec<Offered> {
             description: "Host: close the tunnel for everybody. Guest: leave it.",
             input: arguments(&[("summary", text("What was reached"))], &[]),
             output: answer(&[("ok", yes_no(""))], &["ok"]),
+            hands: false,
             act: close,
         },
     ]
@@ -159,7 +166,7 @@ struct Open {
 
 fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Open { goal, invites } = read(value)?;
-    let opened = desk.client.ask_or_start(&Request::Open {
+    let opened = desk.ask_or_start(&Request::Open {
         goal,
         invites: invites.unwrap_or(1),
         code: false,
@@ -168,7 +175,6 @@ fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
         name: desk.name.clone(),
         agent: desk.agent.clone(),
     })?;
-    keep(desk, &opened);
     Ok(json!({
         "tunnelId": opened["session"],
         "joinLink": opened["invites"][0]["text"],
@@ -187,12 +193,12 @@ struct Invite {
 fn invite(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Invite { count } = read(value)?;
     let request = Request::Invite {
-        session: tunnel(desk),
+        session: desk.session(None),
         count: count.unwrap_or(1),
         code: false,
         ttl_s: limits::TTL.as_secs(),
     };
-    Ok(json!({ "invites": invites_of(&desk.client.ask(&request)?) }))
+    Ok(json!({ "invites": invites_of(&desk.ask(&request)?) }))
 }
 
 fn invites_of(answer: &Value) -> Vec<Value> {
@@ -216,14 +222,13 @@ fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Join { join_link } = read(value)?;
     // A whole forwarded text may come in its place.
     let link = join_link.split_whitespace().find(|word| word.starts_with("pair1-")).unwrap_or(&join_link);
-    let joined = desk.client.ask_or_start(&Request::Join {
+    let joined = desk.ask_or_start(&Request::Join {
         secret: Zeroizing::new(link.to_owned()),
         name: desk.name.clone(),
         agent: desk.agent.clone(),
         addresses: Vec::new(),
         verify: Verify::Ask,
     })?;
-    keep(desk, &joined);
     let members = members(&joined);
     let host = members.iter().find(|member| member["isHost"] == true);
     Ok(json!({
@@ -244,7 +249,7 @@ fn say(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Say { text } = read(value)?;
     let said = Said::Chat { text };
     let said =
-        desk.client.ask(&Request::Say { session: tunnel(desk), said, reply_to: None, to: Vec::new() })?;
+        desk.ask(&Request::Say { session: desk.session(None), said, reply_to: None, to: Vec::new() })?;
     Ok(json!({ "seq": said["seq"] }))
 }
 
@@ -259,8 +264,17 @@ struct Listen {
 fn listen(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Listen { since_seq, timeout_ms } = read(value)?;
     let wait_ms = timeout_ms.unwrap_or(WAIT);
-    let request = Request::Listen { session: tunnel(desk), since: Some(since_seq), wait_ms, own: false };
-    let heard = desk.client.ask(&request)?;
+    let (session, reader) = (desk.session(None), READER.to_owned());
+    let since = Some(since_seq);
+    let heard = desk.ask(&Request::Listen { session, reader, since, wait_ms, own: false })?;
+    // What comes before is what the agent says to have; there is no other way in which it could be told of the end.
+    let has_read = Request::Read {
+        session: desk.session(None),
+        reader: READER.to_owned(),
+        number: since_seq,
+        end: heard["reason"] == "closed",
+    };
+    desk.ask(&has_read)?;
     let message = |message: &Value| {
         let is_host = message["from"]["id"] == 0;
         json!({
@@ -284,23 +298,22 @@ struct Close {
 
 fn close(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Close { summary } = read(value)?;
-    end(desk, tunnel(desk), summary)?;
+    end(desk, desk.session(None), summary)?;
     Ok(json!({ "ok": true }))
 }
 
-fn keep(desk: &Desk, answer: &Value) {
-    let session = answer["session"].as_str().map(str::to_owned);
-    *desk.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = session;
-}
-
-/// This server's session; before it has one, the only one that there is.
-fn tunnel(desk: &Desk) -> Option<String> {
-    desk.tunnel.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
+/// The only session that is meant; the server knows it once it has opened or joined one, or there is but one.
 fn current(desk: &Desk) -> Result<Value, Failure> {
-    let answer = desk.client.ask(&Request::Status { session: tunnel(desk) })?;
-    Ok(answer["sessions"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default())
+    let request = Request::Status { session: desk.session(None), reader: READER.to_owned() };
+    let mut answer = desk.client.ask(&request)?;
+    match answer["sessions"].as_array_mut().map(Vec::as_mut_slice) {
+        Some([only]) => Ok(only.take()),
+        Some([]) | None => Err(Failure::new(Code::PairNoSession, "there is no tunnel")),
+        Some(_) => {
+            let help = "Open or join one by this server; it does not guess which of them is meant.";
+            Err(Failure::usage("there are several sessions on this machine", help))
+        }
+    }
 }
 
 fn told_status(status: &Value) -> Value {

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, JsonObject, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelledNotificationParam, Implementation,
+    JsonObject, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer};
 use serde_json::Value;
 
-use super::tools::{Desk, Offered};
+use super::desk::Desk;
+use super::tools::Offered;
 use crate::failure::Failure;
 
 const INSTRUCTIONS: &str = "\
@@ -27,8 +28,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(desk: Desk, tools: Vec<Offered>) -> Self {
-        Self { desk: Arc::new(desk), tools }
+    pub(super) fn new(desk: Arc<Desk>, tools: Vec<Offered>) -> Self {
+        Self { desk, tools }
     }
 }
 
@@ -54,21 +55,48 @@ impl ServerHandler for Server {
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let Some(tool) = self.tools.iter().find(|tool| tool.name == request.name) else {
             return Err(ErrorData::invalid_params(format!("there is no tool {}", request.name), None));
         };
         let (act, desk) = (tool.act, Arc::clone(&self.desk));
-        let arguments = Value::Object(request.arguments.unwrap_or_default());
+        let arguments = request.arguments.unwrap_or_default();
+        let hands = tool.hands && arguments.get("since").is_none_or(Value::is_null);
         // The client blocks, for 25 seconds at most.
-        let done = tokio::task::spawn_blocking(move || act(&desk, arguments)).await;
+        let done = tokio::task::spawn_blocking(move || {
+            desk.settle();
+            act(&desk, Value::Object(arguments))
+        });
+        let done = tokio::select! {
+            biased;
+            // Nobody looks at the answer, and what is in it is not read.
+            () = context.ct.cancelled() => return Err(ErrorData::internal_error("it was cancelled", None)),
+            done = done => done,
+        };
         let answer = done.map_err(|_| ErrorData::internal_error("the tool failed", None))?;
+        if let Ok(value) = &answer
+            && hands
+        {
+            self.desk.hand(context.id, value);
+        }
         Ok(match answer {
             Ok(value) => CallToolResult::structured(value),
             Err(failure) => CallToolResult::structured_error(told(&failure)),
         }
         .into())
+    }
+
+    fn on_cancelled(
+        &self,
+        cancelled: CancelledNotificationParam,
+        _: NotificationContext<RoleServer>,
+    ) -> impl Future<Output = ()> + Send + '_ {
+        // The answer and this may have crossed.
+        if let Some(call) = &cancelled.request_id {
+            self.desk.take_back(call);
+        }
+        std::future::ready(())
     }
 }
 

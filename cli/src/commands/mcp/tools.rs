@@ -1,7 +1,5 @@
 //! The `pair_*` tools: what each takes and gives, and what it asks the daemon.
 
-use std::sync::Mutex;
-
 use mytunnel_pairing::api::Request;
 use mytunnel_pairing::{Said, TaskState, Verify, limits};
 use serde::Deserialize;
@@ -9,18 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use super::desk::{Desk, READER};
 use super::schema::{answer, arguments, count, list, maybe, number, some_object, text, yes_no};
-use crate::commands::pair::client::Client;
 use crate::failure::Failure;
-
-/// What tools work with.
-pub(super) struct Desk {
-    pub(super) client: Client,
-    pub(super) name: String,
-    pub(super) agent: String,
-    /// The one session of tools that know but one.
-    pub(super) tunnel: Mutex<Option<String>>,
-}
 
 /// One tool.
 pub(super) struct Offered {
@@ -28,6 +17,8 @@ pub(super) struct Offered {
     pub(super) description: &'static str,
     pub(super) input: Value,
     pub(super) output: Value,
+    /// What its answer holds is read when the agent goes on, and not before.
+    pub(super) hands: bool,
     pub(super) act: fn(&Desk, Value) -> Result<Value, Failure>,
 }
 
@@ -35,7 +26,7 @@ pub(super) struct Offered {
 const WAIT: u64 = 20_000;
 
 fn session_argument() -> (&'static str, Value) {
-    ("session", text("Which session; may be left out where there is only one"))
+    ("session", text("Which session; without it the one that you opened, joined or named last"))
 }
 
 fn session_answer() -> (&'static str, Value) {
@@ -97,6 +88,7 @@ fn coming_in() -> Vec<Offered> {
                 ],
                 &["session", "invites", "state"],
             ),
+            hands: false,
             act: open,
         },
         Offered {
@@ -111,6 +103,7 @@ fn coming_in() -> Vec<Offered> {
                 &[],
             ),
             output: answer(&[session_answer(), invites_answer()], &["session", "invites"]),
+            hands: false,
             act: invite,
         },
         Offered {
@@ -124,6 +117,7 @@ fn coming_in() -> Vec<Offered> {
                 &["secret"],
             ),
             output: status_of_one(),
+            hands: false,
             act: join,
         },
     ]
@@ -135,10 +129,11 @@ fn talking() -> Vec<Offered> {
         &[
             session_answer(),
             ("seq", maybe("integer", "Its number in the session, once it has one")),
-            ("delivered", list(text(""), "Who is there")),
+            ("delivered", list(text(""), "Who has it; a guest learns that of the host alone")),
+            ("sent", list(text(""), "Who is there, and has not said yet that it has it")),
             ("queued", list(text(""), "Who is away and gets it when back")),
         ],
-        &["session", "delivered", "queued"],
+        &["session", "delivered", "sent", "queued"],
     );
     vec![
         Offered {
@@ -161,6 +156,7 @@ fn talking() -> Vec<Offered> {
                 &["text"],
             ),
             output: said,
+            hands: false,
             act: say,
         },
         Offered {
@@ -175,6 +171,7 @@ fn talking() -> Vec<Offered> {
                 &[],
             ),
             output: heard(),
+            hands: true,
             act: listen,
         },
         Offered {
@@ -198,6 +195,7 @@ fn talking() -> Vec<Offered> {
                 ],
                 &["session", "state"],
             ),
+            hands: false,
             act: propose,
         },
     ]
@@ -214,6 +212,7 @@ fn looking() -> Vec<Offered> {
                 &[("peers", list(member, "Members of all sessions, each with its session"))],
                 &["peers"],
             ),
+            hands: false,
             act: peers,
         },
         Offered {
@@ -221,6 +220,7 @@ fn looking() -> Vec<Offered> {
             description: "The sessions of this machine: role, goal, members, invites, what was read.",
             input: arguments(&[session_argument()], &[]),
             output: answer(&[("sessions", list(status_of_one(), ""))], &["sessions"]),
+            hands: false,
             act: status,
         },
         Offered {
@@ -231,6 +231,7 @@ fn looking() -> Vec<Offered> {
                 &[],
             ),
             output: answer(&[session_answer(), ("state", text("closed"))], &["session", "state"]),
+            hands: false,
             act: close,
         },
     ]
@@ -247,6 +248,7 @@ fn status_of_one() -> Value {
             ("self", some_object("id and name")),
             ("members", list(some_object("id, name, agent, online, verified"), "The others")),
             ("cursor", count("Up to where you have read")),
+            ("unread", count("Things said by others behind that")),
             ("last", count("Number of the last entry")),
         ],
         &["session", "role", "state", "members"],
@@ -327,7 +329,7 @@ fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Open { goal, invites, mode, ttl_s, verify } = read(value)?;
     let code = mode == Mode::Code;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
-    desk.client.ask_or_start(&Request::Open { goal, invites, code, ttl_s, verify, name, agent })
+    desk.ask_or_start(&Request::Open { goal, invites, code, ttl_s, verify, name, agent })
 }
 
 #[derive(Deserialize)]
@@ -342,7 +344,8 @@ struct Invite {
 
 fn invite(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Invite { session, count, ttl_s } = read(value)?;
-    desk.client.ask(&Request::Invite { session, count, code: false, ttl_s })
+    let session = desk.session(session);
+    desk.ask(&Request::Invite { session, count, code: false, ttl_s })
 }
 
 #[derive(Deserialize)]
@@ -356,7 +359,7 @@ struct Join {
 fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Join { secret, verify } = read(value)?;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
-    desk.client.ask_or_start(&Request::Join {
+    desk.ask_or_start(&Request::Join {
         secret: Zeroizing::new(secret),
         name,
         agent,
@@ -388,8 +391,8 @@ fn say(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let mut fields = data.unwrap_or_default();
     fields.insert("kind".to_owned(), kind.into());
     fields.insert("text".to_owned(), text.into());
-    let said = read(Value::Object(fields))?;
-    desk.client.ask(&Request::Say { session, said, reply_to, to })
+    let (said, session) = (read(Value::Object(fields))?, desk.session(session));
+    desk.ask(&Request::Say { session, said, reply_to, to })
 }
 
 #[derive(Deserialize)]
@@ -402,7 +405,8 @@ struct Listen {
 
 fn listen(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Listen { session, since, wait_ms } = read(value)?;
-    desk.client.ask(&Request::Listen { session, since, wait_ms: wait_ms.unwrap_or(WAIT), own: false })
+    let (session, reader) = (desk.session(session), READER.to_owned());
+    desk.ask(&Request::Listen { session, reader, since, wait_ms: wait_ms.unwrap_or(WAIT), own: false })
 }
 
 #[derive(Deserialize)]
@@ -419,8 +423,8 @@ struct Propose {
 
 fn propose(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Propose { session, action, risk, files, text } = read(value)?;
-    let said = Said::Proposal { text, action, risk, files };
-    let said = desk.client.ask(&Request::Say { session, said, reply_to: None, to: Vec::new() })?;
+    let (said, session) = (Said::Proposal { text, action, risk, files }, desk.session(session));
+    let said = desk.ask(&Request::Say { session, said, reply_to: None, to: Vec::new() })?;
     Ok(json!({ "session": said["session"], "approval": said["seq"], "state": "pending" }))
 }
 
@@ -437,7 +441,7 @@ struct Nothing {}
 /// As `pair status`: that nothing runs is an answer.
 fn sessions(desk: &Desk, session: Option<String>) -> Result<Value, Failure> {
     let named = session.is_some();
-    match desk.client.ask(&Request::Status { session }) {
+    match desk.client.ask(&Request::Status { session, reader: READER.to_owned() }) {
         Err(failure) if failure.code() == mytunnel_keys::error::Code::PairNoSession && !named => {
             Ok(json!({ "sessions": [] }))
         }
@@ -478,9 +482,10 @@ fn close(desk: &Desk, value: Value) -> Result<Value, Failure> {
 
 /// Says what was reached, where something was, and ends the session.
 pub(super) fn end(desk: &Desk, session: Option<String>, summary: Option<String>) -> Result<Value, Failure> {
+    let session = desk.session(session);
     if let Some(text) = summary.filter(|text| !text.is_empty()) {
         let said = Said::Task { state: TaskState::Completed, text };
-        desk.client.ask(&Request::Say { session: session.clone(), said, reply_to: None, to: Vec::new() })?;
+        desk.ask(&Request::Say { session: session.clone(), said, reply_to: None, to: Vec::new() })?;
     }
-    desk.client.ask(&Request::Close { session })
+    desk.ask(&Request::Close { session })
 }

@@ -24,6 +24,10 @@ pub(crate) struct Args {
     #[arg(long)]
     follow: bool,
 
+    /// Whose place it is, where several read on this machine
+    #[arg(long, value_name = "NAME", default_value = READER)]
+    reader: String,
+
     /// What was said here, too
     #[arg(long)]
     own: bool,
@@ -32,20 +36,26 @@ pub(crate) struct Args {
     session: SessionArgs,
 }
 
+/// Who reads at a terminal, or by a script.
+pub(super) const READER: &str = "terminal";
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let mut since = args.since;
+    let (mut since, mut session) = (args.since, args.session.session.clone());
     loop {
         let request = Request::Listen {
-            session: args.session.session.clone(),
+            session: session.clone(),
+            reader: args.reader.clone(),
             since,
             wait_ms: args.wait.max(u64::from(args.follow)) * 1000,
             own: args.own,
         };
         let answer = client::ask(&request, context)?;
         let reason = text(&answer, "reason");
-        if !args.follow || reason == "message" || reason == "closed" {
-            context.report.object(&answer);
-            print(&answer, context);
+        session = answer["session"].as_str().map(str::to_owned);
+        let is_shown = !args.follow || reason == "message" || reason == "closed";
+        let was_taken = is_shown && context.report.hand_object(&answer) & print(&answer, context);
+        if since.is_none() && was_taken {
+            has_read(&answer, &args.reader, context);
         }
         if reason == "closed" {
             let message = format!("the session is over: {}", text(&answer, "closed"));
@@ -60,13 +70,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
 }
 
+/// Tells the daemon that what it answered has arrived. If that is lost, it is shown once more.
+fn has_read(answer: &Value, reader: &str, context: &Context) {
+    let request = Request::Read {
+        session: answer["session"].as_str().map(str::to_owned),
+        reader: reader.to_owned(),
+        number: answer["next"].as_u64().unwrap_or_default(),
+        end: text(answer, "reason") == "closed",
+    };
+    if let Err(failure) = client::ask(&request, context) {
+        tracing::debug!(message = failure.message(), "not marked as read");
+    }
+}
+
 /// For scripts the answer has said it; people are told as of every failure.
 fn closed(message: String, context: &Context) -> Result<(), Failure> {
     if context.report.is_json() { Ok(()) } else { Err(Failure::new(Code::PairClosed, message)) }
 }
 
-/// Peers' words, marked off from this program's own.
-pub(crate) fn print(answer: &Value, context: &Context) {
+/// Peers' words, marked off from this program's own; whether all of that was taken.
+pub(crate) fn print(answer: &Value, context: &Context) -> bool {
+    let mut taken = true;
     if let Some(missed) = answer["missed"].as_u64().filter(|missed| *missed > 0) {
         context
             .report
@@ -77,12 +101,13 @@ pub(crate) fn print(answer: &Value, context: &Context) {
         let mark = if from["verified"] == true { "" } else { ", not verified" };
         let kind = text(message, "kind");
         let head = format!("[{}] {} ({kind}{mark})", message["seq"], text(from, "name"));
-        context.report.line(context.report.styled(Style::Faint, head));
+        taken &= context.report.hand_line(context.report.styled(Style::Faint, head));
         for line in text(message, "text").lines() {
-            context.report.line(format_args!("  {line}"));
+            taken &= context.report.hand_line(format_args!("  {line}"));
         }
         if let Some(data) = message.get("data") {
-            context.report.line(format_args!("  {data}"));
+            taken &= context.report.hand_line(format_args!("  {data}"));
         }
     }
+    taken
 }

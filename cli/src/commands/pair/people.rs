@@ -4,6 +4,7 @@ use mytunnel_keys::error::Code;
 use mytunnel_pairing::{By, Said, Verdict, api::Request};
 use serde_json::{Value, json};
 
+use super::listen::READER;
 use super::start::text;
 use super::{SessionArgs, client, secret};
 use crate::context::Context;
@@ -43,7 +44,7 @@ pub(crate) struct KickArgs {
 }
 
 pub(crate) fn status(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
-    let answer = match client::ask(&Request::Status { session: args.session.clone() }, context) {
+    let answer = match client::ask(&status_of(args), context) {
         // That nothing runs is an answer, unless a session was named.
         Err(failure) if failure.code() == Code::PairNoSession && args.session.is_none() => {
             json!({ "sessions": [] })
@@ -72,8 +73,12 @@ pub(crate) fn status(args: &SessionArgs, context: &Context) -> Result<(), Failur
     Ok(())
 }
 
+fn status_of(args: &SessionArgs) -> Request {
+    Request::Status { session: args.session.clone(), reader: READER.to_owned() }
+}
+
 pub(crate) fn peers(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
-    let answer = client::ask(&Request::Status { session: args.session.clone() }, context)?;
+    let answer = client::ask(&status_of(args), context)?;
     let sessions = answer["sessions"].as_array().cloned().unwrap_or_default();
     let peers: Vec<Value> = sessions
         .iter()

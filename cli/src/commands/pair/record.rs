@@ -20,8 +20,8 @@ pub(crate) struct VerifyArgs {
 pub(crate) fn log(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
     let mut since = 0;
     loop {
-        let request =
-            Request::Listen { session: args.session.clone(), since: Some(since), wait_ms: 0, own: true };
+        let (session, reader) = (args.session.clone(), listen::READER.to_owned());
+        let request = Request::Listen { session, reader, since: Some(since), wait_ms: 0, own: true };
         let answer = client::ask(&request, context)?;
         context.report.object(&answer);
         listen::print(&answer, context);

@@ -150,9 +150,16 @@ impl Client {
 
     async fn answer(&mut self, request: Request) -> Result<Value, Trouble> {
         match request {
-            Request::Listen { session, since, wait_ms, own } => {
-                let wait = Duration::from_millis(wait_ms).min(limits::LISTEN);
-                self.listen(session, since, own, Instant::now() + wait).await
+            Request::Listen { session, reader, since, wait_ms, own } => {
+                let end = Instant::now() + Duration::from_millis(wait_ms).min(limits::LISTEN);
+                self.listen(end, session, |session| Request::Listen {
+                    session,
+                    reader: reader.clone(),
+                    since,
+                    wait_ms: 0,
+                    own,
+                })
+                .await
             }
             Request::Say { session, said, reply_to, to } => {
                 self.say(Request::Say { session, said, reply_to, to }).await
@@ -165,6 +172,7 @@ impl Client {
             | Request::Verify { .. }
             | Request::Deny { .. }
             | Request::Kick { .. }
+            | Request::Read { .. }
             | Request::Status { .. }
             | Request::Said { .. }
             | Request::Export { .. }
@@ -179,18 +187,18 @@ impl Client {
         answer.await.map_err(|_| stopping())?
     }
 
-    /// Asks anew whenever something has changed, until there is something, or the time is over.
+    /// Asks anew whenever something has changed, until there is something, or the time is over. It is one session that is
+    /// listened to, whatever begins or ends in the meantime.
     async fn listen(
         &mut self,
-        session: Option<String>,
-        since: Option<u64>,
-        own: bool,
         end: Instant,
+        mut session: Option<String>,
+        request: impl Fn(Option<String>) -> Request,
     ) -> Result<Value, Trouble> {
         loop {
             self.changes.borrow_and_update();
-            let request = Request::Listen { session: session.clone(), since, wait_ms: 0, own };
-            let answer = self.ask(request).await?;
+            let answer = self.ask(request(session)).await?;
+            session = answer.get("session").and_then(Value::as_str).map(str::to_owned);
             let reason = answer.get("reason").and_then(Value::as_str);
             if matches!(reason, Some("message" | "closed")) || Instant::now() >= end {
                 return Ok(answer);
@@ -213,7 +221,8 @@ impl Client {
         };
         while !is_told(&joined) && Instant::now() < end {
             self.changes.borrow_and_update();
-            let mut status = self.ask(Request::Status { session: session.clone() }).await?;
+            let mut status =
+                self.ask(Request::Status { session: session.clone(), reader: String::new() }).await?;
             joined = status["sessions"][0].take();
             if is_told(&joined) {
                 break;
@@ -226,17 +235,21 @@ impl Client {
         Ok(joined)
     }
 
-    /// Waits a moment until what was said has its place.
+    /// Waits a moment until what was said has its place, and who is there has it.
     async fn say(&mut self, request: Request) -> Result<Value, Trouble> {
         let end = Instant::now() + PLACE;
         let mut answer = self.ask(request).await?;
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let (session, number) = (text(&answer, "session"), answer.get("number").and_then(Value::as_u64));
         let Some(number) = number else { return Ok(answer) };
-        while answer.get("seq").is_none_or(Value::is_null) && Instant::now() < end {
+        let is_on_the_way = |answer: &Value| {
+            let sent = answer.get("sent").and_then(Value::as_array);
+            answer.get("seq").is_none_or(Value::is_null) || sent.is_some_and(|sent| !sent.is_empty())
+        };
+        while is_on_the_way(&answer) && Instant::now() < end {
             self.changes.borrow_and_update();
             answer = self.ask(Request::Said { session: session.clone(), number }).await?;
-            if answer.get("seq").is_some_and(|seq| !seq.is_null()) {
+            if !is_on_the_way(&answer) {
                 break;
             }
             tokio::select! {

@@ -18,10 +18,12 @@ use tokio::{
 };
 
 use super::{
-    Daemon, LinkId, Session, Side, Way, discovery, links,
+    Daemon, LinkId, Way, discovery, links,
     net::PROTOCOL,
     queue::{Outbound, queue},
-    random, wire,
+    random,
+    session::{Session, Side},
+    wire,
 };
 use crate::{
     api::Trouble,
@@ -319,7 +321,7 @@ impl Daemon {
         match seat {
             Ok(seat) => {
                 let way = Way { addresses, failures: 0, next: now.steady, trying: false };
-                self.sessions.insert(id, Session { side: Side::Guest(seat, way), cursor: 0 });
+                self.sessions.insert(id, Session::new(Side::Guest(seat, way), now));
                 let link = self.add_link(id, HOST, outgoing);
                 // A task that has ended tells so itself.
                 let _ = reply.send(Some(link));

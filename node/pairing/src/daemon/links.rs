@@ -13,9 +13,11 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    Daemon, Link, LinkId, Side,
+    Daemon, Link, LinkId,
     queue::{Outbound, Queue, queue},
-    random, wire,
+    random,
+    session::{Session, Side},
+    wire,
 };
 use crate::{
     card::Card,
@@ -161,7 +163,8 @@ impl Daemon {
         });
         let mut rooms = rooms.filter(|(_, room)| room.verifier(hello).is_some());
         let (session, room) = rooms.next().ok_or(Code::PairRefused)?;
-        if room.closed.is_some() {
+        let comes_back = matches!(hello, Hello::Resume { .. });
+        if room.closed.is_some() && (room.is_over() || !comes_back) {
             return Err(Code::PairClosed);
         }
         let member = match hello {
@@ -254,8 +257,10 @@ impl Daemon {
                 self.cut(id, member, now);
             }
         }
-        let closed = self.sessions.get(&id).is_some_and(|session| session.closed().is_some());
-        if closed {
+        if let Some(held) = self.sessions.get_mut(&id) {
+            held.note_end(now);
+        }
+        if self.sessions.get(&id).is_some_and(Session::is_over) {
             let members: Vec<MemberId> = self
                 .by_member
                 .keys()

@@ -3,7 +3,11 @@
 use mytunnel_keys::error::Code;
 use serde_json::{Map, Value, json};
 
-use super::{Daemon, Session, Side};
+use super::{
+    Daemon,
+    session::{Session, Side},
+    verbs::no_session,
+};
 use crate::{
     api::Trouble,
     clock::Now,
@@ -11,23 +15,28 @@ use crate::{
     ledger::Entry,
     limits,
     message::Verify,
-    room::{Room, Standing},
+    room::{Delivery, Room, Standing},
     seat::{Seat, Words},
     text,
 };
 
 impl Daemon {
-    /// The messages behind `since`, or behind what this user has read. The client waits and asks again where there are none.
+    /// The messages behind `since`, or behind what `reader` has read. The client waits and asks again where there are none.
+    /// The place of `reader` moves when it says so, and not before: the answer may be lost.
     pub(super) fn listen(
         &mut self,
         session: Option<&str>,
+        reader: &str,
         since: Option<u64>,
         own: bool,
         now: Now,
     ) -> Result<Value, Trouble> {
         let id = self.chosen(session)?;
         let Some(held) = self.sessions.get_mut(&id) else { return Err(no_session()) };
-        let begin = since.unwrap_or(held.cursor);
+        let begin = match since {
+            Some(number) => number,
+            None => held.readers.place(reader).map_err(no_reader)?,
+        };
         let me = held.me();
         let mut batch = Batch::default();
         for entry in held.after(begin) {
@@ -43,7 +52,7 @@ impl Daemon {
             (true, None) => "timeout",
         };
         let next = batch.last.unwrap_or(begin);
-        let answer = json!({
+        Ok(json!({
             "session": id.to_string(),
             "messages": batch.messages,
             "events": batch.events,
@@ -53,25 +62,45 @@ impl Daemon {
             "closed": closed.map(why),
             "missed": held.missed(),
             "peers": held.peers(now),
-        });
-        if since.is_none() {
-            held.cursor = next;
-        }
-        Ok(answer)
+        }))
     }
 
-    pub(super) fn status(&self, session: Option<&str>, now: Now) -> Result<Value, Trouble> {
-        let chosen: Vec<SessionId> = match session {
+    pub(super) fn has_read(
+        &mut self,
+        session: Option<&str>,
+        reader: &str,
+        number: u64,
+        end: bool,
+    ) -> Result<Value, Trouble> {
+        let id = self.chosen(session)?;
+        let held = self.sessions.get_mut(&id).ok_or_else(no_session)?;
+        let (number, end) = (number.min(held.last()), end && held.closed().is_some());
+        held.readers.has_read(reader, number, end).map_err(no_reader)?;
+        Ok(json!({ "session": id.to_string(), "cursor": number }))
+    }
+
+    /// The sessions, the oldest first. Who is told of one that is over, and has read it, has done with it.
+    pub(super) fn status(&mut self, session: Option<&str>, reader: &str, now: Now) -> Result<Value, Trouble> {
+        let mut chosen: Vec<SessionId> = match session {
             Some(_) => vec![self.chosen(session)?],
             None => self.sessions.keys().copied().collect(),
         };
-        let shown = chosen.iter().filter_map(|id| Some(self.sessions.get(id)?.status(*id, now)));
-        Ok(json!({ "sessions": shown.collect::<Vec<_>>() }))
+        chosen.sort_by_key(|id| self.sessions.get(id).map(|held| held.began));
+        let mut shown = Vec::new();
+        for id in chosen {
+            let Some(held) = self.sessions.get_mut(&id) else { continue };
+            shown.push(held.status(id, reader, now));
+            let place = held.readers.known(reader).unwrap_or_default();
+            if held.closed().is_some() && held.unread(place) == 0 && !reader.is_empty() {
+                held.readers.has_read(reader, held.last(), true).map_err(no_reader)?;
+            }
+        }
+        Ok(json!({ "sessions": shown }))
     }
 
     pub(super) fn joined_answer(&self, id: SessionId) -> Result<Value, Trouble> {
         let held = self.sessions.get(&id).ok_or_else(no_session)?;
-        Ok(held.status(id, self.now()))
+        Ok(held.status(id, "", self.now()))
     }
 
     /// The record as it can be checked by anybody.
@@ -200,37 +229,6 @@ fn why(why: Why) -> &'static str {
 }
 
 impl Session {
-    pub(super) fn me(&self) -> MemberId {
-        match &self.side {
-            Side::Host(_) => HOST,
-            Side::Guest(seat, _) => seat.member,
-        }
-    }
-
-    fn after(&self, number: u64) -> Box<dyn Iterator<Item = &Entry> + '_> {
-        match &self.side {
-            Side::Host(room) => Box::new(room.ledger.after(number)),
-            Side::Guest(seat, _) => Box::new(seat.after(number)),
-        }
-    }
-
-    const fn missed(&self) -> u64 {
-        match &self.side {
-            Side::Host(_) => 0,
-            Side::Guest(seat, _) => seat.missed,
-        }
-    }
-
-    /// Nobody of the others is there.
-    fn is_alone(&self) -> bool {
-        match &self.side {
-            Side::Host(room) => {
-                room.present().next().is_some() && !room.present().any(|(_, member)| member.is_online())
-            }
-            Side::Guest(seat, _) => seat.away_since.is_some(),
-        }
-    }
-
     fn shown_member(&self, id: MemberId) -> Value {
         let (name, verified) = match &self.side {
             Side::Host(room) if id == HOST => (Some(room.opening.name.clone()), true),
@@ -267,7 +265,16 @@ impl Session {
         }
     }
 
-    fn status(&self, id: SessionId, now: Now) -> Value {
+    fn status(&self, id: SessionId, reader: &str, now: Now) -> Value {
+        let cursor = self.readers.known(reader).unwrap_or_default();
+        let mut shown = self.status_of_side(id, now);
+        shown["cursor"] = cursor.into();
+        shown["unread"] = self.unread(cursor).into();
+        shown["last"] = self.last().into();
+        shown
+    }
+
+    fn status_of_side(&self, id: SessionId, now: Now) -> Value {
         match &self.side {
             Side::Host(room) => json!({
                 "session": id.to_string(),
@@ -280,8 +287,6 @@ impl Session {
                 "locked": room.locked || !room.invites.values().any(|invite| invite.is_open(now)),
                 "members": self.peers(now),
                 "invites": invites(room, now),
-                "cursor": self.cursor,
-                "last": room.ledger.number(),
             }),
             Side::Guest(seat, _) => json!({
                 "session": id.to_string(),
@@ -295,8 +300,6 @@ impl Session {
                 "verification": verification(seat),
                 "words": words(seat),
                 "members": self.peers(now),
-                "cursor": self.cursor,
-                "last": seat.ledger.as_ref().map_or(0, crate::ledger::Ledger::number),
             }),
         }
     }
@@ -305,13 +308,18 @@ impl Session {
     pub(super) fn said_answer(&self, id: SessionId, number: u64) -> Value {
         match &self.side {
             Side::Host(room) => {
-                let names = |online: bool| -> Vec<&str> {
-                    room.present()
-                        .filter(|(_, member)| member.is_online() == online)
-                        .map(|(_, member)| member.name.as_str())
-                        .collect()
+                let names = |way: Delivery| -> Vec<&str> {
+                    let on_it = room.deliveries(number).filter(|(_, delivery)| *delivery == way);
+                    on_it.map(|(member, _)| member.name.as_str()).collect()
                 };
-                json!({ "session": id.to_string(), "seq": number, "delivered": names(true), "queued": names(false) })
+                json!({
+                    "session": id.to_string(),
+                    "number": number,
+                    "seq": number,
+                    "delivered": names(Delivery::There),
+                    "sent": names(Delivery::Sent),
+                    "queued": names(Delivery::Queued),
+                })
             }
             Side::Guest(seat, _) => {
                 let own = seat.after(0).find(|entry| {
@@ -319,17 +327,28 @@ impl Session {
                     said.is_some_and(|envelope| envelope.number == number)
                 });
                 let host = seat.members.get(&HOST).map(|known| known.introduced.name.as_str());
-                let there = own.is_some() || seat.is_taken(number);
+                let delivery = match (own.is_some() || seat.is_taken(number), seat.away_since) {
+                    (true, _) => Delivery::There,
+                    (false, None) => Delivery::Sent,
+                    (false, Some(_)) => Delivery::Queued,
+                };
+                let hosts = |way: Delivery| host.iter().filter(|_| delivery == way).collect::<Vec<_>>();
                 json!({
                     "session": id.to_string(),
                     "number": number,
                     "seq": own.map(|entry| entry.number),
-                    "delivered": host.iter().filter(|_| there).collect::<Vec<_>>(),
-                    "queued": host.iter().filter(|_| !there).collect::<Vec<_>>(),
+                    "delivered": hosts(Delivery::There),
+                    "sent": hosts(Delivery::Sent),
+                    "queued": hosts(Delivery::Queued),
                 })
             }
         }
     }
+}
+
+fn no_reader(code: Code) -> Trouble {
+    let most = limits::READERS;
+    Trouble::new(code, format!("a reader's name has 1 to 32 bytes, and a session has {most} readers at most"))
 }
 
 fn guest(id: MemberId, member: &crate::room::Member, now: Now) -> Value {
@@ -409,10 +428,6 @@ fn invites(room: &Room, now: Now) -> Vec<Value> {
         .collect()
 }
 
-fn no_session() -> Trouble {
-    Trouble::new(Code::PairNoSession, "there is no such session on this machine")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -441,7 +456,7 @@ mod tests {
             let (text, action, risk) = (String::new(), String::new(), String::new());
             room.say(Said::Proposal { text, action, risk, files }, None, Vec::new(), now).unwrap();
         }
-        let held = Session { side: Side::Host(room), cursor: 0 };
+        let held = Session::new(Side::Host(room), now);
         let mut batch = Batch::default();
         let taken = held.after(0).take_while(|entry| batch.take(&held, entry, HOST, true, now)).count();
         // The first is that the session was opened.

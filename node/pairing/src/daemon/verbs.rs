@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::{Daemon, Session, Side, random};
+use super::{
+    Daemon, random,
+    session::{self, Session, Side, member_of},
+};
 use crate::{
     api::{InviteAnswer, Request, Trouble},
     clock::Now,
-    content::{HOST, MemberId, Said, SessionId, Why},
+    content::{MemberId, Said, SessionId},
     invite::Verifier,
     limits,
     link::{InviteId, InviteSecret, Link},
@@ -77,10 +80,13 @@ impl Daemon {
             Request::Say { session, said, reply_to, to } => {
                 self.say(session.as_deref(), said, reply_to, &to, now)
             }
-            Request::Listen { session, since, wait_ms: _, own } => {
-                self.listen(session.as_deref(), since, own, now)
+            Request::Listen { session, reader, since, wait_ms: _, own } => {
+                self.listen(session.as_deref(), &reader, since, own, now)
             }
-            Request::Status { session } => self.status(session.as_deref(), now),
+            Request::Read { session, reader, number, end } => {
+                self.has_read(session.as_deref(), &reader, number, end)
+            }
+            Request::Status { session, reader } => self.status(session.as_deref(), &reader, now),
             Request::Said { session, number } => {
                 let id = self.chosen(session.as_deref())?;
                 self.sessions.get(&id).map(|held| held.said_answer(id, number)).ok_or_else(no_session)
@@ -88,10 +94,8 @@ impl Daemon {
             Request::Export { session } => self.export(session.as_deref()),
             Request::Close { session } => {
                 let id = self.chosen(session.as_deref())?;
-                match self.sessions.get_mut(&id).map(|session| &mut session.side) {
-                    Some(Side::Host(room)) => room.close(Why::Host, now),
-                    Some(Side::Guest(seat, _)) => seat.leave(),
-                    None => {}
+                if let Some(held) = self.sessions.get_mut(&id) {
+                    held.close(now);
                 }
                 self.flush(id);
                 Ok(json!({ "session": id.to_string(), "state": "closed" }))
@@ -105,7 +109,7 @@ impl Daemon {
         self.room_for_one()?;
         let id = opening.session;
         let goal = opening.goal.clone();
-        self.sessions.insert(id, Session { side: Side::Host(Room::open(opening, now)), cursor: 0 });
+        self.sessions.insert(id, Session::new(Side::Host(Room::open(opening, now)), now));
         match self.invite(id, wanted, now) {
             Ok(invites) => Ok(json!({
                 "session": id.to_string(),
@@ -243,7 +247,11 @@ impl Daemon {
     pub(super) fn room_for_one(&mut self) -> Result<(), Trouble> {
         if self.sessions.len() >= limits::SESSIONS {
             // What is over is kept only so that it can be looked at.
-            self.sessions.retain(|_, session| session.closed().is_none());
+            let now = self.now();
+            self.sessions.retain(|_, session| !session.is_over() || session.is_unread(now));
+        }
+        if self.sessions.len() >= limits::SESSIONS {
+            self.sessions.retain(|_, session| !session.is_over());
         }
         if self.sessions.len() < limits::SESSIONS {
             return Ok(());
@@ -254,21 +262,14 @@ impl Daemon {
         ))
     }
 
-    /// The session of that id, or the only one.
+    /// The session of that id, or the one that is meant without.
     pub(super) fn chosen(&self, session: Option<&str>) -> Result<SessionId, Trouble> {
         if let Some(wanted) = session {
             let found = self.sessions.keys().find(|id| id.to_string() == wanted);
             return found.copied().ok_or_else(no_session);
         }
-        let mut live = self.sessions.iter().filter(|(_, session)| session.closed().is_none());
-        match (live.next(), live.next()) {
-            (Some((id, _)), None) => Ok(*id),
-            (Some(_), Some(_)) => {
-                Err(Trouble::new(Code::BadRequest, "there are several sessions: say which with `--session`"))
-            }
-            // The one that is over says why.
-            (None, _) => self.sessions.keys().next_back().copied().ok_or_else(no_session),
-        }
+        let now = self.now();
+        session::meant(self.sessions.iter().map(|(id, held)| (*id, held.age(now))))?.ok_or_else(no_session)
     }
 
     /// As [`Self::chosen`], and not over.
@@ -335,33 +336,6 @@ struct Wanted {
     ttl: Duration,
 }
 
-impl Session {
-    /// The number of the member that is called so.
-    fn member(&self, name: &str) -> Result<MemberId, Trouble> {
-        match &self.side {
-            Side::Host(room) => member_of(room, name),
-            Side::Guest(seat, _) => seat
-                .members
-                .iter()
-                .find(|(id, known)| {
-                    known.introduced.name.eq_ignore_ascii_case(name) || id.to_string() == name
-                })
-                .map(|(id, _)| *id)
-                .ok_or_else(|| nobody(name)),
-        }
-    }
-}
-
-fn member_of(room: &Room, name: &str) -> Result<MemberId, Trouble> {
-    let called = |(id, member): &(MemberId, &crate::room::Member)| {
-        member.name.eq_ignore_ascii_case(name) || id.to_string() == name
-    };
-    if room.opening.name.eq_ignore_ascii_case(name) {
-        return Ok(HOST);
-    }
-    room.present().find(called).map(|(id, _)| id).ok_or_else(|| nobody(name))
-}
-
 fn only_unverified(room: &Room) -> Result<MemberId, Trouble> {
     let mut waiting = room.present().filter(|(_, member)| !member.verified_here);
     match (waiting.next(), waiting.next()) {
@@ -371,11 +345,7 @@ fn only_unverified(room: &Room) -> Result<MemberId, Trouble> {
     }
 }
 
-fn nobody(name: &str) -> Trouble {
-    Trouble::new(Code::NotFound, format!("nobody in the session is called {name:?}"))
-}
-
-fn no_session() -> Trouble {
+pub(super) fn no_session() -> Trouble {
     Trouble::new(Code::PairNoSession, "there is no such session on this machine")
 }
 

@@ -22,6 +22,17 @@ pub(crate) enum Standing {
     Kicked,
 }
 
+/// How far something said has come to somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// It has said so.
+    There,
+    /// It is connected, and has not said so yet.
+    Sent,
+    /// It is away, and gets it when it is back.
+    Queued,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -55,6 +66,8 @@ pub(crate) struct Member {
     /// The entries by which it came and went.
     pub(super) joined: Option<u64>,
     pub(super) left: Option<u64>,
+    /// The session is closed, and this member was told all that it will be.
+    pub(super) has_parted: bool,
     pub(super) rate: Rate,
     messages: Rate,
     heard_at: Duration,
@@ -92,6 +105,7 @@ impl Member {
             has: 0,
             joined: None,
             left: None,
+            has_parted: false,
             rate: Rate::default(),
             messages: Rate::default(),
             heard_at: now.steady,
@@ -109,6 +123,16 @@ impl Member {
 
     pub(crate) const fn is_entered(&self) -> bool {
         self.entered
+    }
+
+    pub(crate) const fn delivery(&self, number: u64) -> Delivery {
+        if self.has >= number {
+            Delivery::There
+        } else if self.is_online() {
+            Delivery::Sent
+        } else {
+            Delivery::Queued
+        }
     }
 
     /// Whether it was in behind this entry.

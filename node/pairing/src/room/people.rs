@@ -6,6 +6,7 @@ use super::{Member, Room, Standing};
 use crate::{
     clock::Now,
     content::{HOST, Introduced, MemberId, System, Why},
+    limits,
     message::{ToGuest, Verify},
     sas, text,
 };
@@ -57,7 +58,7 @@ impl Room {
         self.invites.values_mut().map(super::Invite::revoke).filter(|open| *open).count()
     }
 
-    /// The end.
+    /// The end. Who has not heard everything yet hears it first, within a bound.
     pub(crate) fn close(&mut self, why: Why, now: Now) {
         if self.closed.is_some() {
             return;
@@ -65,9 +66,29 @@ impl Room {
         self.revoke_all();
         self.note(System::Closed { why }, now);
         self.closed = Some(why);
-        let online: Vec<MemberId> =
-            self.members.iter().filter(|(_, member)| member.is_online()).map(|(id, _)| *id).collect();
-        for id in online {
+        self.last_words = [limits::LAST_WORDS, limits::LAST_CALL].map(|wait| now.steady + wait);
+        self.part(now);
+    }
+
+    /// Says goodbye, in a session that is closed, to everybody who has heard all of it or is waited for no longer.
+    pub(super) fn part(&mut self, now: Now) {
+        let Some(why) = self.closed else { return };
+        let [until, until_away] = self.last_words;
+        let last = self.ledger.number();
+        let is_done = |member: &Member| match member.standing {
+            Standing::Online => !member.is_entered() || member.has >= last || now.steady >= until,
+            Standing::Away(_) => !member.is_entered() || member.has >= last || now.steady >= until_away,
+            Standing::Left | Standing::Kicked => false,
+        };
+        let done = self.members.iter_mut().filter(|(_, member)| !member.has_parted && is_done(member));
+        let mut parting = Vec::new();
+        for (id, member) in done {
+            member.has_parted = true;
+            if member.is_online() {
+                parting.push(*id);
+            }
+        }
+        for id in parting {
             self.send(id, ToGuest::Bye { why });
         }
     }
@@ -81,7 +102,9 @@ impl Room {
         if online {
             self.send(id, ToGuest::Bye { why });
         }
-        if entered && standing == Standing::Kicked {
+        if self.closed.is_some() {
+            // The record has ended.
+        } else if entered && standing == Standing::Kicked {
             self.note(System::Kicked { member: id }, now);
         } else if entered {
             self.note(System::Left { member: id }, now);

@@ -1,3 +1,4 @@
+mod ending;
 mod hostile;
 
 use std::collections::BTreeMap;
@@ -159,7 +160,7 @@ fn a_used_invite_is_used_whether_its_guest_is_there_or_left() {
     world.invite(1);
     let guest = world.admit(1, 10, at(1)).unwrap();
     assert_eq!(world.admit(1, 11, at(2)), Err(Code::PairUsed));
-    world.seats.get_mut(&guest).unwrap().leave();
+    world.seats.get_mut(&guest).unwrap().leave(at(3));
     world.run(at(3));
     assert_eq!(world.room.members[&guest].standing, Standing::Left);
     assert_eq!(world.admit(1, 11, at(4)), Err(Code::PairUsed));

@@ -44,7 +44,7 @@ fn who_was_kicked_or_is_in_already_is_refused_and_keeps_the_invite() {
     assert_eq!(world.admit(2, 10, at(4)), Err(Code::PairDenied));
     assert_eq!(world.room.present().count(), 0);
     let two = world.admit(2, 11, at(5)).unwrap();
-    world.seats.get_mut(&two).unwrap().leave();
+    world.seats.get_mut(&two).unwrap().leave(at(6));
     world.run(at(6));
     assert!(world.admit(3, 11, at(7)).is_ok(), "who left by itself may come again");
 }
