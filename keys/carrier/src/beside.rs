@@ -85,3 +85,112 @@ impl<C> fmt::Debug for Driven<C> {
         f.debug_struct("Driven").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, sync::atomic::AtomicUsize, sync::atomic::Ordering::SeqCst, task::Waker};
+
+    use futures::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn poll<F: Future + Unpin>(driven: &mut F) -> Poll<F::Output> {
+        driven.poll_unpin(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Counts itself while it is there.
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Counted {
+        fn new(count: &Arc<AtomicUsize>) -> Self {
+            count.fetch_add(1, SeqCst);
+            Self(Arc::clone(count))
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn what_work_gives_out_is_moved_in_the_same_turn_also_if_nothing_else_moves() {
+        let (beside, moved) = (Beside::default(), Arc::new(AtomicUsize::new(0)));
+        let (inner, counted) = (beside.clone(), Arc::clone(&moved));
+        beside.execute(async move {
+            let (innermost, once_more) = (inner.clone(), Arc::clone(&counted));
+            inner.execute(async move {
+                counted.fetch_add(1, SeqCst);
+                innermost.execute(async move {
+                    once_more.fetch_add(1, SeqCst);
+                });
+                std::future::pending::<()>().await;
+            });
+            std::future::pending::<()>().await;
+        });
+        let mut driven = beside.drive(std::future::pending::<()>());
+        assert!(poll(&mut driven).is_pending());
+        assert_eq!(moved.load(SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn whatever_is_given_out_is_woken_by_what_it_waits_for() {
+        let beside = Beside::default();
+        let (first, heard) = oneshot::channel::<()>();
+        let (second, end) = oneshot::channel::<()>();
+        let inner = beside.clone();
+        beside.execute(async move {
+            inner.execute(async move {
+                heard.await.unwrap();
+                second.send(()).unwrap();
+            });
+        });
+        let waking = async {
+            tokio::task::yield_now().await;
+            first.send(()).unwrap();
+        };
+        let driven = beside.drive(end);
+        let both = async { tokio::join!(driven, waking).0 };
+        tokio::time::timeout(std::time::Duration::from_secs(10), both).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn the_connection_has_a_turn_after_work_that_ended() {
+        let (beside, left) = (Beside::default(), Arc::new(AtomicUsize::new(0)));
+        let leaves = Arc::clone(&left);
+        beside.execute(async move {
+            leaves.fetch_add(1, SeqCst);
+        });
+        let connection = poll_fn(|_| match left.load(SeqCst) {
+            0 => Poll::Pending,
+            found => Poll::Ready(found),
+        });
+        assert_eq!(poll(&mut beside.drive(connection)), Poll::Ready(1));
+    }
+
+    #[test]
+    fn all_work_is_dropped_with_the_connection_and_none_outlives_it() {
+        let (beside, there) = (Beside::default(), Arc::new(AtomicUsize::new(0)));
+        let give = |beside: &Beside| {
+            let (held, inside, inner) = (Counted::new(&there), Arc::clone(&there), beside.clone());
+            beside.execute(async move {
+                let held_inside = Counted::new(&inside);
+                inner.execute(async move {
+                    let _held = held_inside;
+                    std::future::pending::<()>().await;
+                });
+                let _held = held;
+                std::future::pending::<()>().await;
+            });
+        };
+        give(&beside);
+        give(&beside);
+        let mut driven = beside.drive(std::future::pending::<()>());
+        assert!(poll(&mut driven).is_pending());
+        assert_eq!(there.load(SeqCst), 4);
+        drop(driven);
+        assert_eq!(there.load(SeqCst), 0);
+    }
+}

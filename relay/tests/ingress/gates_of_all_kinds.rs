@@ -17,7 +17,7 @@ fn hash(secret: &str) -> String {
     hash.to_string()
 }
 
-fn pin(generation: u8) -> Gates {
+pub(crate) fn pin(generation: u8) -> Gates {
     let session_key = SessionKey::from_bytes([generation; 32]);
     let gate = PinGate { hash: hash("123456"), generation: generation.into(), session_key };
     Gates { pin: Some(gate), ..Gates::default() }
@@ -180,12 +180,12 @@ async fn a_websocket_of_who_has_typed_the_number_ends_with_another_number() {
 }
 
 /// The session of the page, as the relay seals it, that ends at this second.
-fn sealed(ends_at: u64) -> String {
+pub(crate) fn sealed(ends_at: u64) -> String {
     sealed_for("mtk_pin", ends_at, b"")
 }
 
 /// The same under another name, for somebody.
-fn sealed_for(name: &str, ends_at: u64, who: &[u8]) -> String {
+pub(crate) fn sealed_for(name: &str, ends_at: u64, who: &[u8]) -> String {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     let mut key = [0; 64];
     key[..32].copy_from_slice(&[1; 32]);
@@ -243,7 +243,7 @@ async fn an_answer_without_end_ends_with_the_session_that_asked_for_it() {
 }
 
 /// Who has signed in, and may enter from one domain.
-fn only(domain: &str) -> Arc<Gates> {
+pub(crate) fn only(domain: &str) -> Arc<Gates> {
     let gate = SignInGate {
         provider: "github".to_owned(),
         allowed_domains: vec![domain.to_owned()],
@@ -253,7 +253,7 @@ fn only(domain: &str) -> Arc<Gates> {
     Arc::new(Gates { sign_in: Some(gate), ..Gates::default() })
 }
 
-const ANN: &[u8] = br#"{"subject":"1","email":"ann@acme.example","shown":"ann@acme.example"}"#;
+pub(crate) const ANN: &[u8] = br#"{"subject":"1","email":"ann@acme.example","shown":"ann@acme.example"}"#;
 
 #[tokio::test]
 async fn a_list_that_changes_cuts_who_is_inside_and_lets_in_whom_it_still_names() {
@@ -327,7 +327,7 @@ async fn a_server_of_grpc_is_told_who_it_is_and_nobody_else_can_say_so() {
     assert!(!seen.contains("root") && !seen.contains("mtk_") && seen.contains("a=b"), "{seen}");
 }
 
-fn github() -> Settings {
+pub(crate) fn github() -> Settings {
     Settings {
         id: "github".to_owned(),
         client_id: "us".to_owned(),

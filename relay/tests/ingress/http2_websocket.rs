@@ -8,6 +8,7 @@ use http::{Method, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::{
+    gates_of_all_kinds::{ANN, github, only, pin, sealed, sealed_for},
     house::{House, Origin, ok, read_head, within},
     http2_visitor::{Http2, all, empty, request},
 };
@@ -123,4 +124,69 @@ async fn closing_the_tunnel_or_the_relay_ends_a_websocket() {
         }
         drop(all(from).await);
     }
+}
+
+/// A WebSocket for `demo` of whoever has this session.
+fn websocket_of(session: &str) -> Request<()> {
+    let mut request = websocket("websocket");
+    let cookie = session.trim_start_matches("Cookie: ").trim_end();
+    request.headers_mut().insert("cookie", cookie.parse().unwrap());
+    request
+}
+
+/// One that is open, on a connection on which others may be.
+async fn opened(visitor: &mut Http2, session: &str) -> (RecvStream, h2::SendStream<Bytes>) {
+    let (response, to) = visitor.open(websocket_of(session), false).await;
+    let response = within(response).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut from = response.into_body();
+    assert_eq!(exactly(&mut from, 5).await, b"hello");
+    (from, to)
+}
+
+#[tokio::test]
+async fn a_websocket_is_cut_by_another_gate_and_the_connection_goes_on() {
+    let (house, tunnel) = House::with_demo(&socket(SWITCHING)).await;
+    house.share("other", &Origin::saying("beside it"));
+    tunnel.set_gates(Some(Arc::new(pin(1))));
+    let mut visitor = Http2::plain(&house).await;
+    let (response, _to) = visitor.open(websocket("websocket"), false).await;
+    assert_eq!(within(response).await.unwrap().status(), 401, "who has not passed opens none");
+    let (from, _to) = opened(&mut visitor, &sealed(u64::MAX)).await;
+    tunnel.set_gates(Some(Arc::new(pin(2))));
+    drop(all(from).await);
+    empty(&tunnel).await;
+    let other = Request::builder().uri("http://other.tun.test/").body(()).unwrap();
+    assert_eq!(visitor.ask(other).await.body(), "beside it");
+    let (response, _to) = visitor.open(websocket_of(&sealed(u64::MAX)), false).await;
+    assert_eq!(within(response).await.unwrap().status(), 401, "the old session opens nothing more");
+}
+
+#[tokio::test]
+async fn a_websocket_ends_with_the_session_that_opened_it() {
+    let (house, tunnel) = House::with_demo(&socket(SWITCHING)).await;
+    tunnel.set_gates(Some(Arc::new(pin(1))));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let mut visitor = Http2::plain(&house).await;
+    let (from, _to) = opened(&mut visitor, &sealed(now + 2)).await;
+    drop(all(from).await);
+    empty(&tunnel).await;
+}
+
+#[tokio::test]
+async fn a_list_that_changes_cuts_a_websocket_and_lets_in_whom_it_still_names() {
+    let (house, tunnel) = House::with_demo(&socket(SWITCHING)).await;
+    let provider = mytunnel_sign_in::Provider::new(github()).unwrap();
+    house.sign_in.replace(mytunnel_sign_in::Client::new(vec![provider]).unwrap());
+    tunnel.set_gates(Some(only("acme.example")));
+    let session = sealed_for("mtk_gate", u64::MAX, ANN);
+    let mut visitor = Http2::plain(&house).await;
+    let (from, _to) = opened(&mut visitor, &session).await;
+    tunnel.set_gates(Some(only("other.example")));
+    drop(all(from).await);
+    empty(&tunnel).await;
+    let (response, _to) = visitor.open(websocket_of(&session), false).await;
+    assert_eq!(within(response).await.unwrap().status(), 403);
+    tunnel.set_gates(Some(only("acme.example")));
+    drop(opened(&mut visitor, &session).await);
 }

@@ -2,13 +2,17 @@
 
 use std::{io, sync::Arc};
 
+use mytunnel_keys::feed::{AddressGate, Gates};
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
     version::{TLS12, TLS13},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::house::{House, Origin, Visitor, get, read_request, within};
@@ -129,4 +133,111 @@ async fn a_truncated_body_ends_without_a_farewell() {
     let mut visitor = handshake(&house, "demo.tun.test", config(&house, &[&TLS13], &[HTTP])).await.unwrap();
     visitor.send("GET / HTTP/1.0\r\nHost: demo.tun.test\r\n\r\n").await;
     assert!(visitor.rest().await.is_err());
+}
+
+#[tokio::test]
+async fn the_host_of_a_request_says_whom_it_is_for_and_not_the_name_in_the_hello() {
+    let (house, demo) = House::with_demo(&Origin::saying("demo")).await;
+    let other = house.share("other", &Origin::saying("other"));
+    let deny = AddressGate { allow: vec!["192.0.2.0/24".parse().unwrap()], deny: vec![] };
+    let to = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let mut visitor = handshake(&house, "demo.tun.test", config(&house, &[&TLS13], &[HTTP])).await.unwrap();
+    for (host, status, text) in
+        [("other.tun.test", 200, "other"), ("demo.tun.test", 200, "demo"), ("nobody.tun.test", 404, "")]
+    {
+        visitor.send(to(host)).await;
+        let reply = visitor.reply().await;
+        assert_eq!(reply.status, status, "{host}");
+        assert!(text.is_empty() || reply.text() == text, "{host}: {}", reply.text());
+    }
+    // And it is that one's gates that are asked.
+    other.set_gates(Some(Arc::new(Gates { addresses: Some(deny.clone()), ..Gates::default() })));
+    visitor.send(to("other.tun.test")).await;
+    assert_eq!(visitor.reply().await.error(), (403, Some("ADDRESS_DENIED")));
+    other.set_gates(None);
+    demo.set_gates(Some(Arc::new(Gates { addresses: Some(deny), ..Gates::default() })));
+    visitor.send(to("other.tun.test")).await;
+    assert_eq!(visitor.reply().await.text(), "other");
+    visitor.send(to("demo.tun.test")).await;
+    assert_eq!(visitor.reply().await.error(), (403, Some("ADDRESS_DENIED")));
+}
+
+#[tokio::test]
+async fn what_is_no_name_of_ours_is_nobody_whether_it_is_a_name_or_not() {
+    let (house, demo) = House::with_demo(&Origin::saying("demo")).await;
+    for (host, status) in [
+        ("demo.tun.test.", 200),
+        ("DEMO.TUN.TEST", 200),
+        // Punycode: a form of a name as good as any, and here nobody's.
+        ("xn--dmo-dma.tun.test", 404),
+        ("XN--DMO-DMA.tun.test", 404),
+        ("xn--.tun.test", 404),
+        ("xn--\u{e9}.tun.test", 400),
+        ("d\u{e9}mo.tun.test", 400),
+        ("demo\u{3002}tun.test", 400),
+        ("demo%2etun.test", 400),
+        ("demo..tun.test", 400),
+        (".tun.test", 400),
+        ("-.tun.test", 404),
+        ("_demo.tun.test", 404),
+        ("*.tun.test", 400),
+        ("tun.test", 404),
+        ("127.0.0.1", 404),
+        ("0x7f.1", 404),
+        ("[::1]", 404),
+        ("[::1", 400),
+        ("demo.tun.test:", 200),
+        ("demo.tun.test:65536", 400),
+        ("demo.tun.test:+80", 400),
+        ("demo.tun.test demo.tun.test", 400),
+        ("", 400),
+    ] {
+        let reply = house.ask(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(reply.status, status, "{host:?}");
+    }
+    assert_eq!(demo.traffic().requests(), 3);
+}
+
+/// A client hello for `demo.tun.test`, with other bytes in the place of that name.
+fn hello(house: &House, name: &[u8; 13]) -> Vec<u8> {
+    let demo = ServerName::try_from("demo.tun.test").unwrap();
+    let config = Arc::new(config(house, &[&TLS13], &[HTTP]));
+    let mut hello = Vec::new();
+    rustls::ClientConnection::new(config, demo).unwrap().write_tls(&mut hello).unwrap();
+    let at = hello.windows(13).position(|part| part == b"demo.tun.test").unwrap();
+    hello[at..at + 13].copy_from_slice(name);
+    hello
+}
+
+#[tokio::test]
+async fn a_hello_for_what_is_no_name_of_ours_gets_no_certificate() {
+    /// The record of a handshake, which a server's hello comes in.
+    const HANDSHAKE: u8 = 22;
+    let (house, _) = House::with_demo(&Origin::echo()).await;
+    for (name, has) in [
+        (b"demo.tun.test", true),
+        (b"DEMO.tun.test", true),
+        (b"xn--a.tun.tes", false),
+        (b"d\xe9mo.tun.test".first_chunk().unwrap(), false),
+        (b"de\0o.tun.test", false),
+        (b"de o.tun.test", false),
+        (b"demo..un.test", false),
+        (b".emo.tun.test", false),
+        (b"*.mo.tun.test", false),
+        (b"demo.tun.tes.", false),
+        (b"127.000.00.01", false),
+        (b"[::1].tun.tes", false),
+        (b"demo_tun_test", false),
+    ] {
+        let mut stream = TcpStream::connect(house.secure).await.unwrap();
+        stream.write_all(&hello(&house, name)).await.unwrap();
+        let answer = within(stream.read_u8()).await.ok();
+        assert_eq!(answer == Some(HANDSHAKE), has, "{:?}: {answer:?}", String::from_utf8_lossy(name));
+    }
+    // Without any, too.
+    let tcp = TcpStream::connect(house.secure).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config(&house, &[&TLS13], &[HTTP])));
+    let address = ServerName::try_from("127.0.0.1").unwrap();
+    assert!(within(connector.connect(address, tcp)).await.is_err());
+    assert_eq!(house.ask(get("/")).await.status, 200, "and everybody else is served");
 }

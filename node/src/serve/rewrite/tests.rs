@@ -16,6 +16,8 @@ use crate::{
     target::Target,
 };
 
+mod http2;
+
 const SOON: Duration = Duration::from_secs(10);
 
 /// A pipe to a target that wants to be called `dev.local`.
@@ -171,66 +173,5 @@ async fn an_event_arrives_when_it_is_sent() {
             let byte = timeout(SOON, bench.pipe.read_u8()).await.expect("the event is held back").unwrap();
             seen.push(byte.into());
         }
-    }
-}
-
-/// A call as gRPC makes it: a body both ways, and trailers.
-#[tokio::test]
-async fn http2_goes_on_in_http2_under_the_other_name() {
-    use bytes::Bytes;
-    use futures::stream;
-    use http_body_util::{BodyExt as _, StreamBody};
-    use hyper::body::Frame;
-    use mytunnel_carrier::beside::Beside;
-
-    let Bench { pipe, listener, node: _node } = bench().await;
-    let answering = async {
-        let (local, _) = timeout(SOON, listener.accept()).await.expect("the target is not dialled").unwrap();
-        let beside = Beside::default();
-        let service = service_fn(|request: Request<Incoming>| async move {
-            let seen = format!("{} {}", request.uri(), request.headers()["te"].to_str().unwrap());
-            let sent = request.into_body().collect().await?.to_bytes();
-            let trailers = http::HeaderMap::from_iter([(
-                header::HeaderName::from_static("grpc-status"),
-                HeaderValue::from_static("0"),
-            )]);
-            let frames = [Frame::data(Bytes::from(seen)), Frame::data(sent), Frame::trailers(trailers)];
-            let body = StreamBody::new(stream::iter(frames.map(Ok::<_, std::convert::Infallible>)));
-            Ok::<_, hyper::Error>(Response::new(body))
-        });
-        let builder = hyper::server::conn::http2::Builder::new(beside.clone());
-        beside.drive(builder.serve_connection(TokioIo::new(local), service)).await
-    };
-    let (near, far) = duplex(64 * 1024);
-    let (mut from_us, mut to_us) = tokio::io::split(far);
-    let (mut from_node, mut to_node) = tokio::io::split(pipe);
-    let up = tokio::io::copy(&mut from_us, &mut to_node);
-    let down = async {
-        // The node's status comes before what the target says.
-        assert_eq!(from_node.read_u8().await.unwrap(), PipeStatus::Connected as u8);
-        tokio::io::copy(&mut from_node, &mut to_us).await
-    };
-    let asking = async {
-        let beside = Beside::default();
-        let builder = hyper::client::conn::http2::Builder::new(beside.clone());
-        let (mut sender, connection) = builder.handshake(TokioIo::new(near)).await.unwrap();
-        let calling = async {
-            let request = Request::post("http://web.example/pkg.Service/Call").header("te", "trailers");
-            let body = http_body_util::Full::new(Bytes::from_static(b"|message"));
-            let answer = sender.send_request(request.body(body).unwrap()).await.unwrap();
-            let answer = answer.into_body().collect().await.unwrap();
-            assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
-            assert_eq!(answer.to_bytes(), "http://dev.local/pkg.Service/Call trailers|message");
-        };
-        let mut driven = beside.drive(connection);
-        tokio::select! {
-            () = calling => {}
-            ended = &mut driven => panic!("the connection ended first: {ended:?}"),
-        }
-    };
-    tokio::select! {
-        asked = timeout(SOON, asking) => asked.expect("no answer"),
-        ended = answering => panic!("the target's connection ended first: {ended:?}"),
-        carried = async { tokio::join!(up, down) } => panic!("the pipe ended first: {carried:?}"),
     }
 }
