@@ -2,14 +2,18 @@
 //! answered for, else one for each name that exists.
 //!
 //! [`Acme::ready`] is asked before a handshake is answered, and waits while the name's first certificate is on its way.
-//! One task ([`Desk::run`]) owns what is to be ordered when ([`plan`]), so that no name is ordered twice at once; a name
+//! One task ([`desk`]) owns what is to be ordered when ([`plan`]), so that no name is ordered twice at once; a name
 //! that the relay does not serve is never ordered, whoever asks for it.
 
 mod client;
+mod desk;
 mod dns;
 mod kept;
 mod order;
 mod plan;
+mod refusal;
+mod scope;
+mod week;
 mod zone;
 
 use std::{
@@ -22,7 +26,6 @@ use std::{
 };
 
 use hickory_proto::ProtoError;
-use instant_acme::Account;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -30,18 +33,18 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tokio::{
-    sync::{OnceCell, mpsc, oneshot},
-    task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    sync::{mpsc, oneshot},
+    time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::zone::NameServer;
+pub(crate) use self::{desk::Desk, zone::NameServer};
 use self::{
     dns::{Hook, Records},
     kept::{Kept, Store},
-    order::{Challenges, OrderError, Orders},
-    plan::{Life, Plan, Scope, Subject},
+    order::{Challenges, Orders},
+    plan::Life,
+    scope::{Scope, Subject},
+    week::Week,
     zone::Zone,
 };
 use crate::{
@@ -64,11 +67,8 @@ const AT_ONCE: usize = 4;
 /// Names that visitors ask for and nobody has looked at.
 const ASKED: usize = 256;
 
-/// How often the tunnels that are up are looked over, at most.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// How often the authority is asked when to renew.
-const SUGGESTIONS: Duration = Duration::from_secs(6 * 3600);
+/// Reasons that are remembered, by name.
+const TROUBLES: usize = 10_000;
 
 /// Where certificates come from.
 #[derive(Debug, Clone)]
@@ -151,17 +151,6 @@ struct Asked {
     waiting: oneshot::Sender<()>,
 }
 
-/// Orders certificates: [`run`](Self::run) is to be run once.
-pub(crate) struct Desk {
-    acme: Acme,
-    asked: mpsc::Receiver<Asked>,
-    /// Dropped with the outcome of the order.
-    waiting: HashMap<Subject, Vec<oneshot::Sender<()>>>,
-    store: Store,
-    orders: Arc<Orders>,
-    account: Arc<OnceCell<Account>>,
-}
-
 impl Acme {
     /// Takes up what is kept in `data` for this relay.
     pub(crate) fn open(
@@ -203,9 +192,12 @@ impl Acme {
             zone,
         };
         let acme = Self(Arc::new(inner));
-        let account = Arc::default();
-        let (orders, waiting) = (Arc::new(orders), HashMap::new());
-        Ok((acme.clone(), Desk { acme, asked, waiting, store, orders, account }))
+        // What others count is told by them when it is reached.
+        let week = match config.directory == LETS_ENCRYPT {
+            true => Some(Week::new(&domain.to_ascii_lowercase(), store.week()?.as_deref())),
+            false => None,
+        };
+        Ok((acme.clone(), Desk::new(acme, asked, (store, Arc::new(orders)), week)))
     }
 
     /// Where visitors' certificates are.
@@ -279,6 +271,15 @@ impl Acme {
         kept.get(name).map(Arc::clone)
     }
 
+    fn note_trouble(&self, subject: &Subject, trouble: String) {
+        let mut troubles = locked(&self.0.troubles);
+        // They are words for whoever waits just now: the next try says them again.
+        if troubles.len() >= TROUBLES {
+            troubles.clear();
+        }
+        troubles.insert(subject.name().into(), trouble);
+    }
+
     fn keep(&self, subject: &Subject, kept: Kept) {
         let mut all = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(subject.name().into(), Arc::new(kept));
@@ -288,12 +289,6 @@ impl Acme {
 impl fmt::Debug for Acme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acme").field("scope", &self.0.scope).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Desk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Desk").field("acme", &self.acme).finish_non_exhaustive()
     }
 }
 
@@ -313,132 +308,4 @@ fn challenge_tls(challenges: Challenges) -> Result<Arc<ServerConfig>, rustls::Er
         .with_cert_resolver(Arc::new(challenges));
     config.alpn_protocols = vec![CHALLENGE_PROTOCOL.to_vec()];
     Ok(Arc::new(config))
-}
-
-impl Desk {
-    /// Orders what is missing and renews what ends, until cancelled.
-    pub(crate) async fn run(mut self, cancelled: CancellationToken) {
-        let mut plan = Plan::default();
-        for (name, kept) in &*self.acme.0.kept.read().unwrap_or_else(PoisonError::into_inner) {
-            plan.has(Subject::of(name), kept.life);
-        }
-        let mut under_way = JoinSet::new();
-        // When the tunnels that are up were looked over.
-        let (mut looked, mut is_news) = (Instant::now(), true);
-        let (mut suggested, mut ask) = (JoinSet::new(), Instant::now());
-        loop {
-            let now = SystemTime::now();
-            // Made before looking: what happens between the two is not missed.
-            let changed = self.acme.0.routes.changed();
-            if std::mem::take(&mut is_news) {
-                looked = Instant::now();
-                for subject in self.acme.0.scope.wanted(&self.acme.0.routes) {
-                    self.want(&mut plan, &subject, now);
-                }
-            }
-            while under_way.len() < AT_ONCE
-                && let Some(subject) = plan.next(now, |subject| self.acme.customer(subject))
-            {
-                // A name may have been given up since.
-                if self.acme.needs(&subject) {
-                    under_way.spawn(self.order(subject));
-                } else {
-                    plan.forget(&subject);
-                    self.waiting.remove(&subject);
-                }
-            }
-            let until = Instant::now() + plan.pause(now);
-            tokio::select! {
-                () = cancelled.cancelled() => break,
-                Some(Asked { subject, waiting }) = self.asked.recv() => {
-                    if self.want(&mut plan, &subject, now) && self.acme.find(subject.name()).is_none() {
-                        let all = self.waiting.entry(subject).or_default();
-                        all.retain(|one| !one.is_closed());
-                        all.push(waiting);
-                    }
-                }
-                Some(ended) = under_way.join_next(), if !under_way.is_empty() => match ended {
-                    Ok((subject, outcome)) => self.settle(&mut plan, subject, outcome),
-                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                    Err(_) => {}
-                },
-                Some(suggestions) = suggested.join_next(), if !suggested.is_empty() => {
-                    for (subject, at) in suggestions.unwrap_or_default() {
-                        plan.suggest(&subject, at);
-                    }
-                }
-                () = sleep_until(ask), if suggested.is_empty() => {
-                    ask = Instant::now() + SUGGESTIONS;
-                    suggested.spawn(self.suggestions());
-                }
-                () = later(looked + LOOK, changed), if self.acme.0.scope.follows_routes() => is_news = true,
-                () = sleep_until(until) => {}
-            }
-        }
-        under_way.shutdown().await;
-        suggested.shutdown().await;
-    }
-
-    /// One is needed. `false` when there will be none for now.
-    fn want(&self, plan: &mut Plan, subject: &Subject, now: SystemTime) -> bool {
-        if plan.is_full() {
-            plan.keep(now, |subject| self.acme.needs(subject));
-        }
-        if let Some(kept) = self.acme.find(subject.name()).filter(|_| !plan.knows(subject)) {
-            plan.has(subject.clone(), kept.life);
-        }
-        plan.want(subject.clone(), now)
-    }
-
-    /// When the authority suggests to renew what is there.
-    fn suggestions(&self) -> impl Future<Output = Vec<(Subject, SystemTime)>> + use<> {
-        let (orders, account) = (Arc::clone(&self.orders), Arc::clone(&self.account));
-        let all = self.acme.0.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let kept: Vec<_> = all.iter().map(|(name, kept)| (Subject::of(name), Arc::clone(kept))).collect();
-        async move { if kept.is_empty() { Vec::new() } else { orders.suggestions(kept, &account).await } }
-    }
-
-    fn order(
-        &self,
-        subject: Subject,
-    ) -> impl Future<Output = (Subject, Result<kept::Issued, OrderError>)> + use<> {
-        let (orders, account) = (Arc::clone(&self.orders), Arc::clone(&self.account));
-        let old = self.acme.find(subject.name());
-        async move {
-            let outcome = orders.order(&subject, old.as_deref(), &account).await;
-            (subject, outcome)
-        }
-    }
-
-    fn settle(&mut self, plan: &mut Plan, subject: Subject, outcome: Result<kept::Issued, OrderError>) {
-        let now = SystemTime::now();
-        let name = subject.name().to_owned();
-        match outcome.and_then(|issued| self.store.save(&subject, &issued, now).map_err(OrderError::Kept)) {
-            Ok(kept) => {
-                tracing::info!(name, until = ?kept.life.ends, "certificate issued");
-                plan.issued(subject.clone(), kept.life, now);
-                self.acme.keep(&subject, kept);
-                locked(&self.acme.0.troubles).remove(subject.name());
-            }
-            Err(error) => {
-                let pause = plan.failed(&subject, now);
-                locked(&self.acme.0.troubles).insert(subject.name().into(), told(&error));
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(name, error, again_in = ?pause, "no certificate");
-            }
-        }
-        self.waiting.remove(&subject);
-    }
-}
-
-/// An error with what has led to it.
-fn told(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
-}
-
-/// What happens, but not before a certain time.
-async fn later(at: Instant, what: impl Future<Output = ()>) {
-    sleep_until(at).await;
-    what.await;
 }

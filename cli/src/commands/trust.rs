@@ -174,6 +174,7 @@ impl Change<'_> {
         };
         made.unwrap_or_else(|error| {
             let is_certutil = matches!(store.kind, Kind::Database(_));
+            #[expect(clippy::wildcard_enum_match_arm, reason = "the system's kinds are many, those with a remedy few")]
             let by_hand = match error.kind() {
                 // The same command does it all, so that it is one line to type.
                 ErrorKind::PermissionDenied => vec![self.as_root()],
@@ -214,7 +215,7 @@ impl Change<'_> {
             found if found.status.success() => found.stdout == self.described.certificate.as_ref(),
             _ => false,
         };
-        if stands == !self.remove {
+        if stands != self.remove {
             return Ok(Outcome::Stood);
         }
         self.call(&store.line(self.subject, self.remove)).map(|_| Outcome::Done)
@@ -237,11 +238,14 @@ impl Change<'_> {
         path.push(MORE_PROGRAMS);
         // Whoever asks for a password there is to fail, not to wait.
         let called = Process::new(program).args(arguments).env("PATH", path).stdin(Stdio::null()).output();
-        called.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                io::Error::new(ErrorKind::NotFound, format!("there is no program `{program}`"))
-            }
-            _ => io::Error::new(error.kind(), format!("`{program}`: {error}")),
+        called.map_err(|error| {
+            let is_missing = error.kind() == ErrorKind::NotFound;
+            let why = if is_missing {
+                format!("there is no program `{program}`")
+            } else {
+                format!("`{program}`: {error}")
+            };
+            io::Error::new(error.kind(), why)
         })
     }
 
@@ -259,11 +263,10 @@ impl Change<'_> {
 }
 
 fn named(error: io::Error, file: &Path) -> io::Error {
-    let what = match error.kind() {
-        ErrorKind::PermissionDenied => format!("only root may change {}", file.display()),
-        _ => format!("{}: {error}", file.display()),
-    };
-    io::Error::new(error.kind(), what)
+    let is_roots = error.kind() == ErrorKind::PermissionDenied;
+    let file = file.display();
+    let why = if is_roots { format!("only root may change {file}") } else { format!("{file}: {error}") };
+    io::Error::new(error.kind(), why)
 }
 
 fn tell(change: &Change<'_>, outcomes: &[(&Store, Outcome)]) -> Result<(), Failure> {

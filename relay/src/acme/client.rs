@@ -1,9 +1,21 @@
 //! HTTPS to the authority: one connection for each request, of which an order has about ten.
 
-use std::{error::Error as StdError, fs, future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError,
+    fs,
+    future::Future,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header::HOST, uri::PathAndQuery};
+use http::{
+    HeaderValue, Request, Response, Uri,
+    header::{HOST, RETRY_AFTER},
+    uri::PathAndQuery,
+};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -16,7 +28,7 @@ use rustls::{
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use super::AcmeError;
+use super::{AcmeError, refusal::RateLimited};
 
 /// Time for one request.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,7 +56,7 @@ impl Client {
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
-    async fn send(self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Full<Bytes>>, Failure> {
+    async fn send(self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Failure> {
         let (mut head, body) = request.into_parts();
         let authority = head.uri.authority().cloned().ok_or("the URL has no host")?;
         if head.uri.scheme_str() != Some("https") {
@@ -61,7 +73,7 @@ impl Client {
             let response = sender.send_request(Request::from_parts(head, body)).await?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MOST).collect().await?.to_bytes();
-            Ok(Response::from_parts(head, Full::new(body)))
+            Ok(Response::from_parts(head, body))
         };
         let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
@@ -80,12 +92,22 @@ impl HttpClient for Client {
         let client = self.clone();
         Box::pin(async move {
             match timeout(PATIENCE, client.send(request)).await {
-                Ok(Ok(response)) => Ok(response.into()),
+                Ok(Ok(response)) => match refusal(&response) {
+                    Some(refusal) => Err(Error::Other(Box::new(refusal))),
+                    None => Ok(response.map(Full::new).into()),
+                },
                 Ok(Err(error)) => Err(Error::Other(error)),
                 Err(_) => Err(Error::Str("an answer in time")),
             }
         })
     }
+}
+
+/// The library lets go of the header that says until when, and so this is read before it comes to see the answer.
+fn refusal(response: &Response<Bytes>) -> Option<RateLimited> {
+    let has_failed = response.status().is_client_error() || response.status().is_server_error();
+    let retry_after = response.headers().get(RETRY_AFTER).map(HeaderValue::as_bytes);
+    has_failed.then(|| RateLimited::read(response.body(), retry_after, SystemTime::now()))?
 }
 
 fn roots_in(path: &Path) -> Result<RootCertStore, AcmeError> {
@@ -96,4 +118,26 @@ fn roots_in(path: &Path) -> Result<RootCertStore, AcmeError> {
         roots.add(certificate.map_err(|_| none())?).map_err(|_| none())?;
     }
     if roots.is_empty() { Err(none()) } else { Ok(roots) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acme::order::OrderError;
+
+    #[test]
+    fn an_answer_that_says_wait_is_told_apart_with_its_time() {
+        let body = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many new orders","status":429}"#;
+        let answer = |status: u16| {
+            let answer = Response::builder().status(status).header(RETRY_AFTER, "7200");
+            answer.body(Bytes::from_static(body.as_bytes())).unwrap()
+        };
+        let refused = refusal(&answer(429)).unwrap();
+        let left = refused.until.duration_since(SystemTime::now()).unwrap();
+        assert!(left > Duration::from_secs(7100) && left <= Duration::from_secs(7200), "{left:?}");
+        assert!(refusal(&answer(200)).is_none());
+        // It comes through the library as it was.
+        let error = OrderError::from(Error::Other(Box::new(refused)));
+        assert_eq!(error.refusal().unwrap().detail, "too many new orders");
+    }
 }

@@ -16,8 +16,11 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{AcmeError, Life, plan::Subject};
+use super::{AcmeError, Life, scope::Subject};
 use crate::files::write;
+
+/// The file of what was counted of the last week.
+const WEEK: &str = "week.json";
 
 /// A certificate in use.
 #[derive(Debug)]
@@ -68,6 +71,20 @@ impl Store {
     /// The file of the account.
     pub(super) fn account(&self) -> PathBuf {
         self.directory.join("account.json")
+    }
+
+    /// What was counted of the last week; nothing where there is no such file.
+    pub(super) fn week(&self) -> Result<Option<String>, AcmeError> {
+        let path = self.directory.join(WEEK);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(AcmeError::File { path, source }),
+        }
+    }
+
+    pub(super) fn save_week(&self, text: &str) -> io::Result<()> {
+        write(&self.directory.join(WEEK), text, 0o600)
     }
 
     /// All that can be used; what cannot is passed over, and ordered anew.

@@ -26,7 +26,8 @@ use super::{
     client::Client,
     dns::{HookError, Records},
     kept::{Issued, Kept, KeptError},
-    plan::Subject,
+    refusal::RateLimited,
+    scope::Subject,
 };
 use crate::files::write;
 
@@ -60,6 +61,13 @@ pub(super) enum OrderError {
     Kept(#[source] KeptError),
     #[error("it took too long")]
     Late,
+}
+
+impl OrderError {
+    /// What the authority said, if it has had enough.
+    pub(super) fn refusal(&self) -> Option<&RateLimited> {
+        if let Self::Acme(instant_acme::Error::Other(cause)) = self { cause.downcast_ref() } else { None }
+    }
 }
 
 /// What is needed for any order.

@@ -1,17 +1,17 @@
-//! Which names get certificates and when: decisions only, with the time passed in.
+//! Which certificates are ordered when: decisions only, with the time passed in.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     time::{Duration, SystemTime},
 };
 
-use mytunnel_keys::id::TunnelKind;
-
-use super::AT_ONCE;
-use crate::{
-    ingress::host::{self, Destination},
-    route::{Customer, Lookup, Routes},
+use super::{
+    AT_ONCE,
+    refusal::Concern,
+    scope::Subject,
+    week::{Spent, Week},
 };
+use crate::route::Customer;
 
 /// The first pause after a failure; each doubles it. Let's Encrypt allows five failures for a name in an hour.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
@@ -34,6 +34,9 @@ const WEIGHT: u32 = 2;
 /// Orders beside those, for what would end otherwise.
 const RENEWALS: u32 = 20;
 
+/// Domains that the authority wants nothing of for now. Beyond that the one goes that is over soonest.
+const REFUSED: usize = 1000;
+
 /// The shortest time between two certificates for one name.
 const AGAIN: Duration = Duration::from_secs(3600);
 
@@ -42,124 +45,6 @@ const KEPT: Duration = Duration::from_secs(60);
 
 /// Names that are remembered. Beyond that nothing new is ordered.
 const NAMES: usize = 10_000;
-
-/// What one certificate is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Subject {
-    /// Its first name, by which it is kept: `*.` in front where it is for the whole domain.
-    name: Box<str>,
-}
-
-impl Subject {
-    /// By its first name.
-    pub(super) fn of(name: &str) -> Self {
-        Self { name: name.into() }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Every name that is to stand in it.
-    pub(super) fn names(&self) -> Vec<String> {
-        match self.name.strip_prefix("*.") {
-            Some(domain) => vec![self.name.to_string(), domain.to_owned()],
-            None => vec![self.name.to_string()],
-        }
-    }
-
-    /// A host that it is for.
-    pub(super) fn host(&self) -> &str {
-        self.name.strip_prefix("*.").unwrap_or(&self.name)
-    }
-
-    pub(super) fn is_wildcard(&self) -> bool {
-        self.name.starts_with("*.")
-    }
-}
-
-/// The names that a relay answers for.
-#[derive(Debug, Clone)]
-pub(super) struct Scope {
-    domain: Box<str>,
-    console: Box<str>,
-    /// One certificate for the domain and every name under it.
-    whole: bool,
-}
-
-impl Scope {
-    pub(super) fn new(domain: &str, console: &str, whole: bool) -> Self {
-        Self {
-            domain: domain.to_ascii_lowercase().into(),
-            console: console.to_ascii_lowercase().into(),
-            whole,
-        }
-    }
-
-    /// The certificate that a visitor of this name is to be shown; none where nothing is served under it.
-    pub(super) fn subject(&self, name: &str, routes: &Routes) -> Option<Subject> {
-        let host = host::parse(name.as_bytes()).ok().filter(|asked| asked.port.is_none())?.host;
-        match routes.destination(&host, &self.domain, &self.console) {
-            Destination::Console => self.covering(&host),
-            Destination::Tunnel(label) => {
-                let visited = match routes.find(&label) {
-                    Lookup::Live(tunnel) => tunnel.kind() == TunnelKind::Http,
-                    Lookup::Away => match routes.known_kind(&label) {
-                        Some(kind) => kind == TunnelKind::Http,
-                        // For its sake nothing is ordered: it may be a name whose TLS ends behind a relay.
-                        None => self.whole,
-                    },
-                    Lookup::Ended | Lookup::Unknown => false,
-                };
-                visited.then(|| self.covering(&host))?
-            }
-            Destination::Nowhere => (*host == *self.domain && self.whole).then(|| self.covering(&host))?,
-        }
-    }
-
-    /// For whom a certificate is; none for what is the relay's own.
-    pub(super) fn customer(&self, subject: &Subject, routes: &Routes) -> Option<Customer> {
-        let host = host::parse(subject.name().as_bytes()).ok()?.host;
-        match routes.destination(&host, &self.domain, &self.console) {
-            Destination::Tunnel(label) => routes.customer(&label),
-            Destination::Console | Destination::Nowhere => None,
-        }
-    }
-
-    /// What there has to be without anybody asking. Not of tenants' own domains: theirs is ordered when the first visitor
-    /// comes, since before that nobody knows whether they lead here.
-    pub(super) fn wanted(&self, routes: &Routes) -> Vec<Subject> {
-        let mut wanted: Vec<_> = self.covering(&self.console).into_iter().collect();
-        if self.whole {
-            wanted.extend(self.covering(&self.domain).filter(|whole| !wanted.contains(whole)));
-            return wanted;
-        }
-        let tunnels = routes.live();
-        let visited = tunnels.iter().filter(|tunnel| tunnel.kind() == TunnelKind::Http);
-        let names: BTreeSet<_> = visited.map(|tunnel| tunnel.name()).collect();
-        wanted.extend(names.into_iter().filter_map(|name| self.covering(&format!("{name}.{}", self.domain))));
-        wanted
-    }
-
-    /// Whether a tunnel that comes up needs a certificate of its own.
-    pub(super) const fn follows_routes(&self) -> bool {
-        !self.whole
-    }
-
-    fn covering(&self, host: &str) -> Option<Subject> {
-        // No authority vouches for this machine's own name, nor for addresses.
-        let public = host.contains('.') && host != "localhost" && !host.ends_with(".localhost");
-        if !public || host.parse::<std::net::IpAddr>().is_ok() || host.starts_with('[') {
-            return None;
-        }
-        let under = host.strip_suffix(&*self.domain).and_then(|rest| rest.strip_suffix('.'));
-        let covered = *host == *self.domain || under.is_some_and(|label| !label.contains('.'));
-        Some(match self.whole && covered {
-            true => Subject::of(&format!("*.{}", self.domain)),
-            false => Subject::of(host),
-        })
-    }
-}
 
 /// When a certificate begins and ends, and when its authority suggests to renew it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,6 +80,21 @@ pub(super) struct Plan {
     refilled: Option<SystemTime>,
     /// When [`Self::keep`] has looked through all.
     kept: Option<SystemTime>,
+    /// Where the authority counts by the week.
+    week: Option<Week>,
+    /// Until when the authority wants to hear of nothing.
+    refused: Option<SystemTime>,
+    /// The same of new names at and under a domain.
+    refused_under: HashMap<Box<str>, SystemTime>,
+}
+
+/// Why a name waits for its certificate, and until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The authority has said so.
+    Refused(SystemTime),
+    /// There are too many new ones this week.
+    Week(Spent),
 }
 
 #[derive(Debug, Clone)]
@@ -256,6 +156,76 @@ enum State {
 }
 
 impl Plan {
+    /// One that keeps to what an authority allows in a week.
+    pub(super) fn new(week: Option<Week>) -> Self {
+        Self { week, ..Self::default() }
+    }
+
+    pub(super) const fn week(&self) -> Option<&Week> {
+        self.week.as_ref()
+    }
+
+    /// Why none is ordered for this name of `owner`, however due it is.
+    pub(super) fn held(&self, subject: &Subject, owner: Option<&Customer>, now: SystemTime) -> Option<Held> {
+        self.held_beside(&self.new_under_way(), subject, owner, now)
+    }
+
+    /// Whose names those orders are for that may bring a certificate which counts to the week.
+    fn new_under_way(&self) -> Vec<Option<&Customer>> {
+        let Some(week) = &self.week else { return Vec::new() };
+        let new = self.subjects.iter().filter(|(subject, entry)| {
+            entry.state == State::UnderWay && entry.life.is_none() && week.counts(subject.name())
+        });
+        new.map(|(_, entry)| entry.owner.as_ref()).collect()
+    }
+
+    fn held_beside(
+        &self,
+        new: &[Option<&Customer>],
+        subject: &Subject,
+        owner: Option<&Customer>,
+        now: SystemTime,
+    ) -> Option<Held> {
+        let later = |until: &SystemTime| *until > now;
+        if let Some(until) = self.refused.filter(later) {
+            return Some(Held::Refused(until));
+        }
+        // What renews one counts nowhere, and what is under way is not kept from it.
+        let entry = self.subjects.get(subject);
+        if entry.is_some_and(|entry| entry.life.is_some() || entry.state == State::UnderWay) {
+            return None;
+        }
+        let above = std::iter::successors(Some(subject.host()), |name| Some(name.split_once('.')?.1));
+        let refused = above.filter_map(|domain| self.refused_under.get(domain)).copied().filter(later);
+        if let Some(until) = refused.max() {
+            return Some(Held::Refused(until));
+        }
+        let week = self.week.as_ref().filter(|week| week.counts(subject.name()))?;
+        let theirs = new.iter().filter(|of| owner.is_some() && **of == owner).count();
+        week.spent(owner, (new.len(), theirs), now).map(Held::Week)
+    }
+
+    /// The authority has had enough of what an order was about, until then. What was ordered waits at least so long.
+    pub(super) fn refused(&mut self, subject: &Subject, concern: Concern, until: SystemTime) {
+        if let Some(entry) = self.subjects.get_mut(subject)
+            && let State::At(at) = entry.state
+        {
+            entry.state = State::At(at.max(until));
+        }
+        match concern {
+            Concern::ThisOne => {}
+            Concern::All => self.refused = Some(until),
+            Concern::Under(domain) => {
+                if self.refused_under.len() >= REFUSED {
+                    let soonest = self.refused_under.iter().min_by_key(|(_, until)| **until);
+                    let soonest = soonest.map(|(domain, _)| domain.clone());
+                    soonest.and_then(|domain| self.refused_under.remove(&domain));
+                }
+                self.refused_under.insert(domain, until);
+            }
+        }
+    }
+
     /// One is there already.
     pub(super) fn has(&mut self, subject: Subject, life: Life) {
         self.subjects.insert(subject, Entry::new(State::At(life.renew_at()), Some(life)));
@@ -323,13 +293,18 @@ impl Plan {
         under_way.clone().filter_map(|entry| entry.owner.as_ref()).for_each(|owner| {
             *places.entry(owner).or_default() += 1;
         });
+        let new = self.new_under_way();
         let is_retried = under_way.clone().any(Entry::is_retry);
         let may = |subject: &Subject, entry: &Entry| {
             let most = orders(entry.rank(now) == URGENT);
             if self.spent >= most || entry.is_retry() && is_retried {
                 return false;
             }
-            let Some(owner) = owner(subject) else { return true };
+            let owner = owner(subject);
+            if self.held_beside(&new, subject, owner.as_ref(), now).is_some() {
+                return false;
+            }
+            let Some(owner) = owner else { return true };
             let spent = self.spent_by.get(&owner).copied().unwrap_or_default();
             places.get(&owner).is_none_or(|taken| *taken < PLACES) && spent + WEIGHT <= most
         };
@@ -370,6 +345,12 @@ impl Plan {
 
     /// One has come in. It is not ordered again at once, whatever its life says to this machine's clock.
     pub(super) fn issued(&mut self, subject: Subject, life: Life, now: SystemTime) {
+        let entry = self.subjects.get(&subject).filter(|entry| entry.life.is_none());
+        if let (Some(entry), Some(week)) = (entry, &mut self.week)
+            && week.counts(subject.name())
+        {
+            week.issued(entry.owner.as_ref(), now);
+        }
         let at = life.renew_at().max(now + AGAIN);
         self.subjects.insert(subject, Entry::new(State::At(at), Some(life)));
     }

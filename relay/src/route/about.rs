@@ -20,6 +20,16 @@ pub(crate) enum Customer {
     Of(ProjectId),
 }
 
+impl Customer {
+    /// What tells it from all others, also in a file.
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Tenant(tenant) => tenant.as_str(),
+            Self::Of(project) => project.as_str(),
+        }
+    }
+}
+
 /// What is known, by name.
 #[derive(Debug, Default)]
 pub(super) struct Book(RwLock<HashMap<Box<str>, About>>);

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, future::BoxFuture};
-use mytunnel_keys::id::{ProjectId, TenantId, TunnelId};
+use mytunnel_keys::id::{ProjectId, TenantId, TunnelId, TunnelKind};
 
-use super::*;
-use crate::route::{Pipe, PipeError, PipeSource, Tunnel};
+use super::{super::scope::Scope, *};
+use crate::route::{Pipe, PipeError, PipeSource, Routes, Tunnel};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -327,4 +327,113 @@ fn whose_a_certificate_is_follows_the_name_that_its_host_leads_to() {
     assert_eq!((customer("web.t.example"), customer("app.example.com")), (theirs.clone(), theirs));
     routes.note_owner(&away, &"proj_c".parse().unwrap());
     assert_eq!(customer("away.t.example"), Some(Customer::Of("proj_c".parse().unwrap())));
+}
+
+fn of(name: &str) -> impl Fn(&Subject) -> Option<Customer> {
+    let tenant = Customer::Of(format!("proj_{name}").parse().unwrap());
+    move |subject| subject.name().starts_with(tenant.id().trim_start_matches("proj_")).then(|| tenant.clone())
+}
+
+/// All that can be had of these names until the orders in a row are no matter any more.
+fn within_days(plan: &mut Plan, days: u32, owner: &impl Fn(&Subject) -> Option<Customer>) -> usize {
+    let times = (0..days * 24).map(|hour| start() + HOUR * hour);
+    times.map(|now| std::iter::from_fn(|| next_of_others(plan, now, owner)).count()).sum()
+}
+
+#[test]
+fn one_tenant_does_not_use_up_the_week_of_all() {
+    let mut plan = Plan::new(Some(Week::new("t.example", None)));
+    let rich = of("rich");
+    for number in 0..100 {
+        plan.want(Subject::of(&format!("rich{number}.t.example")), start());
+    }
+    assert_eq!(within_days(&mut plan, 6, &rich), 15);
+    let late = start() + HOUR * 24 * 6;
+    let one = Subject::of("rich-again.t.example");
+    plan.want(one.clone(), late);
+    let tenant = rich(&one);
+    assert_eq!(
+        plan.held(&one, tenant.as_ref(), late),
+        Some(Held::Week(Spent::ByTenant(start() + HOUR * 168)))
+    );
+    // Others have theirs, domains of their own are no matter of it, and the console has what is kept for it.
+    for number in 0..100 {
+        plan.want(Subject::of(&format!("other{number}.t.example")), late);
+    }
+    let poor = |subject: &Subject| {
+        let name = subject.name().split('.').next()?.to_owned();
+        name.starts_with("other")
+            .then(|| Customer::Of(format!("proj_{name}").parse().unwrap()))
+            .or(rich(subject))
+    };
+    let mut others = 0;
+    for hour in 0..20 {
+        others += std::iter::from_fn(|| next_of_others(&mut plan, late + HOUR * hour, &poor)).count();
+    }
+    assert_eq!(others, 30);
+    let late = late + HOUR * 20;
+    let (own, console) = (Subject::of("rich.example.com"), Subject::of("t.example"));
+    for one in [&own, &console] {
+        plan.want((*one).clone(), late);
+    }
+    let more: Vec<_> = std::iter::from_fn(|| next_of_others(&mut plan, late, &poor)).collect();
+    assert!(more.len() == 2 && more.contains(&own) && more.contains(&console), "{more:?}");
+}
+
+#[test]
+fn what_renews_counts_nothing_against_the_week() {
+    let mut plan = Plan::new(Some(Week::new("t.example", None)));
+    for number in 0..40 {
+        plan.has(Subject::of(&format!("rich{number}.t.example")), life(90));
+    }
+    let late = start() + HOUR * 61;
+    assert_eq!(std::iter::from_fn(|| next_of_others(&mut plan, late, &of("rich"))).count(), 25);
+    plan.want(Subject::of("rich-new.t.example"), late);
+    assert_eq!(
+        plan.held(&Subject::of("rich-new.t.example"), of("rich")(&Subject::of("rich")).as_ref(), late),
+        None
+    );
+}
+
+#[test]
+fn what_the_authority_refuses_waits_for_the_time_it_tells_with_all_it_concerns() {
+    let (one, beside, other) =
+        (Subject::of("a.example.com"), Subject::of("b.example.com"), Subject::of("c.example.org"));
+    let begin = |concern: Concern| {
+        let mut plan = Plan::default();
+        plan.want(one.clone(), start());
+        assert_eq!(next(&mut plan, start()), Some(one.clone()));
+        plan.failed(&one, start());
+        plan.refused(&one, concern, start() + HOUR * 30);
+        for name in [&one, &beside, &other] {
+            plan.want(name.clone(), start());
+        }
+        let soon: Vec<_> = std::iter::from_fn(|| next(&mut plan, start() + HOUR)).collect();
+        for name in &soon {
+            plan.issued(name.clone(), life(90 * 24), start() + HOUR);
+        }
+        let late: Vec<_> = std::iter::from_fn(|| next(&mut plan, start() + HOUR * 30)).collect();
+        assert_eq!(soon.len() + late.len(), 3);
+        soon.len()
+    };
+    assert_eq!(begin(Concern::ThisOne), 2);
+    assert_eq!(begin(Concern::Under("example.com".into())), 1);
+    assert_eq!(begin(Concern::All), 0);
+
+    // What is there is renewed, also under such a domain.
+    let mut plan = Plan::default();
+    plan.has(one.clone(), life(90));
+    plan.refused(&beside, Concern::Under("example.com".into()), start() + HOUR * 100);
+    assert_eq!(next(&mut plan, start() + HOUR * 61), Some(one));
+}
+
+#[test]
+fn refused_domains_are_bounded() {
+    let mut plan = Plan::default();
+    for number in 0..REFUSED + 5 {
+        let until = start() + HOUR * u32::try_from(number).unwrap();
+        plan.refused(&Subject::of("a.example"), Concern::Under(format!("{number}.example").into()), until);
+    }
+    assert_eq!(plan.refused_under.len(), REFUSED);
+    assert!(!plan.refused_under.contains_key("0.example"), "what is over soonest goes");
 }

@@ -1,0 +1,224 @@
+//! The one task that orders: it owns the plan, and has the authority and the files do what that says.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use instant_acme::Account;
+use tokio::{
+    sync::{OnceCell, mpsc, oneshot},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    AT_ONCE, Acme, Asked,
+    kept::{self, Store},
+    order::{OrderError, Orders},
+    plan::{Held, Plan},
+    scope::Subject,
+    week::{Spent, Week},
+};
+use crate::ingress::locked;
+
+/// How often the tunnels that are up are looked over, at most.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the authority is asked when to renew.
+const SUGGESTIONS: Duration = Duration::from_secs(6 * 3600);
+
+/// Orders certificates: [`run`](Self::run) is to be run once.
+pub(crate) struct Desk {
+    acme: Acme,
+    asked: mpsc::Receiver<Asked>,
+    /// Dropped with the outcome of the order.
+    waiting: HashMap<Subject, Vec<oneshot::Sender<()>>>,
+    store: Store,
+    orders: Arc<Orders>,
+    account: Arc<OnceCell<Account>>,
+    /// What the authority counts by the week, if it is known to.
+    week: Option<Week>,
+    /// Until when it was last said that new names have to wait.
+    said: Option<SystemTime>,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").field("acme", &self.acme).finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    pub(super) fn new(
+        acme: Acme,
+        asked: mpsc::Receiver<Asked>,
+        (store, orders): (Store, Arc<Orders>),
+        week: Option<Week>,
+    ) -> Self {
+        let (waiting, account) = (HashMap::new(), Arc::default());
+        Self { acme, asked, waiting, store, orders, account, week, said: None }
+    }
+
+    /// Orders what is missing and renews what ends, until cancelled.
+    pub(crate) async fn run(mut self, cancelled: CancellationToken) {
+        let mut plan = Plan::new(self.week.take());
+        for (name, kept) in &*self.acme.0.kept.read().unwrap_or_else(PoisonError::into_inner) {
+            plan.has(Subject::of(name), kept.life);
+        }
+        let mut under_way = JoinSet::new();
+        // When the tunnels that are up were looked over.
+        let (mut looked, mut is_news) = (Instant::now(), true);
+        let (mut suggested, mut ask) = (JoinSet::new(), Instant::now());
+        loop {
+            let now = SystemTime::now();
+            // Made before looking: what happens between the two is not missed.
+            let changed = self.acme.0.routes.changed();
+            if std::mem::take(&mut is_news) {
+                looked = Instant::now();
+                for subject in self.acme.0.scope.wanted(&self.acme.0.routes) {
+                    self.want(&mut plan, &subject, now);
+                }
+            }
+            while under_way.len() < AT_ONCE
+                && let Some(subject) = plan.next(now, |subject| self.acme.customer(subject))
+            {
+                // A name may have been given up since.
+                if self.acme.needs(&subject) {
+                    under_way.spawn(self.order(subject));
+                } else {
+                    plan.forget(&subject);
+                    self.waiting.remove(&subject);
+                }
+            }
+            let until = Instant::now() + plan.pause(now);
+            tokio::select! {
+                () = cancelled.cancelled() => break,
+                Some(Asked { subject, waiting }) = self.asked.recv() => {
+                    let is_on_its_way = self.want(&mut plan, &subject, now) && !self.is_held(&plan, &subject, now);
+                    if is_on_its_way && self.acme.find(subject.name()).is_none() {
+                        let all = self.waiting.entry(subject).or_default();
+                        all.retain(|one| !one.is_closed());
+                        all.push(waiting);
+                    }
+                }
+                Some(ended) = under_way.join_next(), if !under_way.is_empty() => match ended {
+                    Ok((subject, outcome)) => self.settle(&mut plan, subject, outcome),
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => {}
+                },
+                Some(suggestions) = suggested.join_next(), if !suggested.is_empty() => {
+                    for (subject, at) in suggestions.unwrap_or_default() {
+                        plan.suggest(&subject, at);
+                    }
+                }
+                () = sleep_until(ask), if suggested.is_empty() => {
+                    ask = Instant::now() + SUGGESTIONS;
+                    suggested.spawn(self.suggestions());
+                }
+                () = later(looked + LOOK, changed), if self.acme.0.scope.follows_routes() => is_news = true,
+                () = sleep_until(until) => {}
+            }
+        }
+        under_way.shutdown().await;
+        suggested.shutdown().await;
+    }
+
+    /// One is needed. `false` when there will be none for now.
+    fn want(&self, plan: &mut Plan, subject: &Subject, now: SystemTime) -> bool {
+        if plan.is_full() {
+            plan.keep(now, |subject| self.acme.needs(subject));
+        }
+        if let Some(kept) = self.acme.find(subject.name()).filter(|_| !plan.knows(subject)) {
+            plan.has(subject.clone(), kept.life);
+        }
+        plan.want(subject.clone(), now)
+    }
+
+    /// Whether there is nothing to wait for, however due it is: then the reason is there for whoever asks.
+    fn is_held(&mut self, plan: &Plan, subject: &Subject, now: SystemTime) -> bool {
+        let owner = self.acme.customer(subject);
+        let Some(held) = plan.held(subject, owner.as_ref(), now) else { return false };
+        let (trouble, until) = match held {
+            Held::Refused(until) => ("the authority wants no more orders for now", until),
+            Held::Week(Spent::ByAll(until)) => ("the authority's certificates of this week are spent", until),
+            Held::Week(Spent::ByTenant(until)) => {
+                ("this tenant's part of the week's certificates is spent", until)
+            }
+        };
+        let of_all = !matches!(held, Held::Week(Spent::ByTenant(_)));
+        if of_all && self.said != Some(until) {
+            self.said = Some(until);
+            tracing::warn!(
+                ?until,
+                "{trouble}: new names have no HTTPS until then; one certificate for all names (acme_dns) needs none of them"
+            );
+        }
+        let left = until.duration_since(now).unwrap_or_default().as_secs().div_ceil(60);
+        let trouble = format!("{trouble}; the next try is in {left} min");
+        self.acme.note_trouble(subject, trouble);
+        true
+    }
+
+    /// When the authority suggests to renew what is there.
+    fn suggestions(&self) -> impl Future<Output = Vec<(Subject, SystemTime)>> + use<> {
+        let (orders, account) = (Arc::clone(&self.orders), Arc::clone(&self.account));
+        let all = self.acme.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let kept: Vec<_> = all.iter().map(|(name, kept)| (Subject::of(name), Arc::clone(kept))).collect();
+        async move { if kept.is_empty() { Vec::new() } else { orders.suggestions(kept, &account).await } }
+    }
+
+    fn order(
+        &self,
+        subject: Subject,
+    ) -> impl Future<Output = (Subject, Result<kept::Issued, OrderError>)> + use<> {
+        let (orders, account) = (Arc::clone(&self.orders), Arc::clone(&self.account));
+        let old = self.acme.find(subject.name());
+        async move {
+            let outcome = orders.order(&subject, old.as_deref(), &account).await;
+            (subject, outcome)
+        }
+    }
+
+    fn settle(&mut self, plan: &mut Plan, subject: Subject, outcome: Result<kept::Issued, OrderError>) {
+        let now = SystemTime::now();
+        let name = subject.name().to_owned();
+        match outcome.and_then(|issued| self.store.save(&subject, &issued, now).map_err(OrderError::Kept)) {
+            Ok(kept) => {
+                tracing::info!(name, until = ?kept.life.ends, "certificate issued");
+                plan.issued(subject.clone(), kept.life, now);
+                if let Some(Err(error)) = plan.week().map(|week| self.store.save_week(&week.text())) {
+                    tracing::warn!(%error, "what was ordered this week is not kept; a restart forgets it");
+                }
+                self.acme.keep(&subject, kept);
+                locked(&self.acme.0.troubles).remove(subject.name());
+            }
+            Err(error) => {
+                let mut pause = plan.failed(&subject, now);
+                if let Some(refusal) = error.refusal() {
+                    plan.refused(&subject, refusal.concern(), refusal.until);
+                    pause = pause.max(refusal.until.duration_since(now).unwrap_or_default());
+                }
+                self.acme.note_trouble(&subject, told(&error));
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(name, error, again_in = ?pause, "no certificate");
+            }
+        }
+        self.waiting.remove(&subject);
+    }
+}
+
+/// An error with what has led to it.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}
+
+/// What happens, but not before a certain time.
+async fn later(at: Instant, what: impl Future<Output = ()>) {
+    sleep_until(at).await;
+    what.await;
+}

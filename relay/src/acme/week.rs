@@ -1,0 +1,202 @@
+//! How many certificates a public authority may have given for one domain within a week, whoever's names they are for.
+//!
+//! Let's Encrypt counts 50 in 168 hours for a registered domain; what renews a certificate does not count. A window that
+//! slides is kept to here, by the issues of this relay for its own domain: it never allows more than their bucket does.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::route::Customer;
+
+const WEEK: Duration = Duration::from_secs(168 * 3600);
+
+/// Certificates for new names under one domain in that time.
+pub(super) const MOST: usize = 50;
+
+/// Of these, for the relay's own names alone.
+pub(super) const OWN: usize = 5;
+
+/// For one tenant's names.
+pub(super) const OF_TENANT: usize = 15;
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub(super) struct Week {
+    domain: Box<str>,
+    issues: Vec<Issue>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Issue {
+    /// Second of the Unix epoch.
+    at: u64,
+    /// Whose name it was; none for the relay's own.
+    owner: Option<String>,
+}
+
+/// Until when there is nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spent {
+    /// For anybody's names.
+    ByAll(SystemTime),
+    /// For this tenant's names.
+    ByTenant(SystemTime),
+}
+
+impl Week {
+    /// Of names at and under this domain, with what [`text`](Self::text) has kept; what cannot be read is as nothing.
+    pub(super) fn new(domain: &str, kept: Option<&str>) -> Self {
+        let issues = kept.and_then(|text| match serde_json::from_str(text) {
+            Ok(issues) => Some(issues),
+            Err(error) => {
+                tracing::warn!(%error, "what was ordered this week cannot be read: it is counted anew");
+                None
+            }
+        });
+        Self { domain: domain.into(), issues: issues.unwrap_or_default() }
+    }
+
+    /// All that is to outlive the process.
+    pub(super) fn text(&self) -> String {
+        // Infallible: numbers and texts.
+        serde_json::to_string(&self.issues).unwrap_or_default()
+    }
+
+    /// Whether it counts names like this.
+    pub(super) fn counts(&self, name: &str) -> bool {
+        name.strip_suffix(&*self.domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+
+    /// A certificate for a new name has come in.
+    pub(super) fn issued(&mut self, owner: Option<&Customer>, now: SystemTime) {
+        self.issues.retain(|issue| issue.is_within(now));
+        // More than that can come of a changed clock alone; the last are those that count.
+        let surplus = (self.issues.len() + 1).saturating_sub(2 * MOST);
+        self.issues.drain(..surplus);
+        self.issues.push(Issue { at: seconds(now), owner: owner.map(|owner| owner.id().to_owned()) });
+    }
+
+    /// Whether there is none for a new name of `owner`, with those that are under way: of all, and of this owner.
+    pub(super) fn spent(
+        &self,
+        owner: Option<&Customer>,
+        under_way: (usize, usize),
+        now: SystemTime,
+    ) -> Option<Spent> {
+        let most = if owner.is_some() { MOST - OWN } else { MOST };
+        let all = self.issues.iter().filter(|issue| issue.is_within(now));
+        if let Some(until) = free_at(all.clone(), under_way.0, most, now) {
+            return Some(Spent::ByAll(until));
+        }
+        let owner = owner?;
+        let theirs = all.filter(|issue| issue.owner.as_deref() == Some(owner.id()));
+        free_at(theirs, under_way.1, OF_TENANT, now).map(Spent::ByTenant)
+    }
+}
+
+impl Issue {
+    /// One of a clock that was ahead counts until that clock's week is over, but for no more than two.
+    fn is_within(&self, now: SystemTime) -> bool {
+        let (at, now, week) = (self.at, seconds(now), WEEK.as_secs());
+        now < at + week && at <= now + week
+    }
+}
+
+/// When the first of as many as fill it is a week old; `None` if there is room.
+fn free_at<'a>(
+    issues: impl Iterator<Item = &'a Issue>,
+    under_way: usize,
+    most: usize,
+    now: SystemTime,
+) -> Option<SystemTime> {
+    let mut times: Vec<u64> = issues.map(|issue| issue.at).collect();
+    if times.len() + under_way < most {
+        return None;
+    }
+    times.sort_unstable();
+    // With all that are under way counted, this one has to be over first. What is under way alone is looked at again soon.
+    let first = times.len().saturating_sub(most.saturating_sub(under_way).max(1));
+    let at = times.get(first).map(|at| UNIX_EPOCH + Duration::from_secs(*at) + WEEK);
+    Some(at.unwrap_or(now + Duration::from_secs(60)))
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn customer(name: &str) -> Customer {
+        Customer::Of(format!("proj_{name}").parse().unwrap())
+    }
+
+    #[test]
+    fn names_of_the_domain_count_and_no_others() {
+        let week = Week::new("t.example", None);
+        assert!(["t.example", "a.t.example", "*.t.example"].iter().all(|name| week.counts(name)));
+        assert!(!["at.example", "example", "app.other.example"].iter().any(|name| week.counts(name)));
+    }
+
+    #[test]
+    fn some_are_kept_for_the_relays_own_names_and_all_come_back_after_a_week() {
+        let mut week = Week::new("t.example", None);
+        for number in 0..MOST {
+            let owner = customer(&format!("p{number}"));
+            let spent = week.spent(Some(&owner), (0, 0), now() + HOUR);
+            let is_room = number < MOST - OWN;
+            assert_eq!(spent.is_none(), is_room, "{number}: {spent:?}");
+            week.issued(is_room.then_some(&owner), now());
+        }
+        let until = now() + WEEK;
+        assert_eq!(week.spent(None, (0, 0), now() + HOUR), Some(Spent::ByAll(until)));
+        assert_eq!(week.spent(None, (0, 0), until - Duration::from_secs(1)), Some(Spent::ByAll(until)));
+        assert_eq!(week.spent(None, (0, 0), until), None);
+    }
+
+    #[test]
+    fn one_tenant_has_a_part_and_what_is_under_way_is_counted() {
+        let (mut week, rich, poor) = (Week::new("t.example", None), customer("rich"), customer("poor"));
+        for number in 0..OF_TENANT {
+            assert_eq!(week.spent(Some(&rich), (0, 0), now()), None, "{number}");
+            week.issued(Some(&rich), now() + HOUR * u32::try_from(number).unwrap());
+        }
+        let late = now() + HOUR * 20;
+        assert_eq!(week.spent(Some(&rich), (0, 0), late), Some(Spent::ByTenant(now() + WEEK)));
+        assert_eq!(week.spent(Some(&poor), (0, 0), late), None);
+        assert_eq!(
+            week.spent(Some(&poor), (MOST - OWN - OF_TENANT, 0), late),
+            Some(Spent::ByAll(now() + WEEK))
+        );
+        assert!(week.spent(Some(&poor), (OF_TENANT, OF_TENANT), late).is_some(), "all of it is under way");
+    }
+
+    #[test]
+    fn what_was_counted_outlives_the_process_and_nonsense_does_not_keep_it_from_starting() {
+        let (mut week, rich) = (Week::new("t.example", None), customer("rich"));
+        for _ in 0..OF_TENANT {
+            week.issued(Some(&rich), now());
+        }
+        let again = Week::new("t.example", Some(&week.text()));
+        assert_eq!(again.spent(Some(&rich), (0, 0), now()), Some(Spent::ByTenant(now() + WEEK)));
+        assert_eq!(Week::new("t.example", Some("nonsense")).spent(Some(&rich), (0, 0), now()), None);
+    }
+
+    #[test]
+    fn a_clock_that_leaps_neither_fills_memory_nor_stops_for_ever() {
+        let mut week = Week::new("t.example", None);
+        for _ in 0..1000 {
+            week.issued(None, now() + WEEK * 3);
+        }
+        assert!(week.issues.len() <= 2 * MOST);
+        assert_eq!(week.spent(None, (0, 0), now()), None, "that was a clock far ahead");
+    }
+}
