@@ -1,6 +1,6 @@
-//! Which command a mistyped one was meant to be.
+//! Which command a mistyped one was meant to be, and which flag one that another program has.
 
-use std::path::Path;
+use std::{ffi::OsString, path::Path};
 
 use clap::error::{ContextKind, ContextValue};
 
@@ -25,6 +25,38 @@ fn nearest(wrong: &str, likely: &[String], common: &[String]) -> Vec<String> {
     let mut near: Vec<String> = likely.iter().filter(|word| far(word) == least).cloned().collect();
     near.sort_by_key(|word| common.iter().position(|command| command == word).unwrap_or(usize::MAX));
     near
+}
+
+/// What flags are called elsewhere that are ours by another name.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("--relay", "server"),
+    ("--hostname", "name"),
+    ("--domain", "name"),
+    ("--authtoken", "token"),
+    ("--basic-auth", "basic"),
+    ("--oauth", "oidc"),
+    ("--cidr-allow", "allow-ip"),
+    ("--cidr-deny", "deny-ip"),
+    ("--proxy-proto", "proxy-protocol"),
+];
+
+/// Suggests the flag that is meant by one of another program's, where the command that was typed has it.
+pub(crate) fn translate(error: &mut clap::Error, commands: &clap::Command, args: &[OsString]) {
+    let Some(ContextValue::String(foreign)) = error.get(ContextKind::InvalidArg) else { return };
+    let Some((_, own)) = ELSEWHERE.iter().find(|(name, _)| name == foreign) else { return };
+    let mut command = commands;
+    for arg in args.iter().skip(1) {
+        match command.find_subcommand(arg) {
+            Some(inner) => command = inner,
+            None if arg.to_string_lossy().starts_with('-') => {}
+            None => break,
+        }
+    }
+    if command.get_arguments().any(|arg| arg.get_long() == Some(own)) {
+        error.insert(ContextKind::SuggestedArg, ContextValue::String(format!("--{own}")));
+        // That it could be a value, which nobody means.
+        error.remove(ContextKind::Suggested);
+    }
 }
 
 /// What lies beside a path that leads to nothing, and has nearly its name.
@@ -65,5 +97,26 @@ mod tests {
             "as far as each other"
         );
         assert!(nearest("x", &[], &common).is_empty());
+    }
+
+    #[test]
+    fn a_flag_of_another_program_is_ours_where_the_command_has_it() {
+        use clap::CommandFactory as _;
+        let told = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let commands = crate::args::Cli::command();
+            let mut error = commands.clone().try_get_matches_from(&args).unwrap_err();
+            translate(&mut error, &commands, &args);
+            error.render().to_string()
+        };
+        let relay = told("mytunnel share 3000 --relay https://t.example");
+        assert!(
+            relay.contains("a similar argument exists: '--server'") && !relay.contains("-- --relay"),
+            "{relay}"
+        );
+        assert!(told("mytunnel --json http 3000 --basic-auth a:b").contains("'--basic'"));
+        assert!(told("mytunnel tcp 22 --proxy-proto 2").contains("'--proxy-protocol'"));
+        let other = told("mytunnel status --relay x");
+        assert!(!other.contains("--server"), "{other}");
     }
 }
