@@ -18,6 +18,7 @@ pub mod host;
 
 mod bell;
 mod body;
+mod credit;
 mod deadline;
 mod exchange;
 mod forward;

@@ -13,6 +13,8 @@ mod bodies;
 mod closing;
 #[path = "ingress/domains.rs"]
 mod domains;
+#[path = "ingress/downloads.rs"]
+mod downloads;
 #[path = "ingress/framing.rs"]
 mod framing;
 #[path = "ingress/gates.rs"]

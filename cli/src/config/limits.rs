@@ -35,6 +35,11 @@ pub(crate) struct LimitsFile {
     upload_grace: Option<Span>,
     /// Time that a visitor may take no byte of an answer: 5m.
     stall_timeout: Option<Span>,
+    /// Bytes a second that a visitor must at least take, on average, of an answer that waits for it: 256; 0 for no such
+    /// bound.
+    download_rate: Option<u32>,
+    /// Time that a visitor may fall behind that rate: 5m.
+    download_grace: Option<Span>,
     /// Time that nothing may go through a connection whose TLS ends behind the relay: 1h.
     tls_idle: Option<Span>,
     /// Time that a visitor waits for a node that reconnects: 5s.
@@ -90,6 +95,8 @@ impl LimitsFile {
         set(&mut ingress.upload_rate, self.upload_rate);
         set(&mut ingress.upload_grace, self.upload_grace);
         set(&mut ingress.stall_timeout, self.stall_timeout);
+        set(&mut ingress.download_rate, self.download_rate);
+        set(&mut ingress.download_grace, self.download_grace);
         set(&mut ingress.tls_idle_timeout, self.tls_idle);
         set(&mut ingress.away_patience, self.away_patience);
         set(&mut ingress.drain_timeout, self.drain_timeout);
@@ -271,6 +278,7 @@ mod tests {
             (120, 300)
         );
         assert_eq!((limits.ingress.upload_rate, seconds(limits.ingress.upload_grace)), (256, 120));
+        assert_eq!((limits.ingress.download_rate, seconds(limits.ingress.download_grace)), (256, 300));
         assert_eq!((seconds(limits.ingress.away_patience), seconds(limits.ingress.drain_timeout)), (5, 10));
         assert_eq!((limits.ingress.connections, limits.ingress.connections_per_address), (16_384, 4096));
         assert_eq!(limits.ingress.streams_per_connection, 100);

@@ -351,15 +351,16 @@ impl Download {
 impl ResponseBody {
     /// With other exchanges on the connection, a visitor that takes nothing more of this one shows by nobody asking for
     /// the next piece.
-    fn handed_over(&self) {
+    fn handed_over(&self, bytes: u64) {
         if let Some(visit) = self.multiplexed() {
-            visit.set_stalled(true);
+            visit.take(bytes);
+            visit.stall();
         }
     }
 
     fn taken_again(&self) {
         if let Some(visit) = self.multiplexed() {
-            visit.set_stalled(false);
+            visit.take(0);
         }
     }
 
@@ -394,8 +395,8 @@ impl Body for ResponseBody {
             }
             Self::Download(download) => download.poll_frame(cx),
         };
-        if let Poll::Ready(Some(Ok(_))) = frame {
-            this.handed_over();
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            this.handed_over(frame.data_ref().map_or(0, |data| data.len() as u64));
         }
         frame
     }

@@ -41,8 +41,9 @@ pub(crate) struct Times {
     pub(crate) stage: Stage,
     /// The stage's start, or its last progress.
     pub(crate) since: u64,
-    /// Since when the visitor takes no bytes that wait for it.
+    /// Since when the visitor takes no bytes that wait for it, and when patience ends with its pace.
     pub(crate) stalled: u64,
+    pub(crate) download: Option<u64>,
     /// Since when the visitor has closed its half and got nothing either, and how long that is borne.
     pub(crate) half_closed: u64,
     pub(crate) half_patience: u64,
@@ -61,7 +62,10 @@ impl Times {
     pub(crate) fn deadline(&self, limits: &Limits) -> Option<(u64, Verdict)> {
         let after = |start: u64, patience: Duration| start.saturating_add(millis(patience));
         let stage = match self.stage {
-            _ if self.stalled != 0 => Some((after(self.stalled, limits.stall_timeout), Verdict::Abort)),
+            _ if self.stalled != 0 => {
+                let stalled = after(self.stalled, limits.stall_timeout);
+                Some((self.download.map_or(stalled, |download| stalled.min(download)), Verdict::Abort))
+            }
             Stage::Opened | Stage::Head => Some((after(self.since, limits.head_timeout), Verdict::Close)),
             Stage::Idle => Some((after(self.since, limits.idle_timeout), Verdict::Close)),
             Stage::Waiting => Some((self.waiting(limits), Verdict::Answer)),
@@ -88,7 +92,15 @@ mod tests {
     use super::*;
 
     fn times(stage: Stage) -> Times {
-        Times { stage, since: 1_000, stalled: 0, half_closed: 0, half_patience: 0, upload: None }
+        Times {
+            stage,
+            since: 1_000,
+            stalled: 0,
+            download: None,
+            half_closed: 0,
+            half_patience: 0,
+            upload: None,
+        }
     }
 
     #[test]
@@ -107,6 +119,10 @@ mod tests {
         let limits = Limits::default();
         let stalled = Times { stalled: 5_000, ..times(Stage::Idle) };
         assert_eq!(stalled.deadline(&limits), Some((305_000, Verdict::Abort)));
+        let slow = Times { download: Some(7_000), ..stalled };
+        assert_eq!(slow.deadline(&limits), Some((7_000, Verdict::Abort)));
+        let quick = Times { download: Some(400_000), ..stalled };
+        assert_eq!(quick.deadline(&limits), Some((305_000, Verdict::Abort)));
         let half = Times { half_closed: 5_000, half_patience: 2_000, ..times(Stage::Responding) };
         assert_eq!(half.deadline(&limits), Some((7_000, Verdict::Abort)));
         let waiting = Times { half_closed: 5_000, half_patience: 200_000, ..times(Stage::Waiting) };

@@ -156,18 +156,10 @@ where
                     self.close();
                     continue;
                 }
-                if let Some(at) = self.visit.rearmed() {
-                    watchdog.as_mut().reset(at);
-                }
-                ready!(watchdog.as_mut().poll(cx));
-                match self.visit.judge() {
-                    Ok(Verdict::Close) if !self.closing => {
-                        self.close();
-                        watchdog.as_mut().reset(self.visit.armed());
-                    }
-                    Ok(Verdict::Close | Verdict::Abort) => return Poll::Ready(()),
-                    Ok(Verdict::Answer) => watchdog.as_mut().reset(self.visit.armed()),
-                    Err(at) => watchdog.as_mut().reset(at),
+                match ready!(self.visit.poll_overdue(watchdog.as_mut(), cx)) {
+                    Verdict::Close if !self.closing => self.close(),
+                    Verdict::Close | Verdict::Abort => return Poll::Ready(()),
+                    Verdict::Answer => {}
                 }
             }
         })

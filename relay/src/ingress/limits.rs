@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::locked;
+use super::{credit::Least, locked};
 
 /// Bounds of the ingress. Everything a stranger can make grow has its line here.
 #[derive(Clone, Debug)]
@@ -34,6 +34,11 @@ pub struct Limits {
     pub upload_grace: Duration,
     /// How long a visitor may take no byte of a response that waits for it.
     pub stall_timeout: Duration,
+    /// Bytes a second that a visitor must at least take, on average, of a response that waits for it; the exchanges of an
+    /// HTTP/2 connection share it; 0 for no such bound.
+    pub download_rate: u32,
+    /// How far a visitor may fall behind that rate.
+    pub download_grace: Duration,
     /// How long nothing may go through a connection whose TLS ends behind the relay.
     pub tls_idle_timeout: Duration,
     /// How long a request waits for a node that is away.
@@ -76,6 +81,8 @@ impl Default for Limits {
             upload_rate: 256,
             upload_grace: Duration::from_secs(120),
             stall_timeout: Duration::from_secs(300),
+            download_rate: 256,
+            download_grace: Duration::from_secs(300),
             tls_idle_timeout: Duration::from_secs(3600),
             away_patience: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
@@ -91,6 +98,18 @@ impl Default for Limits {
             idle_pipes_per_tunnel: 512,
             pipe_idle_timeout: Duration::from_secs(60),
         }
+    }
+}
+
+impl Limits {
+    /// The least rate of uploads.
+    pub(crate) fn upload(&self) -> Least {
+        Least { rate: self.upload_rate, grace: self.upload_grace }
+    }
+
+    /// The least rate of what goes to a visitor.
+    pub(crate) fn download(&self) -> Least {
+        Least { rate: self.download_rate, grace: self.download_grace }
     }
 }
 

@@ -1,6 +1,12 @@
 //! After a 101: bytes both ways between visitor and node, until either ends, the tunnel is closed, or the relay stops.
 
-use std::{future::Future, io, pin::pin, task::Poll, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
@@ -29,14 +35,23 @@ pub(crate) struct Upgrade {
     pub(crate) _turn: Turn,
 }
 
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spliced {
+    Over,
+    /// With bytes that the visitor does not take, or not fast enough.
+    Stalled,
+}
+
 /// How long one direction may outlive the other. Nothing that is upgraded to today uses half a connection for long.
-const LINGER: Duration = Duration::from_secs(10);
+pub(crate) const LINGER: Duration = Duration::from_secs(10);
 
 /// Large enough for bulk, small enough for thousands of idle WebSockets.
 const CHUNK: usize = 16 * 1024;
 
-/// Carries the bytes of an upgraded exchange. `early` is what the visitor has sent of the new protocol already.
-pub(crate) async fn splice<V>(visitor: V, early: Bytes, upgrade: Upgrade, visit: &Visit)
+/// Carries the bytes of an upgraded exchange, for as long as the visitor takes those that wait for it. `early` is what it
+/// has sent of the new protocol already.
+pub(crate) async fn splice<V>(visitor: &mut V, early: Bytes, upgrade: Upgrade, visit: &Visit) -> Spliced
 where
     V: AsyncRead + AsyncWrite + Unpin,
 {
@@ -45,6 +60,7 @@ where
     let (from_node, to_node) = tokio::io::split(node);
     let traffic = exchange.tunnel().traffic();
     let up = pin!(one_way(early, from_visitor, to_node, traffic, Traffic::count_in));
+    let to_visitor = Taker { half: to_visitor, visit };
     let down = pin!(one_way(first, from_node, to_visitor, traffic, Traffic::count_out));
     let mut both = pin!(first_then_linger(up, down));
     let mut over = pin!(async {
@@ -53,14 +69,41 @@ where
             None => std::future::pending().await,
         }
     });
+    let mut watchdog = pin!(sleep_until(visit.armed()));
     std::future::poll_fn(|cx| {
         visit.register(cx.waker());
         if visit.is_cut() || visit.is_draining() || over.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(Spliced::Over);
         }
-        both.as_mut().poll(cx)
+        if both.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Spliced::Over);
+        }
+        visit.poll_overdue(watchdog.as_mut(), cx).map(|_| Spliced::Stalled)
     })
-    .await;
+    .await
+}
+
+/// The way to the visitor, who is to take what waits for it.
+struct Taker<'a, W> {
+    half: WriteHalf<W>,
+    visit: &'a Visit,
+}
+
+impl<W: AsyncWrite> AsyncWrite for Taker<'_, W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.half).poll_write(cx, buf);
+        self.visit.wrote(result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.half).poll_flush(cx);
+        self.visit.flushed(result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.half).poll_shutdown(cx);
+        self.visit.flushed(result)
+    }
 }
 
 async fn first_then_linger<F>(up: impl Future<Output = F> + Unpin, down: impl Future<Output = F> + Unpin) {
@@ -73,13 +116,13 @@ async fn first_then_linger<F>(up: impl Future<Output = F> + Unpin, down: impl Fu
 async fn one_way<R, W>(
     first: Bytes,
     mut from: ReadHalf<R>,
-    mut to: WriteHalf<W>,
+    mut to: W,
     traffic: &Traffic,
     count: impl Fn(&Traffic, u64),
 ) -> io::Result<()>
 where
     R: AsyncRead,
-    W: AsyncWrite,
+    W: AsyncWrite + Unpin,
 {
     to.write_all(&first).await?;
     count(traffic, first.len() as u64);

@@ -7,18 +7,21 @@
 //! sets a flag and wakes the task, which costs the hot path one load.
 
 use std::{
+    io,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use futures::task::AtomicWaker;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::{
+    credit::Credit,
     deadline::{AT_ONCE, LEAVER_PATIENCE, READER_PATIENCE, Stage, Times, Verdict, millis},
     head::Visitor,
     limits::{AddressSeat, Limits},
@@ -40,7 +43,8 @@ pub(crate) struct Visit {
     multiplexed: bool,
     stage: AtomicU8,
     since: AtomicU64,
-    stalled: AtomicU64,
+    /// With what the visitor takes.
+    download: Credit,
     half_closed: AtomicU64,
     half_patience: AtomicU64,
     /// When the watchdog fires; a deadline before that sets `rearm`.
@@ -70,7 +74,7 @@ impl Visit {
             multiplexed: false,
             stage: AtomicU8::new(Stage::Opened as u8),
             since: AtomicU64::new(0),
-            stalled: AtomicU64::new(0),
+            download: Credit::full(limits.download()),
             half_closed: AtomicU64::new(0),
             half_patience: AtomicU64::new(0),
             armed: AtomicU64::new(millis(limits.head_timeout)),
@@ -154,6 +158,7 @@ impl Visit {
     pub(crate) fn request(&self) -> u32 {
         self.cut.store(false, Relaxed);
         self.expired.store(false, Relaxed);
+        self.download.fill(self.limits.download());
         self.enter(Stage::Waiting);
         self.served.fetch_add(1, Relaxed) + 1
     }
@@ -216,16 +221,53 @@ impl Visit {
         self.close_delimited.load(Relaxed)
     }
 
-    /// The visitor takes no more bytes for now, or takes them again.
-    pub(crate) fn set_stalled(&self, stalled: bool) {
-        if !stalled {
-            self.stalled.store(0, Relaxed);
-            if self.half_closed.load(Relaxed) != 0 {
-                self.half_closed.store(self.now(), Relaxed);
-            }
-        } else if self.stalled.load(Relaxed) == 0 {
-            self.stalled.store(self.now(), Relaxed);
+    /// Bytes wait for the visitor, who takes none for now.
+    pub(crate) fn stall(&self) {
+        if !self.is_stalled() && self.download.wait(self.now()) {
             self.check_deadline();
+        }
+    }
+
+    /// The visitor has taken so many bytes, and may take more.
+    pub(crate) fn take(&self, bytes: u64) {
+        let half_closed = self.half_closed.load(Relaxed) != 0;
+        let now = if half_closed || self.is_stalled() { self.now() } else { 0 };
+        self.download.earn(bytes.saturating_mul(self.sharers()), now, self.limits.download());
+        if half_closed {
+            self.half_closed.store(now, Relaxed);
+        }
+    }
+
+    /// What came of handing bytes to the visitor's socket.
+    pub(crate) fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.take(*bytes as u64),
+            Poll::Ready(Err(_)) => self.take(0),
+            Poll::Pending => self.stall(),
+        }
+        written
+    }
+
+    /// What came of handing over all that was written: TLS keeps some of it.
+    pub(crate) fn flushed(&self, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        match &flushed {
+            Poll::Ready(_) if self.is_stalled() => self.take(0),
+            Poll::Ready(_) => {}
+            Poll::Pending => self.stall(),
+        }
+        flushed
+    }
+
+    /// Whether bytes wait for the visitor.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.download.since() != 0
+    }
+
+    /// How many exchanges have to do with the visitor's taking. The connection and each exchange on it hold the guest.
+    fn sharers(&self) -> u64 {
+        match self.multiplexed {
+            true => Arc::strong_count(&self.guest).saturating_sub(1) as u64,
+            false => 1,
         }
     }
 
@@ -286,13 +328,28 @@ impl Visit {
         self.waker.register(waker);
     }
 
+    /// A deadline has passed: what that means. `watchdog` was set to [`armed`](Self::armed).
+    pub(crate) fn poll_overdue(&self, mut watchdog: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Verdict> {
+        loop {
+            if let Some(at) = self.rearmed() {
+                watchdog.as_mut().reset(at);
+            }
+            ready!(watchdog.as_mut().poll(cx));
+            let judged = self.judge();
+            watchdog.as_mut().reset(self.armed());
+            if let Ok(verdict) = judged {
+                return Poll::Ready(verdict);
+            }
+        }
+    }
+
     /// When the watchdog is to fire next, if that is before what it was set to.
-    pub(crate) fn rearmed(&self) -> Option<Instant> {
+    fn rearmed(&self) -> Option<Instant> {
         self.rearm.swap(false, Relaxed).then(|| self.at(self.armed.load(Relaxed)))
     }
 
     /// The watchdog fired: the verdict, or the instant to look again.
-    pub(crate) fn judge(&self) -> Result<Verdict, Instant> {
+    fn judge(&self) -> Result<Verdict, Instant> {
         let now = self.now();
         match self.times().deadline(&self.limits) {
             Some((at, verdict)) if at <= now => {
@@ -330,7 +387,8 @@ impl Visit {
         Times {
             stage: self.stage(),
             since: self.since.load(Relaxed),
-            stalled: self.stalled.load(Relaxed),
+            stalled: self.download.since(),
+            download: self.download.deadline(self.limits.download()),
             half_closed: self.half_closed.load(Relaxed),
             half_patience: self.half_patience.load(Relaxed),
             upload: self.pace.deadline(&self.limits),

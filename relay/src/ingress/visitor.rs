@@ -22,7 +22,7 @@ use super::{
     limits::Limits,
     own_answer,
     proxy::Proxy,
-    upgrade,
+    upgrade::{self, Spliced},
     upstream::HYPER_HEAD_FIELDS,
     visit::Visit,
     visitor_io::{VisitorIo, VisitorStream},
@@ -37,6 +37,8 @@ pub(super) enum End {
     Refused,
     /// In the middle of something: the visitor must not take what it has for the whole.
     Aborted,
+    /// With bytes that the visitor does not take, or not fast enough.
+    Stalled,
     /// Nobody waits for anything on it.
     Closed,
 }
@@ -83,7 +85,8 @@ pub(crate) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visi
             None => {}
         },
         (End::Aborted, _, Some(io)) if visit.is_close_delimited() => reset(&io.into_stream()),
-        (End::Done | End::Refused | End::Aborted | End::Closed, _, _) => {}
+        (End::Stalled, _, Some(io)) => reset(&io.into_stream()),
+        (End::Done | End::Refused | End::Aborted | End::Stalled | End::Closed, _, _) => {}
     }
 }
 
@@ -108,15 +111,11 @@ where
             if visit.is_aborted() || (visit.is_cut() && visit.stage() == Stage::Responding) {
                 return Poll::Ready(End::Aborted);
             }
-            if let Some(at) = visit.rearmed() {
-                watchdog.as_mut().reset(at);
-            }
-            ready!(watchdog.as_mut().poll(cx));
-            match visit.judge() {
-                Ok(Verdict::Close) => return Poll::Ready(End::Closed),
-                Ok(Verdict::Abort) => return Poll::Ready(End::Aborted),
-                Ok(Verdict::Answer) => watchdog.as_mut().reset(visit.armed()),
-                Err(at) => watchdog.as_mut().reset(at),
+            match ready!(visit.poll_overdue(watchdog.as_mut(), cx)) {
+                Verdict::Close => return Poll::Ready(End::Closed),
+                Verdict::Abort if visit.is_stalled() => return Poll::Ready(End::Stalled),
+                Verdict::Abort => return Poll::Ready(End::Aborted),
+                Verdict::Answer => {}
             }
         }
     })
@@ -126,11 +125,15 @@ where
 async fn take_over<S: VisitorStream>(mut upgrade: upgrade::Upgrade, visit: &Visit) {
     let Ok(upgraded) = (&mut upgrade.visitor).await else { return };
     if let Ok(parts) = upgraded.downcast::<TokioIo<VisitorIo<S>>>() {
-        upgrade::splice(parts.io.into_inner().into_stream(), parts.read_buf, upgrade, visit).await;
+        let mut stream = parts.io.into_inner().into_stream();
+        if upgrade::splice(&mut stream, parts.read_buf, upgrade, visit).await == Spliced::Stalled {
+            reset(&stream);
+        }
     }
 }
 
-/// Without an end of its own, a body cut off by a plain close would look complete.
+/// Without an end of its own, a body cut off by a plain close would look complete; and what waits for a visitor who does not
+/// take it would wait on in the system.
 fn reset<S: VisitorStream>(stream: &S) {
     if let Err(error) = stream.reset() {
         tracing::debug!(%error, "a truncated response may look complete to its visitor");

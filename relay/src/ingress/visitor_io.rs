@@ -104,13 +104,6 @@ impl<S: VisitorStream> AsyncRead for VisitorIo<S> {
     }
 }
 
-impl<S: VisitorStream> VisitorIo<S> {
-    fn written<T>(&self, result: Poll<T>) -> Poll<T> {
-        self.visit.set_stalled(result.is_pending());
-        result
-    }
-}
-
 impl<S: VisitorStream> AsyncWrite for VisitorIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
@@ -118,12 +111,13 @@ impl<S: VisitorStream> AsyncWrite for VisitorIo<S> {
             return Poll::Ready(Ok(buf.len()));
         }
         let result = Pin::new(&mut this.stream).poll_write(cx, buf);
-        self.written(result)
+        this.visit.wrote(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        let result = Pin::new(&mut this.stream).poll_flush(cx);
+        ready!(this.visit.flushed(result))?;
         this.own.flushed(&this.visit);
         Poll::Ready(Ok(()))
     }
@@ -147,7 +141,7 @@ impl<S: VisitorStream> AsyncWrite for VisitorIo<S> {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        self.written(result)
+        this.visit.wrote(result)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -37,11 +37,6 @@ impl<S> Http2Io<S> {
             }
         }
     }
-
-    fn written<T>(&self, result: Poll<T>) -> Poll<T> {
-        self.visit.set_stalled(result.is_pending());
-        result
-    }
 }
 
 impl<S: VisitorStream> AsyncRead for Http2Io<S> {
@@ -60,11 +55,12 @@ impl<S: VisitorStream> AsyncRead for Http2Io<S> {
 impl<S: VisitorStream> AsyncWrite for Http2Io<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.written(result)
+        self.visit.wrote(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.visit.flushed(result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -77,7 +73,7 @@ impl<S: VisitorStream> AsyncWrite for Http2Io<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.written(result)
+        self.visit.wrote(result)
     }
 
     fn is_write_vectored(&self) -> bool {

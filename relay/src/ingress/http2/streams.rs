@@ -3,15 +3,26 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, Weak},
     task::{Context, Poll},
 };
 
-use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use bytes::Bytes;
+use futures::{
+    StreamExt as _,
+    future::{BoxFuture, Either, select},
+    stream::FuturesUnordered,
+};
 use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
 
-use crate::ingress::{locked, upgrade, visit::Visit, visitor};
+use crate::ingress::{
+    locked,
+    upgrade::{self, LINGER, Spliced},
+    visit::Visit,
+    visitor,
+};
 
 /// Exchanges that hyper has begun, on their way to [`Streams`].
 #[derive(Default)]
@@ -22,6 +33,8 @@ struct Arrived {
     /// Whose future comes next.
     announced: Option<Arc<Visit>>,
     streams: Vec<Stream>,
+    /// What writes for the exchange that is being polled, and has become a WebSocket.
+    writer: Option<BoxFuture<'static, ()>>,
 }
 
 /// Takes hyper's futures; knows nothing of them once their connection is gone.
@@ -36,7 +49,7 @@ pub(super) struct Streams {
 
 struct Stream {
     future: BoxFuture<'static, ()>,
-    visit: Option<Arc<Visit>>,
+    visit: Arc<Visit>,
 }
 
 impl Arrivals {
@@ -45,15 +58,15 @@ impl Arrivals {
         locked(&self.0).announced = Some(Arc::clone(visit));
     }
 
-    fn push(&self, future: impl Future<Output = ()> + Send + 'static) {
+    fn push(self: &Arc<Self>, future: impl Future<Output = ()> + Send + 'static) {
         let mut arrived = locked(&self.0);
-        let visit = arrived.announced.take();
-        let future: BoxFuture<'static, ()> = match &visit {
-            Some(visit) => Box::pin(exchange(future, Arc::clone(visit))),
-            // What writes for a stream that has become a WebSocket.
-            None => Box::pin(future),
-        };
-        arrived.streams.push(Stream { future, visit });
+        match arrived.announced.take() {
+            Some(visit) => {
+                let exchange = exchange(future, Arc::clone(&visit), Arc::downgrade(self));
+                arrived.streams.push(Stream { future: Box::pin(exchange), visit });
+            }
+            None => arrived.writer = Some(Box::pin(future)),
+        }
     }
 }
 
@@ -102,7 +115,7 @@ impl Streams {
 
     /// The relay shuts down: what would go on for ever ends.
     pub(super) fn drain(&self) {
-        self.running.iter().filter_map(|stream| stream.visit.as_ref()).for_each(|visit| visit.drain());
+        self.running.iter().for_each(|stream| stream.visit.drain());
     }
 }
 
@@ -115,16 +128,31 @@ impl Future for Stream {
 }
 
 /// One exchange under the watchdog. Dropping hyper's future resets the stream: nobody takes a part for the whole.
-async fn exchange(future: impl Future<Output = ()> + Send, visit: Arc<Visit>) {
+async fn exchange(future: impl Future<Output = ()> + Send, visit: Arc<Visit>, arrivals: Weak<Arrivals>) {
     let mut future = Box::pin(async {
         future.await;
         Ok(())
     });
     visitor::drive(&mut future, &visit, |_| {}).await;
     drop(future);
-    if let Some(mut upgrade) = visit.take_upgrade()
-        && let Ok(upgraded) = (&mut upgrade.visitor).await
-    {
-        upgrade::splice(TokioIo::new(upgraded), bytes::Bytes::new(), upgrade, &visit).await;
+    let writer = arrivals.upgrade().and_then(|arrivals| locked(&arrivals.0).writer.take());
+    if let Some((upgrade, writer)) = visit.take_upgrade().zip(writer) {
+        websocket(upgrade, writer, &visit).await;
+    }
+}
+
+/// Until it ends and `writer` has written what was left, or the visitor has had its time to take that. Dropping the writer
+/// before its end resets the stream.
+async fn websocket(mut upgrade: upgrade::Upgrade, writer: BoxFuture<'static, ()>, visit: &Visit) {
+    let Ok(upgraded) = (&mut upgrade.visitor).await else { return };
+    let spliced = pin!(async move {
+        let mut upgraded = TokioIo::new(upgraded);
+        upgrade::splice(&mut upgraded, Bytes::new(), upgrade, visit).await
+    });
+    match select(spliced, writer).await {
+        Either::Left((Spliced::Stalled, _)) => {}
+        // It is the visitor's to be quick: nothing depends on it any more.
+        Either::Left((Spliced::Over, writer)) => drop(timeout(LINGER, writer).await),
+        Either::Right(((), spliced)) => drop(spliced.await),
     }
 }
