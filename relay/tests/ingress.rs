@@ -21,6 +21,8 @@ mod framing;
 mod gates;
 #[path = "ingress/gates_of_all_kinds.rs"]
 mod gates_of_all_kinds;
+#[path = "ingress/half_open.rs"]
+mod half_open;
 #[path = "ingress/http2.rs"]
 mod http2;
 #[path = "ingress/http2_limits.rs"]

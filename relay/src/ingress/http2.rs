@@ -29,7 +29,7 @@ use hyper::{
     server::conn::http2::{Builder, Connection},
     service::{HttpService, service_fn},
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{io as tokio_io, net::TcpStream, time::Instant};
 
 use self::{
@@ -106,6 +106,9 @@ fn builder(arrivals: &Arc<Arrivals>, limits: &Limits) -> Builder<Executor> {
         .max_send_buf_size(limits.buffer_bytes)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_timeout)
         .enable_connect_protocol();
     builder
 }

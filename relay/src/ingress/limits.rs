@@ -39,6 +39,11 @@ pub struct Limits {
     pub download_rate: u32,
     /// How far a visitor may fall behind that rate.
     pub download_grace: Duration,
+    /// How long a connection of HTTP/2 may send nothing before it is asked whether anybody is there, and how long that
+    /// may take: the question waits behind all that was sent before it.
+    pub ping_interval: Duration,
+    /// See [`ping_interval`](Self::ping_interval).
+    pub ping_timeout: Duration,
     /// How long nothing may go through a connection whose TLS ends behind the relay.
     pub tls_idle_timeout: Duration,
     /// How long a request waits for a node that is away.
@@ -83,6 +88,8 @@ impl Default for Limits {
             stall_timeout: Duration::from_secs(300),
             download_rate: 256,
             download_grace: Duration::from_secs(300),
+            ping_interval: Duration::from_secs(60),
+            ping_timeout: Duration::from_secs(600),
             tls_idle_timeout: Duration::from_secs(3600),
             away_patience: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
