@@ -36,7 +36,6 @@ Environment:
   MYTUNNEL_TUNNEL_PIN       PIN that a tunnel asks of visitors
   MYTUNNEL_TUNNEL_TOKEN     token with which a tunnel lets programs in
   MYTUNNEL_PAIR_SECRET  invite for `pair join`
-  MYTUNNEL_PAIR_WORDS   words for `pair verify`
   MYTUNNEL_PAIR_LISTEN  where `pair` listens for peers
   MYTUNNEL_CONFIG_DIR  settings and credentials [default: ~/.config/mytunnel]
   MYTUNNEL_LOG         what to log on stderr: warn, info, debug …

@@ -27,8 +27,6 @@ pub(crate) struct Environment {
     pub(crate) tunnel_token: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PAIR_SECRET`: the invite to join a session with.
     pub(crate) pair_secret: Option<Zeroizing<String>>,
-    /// `MYTUNNEL_PAIR_WORDS`: the words that the other machine of a session shows.
-    pub(crate) pair_words: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PAIR_LISTEN`: where sessions listen for peers.
     pub(crate) pair_listen: Option<String>,
     /// `USER`: who this is, by the system's word.
@@ -82,7 +80,6 @@ impl Environment {
             tunnel_pin: secret("MYTUNNEL_TUNNEL_PIN"),
             tunnel_token: secret("MYTUNNEL_TUNNEL_TOKEN"),
             pair_secret: secret("MYTUNNEL_PAIR_SECRET"),
-            pair_words: secret("MYTUNNEL_PAIR_WORDS"),
             pair_listen: text("MYTUNNEL_PAIR_LISTEN"),
             user: text("USER"),
             postgres_password: raw("PGPASSWORD")

@@ -18,6 +18,7 @@ use rmcp::transport::stdio;
 use self::desk::Desk;
 use self::server::Server;
 use crate::commands::pair::client::Client;
+use crate::commands::pair::start::user_name;
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::runtime::{StopSignals, block_on_and_leave};
@@ -51,8 +52,7 @@ enum Compat {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let name = args.name.clone().or_else(|| context.env.user.clone());
-    let name = name.unwrap_or_else(|| "agent".to_owned());
+    let name = args.name.clone().unwrap_or_else(|| user_name(context, "agent"));
     let desk = Arc::new(Desk::new(Client::of(context)?, name, args.agent.clone()));
     let tools = match args.compat {
         Some(Compat::TunnelMcp) => compat::tools(),

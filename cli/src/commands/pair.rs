@@ -5,10 +5,11 @@ pub(crate) mod client;
 mod daemon;
 mod listen;
 mod people;
+mod person;
 mod record;
 mod say;
 mod secret;
-mod start;
+pub(crate) mod start;
 
 use clap::Subcommand;
 
@@ -50,9 +51,9 @@ enum PairCommand {
     Revoke(SessionArgs),
     /// Let nobody in any more
     Lock(SessionArgs),
-    /// Confirm that the other machine shows the same words
+    /// Compare words with the other person, each at a terminal
     Verify(people::VerifyArgs),
-    /// Say yes, as this machine's person, to a proposal
+    /// Say yes to a proposal; a person's word where it is typed at a terminal
     Approve(people::DecideArgs),
     /// Say no to a proposal, or to a guest who waits to be verified
     Deny(people::DecideArgs),

@@ -144,9 +144,15 @@ fn two_agents_talk_and_a_server_that_starts_anew_goes_on() {
     assert_eq!(heard["messages"][0]["reply_to"], message["seq"]);
     let proposed = host.call("pair_propose", &json!({ "action": "rm -r target", "risk": "a long build" }));
     assert!(proposed["approval"].is_u64(), "{proposed}");
-    guest.user.run(&["pair", "approve", &proposed["approval"].to_string(), "--json"]).succeeded();
-    let decided = host.call("pair_listen", &json!({}));
-    assert_eq!(decided["messages"][0]["data"]["by"], "human");
+    let approve = ["pair", "approve", &proposed["approval"].to_string(), "--json"];
+    guest.user.run(&approve).succeeded();
+    guest.user.run_at_terminal(&approve, "").succeeded();
+    let mut deciders = Vec::new();
+    while deciders.len() < 2 {
+        let decided = host.call("pair_listen", &json!({}));
+        deciders.extend(decided["messages"].as_array().unwrap().iter().map(|one| one["data"]["by"].clone()));
+    }
+    assert_eq!(deciders, ["agent", "human"]);
     host.call("pair_close", &json!({ "summary": "found" }));
     let mut texts = Vec::new();
     loop {

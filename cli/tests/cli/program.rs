@@ -1,6 +1,6 @@
 //! One user with a home of his own, and the programs he runs.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -85,6 +85,28 @@ impl User {
         let output = self.command(args).envs(env.iter().copied()).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Runs a command at a terminal at which somebody types a line; stdout has all that is shown there.
+    pub(crate) fn run_at_terminal(&self, args: &[&str], line: &str) -> Ended {
+        let program = [&[env!("CARGO_BIN_EXE_mytunnel")], args].concat().join(" ");
+        let mut command = self.command(&[]);
+        let environment: Vec<_> = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
+        command = Command::new("script");
+        command
+            .args(["--quiet", "--return", "--command", &program, "/dev/null"])
+            .current_dir(self.home.path());
+        command.env_clear().envs(environment).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        // What is typed early is shown before the question, which then ends no line.
+        let stdout = text(output.stdout).replacen('{', "\n{", 1);
+        Ended { code: output.status.code(), stdout, stderr: text(output.stderr) }
     }
 
     /// Starts a command that goes on.

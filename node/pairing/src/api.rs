@@ -42,6 +42,11 @@ pub enum Request {
     Lock {
         session: Option<String>,
     },
+    /// What this machine shows, for the other person to type: for a person's eyes, and no agent's.
+    Words {
+        session: Option<String>,
+        peer: Option<String>,
+    },
     Verify {
         session: Option<String>,
         peer: Option<String>,

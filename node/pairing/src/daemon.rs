@@ -3,6 +3,7 @@
 //! Everything lives in memory: when the daemon ends, its sessions and all that was said in them are gone. It is
 //! started on demand and ends by itself when it holds no session and nobody asks it anything.
 
+mod bounds;
 mod control;
 mod discovery;
 mod joining;
@@ -15,7 +16,7 @@ mod verbs;
 mod wire;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -40,8 +41,8 @@ use crate::{
     api::{Request, Trouble},
     clock::Now,
     content::{MemberId, SessionId, Why},
+    crowd::{Strangers, Tries},
     limits,
-    rate::Rate,
 };
 use control::Control;
 use discovery::Discovery;
@@ -128,8 +129,8 @@ struct Daemon {
     /// The same, by the attempt, where nobody knows whom it will find.
     dialling_at: HashMap<ConnectionId, oneshot::Sender<Option<Opener>>>,
     discovery: Discovery,
-    strangers: VecDeque<AbortHandle>,
-    tries: HashMap<PeerId, Rate>,
+    strangers: Strangers<AbortHandle>,
+    tries: Tries,
     tasks: JoinSet<()>,
     events: mpsc::Sender<links::Event>,
     changed: watch::Sender<u64>,
@@ -160,8 +161,8 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
         dialling: HashMap::new(),
         dialling_at: HashMap::new(),
         discovery: Discovery::default(),
-        strangers: VecDeque::new(),
-        tries: HashMap::new(),
+        strangers: Strangers::new(),
+        tries: Tries::default(),
         tasks: JoinSet::new(),
         events,
         changed,
@@ -240,7 +241,8 @@ impl Daemon {
 
     fn tick(&mut self) {
         let now = self.now();
-        self.tries.retain(|_, rate| !rate.is_over(limits::TRIES_SPAN, now.steady));
+        self.tries.tick(now.steady);
+        self.swarm.behaviour_mut().bounds.know(members(&self.sessions));
         self.strangers.retain(|stranger| !stranger.is_finished());
         let beat = now.steady.saturating_sub(self.beat_at) >= limits::BEAT;
         if beat {
@@ -288,7 +290,7 @@ impl Daemon {
             }
             self.flush(id);
         }
-        self.strangers.drain(..).for_each(|stranger| stranger.abort());
+        self.strangers.drain().for_each(|stranger| stranger.abort());
         let read = async {
             // Every session is closed, and its links end when its members have all.
             while !self.links.is_empty() {
@@ -312,6 +314,15 @@ impl Daemon {
         self.links.clear();
         self.tasks.shutdown().await;
     }
+}
+
+/// The machines of everybody who is in a session that is held here.
+fn members(sessions: &BTreeMap<SessionId, Session>) -> HashSet<PeerId> {
+    let rooms = sessions.values().filter_map(|session| match &session.side {
+        Side::Host(room) if !room.is_over() => Some(room),
+        Side::Host(_) | Side::Guest(..) => None,
+    });
+    rooms.flat_map(|room| room.present().map(|(_, member)| member.peer)).collect()
 }
 
 /// Random bytes of the system.

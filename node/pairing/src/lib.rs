@@ -17,6 +17,7 @@ mod bytes;
 mod card;
 mod clock;
 mod content;
+mod crowd;
 pub mod daemon;
 mod frame;
 mod fuzz;
@@ -47,5 +48,6 @@ pub use self::{
     ledger::Fork,
     link::{InviteId, InviteSecret, Link, LinkError},
     message::Verify,
+    text::name,
     transcript::{Checked, Transcript, TranscriptError},
 };

@@ -38,6 +38,8 @@ pub const TTL_MIN: Duration = Duration::from_secs(30);
 pub const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Wrong guesses of a spoken code.
 pub const GUESSES: u8 = 3;
+/// Wrong words that may be typed when words are compared.
+pub const WRONG_WORDS: u8 = 10;
 /// What a member may say in [`RATE_SPAN`].
 pub const RATE: u32 = 1_000;
 /// Messages of any kind on one link in [`RATE_SPAN`]: in a full room, each member acknowledges what all the others say.
@@ -68,8 +70,22 @@ pub const REKEY_AGE: Duration = Duration::from_secs(600);
 pub const PROOF: Duration = Duration::from_secs(5);
 /// Streams of strangers that have proved nothing.
 pub const STRANGERS: usize = 64;
-/// Attempts of one address in [`TRIES_SPAN`].
+/// Connections whose handshake is under way; each has 5 s.
+pub const PENDING: usize = 1_024;
+/// The same from one address.
+pub const PENDING_OF_ONE: usize = 128;
+/// Connections of strangers.
+pub const CONNECTIONS: usize = 512;
+/// The same from one address.
+pub const CONNECTIONS_OF_ONE: usize = 64;
+/// Attempts of one peer in [`TRIES_SPAN`].
 pub const TRIES: u32 = 10;
+/// Attempts of all from one address in [`TRIES_SPAN`]: several peers may be behind one router.
+pub const TRIES_OF_ONE: u32 = 120;
+/// How often a member may come back in [`TRIES_SPAN`].
+pub const RETURNS: u32 = 60;
+/// Of how many peers and addresses the attempts are counted.
+pub const TRIED: usize = 4_096;
 /// See [`TRIES`].
 pub const TRIES_SPAN: Duration = Duration::from_secs(60);
 /// Sessions of one daemon.
@@ -86,5 +102,5 @@ pub const LAST_CALL: Duration = Duration::from_secs(30);
 pub const BATCH: usize = 50;
 /// Bytes of messages in one answer to `listen`, as they are shown.
 pub const BATCH_BYTES: usize = 128 * 1024;
-/// A `listen` takes no longer.
-pub const LISTEN: Duration = Duration::from_secs(25);
+/// A `listen` waits no longer, so that it answers within 25 seconds.
+pub const LISTEN: Duration = Duration::from_millis(24_500);

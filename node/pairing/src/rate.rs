@@ -19,6 +19,11 @@ impl Rate {
         self.count <= limit
     }
 
+    /// How often it was asked in this span.
+    pub(crate) const fn count(&self) -> u32 {
+        self.count
+    }
+
     /// Whether its span is over, so that it says nothing any more.
     pub(crate) fn is_over(&self, span: Duration, now: Duration) -> bool {
         now.saturating_sub(self.begun) >= span

@@ -29,7 +29,7 @@ use crate::{
     message::{ToGuest, ToHost, Verify, Welcome},
     rate::Rate,
     sas::{self, Commitment, Nonce},
-    secret,
+    secret::{self, ResumeSecret},
     signed::{Hash, Signed},
     text,
 };
@@ -51,7 +51,7 @@ pub(crate) struct Opening {
 #[derive(Debug)]
 pub(crate) struct Fresh {
     pub(crate) seat: SeatId,
-    pub(crate) resume: [u8; 32],
+    pub(crate) resume: ResumeSecret,
     pub(crate) nonce: Nonce,
 }
 
@@ -189,7 +189,7 @@ impl Room {
             verify: self.opening.verify,
             commitment,
             seat: fresh.seat.0,
-            resume: fresh.resume,
+            resume: fresh.resume.expose(),
             host,
         };
         self.members.insert(id, Member::new(peer, card, name, invite_id, handshake, fresh, now));

@@ -1,11 +1,13 @@
-//! Three words that both persons read to each other: the same at both ends unless somebody sits between them.
+//! Words that both persons read to each other: each machine shows three and knows the three that the other shows, unless
+//! somebody sits between them. The two differ, so that nobody can answer with what his own machine shows.
 //!
 //! The host commits to its nonce before it sees the guest's, so that whoever is in the middle has one guess in 2^31 and
 //! cannot search for nonces that make two pairs of words alike.
 
+use mytunnel_keys::error::Code;
 use serde::{Deserialize, Serialize};
 
-use crate::{secret, words};
+use crate::{limits, secret, words};
 
 /// One end's random part.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +38,21 @@ impl Commitment {
 }
 
 /// The words of a handshake.
-pub(crate) fn words(handshake: &[u8; 32], host: Nonce, guest: Nonce) -> String {
-    let digest = secret::hash_of("mytunnel pair sas 1", &[handshake, &host.0, &guest.0]);
-    words::three(u64::from_be_bytes(*digest.first_chunk().expect("a hash has 32 bytes")))
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Words {
+    /// What the host's machine shows, and the guest's person types.
+    pub(crate) host: String,
+    /// What the guest's machine shows, and the host's person types.
+    pub(crate) guest: String,
+}
+
+/// See [`Words`].
+pub(crate) fn words(handshake: &[u8; 32], host: Nonce, guest: Nonce) -> Words {
+    let of = |shown_by: &[u8]| {
+        let digest = secret::hash_of("mytunnel pair sas 2", &[shown_by, handshake, &host.0, &guest.0]);
+        words::three(u64::from_be_bytes(*digest.first_chunk().expect("a hash has 32 bytes")))
+    };
+    Words { host: of(b"host"), guest: of(b"guest") }
 }
 
 /// As [`words()`], if the host's nonce is the one that it had committed to.
@@ -47,12 +61,27 @@ pub(crate) fn checked(
     commitment: Commitment,
     host: Nonce,
     guest: Nonce,
-) -> Option<String> {
+) -> Option<Words> {
     (Commitment::to(host) == commitment).then(|| words(handshake, host, guest))
 }
 
+/// Whether these are the words that the other machine shows; `wrong` counts those that were not.
+///
+/// # Errors
+/// [`Code::PairSasMismatch`] where they are not, [`Code::PairDenied`] where too many were not: whoever goes on guesses.
+pub(crate) fn check(typed: &str, words: &str, wrong: &mut u8) -> Result<(), Code> {
+    if *wrong >= limits::WRONG_WORDS {
+        return Err(Code::PairDenied);
+    }
+    if !matches(typed, words) {
+        *wrong += 1;
+        return Err(Code::PairSasMismatch);
+    }
+    Ok(())
+}
+
 /// Whether somebody typed these words; spaces and case do not count.
-pub(crate) fn matches(typed: &str, words: &str) -> bool {
+fn matches(typed: &str, words: &str) -> bool {
     words::normal(typed) == words
 }
 
@@ -67,9 +96,14 @@ mod tests {
         assert_eq!(checked(&[9; 32], Commitment::to(one), one, two), Some(shown.clone()));
         assert_eq!(checked(&[9; 32], Commitment::to(one), three, two), None);
         for other in [words(&[8; 32], one, two), words(&[9; 32], three, two), words(&[9; 32], one, three)] {
-            assert_ne!(other, shown);
+            assert!(other.host != shown.host && other.guest != shown.guest);
         }
-        assert!(matches(&shown.to_uppercase().replace('-', " "), &shown));
-        assert!(!matches("acid-acid-acid", &shown));
+        assert_ne!(shown.host, shown.guest);
+        assert!(matches(&shown.host.to_uppercase().replace('-', " "), &shown.host));
+        let mut wrong = 0;
+        for _ in 0..limits::WRONG_WORDS {
+            assert_eq!(check("acid-acid-acid", &shown.host, &mut wrong), Err(Code::PairSasMismatch));
+        }
+        assert_eq!(check(&shown.host, &shown.host, &mut wrong), Err(Code::PairDenied));
     }
 }

@@ -9,7 +9,6 @@ use std::{
 
 use libp2p::PeerId;
 use mytunnel_keys::{error::Code, secret::Seed};
-use zeroize::Zeroizing;
 
 use crate::{
     clock::Now,
@@ -20,7 +19,7 @@ use crate::{
     message::{ToGuest, ToHost, Verify, Welcome},
     rate::Rate,
     sas::{self, Commitment, Nonce},
-    secret::{self, Psk},
+    secret::{self, Psk, ResumeSecret},
     signed::{Hash, Signed},
     text,
 };
@@ -39,6 +38,7 @@ pub(crate) struct Seat {
     pub(crate) ledger: Option<Ledger>,
     pub(crate) words: Words,
     pub(crate) verified_here: bool,
+    wrong_words: u8,
     /// The host told of the session too early.
     held: bool,
     pub(crate) missed: u64,
@@ -47,13 +47,16 @@ pub(crate) struct Seat {
     leaving: Option<Duration>,
     pub(crate) away_since: Option<Duration>,
     seat: SeatId,
-    resume: Zeroizing<[u8; 32]>,
+    resume: ResumeSecret,
     attempt: u32,
     seed: Seed,
     outbox: Outbox,
     rate: Rate,
     messages: Rate,
     heard_at: Duration,
+    joined_at: Duration,
+    /// When anybody has last said anything.
+    active_at: Duration,
     outgoing: VecDeque<ToHost>,
 }
 
@@ -70,7 +73,7 @@ pub(crate) enum Words {
     /// The host has committed to its part.
     Waiting { handshake: [u8; 32], commitment: Commitment, nonce: Nonce },
     /// Both parts are known.
-    Known(String),
+    Known(sas::Words),
 }
 
 /// What was said here and has no place in the record yet.
@@ -122,18 +125,21 @@ impl Seat {
             ledger: None,
             words: Words::Waiting { handshake, commitment: welcome.commitment, nonce },
             verified_here: false,
+            wrong_words: 0,
             missed: 0,
             closed: None,
             leaving: None,
             away_since: None,
             seat: SeatId(welcome.seat),
-            resume: Zeroizing::new(welcome.resume),
+            resume: ResumeSecret::from_bytes(welcome.resume),
             attempt: 0,
             seed,
             outbox: Outbox::default(),
             rate: Rate::default(),
             messages: Rate::default(),
             heard_at: now.steady,
+            joined_at: now.steady,
+            active_at: now.steady,
             outgoing: VecDeque::from([ToHost::Nonce { nonce }]),
         })
     }
@@ -166,6 +172,12 @@ impl Seat {
         if self.away_since.is_some_and(|since| now.steady.saturating_sub(since) >= limits::IDLE) {
             self.close(Why::Idle);
         }
+        // The host ends it long before, if it keeps to that.
+        if now.steady.saturating_sub(self.joined_at) >= limits::LIFE {
+            self.close(Why::Old);
+        } else if now.steady.saturating_sub(self.active_at) >= 2 * limits::IDLE {
+            self.close(Why::Idle);
+        }
         if self.leaving.is_some_and(|until| now.steady >= until) {
             self.part();
         }
@@ -194,7 +206,10 @@ impl Seat {
                 self.back(taken);
                 Ok(())
             }
-            ToGuest::Entry { seal, envelope } => self.entry(seal, envelope),
+            ToGuest::Entry { seal, envelope } => {
+                self.active_at = now.steady;
+                self.entry(seal, envelope)
+            }
             ToGuest::Skip { skip } => self.skipped(&skip),
             ToGuest::Taken { number } => {
                 self.taken(number);
@@ -259,9 +274,7 @@ impl Seat {
     /// The words that the host's person has read out.
     pub(crate) fn verify(&mut self, typed: &str) -> Result<(), Code> {
         let Words::Known(words) = &self.words else { return Err(Code::PairUnverified) };
-        if !sas::matches(typed, words) {
-            return Err(Code::PairSasMismatch);
-        }
+        sas::check(typed, &words.host, &mut self.wrong_words)?;
         self.verified_here = true;
         self.outgoing.push_back(ToHost::Verified);
         if std::mem::take(&mut self.held) {
@@ -341,7 +354,7 @@ impl Seat {
             ledger.introduce(member.id, member.key).map_err(|_| Code::PairFork)?;
             self.meet(member)?;
         }
-        self.goal = text::neutral(&goal).0.chars().take(limits::GOAL).collect();
+        self.goal = text::line(&goal).chars().take(limits::GOAL).collect();
         self.ledger = Some(ledger);
         Ok(())
     }

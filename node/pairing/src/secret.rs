@@ -12,6 +12,27 @@ use crate::{
 /// What the handshake proves: known to exactly the two who are meant.
 pub(crate) type Psk = Zeroizing<[u8; 32]>;
 
+/// With what a member comes back to its seat.
+#[derive(Clone)]
+pub(crate) struct ResumeSecret(Zeroizing<[u8; 32]>);
+
+impl ResumeSecret {
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// For the welcome alone.
+    pub(crate) fn expose(&self) -> [u8; 32] {
+        *self.0
+    }
+}
+
+impl std::fmt::Debug for ResumeSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResumeSecret(…)")
+    }
+}
+
 /// Of a link. The host keeps this alone, which does not give the link back.
 pub(crate) fn of_link(secret: &InviteSecret, invite: InviteId) -> Psk {
     derive(secret.expose(), "mytunnel pair link 1", invite.as_bytes())
@@ -23,8 +44,12 @@ pub(crate) fn of_code(key: &[u8], asked: &[u8], answer: &[u8]) -> Psk {
 }
 
 /// Of a seat that was given before, for one attempt to come back to it.
-pub(crate) fn of_seat(resume: &[u8; 32], seat: SeatId, attempt: u32) -> Psk {
-    derive(resume, "mytunnel pair resume 1", &[seat.0.as_slice(), &attempt.to_be_bytes()].concat())
+pub(crate) fn of_seat(resume: &ResumeSecret, seat: SeatId, attempt: u32) -> Psk {
+    derive(
+        resume.0.as_slice(),
+        "mytunnel pair resume 1",
+        &[seat.0.as_slice(), &attempt.to_be_bytes()].concat(),
+    )
 }
 
 fn derive(secret: &[u8], label: &str, context: &[u8]) -> Psk {

@@ -6,7 +6,7 @@ use crate::limits;
 /// no two names look alike without being alike, and at least one letter, so that none looks like a number.
 ///
 /// `None` for any other text. Spaces around it do not count, and several in a row are one.
-pub(crate) fn name(text: &str) -> Option<String> {
+pub fn name(text: &str) -> Option<String> {
     let name = text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     let fits = (1..=limits::NAME).contains(&name.len());
     let plain =
@@ -16,7 +16,12 @@ pub(crate) fn name(text: &str) -> Option<String> {
 
 /// A short text on one line, such as what runs somewhere; `None` where it is too long for one.
 pub(crate) fn field(text: &str) -> Option<String> {
-    (text.len() <= limits::FIELD).then(|| neutral(text).0.replace(['\n', '\t'], " "))
+    (text.len() <= limits::FIELD).then(|| line(text))
+}
+
+/// `text` on one line, so that it cannot look like several of ours, and without what acts.
+pub(crate) fn line(text: &str) -> String {
+    neutral(text).0.replace(['\n', '\t'], " ")
 }
 
 /// As much of `text` as fits into a [`field`].
@@ -50,10 +55,13 @@ fn acts(letter: char) -> bool {
     if letter.is_control() {
         return !matches!(letter, '\n' | '\t');
     }
+    // All of Unicode's Default_Ignorable_Code_Point, line and paragraph separators, and what is drawn as nothing.
     matches!(letter,
-        '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{3164}' | '\u{feff}'
-        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+        '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -96,6 +104,8 @@ mod tests {
     #[test]
     fn texts_keep_their_letters_and_lose_what_acts() {
         assert_eq!(neutral("Grüße\n\tan alle 👋"), ("Grüße\n\tan alle 👋".to_owned(), 0));
+        assert_eq!(neutral("a\u{fe0f}b\u{180d}c\u{2800}\u{1d173}\u{ffa0}\u{e0100}"), ("abc".to_owned(), 6));
+        assert_eq!(line("goal\nVerified: \u{202e}nobody\tsits"), "goal Verified: nobody sits");
         assert_eq!(neutral("a\u{1b}[2Jb\u{202e}c\u{200b}\r\u{0}"), ("a[2Jbc".to_owned(), 5));
     }
 }

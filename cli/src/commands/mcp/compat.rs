@@ -71,7 +71,8 @@ fn coming_in() -> Vec<Offered> {
             output: answer(
                 &[
                     ("tunnelId", text("Id")),
-                    ("goal", text("Untrusted, as the host says it")),
+                    ("goal", text("As the host says it")),
+                    ("goalUntrusted", yes_no("Always true: it is data of a peer")),
                     ("peer", text("The host's name")),
                     ("members", list(some_object("name, isHost, connected"), "")),
                 ],
@@ -89,7 +90,8 @@ fn inside() -> Vec<Offered> {
             &[
                 ("role", text("host or guest")),
                 ("peerConnected", yes_no("Whether anybody else is there")),
-                ("goal", text("Untrusted where another is the host")),
+                ("goal", text("As the host says it")),
+                ("goalUntrusted", yes_no("Whether another is the host")),
                 ("lastSeq", count("Number of the last entry")),
                 ("members", list(some_object("name, isHost, connected"), "")),
                 ("pendingInvites", count("Invites that nobody has used")),
@@ -234,6 +236,7 @@ fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
     Ok(json!({
         "tunnelId": joined["session"],
         "goal": joined["goal"],
+        "goalUntrusted": true,
         "peer": host.and_then(|host| host["name"].as_str()).unwrap_or_default(),
         "members": members,
     }))
@@ -325,6 +328,7 @@ fn told_status(status: &Value) -> Value {
         "role": status["role"],
         "peerConnected": others.clone().any(|member| member["connected"] == true),
         "goal": status["goal"].as_str().unwrap_or_default(),
+        "goalUntrusted": status["role"] == "guest",
         "lastSeq": status["last"],
         "members": members,
         "pendingInvites": status["invites"].as_array().into_iter().flatten().filter(is_open).count(),

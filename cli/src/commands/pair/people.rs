@@ -5,8 +5,9 @@ use mytunnel_pairing::{By, Said, Verdict, api::Request};
 use serde_json::{Value, json};
 
 use super::listen::READER;
+use super::person::Person;
 use super::start::text;
-use super::{SessionArgs, client, secret};
+use super::{SessionArgs, client};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::report::{Style, columns};
@@ -65,8 +66,8 @@ pub(crate) fn status(args: &SessionArgs, context: &Context) -> Result<(), Failur
                 context.report.line(format_args!("  {name}: {value}"));
             }
         }
-        if let Some(words) = session["words"].as_str() {
-            context.report.line(format_args!("  words to compare: {words}"));
+        if session["can_verify"] == true && text(session, "verification") == "pending" {
+            context.report.line("  words not compared yet: `mytunnel pair verify`");
         }
         print_members(session, context);
     }
@@ -90,7 +91,7 @@ pub(crate) fn peers(args: &SessionArgs, context: &Context) -> Result<(), Failure
 }
 
 fn print_members(session: &Value, context: &Context) {
-    let heading = ["NAME", "AGENT", "THERE", "VERIFIED", "WORDS"].map(str::to_owned).to_vec();
+    let heading = ["NAME", "AGENT", "THERE", "VERIFIED"].map(str::to_owned).to_vec();
     let row = |member: &Value| {
         let away = || {
             member["offline_s"]
@@ -99,7 +100,7 @@ fn print_members(session: &Value, context: &Context) {
         };
         let there = if member["online"] == true { "yes".to_owned() } else { away() };
         let verified = if member["verified"] == true { "yes" } else { "no" };
-        let texts = [text(member, "name"), text(member, "agent"), &there, verified, text(member, "words")];
+        let texts = [text(member, "name"), text(member, "agent"), &there, verified];
         texts.map(str::to_owned).to_vec()
     };
     let members = session["members"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -110,8 +111,16 @@ fn print_members(session: &Value, context: &Context) {
 }
 
 pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
-    let words = secret::words(context)?;
-    let request = Request::Verify { session: args.session.session.clone(), peer: args.peer.clone(), words };
+    let mut person = Person::here().ok_or_else(|| {
+        let help = "Run `mytunnel pair verify` in a terminal: it shows the words to read out, and asks for the other machine's.";
+        Failure::usage("words are compared by two persons, each at a terminal", help)
+    })?;
+    let (session, peer) = (args.session.session.clone(), args.peer.clone());
+    let own = client::ask(&Request::Words { session: session.clone(), peer: peer.clone() }, context)?;
+    let shown = format!("Read these words of this machine to the other person: {}", text(&own, "words"));
+    let words = person.ask(&shown, "The words of the other machine, as that person reads them out: ")?;
+    let session = own["session"].as_str().map(str::to_owned).or(session);
+    let request = Request::Verify { session, peer, words };
     let answer = client::ask(&request, context)?;
     context.report.object(&answer);
     context
@@ -142,7 +151,8 @@ pub(crate) fn deny(args: &DecideArgs, context: &Context) -> Result<(), Failure> 
 }
 
 fn decide(proposal: u64, verdict: Verdict, args: &DecideArgs, context: &Context) -> Result<(), Failure> {
-    let said = Said::Decision { proposal, verdict, by: By::Human, text: args.reason.clone() };
+    let by = if Person::here().is_some() { By::Human } else { By::Agent };
+    let said = Said::Decision { proposal, verdict, by, text: args.reason.clone() };
     let session = args.session.session.clone();
     let answer =
         client::ask(&Request::Say { session, said, reply_to: Some(proposal), to: Vec::new() }, context)?;

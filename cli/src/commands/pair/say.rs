@@ -84,6 +84,10 @@ fn said(kind: &str, text: String, data: Option<&str>) -> Result<Said, Failure> {
     };
     fields.insert("kind".to_owned(), kind.into());
     fields.insert("text".to_owned(), text.into());
+    if kind == "decision" {
+        // A person's is `pair approve` or `deny`, at a terminal.
+        fields.insert("by".to_owned(), "agent".into());
+    }
     serde_json::from_value(Value::Object(fields)).map_err(|error| {
         Failure::usage(format!("that is no {kind}: {error}"), "See `mytunnel pair say --help` for the kinds.")
     })
@@ -97,6 +101,9 @@ mod tests {
     fn kinds_have_their_fields_and_no_others() {
         assert!(matches!(said("chat", "x".to_owned(), None), Ok(Said::Chat { text }) if text == "x"));
         assert!(said("code", "x".to_owned(), Some(r#"{"lang":"rust"}"#)).is_ok());
+        let decision = r#"{"proposal":1,"verdict":"approved","by":"human"}"#;
+        let decision = said("decision", String::new(), Some(decision)).unwrap();
+        assert!(matches!(decision, Said::Decision { by: mytunnel_pairing::By::Agent, .. }));
         for (kind, data) in [
             ("code", None),
             ("chat", Some(r#"{"lang":"rust"}"#)),

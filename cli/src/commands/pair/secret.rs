@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// No invite and no three words are longer.
+/// No invite is longer.
 const LONGEST: u64 = 4 * 1024;
 
 pub(crate) fn invite(context: &Context) -> Result<Zeroizing<String>, Failure> {
@@ -16,14 +16,6 @@ pub(crate) fn invite(context: &Context) -> Result<Zeroizing<String>, Failure> {
         return Ok(secret.clone());
     }
     read("Invite: ", "there is nobody to ask for the invite", "Set MYTUNNEL_PAIR_SECRET, or pipe it in.")
-}
-
-pub(crate) fn words(context: &Context) -> Result<Zeroizing<String>, Failure> {
-    if let Some(words) = &context.env.pair_words {
-        return Ok(words.clone());
-    }
-    let prompt = "The three words that the other machine shows, as its person reads them out: ";
-    read(prompt, "there is nobody to ask for the words", "Set MYTUNNEL_PAIR_WORDS, or pipe them in.")
 }
 
 fn read(prompt: &str, nobody: &str, help: &str) -> Result<Zeroizing<String>, Failure> {

@@ -107,9 +107,14 @@ impl From<VerifyArg> for Verify {
 
 impl WhoArgs {
     fn name(&self, context: &Context, otherwise: &str) -> String {
-        let user = || context.env.user.clone().filter(|name| !name.is_empty());
-        self.name.clone().or_else(user).unwrap_or_else(|| otherwise.to_owned())
+        self.name.clone().unwrap_or_else(|| user_name(context, otherwise))
     }
+}
+
+/// The name of this machine's user, if it can be one in a session.
+pub(crate) fn user_name(context: &Context, otherwise: &str) -> String {
+    let user = context.env.user.as_deref().and_then(mytunnel_pairing::name);
+    user.unwrap_or_else(|| otherwise.to_owned())
 }
 
 pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {

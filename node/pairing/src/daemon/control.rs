@@ -21,6 +21,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::{Command, DaemonError};
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     limits,
 };
 
-/// Clients at once; others wait.
+/// Clients at once; one more is turned away.
 const CLIENTS: usize = 64;
 /// Bytes of a request: the largest thing that can be said, written as JSON.
 const REQUEST: u64 = 6 * limits::ENTRY as u64;
@@ -42,6 +43,8 @@ pub(super) struct Control {
     listener: UnixListener,
     path: PathBuf,
     busy: Arc<()>,
+    /// Whose daemon it is.
+    user: u32,
     _lock: File,
 }
 
@@ -67,7 +70,8 @@ impl Control {
         }
         let listener = UnixListener::bind(&path).map_err(failed)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, path, busy: Arc::new(()), _lock: lock })
+        let user = UnixStream::pair().and_then(|(own, _)| own.peer_cred()).map_err(failed)?.uid();
+        Ok(Self { listener, path, busy: Arc::new(()), user, _lock: lock })
     }
 
     /// Held once by the socket, and once more for each client.
@@ -90,6 +94,12 @@ impl Control {
                 Some(_) = clients.join_next() => continue,
                 accepted = self.listener.accept() => accepted,
             };
+            if let Ok((stream, _)) = &accepted
+                && stream.peer_cred().map_or(true, |peer| peer.uid() != self.user)
+            {
+                tracing::warn!("somebody else's program has asked");
+                continue;
+            }
             match (accepted, places.clone().try_acquire_owned()) {
                 (Ok((stream, _)), Ok(place)) => {
                     let client = Client { commands: commands.clone(), changes: changes.clone() };
@@ -128,7 +138,8 @@ impl Client {
     async fn serve(mut self, stream: UnixStream) -> io::Result<()> {
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader.take(REQUEST));
-        let mut line = Vec::new();
+        // It may hold an invite.
+        let mut line = Zeroizing::new(Vec::new());
         timeout_at(Instant::now() + ASKING, reader.read_until(b'\n', &mut line)).await??;
         let answer = match serde_json::from_slice(&line) {
             Ok(request) => tokio::select! {
@@ -169,6 +180,7 @@ impl Client {
             | Request::Invite { .. }
             | Request::Revoke { .. }
             | Request::Lock { .. }
+            | Request::Words { .. }
             | Request::Verify { .. }
             | Request::Deny { .. }
             | Request::Kick { .. }
@@ -216,8 +228,8 @@ impl Client {
         let session = joined.get("session").and_then(Value::as_str).map(str::to_owned);
         let end = Instant::now() + PLACE;
         let is_told = |joined: &Value| {
-            let told = if joined["verify"] == "required" { &joined["words"] } else { &joined["members"][0] };
-            !told.is_null()
+            let knows_words = joined["can_verify"] == true;
+            if joined["verify"] == "required" { knows_words } else { !joined["members"][0].is_null() }
         };
         while !is_told(&joined) && Instant::now() < end {
             self.changes.borrow_and_update();

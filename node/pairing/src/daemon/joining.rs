@@ -352,7 +352,7 @@ impl Attempt {
         let found = at.map(address::listen_on).into_iter().flatten();
         let addresses: Vec<Multiaddr> = found.chain(addresses).collect();
         let ToGuest::Welcome(welcome) = first else {
-            let code = if let ToGuest::No { code } = first { code } else { Code::PairVersion };
+            let code = refusal(&first);
             let trouble = Trouble::new(code, words(code, &addresses));
             let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, client })).await;
             return;
@@ -379,7 +379,7 @@ impl Attempt {
         };
         let Reached { wire, channel, first, .. } = reached;
         if !matches!(first, ToGuest::Resumed { .. }) {
-            let code = if let ToGuest::No { code } = first { code } else { Code::PairVersion };
+            let code = refusal(&first);
             return drop(events.send(not_back(code)).await);
         }
         let (outgoing, queued) = queue();
@@ -444,6 +444,16 @@ async fn meet(
         Ok(Reached { wire, channel, host, at: None, handshake, first })
     };
     timeout(REACH, met).await.unwrap_or(Err(Code::PairUnreachable))
+}
+
+/// Why a host lets nobody in, as it says: one of pairing's reasons, since others have remedies that are not its to give.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other message is none for who comes in")]
+fn refusal(first: &ToGuest) -> Code {
+    match first {
+        ToGuest::No { code } if code.name().starts_with("PAIR_") => *code,
+        ToGuest::No { .. } => Code::PairRefused,
+        _ => Code::PairVersion,
+    }
 }
 
 fn tcp_port(address: &Multiaddr) -> Option<u16> {

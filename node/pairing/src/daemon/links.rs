@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, panic};
 
-use libp2p::{PeerId, Stream};
+use libp2p::{PeerId, Stream, swarm::ConnectionId};
 use mytunnel_carrier::stream::{self, Opener};
 use mytunnel_keys::error::Code;
 use tokio::{
@@ -33,6 +33,7 @@ use crate::{
     message::{ToGuest, ToHost},
     room::{Fresh, Outgoing},
     sas::Nonce,
+    secret::ResumeSecret,
     spoken::Spoken,
 };
 
@@ -82,34 +83,33 @@ impl Daemon {
                     }
                 }
             }
-            stream::Event::Inbound { peer, stream, .. } => self.on_stranger(peer, stream),
+            stream::Event::Inbound { peer, connection, stream, .. } => {
+                self.on_stranger(peer, connection, stream);
+            }
         }
     }
 
-    /// Hears a stranger out, unless it has tried too often. When too many are there, the one that is there for longest
-    /// goes: a proof takes two round trips, an idler has no end.
-    fn on_stranger(&mut self, peer: PeerId, stream: Stream) {
+    /// Hears a stranger out, unless it has tried too often.
+    fn on_stranger(&mut self, peer: PeerId, connection: ConnectionId, stream: Stream) {
         let now = self.now();
-        if self.tries.len() >= 4 * limits::STRANGERS && !self.tries.contains_key(&peer) {
-            self.tries.clear();
-        }
-        if !self.tries.entry(peer).or_default().allows(limits::TRIES, limits::TRIES_SPAN, now.steady) {
+        let bounds = &self.swarm.behaviour().bounds;
+        let (origin, is_known) = (bounds.origin(connection), bounds.knows(&peer));
+        if !self.tries.allows(peer, origin, is_known, now.steady) {
             tracing::debug!(%peer, "too many attempts");
             return;
         }
         self.strangers.retain(|stranger| !stranger.is_finished());
-        if self.strangers.len() >= limits::STRANGERS
-            && let Some(oldest) = self.strangers.pop_front()
-        {
-            oldest.abort();
-        }
         let ends = Ends { host: self.own, guest: peer };
         let (established, carried) = oneshot::channel();
         let stranger = Stranger { ends, events: self.events.clone(), begun: self.begun };
-        self.strangers.push_back(self.tasks.spawn(async move {
+        let heard = self.tasks.spawn(async move {
             // An aborted stranger leaves nothing behind for the second task.
             let _ = established.send(stranger.hear(stream).await);
-        }));
+        });
+        // A proof takes two round trips, an idler has no end.
+        if let Some(idler) = self.strangers.enter(origin, heard) {
+            idler.abort();
+        }
         let (events, begun) = (self.events.clone(), self.begun);
         self.tasks.spawn(async move {
             if let Ok(Some(guest)) = carried.await {
@@ -171,7 +171,7 @@ impl Daemon {
             Hello::Link(_) | Hello::Code { .. } => {
                 let fresh = || -> Result<Fresh, getrandom::Error> {
                     let nonce = Nonce::from_bytes(random()?);
-                    Ok(Fresh { seat: SeatId(random()?), resume: random()?, nonce })
+                    Ok(Fresh { seat: SeatId(random()?), resume: ResumeSecret::from_bytes(random()?), nonce })
                 };
                 room.admit(
                     invite_of(hello),

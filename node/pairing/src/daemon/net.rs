@@ -10,17 +10,13 @@ use libp2p::{
 use mytunnel_carrier::{address, stream, transport};
 use mytunnel_keys::secret::Seed;
 
-use super::DaemonError;
+use super::{DaemonError, bounds};
 
 /// The protocol of pairing, on a stream of its own.
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/mytunnel/pair/1");
 
-/// Connections whose handshake is under way; each has 5 s. As many may say nothing before a guest is kept out.
-const PENDING: u32 = 1_024;
 /// Connections of one peer: as many as it may make attempts in a minute, and some.
 const PER_PEER: u32 = 16;
-/// Connections of strangers.
-const CONNECTIONS: u32 = 512;
 /// How long a listener takes to tell its addresses.
 const TELLING: Duration = Duration::from_secs(1);
 /// A connection without a stream ends after this.
@@ -28,6 +24,8 @@ const QUIET: Duration = Duration::from_secs(10);
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    /// Before the streams, which then never hear of who is refused.
+    pub(super) bounds: bounds::Behaviour,
     limits: connection_limits::Behaviour,
     streams: stream::Behaviour,
 }
@@ -35,11 +33,10 @@ pub(super) struct Behaviour {
 pub(super) fn swarm(seed: &Seed) -> Result<Swarm<Behaviour>, DaemonError> {
     let keypair = mytunnel_carrier::keypair(seed);
     let transport = transport::transport(&keypair, &transport::Config::default())?;
-    let connections = connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING))
-        .with_max_established_incoming(Some(CONNECTIONS))
-        .with_max_established_per_peer(Some(PER_PEER));
+    let connections =
+        connection_limits::ConnectionLimits::default().with_max_established_per_peer(Some(PER_PEER));
     let behaviour = Behaviour {
+        bounds: bounds::Behaviour::new(),
         limits: connection_limits::Behaviour::new(connections),
         streams: stream::Behaviour::new(stream::Config::accepting([PROTOCOL])),
     };

@@ -259,6 +259,7 @@ impl Session {
                     let away = seat.away_since.is_some();
                     shown["agent"] = known.introduced.agent.clone().into();
                     shown["online"] = (known.online && !away).into();
+                    shown["untrusted"] = true.into();
                     shown
                 })
                 .collect(),
@@ -298,7 +299,7 @@ impl Session {
                 "closed": seat.closed.map(why),
                 "verify": seat.verify,
                 "verification": verification(seat),
-                "words": words(seat),
+                "can_verify": can_verify(seat),
                 "members": self.peers(now),
             }),
         }
@@ -360,11 +361,12 @@ fn guest(id: MemberId, member: &crate::room::Member, now: Now) -> Value {
         "id": id,
         "name": member.name,
         "agent": member.card.agent,
+        "untrusted": true,
         "online": member.is_online(),
         "offline_s": offline,
         "verified": member.verified_here,
         "admitted": member.is_entered(),
-        "words": member.words.as_ref().filter(|_| !member.verified_here),
+        "can_verify": member.words.is_some() && !member.verified_here,
         "has": member.has,
     })
 }
@@ -401,11 +403,8 @@ fn verification(seat: &Seat) -> &'static str {
     }
 }
 
-fn words(seat: &Seat) -> Option<&str> {
-    match &seat.words {
-        Words::Known(words) if !seat.verified_here && seat.verify != Verify::Off => Some(words),
-        Words::Known(_) | Words::Waiting { .. } => None,
-    }
+const fn can_verify(seat: &Seat) -> bool {
+    matches!(seat.words, Words::Known(_)) && !seat.verified_here
 }
 
 fn invites(room: &Room, now: Now) -> Vec<Value> {

@@ -21,6 +21,7 @@ use crate::{
     limits,
     link::{InviteId, InviteSecret, Link},
     room::{Opening, Room},
+    seat::Words,
     secret,
     spoken::Spoken,
     text,
@@ -72,6 +73,7 @@ impl Daemon {
                 self.flush(id);
                 Ok(json!({ "session": id.to_string(), "locked": true }))
             }
+            Request::Words { session, peer } => self.words(session.as_deref(), peer.as_deref()),
             Request::Verify { session, peer, words } => {
                 self.verify(session.as_deref(), peer.as_deref(), &words, now)
             }
@@ -178,6 +180,24 @@ impl Daemon {
         Err(Trouble::new(Code::PairFull, "there are too many codes at once"))
     }
 
+    fn words(&mut self, session: Option<&str>, peer: Option<&str>) -> Result<Value, Trouble> {
+        let (id, held) = self.live(session)?;
+        let (shown, name) = match &held.side {
+            Side::Host(room) => {
+                let member = compared(room, peer)?;
+                let member = room.members.get(&member);
+                let words = member.and_then(|member| Some(member.words.as_ref()?.host.clone()));
+                (words, member.map(|member| member.name.clone()).unwrap_or_default())
+            }
+            Side::Guest(seat, _) => match &seat.words {
+                Words::Known(words) => (Some(words.guest.clone()), "host".to_owned()),
+                Words::Waiting { .. } => (None, "host".to_owned()),
+            },
+        };
+        let shown = shown.ok_or_else(|| Trouble::new(Code::PairUnverified, NO_WORDS))?;
+        Ok(json!({ "session": id.to_string(), "peer": name, "words": shown }))
+    }
+
     fn verify(
         &mut self,
         session: Option<&str>,
@@ -188,21 +208,19 @@ impl Daemon {
         let (id, held) = self.live(session)?;
         let (verified, name) = match &mut held.side {
             Side::Host(room) => {
-                let member = match peer {
-                    Some(peer) => member_of(room, peer)?,
-                    None => only_unverified(room)?,
-                };
+                let member = compared(room, peer)?;
                 let name = room.members.get(&member).map(|member| member.name.clone()).unwrap_or_default();
                 (room.verify(member, words, now), name)
             }
             Side::Guest(seat, _) => (seat.verify(words), "host".to_owned()),
         };
         self.flush(id);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "comparing fails for few reasons")]
         verified.map_err(|code| {
-            let message = if code == Code::PairSasMismatch {
-                "these are not the words that this machine shows"
-            } else {
-                "there are no words to compare yet"
+            let message = match code {
+                Code::PairSasMismatch => "these are not the words that the other machine shows",
+                Code::PairDenied => "too many wrong words were typed",
+                _ => NO_WORDS,
             };
             Trouble::new(code, message)
         })?;
@@ -336,6 +354,13 @@ struct Wanted {
     ttl: Duration,
 }
 
+const NO_WORDS: &str = "there are no words to compare yet";
+
+/// With whom words are compared.
+fn compared(room: &Room, peer: Option<&str>) -> Result<MemberId, Trouble> {
+    peer.map_or_else(|| only_unverified(room), |peer| member_of(room, peer))
+}
+
 fn only_unverified(room: &Room) -> Result<MemberId, Trouble> {
     let mut waiting = room.present().filter(|(_, member)| !member.verified_here);
     match (waiting.next(), waiting.next()) {
@@ -372,7 +397,7 @@ fn checked_goal(goal: &str) -> Result<String, Trouble> {
             format!("a goal has {} characters at most", limits::GOAL),
         ));
     }
-    Ok(text::neutral(goal).0)
+    Ok(text::line(goal))
 }
 
 fn fresh<const N: usize>() -> Result<[u8; N], Trouble> {

@@ -6,7 +6,14 @@ use libp2p::PeerId;
 
 use super::{Fresh, Rate, SeatId};
 use crate::{
-    card::Card, clock::Now, content::Introduced, content::MemberId, limits, link::InviteId, sas::Nonce,
+    card::Card,
+    clock::Now,
+    content::Introduced,
+    content::MemberId,
+    limits,
+    link::InviteId,
+    sas::{Nonce, Words},
+    secret::ResumeSecret,
 };
 
 /// Whether somebody is in.
@@ -41,7 +48,7 @@ pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) invite: InviteId,
     pub(crate) seat: SeatId,
-    pub(super) resume: [u8; 32],
+    pub(super) resume: ResumeSecret,
     pub(super) attempt: u32,
     pub(super) handshake: [u8; 32],
     /// The host's part of the words.
@@ -49,7 +56,9 @@ pub(crate) struct Member {
     /// The guest's, once it has told it.
     pub(super) guest_nonce: Option<Nonce>,
     /// The words, once both parts are known.
-    pub(crate) words: Option<String>,
+    pub(crate) words: Option<Words>,
+    /// How often others were typed.
+    pub(super) wrong_words: u8,
     pub(crate) verified_here: bool,
     pub(crate) verified_there: bool,
     pub(crate) standing: Standing,
@@ -95,6 +104,7 @@ impl Member {
             nonce: fresh.nonce,
             guest_nonce: None,
             words: None,
+            wrong_words: 0,
             verified_here: false,
             verified_there: false,
             standing: Standing::Online,

@@ -15,10 +15,8 @@ impl Room {
     /// The words that the other side's person has read out.
     pub(crate) fn verify(&mut self, id: MemberId, typed: &str, now: Now) -> Result<(), Code> {
         let member = self.members.get_mut(&id).filter(|member| member.is_in()).ok_or(Code::PairNoSession)?;
-        let words = member.words.as_deref().ok_or(Code::PairUnverified)?;
-        if !sas::matches(typed, words) {
-            return Err(Code::PairSasMismatch);
-        }
+        let words = member.words.as_ref().ok_or(Code::PairUnverified)?;
+        sas::check(typed, &words.guest, &mut member.wrong_words)?;
         member.verified_here = true;
         if member.is_entered() {
             self.note(System::Verified { member: id }, now);

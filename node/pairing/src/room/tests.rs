@@ -61,8 +61,11 @@ impl World {
     fn admit(&mut self, invite: u8, guest: u8, now: Now) -> Result<MemberId, Code> {
         let hash = [guest; 32];
         let card = Card::sign("guest", "", &seed(guest), &hash);
-        let fresh =
-            Fresh { seat: SeatId([guest; 8]), resume: [guest; 32], nonce: Nonce::from_bytes([guest; 16]) };
+        let fresh = Fresh {
+            seat: SeatId([guest; 8]),
+            resume: ResumeSecret::from_bytes([guest; 32]),
+            nonce: Nonce::from_bytes([guest; 16]),
+        };
         let member = self.room.admit(id(invite), card, peer(guest), hash, fresh, now)?;
         let Some(Outgoing { message: ToGuest::Welcome(welcome), .. }) = self.room.poll_message() else {
             panic!("the first message is the welcome");
@@ -242,13 +245,16 @@ fn where_words_have_to_be_compared_nothing_flows_before_both_have() {
     assert_eq!(seat.say(chat("x"), None, Vec::new(), at(2)), Err(Code::PairUnverified));
     let Words::Known(words) = &seat.words else { panic!("the words are known") };
     let words = words.clone();
-    assert_eq!(world.room.members[&guest].words.as_deref(), Some(words.as_str()));
+    assert_eq!(world.room.members[&guest].words.as_ref(), Some(&words));
 
     assert_eq!(seat.verify("acid acorn acre"), Err(Code::PairSasMismatch));
-    seat.verify(&words.to_uppercase().replace('-', " ")).unwrap();
+    // What its own machine shows is no answer.
+    assert_eq!(seat.verify(&words.guest), Err(Code::PairSasMismatch));
+    seat.verify(&words.host.to_uppercase().replace('-', " ")).unwrap();
     world.run(at(3));
     assert!(world.seats[&guest].ledger.is_none());
-    world.room.verify(guest, &words, at(4)).unwrap();
+    assert_eq!(world.room.verify(guest, &words.host, at(4)), Err(Code::PairSasMismatch));
+    world.room.verify(guest, &words.guest, at(4)).unwrap();
     world.run(at(4));
     assert_eq!(world.seats[&guest].goal, "fix the build");
     assert!(world.errors.is_empty(), "{:?}", world.errors);
@@ -272,7 +278,7 @@ fn a_guest_that_wants_words_compared_neither_hears_nor_says_anything_before_what
         assert_eq!(seat.say(chat("x"), None, Vec::new(), at(5)), Err(Code::PairUnverified));
         let Words::Known(words) = &seat.words else { panic!("the words are known") };
         let words = words.clone();
-        seat.verify(&words).unwrap();
+        seat.verify(&words.host).unwrap();
         world.run(at(6));
         world.room.say(chat("now"), None, Vec::new(), at(7)).unwrap();
         world.run(at(7));
