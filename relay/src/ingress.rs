@@ -22,6 +22,7 @@ mod credit;
 mod deadline;
 mod exchange;
 mod forward;
+mod half;
 mod hello;
 mod http2;
 mod inside;

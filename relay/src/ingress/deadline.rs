@@ -44,18 +44,11 @@ pub(crate) struct Times {
     /// Since when the visitor takes no bytes that wait for it, and when patience ends with its pace.
     pub(crate) stalled: u64,
     pub(crate) download: Option<u64>,
-    /// Since when the visitor has closed its half and got nothing either, and how long that is borne.
-    pub(crate) half_closed: u64,
-    pub(crate) half_patience: u64,
+    /// When patience ends with a visitor that has closed its half.
+    pub(crate) half: Option<u64>,
     /// When patience ends with an upload that the tunnel waits for.
     pub(crate) upload: Option<u64>,
 }
-
-/// A visitor that closes its sending half looks like one that closed completely. When it does so along with its
-/// request ([`AT_ONCE`]) it means to read the answer; later, it has most likely left.
-pub(crate) const READER_PATIENCE: Duration = Duration::from_secs(30);
-pub(crate) const LEAVER_PATIENCE: Duration = Duration::from_secs(2);
-pub(crate) const AT_ONCE: Duration = Duration::from_millis(500);
 
 impl Times {
     /// The next deadline and what it means; `None` while a response streams freely.
@@ -71,8 +64,7 @@ impl Times {
             Stage::Waiting => Some((self.waiting(limits), Verdict::Answer)),
             Stage::Responding => None,
         };
-        let half = (self.half_closed != 0)
-            .then(|| (self.half_closed.saturating_add(self.half_patience), Verdict::Abort));
+        let half = self.half.map(|at| (at, Verdict::Abort));
         [stage, half].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
@@ -92,15 +84,7 @@ mod tests {
     use super::*;
 
     fn times(stage: Stage) -> Times {
-        Times {
-            stage,
-            since: 1_000,
-            stalled: 0,
-            download: None,
-            half_closed: 0,
-            half_patience: 0,
-            upload: None,
-        }
+        Times { stage, since: 1_000, stalled: 0, download: None, half: None, upload: None }
     }
 
     #[test]
@@ -123,9 +107,10 @@ mod tests {
         assert_eq!(slow.deadline(&limits), Some((7_000, Verdict::Abort)));
         let quick = Times { download: Some(400_000), ..stalled };
         assert_eq!(quick.deadline(&limits), Some((305_000, Verdict::Abort)));
-        let half = Times { half_closed: 5_000, half_patience: 2_000, ..times(Stage::Responding) };
+        let half = Times { half: Some(7_000), ..times(Stage::Responding) };
         assert_eq!(half.deadline(&limits), Some((7_000, Verdict::Abort)));
-        let waiting = Times { half_closed: 5_000, half_patience: 200_000, ..times(Stage::Waiting) };
+        // Who reads is told that its time is over.
+        let waiting = Times { half: Some(121_000), ..times(Stage::Waiting) };
         assert_eq!(waiting.deadline(&limits), Some((121_000, Verdict::Answer)));
     }
 

@@ -22,7 +22,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     credit::Credit,
-    deadline::{AT_ONCE, LEAVER_PATIENCE, READER_PATIENCE, Stage, Times, Verdict, millis},
+    deadline::{Stage, Times, Verdict, millis},
+    half::Half,
     head::Visitor,
     limits::{AddressSeat, Limits},
     pace::Pace,
@@ -45,8 +46,9 @@ pub(crate) struct Visit {
     since: AtomicU64,
     /// With what the visitor takes.
     download: Credit,
-    half_closed: AtomicU64,
-    half_patience: AtomicU64,
+    half: Half,
+    /// When the last of the request in flight came.
+    asked: AtomicU64,
     /// When the watchdog fires; a deadline before that sets `rearm`.
     armed: AtomicU64,
     rearm: AtomicBool,
@@ -75,8 +77,8 @@ impl Visit {
             stage: AtomicU8::new(Stage::Opened as u8),
             since: AtomicU64::new(0),
             download: Credit::full(limits.download()),
-            half_closed: AtomicU64::new(0),
-            half_patience: AtomicU64::new(0),
+            half: Half::default(),
+            asked: AtomicU64::new(0),
             armed: AtomicU64::new(millis(limits.head_timeout)),
             rearm: AtomicBool::new(false),
             expired: AtomicBool::new(false),
@@ -160,6 +162,7 @@ impl Visit {
         self.expired.store(false, Relaxed);
         self.download.fill(self.limits.download());
         self.enter(Stage::Waiting);
+        self.asked.store(self.since.load(Relaxed), Relaxed);
         self.served.fetch_add(1, Relaxed) + 1
     }
 
@@ -211,6 +214,7 @@ impl Visit {
     pub(crate) fn uploaded(&self, bytes: u64) {
         self.pace.receive(bytes, self.now(), &self.limits);
         self.progress();
+        self.asked.store(self.since.load(Relaxed), Relaxed);
     }
 
     pub(crate) fn set_close_delimited(&self) {
@@ -230,11 +234,11 @@ impl Visit {
 
     /// The visitor has taken so many bytes, and may take more.
     pub(crate) fn take(&self, bytes: u64) {
-        let half_closed = self.half_closed.load(Relaxed) != 0;
+        let half_closed = self.half.is_closed();
         let now = if half_closed || self.is_stalled() { self.now() } else { 0 };
         self.download.earn(bytes.saturating_mul(self.sharers()), now, self.limits.download());
         if half_closed {
-            self.half_closed.store(now, Relaxed);
+            self.half.take(now, self.limits.response_timeout);
         }
     }
 
@@ -273,13 +277,7 @@ impl Visit {
 
     /// The visitor has closed its sending half in the middle of an exchange.
     pub(crate) fn half_close(&self) {
-        if self.half_closed.load(Relaxed) == 0 {
-            let now = self.now();
-            let at_once =
-                self.stage() == Stage::Waiting && now - self.since.load(Relaxed).min(now) <= millis(AT_ONCE);
-            let patience = if at_once { READER_PATIENCE } else { LEAVER_PATIENCE };
-            self.half_patience.store(millis(patience), Relaxed);
-            self.half_closed.store(now, Relaxed);
+        if self.half.close(self.now(), self.asked.load(Relaxed), self.limits.response_timeout) {
             self.check_deadline();
         }
     }
@@ -311,7 +309,7 @@ impl Visit {
 
     /// Whether no request may or can follow the one in flight.
     pub(crate) fn is_last_request(&self) -> bool {
-        self.is_draining() || self.half_closed.load(Relaxed) != 0
+        self.is_draining() || self.half.is_closed()
     }
 
     pub(crate) fn set_upgrade(&self, upgrade: Upgrade) {
@@ -389,8 +387,7 @@ impl Visit {
             since: self.since.load(Relaxed),
             stalled: self.download.since(),
             download: self.download.deadline(self.limits.download()),
-            half_closed: self.half_closed.load(Relaxed),
-            half_patience: self.half_patience.load(Relaxed),
+            half: self.half.deadline(),
             upload: self.pace.deadline(&self.limits),
         }
     }

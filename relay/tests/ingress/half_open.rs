@@ -111,3 +111,61 @@ async fn a_connection_in_http_2_that_answers_pings_stays() {
     visitor.settled().await;
     assert_eq!(tunnel.in_flight(), 1);
 }
+
+/// Answers in pieces, each after so many seconds.
+fn slow(seconds: [u64; 3]) -> Arc<Origin> {
+    Origin::new(move |_, pipe| async move {
+        let mut pipe = BufReader::new(pipe);
+        read_head(&mut pipe).await.unwrap();
+        for (piece, seconds) in
+            ["HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", "abc", "def"].iter().zip(seconds)
+        {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            if pipe.write_all(piece.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+        let _ = pipe.read(&mut [0; 1]).await;
+    })
+}
+
+/// As `nc -N` does.
+#[tokio::test(start_paused = true)]
+async fn who_closes_its_half_along_with_its_request_is_answered_for_as_long_as_anybody() {
+    for seconds in [[110, 0, 0], [0, 110, 110]] {
+        let (house, _) = House::with_demo(&slow(seconds)).await;
+        let mut visitor = house.visitor().await;
+        visitor.send(get("/")).await;
+        visitor.stream.shutdown().await.unwrap();
+        assert_eq!(visitor.try_reply().await.unwrap().text(), "abcdef", "{seconds:?}");
+    }
+    let (house, _) = House::with_demo(&slow([130, 0, 0])).await;
+    let mut visitor = house.visitor().await;
+    visitor.send(get("/")).await;
+    visitor.stream.shutdown().await.unwrap();
+    assert_eq!(visitor.try_reply().await.unwrap().status, 504);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_closes_its_half_later_is_answered_while_it_goes_on_taking() {
+    let (house, _) = House::with_demo(&slow([2, 1, 60])).await;
+    let mut visitor = house.visitor().await;
+    visitor.send(get("/")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    visitor.stream.shutdown().await.unwrap();
+    assert_eq!(visitor.try_reply().await.unwrap().text(), "abcdef");
+}
+
+/// Whom nothing is sent looks as if it had left.
+#[tokio::test(start_paused = true)]
+async fn who_closes_later_and_gets_nothing_is_given_up() {
+    let (house, tunnel) = House::with_demo(&slow([100, 0, 0])).await;
+    let mut visitor = house.visitor().await;
+    visitor.send(get("/")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(tunnel.in_flight(), 1);
+    let left = tokio::time::Instant::now();
+    visitor.stream.shutdown().await.unwrap();
+    assert!(visitor.try_reply().await.is_err());
+    assert!(left.elapsed() < Duration::from_secs(5), "{:?}", left.elapsed());
+}
