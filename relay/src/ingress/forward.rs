@@ -88,6 +88,8 @@ pub(super) struct Forward {
     /// What the node's server is spoken to in.
     pub(super) speech: Speech,
     pub(super) passed: Passed,
+    /// The domain of a tenant's own that it came by.
+    pub(super) domain: Option<Box<str>>,
 }
 
 impl Forward {
@@ -151,6 +153,7 @@ pub(super) fn prepare(
         protocol,
         speech,
         passed,
+        domain: None,
     }
 }
 

@@ -55,6 +55,29 @@ async fn a_domain_leads_to_its_tunnel_and_to_nothing_once_it_is_gone() {
 }
 
 #[tokio::test]
+async fn a_domain_led_elsewhere_takes_along_who_waits_for_its_node() {
+    for (elsewhere, status) in [(Some("other"), 503), (None, 404)] {
+        let house = House::open().await;
+        house.routes.note_known(&name("demo"), None);
+        let app = domain("app.example.com");
+        house.routes.point(&app, &name("demo"));
+        let mut waiting = house.visitor().await;
+        waiting.send(to("app.example.com")).await;
+        let mut by_name = house.visitor().await;
+        by_name.send(to("demo.tun.test")).await;
+        // Both are inside once an unknown name, sent after them on another connection, has been answered.
+        assert_eq!(house.ask(to("x.tun.test")).await.status, 404);
+        match elsewhere {
+            Some(other) => house.routes.point(&app, &name(other)),
+            None => house.routes.point_nowhere(&app),
+        }
+        house.share("demo", &Origin::saying("not for them any more"));
+        assert_eq!(waiting.reply().await.status, status);
+        assert_eq!(by_name.reply().await.text(), "not for them any more");
+    }
+}
+
+#[tokio::test]
 async fn no_domain_takes_the_relays_own_names() {
     let (house, _) = House::with_demo(&Origin::saying("demo")).await;
     house.share("other", &Origin::saying("other"));

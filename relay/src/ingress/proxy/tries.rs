@@ -15,10 +15,11 @@ use super::{
         exchange::{Exchange, Turn, Unconnected},
         failure::Failure,
         forward::{self, Forward, Protocol, Spare},
+        host::{self, Destination},
         seats::NoSeat,
         upstream::Lost,
     },
-    Proxy, Refused, live,
+    Proxy, Refused, Shared, live,
 };
 use crate::{
     gate::{self, Passed},
@@ -55,11 +56,33 @@ impl Proxy {
         if !self.visit.may_upload(request.body().size_hint().lower()) {
             return Err(Failure::BodyTooLarge.into());
         }
+        let domain = self.domain_of(&request);
         passed.strip(request.headers_mut());
         if let Some(trace) = turn.trace() {
             trace.lead_on(request.headers_mut(), tunnel);
         }
-        Ok(forward::prepare(request, protocol, tunnel, &self.visit, turn.visitor(), passed))
+        let forward = forward::prepare(request, protocol, tunnel, &self.visit, turn.visitor(), passed);
+        Ok(Forward { domain, ..forward })
+    }
+
+    /// The domain of a tenant's own that a request came by.
+    fn domain_of(&self, request: &Request<Incoming>) -> Option<Box<str>> {
+        let authority = host::requested(request.uri(), request.headers()).ok()?;
+        let Shared { domain, console, .. } = &*self.shared;
+        let own = host::destination(&authority.host, domain, console) == Destination::Nowhere;
+        own.then(|| Box::from(&*authority.host))
+    }
+
+    /// The domain that a request came by may lead elsewhere by now. To be asked once the request has its place, with which
+    /// it is cut when that happens later.
+    fn check_domain(&self, forward: &Forward, tunnel: &Tunnel) -> Result<(), Failure> {
+        let Some(host) = &forward.domain else { return Ok(()) };
+        let Shared { routes, domain, console, .. } = &*self.shared;
+        match routes.destination(host, domain, console) {
+            Destination::Tunnel(name) if *name == *tunnel.name().as_str() => Ok(()),
+            Destination::Tunnel(_) => Err(Failure::Away),
+            Destination::Console | Destination::Nowhere => Err(Failure::UnknownName),
+        }
     }
 
     pub(super) async fn forward(
@@ -118,6 +141,7 @@ impl Proxy {
         };
         // Other gates may stand there by now, also because it is another registration of the name.
         forward.passed.check(tunnel)?;
+        self.check_domain(forward, tunnel)?;
         if !tunnel.traffic().ready().await {
             return Err(Failure::Spent.into());
         }
