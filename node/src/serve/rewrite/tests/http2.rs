@@ -63,8 +63,8 @@ fn call<B>(path: &str, body: B) -> Request<B> {
     Request::post(uri).header("te", "trailers").body(body).unwrap()
 }
 
-fn plain(text: &'static str) -> Answer {
-    Ok(Response::new(Full::from(text).map_err(|never| match never {}).boxed()))
+fn plain(text: &'static str) -> Response<BoxBody<Bytes, Error>> {
+    Response::new(Full::from(text).map_err(|never| match never {}).boxed())
 }
 
 async fn text(answer: Response<Incoming>) -> String {
@@ -99,7 +99,7 @@ async fn two_calls_at_once_on_one_pipe_each_get_their_own_answer() {
         async move {
             // Neither is answered before both are there.
             both.wait().await;
-            plain(if request.uri().path().ends_with("/One") { "one" } else { "two" })
+            Ok(plain(if request.uri().path().ends_with("/One") { "one" } else { "two" }))
         }
     };
     between(service, async |sender| {
@@ -120,7 +120,7 @@ async fn a_call_that_is_taken_back_is_taken_back_at_the_target_and_the_next_is_s
         let (mut gone, mut began) = (gone.clone(), began.clone());
         async move {
             if request.uri().path().ends_with("/Next") {
-                return plain("next");
+                return Ok(plain("next"));
             }
             began.try_send(())?;
             // Until the caller has no more to say: an error is that it has left.
@@ -151,7 +151,7 @@ async fn a_call_that_is_taken_back_is_taken_back_at_the_target_and_the_next_is_s
 async fn a_targets_reset_reaches_the_caller_with_its_code() {
     let service = |request: Request<Incoming>| async move {
         if request.uri().path().ends_with("/Next") {
-            return plain("next");
+            return Ok(plain("next"));
         }
         Err(Error::from(h2::Error::from(h2::Reason::ENHANCE_YOUR_CALM)))
     };
