@@ -16,6 +16,8 @@ mod scope;
 mod week;
 mod zone;
 
+pub use self::zone::fuzz;
+
 use std::{
     collections::HashMap,
     fmt, io,

@@ -16,6 +16,7 @@ mod bearer;
 mod cookies;
 mod decide;
 mod denied;
+pub(crate) mod fuzz;
 mod guesses;
 mod hashing;
 mod pin;

@@ -53,6 +53,8 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1};
 
+#[doc(hidden)]
+pub use self::http2::request::fuzz;
 pub use self::{
     body::BodyError,
     inside::{Certificates, Inside, InsideError, Upkeep},

@@ -16,6 +16,8 @@ mod driver;
 mod feed;
 mod feed_client;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 pub mod ingress;
 mod lanes;

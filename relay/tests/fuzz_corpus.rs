@@ -34,6 +34,41 @@ fn heads() {
     replay("head", entries::head);
 }
 
+#[test]
+fn gates() {
+    replay("gate", mytunnel_relay::fuzz::gate);
+}
+
+#[test]
+fn requests_in_http_2() {
+    replay("request", mytunnel_relay::fuzz::request);
+}
+
+#[test]
+fn questions_about_challenges() {
+    replay("dns", mytunnel_relay::fuzz::dns);
+}
+
+#[test]
+fn upgrades() {
+    replay("upgrade", entries::upgrade);
+}
+
+#[test]
+fn chains_of_proxies() {
+    replay("proxies", entries::proxies);
+}
+
+#[test]
+fn greetings() {
+    replay("greeting", entries::greeting);
+}
+
+#[test]
+fn datagrams() {
+    replay("datagrams", entries::datagrams);
+}
+
 /// Bytes that are made of these words and of noise.
 fn made_of(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let word = proptest::sample::select(words).prop_map(|word| word.as_bytes().to_vec());
@@ -124,6 +159,109 @@ const HEADS: &[&str] = &[
     "te",
 ];
 
+const GATES: &[&str] = &[
+    "c",
+    "s",
+    "x",
+    "a",
+    "f",
+    "d",
+    "__Host-mtk_pin",
+    "mtk_",
+    "=",
+    "; ",
+    ";",
+    "\n",
+    "cookie: ",
+    "authorization: ",
+    "Basic ",
+    "YTpi",
+    "Bearer ",
+    "abc",
+    "pin=",
+    "&",
+    "%20",
+    "+",
+    "to=",
+    "/",
+    "//",
+    "\\",
+    "evil.example",
+    "{\"text\":\"a\",\"ends_at\":1900000000}",
+    "{\"subject\":\"1\",\"shown\":\"a\"}",
+    "sec-fetch-mode: navigate",
+];
+
+const REQUESTS: &[&str] = &[
+    "GET ",
+    "POST ",
+    "CONNECT ",
+    "https://demo.tun.test/",
+    "https://a@demo.tun.test:80/",
+    "/",
+    "\n",
+    "host: demo.tun.test\n",
+    "host: other.tun.test\n",
+    "cookie: a=b\n",
+    "content-length: 5\n",
+    "content-length: 05\n",
+    "expect: x\n",
+    ":protocol: websocket\n",
+    "te: trailers\n",
+    "upgrade: h2c\n",
+    "x: y\n",
+    ":",
+    " ",
+];
+
+const QUESTIONS: &[&str] = &[
+    "\x12\x34\x01\0\0\x01\0\0\0\0\0\0",
+    "\x12\x34\x01\0\0\x01\0\0\0\0\0\x01",
+    "\x0f_acme-challenge",
+    "\x03tun\x04test\0",
+    "\x01x",
+    "\0\x10\0\x01",
+    "\0\x06\0\x01",
+    "\0\0\x29\x04\0\0\0\0\0\0\0",
+    "\0",
+];
+
+const UPGRADES: &[&str] = &[
+    "Host: a\n",
+    "Connection: Upgrade\n",
+    "Connection: ",
+    "Upgrade: ",
+    "websocket",
+    "h2c",
+    "HTTP/2.0",
+    "tls",
+    ",",
+    " ",
+    "\n",
+    "custom/2",
+    "HTTP2-Settings: AA\n",
+    "upgrade",
+];
+
+const CHAINS: &[&str] = &[
+    "192.0.2.1",
+    "10.0.0.1",
+    "127.0.0.1",
+    "2001:db8:aa::1",
+    "2001:db8:bb::1",
+    "::ffff:10.0.0.1",
+    "[",
+    "]",
+    ":80",
+    ",",
+    ", ",
+    "\n",
+    "unknown",
+    "_x",
+    " ",
+    "\t",
+];
+
 proptest! {
     #[test]
     fn made_up_hosts(data in made_of(HOSTS)) {
@@ -143,5 +281,37 @@ proptest! {
     #[test]
     fn made_up_heads(data in made_of(HEADS)) {
         entries::head(&data);
+    }
+
+    #[test]
+    fn made_up_gates(data in made_of(GATES)) {
+        mytunnel_relay::fuzz::gate(&data);
+    }
+
+    #[test]
+    fn made_up_requests_in_http_2(data in made_of(REQUESTS)) {
+        mytunnel_relay::fuzz::request(&data);
+    }
+
+    #[test]
+    fn made_up_questions(data in made_of(QUESTIONS)) {
+        mytunnel_relay::fuzz::dns(&data);
+    }
+
+    #[test]
+    fn made_up_upgrades(data in made_of(UPGRADES)) {
+        entries::upgrade(&data);
+    }
+
+    #[test]
+    fn made_up_chains(data in made_of(CHAINS)) {
+        entries::proxies(&data);
+    }
+
+    #[test]
+    fn made_up_greetings_and_datagrams(data in vec(any::<u8>(), 0..80)) {
+        let header = [&b"\r\n\r\n\0\r\nQUIT\n\x21"[..], &data].concat();
+        entries::greeting(&header);
+        entries::datagrams(&data);
     }
 }

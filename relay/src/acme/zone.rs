@@ -155,3 +155,27 @@ fn fill(answer: &mut Message, query: &Query, apex: &Name, values: &[Box<str>]) {
         answer.add_authority(record(soa()));
     }
 }
+
+/// For fuzzers: a packet, as it comes from anybody. Returns whether it was answered with a value.
+#[doc(hidden)]
+pub fn fuzz(packet: &[u8]) -> bool {
+    let Ok(apex) = Name::from_ascii("_acme-challenge.tun.test.") else { return false };
+    let values = ["a".repeat(43).into_boxed_str(), "b".repeat(43).into()];
+    let answer = |length| answer(packet, &apex, &values, length);
+    let Some(whole) = answer(Length::Whole) else {
+        assert_eq!(answer(Length::Nothing), None, "what is no question is answered by nothing");
+        return false;
+    };
+    // So that nobody gains by asking in another's name.
+    assert!(whole.len() <= packet.len() + 112, "{} bytes for {}", whole.len(), packet.len());
+    assert!(whole[..2] == packet[..2] && whole[2] & 0x80 != 0, "an answer to another question");
+    assert!(packet[2] & 0x80 == 0, "an answer was answered: two such servers would go on for ever");
+    assert!(whole[3] & 0x80 == 0, "it looks nothing up for others");
+    let said = Message::from_vec(&whole).unwrap_or_else(|error| panic!("{error}: {whole:?}"));
+    let texts = said.answers.iter().filter(|record| record.record_type() == RecordType::TXT);
+    let texts: Vec<_> = texts.map(|record| record.name.to_lowercase()).collect();
+    assert!(texts.iter().all(|name| *name == apex), "{texts:?}");
+    let short = answer(Length::Nothing).unwrap_or_default();
+    assert!(short.len() <= packet.len().max(12) && short.len() <= whole.len(), "{} bytes", short.len());
+    !texts.is_empty()
+}

@@ -109,7 +109,7 @@ where
     typed(&whole.to_bytes()).ok_or(Failure::BadRequest)
 }
 
-fn typed(form: &[u8]) -> Option<Typed> {
+pub(super) fn typed(form: &[u8]) -> Option<Typed> {
     let mut fields = form_urlencoded::parse(form).filter(|(name, _)| name == "pin");
     let (Some((_, pin)), None) = (fields.next(), fields.next()) else { return None };
     // Numbers are read out in groups.

@@ -3,13 +3,22 @@
 //!
 //! Each says whether its input was accepted, so that a replay can tell that it gets that far.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr},
+};
 
+use futures::FutureExt as _;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
     header::{CONNECTION, HOST, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE},
 };
+use mytunnel_carrier::{
+    datagram,
+    greeting::{self, Greeting},
+};
 use mytunnel_relay::ingress::{
+    ProxyNetwork, TrustedProxies,
     cookies::{self, Verdict},
     framing::{Position, Scanner},
     head::{self, Visitor},
@@ -112,6 +121,96 @@ pub fn head(data: &[u8]) -> bool {
         assert!(!trailers.contains_key(name), "{name} in trailers");
     }
     answered(sent)
+}
+
+/// A head that asks for another protocol, and one that agrees to it: one protocol alone, and none in which a visitor would
+/// speak past the relay.
+pub fn upgrade(data: &[u8]) -> bool {
+    let mut request = Request::new(());
+    *request.headers_mut() = fields(data);
+    let Some(protocol) = head::wanted_upgrade(&request, false) else { return false };
+    assert_eq!(head::wanted_upgrade(&request, true), None, "with a body");
+    let asked = protocol.as_bytes().to_ascii_lowercase();
+    assert!(
+        !asked.is_empty() && asked.iter().all(|byte| byte.is_ascii_graphic() && !b",;\"()".contains(byte))
+    );
+    for other in [&b"h2"[..], b"h2c", b"h3", b"http", b"tls"] {
+        assert!(!asked.starts_with(other), "{protocol:?}");
+    }
+    let mut passed = request.headers().clone();
+    head::to_node(&mut passed, &visitor(), true);
+    let named: Vec<_> = passed.get_all(UPGRADE).iter().collect();
+    assert_eq!(named, [&protocol], "the server is asked for what was looked at");
+    assert!(!passed.contains_key("http2-settings"));
+    assert!(head::is_switched_to(&protocol, request.headers()));
+    let mut twice = passed;
+    twice.append(UPGRADE, HeaderValue::from_static("h2c"));
+    assert!(!head::is_switched_to(&protocol, &twice));
+    true
+}
+
+/// Fields of `X-Forwarded-For`, one a line: who is not trusted is believed nothing, and what stands before the last address
+/// that is no proxy's changes nothing.
+pub fn proxies(data: &[u8]) -> bool {
+    let trusted: TrustedProxies = ["10.0.0.0/8", "127.0.0.1", "2001:db8:aa::/48"]
+        .into_iter()
+        .filter_map(|text| text.parse::<ProxyNetwork>().ok())
+        .collect();
+    let lines =
+        data.split(|byte| *byte == b'\n').take(20).filter_map(|line| HeaderValue::from_bytes(line).ok());
+    let lines: Vec<_> = lines.collect();
+    let name = HeaderName::from_static("x-forwarded-for");
+    let head = |lines: &[HeaderValue]| -> HeaderMap {
+        lines.iter().map(|line| (name.clone(), line.clone())).collect()
+    };
+    let stranger = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+    assert_eq!(trusted.client(stranger, &head(&lines)), stranger);
+    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let client = trusted.client(peer, &head(&lines));
+    assert_eq!(client, client.to_canonical());
+    if trusted.trust(client) {
+        return false;
+    }
+    let more: Vec<_> =
+        [HeaderValue::from_static("203.0.113.66, 10.0.0.1")].into_iter().chain(lines).collect();
+    assert_eq!(trusted.client(peer, &head(&more)), client, "a visitor has chosen their address");
+    true
+}
+
+/// The first bytes of a pipe of a TCP or UDP tunnel.
+pub fn greeting(data: &[u8]) -> bool {
+    let Ok(Some((read, length))) = Greeting::decode(data) else { return false };
+    assert!(length <= greeting::MAX && length <= data.len());
+    for cut in 0..length {
+        assert_eq!(Greeting::decode(&data[..cut]), Ok(None), "{cut}");
+    }
+    let written = read.encode();
+    assert_eq!(Greeting::decode(&written), Ok(Some((read, written.len()))));
+    true
+}
+
+/// Datagrams on a pipe: what was read is written alike, and what is too long or cut is an error.
+pub fn datagrams(data: &[u8]) -> bool {
+    let (mut rest, mut read, mut written) = (data, Vec::new(), Vec::new());
+    loop {
+        let before = rest;
+        match datagram::read(&mut rest, &mut read).now_or_never().expect("bytes are there at once") {
+            Ok(true) => {
+                assert!(read.len() <= datagram::MAX);
+                let writing = datagram::write(&mut written, &read).now_or_never().expect("there is room");
+                writing.expect("what was read can be written");
+            }
+            Ok(false) => {
+                assert_eq!(written, data);
+                return !data.is_empty();
+            }
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData), "{error}");
+                assert!(data.starts_with(&written) && !before.is_empty());
+                return false;
+            }
+        }
+    }
 }
 
 fn answered(sent: HeaderMap) -> bool {

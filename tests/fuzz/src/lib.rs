@@ -5,7 +5,7 @@
 //! content of a message that the right key has signed. The keys are those of the golden vectors. Each function says whether
 //! the latter was accepted, so that a replay can tell that it gets that far.
 //!
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz certificate`
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz certificate`; see `CONTRIBUTING.md`.
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use mytunnel_keys::{

@@ -14,7 +14,7 @@ use http::{
 };
 use hyper::ext;
 
-use crate::ingress::{failure::Failure, forward::Protocol, framing, limits::Limits};
+use crate::ingress::{failure::Failure, forward::Protocol, framing, host, limits::Limits};
 
 /// Makes `request` one in HTTP/1.1.
 pub(in crate::ingress) fn translate<B>(
@@ -104,6 +104,57 @@ fn ask_for_websocket<B>(request: &mut Request<B>) -> Result<(), Failure> {
     headers.insert(SEC_WEBSOCKET_KEY, key);
     headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
     Ok(())
+}
+
+/// For fuzzers: a request as HTTP/2 brings it, its method and target in the first line, a field in each other one. Returns
+/// whether it was made one in HTTP/1.1.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) -> bool {
+    let mut lines = data.split(|byte| *byte == b'\n').take(200);
+    let first = lines.next().unwrap_or_default();
+    let (method, target) = first.split_at(first.iter().position(|byte| *byte == b' ').unwrap_or(first.len()));
+    let (Ok(method), Ok(target)) = (Method::from_bytes(method), Uri::try_from(target.trim_ascii())) else {
+        return false;
+    };
+    let mut request = Request::new(());
+    (*request.method_mut(), *request.uri_mut(), *request.version_mut()) = (method, target, Version::HTTP_2);
+    for line in lines {
+        // A pseudo-field's name begins with a colon.
+        let Some(colon) = line.iter().skip(1).position(|byte| *byte == b':').map(|at| at + 1) else {
+            continue;
+        };
+        let Ok(value) = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()) else { continue };
+        if &line[..colon] == b":protocol" {
+            request.extensions_mut().insert(ext::Protocol::from_static("websocket"));
+        } else if let Ok(name) = http::HeaderName::from_bytes(&line[..colon]) {
+            request.headers_mut().append(name, value);
+        }
+    }
+    let Ok(protocol) = translate(&mut request, &Limits::default()) else { return false };
+    assert_eq!(request.version(), Version::HTTP_11);
+    let count = |name: http::HeaderName| request.headers().get_all(name).iter().count();
+    assert!(count(HOST) > 0 && count(CONTENT_LENGTH) <= 1 && count(COOKIE) <= 1 && count(EXPECT) == 0);
+    let length = request.headers().get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    assert!(length.is_none_or(framing::is_plain), "{length:?}");
+    if protocol == Protocol::WebSocketOverHttp2 {
+        assert!(request.method() == Method::GET && count(SEC_WEBSOCKET_KEY) == 1);
+        assert_eq!(request.headers()[UPGRADE], "websocket");
+    }
+    let Ok(host) =
+        host::requested(request.uri(), request.headers()).map(|authority| authority.host.into_owned())
+    else {
+        return false;
+    };
+    let (mut parts, ()) = request.into_parts();
+    translate_back(&mut parts);
+    assert!(parts.version == Version::HTTP_2 && !parts.headers.contains_key(HOST));
+    let called = parts.uri.authority().map(|authority| authority.as_str().to_owned());
+    let called = called.as_deref().and_then(|called| host::parse(called.as_bytes()).ok());
+    assert!(
+        called.is_none_or(|called| called.host == host),
+        "the server is called by another name than was routed by"
+    );
+    true
 }
 
 #[cfg(test)]
