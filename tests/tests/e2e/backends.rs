@@ -161,3 +161,64 @@ async fn who_wants_a_name_alone_has_it_alone_or_not_at_all() -> Result<()> {
     assert_eq!(lab.get("solo", "/1k").await?.0.status, 200);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_gate_stands_before_every_node_of_a_name_from_the_next_request_on() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    let (mut first, _) = lab.node(&target, "pair").await?;
+    let (mut second, _) = lab.node(&target, "pair").await?;
+    told_of(&mut first, 2).await?;
+    told_of(&mut second, 2).await?;
+    // One at each of the two, which have the same load before.
+    let open = async |fields: &str| {
+        let mut stream = Connection::open(lab.http).await?;
+        let request = format!("GET /sse/20/3000 HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", lab.host("pair"));
+        stream.send(request.as_bytes()).await?;
+        let head = stream.head().await?;
+        ensure!(head.status == 200, "{}", head.text);
+        anyhow::Ok((stream, head))
+    };
+    let all = async |fields: &str, status: u16| {
+        for _ in 0..12 {
+            let request = format!("GET /1k HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", lab.host("pair"));
+            let (head, _) = Connection::open(lab.http).await?.exchange(request.as_bytes()).await?;
+            ensure!(head.status == status, "{}", head.text);
+        }
+        anyhow::Ok(())
+    };
+    let inside = [open("").await?, open("").await?];
+    let set = ["tunnels", "auth", "pair", "--user", "ann", "--json"];
+    let set =
+        lab.run_with(&set, &[("MYTUNNEL_TUNNEL_PASSWORD", "correct horse")]).await?.success()?.json()?;
+    ensure!(set["relays"][0]["applied"] == true, "{set}");
+    for (mut stream, head) in inside {
+        ensure!(
+            timeout(SOON, stream.body(&head, |_| ())).await?.is_err(),
+            "who came in without it is cut off"
+        );
+    }
+    all("", 401).await?;
+    let right = "authorization: Basic YW5uOmNvcnJlY3QgaG9yc2U=\r\n";
+    all(right, 200).await?;
+
+    let inside = [open(right).await?, open(right).await?];
+    lab.run(&["tunnels", "ip", "pair", "--deny", "127.0.0.1"]).await?.success()?;
+    for (mut stream, head) in inside {
+        ensure!(
+            timeout(SOON, stream.body(&head, |_| ())).await?.is_err(),
+            "whose address is denied is cut off"
+        );
+    }
+    all(right, 403).await?;
+    lab.run(&["tunnels", "ip", "pair", "--off"]).await?.success()?;
+
+    // It stays with the name, whichever node goes, and before one that comes.
+    first.kill().await?;
+    told_of(&mut second, 1).await?;
+    all("", 401).await?;
+    let (mut third, _) = lab.node(&target, "pair").await?;
+    told_of(&mut third, 2).await?;
+    all("", 401).await?;
+    all(right, 200).await
+}

@@ -228,3 +228,30 @@ async fn a_server_with_tls_of_its_own_is_reached_by_name() -> Result<()> {
     ensure!(answer == "HELLO", "{answer}");
     Ok(())
 }
+
+#[tokio::test]
+async fn the_end_of_a_name_that_is_passed_through_cuts_who_is_inside() -> Result<()> {
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let port = origin.address.port().to_string();
+    let mut node = lab.spawn(&["share", &port, "--name", "vault", "--e2e", "--json"])?;
+    node.event("ready").await?;
+    let (to, ca) = (https(&lab)?, lab.path("config/e2e/local-ca-localhost.pem"));
+    // By the relay alone: the node was not told of an end when it was started.
+    let set = async {
+        while lab.run(&["tunnels", "expire", "vault", "--in", "5s", "--json"]).await?.code != Some(0) {}
+        anyhow::Ok(())
+    };
+    timeout(SOON, set).await??;
+    let mut inside = connect(to, "vault.localhost", &ca).await?;
+    inside.write_all(b"GET /sse/20/3000 HTTP/1.1\r\nhost: vault.localhost\r\n\r\n").await?;
+    let mut seen = [0; 12];
+    timeout(SOON, inside.read_exact(&mut seen)).await??;
+    ensure!(&seen == b"HTTP/1.1 200", "{seen:?}");
+    let mut rest = Vec::new();
+    ensure!(
+        timeout(SOON, inside.read_to_end(&mut rest)).await.context("it stands")?.is_err(),
+        "it looks whole"
+    );
+    ensure!(connect(to, "vault.localhost", &ca).await.is_err(), "the name is still led to its node");
+    Ok(())
+}

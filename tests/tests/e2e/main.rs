@@ -20,6 +20,7 @@ mod names;
 mod ports;
 mod private;
 mod private_paths;
+mod reload;
 mod renewal;
 mod revocation;
 mod streams;

@@ -335,3 +335,56 @@ async fn datagrams_find_their_way_to_each_visitor_of_a_udp_tunnel() -> Result<()
     });
     all(visits).await
 }
+
+/// Sets an end that comes soon, for a tunnel that the coordinator knows soon after it is up; its node is told by the relay alone.
+async fn end_soon(lab: &Lab, name: &str) -> Result<()> {
+    let set = async {
+        while lab.run(&["tunnels", "expire", name, "--in", "5s", "--json"]).await?.code != Some(0) {}
+        anyhow::Ok(())
+    };
+    timeout(SOON, set).await.context("an end that is set")?
+}
+
+#[tokio::test]
+async fn the_end_of_a_tcp_tunnel_cuts_the_connections_of_its_port() -> Result<()> {
+    let (lab, (target, _server)) = (lab().await?, echo().await?);
+    let (_node, address) = share(&lab, "tcp", target, &["--name", "db"]).await?;
+    end_soon(&lab, "db").await?;
+    let mut visitor = TcpStream::connect(address).await?;
+    welcome(&mut visitor).await?;
+    visitor.write_all(b"still here").await?;
+    let mut rest = Vec::new();
+    ensure!(
+        timeout(SOON, visitor.read_to_end(&mut rest)).await.context("it stands")?.is_err(),
+        "it looks whole"
+    );
+    ensure!(rest == b"still here", "served until its end, and no longer: {rest:?}");
+    ensure!(TcpStream::connect(address).await.is_err(), "the port is still open");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_end_of_a_udp_tunnel_cuts_who_is_inside() -> Result<()> {
+    let (lab, (target, _server, heard)) = (lab().await?, echo_datagrams().await?);
+    let (_node, address) = share(&lab, "udp", target, &["--name", "names"]).await?;
+    let visitor = UdpSocket::bind("127.0.0.1:0").await?;
+    visitor.connect(address).await?;
+    end_soon(&lab, "names").await?;
+    answered(&visitor, b'1').await?;
+    // The system says so when nobody has the port.
+    let closed = async { while visitor.send(b"2").await.is_ok() && recv(&visitor).await {} };
+    timeout(SOON, closed).await.context("the port is still open")?;
+    let seen = || heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).len();
+    let before = seen();
+    for _ in 0..20 {
+        let _ = visitor.send(b"3").await;
+        ensure!(!recv(&visitor).await, "somebody has the port");
+    }
+    ensure!(seen() == before, "who was inside is still led to the server");
+    Ok(())
+}
+
+/// Whether nothing says that nobody is there, for a moment.
+async fn recv(visitor: &UdpSocket) -> bool {
+    !matches!(timeout(Duration::from_millis(500), visitor.recv(&mut [0; 1])).await, Ok(Err(_)))
+}
