@@ -36,7 +36,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header::AUTHORIZATION};
 use http_body::Body;
 use mytunnel_keys::{
     feed::{Gates, SignInGate},
-    id::{TunnelId, TunnelName},
+    id::TunnelName,
     sketch::{Limit, Sketch},
 };
 use mytunnel_sign_in::Client;
@@ -53,7 +53,7 @@ use self::{
 use crate::{
     ingress::{failure::Failure, locked},
     ports::PortRange,
-    route::Tunnel,
+    route::{Customer, Routes, Tunnel},
 };
 
 /// Who it is, for the server behind the gates. From visitors nothing of that name is let through.
@@ -68,6 +68,8 @@ pub(crate) struct Gatekeeper {
     long: Mutex<Guesses>,
     short: Mutex<Guesses>,
     hashing: Hashing,
+    /// Whose tunnels they are.
+    routes: Routes,
     /// Who vouches for visitors.
     client: Arc<Client>,
     /// The host of sign-ins.
@@ -115,6 +117,7 @@ impl Gatekeeper {
             long: Mutex::new(Guesses::long()),
             short: Mutex::new(Guesses::short()),
             hashing: Hashing::default(),
+            routes: Routes::new(),
             client,
             console: console.into(),
             ports: None,
@@ -126,6 +129,11 @@ impl Gatekeeper {
     /// The same, which leads nobody back to one of these ports.
     pub(crate) fn beside_ports(self, ports: Option<PortRange>) -> Self {
         Self { ports, ..self }
+    }
+
+    /// The same, which knows from these whose tunnels there are.
+    pub(crate) fn of_routes(self, routes: Routes) -> Self {
+        Self { routes, ..self }
     }
 
     /// Lets a request with this head pass the gates of a tunnel, or says why not.
@@ -257,7 +265,7 @@ impl Gatekeeper {
         address: IpAddr,
         denied: &impl Fn(Failure) -> Denied,
     ) -> Result<(), Denied> {
-        match self.check(tunnel.id(), secret, shown, address).await {
+        match self.check(tunnel, secret, shown, address).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(denied(secret.kind.wrong())),
             Err(Unchecked::TooMany(TooMany(wait))) => Err(denied(Failure::TooManyGuesses).after(wait)),
@@ -267,20 +275,21 @@ impl Gatekeeper {
 
     async fn check(
         &self,
-        tunnel: &TunnelId,
+        tunnel: &Tunnel,
         secret: &Secret<'_>,
         credentials: Credentials,
         address: IpAddr,
     ) -> Result<bool, Unchecked> {
+        let id = tunnel.id();
         let guesses = match secret.kind {
             Kind::Pin => &self.short,
             Kind::Basic | Kind::Bearer => &self.long,
         };
-        let at = (*tunnel, secret.generation);
+        let at = (*id, secret.generation);
         let (proof, is_known) = {
             let proven = locked(&self.proven);
             // However the header is written, the same credentials are one guess.
-            let proof = proven.proof(tunnel, secret, credentials.as_bytes(), address);
+            let proof = proven.proof(id, secret, credentials.as_bytes(), address);
             (proof, proven.holds(&proof))
         };
         // Who has shown the number has a session. A number shown again is a guess: there are too few of them.
@@ -289,7 +298,9 @@ impl Gatekeeper {
             return recalled.map(|()| true).map_err(Unchecked::TooMany);
         }
         // A guess that is being checked already is no second one: a page asks for many things at once.
-        let guess = self.hashing.enter(*tunnel, proof, || {
+        let customer = self.routes.customer(tunnel.name().as_str());
+        let customer = customer.unwrap_or_else(|| Customer::Of(tunnel.project().clone()));
+        let guess = self.hashing.enter((*id, customer), proof, || {
             locked(guesses).count(at, address, self.seconds()).map_err(Unchecked::TooMany)
         })?;
         let (user, hash) = (secret.user.to_owned(), secret.hash.to_owned());

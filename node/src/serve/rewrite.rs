@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header, uri::Scheme};
 use hyper::{
     body::Incoming,
     client::conn::http1::{self as client, SendRequest},
@@ -61,21 +61,27 @@ impl Rewrite {
         pipe.write_all(&[PipeStatus::Connected as u8]).await?;
         let pipe = HttpPipe::new(pipe, first, pulse);
         match origin {
-            Origin::Tcp(stream) => self.speak(speech, pipe, stream).await,
-            Origin::Tls(stream) => self.speak(speech, pipe, *stream).await,
-            Origin::Here(stream) => self.speak(speech, pipe, stream).await,
+            Origin::Tcp(stream) => self.speak(speech, pipe, stream, Scheme::HTTP).await,
+            Origin::Tls(stream) => self.speak(speech, pipe, *stream, Scheme::HTTPS).await,
+            Origin::Here(stream) => self.speak(speech, pipe, stream, Scheme::HTTP).await,
             #[cfg(unix)]
-            Origin::Unix(stream) => self.speak(speech, pipe, stream).await,
+            Origin::Unix(stream) => self.speak(speech, pipe, stream, Scheme::HTTP).await,
         }
     }
 
-    async fn speak<P, O>(&self, speech: Speech, pipe: HttpPipe<P>, origin: O) -> Result<(), PipeError>
+    async fn speak<P, O>(
+        &self,
+        speech: Speech,
+        pipe: HttpPipe<P>,
+        origin: O,
+        scheme: Scheme,
+    ) -> Result<(), PipeError>
     where
         P: Pipe + 'static,
         O: Pipe + 'static,
     {
         match speech {
-            Speech::Http2 => http2::relay(pipe, origin, &self.host).await,
+            Speech::Http2 => http2::relay(pipe, origin, (scheme, &self.host)).await,
             Speech::Other => self.relay(pipe, origin).await,
         }
     }

@@ -1,11 +1,12 @@
 //! Hashing passwords on a public port without being stopped by it.
 //!
 //! One hash costs tens of milliseconds and 19 MiB. It runs on blocking threads, half as many at once as there are
-//! cores, so that visitors of other tunnels are served meanwhile; a bounded number of guesses waits, a smaller one at
-//! each tunnel. The same guess is hashed once, however many requests bring it.
+//! cores, so that visitors of other tunnels are served meanwhile; a bounded number of guesses waits, a smaller one for
+//! each tenant and at each tunnel. The same guess is hashed once, however many requests bring it.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex},
     thread::available_parallelism,
 };
@@ -14,10 +15,12 @@ use mytunnel_keys::id::TunnelId;
 use tokio::sync::{Mutex as TurnMutex, Semaphore};
 
 use super::{Unchecked, proven::Proof};
-use crate::ingress::locked;
+use crate::{ingress::locked, route::Customer};
 
 /// Guesses that may wait: at most about two seconds' work.
 const WAITING: usize = 64;
+/// Of these for one tenant, so that as many are kept for others, however many tunnels it has.
+const WAITING_FOR_CUSTOMER: usize = 32;
 /// Of these at one tunnel, so that a flood at one does not keep out the visitors of the others.
 const WAITING_AT_TUNNEL: usize = 16;
 
@@ -32,11 +35,13 @@ pub(super) struct Hashing {
 struct Waiting {
     guesses: HashMap<Proof, Entry>,
     at_tunnel: HashMap<TunnelId, usize>,
+    for_customer: HashMap<Customer, usize>,
 }
 
 #[derive(Debug)]
 struct Entry {
     tunnel: TunnelId,
+    customer: Customer,
     verdict: Arc<TurnMutex<Option<bool>>>,
     /// Requests that wait for it.
     requests: usize,
@@ -71,7 +76,7 @@ impl Hashing {
     /// Joins the guess that `proof` stands for. If nobody has begun with it, `count` may object.
     pub(super) fn enter(
         &self,
-        tunnel: TunnelId,
+        (tunnel, customer): (TunnelId, Customer),
         proof: Proof,
         count: impl FnOnce() -> Result<(), Unchecked>,
     ) -> Result<Guess, Unchecked> {
@@ -88,13 +93,19 @@ impl Hashing {
             return Ok(guess(Arc::clone(&entry.verdict), false));
         }
         let at_tunnel = waiting.at_tunnel.get(&tunnel).copied().unwrap_or(0);
-        if waiting.guesses.len() >= WAITING || at_tunnel >= WAITING_AT_TUNNEL {
+        let for_customer = waiting.for_customer.get(&customer).copied().unwrap_or(0);
+        if waiting.guesses.len() >= WAITING
+            || at_tunnel >= WAITING_AT_TUNNEL
+            || for_customer >= WAITING_FOR_CUSTOMER
+        {
             return Err(Unchecked::Busy);
         }
         count()?;
         waiting.at_tunnel.insert(tunnel, at_tunnel + 1);
+        waiting.for_customer.insert(customer.clone(), for_customer + 1);
         let verdict = Arc::new(TurnMutex::new(None));
-        waiting.guesses.insert(proof, Entry { tunnel, verdict: Arc::clone(&verdict), requests: 1 });
+        let entry = Entry { tunnel, customer, verdict: Arc::clone(&verdict), requests: 1 };
+        waiting.guesses.insert(proof, entry);
         Ok(guess(verdict, true))
     }
 }
@@ -130,13 +141,18 @@ impl Drop for Guess {
         if entry.requests > 0 {
             return;
         }
-        let tunnel = entry.tunnel;
-        waiting.guesses.remove(&self.proof);
-        if let Some(count) = waiting.at_tunnel.get_mut(&tunnel) {
-            *count -= 1;
-            if *count == 0 {
-                waiting.at_tunnel.remove(&tunnel);
-            }
+        if let Some(entry) = waiting.guesses.remove(&self.proof) {
+            one_less(&mut waiting.at_tunnel, &entry.tunnel);
+            one_less(&mut waiting.for_customer, &entry.customer);
+        }
+    }
+}
+
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -157,8 +173,17 @@ mod tests {
         proof
     }
 
+    /// A tunnel, and a customer that has it alone.
+    fn alone(number: u8) -> (TunnelId, Customer) {
+        (tunnel(number), customer(number))
+    }
+
+    fn customer(number: u8) -> Customer {
+        Customer::Of(format!("proj_{number}").parse().unwrap())
+    }
+
     fn enter(hashing: &Hashing, at: u8, number: usize) -> Result<Guess, Unchecked> {
-        hashing.enter(tunnel(at), proof(at, number), || Ok(()))
+        hashing.enter(alone(at), proof(at, number), || Ok(()))
     }
 
     #[tokio::test]
@@ -171,7 +196,7 @@ mod tests {
                     counted.fetch_add(1, Ordering::Relaxed);
                     Ok(())
                 };
-                hashing.enter(tunnel(1), proof(1, 0), count).unwrap()
+                hashing.enter(alone(1), proof(1, 0), count).unwrap()
             })
             .collect();
         let outcomes = futures::future::join_all(guesses.into_iter().map(|guess| {
@@ -186,7 +211,7 @@ mod tests {
         assert_eq!(outcomes.iter().filter(|outcome| outcome.unwrap().is_first).count(), 1);
         assert_eq!((hashed.load(Ordering::Relaxed), counted.load(Ordering::Relaxed)), (1, 1));
         let left = locked(&hashing.waiting);
-        assert!(left.guesses.is_empty() && left.at_tunnel.is_empty());
+        assert!(left.guesses.is_empty() && left.at_tunnel.is_empty() && left.for_customer.is_empty());
     }
 
     #[tokio::test]
@@ -207,9 +232,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_flood_at_all_tunnels_of_a_tenant_leaves_places_for_the_others() {
+        let hashing = Hashing::default();
+        let enter_of_one = |at: u8| hashing.enter((tunnel(at), customer(1)), proof(at, 0), || Ok(()));
+        let held: Vec<_> =
+            (0..WAITING_FOR_CUSTOMER).map(|at| enter_of_one(u8::try_from(at).unwrap()).unwrap()).collect();
+        assert_eq!(enter_of_one(100).unwrap_err(), Unchecked::Busy);
+        enter(&hashing, 200, 0).unwrap();
+        drop(held);
+        enter_of_one(100).unwrap();
+    }
+
+    #[tokio::test]
     async fn who_objects_is_not_entered() {
         let hashing = Hashing::default();
-        let error = hashing.enter(tunnel(1), proof(1, 0), || Err(Unchecked::Busy)).unwrap_err();
+        let error = hashing.enter(alone(1), proof(1, 0), || Err(Unchecked::Busy)).unwrap_err();
         assert_eq!(error, Unchecked::Busy);
         assert!(locked(&hashing.waiting).guesses.is_empty());
     }

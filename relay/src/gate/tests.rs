@@ -7,7 +7,7 @@ use http::{
 use http_body_util::Full;
 use mytunnel_keys::{
     feed::{AddressGate, BasicGate, BearerGate, PinGate, SessionKey, SignInGate},
-    id::TunnelKind,
+    id::{TunnelId, TunnelKind},
 };
 
 use super::{

@@ -193,7 +193,7 @@ impl Acceptor {
         let (limits, access_log) = (Arc::new(config.limits), beside.access_log.clone());
         let senders = beside.crowds.senders.clone();
         let gates = Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?;
-        let gates = gates.beside_ports(beside.ports);
+        let gates = gates.beside_ports(beside.ports).of_routes(routes.clone());
         Ok(Self {
             crowd: Crowd::default(),
             addresses: beside.crowds.web.clone(),

@@ -1,7 +1,10 @@
 //! The same in HTTP/2, in which gRPC comes: one call for each pipe, so that windows are those of a call.
 
 use futures::{FutureExt as _, future::Fuse};
-use http::{HeaderValue, Request, Response, Uri, header, uri::Authority};
+use http::{
+    HeaderValue, Request, Response, Uri, header,
+    uri::{Authority, Scheme},
+};
 use hyper::{
     body::Incoming,
     client::conn::http2::{self as client, SendRequest},
@@ -22,7 +25,11 @@ const CALLS: u32 = 16;
 /// Largest head, in bytes: more than a relay passes on.
 const HEAD: u32 = 256 * 1024;
 
-pub(super) async fn relay<P, O>(pipe: HttpPipe<P>, origin: O, host: &HeaderValue) -> Result<(), PipeError>
+pub(super) async fn relay<P, O>(
+    pipe: HttpPipe<P>,
+    origin: O,
+    (scheme, host): (Scheme, &HeaderValue),
+) -> Result<(), PipeError>
 where
     P: Pipe + 'static,
     O: Pipe + 'static,
@@ -43,7 +50,7 @@ where
         .max_header_list_size(HEAD)
         .serve_connection(
             TokioIo::new(pipe),
-            service_fn(move |request| pass(sender.clone(), request, host.clone())),
+            service_fn(move |request| pass(sender.clone(), request, (scheme.clone(), host.clone()))),
         );
     let mut visited = serving.drive(visitor);
     let mut connection: Fuse<_> = asking.drive(connection).fuse();
@@ -58,22 +65,23 @@ where
 async fn pass(
     mut sender: SendRequest<Incoming>,
     mut request: Request<Incoming>,
-    host: HeaderValue,
+    (scheme, host): (Scheme, HeaderValue),
 ) -> Result<Response<Incoming>, hyper::Error> {
     // A head that names a host in a field of its own names none twice.
     if request.headers_mut().contains_key(header::HOST) {
         request.headers_mut().insert(header::HOST, host.clone());
     }
-    if let Some(uri) = called(request.uri(), &host) {
+    if let Some(uri) = called(request.uri(), scheme, &host) {
         *request.uri_mut() = uri;
     }
     sender.ready().await?;
     sender.send_request(request).await
 }
 
-/// The same path at another host. None where that is no authority, which [`super::Rewrite`] is not made with.
-fn called(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
+/// The same path at another host, by how the target is reached: behind TLS, strict servers want no other scheme. None where that is no authority, which [`super::Rewrite`] is not made with.
+fn called(uri: &Uri, scheme: Scheme, host: &HeaderValue) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
+    parts.scheme = Some(scheme);
     parts.authority = Some(Authority::try_from(host.as_bytes()).ok()?);
     Uri::from_parts(parts).ok()
 }
@@ -83,14 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_authority_alone_changes() {
-        let called = |uri: &'static str| {
-            called(&Uri::from_static(uri), &HeaderValue::from_static("dev.local:50051")).unwrap().to_string()
+    fn the_authority_and_the_scheme_alone_change() {
+        let called = |uri: &'static str, scheme| {
+            let host = HeaderValue::from_static("dev.local:50051");
+            called(&Uri::from_static(uri), scheme, &host).unwrap().to_string()
         };
         assert_eq!(
-            called("http://rpc.example/pkg.Service/Call?x=1"),
+            called("http://rpc.example/pkg.Service/Call?x=1", Scheme::HTTP),
             "http://dev.local:50051/pkg.Service/Call?x=1"
         );
-        assert_eq!(called("https://rpc.example/"), "https://dev.local:50051/");
+        assert_eq!(called("http://rpc.example/a", Scheme::HTTPS), "https://dev.local:50051/a");
     }
 }

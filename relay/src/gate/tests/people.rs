@@ -112,7 +112,7 @@ async fn nobody_is_led_back_to_a_port_at_which_somebody_elses_server_is() {
 #[tokio::test]
 async fn sign_ins_of_one_address_are_limited() {
     let (keeper, _) = signing_in(&[]);
-    let routes = crate::route::Routes::new();
+    let routes = Routes::new();
     let (uri, visitor) = (Uri::from_static("/.mytunnel/sign-in?begin=x"), Visitor::new(HOME, true));
     let headers = HeaderMap::new();
     let asked = Asked {
