@@ -25,6 +25,33 @@ pub struct RevocationSet {
     before: Option<Before>,
 }
 
+/// What decides whether a certificate is revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descent {
+    /// Its serial.
+    pub serial: Serial,
+    /// Serial of the key that minted it.
+    pub parent: Option<Serial>,
+    /// Its project; none for one that is good for all of its tenant.
+    pub project: Option<ProjectId>,
+    /// Whose key it is.
+    pub kind: Kind,
+    /// Unix second of issue.
+    pub issued_at: u64,
+}
+
+impl From<&Claims> for Descent {
+    fn from(claims: &Claims) -> Self {
+        Self {
+            serial: claims.serial,
+            parent: claims.parent,
+            project: claims.project.clone(),
+            kind: claims.kind,
+            issued_at: claims.issued_at,
+        }
+    }
+}
+
 /// Whatever was issued before a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Before {
@@ -59,13 +86,30 @@ impl RevocationSet {
 
     /// Why a certificate counts no longer, if so.
     pub fn is_revoked(&self, claims: &Claims) -> Option<Code> {
+        let Claims { serial, parent, project, kind, issued_at, .. } = claims;
+        self.find(serial, parent.as_ref(), project.as_ref(), (*kind, *issued_at))
+    }
+
+    /// The same, of a certificate of which no more was kept.
+    pub fn revokes(&self, descent: &Descent) -> Option<Code> {
+        let Descent { serial, parent, project, kind, issued_at } = descent;
+        self.find(serial, parent.as_ref(), project.as_ref(), (*kind, *issued_at))
+    }
+
+    fn find(
+        &self,
+        serial: &Serial,
+        parent: Option<&Serial>,
+        project: Option<&ProjectId>,
+        (kind, issued_at): (Kind, u64),
+    ) -> Option<Code> {
         let of_tree = |serial: &Serial| self.trees.contains_key(serial);
-        let early = |before: Before| claims.kind != Kind::Relay && claims.issued_at < before.at;
+        let early = |before: Before| kind != Kind::Relay && issued_at < before.at;
         let revoked = self.before.is_some_and(early)
-            || self.serials.contains_key(&claims.serial)
-            || of_tree(&claims.serial)
-            || claims.parent.as_ref().is_some_and(of_tree)
-            || claims.project.as_ref().is_some_and(|project| self.projects.contains_key(project));
+            || self.serials.contains_key(serial)
+            || of_tree(serial)
+            || parent.is_some_and(of_tree)
+            || project.is_some_and(|project| self.projects.contains_key(project));
         revoked.then_some(Code::KeyRevoked)
     }
 

@@ -184,14 +184,20 @@ pub enum ToNode {
         /// What to do about it.
         help: String,
     },
-    /// A certificate that the node watches counts no longer.
+    /// Certificates that the node watches count no longer; they are watched no more.
     Revoked {
-        /// Of the certificate.
-        serial: Serial,
+        /// Of the certificates; [`MAX_WATCHED`] at most.
+        serials: Vec<Serial>,
         /// Why.
         code: Code,
         /// Why, in words.
         message: String,
+    },
+    /// Certificates that the node has asked to watch are not watched: it has asked too often, or the relay has too many to
+    /// watch, or does not know their issuer yet. It may ask again after some seconds.
+    Unwatched {
+        /// Of the certificates.
+        serials: Vec<Serial>,
     },
     /// A tunnel ended.
     Closed {

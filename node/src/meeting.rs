@@ -43,7 +43,7 @@ use crate::{
 use accesses::Accesses;
 use hosting::Hosting;
 use line::{LineEnd, LineId, Order, Report, UNDER_WAY};
-use met::Watches;
+use met::Met;
 
 /// How often an owner that ends looks whether something is under way: what rests for as long has ended.
 const REST: Duration = Duration::from_millis(200);
@@ -89,7 +89,7 @@ pub(crate) struct Meeting {
     connections: HashMap<ConnectionId, Connection>,
     accesses: Accesses,
     hosting: Hosting,
-    watches: Watches,
+    met: Met,
     /// Why no session with a relay is to be had.
     refused: Option<Refusal>,
     requests: mpsc::Receiver<Request>,
@@ -141,7 +141,7 @@ impl Meeting {
             connections: HashMap::new(),
             accesses: Accesses::new(parts.local, count),
             hosting: Hosting::new(parts.most_streams, limits, pulses.clone()),
-            watches: Watches::default(),
+            met: Met::default(),
             refused: None,
             requests,
             reports,
@@ -171,6 +171,7 @@ impl Meeting {
         let timeouts = [
             self.accesses.next_timeout(now.into_std(), unix),
             self.hosting.next_timeout(now.into_std(), unix),
+            self.met.next_timeout(),
         ];
         let next = timeouts.into_iter().flatten().min().map(Instant::from_std);
         tokio::select! {

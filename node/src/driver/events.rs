@@ -170,10 +170,11 @@ impl Driver {
                 let found = Found::Nowhere(refusal(code, message, help));
                 self.line.tell(Report::Found { request, found });
             }
-            ToNode::Revoked { serial, code, message } => {
+            ToNode::Revoked { serials, code, message } => {
                 let refusal = refusal(code, message, code.help().to_owned());
-                self.line.tell(Report::Revoked(serial, refusal));
+                self.line.tell(Report::Revoked(serials, refusal));
             }
+            ToNode::Unwatched { serials } => self.line.tell(Report::Unwatched(serials)),
             ToNode::Refused { request: Some(request), code, message, help } => {
                 self.tunnels.on_refused(request, refusal(code, message, help), now, jitter());
             }

@@ -87,6 +87,7 @@ pub(super) fn judge(
         | ToNode::Backends { .. }
         | ToNode::Found { .. }
         | ToNode::Revoked { .. }
+        | ToNode::Unwatched { .. }
         | ToNode::NotFound { .. }
         | ToNode::Closed { .. } => Err(Unwelcome::FalseRelay(FalseRelay::Nonsense)),
     }

@@ -386,7 +386,7 @@ impl Accesses {
     }
 
     /// The certificates that those have shown who are reached.
-    pub(super) fn certificates(&self) -> impl Iterator<Item = (Serial, &[u8])> {
+    pub(super) fn certificates(&self) -> impl Iterator<Item = (Serial, (PeerId, &[u8]))> {
         self.entries.values().flat_map(Entry::certificates)
     }
 

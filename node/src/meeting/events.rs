@@ -50,14 +50,14 @@ impl Meeting {
         let (now, jitter) = (Instant::now().into_std(), jitter());
         match report {
             Report::Online(relay) => {
-                self.watches.on_online(line);
+                self.met.on_online(line);
                 self.accesses.on_online(line, relay, now, jitter);
                 for connection in self.hosting.relayed_through(line) {
                     self.close(connection);
                 }
             }
             Report::Offline { attempt, reason } => {
-                self.watches.on_offline(line);
+                self.met.on_offline(line);
                 self.accesses.on_offline(line, attempt, &reason, now);
             }
             Report::Refused(refusal) => self.on_refused(line, refusal, now),
@@ -69,10 +69,12 @@ impl Meeting {
                 self.lines.get_mut(line).and_then(|line| line.shared.remove(&name));
             }
             Report::Found { request, found } => self.accesses.on_found(request, found, now, jitter),
-            Report::Revoked(serial, refusal) => {
-                self.watches.on_revoked(line, serial);
-                self.on_revoked(serial, &refusal, now);
+            Report::Revoked(serials, refusal) => {
+                for serial in serials {
+                    self.on_revoked(line, serial, &refusal, now);
+                }
             }
+            Report::Unwatched(serials) => self.met.on_unwatched(line, &serials, now),
             Report::Connected(connected) => self.on_connected(line, &connected),
             Report::DialFailed { connection, reason } => {
                 self.accesses.on_dial_failed((line, connection), &reason, now, jitter);
@@ -131,19 +133,20 @@ impl Meeting {
         self.part(parted);
     }
 
-    /// A relay says that a certificate counts no longer. It is believed: it could as well refuse to lead to who has shown it, and
-    /// whom it wrongs may show the certificate again.
-    fn on_revoked(&mut self, serial: Serial, refusal: &Refusal, now: std::time::Instant) {
-        tracing::info!(%serial, message = refusal.message, "another node's key counts no longer");
+    /// A relay says that a certificate counts no longer. It is believed about those that it was asked to watch; whom it wrongs may
+    /// show the certificate again.
+    fn on_revoked(&mut self, line: LineId, serial: Serial, refusal: &Refusal, now: std::time::Instant) {
+        let Some(peer) = self.met.on_revoked(line, serial) else { return };
+        tracing::info!(%peer, %serial, message = refusal.message, "another node's key counts no longer");
         self.accesses.on_revoked(serial, refusal, (now, jitter()));
-        let parted = self.hosting.on_revoked(serial);
+        let parted = self.hosting.on_revoked(peer, serial);
         self.part(parted);
     }
 
     /// Has the relays watch whom we have met.
     pub(super) fn watch(&mut self) {
         let shown = self.hosting.certificates().chain(self.accesses.certificates()).collect();
-        self.orders.extend(self.watches.turn_to(&shown));
+        self.orders.extend(self.met.turn_to(&shown, Instant::now().into_std()));
     }
 
     pub(super) fn on_finding(&mut self, connection: ConnectionId, finding: Finding) {

@@ -11,7 +11,7 @@ mod whole;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     future::pending,
     sync::Arc,
     time::{Duration, Instant},
@@ -246,14 +246,25 @@ impl Hosting {
         self.part_with(|guest| guest.is_distrusted(trust, unix))
     }
 
-    /// A relay says that this certificate counts no longer.
-    pub(super) fn on_revoked(&mut self, serial: Serial) -> Vec<ConnectionId> {
-        self.part_with(|guest| guest.certificate().is_some_and(|(its, _)| its == serial))
+    /// A relay says that this certificate of a peer counts no longer. Connections on which the peer has shown nothing yet are over
+    /// too, and so is what it has open without any, unless it has shown another certificate.
+    pub(super) fn on_revoked(&mut self, peer: PeerId, serial: Serial) -> Vec<ConnectionId> {
+        let is_over = |guest: &Guest| {
+            guest.peer == peer && guest.certificate().is_none_or(|(shown, _)| shown == serial)
+        };
+        let over = self.part_with(is_over);
+        if !self.knows(peer) {
+            self.streams.cut(&HashSet::from([peer]));
+        }
+        over
     }
 
     /// The certificates that guests have shown.
-    pub(super) fn certificates(&self) -> impl Iterator<Item = (Serial, &[u8])> {
-        self.guests.values().filter_map(Guest::certificate)
+    pub(super) fn certificates(&self) -> impl Iterator<Item = (Serial, (PeerId, &[u8]))> {
+        self.guests.values().filter_map(|guest| {
+            let (serial, bytes) = guest.certificate()?;
+            Some((serial, (guest.peer, bytes)))
+        })
     }
 
     fn part_with(&mut self, is_over: impl Fn(&Guest) -> bool) -> Vec<ConnectionId> {

@@ -50,8 +50,10 @@ pub(crate) enum Report {
         request: u32,
         found: Found,
     },
-    /// The relay says that a certificate counts no longer, as [`Order::Watch`] has asked.
-    Revoked(Serial, Refusal),
+    /// The relay says that certificates count no longer, as [`Order::Watch`] has asked.
+    Revoked(Vec<Serial>, Refusal),
+    /// It does not watch these for now.
+    Unwatched(Vec<Serial>),
     /// A connection stands that is not one with a relay.
     Connected(Connected),
     DialFailed {

@@ -168,8 +168,12 @@ fn payers(claims: &Claims) -> Vec<Serial> {
 impl Admission {
     /// A frozen key may do nothing at all.
     pub(super) fn is_frozen(&self, claims: &Claims) -> Result<(), Refusal> {
-        let frozen = payers(claims).iter().any(|key| self.budgets.meter.standing(key) == Standing::Frozen);
-        if frozen { Err(Refusal::new(Code::BudgetExceeded, FROZEN)) } else { Ok(()) }
+        if self.are_frozen(payers(claims)) { Err(Refusal::new(Code::BudgetExceeded, FROZEN)) } else { Ok(()) }
+    }
+
+    /// Whether any of these keys is frozen.
+    pub(super) fn are_frozen(&self, keys: impl IntoIterator<Item = Serial>) -> bool {
+        keys.into_iter().any(|key| self.budgets.meter.standing(&key) == Standing::Frozen)
     }
 
     /// Nobody comes in with a key of which the coordinator has said just now that its budget is spent. Of one that was

@@ -153,11 +153,11 @@ impl Admission {
                 Change::RevokeTree { serial, .. } => {
                     sessions.extend(self.registry.of_serial(serial));
                     sessions.extend(self.registry.of_parent(serial));
-                    concerned.by(*serial);
+                    concerned.key(*serial);
                 }
                 Change::Revoke { serial, .. } => {
                     sessions.extend(self.registry.of_serial(serial));
-                    concerned.by(*serial);
+                    concerned.key(*serial);
                 }
                 Change::RevokeBefore { .. } => {
                     concerned.all();
@@ -167,7 +167,7 @@ impl Admission {
                     sessions.extend(revoked.map(|(connection, _)| connection));
                 }
                 Change::RevokeProject { project, .. } => {
-                    concerned.all();
+                    concerned.project(project.clone());
                     sessions.extend(self.registry.of_project(project));
                     ended.extend(
                         self.registry
@@ -213,7 +213,7 @@ impl Admission {
                     if *standing == Standing::Frozen {
                         frozen.extend(self.registry.of_serial(serial));
                         frozen.extend(self.registry.of_parent(serial));
-                        concerned.by(*serial);
+                        concerned.key(*serial);
                     }
                 }
             }

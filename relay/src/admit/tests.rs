@@ -200,6 +200,7 @@ fn code_of(commands: &[Command]) -> Option<Code> {
         | ToNode::Backends { .. }
         | ToNode::Found { .. }
         | ToNode::Revoked { .. }
+        | ToNode::Unwatched { .. }
         | ToNode::NotFound { .. } => None,
     };
     commands.iter().find_map(|command| match command {

@@ -20,8 +20,8 @@ use tokio::{
 /// Messages of one node that the driver has not taken yet.
 const IN_FLIGHT: usize = 4;
 
-/// Answers to one node that wait for its writer.
-const QUEUE: usize = 16;
+/// Answers to one node that wait for its writer: all of its tunnels may be closed at the same moment.
+const QUEUE: usize = 128;
 
 /// Time in which a node must take what is written to it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);

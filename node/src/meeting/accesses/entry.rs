@@ -300,9 +300,9 @@ impl Entry {
     }
 
     /// The certificates that the other ends of its paths have shown.
-    pub(super) fn certificates(&self) -> impl Iterator<Item = (Serial, &[u8])> {
-        let shown = self.paths.values().filter_map(|path| path.welcomed.as_ref());
-        shown.map(|welcomed| (welcomed.serial, &*welcomed.certificate))
+    pub(super) fn certificates(&self) -> impl Iterator<Item = (Serial, (PeerId, &[u8]))> {
+        let shown = self.paths.values().filter_map(|path| Some((path.peer, path.welcomed.as_ref()?)));
+        shown.map(|(peer, welcomed)| (welcomed.serial, (peer, &*welcomed.certificate)))
     }
 
     fn part_with(

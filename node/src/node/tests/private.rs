@@ -4,7 +4,9 @@ use std::{net::SocketAddr, slice};
 
 use mytunnel_keys::{
     certificate::Claims,
-    id::{PublicKey, TenantId},
+    error::Code,
+    id::{PublicKey, Serial, TenantId},
+    wire::ToNode,
 };
 
 use super::*;
@@ -201,6 +203,45 @@ async fn a_node_that_is_stopped_breaks_off_what_others_have_open() {
 #[tokio::test]
 async fn an_access_that_is_broken_off_leaves_nothing_open_at_the_other_end() {
     broken_off(true).await;
+}
+
+#[tokio::test]
+async fn what_a_revoked_key_has_open_is_cut_also_where_its_path_was_gone_before() {
+    let mut relay = Crooked::start().await;
+    let (listener, address) = origin().await;
+    let (sharer, key) = node(&relay, 11, |_| {});
+    let shared = share(&sharer, &address).await;
+    relay.until_reserved(1).await;
+    relay.name(vec![key]);
+    let (accessor, _) = node(&relay, 12, |_| {});
+    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
+    let AccessEvent::Ready(reached) = event(&mut access).await else { panic!() };
+    let door = access.door(&reached, Access::MOST_PATIENCE);
+    let (mut near, far) = tokio::io::duplex(1024);
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut carried = std::pin::pin!(door.carry(far, nowhere, nowhere));
+    let standing = async {
+        near.write_all(b"half").await.unwrap();
+        let (mut local, _) = listener.accept().await.unwrap();
+        local.read_exact(&mut [0; 4]).await.unwrap();
+        local
+    };
+    let mut local = tokio::select! {
+        local = timeout(SOON, standing) => local.expect("they do not meet"),
+        _ = &mut carried => panic!("it is over"),
+    };
+    // It vanishes, and what it has open waits for it.
+    drop(accessor);
+    let mut status = sharer.watch_status();
+    timeout(SOON, status.wait_for(|status| status.peers.is_empty())).await.unwrap().unwrap();
+    let mut byte = [0; 1];
+    let mut end = std::pin::pin!(local.read(&mut byte));
+    assert!(futures::poll!(&mut end).is_pending());
+    let (serials, message) = (vec![Serial::from_bytes([12; 16])], "revoked".to_owned());
+    relay.say(ToNode::Revoked { serials, code: Code::KeyRevoked, message });
+    let end = timeout(SOON, end).await.expect("the server waits for a path");
+    assert!(end.is_err(), "what was cut looks whole: {end:?}");
+    drop(shared);
 }
 
 /// Seconds by which a relay lies, and after which a certificate has long ended.

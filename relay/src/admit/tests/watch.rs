@@ -33,6 +33,15 @@ fn told(commands: &[Command]) -> Vec<(ConnectionId, Code)> {
     told.collect()
 }
 
+/// How many a node is told that are not watched.
+fn unwatched(commands: &[Command]) -> usize {
+    let unwatched = commands.iter().map(|command| match command {
+        Command::Send { message: ToNode::Unwatched { serials }, .. } => serials.len(),
+        _ => 0,
+    });
+    unwatched.sum()
+}
+
 fn revoke(number: u8) -> Change {
     Change::Revoke { serial: serial(number), until: NOW + 86_400 }
 }
@@ -100,32 +109,68 @@ fn nothing_is_told_of_another_tenant_of_a_made_up_key_or_to_who_left() {
     assert_eq!(told(&desk.delta(&[revoke(9)])), []);
     desk.admission.handle_closed(left, desk.now());
     assert_eq!(told(&desk.delta(&[revoke(8)])), []);
-    assert_eq!(desk.admission.watches.len(), (0, 0), "nothing is kept of who left");
+    assert_eq!(desk.admission.watches.counts(), [0; 4], "nothing is kept of who left");
+}
+
+/// Certificates of so many children of one parent.
+fn family(count: usize) -> Vec<Signed> {
+    let child = |number: usize| {
+        let mut bytes = [7; 16];
+        bytes[..2].copy_from_slice(&u16::try_from(number).unwrap().to_be_bytes());
+        Signed(private(9, |claims| Claims { serial: Serial::from_bytes(bytes), ..claims }).certificate)
+    };
+    (0..count).map(child).collect()
 }
 
 #[test]
-fn a_node_watches_so_many_and_is_let_name_so_many() {
+fn the_end_of_a_family_is_one_message_for_each_node_that_has_met_it() {
+    let mut desk = Desk::open();
+    let nodes = [1, 2].map(|number| {
+        let own = private(number, |claims| Claims { parent: Some(serial(77)), ..claims });
+        desk.enter(&own)
+    });
+    let family = family(MAX_WATCHED);
+    let parent = child_claims(9, NOW).parent.unwrap();
+    for node in nodes {
+        for some in family.chunks(64) {
+            let commands = desk.say(node, ToRelay::Watch { certificates: some.to_vec() });
+            assert_eq!((told(&commands), unwatched(&commands)), (vec![], 0));
+        }
+    }
+    let commands = desk.delta(&[Change::RevokeTree { serial: parent, until: NOW + 86_400 }]);
+    let ended = commands.iter().filter_map(|command| match command {
+        Command::Send { message: ToNode::Revoked { serials, .. }, .. } => Some(serials.len()),
+        _ => None,
+    });
+    assert_eq!(ended.collect::<Vec<_>>(), [MAX_WATCHED; 2], "no queue takes one for each");
+    let certificates = family[..64].to_vec();
+    assert_eq!(
+        desk.say(nodes[0], ToRelay::Watch { certificates }).len(),
+        1,
+        "nor do those that are over already"
+    );
+    assert_eq!(desk.admission.watches.counts(), [0; 4]);
+}
+
+#[test]
+fn what_is_not_watched_is_said() {
     let mut desk = Desk::open();
     let node = desk.enter(&plain(1));
-    let many = (0..=MAX_WATCHED).map(|number| {
-        let mut bytes = [7; 16];
-        bytes[0] = u8::try_from(number).unwrap();
-        private(9, |claims| Claims { serial: Serial::from_bytes(bytes), ..claims })
-    });
-    let many: Vec<_> = many.collect();
-    for part in many.chunks(32) {
-        watch(&mut desk, node, &part.iter().collect::<Vec<_>>());
-    }
-    assert_eq!(desk.admission.watches.len().0, MAX_WATCHED);
-    let serials = many.iter().map(|met| certificate::inspect(&met.certificate).unwrap().peek().serial);
-    desk.say(node, ToRelay::Unwatch { serials: serials.collect() });
-    assert_eq!(desk.admission.watches.len().0, 0);
-    // It has named half of what it may at once: each costs the relay a signature.
-    let mut named = 0;
-    while desk.admission.watches.may_name(node, desk.now().instant) {
-        named += 1;
-    }
-    assert_eq!(named, MAX_WATCHED);
+    let mut say =
+        |certificates: &[Signed]| desk.say(node, ToRelay::Watch { certificates: certificates.to_vec() });
+    let many = family(MAX_WATCHED + 2);
+    assert_eq!(unwatched(&say(&many[..MAX_WATCHED])), 0);
+    assert_eq!(unwatched(&say(&many[MAX_WATCHED..])), 2, "it watches as many as it may");
+    assert_eq!(unwatched(&say(&many[..MAX_WATCHED])), 0, "what is watched costs nothing");
+    let serial = |signed: &Signed| certificate::inspect(&signed.0).unwrap().peek().serial;
+    desk.say(node, ToRelay::Unwatch { serials: many.iter().map(serial).collect() });
+    assert_eq!(desk.admission.watches.counts(), [0; 4]);
+    // Each that is new costs the relay a signature.
+    let tenant = child_claims(1, NOW).tenant;
+    while desk.admission.watches.may_name(node, &tenant, desk.now().instant) {}
+    let commands = desk.say(node, ToRelay::Watch { certificates: many[..3].to_vec() });
+    assert_eq!(unwatched(&commands), 3);
     desk.elapsed += Duration::from_secs(1);
-    assert!(desk.admission.watches.may_name(node, desk.now().instant));
+    let commands = desk.say(node, ToRelay::Watch { certificates: many[..3].to_vec() });
+    assert_eq!(unwatched(&commands), 0);
 }
