@@ -234,10 +234,5 @@ async fn a_hello_for_what_is_no_name_of_ours_gets_no_certificate() {
         let answer = within(stream.read_u8()).await.ok();
         assert_eq!(answer == Some(HANDSHAKE), has, "{:?}: {answer:?}", String::from_utf8_lossy(name));
     }
-    // Without any, too.
-    let tcp = TcpStream::connect(house.secure).await.unwrap();
-    let connector = TlsConnector::from(Arc::new(config(&house, &[&TLS13], &[HTTP])));
-    let address = ServerName::try_from("127.0.0.1").unwrap();
-    assert!(within(connector.connect(address, tcp)).await.is_err());
     assert_eq!(house.ask(get("/")).await.status, 200, "and everybody else is served");
 }

@@ -1,8 +1,10 @@
-//! What a relay offers in TLS, as sslyze sees it from outside.
+//! What a relay offers in TLS, as sslyze and testssl.sh see it from outside.
 
 use std::env;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use mytunnel_tests::lab::Lab;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -57,5 +59,54 @@ async fn tls_is_offered_in_versions_and_ways_that_are_sound_and_in_no_others() -
     ] {
         ensure!(*said(pointer)? == wanted, "{pointer}: {}", said(pointer)?);
     }
+    Ok(())
+}
+
+/// What testssl says beyond "low", for a name with a certificate of this authority; what is known, and why it stays, is left out.
+async fn complaints(
+    lab: &Lab,
+    authority: &Path,
+    host: &str,
+    https: &str,
+    known: &[&str],
+) -> Result<Vec<String>> {
+    let file = lab.path(&format!("testssl-{host}.json"));
+    let port = https.rsplit(':').next().context("a port")?;
+    // Everything but the simulation of some fifty clients, which only prints what each would agree on.
+    let mut command = Command::new("testssl");
+    command.args("--quiet --color 0 --warnings batch --ip 127.0.0.1 -p -s -f -P -S -h -U".split_whitespace());
+    command.arg("--add-ca").arg(authority).arg("--jsonfile").arg(&file).arg(format!("https://{host}:{port}"));
+    // Its exit code counts what it has found; without a report it has failed.
+    let ran = command.output().await.context("testssl.sh is not installed")?;
+    let report = std::fs::read(&file).with_context(|| String::from_utf8_lossy(&ran.stdout).into_owned())?;
+    let report: Value = serde_json::from_slice(&report)?;
+    let findings = report.as_array().context("a list of findings")?;
+    let of = |key: &'static str| move |finding: &Value| finding[key].as_str().unwrap_or_default().to_owned();
+    let (id, severity) = (of("id"), of("severity"));
+    for looked_at in ["TLS1_3", "cert_trust", "BREACH", "ROBOT", "heartbleed"] {
+        ensure!(
+            findings.iter().any(|finding| id(finding).starts_with(looked_at)),
+            "nothing about {looked_at}: {report}"
+        );
+    }
+    let bad = findings.iter().filter(|finding| {
+        ["WARN", "MEDIUM", "HIGH", "CRITICAL", "FATAL"].contains(&&*severity(finding))
+            && !known.contains(&&*id(finding))
+    });
+    Ok(bad.map(Value::to_string).collect())
+}
+
+/// Clients choose among suites that are all sound, by what they are fast in (Mozilla's "modern" and "intermediate" say so, too).
+const CHOICE: &str = "cipher_order";
+/// A local authority has nobody who could be asked.
+const REVOCATION: &str = "cert_revocation";
+
+#[tokio::test]
+async fn testssl_has_nothing_to_say_of_the_local_authoritys_console() -> Result<()> {
+    let lab = lab().await?;
+    let [_, https, _] = lab.listen_addresses()?;
+    let authority = lab.path("data/local-ca-localhost.pem");
+    let bad = complaints(&lab, &authority, "localhost", &https, &[CHOICE, REVOCATION]).await?;
+    ensure!(bad.is_empty(), "{bad:#?}");
     Ok(())
 }

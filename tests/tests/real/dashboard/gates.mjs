@@ -7,8 +7,8 @@ const USER = { username: 'ann', password: 'correct: hörse' };
 
 await house(async (page, context) => {
   /** What a visitor of the tunnel gets. */
-  const visitor = async (httpCredentials) => {
-    const other = await context.browser().newContext({ httpCredentials });
+  const visitor = async (httpCredentials, extraHTTPHeaders) => {
+    const other = await context.browser().newContext({ httpCredentials, extraHTTPHeaders });
     const tab = await other.newPage();
     // A browser that has a password to give, and is asked again, gives up.
     const status = await tab.goto(site).then((answer) => answer.status(), (error) => {
@@ -90,6 +90,52 @@ await house(async (page, context) => {
   await page.getByRole('button', { name: 'Remove it' }).click();
   await page.getByRole('button', { name: 'Remove', exact: true }).click();
   await done('preview lets visitors in from everywhere.');
+
+  // Who is kept out is kept out also where everybody else comes from.
+  await more('Addresses');
+  await page.getByLabel('Keep out').fill('127.0.0.0/8, 2001:db8::/32');
+  await page.getByRole('button', { name: 'Set', exact: true }).click();
+  await done('preview looks where visitors come from.');
+  check(await visitor(USER) === 403, 'who is to be kept out comes in');
+  await more('Addresses');
+  check(await page.getByLabel('Keep out').inputValue() === '127.0.0.0/8, 2001:db8::/32', 'who is kept out is not as it was set');
+  await page.getByLabel('Keep out').fill('192.0.2.0/24');
+  await page.getByRole('button', { name: 'Change', exact: true }).click();
+  await done('preview looks where visitors come from.');
+  check(await visitor(USER) === 200, 'others are kept out, too');
+  await more('Addresses');
+  await page.getByRole('button', { name: 'Remove it' }).click();
+  await page.getByRole('button', { name: 'Remove', exact: true }).click();
+  await done('preview lets visitors in from everywhere.');
+
+  const TOKEN = 'sixteen-letters-or-more';
+  const program = (token) => visitor(undefined, { authorization: `Bearer ${token}` });
+  check(await program(TOKEN) === 401, 'a token is taken that nobody has set');
+  await more('Token');
+  await page.getByLabel('Token', { exact: true }).fill(TOKEN);
+  await page.getByRole('button', { name: 'Set', exact: true }).click();
+  await done('preview lets programs in by the token.');
+  check(await program(TOKEN) === 200, 'the token does not open it');
+  check(await program(`${TOKEN}s`) === 401, 'another token opens it');
+  check(await visitor() === 401, 'the password is not asked for beside a token');
+  check(await visitor(USER) === 200, 'the password does not open it beside a token');
+  await more('Token');
+  await page.getByRole('button', { name: 'Remove it' }).click();
+  await page.getByRole('button', { name: 'Remove', exact: true }).click();
+  await done('preview lets no token in any more.');
+  check(await program(TOKEN) === 401, 'a token that was taken away opens it');
+
+  await more('End');
+  await page.getByRole('button', { name: 'Set', exact: true }).click();
+  await done('preview has an end.');
+  await row.getByRole('button', { name: 'More gates of preview' }).click();
+  await page.getByText('It ends at').waitFor();
+  await page.getByRole('button', { name: 'End', exact: true }).click();
+  await page.getByRole('button', { name: 'Remove it' }).click();
+  await page.getByRole('button', { name: 'Remove', exact: true }).click();
+  await done('preview has no end any more.');
+  check(await visitor(USER) === 200, 'it ended all the same');
+
   await row.getByRole('button', { name: 'More gates of preview' }).click();
   await shot(page, 'gate-more');
   await page.getByRole('button', { name: 'Done' }).click();
