@@ -65,6 +65,7 @@ pub(crate) struct RelayFile {
     pub(crate) access_log_format: Written<AccessFormat>,
     pub(crate) otlp: Option<String>,
     pub(crate) trace_share: Option<TraceShare>,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) p2p: Option<SocketAddr>,
     pub(crate) ports: Option<Ports>,
     pub(crate) console: Option<String>,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use mytunnel_coordinator::MetricsToken;
 use mytunnel_coordinator::{
-    Config as CoordinatorConfig, Coordinator, Limits as CoordinatorLimits, StoreConfig, Visitors,
+    Config as CoordinatorConfig, Coordinator, Limits as CoordinatorLimits, StoreConfig,
 };
 use mytunnel_keys::id::Cluster;
 use mytunnel_keys::secret::Seed;
@@ -23,8 +23,8 @@ use mytunnel_keys::trust::Trust;
 use mytunnel_keys::usage::Prices;
 use mytunnel_relay::ingress::{ConsoleService, TrustedProxies};
 use mytunnel_relay::{
-    AccessLogConfig, AcmeConfig, Authority, Config as RelayConfig, Crowds, Limits as RelayLimits,
-    PublicPorts, Relay, TracesConfig,
+    AccessLogConfig, AcmeConfig, Authority, Config as RelayConfig, Limits as RelayLimits, PublicPorts, Relay,
+    TracesConfig,
 };
 
 use self::authority::InProcess;
@@ -78,6 +78,8 @@ pub(crate) struct RelayPlan {
     pub(crate) sign_in: Arc<mytunnel_sign_in::Client>,
     /// Host of the console, if the API is to be reached from outside this process.
     pub(crate) console: Option<String>,
+    /// Where a scraper reads the relay's metrics.
+    pub(crate) metrics: Option<SocketAddr>,
     /// Where the relay keeps its key and how far the feed had come.
     pub(crate) data: Option<PathBuf>,
     pub(crate) limits: RelayLimits,
@@ -106,8 +108,7 @@ impl Embedded {
         let coordinator = Arc::new(Coordinator::open(config).await?);
         match start_relay(&coordinator, &plan).await {
             Ok(relay) => {
-                let crowds = relay.crowds();
-                coordinator.count_visitors(move || visitors(&crowds));
+                coordinator.add_metrics(relay.metrics());
                 Ok(Self { coordinator, relay })
             }
             Err(failure) => {
@@ -122,12 +123,6 @@ impl Embedded {
         self.relay.shutdown().await;
         self.coordinator.shutdown().await;
     }
-}
-
-/// For the metrics of both.
-fn visitors(crowds: &Crowds) -> Visitors {
-    let now = crowds.count();
-    Visitors { connections: now.connections, requests: now.requests, tcp: now.tcp, udp: now.udp }
 }
 
 /// The relay follows the coordinator beside it.
@@ -175,6 +170,7 @@ pub(crate) async fn relay(
         config.only_https = plan.only_https;
         config.passthrough = plan.passthrough;
         config.traces.clone_from(&plan.traces);
+        config.metrics = plan.metrics;
         config.public_addrs = opening::public_addrs(member.trust.cluster(), plan.p2p);
         config.data_dir.clone_from(&plan.data);
         if let Some(console) = &plan.console {

@@ -41,6 +41,8 @@ pub(crate) struct RelaySettings {
     pub(crate) access_log: Option<AccessLogConfig>,
     /// Where traces of visitors' requests go.
     pub(crate) traces: Option<TracesConfig>,
+    /// Where a scraper reads the relay's metrics.
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) p2p: SocketAddr,
     /// Where TCP and UDP tunnels get ports.
     pub(crate) ports: Option<PublicPorts>,
@@ -103,6 +105,7 @@ impl RelaySettings {
             passthrough: file.passthrough.unwrap_or(true),
             acme,
             traces,
+            metrics: args.metrics.or(file.metrics),
             access_log: args.access_log.clone().or(file.access_log).map(|path| AccessLogConfig {
                 path: absolute(&path).unwrap_or(path),
                 format: file.access_log_format.0,

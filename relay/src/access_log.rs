@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Lines that wait for the file.
-const QUEUE: usize = 4096;
+pub(crate) const QUEUE: usize = 4096;
 
 /// Characters of a field that a visitor chooses.
 const FIELD: usize = 512;
@@ -88,6 +88,8 @@ struct Lines {
     format: AccessFormat,
     queue: mpsc::Sender<String>,
     lost: AtomicU64,
+    /// Of these, as the program's log has said.
+    told: AtomicU64,
 }
 
 /// Writes the file.
@@ -110,9 +112,27 @@ impl AccessLog {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
         options.open(&config.path)?;
         let (sender, queue) = mpsc::channel(QUEUE);
-        let lines = Arc::new(Lines { format: config.format, queue: sender, lost: AtomicU64::new(0) });
+        let lines = Arc::new(Lines {
+            format: config.format,
+            queue: sender,
+            lost: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        });
         let log = Self { lines: Some(Arc::clone(&lines)), traces: Traces::default() };
         Ok((log, Scribe { path: config.path.clone(), lines, queue }))
+    }
+
+    /// Lines that wait to be written, and those that never were.
+    pub(crate) fn lines(&self) -> (usize, u64) {
+        let lines = self.lines.as_ref();
+        lines.map_or((0, 0), |lines| {
+            (lines.queue.max_capacity() - lines.queue.capacity(), lines.lost.load(Relaxed))
+        })
+    }
+
+    /// Batches of traces that the collector did not take.
+    pub(crate) fn traces_lost(&self) -> u64 {
+        self.traces.lost()
     }
 
     /// The same, with traces.
@@ -367,7 +387,8 @@ impl Scribe {
                 file.insert(BufWriter::new(options.open(&self.path).await?))
             }
         };
-        let lost = self.lines.lost.swap(0, Relaxed);
+        let lost = self.lines.lost.load(Relaxed);
+        let lost = lost - self.lines.told.swap(lost, Relaxed);
         if lost > 0 {
             tracing::warn!(lost, "lines of the access log were lost");
         }

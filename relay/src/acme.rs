@@ -23,7 +23,10 @@ use std::{
     fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -145,7 +148,37 @@ struct Inner {
     asked: mpsc::Sender<Asked>,
     zone: Option<Zone>,
     challenge_tls: Arc<ServerConfig>,
+    numbers: Numbers,
 }
+
+/// For whoever watches the relay.
+#[derive(Debug, Default)]
+struct Numbers {
+    issued: AtomicU64,
+    failed: AtomicU64,
+    under_way: AtomicUsize,
+    /// New names of this week, where that counts.
+    week: AtomicUsize,
+}
+
+/// How it stands with certificates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// That are there.
+    pub(crate) certificates: usize,
+    /// Seconds of the Unix epoch at which the first of them ends.
+    pub(crate) first_end: Option<u64>,
+    /// Orders that brought one, and that did not.
+    pub(crate) issued: u64,
+    pub(crate) failed: u64,
+    pub(crate) under_way: usize,
+    /// New names of this week, where the authority is known to count.
+    pub(crate) week: usize,
+}
+
+/// What is bounded of it.
+pub(crate) const BOUNDS: [(&str, usize); 2] =
+    [("acme_orders_under_way", AT_ONCE), ("acme_new_names_this_week", week::MOST)];
 
 /// A visitor who waits for a certificate, and is told by the end of the channel.
 struct Asked {
@@ -192,6 +225,7 @@ impl Acme {
             challenge_tls: challenge_tls(challenges)?,
             asked: ask,
             zone,
+            numbers: Numbers::default(),
         };
         let acme = Self(Arc::new(inner));
         // What others count is told by them when it is reached.
@@ -251,6 +285,22 @@ impl Acme {
         }
         let trouble = locked(&self.0.troubles).get(subject.name()).cloned();
         Err(trouble.unwrap_or_else(|| "it was not ordered yet".to_owned()))
+    }
+
+    /// How it stands with certificates at this moment.
+    pub(crate) fn standing(&self) -> Standing {
+        let kept = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let first_end = kept.values().map(|kept| kept.life.ends).min();
+        let Numbers { issued, failed, under_way, week } = &self.0.numbers;
+        Standing {
+            certificates: kept.len(),
+            first_end: first_end
+                .and_then(|at| Some(at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())),
+            issued: issued.load(Relaxed),
+            failed: failed.load(Relaxed),
+            under_way: under_way.load(Relaxed),
+            week: week.load(Relaxed),
+        }
     }
 
     /// Whether there is a certificate for the name.

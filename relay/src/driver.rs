@@ -53,6 +53,7 @@ use crate::{
     registry::Place,
     route::{Routes, Tunnel},
     server::Listening,
+    tally::Tally,
 };
 use control::{Control, Said, Utterance};
 use gauges::Gauges;
@@ -142,6 +143,7 @@ pub(crate) struct Surroundings {
     pub(crate) lanes: Directory,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) pipes_per_connection: usize,
+    pub(crate) tally: Tally,
     pub(crate) authority: Arc<dyn Authority>,
 }
 

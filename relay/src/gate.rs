@@ -80,6 +80,9 @@ pub(crate) struct Gatekeeper {
     sign_ins: Mutex<Sketch>,
 }
 
+/// Passwords that may wait for being hashed.
+pub(crate) const GUESSES: usize = hashing::WAITING;
+
 /// Steps of sign-ins from one address, each of which may ask the provider.
 const SIGN_INS: Limit = Limit { tries: 60, window: 60 };
 
@@ -134,6 +137,11 @@ impl Gatekeeper {
     /// The same, which knows from these whose tunnels there are.
     pub(crate) fn of_routes(self, routes: Routes) -> Self {
         Self { routes, ..self }
+    }
+
+    /// Passwords that are hashed, or wait for it.
+    pub(crate) fn guesses_waiting(&self) -> usize {
+        self.hashing.waiting()
     }
 
     /// Lets a request with this head pass the gates of a tunnel, or says why not.

@@ -71,7 +71,7 @@ pub(crate) use self::{
     upstream::{Answered, Upstream},
 };
 pub(crate) use self::{listener::serve_with, tls::Beside};
-use crate::{access_log::AccessLog, gate::Gatekeeper, route::Routes};
+use crate::{access_log::AccessLog, gate::Gatekeeper, route::Routes, tally::Tally};
 
 /// The body of an answer of the console.
 pub type ConsoleBody = http_body_util::combinators::BoxBody<bytes::Bytes, BodyError>;
@@ -106,6 +106,7 @@ struct Shared {
     senders: Addresses,
     /// How many requests have begun in this second.
     rates: Arc<rates::Rates>,
+    tally: Tally,
 }
 
 impl std::fmt::Debug for Shared {

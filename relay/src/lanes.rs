@@ -118,6 +118,12 @@ struct Entry {
 pub(crate) struct Directory(Arc<Mutex<Entries>>);
 
 impl Directory {
+    /// Lanes that wait for a pipe.
+    pub(crate) fn waiting(&self) -> usize {
+        let entries = locked(&self.0);
+        entries.values().flatten().map(|entry| locked(&entry.waiting.0).len()).sum()
+    }
+
     /// Admits lanes of `key` to a tunnel that it serves on this connection, until that is [dismissed](Self::dismiss) or
     /// the returned value is dropped.
     pub(crate) fn admit(&self, tunnel: TunnelId, key: PublicKey, connection: ConnectionId) -> Membership {

@@ -162,7 +162,7 @@ impl Places {
 }
 
 /// Bytes of datagrams that may wait in the whole relay.
-const QUEUED: usize = 32 << 20;
+pub(crate) const QUEUED: usize = 32 << 20;
 
 /// The open ports. Dropping it closes them.
 #[derive(Debug)]
@@ -257,6 +257,11 @@ impl Ports {
         let house = House { routes, limits, patience, tcp, udp, queued, access_log };
         let (open, given_up) = (HashMap::new(), GivenUp::default());
         Self { settings, house: Arc::new(house), open, given_up, tasks: JoinSet::new() }
+    }
+
+    /// Places for bytes of datagrams that wait.
+    pub(crate) fn queued(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.house.queued)
     }
 
     /// The port of a tunnel that has come up: the one that it had, or a new one.

@@ -12,7 +12,7 @@ mod listen;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -39,10 +39,12 @@ use crate::{
     ingress::{self, Beside, IngressConfig, IngressError, Terms},
     local_ca::LocalCaError,
     memory::{Memory, MemoryError, Remembered},
+    metrics::{Metrics, Watched, Window},
     ports::Ports,
     renewal::{Life, NotOurs, OwnCertificate, Renewal},
     route::Routes,
     strangers::Handshakes,
+    tally::Tally,
     traces::{Traces, TracesError},
 };
 pub use config::{Config, Limits};
@@ -58,6 +60,7 @@ pub struct Relay {
     addrs: Addrs,
     routes: Routes,
     crowds: Crowds,
+    metrics: Metrics,
     local_ca: Option<PathBuf>,
     traces: Traces,
     status: watch::Receiver<Status>,
@@ -81,6 +84,8 @@ pub struct Addrs {
     pub https: Option<SocketAddr>,
     /// Nodes: multiaddresses that end in the relay's peer id, the ones to tell others first.
     pub p2p: Vec<Multiaddr>,
+    /// Scrapers of metrics.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Why a relay did not start.
@@ -167,8 +172,13 @@ impl Relay {
         let admitted = Admitted::default();
         let mut swarm = swarm(&config, &admitted)?;
         let listening = listen::on(&mut swarm, &config.p2p, &config.public_addrs).await?;
-        let addrs =
-            Addrs { id, http: doors.http_addr(), https: doors.https_addr(), p2p: listening.addrs.clone() };
+        let addrs = Addrs {
+            id,
+            http: doors.http_addr(),
+            https: doors.https_addr(),
+            p2p: listening.addrs.clone(),
+            metrics: doors.metrics.as_ref().map(Window::address),
+        };
 
         let (status_in, status) = watch::channel(Status::default());
         let mut incarnation = [0; 16];
@@ -178,7 +188,21 @@ impl Relay {
         let crowds = Crowds::default();
         let watched = (&crowds, doors.log.0.clone());
         let ports = Ports::new(config.ports, config.limits.ports.clone(), patience, routes.clone(), watched);
+        let tally = Tally::default();
+        let metrics = Metrics::new(Watched {
+            crowds: crowds.clone(),
+            routes: routes.clone(),
+            lanes: doors.directory.clone(),
+            status: status.clone(),
+            tally: tally.clone(),
+            access_log: doors.log.0.clone(),
+            acme: doors.acme.as_ref().map(|(acme, _)| acme.clone()),
+            datagrams: ports.queued(),
+            visitors: RwLock::new(config.limits.ingress.clone()),
+            limits: config.limits.clone(),
+        });
         let around = Surroundings {
+            tally: tally.clone(),
             admitted,
             routes: routes.clone(),
             lanes: doors.directory.clone(),
@@ -191,6 +215,7 @@ impl Relay {
             addrs,
             routes,
             crowds,
+            metrics,
             local_ca: doors.local_ca.clone(),
             traces: doors.traces.clone(),
             status,
@@ -201,7 +226,7 @@ impl Relay {
             tasks: JoinSet::new(),
             grace: config.limits.grace,
         };
-        relay.spawn(config, memory, (last, life), driver, doors);
+        relay.spawn(config, memory, (last, life), driver, (doors, tally));
         Ok(relay)
     }
 
@@ -211,7 +236,7 @@ impl Relay {
         memory: Memory,
         (last, life): (Option<Position>, Life),
         driver: Driver,
-        doors: Doors,
+        (doors, tally): (Doors, Tally),
     ) {
         let (news, news_for_driver) = mpsc::channel(NEWS);
         let remembered = Remembered { position: last, trust: config.trust.bytes().to_vec(), witnessed: None };
@@ -260,8 +285,12 @@ impl Relay {
         if let Some(names) = doors.names {
             self.tasks.spawn(names.run(self.nodes.clone()));
         }
+        if let Some(window) = doors.metrics {
+            self.tasks.spawn(window.run(self.metrics.clone(), self.nodes.clone()));
+        }
         let ports = config.ports.map(|ports| ports.range);
-        let beside = Beside { lanes: doors.lanes, acme, access_log, ports, crowds: self.crowds.clone() };
+        let beside =
+            Beside { lanes: doors.lanes, acme, access_log, ports, crowds: self.crowds.clone(), tally };
         let (terms, routes) = (self.terms.subscribe(), self.routes.clone());
         self.ingress.spawn(ingress::serve_with(ingress, beside, terms, routes, self.visitors.clone()));
     }
@@ -273,12 +302,18 @@ impl Relay {
 
     /// Holds visitors to these terms from here on. A connection that is there keeps those that it came under.
     pub fn set_terms(&self, terms: Terms) {
+        self.metrics.set_limits(&terms.limits);
         self.terms.send_replace(terms);
     }
 
     /// How the relay is doing; changes can be waited for.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// What an operator watches, to read at any time.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
     }
 
     /// How many visitors there are, to read at any time.

@@ -120,6 +120,8 @@ struct Chosen {
     tracer: SdkTracer,
     share: Share,
     seen: AtomicU64,
+    /// Batches that the collector did not take.
+    lost: Arc<AtomicU64>,
 }
 
 impl Traces {
@@ -128,9 +130,11 @@ impl Traces {
         let failed = |source| TracesError { collector: config.collector.clone(), source };
         let endpoint = url::Url::parse(&config.collector).map_err(|error| failed(error.into()))?;
         let endpoint = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
+        let lost = Arc::<AtomicU64>::default();
+        let client = Client { agent: agent(), told: AtomicBool::new(false), lost: Arc::clone(&lost) };
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Client { agent: agent(), told: AtomicBool::new(false) })
+            .with_http_client(client)
             .with_endpoint(endpoint)
             .with_timeout(PATIENCE)
             .build()
@@ -151,7 +155,13 @@ impl Traces {
             .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
             .build();
         let tracer = provider.tracer("mytunnel");
-        Ok(Self(Some(Arc::new(Chosen { provider, tracer, share: config.share, seen: AtomicU64::new(0) }))))
+        let (share, seen) = (config.share, AtomicU64::new(0));
+        Ok(Self(Some(Arc::new(Chosen { provider, tracer, share, seen, lost }))))
+    }
+
+    /// Batches of spans that the collector did not take.
+    pub(crate) fn lost(&self) -> u64 {
+        self.0.as_ref().map_or(0, |chosen| chosen.lost.load(Relaxed))
     }
 
     /// The trace of a request, if it is one that is traced. `trusted` tells whether its sender decides that.
@@ -312,6 +322,7 @@ struct Client {
     agent: Agent,
     /// It was said that the collector takes nothing.
     told: AtomicBool,
+    lost: Arc<AtomicU64>,
 }
 
 fn agent() -> Agent {
@@ -342,6 +353,9 @@ impl HttpClient for Client {
             Ok(answer) => Some(answer.status().to_string()),
             Err(error) => Some(error.to_string()),
         };
+        if trouble.is_some() {
+            self.lost.fetch_add(1, Relaxed);
+        }
         match trouble {
             None => self.told.store(false, Relaxed),
             // Once, and again when it has been well in between.

@@ -78,6 +78,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     pub(crate) otlp: Option<String>,
 
+    /// Tell Prometheus what the relay measures at ADDR, over HTTP and without a credential, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    pub(crate) metrics: Option<SocketAddr>,
+
     /// Address for nodes, UDP and TCP [default: 0.0.0.0:4001, on localhost 127.0.0.1:4001]
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) p2p: Option<SocketAddr>,
@@ -192,6 +196,7 @@ fn plan(settings: &RelaySettings) -> RelayPlan {
         only_https: settings.only_https,
         passthrough: settings.passthrough,
         traces: settings.traces.clone(),
+        metrics: settings.metrics,
         console: None,
         data: Some(settings.data.clone()),
         limits: settings.limits.relay(),

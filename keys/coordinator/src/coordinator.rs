@@ -16,6 +16,7 @@ use mytunnel_keys::id::{PublicKey, TenantId, TunnelKind, TunnelName};
 use mytunnel_keys::token::ServerUrl;
 use mytunnel_keys::trust::{RootFingerprint, Trust};
 use mytunnel_keys::usage::{Prices, Tell, Told};
+use prometheus_client::collector::Collector;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tower::ServiceExt as _;
@@ -32,7 +33,6 @@ use crate::error::OpenError;
 use crate::feed::{FeedLink, Followers, Publisher, Siblings};
 use crate::http::{ApiError, App, router};
 use crate::issuer::Seeds;
-use crate::metrics::{CountVisitors, Visitors};
 use crate::random;
 use crate::shared::{Parts, Public, Shared};
 use crate::store::{self, Opened, StoreError};
@@ -198,9 +198,9 @@ impl Coordinator {
         self.shared.setup_code()
     }
 
-    /// Tells in the metrics how many visitors the relay in this process has; the first who says so counts them.
-    pub fn count_visitors(&self, count: impl Fn() -> Visitors + Send + Sync + 'static) {
-        let _ = self.shared.visitors.set(CountVisitors::new(count));
+    /// Tells in the metrics what the relay in this process measures, too; the first who says so does.
+    pub fn add_metrics(&self, others: impl Collector) {
+        self.shared.metrics.add(others);
     }
 
     /// What everybody checks the coordinator's signatures by.

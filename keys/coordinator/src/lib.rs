@@ -46,7 +46,6 @@ pub use self::{
     error::OpenError,
     feed::FeedLink,
     http::{ClientAddress, FeedAnswer},
-    metrics::Visitors,
     own_gates::OwnGates,
     store::{PostgresUrl, StoreError, UrlError},
 };

@@ -7,10 +7,12 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::http::uri::Authority;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -45,43 +47,19 @@ struct Bound {
     of: &'static str,
 }
 
-/// Visitors of the relay in this process, at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Visitors {
-    /// Connections for web sites and the console, and those that are passed on by name.
-    pub connections: usize,
-    /// Requests under way on them; a WebSocket is one.
-    pub requests: usize,
-    /// Connections at ports of TCP tunnels.
-    pub tcp: usize,
-    /// Visitors of UDP tunnels.
-    pub udp: usize,
-}
+/// What somebody else in this process tells beside the coordinator's own, once there is somebody.
+#[derive(Clone, Debug, Default)]
+struct Others(Arc<OnceLock<Box<dyn Collector>>>);
 
-/// Counts them.
-pub(crate) struct CountVisitors(Box<dyn Fn() -> Visitors + Send + Sync>);
-
-impl CountVisitors {
-    pub(crate) fn new(count: impl Fn() -> Visitors + Send + Sync + 'static) -> Self {
-        Self(Box::new(count))
-    }
-
-    pub(crate) fn now(&self) -> Visitors {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for CountVisitors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CountVisitors")
+impl Collector for Others {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.get().map_or(Ok(()), |others| others.encode(encoder))
     }
 }
 
 /// The state of the coordinator at the moment of a scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// Visitors, where there is a relay in this process.
-    pub(crate) visitors: Option<Visitors>,
     /// Relays that follow the feed.
     pub(crate) relays: usize,
     /// Changes that the slowest of them has not acted by yet.
@@ -132,7 +110,7 @@ pub(crate) struct Metrics {
     refusals_unwritten: Gauge<u64, AtomicU64>,
     leases: Gauge<u64, AtomicU64>,
     clock_offset: Gauge,
-    visitors: Family<Bound, Gauge>,
+    others: Others,
 }
 
 impl Metrics {
@@ -172,12 +150,8 @@ impl Metrics {
         let clock_offset = Gauge::default();
         let ahead = "Seconds by which the clock is ahead of the database server's";
         registry.register("clock_offset_seconds", ahead, clock_offset.clone());
-        let visitors = Family::<Bound, Gauge>::default();
-        registry.register(
-            "visitors",
-            "What visitors have open at the relay in this process",
-            visitors.clone(),
-        );
+        let others = Others::default();
+        registry.register_collector(Box::new(others.clone()));
         let limits = Family::<Bound, Gauge>::default();
         registry.register("limit", "What a measure of this name may reach", limits.clone());
         for (of, limit) in LIMITS.into_iter().chain([("relays_connected", relays_limit)]) {
@@ -199,8 +173,13 @@ impl Metrics {
             refusals_unwritten,
             leases,
             clock_offset,
-            visitors,
+            others,
         }
+    }
+
+    /// Tells what somebody else in this process measures, too; the first who says so does.
+    pub(crate) fn add(&self, others: impl Collector) {
+        let _ = self.others.0.set(Box::new(others));
     }
 
     /// Counts an answer. `route` is the pattern that matched; what matched none has none.
@@ -229,12 +208,6 @@ impl Metrics {
         self.refusals_unwritten.set(now.refusals_unwritten);
         self.leases.set(now.leases);
         self.clock_offset.set(now.clock_offset);
-        if let Some(Visitors { connections, requests, tcp, udp }) = now.visitors {
-            let all = [("connections", connections), ("requests", requests), ("tcp", tcp), ("udp", udp)];
-            for (of, count) in all {
-                self.visitors.get_or_create(&Bound { of }).set(whole(count));
-            }
-        }
         let mut told = String::with_capacity(8 * 1024);
         if text::encode(&mut told, &self.registry).is_err() {
             // A `String` takes all that is written to it; an encoder that fails leaves half a page.
@@ -276,10 +249,11 @@ fn whole(number: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::metrics::MetricType;
+
     use super::*;
 
     const NOW: Reading = Reading {
-        visitors: Some(Visitors { connections: 12, requests: 10, tcp: 11, udp: 13 }),
         relays: 2,
         behind: 1,
         tunnels: 3,
@@ -314,10 +288,6 @@ mod tests {
             "mytunnel_audit_refusals_unwritten 7",
             "mytunnel_leases_held 8",
             "mytunnel_clock_offset_seconds -9",
-            r#"mytunnel_visitors{of="connections"} 12"#,
-            r#"mytunnel_visitors{of="requests"} 10"#,
-            r#"mytunnel_visitors{of="tcp"} 11"#,
-            r#"mytunnel_visitors{of="udp"} 13"#,
             r#"mytunnel_limit{of="relays_connected"} 256"#,
             "# EOF",
         ] {
@@ -326,9 +296,19 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_relay_nothing_is_said_of_visitors() {
-        let told = Metrics::new(256).text(Reading { visitors: None, ..NOW });
-        assert!(!told.contains("mytunnel_visitors{"), "{told}");
+    fn what_others_measure_stands_on_the_same_page() {
+        #[derive(Debug)]
+        struct Five;
+        impl Collector for Five {
+            fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+                encoder.encode_descriptor("five", "Five", None, MetricType::Gauge)?.encode_gauge(&5i64)
+            }
+        }
+        let metrics = Metrics::new(256);
+        assert!(!metrics.text(NOW).contains("five"));
+        metrics.add(Five);
+        let told = metrics.text(NOW);
+        assert!(told.contains("mytunnel_five 5\n") && told.ends_with("# EOF\n"), "{told}");
     }
 
     #[test]

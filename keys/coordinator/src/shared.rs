@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use mytunnel_keys::api::RelayApplied;
@@ -24,7 +24,7 @@ use crate::events::Streams;
 use crate::feed::{Ask, Followers, soon};
 use crate::http::ApiError;
 use crate::issuer::Issuer;
-use crate::metrics::{CountVisitors, Metrics, Reading};
+use crate::metrics::{Metrics, Reading};
 use crate::refusals::Refusals;
 use crate::replays::Replays;
 use crate::sketch::{Limit, RetryAfter, Sketch};
@@ -59,8 +59,6 @@ pub(crate) struct Shared {
     setup_code: Mutex<Option<Zeroizing<String>>>,
     pub(crate) metrics: Metrics,
     pub(crate) streams: Streams,
-    /// Counts visitors, where there is a relay in this process.
-    pub(crate) visitors: OnceLock<CountVisitors>,
 }
 
 /// Where the outside finds things.
@@ -123,7 +121,6 @@ impl Shared {
             setup_code: Mutex::new(setup_code.map(Zeroizing::new)),
             metrics: Metrics::new(relays),
             streams: Streams::default(),
-            visitors: OnceLock::new(),
         }
     }
 
@@ -212,7 +209,6 @@ impl Shared {
             refusals_unwritten: lock(&self.refusals).unwritten(),
             leases,
             clock_offset: self.store.clock_offset(),
-            visitors: self.visitors.get().map(CountVisitors::now),
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -94,6 +94,9 @@ impl Desk {
                     self.waiting.remove(&subject);
                 }
             }
+            let numbers = &self.acme.0.numbers;
+            numbers.under_way.store(under_way.len(), Relaxed);
+            numbers.week.store(plan.week().map_or(0, |week| week.count(now)), Relaxed);
             let until = Instant::now() + plan.pause(now);
             tokio::select! {
                 () = cancelled.cancelled() => break,
@@ -190,6 +193,7 @@ impl Desk {
             Ok(kept) => {
                 tracing::info!(name, until = ?kept.life.ends, "certificate issued");
                 plan.issued(subject.clone(), kept.life, now);
+                self.acme.0.numbers.issued.fetch_add(1, Relaxed);
                 if let Some(Err(error)) = plan.week().map(|week| self.store.save_week(&week.text())) {
                     tracing::warn!(%error, "what was ordered this week is not kept; a restart forgets it");
                 }
@@ -197,6 +201,7 @@ impl Desk {
                 locked(&self.acme.0.troubles).remove(subject.name());
             }
             Err(error) => {
+                self.acme.0.numbers.failed.fetch_add(1, Relaxed);
                 let mut pause = plan.failed(&subject, now);
                 if let Some(refusal) = error.refusal() {
                     plan.refused(&subject, refusal.concern(), refusal.until);

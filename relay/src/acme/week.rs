@@ -93,6 +93,11 @@ impl Week {
         let theirs = all.filter(|issue| issue.owner.as_deref() == Some(owner.id()));
         free_at(theirs, under_way.1, OF_TENANT, now).map(Spent::ByTenant)
     }
+
+    /// How many there were.
+    pub(super) fn count(&self, now: SystemTime) -> usize {
+        self.issues.iter().filter(|issue| issue.is_within(now)).count()
+    }
 }
 
 impl Issue {

@@ -33,6 +33,7 @@ impl Driver {
     pub(super) fn read_gauges(&mut self) {
         let now = now();
         let (spent, used) = self.gauges.read(now.instant);
+        self.around.tally.used(&used);
         self.admission.handle_usage(&used, now);
         spent.fill(&self.admission.prices().prices, |key| self.admission.fill(key, now));
     }

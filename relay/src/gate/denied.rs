@@ -50,6 +50,11 @@ impl Denied {
         Self { failure, tunnel: tunnel.clone(), takes, way_back: "/".to_owned(), who: None, wait: None }
     }
 
+    /// Why.
+    pub(crate) const fn failure(&self) -> Failure {
+        self.failure
+    }
+
     /// The same, with the seconds after which it may try again.
     pub(super) fn after(self, seconds: u64) -> Self {
         Self { wait: Some(seconds), ..self }

@@ -18,7 +18,7 @@ use super::{Unchecked, proven::Proof};
 use crate::{ingress::locked, route::Customer};
 
 /// Guesses that may wait: at most about two seconds' work.
-const WAITING: usize = 64;
+pub(super) const WAITING: usize = 64;
 /// Of these for one tenant, so that as many are kept for others, however many tunnels it has.
 const WAITING_FOR_CUSTOMER: usize = 32;
 /// Of these at one tunnel, so that a flood at one does not keep out the visitors of the others.
@@ -73,6 +73,11 @@ impl Default for Hashing {
 }
 
 impl Hashing {
+    /// Guesses that wait, or are hashed.
+    pub(super) fn waiting(&self) -> usize {
+        locked(&self.waiting).guesses.len()
+    }
+
     /// Joins the guess that `proof` stands for. If nobody has begun with it, `count` may object.
     pub(super) fn enter(
         &self,

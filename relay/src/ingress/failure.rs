@@ -91,6 +91,44 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Each of them, in this order.
+    pub(crate) const ALL: [Self; 34] = [
+        Self::BadRequest,
+        Self::TargetTooLong,
+        Self::HeadTooLarge,
+        Self::CookiesTooLarge,
+        Self::BodyTooLarge,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::Misdirected,
+        Self::UnknownName,
+        Self::Ended,
+        Self::Away,
+        Self::TargetRefused,
+        Self::Broken,
+        Self::Timeout,
+        Self::TunnelBusy,
+        Self::KeyBusy,
+        Self::TunnelHasty,
+        Self::Spent,
+        Self::VisitorBusy,
+        Self::VisitorHasty,
+        Self::PasswordRequired,
+        Self::PinRequired,
+        Self::PinWrong,
+        Self::TokenRequired,
+        Self::AddressDenied,
+        Self::CrossSite,
+        Self::TooManyGuesses,
+        Self::GateBusy,
+        Self::SignInUnavailable,
+        Self::SignInRequired,
+        Self::AccessDenied,
+        Self::SignInStale,
+        Self::SignInDeclined,
+        Self::SignInDown,
+    ];
+
     /// The HTTP status.
     pub fn status(self) -> StatusCode {
         match self {
@@ -428,41 +466,6 @@ impl Form {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 32] = [
-        Failure::BadRequest,
-        Failure::TargetTooLong,
-        Failure::HeadTooLarge,
-        Failure::CookiesTooLarge,
-        Failure::MethodNotAllowed,
-        Failure::BodyTooLarge,
-        Failure::RequestTimeout,
-        Failure::UnknownName,
-        Failure::Ended,
-        Failure::Away,
-        Failure::TargetRefused,
-        Failure::Broken,
-        Failure::Timeout,
-        Failure::TunnelBusy,
-        Failure::VisitorBusy,
-        Failure::KeyBusy,
-        Failure::TunnelHasty,
-        Failure::VisitorHasty,
-        Failure::PasswordRequired,
-        Failure::PinRequired,
-        Failure::PinWrong,
-        Failure::TokenRequired,
-        Failure::AddressDenied,
-        Failure::CrossSite,
-        Failure::TooManyGuesses,
-        Failure::GateBusy,
-        Failure::SignInUnavailable,
-        Failure::SignInRequired,
-        Failure::AccessDenied,
-        Failure::SignInStale,
-        Failure::SignInDeclined,
-        Failure::SignInDown,
-    ];
-
     fn asking(accept: &str) -> HeaderMap {
         HeaderMap::from_iter([(ACCEPT, HeaderValue::from_str(accept).unwrap())])
     }
@@ -480,7 +483,7 @@ mod tests {
 
     #[test]
     fn every_failure_reads_well_in_every_form() {
-        for failure in ALL {
+        for failure in Failure::ALL {
             for accept in ["text/html", "application/json", "*/*"] {
                 let response = failure.response(&asking(accept));
                 assert_eq!(response.headers()[ERROR_HEADER], failure.name());

@@ -193,7 +193,9 @@ impl Acceptor {
         let (limits, access_log) = (Arc::new(config.limits), beside.access_log.clone());
         let senders = beside.crowds.senders.clone();
         let gates = Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?;
-        let gates = gates.beside_ports(beside.ports).of_routes(routes.clone());
+        let gates = Arc::new(gates.beside_ports(beside.ports).of_routes(routes.clone()));
+        beside.tally.watch_gates(&gates);
+        let tally = beside.tally.clone();
         Ok(Self {
             crowd: Crowd::default(),
             addresses: beside.crowds.web.clone(),
@@ -203,7 +205,7 @@ impl Acceptor {
             beside,
             current: Current::new(Shared {
                 routes,
-                gates: Arc::new(gates),
+                gates,
                 domain: config.domain.to_ascii_lowercase().into(),
                 console: config.console.to_ascii_lowercase().into(),
                 console_service: config.console_service,
@@ -215,6 +217,7 @@ impl Acceptor {
                 proxies: config.proxies,
                 access_log,
                 senders,
+                tally,
             }),
         })
     }
@@ -247,6 +250,7 @@ impl Acceptor {
         let Some((place, address_seat)) = place.zip(self.addresses.connect(address.ip(), share)) else {
             // One try: whoever does not take it at once has lost nothing but the reason.
             drop(stream.try_write(FULL));
+            shared.tally.turned_away.add(1);
             return;
         };
         if let Err(error) = line::attend(&stream) {

@@ -80,7 +80,12 @@ impl Proxy {
         };
         let mut response = match answered {
             Ok(response) => response,
-            Err(refused) => refused.page(accept),
+            Err(refused) => {
+                if let Some(failure) = refused.failure() {
+                    self.shared.tally.refused(failure);
+                }
+                refused.page(accept)
+            }
         };
         if self.visit.is_multiplexed() {
             http2::response::clean(response.headers_mut());
@@ -330,6 +335,15 @@ fn live(found: Lookup) -> Result<Arc<Tunnel>, Failure> {
 }
 
 impl Refused {
+    /// What is wrong, where something is.
+    const fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Failed(failure) => Some(*failure),
+            Self::Denied(denied) => Some(denied.failure()),
+            Self::Moved(_) => None,
+        }
+    }
+
     fn page(self, accept: Option<HeaderValue>) -> Response<ResponseBody> {
         let asked: HeaderMap = accept.into_iter().map(|value| (ACCEPT, value)).collect();
         let page = match self {

@@ -22,6 +22,7 @@ use crate::{
     crowds::Crowds,
     lanes::{Door, LaneError},
     ports::PortRange,
+    tally::Tally,
 };
 
 /// Why a visitor's handshake failed.
@@ -81,6 +82,8 @@ pub(crate) struct Beside {
     pub(crate) ports: Option<PortRange>,
     /// Where places are held.
     pub(crate) crowds: Crowds,
+    /// Where it is counted what happens.
+    pub(crate) tally: Tally,
 }
 
 /// Performs one handshake, unless the connection is one that somebody behind the relay shakes hands on.

@@ -42,6 +42,8 @@ pub struct Config {
     pub access_log: Option<AccessLogConfig>,
     /// Where traces of visitors' requests go. Default: nowhere.
     pub traces: Option<TracesConfig>,
+    /// Where a scraper reads the relay's metrics, over HTTP and without a credential. Default: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Nothing is served to visitors in the clear: who comes without TLS is led to it. Default false.
     pub only_https: bool,
     /// Names may be served whose TLS ends behind the relay. Default true.
@@ -86,6 +88,7 @@ impl Config {
             acme: None,
             access_log: None,
             traces: None,
+            metrics: None,
             only_https: false,
             passthrough: true,
             p2p: Vec::new(),

@@ -15,6 +15,7 @@ use crate::{
     ingress::Https,
     lanes::{Directory, Door},
     local_ca::{LocalCa, LocalCaError},
+    metrics::Window,
     route::Routes,
     traces::Traces,
 };
@@ -34,6 +35,8 @@ pub(super) struct Doors {
     /// The log of visitors' requests, and who writes it.
     pub(super) log: (AccessLog, Option<Scribe>),
     pub(super) traces: Traces,
+    /// Where scrapers come.
+    pub(super) metrics: Option<Window>,
     /// The file of the certificate that signs for HTTPS, when it is a CA of this machine's own.
     pub(super) local_ca: Option<PathBuf>,
 }
@@ -89,8 +92,12 @@ impl Doors {
             Some(traces) => Traces::open(traces, &config.seed.public().to_string())?,
             None => Traces::default(),
         };
+        let metrics = match config.metrics {
+            Some(addr) => Some(Window::bind(addr).await.map_err(|source| StartError::Bind { addr, source })?),
+            None => None,
+        };
         let log = (log.with_traces(traces.clone()), scribe);
-        Ok(Self { http, https, lanes, directory, acme, names, log, traces, local_ca })
+        Ok(Self { http, https, lanes, directory, acme, names, log, traces, metrics, local_ca })
     }
 
     pub(super) fn http_addr(&self) -> Option<SocketAddr> {

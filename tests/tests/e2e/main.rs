@@ -16,6 +16,7 @@ mod floods;
 mod gates;
 mod gates_of_all_kinds;
 mod inspect;
+mod metrics;
 mod names;
 mod ports;
 mod private;

@@ -29,7 +29,7 @@ pub(super) fn run(settings: &RelaySettings, report: Report) -> Result<(), Failur
     let dns = dns(settings);
     report.object(&json!({
         "ok": problems.is_empty(), "problems": problems.iter().map(described).collect::<Vec<_>>(),
-        "domain": settings.domain, "data": settings.data, "http": settings.http, "https": settings.https, "dns": dns,
+        "domain": settings.domain, "data": settings.data, "http": settings.http, "https": settings.https, "dns": dns, "metrics": settings.metrics,
         "p2p": settings.p2p, "ports": settings.ports.map(|ports| ports.range.to_string()), "console": settings.console, "coordinator": authority,
     }));
     let rows = [
@@ -106,6 +106,8 @@ fn writable(directory: &Path) -> Result<(), Failure> {
 fn ports(settings: &RelaySettings) -> Vec<Failure> {
     let mut held: Vec<Held> = Vec::new();
     let [quic, tcp] = listen_on(settings.p2p);
+    let metrics =
+        settings.metrics.map(|address| (address.to_string(), bind(&mut held, address, TcpListener::bind)));
     let mut problems: Vec<Failure> = [
         (settings.http.to_string(), bind(&mut held, settings.http, TcpListener::bind)),
         (settings.https.to_string(), bind(&mut held, settings.https, TcpListener::bind)),
@@ -117,6 +119,7 @@ fn ports(settings: &RelaySettings) -> Vec<Failure> {
         let tcp = bind(&mut held, dns, TcpListener::bind);
         [(dns.to_string(), tcp), (dns.to_string(), bind(&mut held, dns, UdpSocket::bind))]
     }))
+    .chain(metrics)
     .filter_map(|(address, outcome)| outcome.err().map(|error| cannot_listen(&address, Some(&error))))
     .collect();
     // Both halves of an address are one thing to mend.

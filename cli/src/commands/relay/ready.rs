@@ -37,6 +37,8 @@ struct ReadyEvent<'a> {
     https: Option<String>,
     p2p: Vec<String>,
     /// The ports of TCP and UDP tunnels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<String>,
     ports: Option<String>,
     data: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +56,7 @@ impl Ready<'_> {
             http: addrs.http.map(|addr| addr.to_string()),
             https: addrs.https.map(|addr| addr.to_string()),
             p2p: addrs.p2p.iter().map(ToString::to_string).collect(),
+            metrics: addrs.metrics.map(|addr| addr.to_string()),
             ports: self.settings.ports.map(|ports| ports.range.to_string()),
             data: self.settings.data.display().to_string(),
             setup_code: self.setup_code,
@@ -95,6 +98,9 @@ impl Ready<'_> {
                     format!("{dns} for _acme-challenge.{domain}, whose NS record leads here"),
                 ]);
             }
+        }
+        if let Some(metrics) = self.relay.addrs().metrics {
+            rows.push(vec!["  metrics".to_owned(), format!("http://{metrics}/metrics")]);
         }
         if let Some(ca) = self.relay.local_ca() {
             rows.push(vec!["  https".to_owned(), format!("for browsers that trust {}", ca.display())]);

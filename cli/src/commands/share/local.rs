@@ -40,6 +40,7 @@ pub(super) async fn start(secure: bool) -> Result<(Embedded, NodeConfig), Failur
             only_https: false,
             passthrough: true,
             traces: None,
+            metrics: None,
             ports: Some(PublicPorts { ip: IpAddr::from(Ipv4Addr::LOCALHOST), range: PortRange::DEFAULT }),
             console: None,
             data: None,
