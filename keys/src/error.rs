@@ -155,7 +155,7 @@ codes! {
     /// Nobody on this network answers to that code.
     PairNoHost "PAIR_NO_HOST" "pair_no_host" 6 502
         "Check the number before the words; where the network carries no multicast, give `--addr IP:PORT`.";
-    /// The words are not those that this machine shows.
+    /// The words are not those that the other machine shows.
     PairSasMismatch "PAIR_SAS_MISMATCH" "pair_sas_mismatch" 8 409
         "Read them again; if they differ still, somebody is in the middle: close the session and use another way to hand over the link.";
     /// The members have not compared their words yet.

@@ -1,5 +1,6 @@
 //! The tools for agents, as a client speaks to them: JSON-RPC, a line each, over standard input and output.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
@@ -18,6 +19,8 @@ struct Server {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     next: u64,
+    /// What each tool says that it gives.
+    schemas: BTreeMap<String, Value>,
 }
 
 impl Agent {
@@ -34,7 +37,7 @@ impl Agent {
         command.env("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut server = Server { child, input, output, next: 0 };
+        let mut server = Server { child, input, output, next: 0, schemas: BTreeMap::new() };
         let hello = json!({
             "protocolVersion": "2025-06-18",
             "capabilities": {},
@@ -43,6 +46,9 @@ impl Agent {
         let answer = server.ask("initialize", &hello);
         assert_eq!(answer["result"]["serverInfo"]["name"], "mytunnel", "{answer}");
         server.write(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+        let tools = server.ask("tools/list", &json!({}))["result"]["tools"].take();
+        let schema = |tool: &Value| (tool["name"].as_str().unwrap().to_owned(), tool["outputSchema"].clone());
+        server.schemas = tools.as_array().unwrap().iter().map(schema).collect();
         self.server = Some(server);
     }
 
@@ -61,13 +67,44 @@ impl Agent {
     fn call(&mut self, tool: &str, arguments: &Value) -> Value {
         let answer = self.server().ask("tools/call", &json!({ "name": tool, "arguments": arguments }));
         assert_ne!(answer["result"]["isError"], true, "{tool}: {answer}");
-        answer["result"]["structuredContent"].clone()
+        let given = answer["result"]["structuredContent"].clone();
+        fits(&given, &self.server().schemas[tool], tool);
+        given
     }
 
     fn fail(&mut self, tool: &str, arguments: &Value) -> Value {
         let answer = self.server().ask("tools/call", &json!({ "name": tool, "arguments": arguments }));
         assert_eq!(answer["result"]["isError"], true, "{tool}: {answer}");
         answer["result"]["structuredContent"].clone()
+    }
+}
+
+/// That an answer is what its schema says, as far as our schemas say anything.
+fn fits(value: &Value, schema: &Value, place: &str) {
+    let is = |kind: &str| match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_u64(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        other => panic!("{place}: our schemas have no {other}"),
+    };
+    let kinds = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().collect(),
+        kind => vec![kind],
+    };
+    assert!(kinds.iter().any(|kind| is(kind.as_str().unwrap())), "{place} is no {kinds:?}: {value}");
+    for name in schema["required"].as_array().into_iter().flatten() {
+        assert!(value.get(name.as_str().unwrap()).is_some(), "{place} has no {name}: {value}");
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(value) = value.get(name) {
+            fits(value, schema, &format!("{place}.{name}"));
+        }
+    }
+    for (at, item) in value.as_array().into_iter().flatten().enumerate() {
+        fits(item, &schema["items"], &format!("{place}[{at}]"));
     }
 }
 

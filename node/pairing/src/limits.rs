@@ -42,6 +42,10 @@ pub const GUESSES: u8 = 3;
 pub const WRONG_WORDS: u8 = 10;
 /// What a member may say in [`RATE_SPAN`].
 pub const RATE: u32 = 1_000;
+/// Bytes of what a member may say in [`RATE_SPAN`]: a part of what is kept for who is away.
+pub const RATE_BYTES: u32 = 4 << 20;
+/// Bytes of what waits because it is beyond that.
+pub const HELD_BYTES: usize = 4 << 20;
 /// Messages of any kind on one link in [`RATE_SPAN`]: in a full room, each member acknowledges what all the others say.
 pub const MESSAGES: u32 = 20 * RATE;
 /// See [`RATE`].
@@ -54,6 +58,8 @@ pub const KEPT_BYTES: usize = 16 << 20;
 pub const OUTBOX: usize = 1_000;
 /// What one end may have sent before the other says that it has it.
 pub const WINDOW: u64 = 64;
+/// The same in bytes, of what a guest says.
+pub const WINDOW_BYTES: usize = 2 << 20;
 /// A session in which nobody says anything for this long ends.
 pub const IDLE: Duration = Duration::from_secs(30 * 60);
 /// No session lasts longer.

@@ -19,6 +19,19 @@ impl Rate {
         self.count <= limit
     }
 
+    /// Whether `amount` more is within `limit` in each `span`; the first of a span always is. See [`Self::add`].
+    pub(crate) fn fits(&mut self, amount: u32, limit: u32, span: Duration, now: Duration) -> bool {
+        if now.saturating_sub(self.begun) >= span {
+            *self = Self { begun: now, count: 0 };
+        }
+        self.count == 0 || self.count.saturating_add(amount) <= limit
+    }
+
+    /// Counts what was found to fit.
+    pub(crate) const fn add(&mut self, amount: u32) {
+        self.count = self.count.saturating_add(amount);
+    }
+
     /// How often it was asked in this span.
     pub(crate) const fn count(&self) -> u32 {
         self.count
@@ -41,6 +54,14 @@ mod tests {
         assert!(rate.allows(2, span, Duration::from_secs(1)));
         assert!(rate.allows(2, span, Duration::from_secs(2)));
         assert!(!rate.allows(2, span, Duration::from_secs(9)));
+        assert!(rate.allows(2, span, Duration::from_secs(12)));
+        assert!(rate.fits(1000, 3, span, Duration::from_secs(30)));
+        rate.add(2);
+        assert!(
+            rate.fits(1, 3, span, Duration::from_secs(31)) && !rate.fits(2, 3, span, Duration::from_secs(31))
+        );
+        assert!(rate.fits(2, 3, span, Duration::from_secs(40)));
+        let mut rate = Rate::default();
         assert!(rate.allows(2, span, Duration::from_secs(12)));
         assert!(rate.is_over(span, Duration::from_secs(22)));
     }

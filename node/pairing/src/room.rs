@@ -5,6 +5,7 @@
 
 mod member;
 mod people;
+mod saying;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -317,6 +318,7 @@ impl Room {
         for id in silent {
             self.disconnected(id, now);
         }
+        self.take_what_waits(now);
         self.part(now);
         if self.closed.is_some() {
             return;
@@ -355,26 +357,6 @@ impl Room {
     /// Members that have not left.
     pub(crate) fn present(&self) -> impl Iterator<Item = (MemberId, &Member)> {
         self.members.iter().filter(|(_, member)| member.is_in()).map(|(id, member)| (*id, member))
-    }
-
-    /// A member's own words, in the order that the host gives them.
-    fn take(&mut self, id: MemberId, signed: Signed, now: Now) -> Result<(), Code> {
-        let member = self.members.get_mut(&id).filter(|member| member.flows).ok_or(Code::PairUnverified)?;
-        if !member.rate.allows(limits::RATE, limits::RATE_SPAN, now.steady) {
-            return Err(Code::PairRate);
-        }
-        let envelope: Envelope = signed.open(ENVELOPE, &member.card.key).ok_or(Code::PairFork)?;
-        let (last, _) = self.ledger.last_of(id);
-        if envelope.number <= last {
-            self.send(id, ToGuest::Taken { number: last });
-            return Ok(());
-        }
-        let Content::Said(said) = &envelope.content else { return Err(Code::PairFork) };
-        content::check(said)?;
-        self.append(id, envelope.number, envelope.to, signed).map_err(|_| Code::PairFork)?;
-        self.active_at = now.steady;
-        self.send(id, ToGuest::Taken { number: envelope.number });
-        Ok(())
     }
 
     pub(crate) fn note(&mut self, event: System, now: Now) {

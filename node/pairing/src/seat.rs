@@ -459,11 +459,15 @@ impl Seat {
             return;
         }
         let Some((first, _)) = self.outbox.waiting.front() else { return };
-        let end = first + limits::WINDOW;
-        let sent = self.outbox.sent;
-        for (number, signed) in
-            self.outbox.waiting.iter().filter(|(number, _)| *number > sent && *number < end)
-        {
+        let (first, end, mut bytes) = (*first, first + limits::WINDOW, 0);
+        for (number, signed) in &self.outbox.waiting {
+            bytes += signed.size();
+            if *number >= end || bytes > limits::WINDOW_BYTES && *number > first {
+                break;
+            }
+            if *number <= self.outbox.sent {
+                continue;
+            }
             self.outbox.sent = *number;
             self.outgoing.push_back(ToHost::Say { envelope: signed.clone() });
         }

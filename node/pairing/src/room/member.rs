@@ -1,8 +1,9 @@
 //! One guest of a session, as its host sees it.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use libp2p::PeerId;
+use mytunnel_keys::error::Code;
 
 use super::{Fresh, Rate, SeatId};
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     link::InviteId,
     sas::{Nonce, Words},
     secret::ResumeSecret,
+    signed::Signed,
 };
 
 /// Whether somebody is in.
@@ -77,7 +79,11 @@ pub(crate) struct Member {
     pub(super) left: Option<u64>,
     /// The session is closed, and this member was told all that it will be.
     pub(super) has_parted: bool,
-    pub(super) rate: Rate,
+    /// What it has said beyond its rate, in order.
+    held: VecDeque<Signed>,
+    held_bytes: usize,
+    /// What it has said in the span that runs: how many things, and how many bytes.
+    said: [Rate; 2],
     messages: Rate,
     heard_at: Duration,
 }
@@ -116,7 +122,9 @@ impl Member {
             joined: None,
             left: None,
             has_parted: false,
-            rate: Rate::default(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            said: Default::default(),
             messages: Rate::default(),
             heard_at: now.steady,
         }
@@ -155,11 +163,43 @@ impl Member {
         self.heard_at = now.steady;
         // Nothing flows before it has said what it has.
         self.flows = false;
+        self.drop_held();
     }
 
     pub(super) fn disconnected(&mut self, now: Now) {
         self.standing = Standing::Away(now.steady);
         self.flows = false;
+        self.drop_held();
+    }
+
+    /// It says that again when it is back, as whatever has no place yet.
+    fn drop_held(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
+    }
+
+    /// Something that it said waits for its turn.
+    ///
+    /// # Errors
+    /// [`Code::PairRate`] where it says more than may be on the way.
+    pub(super) fn hold(&mut self, signed: Signed) -> Result<(), Code> {
+        self.held_bytes += signed.size();
+        self.held.push_back(signed);
+        let fits = self.held.len() as u64 <= limits::WINDOW && self.held_bytes <= limits::HELD_BYTES;
+        if fits { Ok(()) } else { Err(Code::PairRate) }
+    }
+
+    /// The next that its rate allows.
+    pub(super) fn next_said(&mut self, now: Now) -> Option<Signed> {
+        let size = self.held.front()?.size();
+        let amounts = [(1, limits::RATE), (u32::try_from(size).unwrap_or(u32::MAX), limits::RATE_BYTES)];
+        let mut rates = self.said.iter_mut().zip(amounts);
+        if !rates.all(|(rate, (amount, limit))| rate.fits(amount, limit, limits::RATE_SPAN, now.steady)) {
+            return None;
+        }
+        self.said.iter_mut().zip(amounts).for_each(|(rate, (amount, _))| rate.add(amount));
+        self.held_bytes -= size;
+        self.held.pop_front()
     }
 
     /// It is sent what comes behind this entry.

@@ -50,6 +50,61 @@ fn who_was_kicked_or_is_in_already_is_refused_and_keeps_the_invite() {
 }
 
 #[test]
+fn who_sends_more_than_may_wait_is_cut_and_drives_nothing_out_of_what_is_kept() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    let files = vec!["x".repeat(limits::PART); 50];
+    let (session, mut before) = (world.room.opening.session, Hash::default());
+    let mut say = |number| {
+        let said = Said::Proposal {
+            text: String::new(),
+            action: String::new(),
+            risk: String::new(),
+            files: files.clone(),
+        };
+        let content = Content::Said(said);
+        let envelope = Envelope {
+            session,
+            author: guest,
+            number,
+            before,
+            at: 0,
+            reply_to: None,
+            to: Vec::new(),
+            content,
+        };
+        let envelope = Signed::sign(ENVELOPE, &envelope, &seed(10));
+        before = envelope.hash();
+        world.room.on_message(guest, ToHost::Say { envelope }, at(2))
+    };
+    assert_eq!((1..100).map(&mut say).find_map(Result::err), Some(Code::PairRate));
+    let taken = world.room.ledger.last_of(guest).0;
+    assert!((10..25).contains(&taken), "{taken}");
+    assert_eq!(world.room.ledger.first_kept(), 1);
+}
+
+#[test]
+fn a_burst_is_taken_in_order_and_the_rest_of_it_later() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    for _ in 0..80 {
+        let said = Said::Chat { text: "x".repeat(limits::TEXT) };
+        world.seats.get_mut(&guest).unwrap().say(said, None, Vec::new(), at(2)).unwrap();
+    }
+    world.run(at(2));
+    let taken = world.room.ledger.last_of(guest).0;
+    assert!((50..70).contains(&taken), "{taken}");
+    world.room.tick(at(11));
+    assert_eq!(world.room.ledger.last_of(guest).0, taken);
+    world.room.tick(at(12));
+    world.run(at(12));
+    assert_eq!(world.room.ledger.last_of(guest).0, 80);
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
 fn a_link_on_which_too_much_comes_is_cut_whatever_it_is() {
     let mut world = World::new(Verify::Ask);
     world.invite(1);
