@@ -10,6 +10,7 @@ mod lab;
 mod link;
 mod nat;
 mod pair;
+mod pairing;
 mod probe;
 mod selftest;
 mod survival;

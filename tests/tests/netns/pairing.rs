@@ -1,0 +1,176 @@
+//! Agents on one bridge, without a route to anywhere.
+
+use std::{
+    ffi::OsStr,
+    io::{ErrorKind, Read as _},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use mytunnel_tests::process::Running;
+use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
+use tempfile::TempDir;
+
+use crate::{
+    lab::{Host, Lab, Router},
+    nat::{Kind, Nat},
+};
+
+/// From the invite to the first message.
+const JOINING: Duration = Duration::from_secs(3);
+/// When somebody who is silent counts as away, and the second in which that is looked at.
+const AWAY: Duration = Duration::from_secs(17);
+/// Longest wait between two attempts to come back, and the attempt.
+const BACK: Duration = Duration::from_secs(40);
+
+/// A machine with a daemon of its own.
+struct Agent {
+    host: Host,
+    program: PathBuf,
+    home: TempDir,
+    _daemon: Running,
+}
+
+impl Agent {
+    async fn start(lab: &Lab, bridge: &Router) -> Result<Self> {
+        let host = lab.host_behind(bridge)?;
+        host.inside(|| {
+            let gone = Command::new("ip").args(["route", "del", "default"]).status()?;
+            ensure!(gone.success(), "the route stays");
+            Ok(())
+        })?;
+        let home = tempfile::tempdir()?;
+        let program = host.launcher(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")), None, home.path())?;
+        let mut daemon = run(&program, &["daemon"], &home, &[])?;
+        daemon.event("ready").await?;
+        Ok(Self { host, program, home, _daemon: daemon })
+    }
+
+    async fn pair(&self, args: &[&str]) -> Result<Value> {
+        run(&self.program, args, &self.home, &[])?.ended().await?.success()?.json()
+    }
+
+    async fn join(&self, invite: &str) -> Result<Value> {
+        let secret = [("MYTUNNEL_PAIR_SECRET", OsStr::new(invite))];
+        run(&self.program, &["join"], &self.home, &secret)?.ended().await?.success()?.json()
+    }
+
+    /// The texts of as many messages.
+    async fn hear(&self, count: usize, bound: Duration) -> Result<Vec<String>> {
+        let (began, mut heard) = (Instant::now(), Vec::new());
+        while heard.len() < count {
+            ensure!(began.elapsed() < bound, "heard {heard:?} in {bound:?}");
+            let answer = self.pair(&["listen", "--wait", "5"]).await?;
+            let messages = answer["messages"].as_array().context("messages")?;
+            heard.extend(messages.iter().filter_map(|message| message["text"].as_str()).map(str::to_owned));
+        }
+        Ok(heard)
+    }
+
+    async fn sees_the_other(&self) -> Result<bool> {
+        Ok(self.pair(&["status"]).await?["sessions"][0]["members"][0]["online"] == true)
+    }
+}
+
+fn run(program: &Path, args: &[&str], home: &TempDir, env: &[(&str, &OsStr)]) -> Result<Running> {
+    let config = home.path().join("config");
+    let env = [&[("MYTUNNEL_CONFIG_DIR", config.as_os_str())], env].concat();
+    Running::start(program, [&["pair"], args, &["--json"]].concat(), &env, home.path())
+}
+
+/// Records what comes to a machine and goes from it, on every device.
+struct Capture {
+    socket: Socket,
+    seen: Vec<u8>,
+}
+
+impl Capture {
+    fn of(host: &Host) -> Result<Self> {
+        // ETH_P_ALL, in the order of the network.
+        let all = Protocol::from(i32::from(3_u16.to_be()));
+        let socket = host.inside(|| Ok(Socket::new(Domain::PACKET, Type::RAW, Some(all))?))?;
+        socket.set_recv_buffer_size(8 << 20)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, seen: Vec::new() })
+    }
+
+    fn read(&mut self) -> Result<&[u8]> {
+        let mut packet = vec![0; 1 << 16];
+        loop {
+            match self.socket.read(&mut packet) {
+                Ok(size) => self.seen.extend_from_slice(&packet[..size]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(&self.seen),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Two machines, and a session of the first that the second has joined.
+async fn paired() -> Result<(Lab, Router, [Agent; 2])> {
+    let lab = Lab::new()?;
+    let bridge = lab.router(Nat::new(Kind::Routed))?;
+    let (host, guest) = (Agent::start(&lab, &bridge).await?, Agent::start(&lab, &bridge).await?);
+    let opened = host.pair(&["open", "--goal", "meet"]).await?;
+    let invite = opened["invites"][0]["text"].as_str().context("an invite")?.to_owned();
+    let began = Instant::now();
+    let joined = guest.join(&invite).await?;
+    ensure!(joined["goal"] == "meet", "{joined}");
+    host.pair(&["say", "hello"]).await?;
+    ensure!(guest.hear(1, JOINING).await? == ["hello"]);
+    ensure!(began.elapsed() < JOINING, "it took {:?}", began.elapsed());
+    Ok((lab, bridge, [host, guest]))
+}
+
+#[tokio::test]
+async fn two_machines_without_a_route_meet_within_three_seconds() -> Result<()> {
+    paired().await.map(drop)
+}
+
+#[tokio::test]
+async fn a_spoken_code_finds_its_host_without_a_link() -> Result<()> {
+    let lab = Lab::new()?;
+    let bridge = lab.router(Nat::new(Kind::Routed))?;
+    let (host, guest) = (Agent::start(&lab, &bridge).await?, Agent::start(&lab, &bridge).await?);
+    let mut wire = Capture::of(&guest.host)?;
+    let opened =
+        host.pair(&["open", "--code", "--goal", "by-word-of-mouth", "--name", "ada-at-home"]).await?;
+    let code = opened["invites"][0]["text"].as_str().context("a code")?.to_owned();
+    let joined = guest.join(&code).await?;
+    ensure!(joined["goal"] == "by-word-of-mouth", "{joined}");
+    host.pair(&["say", "said-in-confidence"]).await?;
+    ensure!(guest.hear(1, JOINING).await? == ["said-in-confidence"]);
+    // The code's number is what the record by multicast says, and its words are nobody's.
+    let seen = wire.read()?;
+    ensure!(seen.windows(14).any(|part| part == b"_mytunnel-pair"), "{} bytes were seen", seen.len());
+    let words = code.split_once('-').context("words")?.1;
+    for secret in ["by-word-of-mouth", "ada-at-home", "said-in-confidence", words] {
+        ensure!(!seen.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cable_that_is_pulled_for_half_a_minute_loses_nothing_and_doubles_nothing() -> Result<()> {
+    let (_lab, _bridge, [host, guest]) = paired().await?;
+    let pulled = Instant::now();
+    guest.host.cable.cut()?;
+    for count in 0..5 {
+        host.pair(&["say", &format!("host {count}")]).await?;
+        guest.pair(&["say", &format!("guest {count}")]).await?;
+    }
+    while host.sees_the_other().await? || guest.sees_the_other().await? {
+        ensure!(pulled.elapsed() < AWAY, "not noticed in {AWAY:?}");
+    }
+    // The outage itself, which nothing announces.
+    tokio::time::sleep(Duration::from_secs(30).saturating_sub(pulled.elapsed())).await;
+    guest.host.cable.heal()?;
+    let of = |name: &str| (0..5).map(|count| format!("{name} {count}")).collect::<Vec<_>>();
+    ensure!(guest.hear(5, BACK).await? == of("host"));
+    ensure!(host.hear(5, BACK).await? == of("guest"));
+    ensure!(host.sees_the_other().await? && guest.sees_the_other().await?);
+    Ok(())
+}
