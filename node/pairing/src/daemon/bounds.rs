@@ -1,4 +1,4 @@
-//! Who may connect, in the swarm: [`Doors`](crate::crowd::Doors) with libp2p's events.
+//! Who may connect, in the swarm: [`Doors`] with libp2p's events.
 
 use std::{
     collections::HashSet,
