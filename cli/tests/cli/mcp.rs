@@ -90,10 +90,8 @@ fn fits(value: &Value, schema: &Value, place: &str) {
         "null" => value.is_null(),
         other => panic!("{place}: our schemas have no {other}"),
     };
-    let kinds = match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().collect(),
-        kind => vec![kind],
-    };
+    let kinds =
+        schema["type"].as_array().map_or_else(|| vec![&schema["type"]], |kinds| kinds.iter().collect());
     assert!(kinds.iter().any(|kind| is(kind.as_str().unwrap())), "{place} is no {kinds:?}: {value}");
     for name in schema["required"].as_array().into_iter().flatten() {
         assert!(value.get(name.as_str().unwrap()).is_some(), "{place} has no {name}: {value}");
