@@ -111,6 +111,8 @@ impl Session {
             },
             Token::Relay(_) => Err(Failure::new(Code::InvalidKey, "a join token is used up by joining")
                 .with_help("Give the text, serial or id of a key.")),
+            Token::Ticket(_) => Err(Failure::new(Code::InvalidKey, "a ticket is no key")
+                .with_help("`mytunnel ticket --list` shows the key of the guest who used it; `mytunnel ticket --withdraw ID` ends one that nobody used.")),
         }
     }
 

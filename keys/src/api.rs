@@ -8,6 +8,7 @@ mod domain;
 mod key;
 mod relay;
 mod sign_in;
+mod ticket;
 mod tunnel;
 mod usage;
 
@@ -32,6 +33,7 @@ pub use self::{
     sign_in::{
         Identities, Identity, InvitedSignIn, LinkAddress, NewIdentity, Provider, Providers, SignInCode,
     },
+    ticket::{NewTicket, RedeemTicket, Ticket, TicketRedeemed, Tickets},
     tunnel::{
         Addresses, Auth, AuthAnswer, EdgeAuth, EdgeAuthAnswer, GateAnswer, NewTunnel, PlanName, SetAddresses,
         SetAuth, SetBearer, SetEdgeAuth, SetEnd, SetGate, SetPin, SetPlan, Tenant, Tunnel, TunnelClosed,

@@ -1,5 +1,5 @@
 //! Secrets, wiped from memory when they are dropped and never printed: the Ed25519 seed (RFC 8032) that is all of a
-//! credential's secret, and the one-time secret with which a relay joins.
+//! credential's secret, and the one-time secrets with which a relay joins and a guest comes.
 
 use std::fmt;
 
@@ -41,31 +41,45 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// The one-time secret of a relay's join token: no key, only something that the coordinator recognises once.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct JoinSecret([u8; 32]);
+macro_rules! one_time_secret {
+    ($(#[doc = $doc:literal])+ $name:ident $domain:literal) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Zeroize, ZeroizeOnDrop)]
+        pub struct $name([u8; 32]);
 
-impl JoinSecret {
-    /// Takes 32 bytes that must come from a cryptographic random source.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
+        impl $name {
+            /// Takes 32 bytes that must come from a cryptographic random source.
+            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
 
-    /// The bytes, to send to the coordinator.
-    pub const fn expose(&self) -> &[u8; 32] {
-        &self.0
-    }
+            /// The bytes, to send to the coordinator.
+            pub const fn expose(&self) -> &[u8; 32] {
+                &self.0
+            }
 
-    /// What the coordinator keeps of it.
-    pub fn digest(&self) -> [u8; 32] {
-        Sha256::new().chain_update(b"mytunnel join secret 1\0").chain_update(self.0).finalize().into()
-    }
+            /// What the coordinator keeps of it.
+            pub fn digest(&self) -> [u8; 32] {
+                Sha256::new().chain_update($domain).chain_update(self.0).finalize().into()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+    };
 }
 
-impl fmt::Debug for JoinSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JoinSecret(…)")
-    }
+one_time_secret! {
+    /// The one-time secret of a relay's join token: no key, only something that the coordinator recognises once.
+    JoinSecret b"mytunnel join secret 1\0"
+}
+
+one_time_secret! {
+    /// The one-time secret of a ticket for a private share.
+    TicketSecret b"mytunnel ticket secret 1\0"
 }
 
 #[cfg(test)]
@@ -76,13 +90,15 @@ mod tests {
     fn debug_shows_nothing_of_the_seed() {
         assert_eq!(format!("{:?}", Seed::from_bytes([0x41; 32])), "Seed(…)");
         assert_eq!(format!("{:?}", JoinSecret::from_bytes([0x41; 32])), "JoinSecret(…)");
+        assert_eq!(format!("{:?}", TicketSecret::from_bytes([0x41; 32])), "TicketSecret(…)");
     }
 
     #[test]
-    fn a_join_secrets_digest_is_not_the_secret() {
+    fn the_digest_of_a_secret_is_not_the_secret_and_not_that_of_another_kind() {
         let secret = JoinSecret::from_bytes([0x41; 32]);
         assert_ne!(secret.digest(), *secret.expose());
         assert_ne!(secret.digest(), JoinSecret::from_bytes([0x42; 32]).digest());
+        assert_ne!(secret.digest(), TicketSecret::from_bytes([0x41; 32]).digest());
     }
 
     #[test]

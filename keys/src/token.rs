@@ -1,12 +1,12 @@
 //! Credentials as text: `mtk_<kind>_`, base58, and six characters of checksum.
 //!
 //! A double click selects all of it, and a scanner for leaked secrets needs no more than a regular expression and a
-//! CRC32: `mtk_(master|child|user|relay)_[1-9A-HJ-NP-Za-km-z]{60,900}[0-9A-Za-z]{6}`, where the last six characters are
+//! CRC32: `mtk_(master|child|user|relay|ticket)_[1-9A-HJ-NP-Za-km-z]{60,900}[0-9A-Za-z]{6}`, where the last six characters are
 //! the base62 CRC32 of all the text before them. Every token names its coordinator and the fingerprint of the cluster's
 //! root key, so that a machine needs nothing but the token, and no trust on first use.
 //!
 //! A *bound* token has no secret: the seed stays in a file of the machine that made it, and the certificate's key names
-//! the file. A *portable* token has the seed in it.
+//! the file. A *portable* token has the seed in it. A *ticket* is no key: its secret lets one machine get one, once.
 
 mod error;
 mod layout;
@@ -26,7 +26,7 @@ use crate::{
     Unverified,
     certificate::{self, Claims, Kind},
     id::{ProjectId, Serial},
-    secret::{JoinSecret, Seed},
+    secret::{JoinSecret, Seed, TicketSecret},
     trust::RootFingerprint,
 };
 
@@ -45,11 +45,13 @@ pub enum TokenKind {
     User,
     /// Lets one relay join, once.
     Relay,
+    /// Lets somebody without an account reach one private share, once.
+    Ticket,
 }
 
 impl TokenKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Master, Self::Child, Self::User, Self::Relay];
+    pub const ALL: [Self; 5] = [Self::Master, Self::Child, Self::User, Self::Relay, Self::Ticket];
 
     /// The word between the underscores.
     pub const fn as_str(self) -> &'static str {
@@ -58,6 +60,7 @@ impl TokenKind {
             Self::Child => "child",
             Self::User => "user",
             Self::Relay => "relay",
+            Self::Ticket => "ticket",
         }
     }
 
@@ -68,6 +71,7 @@ impl TokenKind {
             Self::Child => "a child key",
             Self::User => "a user key",
             Self::Relay => "a relay's join token",
+            Self::Ticket => "a ticket for a private share",
         }
     }
 }
@@ -89,6 +93,8 @@ pub enum Token {
     User(ChildToken),
     /// A relay's join token.
     Relay(RelayToken),
+    /// A ticket for a private share.
+    Ticket(TicketToken),
 }
 
 /// A project's master key. It has no certificate: it signs requests to the coordinator and nothing else.
@@ -136,6 +142,17 @@ pub struct RelayToken {
     pub server: ServerUrl,
 }
 
+/// Lets somebody without an account reach one private share, once.
+#[derive(Clone)]
+pub struct TicketToken {
+    /// Goes to the coordinator, once.
+    pub secret: TicketSecret,
+    /// Root of the cluster.
+    pub root: RootFingerprint,
+    /// The coordinator.
+    pub server: ServerUrl,
+}
+
 impl Token {
     /// Reads a token; white space around it is passed over.
     ///
@@ -158,6 +175,7 @@ impl Token {
             Self::Child(_) => TokenKind::Child,
             Self::User(_) => TokenKind::User,
             Self::Relay(_) => TokenKind::Relay,
+            Self::Ticket(_) => TokenKind::Ticket,
         }
     }
 
@@ -167,6 +185,7 @@ impl Token {
             Self::Master(token) => &token.server,
             Self::Child(token) | Self::User(token) => &token.server,
             Self::Relay(token) => &token.server,
+            Self::Ticket(token) => &token.server,
         }
     }
 
@@ -176,15 +195,16 @@ impl Token {
             Self::Master(token) => &token.root,
             Self::Child(token) | Self::User(token) => &token.root,
             Self::Relay(token) => &token.root,
+            Self::Ticket(token) => &token.root,
         }
     }
 
-    /// Serial of the key; a join token has none.
+    /// Serial of the key; a join token and a ticket have none.
     pub const fn serial(&self) -> Option<Serial> {
         match self {
             Self::Master(token) => Some(token.serial),
             Self::Child(token) | Self::User(token) => Some(token.claims.peek().serial),
-            Self::Relay(_) => None,
+            Self::Relay(_) | Self::Ticket(_) => None,
         }
     }
 
@@ -195,7 +215,9 @@ impl Token {
     pub fn into_master(self) -> Result<MasterToken, TokenError> {
         match self {
             Self::Master(token) => Ok(token),
-            Self::Child(_) | Self::User(_) | Self::Relay(_) => Err(self.is_not(TokenKind::Master)),
+            Self::Child(_) | Self::User(_) | Self::Relay(_) | Self::Ticket(_) => {
+                Err(self.is_not(TokenKind::Master))
+            }
         }
     }
 
@@ -206,7 +228,7 @@ impl Token {
     pub fn into_acting(self) -> Result<ChildToken, TokenError> {
         match self {
             Self::Child(token) | Self::User(token) => Ok(token),
-            Self::Master(_) | Self::Relay(_) => Err(self.is_not(TokenKind::Child)),
+            Self::Master(_) | Self::Relay(_) | Self::Ticket(_) => Err(self.is_not(TokenKind::Child)),
         }
     }
 
@@ -217,7 +239,22 @@ impl Token {
     pub fn into_relay(self) -> Result<RelayToken, TokenError> {
         match self {
             Self::Relay(token) => Ok(token),
-            Self::Master(_) | Self::Child(_) | Self::User(_) => Err(self.is_not(TokenKind::Relay)),
+            Self::Master(_) | Self::Child(_) | Self::User(_) | Self::Ticket(_) => {
+                Err(self.is_not(TokenKind::Relay))
+            }
+        }
+    }
+
+    /// Requires a ticket.
+    ///
+    /// # Errors
+    /// When it is a token of another kind.
+    pub fn into_ticket(self) -> Result<TicketToken, TokenError> {
+        match self {
+            Self::Ticket(token) => Ok(token),
+            Self::Master(_) | Self::Child(_) | Self::User(_) | Self::Relay(_) => {
+                Err(self.is_not(TokenKind::Ticket))
+            }
         }
     }
 
@@ -303,6 +340,12 @@ impl fmt::Debug for ChildToken {
 impl fmt::Debug for RelayToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RelayToken").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TicketToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TicketToken").field("server", &self.server).finish_non_exhaustive()
     }
 }
 

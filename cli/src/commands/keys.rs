@@ -239,7 +239,7 @@ fn named(key: &str) -> Result<String, Failure> {
     }
     let serial = Token::parse(key)?.serial();
     serial.as_ref().map(Serial::nonce).ok_or_else(|| {
-        Failure::new(Code::InvalidKey, "a join token is no key")
+        Failure::new(Code::InvalidKey, "this is a join token or a ticket, and no key")
             .with_help("Give the text, serial or id of a key.")
     })
 }

@@ -12,6 +12,7 @@ mod mint;
 mod people;
 mod proofs;
 mod rows;
+mod tickets;
 
 use std::fmt;
 
@@ -45,7 +46,11 @@ pub(crate) use self::proofs::{
     CHALLENGE_LIFE, FRESH, Failures, First, MAX_SESSIONS, Proven, Rotation, SESSION_IDLE, SESSION_LIFE,
     Second, fresh, fresh_second, may_sign_in_device, rotation,
 };
-pub(crate) use self::rows::{child, device, master, relay};
+pub(crate) use self::rows::{child, device, guest, master, relay};
+pub(crate) use self::tickets::{
+    Redemption, TICKETS_REMEMBERED, for_guest, may_issue_ticket, may_redeem, may_withdraw_ticket,
+    no_such_ticket, not_let_in, ticket_there, ticket_used,
+};
 use crate::audit::Party;
 use crate::store::{KeyKind, KeyRow, Maker, Project};
 
@@ -231,7 +236,7 @@ pub(crate) fn has_new_life(relay: &KeyRow, life: u64, now: u64) -> bool {
 /// May the key have a tunnel of that name and kind now, by what is known here? Asked of what relays report, with some
 /// time for a report on its way.
 pub(crate) fn may_have_tunnel(key: &KeyRow, name: &TunnelName, kind: TunnelKind, now: u64) -> bool {
-    let serves = matches!(key.kind, KeyKind::User | KeyKind::Child);
+    let serves = matches!(key.kind, KeyKind::User | KeyKind::Child) && key.max_tunnels > 0;
     let in_time = key.not_after.is_none_or(|end| now < end + REVOKED_GRACE);
     let scopes = if key.kind == KeyKind::User { key.scopes.with_asked() } else { key.scopes };
     let in_reach = scopes.contains(kind.scope()) && key.hosts.iter().any(|host| host.matches(name));

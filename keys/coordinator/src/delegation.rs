@@ -10,7 +10,7 @@ use crate::authority::{self, Caller, MintRequest, Reach, Refusal};
 use crate::http::ApiError;
 use crate::shared::Shared;
 use crate::store::{
-    Along, KeyFilter, KeyKind, Kin, Listed, MasterLeft, NewProject, Project, Revoked, StoreError,
+    Along, KeyFilter, KeyKind, KeyRow, Kin, Listed, MasterLeft, NewProject, Project, Revoked, StoreError,
 };
 use crate::{accounts, random};
 
@@ -49,12 +49,8 @@ pub(crate) struct KeyPage {
 impl Shared {
     /// Makes a child of the calling key.
     pub(crate) async fn mint(&self, caller: &Caller, asked: api::Mint) -> Result<api::MintAnswer, ApiError> {
-        let Caller::Key(parent) = caller else {
-            let message = "keys are minted by keys: use a master key, or this device's own key";
-            return Err(ApiError::refused(Code::ScopeDenied, message));
-        };
+        let parent = minter(caller)?;
         let request = MintRequest {
-            subject: asked.public_key,
             project: asked.project,
             ttl: asked.ttl,
             scopes: asked.scopes,
@@ -65,20 +61,26 @@ impl Shared {
         };
         let now = self.clock.now();
         let serial = Serial::from_bytes(random::bytes()?);
-        let minted = self.store.mint(parent.serial, request, serial, self.issuer.room(), now).await?;
+        let room = self.issuer.room();
+        let minted = self.store.mint(parent.serial, asked.public_key, request, serial, room, now).await?;
         match minted {
-            Ok(child) => Ok(api::MintAnswer {
-                serial: child.serial,
-                certificate: self.issuer.certify(&child)?,
-                expires_at: child.not_after.ok_or(StoreError::Malformed("child"))?,
-                project: child.project.ok_or(StoreError::Malformed("child"))?,
-            }),
+            Ok(child) => self.minted(child),
             Err(refusal) => {
                 let party = caller.party();
                 self.note_refused_act(caller, Act::MintRefused, party, &refusal).await;
                 Err(refusal.into())
             }
         }
+    }
+
+    /// A child with its certificate.
+    pub(crate) fn minted(&self, child: KeyRow) -> Result<api::MintAnswer, ApiError> {
+        Ok(api::MintAnswer {
+            serial: child.serial,
+            certificate: self.issuer.certify(&child)?,
+            expires_at: child.not_after.ok_or(StoreError::Malformed("child"))?,
+            project: child.project.ok_or(StoreError::Malformed("child"))?,
+        })
     }
 
     /// Keys that the caller may see, a page at a time.
@@ -254,6 +256,17 @@ impl Shared {
             detail: refusal.code.name().to_owned(),
         };
         self.note_refusal(entry).await;
+    }
+}
+
+/// The key that is to mint.
+pub(crate) fn minter(caller: &Caller) -> Result<&KeyRow, ApiError> {
+    match caller {
+        Caller::Key(key) => Ok(key),
+        Caller::Account(_) => {
+            let message = "keys are minted by keys: use a master key, or this device's own key";
+            Err(ApiError::refused(Code::ScopeDenied, message))
+        }
     }
 }
 

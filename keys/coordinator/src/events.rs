@@ -50,7 +50,7 @@ impl Topic {
         match act.split('.').next().unwrap_or(act) {
             "project" | "revoke" => &[Self::Keys, Self::Tunnels],
             "key" => &[Self::Keys, Self::Tunnels, Self::Usage],
-            "mint" => &[Self::Keys],
+            "mint" | "ticket" => &[Self::Keys],
             "device" => &[Self::Keys, Self::Accounts],
             "budget" => &[Self::Keys, Self::Usage],
             "tunnel" | "gate" => &[Self::Keys, Self::Tunnels, Self::Gates],

@@ -11,6 +11,7 @@ mod people;
 mod relay;
 mod sign_in;
 mod system;
+mod ticket;
 mod tunnel;
 
 use std::ops::Deref;
@@ -86,6 +87,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v1/tokens", get(key::list))
         .route("/api/v1/tokens/{nonce}", get(key::show).delete(key::revoke))
         .route("/api/v1/tokens/{nonce}/budget", put(key::set_budget))
+        .route("/api/v1/tickets", get(ticket::list).post(ticket::issue))
+        .route("/api/v1/tickets/redeem", post(ticket::redeem))
+        .route("/api/v1/tickets/{id}", axum::routing::delete(ticket::withdraw))
         .route("/api/v1/usage", get(key::usage))
         .route("/api/v1/tunnels", get(tunnel::list))
         .route("/api/v1/tunnels/{id}", get(tunnel::show).delete(tunnel::close))

@@ -35,6 +35,7 @@ mod relays;
 mod replays;
 mod shared;
 mod store;
+mod tickets;
 mod usage;
 
 use mytunnel_keys::sketch;

@@ -34,6 +34,7 @@ mod siblings;
 mod sign_in;
 mod sql;
 mod tenants;
+mod tickets;
 mod tunnels;
 mod usage;
 
@@ -72,6 +73,7 @@ pub(crate) use self::{
     sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
     siblings::{Claim, Elsewhere, Following, News, Others},
     sign_in::{NewLink, NewSignIn, OpenSignIn, Purpose},
+    tickets::{Guest, NewTicket, TicketRow},
     tunnels::{TunnelRow, Up},
     usage::{Totals, UsageFilter},
 };

@@ -49,7 +49,9 @@ fn debug_output_holds_no_password_or_token() {
     let setup = Setup { code: "hunter2".to_owned(), email: "a@b".to_owned(), password: "hunter2".to_owned() };
     let answer = LoginAnswer::Access { access_token: "hunter2".to_owned() };
     let token = JoinToken { token: "hunter2".to_owned(), expires_at: 0 };
-    assert!(!format!("{login:?}{setup:?}{answer:?}{token:?}").contains("hunter2"));
+    let public_key = Seed::from_bytes([1; 32]).public();
+    let ticket = RedeemTicket { ticket: "hunter2".to_owned(), public_key };
+    assert!(!format!("{login:?}{setup:?}{answer:?}{token:?}{ticket:?}").contains("hunter2"));
 }
 
 #[test]

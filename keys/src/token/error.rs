@@ -19,7 +19,9 @@ pub enum TokenError {
     #[error("this is {0}, not a token: a token begins with mtk_")]
     Foreign(&'static str),
     /// `mtk_` and then no kind that this version knows.
-    #[error("no such kind of token: it should begin with mtk_master_, mtk_child_, mtk_user_ or mtk_relay_")]
+    #[error(
+        "no such kind of token: it should begin with mtk_master_, mtk_child_, mtk_user_, mtk_relay_ or mtk_ticket_"
+    )]
     UnknownKind,
     /// Too short to be whole.
     #[error("the token is cut off: copy all of it")]

@@ -1,14 +1,16 @@
 //! The bytes inside a token. The first is the version of the format; texts have a byte of length in front.
 //!
 //! master: 1, seed, serial, root, project, server. Child and user: 1, form (0 bound, 1 portable), seed if portable, root,
-//! server, certificate. Relay: 1, secret, root, server.
+//! server, certificate. Relay and ticket: 1, secret, root, server.
 
 use zeroize::Zeroizing;
 
-use super::{ChildToken, MasterToken, RelayToken, Secret, Token, TokenError, TokenKind};
+use super::{
+    ChildToken, MasterToken, RelayToken, Secret, ServerUrl, TicketToken, Token, TokenError, TokenKind,
+};
 use crate::{
     id::Serial,
-    secret::{JoinSecret, Seed},
+    secret::{JoinSecret, Seed, TicketSecret},
     trust::RootFingerprint,
 };
 
@@ -41,12 +43,19 @@ pub(super) fn write(token: &Token) -> Zeroizing<Vec<u8>> {
             bytes.extend(&token.certificate);
         }
         Token::Relay(token) => {
-            bytes.extend(token.secret.expose());
-            bytes.extend(token.root.as_bytes());
-            put_text(&mut bytes, token.server.as_str());
+            put_one_time(&mut bytes, token.secret.expose(), &token.root, &token.server);
+        }
+        Token::Ticket(token) => {
+            put_one_time(&mut bytes, token.secret.expose(), &token.root, &token.server);
         }
     }
     bytes
+}
+
+fn put_one_time(bytes: &mut Vec<u8>, secret: &[u8; 32], root: &RootFingerprint, server: &ServerUrl) {
+    bytes.extend(secret);
+    bytes.extend(root.as_bytes());
+    put_text(bytes, server.as_str());
 }
 
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
@@ -84,6 +93,12 @@ pub(super) fn read(kind: TokenKind, payload: &[u8]) -> Result<Token, TokenError>
             let root = RootFingerprint::from_bytes(rest.array()?);
             let token = RelayToken { secret, root, server: rest.text()? };
             rest.finish(Token::Relay(token))
+        }
+        TokenKind::Ticket => {
+            let secret = TicketSecret::from_bytes(rest.array()?);
+            let root = RootFingerprint::from_bytes(rest.array()?);
+            let token = TicketToken { secret, root, server: rest.text()? };
+            rest.finish(Token::Ticket(token))
         }
     }
 }

@@ -49,8 +49,13 @@ fn relay() -> Token {
     Token::Relay(RelayToken { secret, root: root().fingerprint(), server: server() })
 }
 
-fn all() -> [Token; 5] {
-    [master(), portable(), bound(), user(), relay()]
+fn ticket() -> Token {
+    let secret = TicketSecret::from_bytes([0x78; 32]);
+    Token::Ticket(TicketToken { secret, root: root().fingerprint(), server: server() })
+}
+
+fn all() -> [Token; 6] {
+    [master(), portable(), bound(), user(), relay(), ticket()]
 }
 
 #[test]
@@ -178,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_refused_and_never_panics(noise in "(mtk_(master|child|user|relay)_)?\\PC{0,300}", payload: Vec<u8>) {
+    fn noise_is_refused_and_never_panics(noise in "(mtk_(master|child|user|relay|ticket)_)?\\PC{0,300}", payload: Vec<u8>) {
         prop_assert!(Token::parse(&noise).is_err());
         for kind in TokenKind::ALL {
             // Sealing makes the checksum right, so that the payload itself has to be judged.

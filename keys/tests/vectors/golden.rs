@@ -8,8 +8,8 @@ use mytunnel_keys::{
     feed::{Change, FeedKey, FeedWriter, Position},
     id::{Cluster, Serial},
     proof::{self, Request},
-    secret::JoinSecret,
-    token::{ChildToken, MasterToken, RelayToken, Secret, ServerUrl, Token},
+    secret::{JoinSecret, TicketSecret},
+    token::{ChildToken, MasterToken, RelayToken, Secret, ServerUrl, TicketToken, Token},
     trust::{RootFingerprint, RootKey},
 };
 
@@ -55,8 +55,8 @@ pub(crate) fn proof() -> String {
     proof::sign_request(&seed(6), &serial, &request(&cluster()), NOW, [0x1d; 16])
 }
 
-/// Child with its seed, child without, master, relay.
-pub(crate) fn tokens() -> [(&'static str, Token); 4] {
+/// Child with its seed, child without, master, relay, ticket.
+pub(crate) fn tokens() -> [(&'static str, Token); 5] {
     let child = |secret| ChildToken::new(secret, certificate(), root(), server()).unwrap().into_token();
     let master = MasterToken {
         seed: seed(6),
@@ -66,11 +66,13 @@ pub(crate) fn tokens() -> [(&'static str, Token); 4] {
         server: server(),
     };
     let relay = RelayToken { secret: JoinSecret::from_bytes([7; 32]), root: root(), server: server() };
+    let ticket = TicketToken { secret: TicketSecret::from_bytes([8; 32]), root: root(), server: server() };
     [
         ("token-child-portable.txt", child(Secret::Portable(seed(4)))),
         ("token-child-bound.txt", child(Secret::Bound)),
         ("token-master.txt", Token::Master(master)),
         ("token-relay.txt", Token::Relay(relay)),
+        ("token-ticket.txt", Token::Ticket(ticket)),
     ]
 }
 

@@ -83,7 +83,8 @@ pub(crate) fn of_host(
     if !is_ours {
         return Err(FalseHost::Project);
     }
-    if !may_meet(&claims) || !claims.allows_name(name) {
+    // Who came with a ticket has the right name and serves nothing: it would stand in for the one that was looked for.
+    if !may_meet(&claims) || !claims.allows_name(name) || claims.max_tunnels == 0 {
         return Err(FalseHost::Rights);
     }
     if *tunnel != TunnelId::derive(&own.cluster, &project, name) {
@@ -207,6 +208,15 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_with_a_ticket_reaches_one_name_and_is_nobodys_host() {
+        let guest_of_box = Claims { max_tunnels: 0, hosts: vec!["box".parse().unwrap()], ..claims() };
+        assert!(guest(&guest_of_box).is_ok());
+        assert_eq!(host(&guest_of_box, &own()).map(drop), Err(FalseHost::Rights));
+        let other = Claims { hosts: vec!["other".parse().unwrap()], ..guest_of_box };
+        assert_eq!(guest(&other).map(drop), Err(Code::ScopeDenied));
+    }
+
+    #[test]
     fn a_host_that_a_relay_has_made_up_is_none() {
         let with = |change: fn(&mut Claims)| {
             let mut claims = claims();
@@ -220,6 +230,7 @@ mod tests {
         assert_eq!(with(|claims| claims.hosts = vec!["web".parse().unwrap()]), Err(FalseHost::Rights));
         assert_eq!(with(|claims| claims.scopes = "http".parse().unwrap()), Err(FalseHost::Rights));
         assert_eq!(with(|claims| claims.kind = Kind::Relay), Err(FalseHost::Rights));
+        assert_eq!(with(|claims| claims.max_tunnels = 0), Err(FalseHost::Rights));
         let wrong_key = with(|claims| claims.subject = Seed::from_bytes([9; 32]).public());
         assert_eq!(wrong_key, Err(FalseHost::Certificate(VerifyError::Holder)));
         let (key, certificate) = (testing::node().public(), testing::sign(&claims()));

@@ -100,6 +100,7 @@ const fn kind(kind: TokenKind) -> &'static str {
         TokenKind::Child => "child",
         TokenKind::User => "device",
         TokenKind::Relay => "relay",
+        TokenKind::Ticket => "ticket",
     }
 }
 

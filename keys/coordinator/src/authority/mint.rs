@@ -1,7 +1,7 @@
 //! May this child be made, and with which rights?
 
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::{NamePattern, ProjectId, PublicKey, Scopes, Serial};
+use mytunnel_keys::id::{NamePattern, ProjectId, Scopes, Serial};
 
 use super::{MAX_BUDGET, MAX_TTL, MIN_TTL, Refusal, stands};
 use crate::store::{KeyKind, KeyRow, Project};
@@ -12,7 +12,6 @@ const MAX_HOSTS: usize = 8;
 /// A child as asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct MintRequest {
-    pub(crate) subject: PublicKey,
     pub(crate) project: Option<ProjectId>,
     pub(crate) ttl: u64,
     /// None: as the parent has them.

@@ -102,6 +102,7 @@ pub(crate) fn relay(serial: Serial, subject: PublicKey, home: &TenantId, life: u
 /// The row of a new child.
 pub(crate) fn child(
     parent: &KeyRow,
+    subject: PublicKey,
     request: &MintRequest,
     grant: Grant,
     serial: Serial,
@@ -110,7 +111,7 @@ pub(crate) fn child(
     KeyRow {
         serial,
         kind: KeyKind::Child,
-        subject: request.subject,
+        subject,
         tenant: parent.tenant.clone(),
         project: Some(grant.project),
         account: None,
@@ -133,4 +134,9 @@ pub(crate) fn child(
         parent_account: None,
         proven_at: None,
     }
+}
+
+/// The row of the key that a ticket is used for: a child that serves nothing.
+pub(crate) fn guest(child: KeyRow, ticket: &str) -> KeyRow {
+    KeyRow { label: ticket.to_owned(), max_tunnels: 0, ..child }
 }

@@ -48,7 +48,6 @@ fn device_of(only: Option<&str>) -> KeyRow {
 
 fn request() -> MintRequest {
     MintRequest {
-        subject: subject(9),
         project: None,
         ttl: 3600,
         scopes: None,
@@ -66,7 +65,7 @@ fn mint(parent: &KeyRow, project: Option<&Project>, request: &MintRequest) -> Re
 
 fn child_of(parent: &KeyRow) -> KeyRow {
     let grant = mint(parent, None, &request()).unwrap();
-    child(parent, &request(), grant, serial(3), NOW)
+    child(parent, subject(9), &request(), grant, serial(3), NOW)
 }
 
 fn hosts(patterns: &[&str]) -> Vec<mytunnel_keys::id::NamePattern> {
@@ -321,6 +320,7 @@ fn a_relays_word_goes_as_far_as_the_key_behind_it() {
     let may = |key: &KeyRow, tunnel: &str, now| may_have_tunnel(key, &name(tunnel), TunnelKind::Http, now);
     assert!(may(&child, "pr-1", NOW) && may(&device_of(None), "web", NOW));
     assert!(!may(&child, "web", NOW), "another name");
+    assert!(!may(&guest(child.clone(), "tkt_a"), "pr-1", NOW), "a guest serves nothing");
     assert!(!may_have_tunnel(
         &KeyRow { scopes: "http".parse().unwrap(), ..child.clone() },
         &name("pr-1"),

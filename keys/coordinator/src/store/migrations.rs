@@ -42,6 +42,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
     Step::Sql(include_str!("migrations/domains.sql")),
     Step::Sql(include_str!("migrations/given_up.sql")),
     Step::Sql(include_str!("migrations/domain_doubts.sql")),
+    Step::Sql(include_str!("migrations/tickets.sql")),
 ];
 
 /// The version that this release writes.

@@ -1,6 +1,6 @@
 //! New children: looked at, decided and written in one transaction.
 
-use mytunnel_keys::id::Serial;
+use mytunnel_keys::id::{PublicKey, Serial};
 
 use super::sql::Writing;
 use super::{KeyKind, KeyRow, Store, StoreError};
@@ -13,12 +13,13 @@ impl Store {
     pub(crate) async fn mint(
         &self,
         parent: Serial,
+        subject: PublicKey,
         request: MintRequest,
         serial: Serial,
         room: usize,
         now: u64,
     ) -> Result<Result<KeyRow, Refusal>, StoreError> {
-        self.engine.write(move |writing| writing.mint(&parent, &request, serial, room, now)).await
+        self.engine.write(move |writing| writing.mint(&parent, subject, &request, serial, room, now)).await
     }
 }
 
@@ -26,13 +27,14 @@ impl Writing<'_> {
     fn mint(
         &self,
         parent: &Serial,
+        subject: PublicKey,
         request: &MintRequest,
         serial: Serial,
         room: usize,
         now: u64,
     ) -> Result<Result<KeyRow, Refusal>, StoreError> {
         let Some(parent) = self.key(parent)? else { return Ok(Err(Refusal::unknown_key())) };
-        if let Some(there) = self.key_of(&request.subject)? {
+        if let Some(there) = self.key_of(&subject)? {
             return Ok(authority::minted_before(&parent, there, now));
         }
         let project = match &request.project {
@@ -49,7 +51,7 @@ impl Writing<'_> {
             Ok(grant) => grant,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let child = authority::child(&parent, request, grant, serial, now);
+        let child = authority::child(&parent, subject, request, grant, serial, now);
         self.add_key(&child)?;
         if let Some(cents) = child.budget_cents {
             self.add_budget(&serial, cents)?;

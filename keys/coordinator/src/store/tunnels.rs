@@ -333,11 +333,7 @@ impl Writing<'_> {
     }
 
     fn claim(&self, up: &Up, tenant: &TenantId, now: u64) -> Result<Claim, StoreError> {
-        let owner: Option<ProjectId> =
-            self.first("SELECT project FROM names WHERE name = $1", params![up.name.as_str()], |row| {
-                column::parsed(row, 0)
-            })?;
-        if let Some(owner) = owner {
+        if let Some(owner) = self.owner_of(&up.name)? {
             return Ok(if owner == up.project { Claim::Owned } else { Claim::Taken });
         }
         let count: u64 = self.one(
@@ -356,6 +352,15 @@ impl Writing<'_> {
             params![up.name.as_str(), up.project.as_str(), now],
         )?;
         Ok(Claim::New)
+    }
+}
+
+impl Reading<'_> {
+    /// The project that a name belongs to.
+    pub(super) fn owner_of(&self, name: &TunnelName) -> Result<Option<ProjectId>, StoreError> {
+        self.first("SELECT project FROM names WHERE name = $1", params![name.as_str()], |row| {
+            column::parsed(row, 0)
+        })
     }
 }
 

@@ -52,6 +52,14 @@ fn whole(house: &House) -> Vec<(&'static str, Value)> {
                 "budget_cents": 5, "bound": true, "replaces": house.master.serial,
             }),
         ),
+        (
+            "/api/v1/tickets",
+            json!({
+                "digest": data_encoding::BASE64URL_NOPAD.encode(&[1; 32]), "name": "box", "project": house.project,
+                "within": 600, "ttl": 3600,
+            }),
+        ),
+        ("/api/v1/tickets/redeem", json!({"ticket": "mtk_ticket_x", "public_key": key})),
         ("/api/v1/audit/verify", json!({"heads": ["ab".repeat(32)]})),
         ("/api/v1/relays/join-tokens", Value::Null),
         ("/api/v1/relays/join-tokens?ttl=18446744073709551615", Value::Null),

@@ -30,4 +30,5 @@ mod sign_in;
 mod storm;
 mod strangers;
 mod support;
+mod tickets;
 mod tree;

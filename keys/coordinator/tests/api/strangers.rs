@@ -8,12 +8,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use mytunnel_coordinator::ClientAddress;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::{TunnelId, TunnelName};
+use mytunnel_keys::secret::TicketSecret;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::issuer::Issuer;
 use crate::sessions::{Browser, log_in};
-use crate::support::{Answer, By, EMAIL, Lab, PASSWORD, START};
+use crate::support::{Answer, By, EMAIL, Lab, PASSWORD, START, fresh_seed, random};
 
 /// A call of somebody at that address.
 async fn from(lab: &Lab, address: u8, path: &str, body: Value) -> Answer {
@@ -50,6 +51,15 @@ async fn guesses_do_not_keep_the_one_out_who_has_the_code() {
         .await;
     let path = "/api/v1/auth/invitations/accept";
     from(&lab, 4, path, accept(made["code"].as_str().unwrap())).await.ok();
+
+    let (device, _) = lab.device(&owner.access).await;
+    let (_, master) = lab.project(By::Key(&device), "web").await;
+    let ticket = crate::tickets::issue(&lab, &master, Value::Null).await;
+    let show = |ticket: &str| json!({"ticket": ticket, "public_key": fresh_seed().public()});
+    let path = "/api/v1/tickets/redeem";
+    let wrong = || crate::tickets::text_of(&lab, TicketSecret::from_bytes(random()));
+    guess(&lab, [8, 9, 10, 11], path, |_| show(&wrong())).await;
+    from(&lab, 8, path, show(&ticket.text)).await.ok();
 }
 
 #[tokio::test]
@@ -60,7 +70,11 @@ async fn tokens_that_nobody_was_given_cost_a_look_and_no_write() {
     let client = issuer.client(&["co"]);
     let store = mytunnel_coordinator::StoreConfig::Sqlite(file.clone());
     let lab = Lab::open(store, |config| config.sign_in = client).await.unwrap();
-    lab.owner().await;
+    let token = lab.owner().await;
+    let (device, _) = lab.device(&token).await;
+    let (_, master) = lab.project(By::Key(&device), "web").await;
+    let used = crate::tickets::issue(&lab, &master, Value::Null).await;
+    crate::tickets::enter(&lab, &used).await;
     let code = |number: u32| json!({"code": format!("guess {number}"), "verifier": "mine"});
     let by_code = "/api/v1/auth/oauth/code";
     guess(&lab, [0, 1, 2, 3], by_code, code).await;
@@ -86,6 +100,10 @@ async fn tokens_that_nobody_was_given_cost_a_look_and_no_write() {
     let answer = lab.send(request).await;
     assert_eq!(answer.headers.get(header::LOCATION).unwrap(), "/#/login?error=stale");
     from(&lab, 0, by_code, code(99)).await.refused(Code::RateLimited);
+    for ticket in [crate::tickets::text_of(&lab, TicketSecret::from_bytes(random())), used.text] {
+        let body = json!({"ticket": ticket, "public_key": fresh_seed().public()});
+        from(&lab, 0, "/api/v1/tickets/redeem", body).await.refused(Code::RateLimited);
+    }
     other.execute_batch("ROLLBACK").unwrap();
 }
 

@@ -52,6 +52,7 @@ pub(in crate::store) const NOT_KEPT: &[&str] = &[
     "sign_in_codes",
     "invitations",
     "join_tokens",
+    "tickets",
     "feed",
     "closings",
     "followers",
