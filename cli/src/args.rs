@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     access, accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys,
-    login, man, mcp, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, tls, trust,
-    tunnels, udp, up, usage,
+    login, man, mcp, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, ticket, tls,
+    trust, tunnels, udp, up, usage,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -35,6 +35,7 @@ Environment:
   MYTUNNEL_TUNNEL_PASSWORD  password that a tunnel asks of visitors
   MYTUNNEL_TUNNEL_PIN       PIN that a tunnel asks of visitors
   MYTUNNEL_TUNNEL_TOKEN     token with which a tunnel lets programs in
+  MYTUNNEL_TICKET  ticket for `access`
   MYTUNNEL_PAIR_SECRET  invite for `pair join`
   MYTUNNEL_PAIR_LISTEN  where `pair` listens for peers
   MYTUNNEL_CONFIG_DIR  settings and credentials [default: ~/.config/mytunnel]
@@ -63,6 +64,7 @@ pub(crate) enum Command {
     Tls(tls::Args),
     Up(up::Args),
     Access(access::Args),
+    Ticket(ticket::Args),
     Pair(pair::Args),
     Mcp(mcp::Args),
     Requests(requests::Args),

@@ -25,6 +25,7 @@ pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod tcp;
 pub(crate) mod tenant;
+pub(crate) mod ticket;
 pub(crate) mod tls;
 pub(crate) mod trust;
 pub(crate) mod tunnels;

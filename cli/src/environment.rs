@@ -25,6 +25,8 @@ pub(crate) struct Environment {
     pub(crate) tunnel_pin: Option<Zeroizing<String>>,
     /// `MYTUNNEL_TUNNEL_TOKEN`: the token with which a tunnel lets programs in.
     pub(crate) tunnel_token: Option<Zeroizing<String>>,
+    /// `MYTUNNEL_TICKET`: the ticket to reach a private share with.
+    pub(crate) ticket: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PAIR_SECRET`: the invite to join a session with.
     pub(crate) pair_secret: Option<Zeroizing<String>>,
     /// `MYTUNNEL_PAIR_LISTEN`: where sessions listen for peers.
@@ -79,6 +81,7 @@ impl Environment {
                 .map(|value| Zeroizing::new(value.to_string_lossy().into_owned())),
             tunnel_pin: secret("MYTUNNEL_TUNNEL_PIN"),
             tunnel_token: secret("MYTUNNEL_TUNNEL_TOKEN"),
+            ticket: secret("MYTUNNEL_TICKET"),
             pair_secret: secret("MYTUNNEL_PAIR_SECRET"),
             pair_listen: text("MYTUNNEL_PAIR_LISTEN"),
             user: text("USER"),

@@ -76,7 +76,7 @@ fn resolve_as(
     match (Login::load(&context.config_dir()?, wanted.as_ref())?, wanted) {
         (Some(login), _) => {
             check_login(&login)?;
-            let holder = match (wanted_project(access, context)?, own) {
+            let holder = match (wanted_project(access.project.as_deref(), context)?, own) {
                 (None, Own::Device) => of_login(login),
                 (project, _) => in_project(login, project.as_deref(), scope)?,
             };
@@ -154,9 +154,10 @@ fn of_login(login: Login) -> Holder {
     }
 }
 
-fn wanted_project(access: &Access, context: &Context) -> Result<Option<String>, Failure> {
-    match access.project.as_ref().or(context.env.project.as_ref()) {
-        Some(wanted) => Ok(Some(wanted.clone())),
+/// The project that flag, environment or file name, in this order.
+pub(crate) fn wanted_project(flag: Option<&str>, context: &Context) -> Result<Option<String>, Failure> {
+    match flag.or(context.env.project.as_deref()) {
+        Some(wanted) => Ok(Some(wanted.to_owned())),
         None => Ok(context.person_file()?.project),
     }
 }
@@ -165,12 +166,11 @@ fn wanted_project(access: &Access, context: &Context) -> Result<Option<String>, 
 /// may and is gone with the process. Without a project the key is for the account's own.
 fn in_project(login: Login, wanted: Option<&str>, scope: Option<Scope>) -> Result<Holder, Failure> {
     let (root, server) = (login.root, login.server.clone());
-    let claims = certificate::inspect(&login.device.certificate)
-        .map_err(|error| Failure::new(Code::InvalidKey, chain(&error)))?;
+    let home = home_project(&login)?;
     let session = Session::of_login(login);
     let project = match wanted {
         Some(wanted) => projects::find(&session, wanted)?.id,
-        None => claims.peek().tenant.home_project(),
+        None => home,
     };
     let seed = Seed::from_bytes(random()?);
     let answer = mint::ask(&session, &seed, &MintOptions::for_one_share(scope), Some(project))?;
@@ -183,6 +183,13 @@ fn in_project(login: Login, wanted: Option<&str>, scope: Option<Scope>) -> Resul
         if_revoked: None,
         is_person: true,
     })
+}
+
+/// The project in which a device serves of which nobody has named another.
+pub(crate) fn home_project(login: &Login) -> Result<ProjectId, Failure> {
+    let claims = certificate::inspect(&login.device.certificate)
+        .map_err(|error| Failure::new(Code::InvalidKey, chain(&error)))?;
+    Ok(claims.peek().tenant.home_project())
 }
 
 fn check_project(token: &ChildToken, wanted: Option<&str>) -> Result<(), Failure> {

@@ -45,8 +45,8 @@ use clap::{CommandFactory as _, Parser};
 use crate::args::{Cli, Command};
 use crate::commands::{
     access, accounts, audit, completions, coordinator, dashboard, devices, doctor, domains, eval, http, keys,
-    login, man, mcp, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, tls, trust,
-    tunnels, udp, up, usage,
+    login, man, mcp, mfa, pair, projects, relay, requests, service, share, status, tcp, tenant, ticket, tls,
+    trust, tunnels, udp, up, usage,
 };
 use crate::context::Context;
 use crate::environment::Environment;
@@ -92,6 +92,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Udp(args) => udp::run(args, context),
         Command::Up(args) => up::run(args, context),
         Command::Access(args) => access::run(args, context),
+        Command::Ticket(args) => ticket::run(args, context),
         Command::Pair(args) => pair::run(args, context),
         Command::Mcp(args) => mcp::run(args, context),
         Command::Requests(args) => requests::run(args, context),

@@ -63,6 +63,16 @@ pub(crate) fn parse_ttl(text: &str) -> Result<u64, String> {
     }
 }
 
+/// The time in which a ticket can be used, in seconds: one minute to 24 hours.
+pub(crate) fn parse_within(text: &str) -> Result<u64, String> {
+    let seconds = parse(text)?;
+    if (MIN_TTL..=MAX_TTL).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(format!("a ticket can be used for 1m to 24h, not {}", human(seconds)))
+    }
+}
+
 /// A length of time in at most two units: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`.
 pub(crate) fn human(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);

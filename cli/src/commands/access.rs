@@ -1,9 +1,11 @@
 //! `mytunnel access NAME`: a private share of another machine, at an address of this one.
 
 mod events;
+mod guest;
 mod stdio;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,26 +13,30 @@ use std::time::Duration;
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::TunnelName;
 use mytunnel_keys::wire::peer::Carries;
-use mytunnel_node::{AccessEvent, Door, Node, Outcome, Reached};
+use mytunnel_node::{Access, AccessEvent, Closed, Door, Node, Outcome, Reached};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::events::Teller;
+use self::guest::{Given, Guest};
 use self::stdio::Stdio;
 use crate::commands::share;
 use crate::context::Context;
 use crate::control::serve_status;
 use crate::failure::{Failure, chain};
-use crate::identity::{self, Identity};
+use crate::identity::{self, Holder, Identity};
 use crate::names;
 use crate::runtime::{GRACE, StopSignals, block_on, block_on_and_leave};
 use crate::span;
 
 /// How long the first way to the share may take to be found. Once there was one, it is never given up.
 const FIRST_WAY: Duration = Duration::from_secs(15);
+
+/// How soon a guest looks again for a share that is not there yet: the ticket is used up, and good for nothing else.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Time to tell the other machine that what is open is broken off.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -42,13 +48,22 @@ Examples:
   mytunnel access box                         at a free port of this machine, which is printed
   mytunnel access box --bind 127.0.0.1:2222   then: ssh -p 2222 localhost
   ssh -o ProxyCommand='mytunnel access box --stdio' user@box
+  mytunnel access mtk_ticket_…                with a ticket, and without an account
 
 The other machine shares it with `mytunnel share 22 --private --name box`. Both are signed in to the same relay, or hold
 keys of the same project. The relay between them sees ciphertext only. Connections survive the loss of a path: they wait
-for the next one, and go on where they were.")]
+for the next one, and go on where they were.
+
+A ticket (`mytunnel ticket box` makes one) is taken from MYTUNNEL_TICKET or a file, too: others on this machine can read what
+is typed. It is used up by the first try, so that whoever comes with one waits until the share is there.")]
 pub(crate) struct Args {
-    /// Name of the private share
-    name: String,
+    /// Name of the private share, or a ticket for one
+    #[arg(value_name = "NAME|TICKET")]
+    name: Option<String>,
+
+    /// File that holds a ticket, or - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "name")]
+    ticket_file: Option<PathBuf>,
 
     /// Where it is to be reached on this machine [default: 127.0.0.1, a free port]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -73,14 +88,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             "Leave --json away; what goes wrong is told on standard error.",
         ));
     }
-    let name = names::asked(&args.name)?;
-    let holder = match identity::resolve_beside(&args.access, context)? {
-        Identity::Key(holder) => *holder,
-        Identity::Nobody => return Err(share::nobody()),
-    };
+    let (name, holder, is_guest) = whom(args, context)?;
     let if_revoked = holder.if_revoked.clone();
     let (config, skew) = share::node_of(holder, &args.access, context)?;
-    let job = Job { name, bind: args.bind, stdio: args.stdio, patience: Duration::from_secs(args.patience) };
+    let patience = Duration::from_secs(args.patience);
+    let job = Job { name, bind: args.bind, stdio: args.stdio, patience, is_guest };
     let work = async {
         let mut signals = StopSignals::install()?;
         let node = Node::start(config)?;
@@ -91,9 +103,47 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     // A read of the standard input that is under way would keep the process.
     let outcome = if args.stdio { block_on_and_leave(work) } else { block_on(work) };
     outcome.map_err(|failure| match if_revoked {
+        None if is_guest => skew.explain(guest::told(failure)),
         Some(help) if failure.code() == Code::KeyRevoked => failure.with_help(help),
         Some(_) | None => skew.explain(failure),
     })
+}
+
+/// What is to be reached, as whom, and whether by a ticket.
+fn whom(args: &Args, context: &Context) -> Result<(TunnelName, Holder, bool), Failure> {
+    let given = Given {
+        argument: args.name.as_deref(),
+        file: args.ticket_file.as_deref(),
+        server: args.access.server.as_deref(),
+    };
+    if args.stdio && args.ticket_file.as_deref().is_some_and(|file| file == Path::new("-")) {
+        return Err(Failure::usage(
+            "standard input cannot have both a ticket and a connection",
+            "Put the ticket into a file or into MYTUNNEL_TICKET.",
+        ));
+    }
+    if let Some(ticket) = given.ticket(context)? {
+        let share::Access { token, token_file, project, .. } = &args.access;
+        if token.is_some() || token_file.is_some() || project.is_some() {
+            return Err(Failure::usage(
+                "a ticket is for one share, and needs neither a key nor a project",
+                "Leave --token, --token-file and --project away; the ticket was not used.",
+            ));
+        }
+        let Guest { name, holder } = guest::enter(&ticket, &given, context)?;
+        return Ok((name, holder, true));
+    }
+    let Some(name) = &args.name else {
+        return Err(Failure::usage(
+            "what is to be reached? There is neither a name nor a ticket",
+            "Write `mytunnel access NAME`, or set MYTUNNEL_TICKET to a ticket.",
+        ));
+    };
+    let name = names::asked(name)?;
+    match identity::resolve_beside(&args.access, context)? {
+        Identity::Key(holder) => Ok((name, *holder, false)),
+        Identity::Nobody => Err(share::nobody()),
+    }
 }
 
 struct Job {
@@ -101,6 +151,8 @@ struct Job {
     bind: Option<SocketAddr>,
     stdio: bool,
     patience: Duration,
+    /// Somebody with a ticket, which they could not use again.
+    is_guest: bool,
 }
 
 /// Where the share is reached on this machine, for `mytunnel status`.
@@ -146,26 +198,11 @@ impl Job {
         place: &Place,
         leaving: &CancellationToken,
     ) -> Result<(), Failure> {
-        let mut access = node.access(self.name.clone()).await?;
-        let deadline = Instant::now() + FIRST_WAY;
-        let mut trouble = "no answer".to_owned();
-        let reached = loop {
-            let next = tokio::select! {
-                next = timeout_at(deadline, access.next()) => next,
-                () = leaving.cancelled() => return Ok(()),
-            };
-            match next {
-                Ok(Some(AccessEvent::Ready(reached))) => break reached,
-                Ok(Some(AccessEvent::Closed(closed))) => return Err(closed.into()),
-                Ok(Some(AccessEvent::Reconnecting { attempt, reason })) => {
-                    teller.reconnecting(attempt, &reason);
-                    trouble = reason;
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => return Err(stopped()),
-                Err(_) => return Err(self.unreachable(node, &trouble)),
-            }
+        let found = tokio::select! {
+            found = self.first_way(node, teller) => found?,
+            () = leaving.cancelled() => return Ok(()),
         };
+        let (mut access, reached) = found;
         let door = access.door(&reached, self.patience);
         let mut serving = JoinSet::new();
         if self.stdio {
@@ -201,6 +238,36 @@ impl Job {
                     Some(event) => teller.tell(&event),
                     None => return Err(stopped()),
                 },
+            }
+        }
+    }
+
+    /// Waits until there is a way to the share.
+    async fn first_way(&self, node: &Node, teller: &mut Teller) -> Result<(Access, Reached), Failure> {
+        let mut access = node.access(self.name.clone()).await?;
+        let mut deadline = Instant::now() + FIRST_WAY;
+        let (mut trouble, mut looked) = ("no answer".to_owned(), 0);
+        loop {
+            match timeout_at(deadline, access.next()).await {
+                Ok(Some(AccessEvent::Ready(reached))) => return Ok((access, reached)),
+                Ok(Some(AccessEvent::Closed(closed))) if self.is_guest && is_away(&closed) => {
+                    looked += 1;
+                    teller.waiting(looked, &closed.message);
+                    sleep(LOOK_AGAIN).await;
+                    access = node.access(self.name.clone()).await?;
+                    deadline = Instant::now() + FIRST_WAY;
+                }
+                Ok(Some(AccessEvent::Closed(closed))) => return Err(closed.into()),
+                Ok(Some(AccessEvent::Reconnecting { attempt, reason })) => {
+                    teller.reconnecting(attempt, &reason);
+                    trouble = reason;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(stopped()),
+                Err(_) if self.is_guest && node.status().relay.connected => {
+                    deadline = Instant::now() + FIRST_WAY;
+                }
+                Err(_) => return Err(self.unreachable(node, &trouble)),
             }
         }
     }
@@ -271,6 +338,11 @@ fn ended(outcome: Outcome) -> Result<(), Failure> {
                 .with_help("Connect again."))
         }
     }
+}
+
+/// Is it that nobody shares it at the moment?
+fn is_away(closed: &Closed) -> bool {
+    closed.code == Some(Code::NotFound)
 }
 
 fn stopped() -> Failure {

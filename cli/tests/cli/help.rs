@@ -44,6 +44,8 @@ fn every_command_has_help_of_its_own() {
         &["keys", "show"],
         &["keys", "revoke"],
         &["eval", "mint"],
+        &["access"],
+        &["ticket"],
         &["audit"],
         &["tunnels", "list"],
         &["tunnels", "auth"],

@@ -25,6 +25,7 @@ mod reload;
 mod renewal;
 mod revocation;
 mod streams;
+mod tickets;
 mod two_relays;
 mod up;
 mod visitors;

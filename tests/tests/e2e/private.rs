@@ -62,7 +62,7 @@ pub(crate) fn bytes(count: usize) -> Vec<u8> {
 }
 
 /// Sends everything, and expects it back between the server's first and last word.
-async fn round_trip(mut connection: TcpStream, sent: &[u8]) -> Result<()> {
+pub(crate) async fn round_trip(mut connection: TcpStream, sent: &[u8]) -> Result<()> {
     let (mut read, mut write) = connection.split();
     let mut received = Vec::new();
     let (written, read) = tokio::join!(
@@ -265,7 +265,11 @@ async fn ssh_sees_the_end_of_a_server_that_ends_first() -> Result<()> {
 }
 
 /// The last line of a command that must fail, and its exit code.
-async fn refused(lab: &Lab, arguments: &[&str], environment: &[(&str, &str)]) -> Result<(Value, i32)> {
+pub(crate) async fn refused(
+    lab: &Lab,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<(Value, i32)> {
     let ended = lab.run_with(arguments, environment).await?;
     let error = ended.stdout.lines().last().context("an error")?;
     Ok((serde_json::from_str(error)?, ended.code.context("an exit code")?))

@@ -115,6 +115,14 @@ impl Teller {
         self.is_away = true;
     }
 
+    /// Nobody shares it yet.
+    pub(super) fn waiting(&mut self, attempt: u32, reason: &str) {
+        if attempt == 1 {
+            self.report.note(format_args!("Waiting: {reason} …"));
+        }
+        self.reconnecting(attempt, reason);
+    }
+
     /// The end, by our own will or another's.
     pub(super) fn closed(&self, code: Option<&str>, reason: &str) {
         self.report.object(&Event::Closed { code, reason });
