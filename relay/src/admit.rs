@@ -11,7 +11,7 @@
 //!   revoked, when its issuer is trusted no longer, and when the relay has had no news for too long;
 //! - a key with a budget spends only what was leased to this relay, and its tunnels end when there is no more;
 //! - when rights end, all their routes go first, then the nodes are told, those too that have met the holder and
-//!   [watch](watch) for it, and only then the act counts as applied;
+//!   [watch] for it, and only then the act counts as applied;
 //! - a relay whose own certificate has ended, or that its coordinator has cast out, admits nothing new;
 //! - without fresh news nothing new is admitted: how fresh is a claim of the certificate, measured on a clock that
 //!   nobody can set back.

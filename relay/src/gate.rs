@@ -367,14 +367,15 @@ impl Passed {
         cookies::strip(headers);
     }
 
-    /// Whether the tunnel still has the gates that were passed. To be asked when the request has its seat at the
-    /// tunnel: from then on a change cuts it.
+    /// Whether the tunnel's gates still ask what was passed. To be asked when the request has its seat at the tunnel:
+    /// from then on a change cuts it.
     pub(crate) fn check(&self, tunnel: &Tunnel) -> Result<(), Denied> {
-        match tunnel.gates() {
-            None => Ok(()),
-            gates if gates == self.gates => Ok(()),
-            Some(gates) => Err(Denied::changed(first_question(&gates), tunnel.name(), &gates)),
-        }
+        let Some(gates) = tunnel.gates() else { return Ok(()) };
+        let passed = match &self.gates {
+            Some(passed) => gates.ask_as(passed),
+            None => gates.ask_as(&Gates::default()),
+        };
+        if passed { Ok(()) } else { Err(Denied::changed(first_question(&gates), tunnel.name(), &gates)) }
     }
 }
 

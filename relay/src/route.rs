@@ -174,16 +174,15 @@ impl Tunnel {
     }
 
     /// Puts other gates before the tunnel. Whoever came in without having passed them is cut off: requests in flight
-    /// and upgraded connections.
+    /// and upgraded connections. Another end cuts nobody: when it comes, the tunnel is [closed](Self::close).
     pub fn set_gates(&self, gates: Option<Arc<Gates>>) {
-        let changed = {
+        let ask_others = {
             let mut held = self.gates.write().unwrap_or_else(PoisonError::into_inner);
-            let changed = *held != gates;
-            held.clone_from(&gates);
-            changed
+            let before = mem::replace(&mut *held, gates.clone()).unwrap_or_default();
+            gates.is_some_and(|gates| !gates.ask_as(&before))
         };
         // In this order: whoever takes a seat later looks at the new gates first.
-        if changed && gates.is_some() {
+        if ask_others {
             self.seats.cut();
         }
     }

@@ -119,6 +119,14 @@ impl Gates {
         open && addresses.is_none() && ends_at.is_none()
     }
 
+    /// Whether they ask the same of visitors: who has passed these has passed the others. When the tunnel ends is not asked
+    /// of anybody.
+    pub fn ask_as(&self, others: &Self) -> bool {
+        let Self { basic, sign_in, pin, bearer, addresses, ends_at: _ } = self;
+        let theirs = (&others.basic, &others.sign_in, &others.pin, &others.bearer, &others.addresses);
+        (basic, sign_in, pin, bearer, addresses) == theirs
+    }
+
     /// The names by which people know them.
     pub fn names(&self) -> Vec<&'static str> {
         [

@@ -213,6 +213,8 @@ async fn what_was_passed_holds_for_those_gates_only() {
     passed.check(&web).unwrap();
     web.set_gates(Some(Arc::new(password("correct horse", 1))));
     passed.check(&web).unwrap();
+    web.set_gates(Some(Arc::new(Gates { ends_at: Some(u64::MAX), ..password("correct horse", 1) })));
+    passed.check(&web).unwrap();
     web.set_gates(Some(Arc::new(password("correct horse", 2))));
     assert_eq!(passed.check(&web).unwrap_err().failure, Failure::PasswordRequired);
     web.set_gates(Some(Arc::new(Gates { sign_in: Some(sign_in()), ..Gates::default() })));
@@ -220,6 +222,8 @@ async fn what_was_passed_holds_for_those_gates_only() {
     web.set_gates(None);
     passed.check(&web).unwrap();
     let open = pass(&keeper, &web, &HeaderMap::new()).await.unwrap();
+    web.set_gates(Some(Arc::new(Gates { ends_at: Some(u64::MAX), ..Gates::default() })));
+    open.check(&web).unwrap();
     web.set_gates(Some(Arc::new(password("correct horse", 3))));
     assert_eq!(open.check(&web).unwrap_err().failure, Failure::PasswordRequired);
 }

@@ -111,6 +111,26 @@ async fn addresses_are_looked_at_and_what_a_line_cannot_be_asked_for_shuts_it() 
 }
 
 #[tokio::test]
+async fn another_end_cuts_nobody_until_it_comes_and_other_gates_do() {
+    let ending = |ends_at| Some(Arc::new(Gates { ends_at, ..Gates::default() }));
+    let routes = Routes::new();
+    let tunnel = serve(&routes, Manner::Answers, None);
+    let line = visit(&routes).await.unwrap();
+    for ends_at in [Some(u64::MAX - 1), Some(u64::MAX), None] {
+        tunnel.set_gates(ending(ends_at));
+        assert!(!line.cut.is_cancelled(), "{ends_at:?}");
+    }
+    tunnel.close();
+    assert!(line.cut.is_cancelled());
+
+    let tunnel = serve(&routes, Manner::Answers, None);
+    let line = visit(&routes).await.unwrap();
+    let deny = AddressGate { allow: Vec::new(), deny: vec!["198.51.100.0/24".parse().unwrap()] };
+    tunnel.set_gates(Some(Arc::new(Gates { addresses: Some(deny), ..Gates::default() })));
+    assert!(line.cut.is_cancelled());
+}
+
+#[tokio::test]
 async fn the_greeting_is_the_first_that_a_node_hears() {
     let routes = Routes::new();
     let node = Arc::new(Node { manner: Manner::Answers, far: std::sync::Mutex::default() });

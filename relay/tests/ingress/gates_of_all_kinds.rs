@@ -6,9 +6,9 @@ use argon2::{Argon2, Params, PasswordHash, PasswordHasher as _};
 use data_encoding::BASE64;
 use mytunnel_keys::feed::{AddressGate, BasicGate, BearerGate, Gates, PinGate, SessionKey, SignInGate};
 use mytunnel_sign_in::{Client, Provider, Settings};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 
-use crate::house::{House, Origin, Reply, get, read_request};
+use crate::house::{House, Origin, Reply, get, read_request, within};
 use crate::http2_visitor::{self, Http2, error};
 
 fn hash(secret: &str) -> String {
@@ -155,6 +155,35 @@ async fn a_tunnel_whose_time_is_over_answers_as_one_that_has_ended() {
     tunnel.set_gates(ends(1));
     assert_eq!(house.ask(get("/")).await.error(), (404, Some("NOT_FOUND")));
     assert_eq!(tunnel.traffic().requests(), 1);
+}
+
+#[tokio::test]
+async fn an_end_that_is_set_moved_or_taken_away_cuts_nobody() {
+    let (go, may_end) = tokio::sync::oneshot::channel();
+    let may_end = std::sync::Mutex::new(Some(may_end));
+    let origin = Origin::new(move |_, pipe| {
+        let may_end = may_end.lock().unwrap().take();
+        async move {
+            let mut pipe = tokio::io::BufReader::new(pipe);
+            read_request(&mut pipe).await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+            pipe.write_all(head).await.unwrap();
+            may_end.unwrap().await.unwrap();
+            pipe.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.unwrap();
+        }
+    });
+    let (house, tunnel) = House::with_demo(&origin).await;
+    let mut visitor = house.visitor().await;
+    visitor.send(get("/")).await;
+    assert_eq!(visitor.head().await.status, 200);
+    for ends_at in [Some(u64::MAX - 1), Some(u64::MAX), None] {
+        tunnel.set_gates(Some(Arc::new(Gates { ends_at, ..Gates::default() })));
+    }
+    tunnel.set_gates(None);
+    go.send(()).unwrap();
+    let mut body = [0; 24];
+    within(visitor.stream.read_exact(&mut body)).await.unwrap();
+    assert_eq!(&body, b"5\r\nfirst\r\n4\r\nlast\r\n0\r\n\r\n");
 }
 
 #[tokio::test]

@@ -45,6 +45,25 @@ fn gates_come_back_as_they_were_alone_and_together() {
 }
 
 #[test]
+fn whatever_else_changes_but_the_end_is_asked_anew() {
+    let (all, other) = (all(), SessionKey::from_bytes([8; 32]));
+    for ends_at in [None, Some(1), Some(u64::MAX)] {
+        assert!(all.ask_as(&Gates { ends_at, ..all.clone() }), "{ends_at:?}");
+    }
+    let pin = all.pin.clone().map(|gate| PinGate { generation: 9, ..gate });
+    let sign_in = all.sign_in.clone().map(|gate| SignInGate { session_key: other, ..gate });
+    for others in [
+        Gates { basic: None, ..all.clone() },
+        Gates { pin, ..all.clone() },
+        Gates { sign_in, ..all.clone() },
+        Gates { bearer: None, ..all.clone() },
+        Gates { addresses: None, ..all.clone() },
+    ] {
+        assert!(!all.ask_as(&others) && !others.ask_as(&all), "{others:?}");
+    }
+}
+
+#[test]
 fn what_is_not_understood_whole_is_refused() {
     let Value::Array(written) = all().write() else { panic!("gates are a list") };
     for (kind, gate) in written.iter().enumerate() {

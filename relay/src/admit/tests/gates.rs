@@ -197,6 +197,16 @@ fn a_tunnel_ends_at_its_end_and_stays_so_until_it_has_another() {
     assert_eq!(code_of(&desk.register(node, "web", 1)), Some(Code::NotFound));
     desk.delta(&[gated("web", Gates::default())]);
     desk.serve(node, "web", 1);
+
+    // Another end is one that comes another time; one that is past has come.
+    desk.behind = Duration::ZERO;
+    desk.delta(&[gated("web", ending(NOW + 120))]);
+    assert_eq!(unrouted(&desk.delta(&[gated("web", ending(NOW + 180))])), Vec::<&str>::new());
+    assert_eq!(unrouted(&desk.wait(119)), Vec::<&str>::new());
+    assert_eq!(unrouted(&desk.wait(1)), ["web"]);
+    desk.delta(&[gated("web", Gates::default())]);
+    desk.serve(node, "web", 1);
+    assert_eq!(unrouted(&desk.delta(&[gated("web", ending(NOW + 1))])), ["web"]);
 }
 
 #[test]
