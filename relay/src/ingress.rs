@@ -18,6 +18,7 @@ pub mod host;
 
 mod bell;
 mod body;
+mod connections;
 mod credit;
 mod deadline;
 mod exchange;
@@ -64,7 +65,7 @@ pub use self::{
     terms::Terms,
 };
 pub(crate) use self::{
-    limits::owner,
+    limits::{network, owner},
     pool::Pool,
     seats::{Bounds, NoSeat, Seat, Seats},
     terms::Crowd,

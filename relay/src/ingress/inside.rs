@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     IngressConfig, IngressError, Limits, TrustedProxies,
+    connections::Connected,
     head::Visitor,
     listener::{Acceptor, Held, speak, sweep},
-    terms::Place,
     tls::{self, Beside},
     visit::{Guest, Visit},
     visitor_io::VisitorStream,
@@ -125,7 +125,7 @@ impl Inside {
         let shared = acceptor.current.get();
         let limits = &shared.limits;
         let address = visitor.ip().to_canonical();
-        let place = acceptor.crowd.enter(limits.connections)?;
+        let place = acceptor.connections.enter(limits.connections, Some(address))?;
         let address_seat = acceptor.addresses.connect(address, limits.connections_per_address)?;
         if acceptor.shutdown.is_cancelled() {
             return None;
@@ -167,7 +167,7 @@ async fn serve(
     stream: DuplexStream,
     tls: Arc<ServerConfig>,
     visit: Arc<Visit>,
-    _held: (Place, Held),
+    _held: (Connected, Held),
 ) {
     let shared = acceptor.current.get();
     let handshake = tls::accept_inside(stream, &tls, acceptor.beside.acme.as_ref());

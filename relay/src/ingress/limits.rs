@@ -52,7 +52,7 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Bytes that one connection buffers in each direction. A stalled visitor holds this and the pipe's window.
     pub buffer_bytes: usize,
-    /// Visitor connections in total.
+    /// Visitor connections in total; a network takes one more only while it has fewer than are free.
     pub connections: usize,
     /// Visitor connections of one address (IPv6: of one /64).
     pub connections_per_address: u32,
@@ -191,6 +191,14 @@ pub(crate) fn owner(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// What one customer of a provider, or one party with a few servers, has: an IPv4 /24, an IPv6 /48.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !0xff).into()),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 80 << 80).into()),
     }
 }
 

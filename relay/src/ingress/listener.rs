@@ -21,12 +21,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ConsoleService, Limits, Shared, TrustedProxies,
+    connections::{Connected, Connections},
     head::Visitor,
     http2,
     limits::Addresses,
     locked, passthrough,
     rates::Rates,
-    terms::{Crowd, Current, Place, Terms},
+    terms::{Current, Terms},
     tls::{self, Accepted, Beside},
     visit::{Guest, Visit},
     visitor,
@@ -164,7 +165,7 @@ async fn adjust(current: &Current, mut terms: watch::Receiver<Terms>) {
 }
 
 pub(super) struct Acceptor {
-    pub(super) crowd: Crowd,
+    pub(super) connections: Connections,
     pub(super) addresses: Addresses,
     pub(super) visits: Visits,
     pub(super) tasks: TaskTracker,
@@ -197,7 +198,7 @@ impl Acceptor {
         beside.tally.watch_gates(&gates);
         let tally = beside.tally.clone();
         Ok(Self {
-            crowd: Crowd::default(),
+            connections: Connections::default(),
             addresses: beside.crowds.web.clone(),
             visits: Visits::default(),
             tasks: TaskTracker::new(),
@@ -246,7 +247,7 @@ impl Acceptor {
         // A proxy stands for many, who have their shares by request.
         let by_proxy = shared.proxies.trust(address.ip());
         let share = if by_proxy { u32::MAX } else { limits.connections_per_address };
-        let place = self.crowd.enter(limits.connections);
+        let place = self.connections.enter(limits.connections, (!by_proxy).then_some(address.ip()));
         let Some((place, address_seat)) = place.zip(self.addresses.connect(address.ip(), share)) else {
             // One try: whoever does not take it at once has lost nothing but the reason.
             drop(stream.try_write(FULL));
@@ -275,7 +276,13 @@ impl Acceptor {
         }
     }
 
-    async fn plain(&self, stream: TcpStream, shared: Arc<Shared>, visit: Arc<Visit>, _held: (Place, Held)) {
+    async fn plain(
+        &self,
+        stream: TcpStream,
+        shared: Arc<Shared>,
+        visit: Arc<Visit>,
+        _held: (Connected, Held),
+    ) {
         let first = http2::is_preface(&stream);
         let patience = shared.limits.head_timeout;
         let first = self.shutdown.run_until_cancelled(tokio::time::timeout(patience, first)).await;
@@ -288,7 +295,7 @@ impl Acceptor {
         (stream, config): (TcpStream, Arc<ServerConfig>),
         shared: Arc<Shared>,
         visit: Arc<Visit>,
-        _held: (Place, Held),
+        _held: (Connected, Held),
     ) {
         let handshake = tls::accept(stream, &config, &self.beside, &shared);
         let handshake = tokio::time::timeout(shared.limits.head_timeout, handshake);

@@ -9,6 +9,7 @@ use std::{
 use libp2p::swarm::ConnectionId;
 
 use super::StrangerLimits;
+use crate::ingress::{network, owner};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -59,8 +60,8 @@ impl Waiting {
         from: Option<IpAddr>,
     ) -> Result<Option<ConnectionId>, Full> {
         let from = from.map(|ip| ip.to_canonical());
-        let address = from.filter(|ip| !ip.is_loopback()).map(|ip| prefix(ip, 32, 64));
-        let network = from.map(|ip| prefix(ip, 24, 48));
+        let address = from.filter(|ip| !ip.is_loopback()).map(owner);
+        let network = from.map(network);
         if address.is_some_and(|address| count(&self.addresses, &address) >= self.limits.per_address) {
             return Err(Full::Address);
         }
@@ -112,14 +113,6 @@ fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
         if *count.get() == 0 {
             count.remove();
         }
-    }
-}
-
-/// An address without all but its first bits.
-fn prefix(ip: IpAddr, v4: u32, v6: u32) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) => std::net::Ipv4Addr::from_bits(ip.to_bits() & !u32::MAX.unbounded_shr(v4)).into(),
-        IpAddr::V6(ip) => std::net::Ipv6Addr::from_bits(ip.to_bits() & !u128::MAX.unbounded_shr(v6)).into(),
     }
 }
 

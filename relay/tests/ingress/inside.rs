@@ -232,6 +232,19 @@ async fn gates_are_asked_for_on_the_node_and_another_host_is_unknown_there() {
 }
 
 #[tokio::test]
+async fn four_addresses_do_not_keep_everybody_out() {
+    let limits = Limits { connections: 16, connections_per_address: 4, ..Limits::default() };
+    let node = Node::start(limits).await;
+    let connect = |from: &str| node.inside.connect(format!("{from}:4000").parse().unwrap());
+    let many = ["192.0.2.1", "198.51.100.1", "203.0.113.1", "[2001:db8::1]"];
+    let held: Vec<_> = many.iter().cycle().take(64).filter_map(|from| connect(from)).collect();
+    assert!((12..16).contains(&held.len()), "{}", held.len());
+    assert!(connect("233.252.0.1").is_some());
+    drop(held);
+    node.close().await;
+}
+
+#[tokio::test]
 async fn a_drain_lets_requests_end_and_takes_no_further_ones() {
     let limits = Limits { drain_timeout: Duration::from_secs(10), ..Limits::default() };
     let node = Node::start(limits).await;
