@@ -3,6 +3,7 @@
 
 use std::{
     mem,
+    net::IpAddr,
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
@@ -70,6 +71,31 @@ impl Turn {
             entry.set_visitor(turn.visitor().ip());
         }
         turn
+    }
+
+    /// A place for a page of the relay's own, where the visitor may leave it untaken beside others; `sender` is whose request
+    /// it answers, if a proxy has the connection. Such pages have as many places again as requests, so that there is one for
+    /// the page that says that there is no place.
+    pub(super) fn of_page(visit: &Arc<Visit>, sender: Option<IpAddr>, shared: &Shared) -> Option<Self> {
+        let limit = shared.limits.requests_per_address.saturating_mul(2);
+        let sender = match sender {
+            Some(ip) => {
+                let seat = Some(shared.senders.connect(ip, limit)?);
+                Some(Box::new(Sender { visitor: Visitor::new(ip, visit.visitor().is_secure()), seat }))
+            }
+            None => None,
+        };
+        let entered = sender.is_none();
+        if entered && !visit.address().enter(limit) {
+            return None;
+        }
+        visit.enter(Stage::Responding);
+        Some(Self { entered, visit: Arc::clone(visit), sender, entry: None })
+    }
+
+    /// Whose request it is, if a proxy has the connection.
+    pub(super) fn sender(&self) -> Option<IpAddr> {
+        self.sender.as_ref().map(|sender| sender.visitor.ip())
     }
 
     /// More of the answer's body went out.

@@ -72,6 +72,7 @@ impl Proxy {
         let by_proxy = || self.shared.proxies.trust(self.visit.visitor().ip());
         let entry = self.shared.access_log.begin(&request, by_proxy);
         let turn = Turn::take(&self.visit, request.headers(), &self.shared, entry.clone());
+        let sender = turn.sender();
         let answered = match self.way(&mut request, &turn) {
             Ok((Target::Live(tunnel), protocol)) => self.enter(tunnel, request, protocol, turn).await,
             // Each is rare beside the first: boxed, so that no visitor's connection has to have room for it.
@@ -89,11 +90,12 @@ impl Proxy {
         };
         if self.visit.is_multiplexed() {
             http2::response::clean(response.headers_mut());
+            response.body_mut().hold(|| Turn::of_page(&self.visit, sender, &self.shared));
         }
         if let Some(entry) = entry {
             entry.answered(response.status(), response.headers());
-            if let ResponseBody::Page(Some(page)) = response.body() {
-                entry.count(page.len() as u64);
+            if let Some(length) = response.body().page_length() {
+                entry.count(length);
             }
         }
         response
@@ -194,7 +196,7 @@ impl Proxy {
         let asked = asked(&parts, &authority.host, &turn);
         let Shared { routes, domain, console, .. } = &*self.shared;
         let page = self.shared.gates.sign_in(&asked, Places { routes, domain, console }).await?;
-        Ok(page.map(|page| ResponseBody::Page(Some(page))))
+        Ok(page.map(ResponseBody::page))
     }
 
     /// Answers a request for a tunnel whose node is not here, if it is one of a sign-in.
@@ -210,7 +212,7 @@ impl Proxy {
         let (visitor, host) = (turn.visitor(), &*authority.host);
         let asked = Asked { method, uri, headers, visitor, host, now: gate::unix() };
         let page = self.shared.gates.step(&name, &gates, &asked)?;
-        Some(page.map(|page| page.map(|page| ResponseBody::Page(Some(page)))).map_err(Refused::from))
+        Some(page.map(|page| page.map(ResponseBody::page)).map_err(Refused::from))
     }
 
     async fn console(
@@ -224,7 +226,7 @@ impl Proxy {
         if self.shared.only_https && turn.visitor().is_secure() {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, A_YEAR);
         }
-        Ok(response.map(|body| ResponseBody::Console { body, turn }))
+        Ok(response.map(|body| ResponseBody::console(body, turn)))
     }
 
     /// Past the gates of a tunnel, and on to its node.
@@ -271,7 +273,7 @@ impl Proxy {
         let (parts, body) = request.into_parts();
         let authority = host::requested(&parts.uri, &parts.headers).map_err(|_| Failure::BadRequest)?;
         let page = self.shared.gates.answer(own, tunnel, &asked(&parts, &authority.host, turn), body).await?;
-        Ok(page.map(|page| ResponseBody::Page(Some(page))))
+        Ok(page.map(ResponseBody::page))
     }
 
     async fn answer(
@@ -300,17 +302,17 @@ impl Proxy {
             if forward.protocol == Protocol::WebSocketOverHttp2 {
                 http2::response::open_websocket(&mut head);
             }
-            return Ok(Response::from_parts(head, ResponseBody::Page(None)));
+            return Ok(Response::from_parts(head, ResponseBody::empty()));
         }
         if forward.protocol == Protocol::WebSocketOverHttp2 && head.status.is_success() {
             // To who has sent a CONNECT this would mean that the WebSocket is open.
             return Err(Failure::Broken);
         }
         if incoming.is_end_stream() {
-            return Ok(Response::from_parts(head, ResponseBody::Page(None)));
+            return Ok(Response::from_parts(head, ResponseBody::empty()));
         }
         let begun = Download::begin(incoming, exchange, turn, ends).await.map_err(|_| Failure::Broken)?;
-        let body = begun.map_or(ResponseBody::Page(None), ResponseBody::Download);
+        let body = begun.map_or_else(ResponseBody::empty, ResponseBody::download);
         if forward.protocol == Protocol::Http10 && !head.headers.contains_key(CONTENT_LENGTH) {
             self.visit.set_close_delimited();
         }
@@ -356,7 +358,7 @@ impl Refused {
                 moved
             }
         };
-        page.map(|page| ResponseBody::Page(Some(page)))
+        page.map(ResponseBody::page)
     }
 }
 

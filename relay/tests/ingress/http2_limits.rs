@@ -100,6 +100,74 @@ async fn the_end_of_an_answer_that_is_not_taken_has_its_place_until_it_is_reset(
     empty(&tunnel).await;
 }
 
+#[tokio::test]
+async fn the_relays_own_pages_have_places_until_they_are_taken() {
+    for window in [0, 1] {
+        let house = House::limited(Limits { requests_per_address: 2, ..Limits::default() }).await;
+        house.share("demo", &Origin::saying("hello"));
+        let mut builder = client::Builder::new();
+        builder.initial_window_size(window);
+        let mut visitor = Http2::with(TcpStream::connect(house.address).await.unwrap(), &builder).await;
+        let nowhere = || Request::builder().uri("http://nowhere.tun.test/").body(()).unwrap();
+        let mut pages = Vec::new();
+        for status in [404, 404, 429, 429] {
+            let (response, _) = visitor.open(nowhere(), true).await;
+            let page = within(response).await.unwrap();
+            assert_eq!(page.status(), status);
+            pages.push(page.into_body());
+        }
+        assert_eq!(house.ask(crate::house::get("/")).await.error(), (429, Some("RATE_LIMITED")));
+        // Beyond as many again there is nothing to hold.
+        let (response, _) = visitor.open(nowhere(), true).await;
+        let head = within(response).await.unwrap();
+        assert_eq!(head.status(), 429);
+        assert_eq!(head.headers()["x-mytunnel-error"], "RATE_LIMITED");
+        assert_eq!(all(head.into_body()).await.unwrap().0, b"");
+
+        drop(pages);
+        let served = async { while house.ask(crate::house::get("/")).await.status != 200 {} };
+        within(served).await;
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_the_relay_that_is_not_taken_is_reset_after_a_while() {
+    let house =
+        House::limited(Limits { stall_timeout: Duration::from_millis(200), ..Limits::default() }).await;
+    let mut builder = client::Builder::new();
+    builder.initial_window_size(0);
+    let mut visitor = Http2::with(TcpStream::connect(house.address).await.unwrap(), &builder).await;
+    let (response, _) = visitor.open(get("/"), true).await;
+    let page = within(response).await.unwrap();
+    assert_eq!(page.status(), 404);
+    assert_eq!(all_of_the_window(page.into_body()).await.unwrap_err().reason(), Some(Reason::CANCEL));
+}
+
+#[tokio::test]
+async fn an_answer_in_one_piece_has_its_place_until_all_of_it_was_taken() {
+    let house = House::limited(Limits { stall_timeout: Duration::from_secs(2), ..Limits::default() }).await;
+    let known = house.share("demo", &Origin::saying("hello"));
+    let chunked = house.share(
+        "chunked",
+        &Origin::server(|_| {
+            let piece = "x".repeat(2000);
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n{piece}\r\n0\r\n\r\n")
+        }),
+    );
+    let mut builder = client::Builder::new();
+    builder.initial_window_size(1);
+    let mut visitor = Http2::with(TcpStream::connect(house.address).await.unwrap(), &builder).await;
+    for (tunnel, host) in [(known, "demo"), (chunked, "chunked")] {
+        let request = Request::builder().uri(format!("http://{host}.tun.test/")).body(()).unwrap();
+        let (response, _) = visitor.open(request, true).await;
+        let body = within(response).await.unwrap().into_body();
+        visitor.settled().await;
+        assert_eq!(tunnel.in_flight(), 1, "{host}");
+        assert!(all_of_the_window(body).await.is_err(), "{host}");
+        empty(&tunnel).await;
+    }
+}
+
 /// Takes what comes without making room for more.
 async fn all_of_the_window(mut body: RecvStream) -> Result<(), h2::Error> {
     while let Some(piece) = within(body.data()).await {
