@@ -54,6 +54,24 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Replaces `path` by `content`, mode 0644, whatever the mask of this process. Nothing is followed that lies there.
+pub(crate) fn write_public(path: &Path, content: &[u8]) -> io::Result<()> {
+    let neighbour = neighbour(path);
+    // Of a process of this number that was killed; if there was none, all the better.
+    let _ = fs::remove_file(&neighbour);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&neighbour)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&neighbour, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&neighbour);
+    }
+    written
+}
+
 fn neighbour(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
@@ -114,6 +132,20 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_public_file_is_everybodys_to_read_and_follows_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (dir.path().join("ca.crt"), dir.path().join("elsewhere"));
+        fs::write(&elsewhere, "kept").unwrap();
+        for link in [&path, &neighbour(&path)] {
+            std::os::unix::fs::symlink(&elsewhere, link).unwrap();
+        }
+        write_public(&path, b"ca").unwrap();
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&elsewhere).unwrap()), (b"ca".into(), b"kept".into()));
+        assert_eq!((mode(&path), path.is_symlink()), (0o644, false));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -3,29 +3,27 @@
 //! [`stores`] says what there is and what changes it; here it is done. The authority's own bounds are looked at first:
 //! one that could speak for more than a relay's domains is trusted by no machine of ours.
 
+mod change;
 mod stores;
 
-use std::fmt::Write as _;
-use std::io::{self, ErrorKind};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf, absolute};
-use std::process::{Command as Process, Output, Stdio};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 use mytunnel_relay::local_ca::{Described, Unfit};
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
-use self::stores::{Kind, Line, Store, Subject, System, certutil, stores};
+use self::change::Change;
+use self::stores::{Kind, ROOT, Store, Subject, System, installed, stores};
 use crate::context::Context;
 use crate::failure::{Failure, chain, io_help};
-use crate::mint::shell_quoted;
+use crate::files::read_private;
 use crate::report::Report;
 use crate::{span, vouched};
-
-/// Where programs lie that a person's PATH may not name: those of root, and the NSS tools of Homebrew.
-const MORE_PROGRAMS: &str = ":/usr/sbin:/sbin:/opt/homebrew/opt/nss/bin:/usr/local/opt/nss/bin";
 
 /// Have this machine and its browsers trust the certificates of a relay of your own
 #[derive(Debug, clap::Args)]
@@ -35,15 +33,21 @@ Examples:
   mytunnel trust --print        what would be done, and nothing else
   mytunnel trust --user         for the browsers of this user only, without root
   sudo mytunnel trust --ca /home/me/.local/share/mytunnel/local-ca-localhost.pem
+  mytunnel trust --ca relay.pem --domain tunnel.example.com
   mytunnel trust --remove
 
 A relay without --acme certifies its names itself, by an authority that can speak for the relay's domain and
 for nothing else. Browsers keep stores of their own: this is done as the user of the browser, and by root for
-the system. For another machine, copy the .pem file there (never the .key), and name it with --ca.")]
+the system. For another machine, copy the .pem file there (never the .key), and name it with --ca, and the
+domain of your relay with --domain: an authority that may vouch for any other is refused.")]
 pub(crate) struct Args {
     /// Certificate of the authority [default: that of the relay on this machine]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+
+    /// Domain of the relay, where its authority was not made by a relay of this user on this machine, and for root [repeatable]
+    #[arg(long, value_name = "NAME")]
+    domain: Vec<String>,
 
     /// For the browsers of this user only, without root
     #[arg(long)]
@@ -72,17 +76,33 @@ enum Outcome {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let path = authority(args.ca.as_deref(), context)?;
+    let user = rustix::process::geteuid().as_raw();
+    let path = authority(args, context)?;
     let described = described(&path, args.remove)?;
+    if !args.remove {
+        confirmed(args, &described, &path, user != ROOT && vouched::all(context).contains(&path))?;
+    }
+    // It is read once. What is trusted is what was looked at, whoever writes to the file meanwhile.
+    let pem = described.pem();
+    let copy = copied(&pem).map_err(|error| {
+        Failure::local(format!("cannot write a temporary file: {error}"), io_help(&error))
+    })?;
     let sha256 = HEXLOWER.encode(&Sha256::digest(&described.certificate));
     let sha1 = HEXLOWER.encode(&Sha1::digest(&described.certificate));
-    let subject = Subject { path: &path, name: &described.name, sha256: &sha256, sha1: &sha1 };
-    let mut stores = stores(System::this(), Path::new("/"), context.env.home.as_deref(), &subject);
-    stores.retain(|store| !args.user || !matches!(store.kind, Kind::Gathered { .. }));
+    let subject = Subject { path: &path, pem: &pem, name: &described.name, sha256: &sha256, sha1: &sha1 };
+    let home = context.env.home.as_deref();
+    let mut stores = stores(System::this(), Path::new("/"), home, user, &subject);
+    stores.retain(|store| match store.kind {
+        Kind::Gathered { .. } => !args.user,
+        // Root's keychain is looked at by no browser, and the user's is not root's to change.
+        Kind::Keychain(_) => user != ROOT,
+        Kind::Database(_) | Kind::Windows => true,
+    });
     if !context.report.is_json() {
         introduce(&described, &subject, context.report);
     }
-    let change = Change { subject: &subject, described: &described, remove: args.remove, context };
+    let (copy, remove) = (copy.path(), args.remove);
+    let change = Change { subject: &subject, copy, described: &described, remove, user, context };
     let outcomes: Vec<(&Store, Outcome)> = stores
         .iter()
         .map(|store| (store, if args.print { Outcome::Planned } else { change.make(store) }))
@@ -90,12 +110,55 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     tell(&change, &outcomes)
 }
 
+/// A file of this process's own, for programs that read one.
+fn copied(pem: &str) -> io::Result<NamedTempFile> {
+    let mut copy = NamedTempFile::with_suffix(".pem")?;
+    copy.write_all(pem.as_bytes())?;
+    Ok(copy)
+}
+
+/// Whether the authority may speak for the relay's domain alone, which has to be a person's word where the file is not
+/// known to be of this user's own relay: `co.uk` and a bank are domains like all others.
+fn confirmed(args: &Args, described: &Described, path: &Path, is_own: bool) -> Result<(), Failure> {
+    let is_meant = |domain: &str| args.domain.iter().any(|named| is_at_or_below(domain, named));
+    let others: Vec<_> = described
+        .domains
+        .iter()
+        .filter(|domain| !is_meant(domain) && !is_of_this_machine(domain))
+        .map(String::as_str)
+        .collect();
+    if others.is_empty() || is_own && args.domain.is_empty() {
+        return Ok(());
+    }
+    let others = others.join(", ");
+    Err(Failure::usage(
+        format!("{} may vouch for {others} and every name below", path.display()),
+        "Name the domain of your relay with --domain, if it is this; else do not trust the file, and ask who gave it to you.",
+    ))
+}
+
+/// Nobody else is reached by such a name.
+fn is_of_this_machine(domain: &str) -> bool {
+    is_at_or_below(domain, "localhost")
+}
+
+fn is_at_or_below(domain: &str, named: &str) -> bool {
+    let plain = |name: &str| name.trim_matches('.').to_ascii_lowercase();
+    let (domain, named) = (plain(domain), plain(named));
+    domain.strip_suffix(&named).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        && !named.is_empty()
+}
+
 /// The certificate that is meant.
-fn authority(named: Option<&Path>, context: &Context) -> Result<PathBuf, Failure> {
-    if let Some(path) = named {
-        return Ok(absolute(path).unwrap_or_else(|_| path.to_owned()));
+fn authority(args: &Args, context: &Context) -> Result<PathBuf, Failure> {
+    if let Some(path) = &args.ca {
+        return Ok(absolute(path).unwrap_or_else(|_| path.clone()));
     }
     let mut found = vouched::all(context);
+    if found.is_empty() && args.remove {
+        // Its own file is gone: the system's copy says as well what is to be taken out.
+        found = installed(Path::new("/"));
+    }
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => Err(Failure::local(
@@ -114,16 +177,15 @@ fn authority(named: Option<&Path>, context: &Context) -> Result<PathBuf, Failure
 
 /// What the certificate says of itself. One that is to go may be of any kind.
 fn described(path: &Path, remove: bool) -> Result<Described, Failure> {
-    let text = std::fs::read(path).map_err(|error| {
-        Failure::local(format!("cannot read {}: {error}", path.display()), io_help(&error))
-    })?;
+    let text = read_private(path)?
+        .ok_or_else(|| Failure::local(format!("there is no file {}", path.display()), "Check the path."))?;
     let described = Described::read(&text).map_err(|error| {
         Failure::usage(
             format!("{}: {}", path.display(), chain(&error)),
             "Name the relay's local-ca-DOMAIN.pem with --ca.",
         )
     })?;
-    match described.check() {
+    match described.check(SystemTime::now()) {
         Err(unfit) if !remove => Err(refused(path, unfit)),
         Ok(()) | Err(_) => Ok(described),
     }
@@ -132,9 +194,17 @@ fn described(path: &Path, remove: bool) -> Result<Described, Failure> {
 fn refused(path: &Path, unfit: Unfit) -> Failure {
     let help = match unfit {
         Unfit::Addresses => {
-            "It is of an early version: stop the relay, remove this file and its .key, and start it again. What was given its address with #ca=… is given the new one."
+            "It is of an early version: `mytunnel trust --remove` with it, stop the relay, remove this file and its .key, and start it again. What was given its address with #ca=… is given the new one."
         }
-        Unfit::NotAnAuthority | Unfit::Unbound => "Name the relay's local-ca-DOMAIN.pem with --ca.",
+        Unfit::Ended => {
+            "Stop the relay, remove this file and its .key, and start it again: it makes a new one."
+        }
+        Unfit::NotAnAuthority | Unfit::Unbound | Unfit::Purposes => {
+            "Name the relay's local-ca-DOMAIN.pem with --ca."
+        }
+        Unfit::TopLevel => {
+            "Trust no file that was given to you as a relay's. Is it yours, serve it under a domain of at least two parts, or a name such as `test` or `internal`."
+        }
     };
     Failure::usage(format!("{} is not to be trusted by a whole machine: {unfit}", path.display()), help)
 }
@@ -144,7 +214,7 @@ fn introduce(described: &Described, subject: &Subject<'_>, report: Report) {
     report.line(format_args!("  file      {}", subject.path.display()));
     report.line(format_args!("  SHA-256   {}", subject.sha256));
     let names: Vec<_> = described.domains.iter().map(|name| format!("{name} and names below it")).collect();
-    let what = match described.check() {
+    let what = match described.check(SystemTime::now()) {
         Ok(()) => format!("{}, and nothing else", names.join(", ")),
         Err(unfit) => unfit.to_string(),
     };
@@ -155,118 +225,6 @@ fn introduce(described: &Described, subject: &Subject<'_>, report: Report) {
 
 fn ends(described: &Described) -> u64 {
     described.ends.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// What is done to each store.
-struct Change<'a> {
-    subject: &'a Subject<'a>,
-    described: &'a Described,
-    remove: bool,
-    context: &'a Context,
-}
-
-impl Change<'_> {
-    fn make(&self, store: &Store) -> Outcome {
-        let made = match &store.kind {
-            Kind::Gathered { file, .. } => self.gather(store, file),
-            Kind::Database(folder) => self.database(store, folder),
-            Kind::Commands { .. } => self.call(&store.line(self.subject, self.remove)).map(|_| Outcome::Done),
-        };
-        made.unwrap_or_else(|error| {
-            let is_certutil = matches!(store.kind, Kind::Database(_));
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the system's kinds are many, those with a remedy few")]
-            let by_hand = match error.kind() {
-                // The same command does it all, so that it is one line to type.
-                ErrorKind::PermissionDenied => vec![self.as_root()],
-                ErrorKind::NotFound if is_certutil => {
-                    vec!["sudo apt install libnss3-tools    # nss-tools (Fedora), nss (Arch, Homebrew); then again".to_owned()]
-                }
-                _ => store.by_hand(self.subject, self.remove),
-            };
-            Outcome::Failed { trouble: error.to_string(), by_hand }
-        })
-    }
-
-    /// A file of the system, and what gathers it. A file whose gathering failed is as if it had not been.
-    fn gather(&self, store: &Store, file: &Path) -> io::Result<Outcome> {
-        let text = std::fs::read(self.subject.path)?;
-        let stands = std::fs::read(file).is_ok_and(|there| there == text);
-        let line = store.line(self.subject, self.remove);
-        match (self.remove, stands) {
-            (false, true) => return Ok(Outcome::Stood),
-            (true, _) if !file.exists() => return Ok(Outcome::Stood),
-            (true, _) => std::fs::remove_file(file).map_err(|error| named(error, file))?,
-            (false, false) => std::fs::write(file, &text).map_err(|error| named(error, file))?,
-        }
-        match self.call(&line) {
-            Ok(_) => Ok(Outcome::Done),
-            Err(error) => {
-                let undone =
-                    if self.remove { std::fs::write(file, &text) } else { std::fs::remove_file(file) };
-                undone.map_err(|error| named(error, file))?;
-                Err(error)
-            }
-        }
-    }
-
-    fn database(&self, store: &Store, folder: &Path) -> io::Result<Outcome> {
-        let look = certutil(&["-L", "-n", self.subject.name, "-r"], folder);
-        let stands = match self.output(&look)? {
-            found if found.status.success() => found.stdout == self.described.certificate.as_ref(),
-            _ => false,
-        };
-        if stands != self.remove {
-            return Ok(Outcome::Stood);
-        }
-        self.call(&store.line(self.subject, self.remove)).map(|_| Outcome::Done)
-    }
-
-    /// Calls a program that has to succeed.
-    fn call(&self, line: &Line) -> io::Result<Output> {
-        let output = self.output(line)?;
-        if output.status.success() {
-            return Ok(output);
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").trim();
-        Err(io::Error::other(format!("`{}`: {said} ({})", line.join(" "), output.status)))
-    }
-
-    fn output(&self, line: &Line) -> io::Result<Output> {
-        let (program, arguments) = line.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
-        let mut path = self.context.env.path.clone().unwrap_or_default();
-        path.push(MORE_PROGRAMS);
-        // Whoever asks for a password there is to fail, not to wait.
-        let called = Process::new(program).args(arguments).env("PATH", path).stdin(Stdio::null()).output();
-        called.map_err(|error| {
-            let is_missing = error.kind() == ErrorKind::NotFound;
-            let why = if is_missing {
-                format!("there is no program `{program}`")
-            } else {
-                format!("`{program}`: {error}")
-            };
-            io::Error::new(error.kind(), why)
-        })
-    }
-
-    fn as_root(&self) -> String {
-        let program =
-            std::env::current_exe().map_or_else(|_| "mytunnel".to_owned(), |path| path.display().to_string());
-        let mut line = format!("sudo {} trust", shell_quoted(&program));
-        if self.remove {
-            line.push_str(" --remove");
-        }
-        // Infallible: a `String` takes everything.
-        let _ = write!(line, " --ca {}", shell_quoted(&self.subject.path.display().to_string()));
-        line
-    }
-}
-
-fn named(error: io::Error, file: &Path) -> io::Error {
-    let is_roots = error.kind() == ErrorKind::PermissionDenied;
-    let file = file.display();
-    let why = if is_roots { format!("only root may change {file}") } else { format!("{file}: {error}") };
-    io::Error::new(error.kind(), why)
 }
 
 fn tell(change: &Change<'_>, outcomes: &[(&Store, Outcome)]) -> Result<(), Failure> {
@@ -293,6 +251,13 @@ fn tell(change: &Change<'_>, outcomes: &[(&Store, Outcome)]) -> Result<(), Failu
             report.line(format_args!("    {line}"));
         }
     }
+    let is_root = change.user == ROOT;
+    if outcomes.is_empty() && is_root {
+        return Err(Failure::local(
+            "no store of authorities was found that is root's",
+            "Run it without sudo, as the user whose browser it is for.",
+        ));
+    }
     if outcomes.is_empty() {
         return Err(Failure::local(
             "no store of authorities was found that is known here",
@@ -300,8 +265,12 @@ fn tell(change: &Change<'_>, outcomes: &[(&Store, Outcome)]) -> Result<(), Failu
         ));
     }
     if !outcomes.iter().any(|(store, _)| matches!(store.kind, Kind::Database(_))) {
-        report
-            .note("No database of Chromium or Firefox was found. Where one is started later, do this again.");
+        report.note(match is_root {
+            true => "Browsers have stores for each user: run it as the user of the browser, too.",
+            false => {
+                "No database of Chromium or Firefox was found. Where one is started later, do this again."
+            }
+        });
     } else if outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Done)) {
         report.note("Browsers that run take notice when they are started again.");
     }
@@ -338,4 +307,46 @@ fn row(change: &Change<'_>, store: &Store, outcome: &Outcome) -> Value {
         Outcome::Planned | Outcome::Stood | Outcome::Done => None,
     };
     json!({"store": store.name, "state": state, "trouble": trouble, "commands": lines(change, store, outcome)})
+}
+
+#[cfg(test)]
+mod tests {
+    use mytunnel_relay::local_ca::LocalCa;
+
+    use super::*;
+
+    fn args(domains: &[&str]) -> Args {
+        let domain = domains.iter().map(|&domain| domain.to_owned()).collect();
+        Args { ca: None, domain, user: false, remove: false, print: false }
+    }
+
+    fn is_confirmed(of: (&str, &str), domains: &[&str], is_own: bool) -> bool {
+        let ca = LocalCa::ephemeral(of.0, of.1, SystemTime::now()).unwrap();
+        let described = Described::read(ca.certificate_pem().as_bytes()).unwrap();
+        confirmed(&args(domains), &described, Path::new("ca.pem"), is_own).is_ok()
+    }
+
+    #[test]
+    fn whose_relay_it_is_has_to_be_said_of_a_file_that_is_not_of_ones_own_relay() {
+        let (one, two) = (("t.example", "t.example"), ("t.example", "console.example"));
+        for (of, domains, is_own, wanted) in [
+            (one, &[][..], true, true),
+            (one, &[], false, false),
+            (one, &["t.example"], false, true),
+            (one, &["T.Example."], false, true),
+            (one, &["example"], false, true),
+            (one, &["bank.example"], false, false),
+            (one, &["a.t.example"], false, false),
+            (one, &["at.example"], false, false),
+            (one, &[""], false, false),
+            // Who names one means this one.
+            (one, &["bank.example"], true, false),
+            (two, &["t.example"], false, false),
+            (two, &["t.example", "console.example"], false, true),
+            (("localhost", "localhost"), &[], false, true),
+            (("co.uk", "co.uk"), &["t.example"], false, false),
+        ] {
+            assert_eq!(is_confirmed(of, domains, is_own), wanted, "{of:?} {domains:?} {is_own}");
+        }
+    }
 }

@@ -66,6 +66,35 @@ fn an_authority_for_any_site_is_refused_but_may_be_removed() {
 }
 
 #[test]
+fn a_file_of_two_certificates_is_no_authority() {
+    let user = User::new();
+    let path = relay_of(&user.path("data"), "localhost");
+    let both = std::fs::read_to_string(&path).unwrap() + UNBOUND;
+    std::fs::write(&path, both).unwrap();
+    for more in [&[][..], &["--remove"]] {
+        let line = [&["trust", "--print", "--json", "--ca", &path], more].concat();
+        let refused = user.run(&line).failed("BAD_REQUEST", 2);
+        assert!(refused["message"].as_str().unwrap().contains("2 certificates"), "{refused}");
+    }
+}
+
+#[test]
+fn another_machines_authority_is_trusted_for_the_domain_that_its_person_names() {
+    let user = User::new();
+    let path = relay_of(&user.path("usb"), "t.example");
+    let line = ["trust", "--user", "--print", "--json", "--ca", &path];
+    for more in [&[][..], &["--domain", "other.example"]] {
+        let refused = user.run(&[&line, more].concat()).failed("BAD_REQUEST", 2);
+        assert!(refused["message"].as_str().unwrap().contains("may vouch for t.example"), "{refused}");
+        assert!(refused["help"].as_str().unwrap().contains("--domain"), "{refused}");
+    }
+    // There is no store in this home; that is what it gets to.
+    let named = user.run(&[&line[..], &["--domain", "t.example"]].concat());
+    assert!(named.stdout.contains("\"domains\":[\"t.example\"]"), "{named:?}");
+    assert!(user.run(&[&line[..], &["--remove"]].concat()).stdout.contains("t.example"));
+}
+
+#[test]
 fn what_could_not_be_done_is_said_with_the_line_that_does_it() {
     let user = User::new();
     let path = relay_of(&user.path("data"), "localhost");
