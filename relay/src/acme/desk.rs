@@ -28,6 +28,12 @@ use crate::ingress::locked;
 /// How often the tunnels that are up are looked over, at most.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Troubles that are remembered as said until they are over. Beyond that nothing is said of further domains.
+const SAID: usize = 100;
+
+/// A trouble, and the domain that it concerns; empty for all.
+type Said = (&'static str, Box<str>);
+
 /// How often the authority is asked when to renew.
 const SUGGESTIONS: Duration = Duration::from_secs(6 * 3600);
 
@@ -42,8 +48,8 @@ pub(crate) struct Desk {
     account: Arc<OnceCell<Account>>,
     /// What the authority counts by the week, if it is known to.
     week: Option<Week>,
-    /// Until when it was last said that new names have to wait.
-    said: Option<SystemTime>,
+    /// What was said of new names that have to wait, and until when that is.
+    said: HashMap<Said, SystemTime>,
 }
 
 impl fmt::Debug for Desk {
@@ -59,8 +65,8 @@ impl Desk {
         (store, orders): (Store, Arc<Orders>),
         week: Option<Week>,
     ) -> Self {
-        let (waiting, account) = (HashMap::new(), Arc::default());
-        Self { acme, asked, waiting, store, orders, account, week, said: None }
+        let (waiting, account, said) = (HashMap::new(), Arc::default(), HashMap::new());
+        Self { acme, asked, waiting, store, orders, account, week, said }
     }
 
     /// Orders what is missing and renews what ends, until cancelled.
@@ -145,20 +151,29 @@ impl Desk {
     fn is_held(&mut self, plan: &Plan, subject: &Subject, now: SystemTime) -> bool {
         let owner = self.acme.customer(subject);
         let Some(held) = plan.held(subject, owner.as_ref(), now) else { return false };
-        let (trouble, until) = match held {
-            Held::Refused(until) => ("the authority wants no more orders for now", until),
-            Held::Week(Spent::ByAll(until)) => ("the authority's certificates of this week are spent", until),
-            Held::Week(Spent::ByTenant(until)) => {
-                ("this tenant's part of the week's certificates is spent", until)
-            }
+        let until = held.until();
+        let trouble = match &held {
+            Held::Refused { under: None, .. } => "the authority wants no more orders for now",
+            Held::Refused { .. } => "the authority wants no more orders for names of this domain for now",
+            Held::Week(Spent::ByAll(_)) => "the authority's certificates of this week are spent",
+            Held::Week(Spent::ByTenant(_)) => "this tenant's part of the week's certificates is spent",
         };
-        let of_all = !matches!(held, Held::Week(Spent::ByTenant(_)));
-        if of_all && self.said != Some(until) {
-            self.said = Some(until);
-            tracing::warn!(
-                ?until,
-                "{trouble}: new names have no HTTPS until then; one certificate for all names (acme_dns) needs none of them"
-            );
+        // Of everybody, or of a domain; a tenant's own part is its own matter.
+        let concerned = match &held {
+            Held::Refused { under, .. } => Some(under.as_deref().unwrap_or_default()),
+            Held::Week(Spent::ByAll(_)) => Some(""),
+            Held::Week(Spent::ByTenant(_)) => None,
+        };
+        if let Some(domain) = concerned
+            && is_news(&mut self.said, (trouble, domain.into()), until, now)
+        {
+            match domain {
+                "" => tracing::warn!(
+                    ?until,
+                    "{trouble}: new names have no HTTPS until then; one certificate for all names (acme_dns) needs none of them"
+                ),
+                domain => tracing::warn!(?until, %domain, "{trouble}: new ones have no HTTPS until then"),
+            }
         }
         let left = until.duration_since(now).unwrap_or_default().as_secs().div_ceil(60);
         let trouble = format!("{trouble}; the next try is in {left} min");
@@ -189,14 +204,23 @@ impl Desk {
     fn settle(&mut self, plan: &mut Plan, subject: Subject, outcome: Result<kept::Issued, OrderError>) {
         let now = SystemTime::now();
         let name = subject.name().to_owned();
-        match outcome.and_then(|issued| self.store.save(&subject, &issued, now).map_err(OrderError::Kept)) {
+        let usable = outcome.and_then(|issued| {
+            plan.came(&subject, now);
+            if let Some(Err(error)) = plan.week().map(|week| self.store.save_week(&week.text())) {
+                tracing::warn!(%error, "what was ordered this week is not kept; a restart forgets it");
+            }
+            let kept = issued.usable(now).map_err(OrderError::Kept)?;
+            // In use all the same: to order it again for that would bring the authority's limit nearer, and no file.
+            if let Err(error) = self.store.save(&subject, &issued) {
+                tracing::warn!(name, %error, "the certificate is in use, but not kept: a restart orders it again");
+            }
+            Ok(kept)
+        });
+        match usable {
             Ok(kept) => {
                 tracing::info!(name, until = ?kept.life.ends, "certificate issued");
                 plan.issued(subject.clone(), kept.life, now);
                 self.acme.0.numbers.issued.fetch_add(1, Relaxed);
-                if let Some(Err(error)) = plan.week().map(|week| self.store.save_week(&week.text())) {
-                    tracing::warn!(%error, "what was ordered this week is not kept; a restart forgets it");
-                }
                 self.acme.keep(&subject, kept);
                 locked(&self.acme.0.troubles).remove(subject.name());
             }
@@ -216,6 +240,22 @@ impl Desk {
     }
 }
 
+/// Whether this is to be said: once until it is over, however many other things are said in between.
+fn is_news(said: &mut HashMap<Said, SystemTime>, what: Said, until: SystemTime, now: SystemTime) -> bool {
+    if said.get(&what).is_some_and(|until| *until > now) {
+        return false;
+    }
+    // Of domains that is as much as anybody reads; what is of all names is said in any case.
+    if said.len() >= SAID {
+        said.retain(|_, until| *until > now);
+    }
+    if said.len() >= SAID && !what.1.is_empty() {
+        return false;
+    }
+    said.insert(what, until);
+    true
+}
+
 /// An error with what has led to it.
 fn told(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
@@ -226,4 +266,57 @@ fn told(error: &dyn std::error::Error) -> String {
 async fn later(at: Instant, what: impl Future<Output = ()>) {
     sleep_until(at).await;
     what.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::{acme::AcmeConfig, route::Routes};
+
+    #[test]
+    fn each_trouble_is_said_once_until_it_is_over_and_strangers_cannot_fill_the_log() {
+        let (mut said, now) = (HashMap::new(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let (until, over) = (now + LOOK * 60, now + LOOK * 61);
+        let mut tell = |domain: &str, until, now| is_news(&mut said, ("refused", domain.into()), until, now);
+        let mut count = 0;
+        for _ in 0..10 {
+            for domain in ["a.example", "b.example", "c.example"] {
+                count += usize::from(tell(domain, until, now));
+            }
+        }
+        assert_eq!(count, 3);
+        assert!(tell("a.example", over, until), "it is another one");
+        for number in 0..1000 {
+            count += usize::from(tell(&format!("{number}.example"), over, until));
+        }
+        // The two that are over had their places freed.
+        assert_eq!(count, 3 + SAID - 1);
+        assert!(tell("", over, until) && !tell("", over, until), "what is of all is never lost among them");
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_kept_is_in_use_and_each_that_came_counts() {
+        let (data, now) = (tempfile::tempdir().unwrap(), SystemTime::now());
+        let names = ("t.example", "t.example");
+        let opened = Acme::open(&AcmeConfig::new(String::new()), Some(data.path()), names, &Routes::new());
+        let (acme, mut desk) = opened.unwrap();
+        let mut plan = Plan::new(desk.week.take());
+        let [good, useless] = ["good.t.example", "useless.t.example"].map(Subject::of);
+        for subject in [&good, &useless] {
+            plan.want(subject.clone(), now);
+            assert!(plan.next(now, |_| None).is_some());
+        }
+        // As a full disk.
+        std::fs::remove_dir_all(data.path()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let chain =
+            CertificateParams::new(vec![good.name().to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        desk.settle(&mut plan, good, Ok(kept::Issued { key: key.clone(), chain }));
+        desk.settle(&mut plan, useless, Ok(kept::Issued { key, chain: "nonsense".to_owned() }));
+        assert!(acme.find("good.t.example").is_some() && acme.find("useless.t.example").is_none());
+        assert_eq!(plan.week().map(|week| week.count(SystemTime::now())), Some(2));
+    }
 }

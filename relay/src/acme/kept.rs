@@ -40,7 +40,18 @@ pub(super) struct Issued {
     pub(super) chain: String,
 }
 
-/// Why a certificate cannot be used or kept.
+impl Issued {
+    /// What it takes to use it.
+    pub(super) fn usable(&self, now: SystemTime) -> Result<Kept, KeptError> {
+        parse(&self.text(), now)
+    }
+
+    fn text(&self) -> String {
+        format!("{}{}", self.key, self.chain)
+    }
+}
+
+/// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeptError {
     #[error("it is not in PEM form")]
@@ -51,8 +62,6 @@ pub(super) enum KeptError {
     Key(#[source] rustls::Error),
     #[error("it has ended")]
     Ended,
-    #[error("it cannot be written")]
-    Write(#[source] io::Error),
 }
 
 /// Where they are.
@@ -106,19 +115,10 @@ impl Store {
             .collect()
     }
 
-    /// Keeps it, and makes it usable.
-    pub(super) fn save(
-        &self,
-        subject: &Subject,
-        issued: &Issued,
-        now: SystemTime,
-    ) -> Result<Kept, KeptError> {
-        let text = format!("{}{}", issued.key, issued.chain);
-        let kept = parse(&text, now)?;
+    pub(super) fn save(&self, subject: &Subject, issued: &Issued) -> io::Result<()> {
         // No host name has a `_` in front, and some file systems no `*`.
         let file = format!("{}.pem", subject.name().replacen('*', "_", 1));
-        write(&self.directory.join(file), &text, 0o600).map_err(KeptError::Write)?;
-        Ok(kept)
+        write(&self.directory.join(file), &issued.text(), 0o600)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     AT_ONCE,
     refusal::Concern,
     scope::Subject,
-    week::{Spent, Week},
+    week::{Spent, Week, part},
 };
 use crate::route::Customer;
 
@@ -89,12 +89,20 @@ pub(super) struct Plan {
 }
 
 /// Why a name waits for its certificate, and until when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Held {
-    /// The authority has said so.
-    Refused(SystemTime),
+    /// The authority has said so: of everything, or of new names at and under a domain.
+    Refused { until: SystemTime, under: Option<Box<str>> },
     /// There are too many new ones this week.
     Week(Spent),
+}
+
+impl Held {
+    pub(super) const fn until(&self) -> SystemTime {
+        match self {
+            Self::Refused { until, .. } | Self::Week(Spent::ByAll(until) | Spent::ByTenant(until)) => *until,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -188,7 +196,7 @@ impl Plan {
     ) -> Option<Held> {
         let later = |until: &SystemTime| *until > now;
         if let Some(until) = self.refused.filter(later) {
-            return Some(Held::Refused(until));
+            return Some(Held::Refused { until, under: None });
         }
         // What renews one counts nowhere, and what is under way is not kept from it.
         let entry = self.subjects.get(subject);
@@ -196,12 +204,14 @@ impl Plan {
             return None;
         }
         let above = std::iter::successors(Some(subject.host()), |name| Some(name.split_once('.')?.1));
-        let refused = above.filter_map(|domain| self.refused_under.get(domain)).copied().filter(later);
-        if let Some(until) = refused.max() {
-            return Some(Held::Refused(until));
+        let refused = above.filter_map(|domain| self.refused_under.get_key_value(domain));
+        if let Some((under, until)) =
+            refused.filter(|(_, until)| later(until)).max_by_key(|(_, until)| **until)
+        {
+            return Some(Held::Refused { until: *until, under: Some(under.clone()) });
         }
         let week = self.week.as_ref().filter(|week| week.counts(subject.name()))?;
-        let theirs = new.iter().filter(|of| owner.is_some() && **of == owner).count();
+        let theirs = new.iter().filter(|of| owner.is_some() && part(**of) == part(owner)).count();
         week.spent(owner, (new.len(), theirs), now).map(Held::Week)
     }
 
@@ -281,7 +291,8 @@ impl Plan {
     }
 
     /// The next to be ordered, which is under way from then on. No tenant has more than its share of the places and of the
-    /// orders; what has failed before comes after what has not, one at a time.
+    /// orders; what has failed before comes after what has not, one at a time. What is held is looked at again when that may
+    /// be over, so that a stranger's handshake does not have all of it looked through.
     pub(super) fn next(
         &mut self,
         now: SystemTime,
@@ -295,13 +306,15 @@ impl Plan {
         });
         let new = self.new_under_way();
         let is_retried = under_way.clone().any(Entry::is_retry);
-        let may = |subject: &Subject, entry: &Entry| {
+        let mut held_until = Vec::new();
+        let mut may = |subject: &Subject, entry: &Entry| {
             let most = orders(entry.rank(now) == URGENT);
             if self.spent >= most || entry.is_retry() && is_retried {
                 return false;
             }
             let owner = owner(subject);
-            if self.held_beside(&new, subject, owner.as_ref(), now).is_some() {
+            if let Some(held) = self.held_beside(&new, subject, owner.as_ref(), now) {
+                held_until.push((subject.clone(), held.until()));
                 return false;
             }
             let Some(owner) = owner else { return true };
@@ -309,10 +322,17 @@ impl Plan {
             places.get(&owner).is_none_or(|taken| *taken < PLACES) && spent + WEIGHT <= most
         };
         let due = self.subjects.iter().filter(|(_, entry)| entry.is_due(now));
-        let (subject, _) = due
+        let next = due
             .filter(|(subject, entry)| may(subject, entry))
-            .min_by_key(|(_, entry)| (entry.rank(now), entry.failures))?;
-        let (subject, owner) = (subject.clone(), owner(subject));
+            .min_by_key(|(_, entry)| (entry.rank(now), entry.failures))
+            .map(|(subject, _)| subject.clone());
+        for (subject, until) in held_until {
+            if let Some(entry) = self.subjects.get_mut(&subject) {
+                entry.state = State::At(until.min(now + LOOK));
+            }
+        }
+        let subject = next?;
+        let owner = owner(&subject);
         self.spent += 1;
         if let Some(owner) = &owner {
             *self.spent_by.entry(owner.clone()).or_default() += WEIGHT;
@@ -343,14 +363,18 @@ impl Plan {
         self.subjects.remove(subject);
     }
 
-    /// One has come in. It is not ordered again at once, whatever its life says to this machine's clock.
-    pub(super) fn issued(&mut self, subject: Subject, life: Life, now: SystemTime) {
-        let entry = self.subjects.get(&subject).filter(|entry| entry.life.is_none());
+    /// The authority has given one. It counts, also where it is of no use here.
+    pub(super) fn came(&mut self, subject: &Subject, now: SystemTime) {
+        let entry = self.subjects.get(subject).filter(|entry| entry.life.is_none());
         if let (Some(entry), Some(week)) = (entry, &mut self.week)
             && week.counts(subject.name())
         {
             week.issued(entry.owner.as_ref(), now);
         }
+    }
+
+    /// One is in use from now on. It is not ordered again at once, whatever its life says to this machine's clock.
+    pub(super) fn issued(&mut self, subject: Subject, life: Life, now: SystemTime) {
         let at = life.renew_at().max(now + AGAIN);
         self.subjects.insert(subject, Entry::new(State::At(at), Some(life)));
     }

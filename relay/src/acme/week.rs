@@ -20,6 +20,13 @@ pub(super) const OWN: usize = 5;
 /// For one tenant's names.
 pub(super) const OF_TENANT: usize = 15;
 
+/// Of what tenants have, for the first name of each: three that take their part leave something to others.
+pub(super) const FIRST: usize = 10;
+
+/// How names of which no tenant is known are noted. They count as one tenant's together: a tenant has as many projects as
+/// it likes, and may have all of its names ordered before a node shows whose they are.
+const UNKNOWN: &str = "unknown";
+
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Week {
@@ -31,7 +38,7 @@ pub(super) struct Week {
 struct Issue {
     /// Second of the Unix epoch.
     at: u64,
-    /// Whose name it was; none for the relay's own.
+    /// Whose name it was, by [`part`]; none for the relay's own.
     owner: Option<String>,
 }
 
@@ -70,14 +77,17 @@ impl Week {
 
     /// A certificate for a new name has come in.
     pub(super) fn issued(&mut self, owner: Option<&Customer>, now: SystemTime) {
-        self.issues.retain(|issue| issue.is_within(now));
-        // More than that can come of a changed clock alone; the last are those that count.
+        // Not by their age, which a clock that leaps has wrong: of a week there are never more than these.
         let surplus = (self.issues.len() + 1).saturating_sub(2 * MOST);
         self.issues.drain(..surplus);
-        self.issues.push(Issue { at: seconds(now), owner: owner.map(|owner| owner.id().to_owned()) });
+        self.issues.push(Issue { at: seconds(now), owner: part(owner).map(ToOwned::to_owned) });
+        // What a clock that was ahead has noted was before this one.
+        for issue in &mut self.issues {
+            issue.at = issue.at.min(seconds(now));
+        }
     }
 
-    /// Whether there is none for a new name of `owner`, with those that are under way: of all, and of this owner.
+    /// Whether there is none for a new name of `owner`, with those that are under way: of all, and of the same [`part`].
     pub(super) fn spent(
         &self,
         owner: Option<&Customer>,
@@ -89,9 +99,14 @@ impl Week {
         if let Some(until) = free_at(all.clone(), under_way.0, most, now) {
             return Some(Spent::ByAll(until));
         }
-        let owner = owner?;
-        let theirs = all.filter(|issue| issue.owner.as_deref() == Some(owner.id()));
-        free_at(theirs, under_way.1, OF_TENANT, now).map(Spent::ByTenant)
+        let part = Some(part(owner)?);
+        let theirs = all.clone().filter(|issue| issue.owner.as_deref() == part);
+        let is_first = theirs.clone().count() + under_way.1 == 0 && part != Some(UNKNOWN);
+        let spent = free_at(theirs, under_way.1, OF_TENANT, now).or_else(|| match is_first {
+            true => None,
+            false => free_at(all, under_way.0, MOST - OWN - FIRST, now),
+        });
+        spent.map(Spent::ByTenant)
     }
 
     /// How many there were.
@@ -104,7 +119,16 @@ impl Issue {
     /// One of a clock that was ahead counts until that clock's week is over, but for no more than two.
     fn is_within(&self, now: SystemTime) -> bool {
         let (at, now, week) = (self.at, seconds(now), WEEK.as_secs());
-        now < at + week && at <= now + week
+        now < at.saturating_add(week) && at <= now.saturating_add(week)
+    }
+}
+
+/// To whose part of the week a name counts; none for the relay's own.
+pub(super) fn part(owner: Option<&Customer>) -> Option<&str> {
+    match owner {
+        None => None,
+        Some(Customer::Tenant(tenant)) => Some(tenant.as_str()),
+        Some(Customer::Of(_)) => Some(UNKNOWN),
     }
 }
 
@@ -141,7 +165,7 @@ mod tests {
     }
 
     fn customer(name: &str) -> Customer {
-        Customer::Of(format!("proj_{name}").parse().unwrap())
+        Customer::Tenant(format!("ten_{name}").parse().unwrap())
     }
 
     #[test]
@@ -185,6 +209,45 @@ mod tests {
     }
 
     #[test]
+    fn names_of_which_no_tenant_is_known_are_one_tenants_however_many_projects_they_are_of() {
+        let mut week = Week::new("t.example", None);
+        let of = |number: usize| Customer::Of(format!("proj_{number}").parse().unwrap());
+        for number in 0..OF_TENANT {
+            assert_eq!(week.spent(Some(&of(number)), (0, 0), now()), None, "{number}");
+            week.issued(Some(&of(number)), now());
+        }
+        assert_eq!(week.spent(Some(&of(99)), (0, 0), now()), Some(Spent::ByTenant(now() + WEEK)));
+        assert_eq!(week.spent(Some(&customer("known")), (0, 0), now()), None);
+    }
+
+    #[test]
+    fn who_has_had_none_has_a_first_one_whatever_few_others_took() {
+        let mut week = Week::new("t.example", None);
+        let few = ["a", "b", "c"].map(customer);
+        let mut taken = 0;
+        for owner in few.iter().cycle().take(100) {
+            if week.spent(Some(owner), (0, 0), now()).is_none() {
+                week.issued(Some(owner), now());
+                taken += 1;
+            }
+        }
+        assert_eq!(taken, MOST - OWN - FIRST);
+        let unknown = Customer::Of("proj_x".parse().unwrap());
+        assert!(week.spent(Some(&unknown), (0, 0), now()).is_some(), "it may be of the same");
+        for number in 0..FIRST {
+            let late = customer(&format!("late{number}"));
+            assert_eq!(week.spent(Some(&late), (0, 0), now()), None);
+            week.issued(Some(&late), now());
+            assert!(matches!(
+                week.spent(Some(&late), (0, 0), now()),
+                Some(Spent::ByTenant(_) | Spent::ByAll(_))
+            ));
+        }
+        let latest = customer("latest");
+        assert_eq!(week.spent(Some(&latest), (0, 0), now()), Some(Spent::ByAll(now() + WEEK)));
+    }
+
+    #[test]
     fn what_was_counted_outlives_the_process_and_nonsense_does_not_keep_it_from_starting() {
         let (mut week, rich) = (Week::new("t.example", None), customer("rich"));
         for _ in 0..OF_TENANT {
@@ -203,5 +266,21 @@ mod tests {
         }
         assert!(week.issues.len() <= 2 * MOST);
         assert_eq!(week.spent(None, (0, 0), now()), None, "that was a clock far ahead");
+        week.issued(None, now());
+        assert_eq!(week.spent(None, (0, 0), now() + HOUR), Some(Spent::ByAll(now() + WEEK)));
+        assert_eq!(week.spent(None, (0, 0), now() + WEEK), None);
+
+        let far = Week::new("t.example", Some(r#"[{"at":18446744073709551615,"owner":null}]"#));
+        assert_eq!((far.count(now()), far.spent(None, (MOST, 0), now()).is_some()), (0, true));
+    }
+
+    #[test]
+    fn one_certificate_under_a_clock_that_is_ahead_forgets_nothing() {
+        let (mut week, rich) = (Week::new("t.example", None), customer("rich"));
+        for _ in 0..OF_TENANT {
+            week.issued(Some(&rich), now());
+        }
+        week.issued(Some(&customer("poor")), now() + WEEK + HOUR);
+        assert_eq!(week.spent(Some(&rich), (0, 0), now()), Some(Spent::ByTenant(now() + WEEK)));
     }
 }

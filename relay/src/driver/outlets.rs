@@ -111,8 +111,9 @@ impl Driver {
         // Its gates stand before anybody can find it.
         let tunnel = Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes));
         let tunnel = tunnel.gated(gates).counted(traffic).of_key(crowd);
+        // Whose it is as well: what is ordered for it counts to that tenant.
+        self.around.routes.note_tenant(&name, tunnel.project(), tenant);
         let tunnel = self.around.routes.insert(tunnel);
-        self.around.routes.note_tenant(&name, tenant);
         // Asked for again on the same connection: the new one is there before the old one goes.
         if let Some(before) = self.tunnels.insert((name, connection), tunnel) {
             self.around.routes.remove(&before);

@@ -20,16 +20,6 @@ pub(crate) enum Customer {
     Of(ProjectId),
 }
 
-impl Customer {
-    /// What tells it from all others, also in a file.
-    pub(crate) fn id(&self) -> &str {
-        match self {
-            Self::Tenant(tenant) => tenant.as_str(),
-            Self::Of(project) => project.as_str(),
-        }
-    }
-}
-
 /// What is known, by name.
 #[derive(Debug, Default)]
 pub(super) struct Book(RwLock<HashMap<Box<str>, About>>);
@@ -75,8 +65,11 @@ impl Routes {
         self.0.about.look(label, |about| about.owner.clone())
     }
 
-    pub(crate) fn note_tenant(&self, name: &TunnelName, tenant: TenantId) {
-        self.0.about.change(name.as_str(), |about| about.tenant = Some(tenant));
+    /// Notes whose a name is, and whose project that is.
+    pub(crate) fn note_tenant(&self, name: &TunnelName, owner: &ProjectId, tenant: TenantId) {
+        self.0.about.change(name.as_str(), |about| {
+            (about.owner, about.tenant) = (Some(owner.clone()), Some(tenant));
+        });
     }
 
     /// For whom a name is served, as far as is known.

@@ -263,6 +263,7 @@ fn next_of_others(
     owner: &impl Fn(&Subject) -> Option<Customer>,
 ) -> Option<Subject> {
     let next = plan.next(now, owner)?;
+    plan.came(&next, now);
     plan.issued(next.clone(), life(90 * 24), now);
     Some(next)
 }
@@ -321,17 +322,25 @@ fn whose_a_certificate_is_follows_the_name_that_its_host_leads_to() {
     // All projects of a tenant are one customer, as soon as a node has shown whose they are.
     let tenant: TenantId = "ten_0123456789abcdef".parse().unwrap();
     for name in ["web", "away"] {
-        routes.note_tenant(&name.parse().unwrap(), tenant.clone());
+        let owner = routes.owner(name).unwrap();
+        routes.note_tenant(&name.parse().unwrap(), &owner, tenant.clone());
     }
     let theirs = Some(Customer::Tenant(tenant));
     assert_eq!((customer("web.t.example"), customer("app.example.com")), (theirs.clone(), theirs));
+    // It is known before the tunnel is, and stays known.
+    let (new, project) = ("new".parse().unwrap(), "proj_new".parse::<ProjectId>().unwrap());
+    routes.note_tenant(&new, &project, "ten_new".parse().unwrap());
+    let id = TunnelId::from_bytes([2; 16]);
+    routes.insert(Tunnel::new(id, new, project, TunnelKind::Http, Arc::new(Nowhere)));
+    assert_eq!(customer("new.t.example"), Some(Customer::Tenant("ten_new".parse().unwrap())));
     routes.note_owner(&away, &"proj_c".parse().unwrap());
     assert_eq!(customer("away.t.example"), Some(Customer::Of("proj_c".parse().unwrap())));
 }
 
 fn of(name: &str) -> impl Fn(&Subject) -> Option<Customer> {
-    let tenant = Customer::Of(format!("proj_{name}").parse().unwrap());
-    move |subject| subject.name().starts_with(tenant.id().trim_start_matches("proj_")).then(|| tenant.clone())
+    let tenant = Customer::Tenant(format!("ten_{name}").parse().unwrap());
+    let name = name.to_owned();
+    move |subject| subject.name().starts_with(&name).then(|| tenant.clone())
 }
 
 /// All that can be had of these names until the orders in a row are no matter any more.
@@ -363,7 +372,7 @@ fn one_tenant_does_not_use_up_the_week_of_all() {
     let poor = |subject: &Subject| {
         let name = subject.name().split('.').next()?.to_owned();
         name.starts_with("other")
-            .then(|| Customer::Of(format!("proj_{name}").parse().unwrap()))
+            .then(|| Customer::Tenant(format!("ten_{name}").parse().unwrap()))
             .or(rich(subject))
     };
     let mut others = 0;
@@ -378,6 +387,81 @@ fn one_tenant_does_not_use_up_the_week_of_all() {
     }
     let more: Vec<_> = std::iter::from_fn(|| next_of_others(&mut plan, late, &poor)).collect();
     assert!(more.len() == 2 && more.contains(&own) && more.contains(&console), "{more:?}");
+}
+
+#[test]
+fn a_tenant_with_many_projects_has_one_part_of_the_week_before_it_is_known_whose_they_are() {
+    let mut plan = Plan::new(Some(Week::new("t.example", None)));
+    let project = |subject: &Subject| {
+        let name = subject.name().split('-').next()?;
+        Some(Customer::Of(format!("proj_{name}").parse().unwrap()))
+    };
+    for number in 0..45 {
+        plan.want(Subject::of(&format!("p{}-{number}.t.example", number % 3)), start());
+    }
+    assert_eq!(within_days(&mut plan, 6, &project), 15);
+    let (late, other) = (start() + HOUR * 24 * 6, Subject::of("other.t.example"));
+    plan.want(other.clone(), late);
+    let others = of("other");
+    let owner = |subject: &Subject| others(subject).or_else(|| project(subject));
+    assert_eq!(next_of_others(&mut plan, late, &owner), Some(other));
+}
+
+#[test]
+fn what_is_under_way_for_unknown_tenants_counts_to_their_one_part() {
+    let mut plan = Plan::new(Some(Week::new("t.example", None)));
+    let project = |subject: &Subject| {
+        let name = subject.name().split('.').next()?;
+        Some(Customer::Of(format!("proj_{name}").parse().unwrap()))
+    };
+    for number in 0..14 {
+        plan.want(Subject::of(&format!("p{number}.t.example")), start());
+        assert!(next_of_others(&mut plan, start(), &project).is_some());
+    }
+    for name in ["q1.t.example", "q2.t.example"] {
+        plan.want(Subject::of(name), start());
+    }
+    assert!(plan.next(start(), project).is_some());
+    assert_eq!(plan.next(start(), project), None, "the fifteenth is under way");
+}
+
+#[test]
+fn what_is_held_is_not_looked_at_with_every_stranger() {
+    let mut plan = Plan::new(Some(Week::new("t.example", None)));
+    for number in 0..115 {
+        plan.want(Subject::of(&format!("rich{number}.t.example")), start());
+    }
+    let rich = of("rich");
+    assert_eq!(within_days(&mut plan, 6, &rich), 15);
+    let (late, looked) = (start() + HOUR * 24 * 6, std::cell::Cell::new(0));
+    let mut looks = |now: SystemTime| {
+        looked.set(0);
+        let next = plan.next(now, |subject| {
+            looked.set(looked.get() + 1);
+            rich(subject)
+        });
+        (next, looked.get())
+    };
+    assert_eq!(looks(late), (None, 100));
+    assert_eq!(looks(late + Duration::from_secs(1)), (None, 0));
+    assert_eq!(looks(late + LOOK), (None, 100), "it may have come to be another's");
+    let week = start() + HOUR * 168;
+    assert!(looks(week).0.is_some(), "a week is over");
+}
+
+#[test]
+fn a_certificate_that_is_of_no_use_counts_all_the_same() {
+    let mut plan = Plan::new(Some(Week::new("t.example", None)));
+    let (one, rich) = (Subject::of("rich.t.example"), of("rich"));
+    plan.want(one.clone(), start());
+    for hour in 0..3 {
+        let now = start() + HOUR * hour;
+        plan.want(one.clone(), now);
+        assert_eq!(plan.next(now, &rich), Some(one.clone()));
+        plan.came(&one, now);
+        plan.failed(&one, now);
+    }
+    assert_eq!(plan.week().map(|week| week.count(start() + HOUR * 3)), Some(3));
 }
 
 #[test]
