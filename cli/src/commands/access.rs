@@ -54,8 +54,9 @@ The other machine shares it with `mytunnel share 22 --private --name box`. Both 
 keys of the same project. The relay between them sees ciphertext only. Connections survive the loss of a path: they wait
 for the next one, and go on where they were.
 
-A ticket (`mytunnel ticket box` makes one) is taken from MYTUNNEL_TICKET or a file, too: others on this machine can read what
-is typed. It is used up by the first try, so that whoever comes with one waits until the share is there.")]
+A ticket (`mytunnel ticket box` makes one) is taken from MYTUNNEL_TICKET or a file, too: others on
+this machine can read what is typed. It is used up by the first try, so that whoever comes with
+one waits until the share is there.")]
 pub(crate) struct Args {
     /// Name of the private share, or a ticket for one
     #[arg(value_name = "NAME|TICKET")]

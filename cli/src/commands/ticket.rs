@@ -26,9 +26,9 @@ Examples:
   mytunnel ticket --list                  tickets that are open, or were within the last hour
   mytunnel ticket --withdraw tkt_…        takes one back that was not used
 
-Whoever has the ticket reaches that one share and nothing else. It is good once; the guest's key is a child of this
-device's, or of the master key in MTK_MASTER, and ends with it: `mytunnel keys list` shows it, `mytunnel keys revoke ID`
-ends it at once.")]
+Whoever has the ticket reaches that one share and nothing else. It is good once; the guest's key
+is a child of this device's, or of the master key in MTK_MASTER: `mytunnel keys list` shows it,
+`mytunnel keys revoke ID` ends it at once.")]
 pub(crate) struct Args {
     /// Name of the private share
     #[arg(required_unless_present_any = ["list", "withdraw"], conflicts_with_all = ["list", "withdraw"])]
