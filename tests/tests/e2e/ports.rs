@@ -349,9 +349,9 @@ async fn end_soon(lab: &Lab, name: &str) -> Result<()> {
 async fn the_end_of_a_tcp_tunnel_cuts_the_connections_of_its_port() -> Result<()> {
     let (lab, (target, _server)) = (lab().await?, echo().await?);
     let (_node, address) = share(&lab, "tcp", target, &["--name", "db"]).await?;
-    end_soon(&lab, "db").await?;
     let mut visitor = TcpStream::connect(address).await?;
     welcome(&mut visitor).await?;
+    end_soon(&lab, "db").await?;
     visitor.write_all(b"still here").await?;
     let mut rest = Vec::new();
     ensure!(
