@@ -8,7 +8,7 @@ use mytunnel_tests::lab::Lab;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{lab, output};
+use super::{acme, free_port, lab, output};
 
 /// Names of the cipher suites that a version of TLS is accepted with.
 fn accepted(scan: &Value, version: &str) -> Result<Vec<String>> {
@@ -98,15 +98,50 @@ async fn complaints(
 
 /// Clients choose among suites that are all sound, by what they are fast in (Mozilla's "modern" and "intermediate" say so, too).
 const CHOICE: &str = "cipher_order";
-/// A local authority has nobody who could be asked.
+/// A local authority has nobody who could be asked, nor has pebble.
 const REVOCATION: &str = "cert_revocation";
+/// testssl leaves without waiting for a ticket, and at times before it comes, with any server; [`resumes`] waits.
+const TICKET: &str = "sessionresumption_ticket";
+
+/// Whether a ticket opens the next connection, in TLS 1.3.
+async fn resumes(lab: &Lab, host: &str, https: &str) -> Result<()> {
+    let script = format!(
+        "ask() {{ printf 'HEAD / HTTP/1.1\\r\\nHost: {host}\\r\\nConnection: close\\r\\n\\r\\n' | \
+         openssl s_client -ign_eof -connect {https} -servername {host} -tls1_3 \"$@\" 2>&1; }}\n\
+         ask -sess_out {host}.session && ask -sess_in {host}.session"
+    );
+    let said = output(Command::new("bash").args(["-c", &script]).current_dir(lab.path("."))).await?;
+    ensure!(said.contains("\nNew, TLSv1.3, ") && said.contains("\nReused, TLSv1.3, "), "{said}");
+    Ok(())
+}
 
 #[tokio::test]
 async fn testssl_has_nothing_to_say_of_the_local_authoritys_console() -> Result<()> {
     let lab = lab().await?;
     let [_, https, _] = lab.listen_addresses()?;
     let authority = lab.path("data/local-ca-localhost.pem");
-    let bad = complaints(&lab, &authority, "localhost", &https, &[CHOICE, REVOCATION]).await?;
+    let bad = complaints(&lab, &authority, "localhost", &https, &[CHOICE, REVOCATION, TICKET]).await?;
     ensure!(bad.is_empty(), "{bad:#?}");
-    Ok(())
+    resumes(&lab, "localhost", &https).await
+}
+
+/// pebble's certificates are good for five years; those of public authorities for weeks.
+const FIVE_YEARS: &str = "cert_validityPeriod";
+/// Looked for without a name, for which there is no certificate here.
+const WITHOUT_A_NAME: &str = "secure_renego";
+
+#[tokio::test]
+async fn testssl_has_nothing_to_say_of_a_name_with_a_public_authoritys_certificate() -> Result<()> {
+    let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
+    let https = free_port()?;
+    let authority = acme::Authority::start(&lab, https).await?;
+    acme::relay(&mut lab, &authority, https, "").await?;
+    let (_node, _) = lab.node(&acme::site(&lab)?, "web").await?;
+    let root = authority.root(&lab).await?;
+    ensure!(acme::visit(&root, https, "web").await? == "certified\n");
+    let https = format!("127.0.0.1:{https}");
+    let known = [CHOICE, REVOCATION, TICKET, FIVE_YEARS, WITHOUT_A_NAME];
+    let bad = complaints(&lab, &root, "web.relay.test", &https, &known).await?;
+    ensure!(bad.is_empty(), "{bad:#?}");
+    resumes(&lab, "web.relay.test", &https).await
 }
