@@ -72,7 +72,7 @@ impl Proxy {
         let by_proxy = || self.shared.proxies.trust(self.visit.visitor().ip());
         let entry = self.shared.access_log.begin(&request, by_proxy);
         let turn = Turn::take(&self.visit, request.headers(), &self.shared, entry.clone());
-        let sender = turn.sender();
+        let (sender, is_head) = (turn.sender(), request.method() == Method::HEAD);
         let answered = match self.way(&mut request, &turn) {
             Ok((Target::Live(tunnel), protocol)) => self.enter(tunnel, request, protocol, turn).await,
             // Each is rare beside the first: boxed, so that no visitor's connection has to have room for it.
@@ -90,7 +90,9 @@ impl Proxy {
         };
         if self.visit.is_multiplexed() {
             http2::response::clean(response.headers_mut());
-            response.body_mut().hold(|| Turn::of_page(&self.visit, sender, &self.shared));
+            let place = || Turn::of_page(&self.visit, sender, &self.shared);
+            // hyper would send the page after a HEAD as well.
+            response.body_mut().hold(|| if is_head { None } else { place() });
         }
         if let Some(entry) = entry {
             entry.answered(response.status(), response.headers());

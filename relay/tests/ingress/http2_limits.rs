@@ -131,6 +131,15 @@ async fn the_relays_own_pages_have_places_until_they_are_taken() {
 }
 
 #[tokio::test]
+async fn who_asks_for_a_head_gets_no_page() {
+    let house = House::open().await;
+    let mut visitor = Http2::plain(&house).await;
+    let response = visitor.ask(request(Method::HEAD, "/")).await;
+    assert_eq!((response.status(), response.body().as_str()), (StatusCode::NOT_FOUND, ""));
+    assert_eq!(response.headers()["x-mytunnel-error"], "NOT_FOUND");
+}
+
+#[tokio::test]
 async fn a_page_of_the_relay_that_is_not_taken_is_reset_after_a_while() {
     let house =
         House::limited(Limits { stall_timeout: Duration::from_millis(200), ..Limits::default() }).await;
