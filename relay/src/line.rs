@@ -34,6 +34,14 @@ use crate::{
 const SILENCE: Duration = Duration::from_secs(60);
 const PROBES: (Duration, u32) = (Duration::from_secs(15), 4);
 
+/// Networks are away for as long and come back.
+#[cfg(target_os = "linux")]
+const LEAST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes that may lie in the system unsent. It says that there is room when half of them have gone.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 256 * 1024;
+
 /// Whom to lead where.
 #[derive(Debug)]
 pub(crate) struct Errand<'a> {
@@ -304,6 +312,22 @@ pub(crate) fn attend(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES.0).with_retries(PROBES.1);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// The same for who reads answers, as the system tells it: what is sent and not acknowledged, or not taken, in this time ends the
+/// connection, as its silence does (RFC 5482, as Linux has it; without it that takes a quarter of an hour). What waits for the visitor waits
+/// here and not there, so that it is seen to be taken in small pieces.
+pub(crate) fn attend_reader(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    attend(stream)?;
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(stream);
+        socket.set_tcp_user_timeout(Some(patience.max(LEAST_PATIENCE)))?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience;
+    Ok(())
 }
 
 /// Both ends have said that they are done: what is still under way may arrive.

@@ -254,7 +254,7 @@ impl Acceptor {
             shared.tally.turned_away.add(1);
             return;
         };
-        if let Err(error) = line::attend(&stream) {
+        if let Err(error) = line::attend_reader(&stream, limits.stall_timeout) {
             tracing::debug!(%error, "visitor left at once");
             return;
         }

@@ -144,3 +144,19 @@ async fn the_greeting_is_the_first_that_a_node_hears() {
     far.read_exact(&mut heard).await.unwrap();
     assert_eq!(&heard, b"it is me");
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_a_visitor_does_not_acknowledge_ends_its_connection_in_time_and_waits_here() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (visitor, accepted) =
+        tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let (stream, _visitor) = (accepted.unwrap().0, visitor.unwrap());
+    let options = |patience| {
+        attend_reader(&stream, patience).unwrap();
+        let socket = SockRef::from(&stream);
+        (socket.keepalive().unwrap(), socket.tcp_user_timeout().unwrap(), socket.tcp_notsent_lowat().unwrap())
+    };
+    assert_eq!(options(Duration::from_secs(300)), (true, Some(Duration::from_secs(300)), UNSENT));
+    assert_eq!(options(Duration::ZERO).1, Some(LEAST_PATIENCE), "zero would be for ever");
+}
