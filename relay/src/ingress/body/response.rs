@@ -33,10 +33,6 @@ pub(crate) struct ResponseBody {
     last: Option<Bytes>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are the large one; a box would cost each an allocation"
-)]
 #[derive(Debug)]
 enum Content {
     /// A page of the relay; `None` once it is sent. It has a place where the visitor may leave it untaken beside others.
