@@ -126,6 +126,10 @@ impl Server {
         self.next += 1;
         let id = self.next;
         self.write(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
+        self.answer(id)
+    }
+
+    fn answer(&mut self, id: u64) -> Value {
         loop {
             let mut line = String::new();
             assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the server ended");
@@ -234,6 +238,26 @@ fn a_session_that_ends_is_not_taken_for_another_that_is_open() {
     host.call("pair_close", &json!({}));
     while guest.call("pair_listen", &json!({}))["reason"] != "closed" {}
     assert_eq!(guest.fail("pair_say", &json!({ "text": "to whom?" }))["code"], "PAIR_CLOSED");
+}
+
+#[test]
+fn what_is_said_behind_a_join_is_said_there_though_a_question_to_another_session_is_answered_later() {
+    let [mut host, mut guest, mut agent] = ["ada", "bob", "cy"].map(|name| Agent::new(&["--name", name]));
+    let opened = agent.call("pair_open", &json!({ "goal": "x" }));
+    guest.call("pair_join", &json!({ "secret": opened["invites"][0]["text"] }));
+    let elsewhere = host.call("pair_open", &json!({ "goal": "y" }));
+    let call = json!({ "name": "pair_listen", "arguments": { "wait_ms": 25_000 } });
+    let server = agent.server();
+    server.write(&json!({ "jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": call }));
+    let joined = agent.call("pair_join", &json!({ "secret": elsewhere["invites"][0]["text"] }));
+    guest.call("pair_say", &json!({ "text": "here" }));
+    let heard = agent.server().answer(99);
+    assert_eq!(heard["result"]["structuredContent"]["session"], opened["session"], "{heard}");
+    let said = agent.call("pair_say", &json!({ "text": "for those whom I joined" }));
+    assert_eq!(said["session"], joined["session"]);
+    // Naming one means it from there on.
+    agent.call("pair_say", &json!({ "text": "there", "session": opened["session"] }));
+    assert_eq!(agent.call("pair_say", &json!({ "text": "too" }))["session"], opened["session"]);
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn inside() -> Vec<Offered> {
             hands: false,
             act: |desk, value| {
                 let Nothing {} = read(value)?;
-                current(desk).map(|status| told_status(&status))
+                current(desk, desk.session(None)).map(|status| told_status(&status))
             },
         },
         Offered {
@@ -168,7 +168,7 @@ struct Open {
 
 fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Open { goal, invites } = read(value)?;
-    let opened = desk.ask_or_start(&Request::Open {
+    let opened = desk.begin(&Request::Open {
         goal,
         invites: invites.unwrap_or(1),
         code: false,
@@ -224,7 +224,7 @@ fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Join { join_link } = read(value)?;
     // A whole forwarded text may come in its place.
     let link = join_link.split_whitespace().find(|word| word.starts_with("pair1-")).unwrap_or(&join_link);
-    let joined = desk.ask_or_start(&Request::Join {
+    let joined = desk.begin(&Request::Join {
         secret: Zeroizing::new(link.to_owned()),
         name: desk.name.clone(),
         agent: desk.agent.clone(),
@@ -270,9 +270,11 @@ fn listen(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let (session, reader) = (desk.session(None), READER.to_owned());
     let since = Some(since_seq);
     let heard = desk.ask(&Request::Listen { session, reader, since, wait_ms, own: false })?;
+    // The one that was listened to: another may be pinned by now.
+    let session = heard["session"].as_str().map(str::to_owned);
     // What comes before is what the agent says to have; there is no other way in which it could be told of the end.
     let has_read = Request::Read {
-        session: desk.session(None),
+        session: session.clone(),
         reader: READER.to_owned(),
         number: since_seq,
         end: heard["reason"] == "closed",
@@ -290,7 +292,7 @@ fn listen(desk: &Desk, value: Value) -> Result<Value, Failure> {
         })
     };
     let messages: Vec<Value> = heard["messages"].as_array().into_iter().flatten().map(message).collect();
-    Ok(json!({ "messages": messages, "status": told_status(&current(desk)?) }))
+    Ok(json!({ "messages": messages, "status": told_status(&current(desk, session)?) }))
 }
 
 #[derive(Deserialize)]
@@ -301,13 +303,13 @@ struct Close {
 
 fn close(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Close { summary } = read(value)?;
-    end(desk, desk.session(None), summary)?;
+    end(desk, None, summary)?;
     Ok(json!({ "ok": true }))
 }
 
 /// The only session that is meant; the server knows it once it has opened or joined one, or there is but one.
-fn current(desk: &Desk) -> Result<Value, Failure> {
-    let request = Request::Status { session: desk.session(None), reader: READER.to_owned() };
+fn current(desk: &Desk, session: Option<String>) -> Result<Value, Failure> {
+    let request = Request::Status { session, reader: READER.to_owned() };
     let mut answer = desk.client.ask(&request)?;
     match answer["sessions"].as_array_mut().map(Vec::as_mut_slice) {
         Some([only]) => Ok(only.take()),

@@ -1,7 +1,8 @@
 //! What the tools work with: the way to the daemon, whose agent it is, the session that is meant where none is named, and
 //! what the agent was handed.
 //!
-//! A session is pinned when the agent opens, joins or names it: another that happens to be open is never meant instead.
+//! A session is pinned when the agent opens, joins or names it: another that happens to be open is never meant instead,
+//! nor is one to which an earlier question was, whose answer came late.
 //! What `listen` gave counts as read when the agent asks for the next thing, or ends in order: an answer that it gave up
 //! on is given again.
 
@@ -22,7 +23,7 @@ pub(super) struct Desk {
     pub(super) client: Client,
     pub(super) name: String,
     pub(super) agent: String,
-    pinned: Mutex<Option<String>>,
+    pinned: Mutex<Pinned>,
     handed: Mutex<Vec<(RequestId, Handed)>>,
 }
 
@@ -34,30 +35,65 @@ struct Handed {
     end: bool,
 }
 
+/// Which session is meant where none is named, and at which turn that was asked for.
+#[derive(Debug, Default)]
+struct Pinned {
+    turns: u64,
+    since: u64,
+    session: Option<String>,
+}
+
+impl Pinned {
+    /// For a question that may pin when it is answered: its place among the others.
+    const fn turn(&mut self) -> u64 {
+        self.turns += 1;
+        self.turns
+    }
+
+    /// Unless a later question has pinned another.
+    fn pin(&mut self, turn: u64, session: &str) {
+        if turn > self.since {
+            (self.since, self.session) = (turn, Some(session.to_owned()));
+        }
+    }
+
+    fn pin_if_none(&mut self, session: &str) {
+        self.session.get_or_insert_with(|| session.to_owned());
+    }
+}
+
 impl Desk {
     pub(super) fn new(client: Client, name: String, agent: String) -> Self {
         Self { client, name, agent, pinned: Mutex::default(), handed: Mutex::default() }
     }
 
-    /// The session that is named, or else the pinned one; nothing where there is none yet.
+    /// The session that is named, which is pinned with that, or else the pinned one; nothing where there is none yet.
     pub(super) fn session(&self, named: Option<String>) -> Option<String> {
-        named.or_else(|| self.pinned.lock().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
-    /// Asks, and pins the session of the answer.
-    pub(super) fn ask(&self, request: &Request) -> Result<Value, Failure> {
-        self.client.ask(request).inspect(|answer| self.pin(answer))
-    }
-
-    /// As [`Self::ask`], of a daemon that is started if none runs.
-    pub(super) fn ask_or_start(&self, request: &Request) -> Result<Value, Failure> {
-        self.client.ask_or_start(request).inspect(|answer| self.pin(answer))
-    }
-
-    fn pin(&self, answer: &Value) {
-        if let Some(session) = answer["session"].as_str() {
-            *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.to_owned());
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(named) = named {
+            let turn = pinned.turn();
+            pinned.pin(turn, &named);
         }
+        pinned.session.clone()
+    }
+
+    /// Asks. Where none is pinned yet, the session that the daemon took to be meant is, from here on.
+    pub(super) fn ask(&self, request: &Request) -> Result<Value, Failure> {
+        self.client.ask(request).inspect(|answer| {
+            if let Some(session) = answer["session"].as_str() {
+                self.pinned.lock().unwrap_or_else(PoisonError::into_inner).pin_if_none(session);
+            }
+        })
+    }
+
+    /// Opens or joins a session, with a daemon that is started if none runs, and pins it.
+    pub(super) fn begin(&self, request: &Request) -> Result<Value, Failure> {
+        let turn = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).turn();
+        self.client.ask_or_start(request).inspect(|answer| {
+            if let Some(session) = answer["session"].as_str() {
+                self.pinned.lock().unwrap_or_else(PoisonError::into_inner).pin(turn, session);
+            }
+        })
     }
 
     /// Remembers what the answer to this call hands to the agent.
@@ -85,5 +121,26 @@ impl Desk {
                 tracing::debug!(message = failure.message(), "not marked as read");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_comes_late_pins_nothing_over_what_was_asked_behind_it() {
+        let mut pinned = Pinned::default();
+        pinned.pin_if_none("found");
+        pinned.pin_if_none("other");
+        assert_eq!(pinned.session.as_deref(), Some("found"));
+        let (opens, joins) = (pinned.turn(), pinned.turn());
+        pinned.pin(joins, "joined");
+        pinned.pin(opens, "opened");
+        pinned.pin_if_none("found");
+        assert_eq!(pinned.session.as_deref(), Some("joined"));
+        let names = pinned.turn();
+        pinned.pin(names, "named");
+        assert_eq!(pinned.session.as_deref(), Some("named"));
     }
 }

@@ -336,7 +336,7 @@ fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Open { goal, invites, mode, ttl_s, verify } = read(value)?;
     let code = mode == Mode::Code;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
-    desk.ask_or_start(&Request::Open { goal, invites, code, ttl_s, verify, name, agent })
+    desk.begin(&Request::Open { goal, invites, code, ttl_s, verify, name, agent })
 }
 
 #[derive(Deserialize)]
@@ -366,13 +366,7 @@ struct Join {
 fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Join { secret, verify } = read(value)?;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
-    desk.ask_or_start(&Request::Join {
-        secret: Zeroizing::new(secret),
-        name,
-        agent,
-        addresses: Vec::new(),
-        verify,
-    })
+    desk.begin(&Request::Join { secret: Zeroizing::new(secret), name, agent, addresses: Vec::new(), verify })
 }
 
 #[derive(Deserialize)]
