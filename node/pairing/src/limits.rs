@@ -100,7 +100,7 @@ pub const SESSIONS: usize = 8;
 pub const READERS: usize = 8;
 /// How long a session that is over waits to be read to its end.
 pub const UNREAD: Duration = Duration::from_secs(600);
-/// How long the last words of a session that is being closed may take to who is there.
+/// How long the last words of a session that is being closed may take to who is there, or comes back.
 pub const LAST_WORDS: Duration = Duration::from_secs(10);
 /// The same where somebody is away, and comes back if the network was gone for a moment.
 pub const LAST_CALL: Duration = Duration::from_secs(30);

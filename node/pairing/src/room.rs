@@ -72,8 +72,7 @@ pub(crate) struct Room {
     pub(crate) invites: BTreeMap<InviteId, Invite>,
     pub(crate) locked: bool,
     pub(crate) closed: Option<Why>,
-    /// Until when who lacks last words of a closed session is waited for: where it is there, and where it is away.
-    last_words: [Duration; 2],
+    closed_at: Duration,
     opened_at: Duration,
     active_at: Duration,
     outgoing: VecDeque<Outgoing>,
@@ -89,7 +88,7 @@ impl Room {
             invites: BTreeMap::new(),
             locked: false,
             closed: None,
-            last_words: [Duration::ZERO; 2],
+            closed_at: Duration::ZERO,
             opened_at: now.steady,
             active_at: now.steady,
             outgoing: VecDeque::new(),

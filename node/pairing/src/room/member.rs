@@ -85,6 +85,7 @@ pub(crate) struct Member {
     /// What it has said in the span that runs: how many things, and how many bytes.
     said: [Rate; 2],
     messages: Rate,
+    connected_at: Duration,
     heard_at: Duration,
 }
 
@@ -126,6 +127,7 @@ impl Member {
             held_bytes: 0,
             said: Default::default(),
             messages: Rate::default(),
+            connected_at: now.steady,
             heard_at: now.steady,
         }
     }
@@ -160,7 +162,7 @@ impl Member {
 
     pub(super) fn connected(&mut self, now: Now) {
         self.standing = Standing::Online;
-        self.heard_at = now.steady;
+        (self.connected_at, self.heard_at) = (now.steady, now.steady);
         // Nothing flows before it has said what it has.
         self.flows = false;
         self.drop_held();
@@ -221,6 +223,19 @@ impl Member {
 
     pub(super) fn is_silent(&self, now: Now) -> bool {
         self.is_online() && now.steady.saturating_sub(self.heard_at) >= limits::SILENCE
+    }
+
+    /// Until when it is waited for in a session that was closed then, where it lacks last words. Who comes back has the
+    /// time of who was there, and who has missed two beats may be away. However often it comes back, there is an end.
+    pub(super) fn last_words_until(&self, closed_at: Duration, now: Now) -> Duration {
+        let last_call = closed_at + limits::LAST_CALL;
+        let is_heard = now.steady.saturating_sub(self.heard_at) < 2 * limits::BEAT;
+        if self.is_online() && is_heard {
+            let there = self.connected_at.max(closed_at) + limits::LAST_WORDS;
+            there.min(last_call + limits::LAST_WORDS)
+        } else {
+            last_call
+        }
     }
 
     pub(super) fn introduced(&self, id: MemberId) -> Introduced {

@@ -6,7 +6,6 @@ use super::{Member, Room, Standing};
 use crate::{
     clock::Now,
     content::{HOST, Introduced, MemberId, System, Why},
-    limits,
     message::{ToGuest, Verify},
     sas, text,
 };
@@ -64,20 +63,17 @@ impl Room {
         self.revoke_all();
         self.note(System::Closed { why }, now);
         self.closed = Some(why);
-        self.last_words = [limits::LAST_WORDS, limits::LAST_CALL].map(|wait| now.steady + wait);
+        self.closed_at = now.steady;
         self.part(now);
     }
 
     /// Says goodbye, in a session that is closed, to everybody who has heard all of it or is waited for no longer.
     pub(super) fn part(&mut self, now: Now) {
         let Some(why) = self.closed else { return };
-        let [until, until_away] = self.last_words;
-        let last = self.ledger.number();
-        let is_done = |member: &Member| match member.standing {
-            Standing::Online => !member.is_entered() || member.has >= last || now.steady >= until,
-            Standing::Away(_) => !member.is_entered() || member.has >= last || now.steady >= until_away,
-            Standing::Left | Standing::Kicked => false,
-        };
+        let (closed_at, last) = (self.closed_at, self.ledger.number());
+        let has_all = |member: &Member| !member.is_entered() || member.has >= last;
+        let is_late = |member: &Member| now.steady >= member.last_words_until(closed_at, now);
+        let is_done = |member: &Member| member.is_in() && (has_all(member) || is_late(member));
         let done = self.members.iter_mut().filter(|(_, member)| !member.has_parted && is_done(member));
         let mut parting = Vec::new();
         for (id, member) in done {

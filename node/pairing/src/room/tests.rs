@@ -112,15 +112,20 @@ impl World {
     }
 
     fn mend(&mut self, member: MemberId, now: Now) -> Result<(), Code> {
+        self.resume(member, now)?;
+        self.run(now);
+        Ok(())
+    }
+
+    /// A new line, on which nothing has come across yet.
+    fn resume(&mut self, member: MemberId, now: Now) -> Result<(), Code> {
         self.cut.retain(|cut| *cut != member);
         let seat = self.seats.get_mut(&member).unwrap();
         let (hello, psk) = seat.next_attempt();
         assert!(matches!(self.room.verifier(hello), Some(Verifier::Psk(host)) if host == psk));
         let Hello::Resume { seat: id, attempt } = hello else { panic!("{hello:?}") };
         let guest = self.room.members[&member].peer;
-        self.room.resume(id, attempt, guest, now)?;
-        self.run(now);
-        Ok(())
+        self.room.resume(id, attempt, guest, now).map(drop)
     }
 
     /// What a member reads, its own words among them.

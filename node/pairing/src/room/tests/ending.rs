@@ -47,10 +47,72 @@ fn who_does_not_read_the_last_words_is_waited_for_no_longer_than_the_bound() {
     world.room.say(chat("the summary"), None, Vec::new(), at(3)).unwrap();
     world.room.close(Why::Host, at(3));
     world.run(at(3));
+    // It is there.
+    world.room.on_message(guest, ToHost::Beat, at(8)).unwrap();
+    world.room.tick(at(3 + limits::LAST_WORDS.as_secs() - 1));
+    assert!(!world.room.is_over());
     world.room.tick(at(3 + limits::LAST_WORDS.as_secs()));
     assert!(world.room.is_over());
     let last = std::iter::from_fn(|| world.room.poll_message()).last().unwrap();
     assert!(matches!(last.message, ToGuest::Bye { why: Why::Host }));
+}
+
+#[test]
+fn who_comes_back_late_for_the_last_words_has_the_time_to_hear_all_of_them() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    world.cut(guest, at(2));
+    let count = 3 * limits::WINDOW;
+    for number in 0..count {
+        world.room.say(chat(&number.to_string()), None, Vec::new(), at(3)).unwrap();
+    }
+    world.room.close(Why::Host, at(3));
+    world.resume(guest, at(18)).unwrap();
+    // Before it has said what it lacks.
+    world.room.tick(at(18));
+    assert!(!world.room.is_over());
+    world.run(at(19));
+    assert_eq!(world.heard(guest).len() as u64, count);
+    assert_eq!((world.seats[&guest].closed, world.room.is_over()), (Some(Why::Host), true));
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn who_vanished_without_a_word_before_the_end_may_come_back_for_the_last_words() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    world.cut.push(guest);
+    world.room.say(chat("the summary"), None, Vec::new(), at(3)).unwrap();
+    world.room.close(Why::Host, at(3));
+    world.run(at(3));
+    for second in 4..=20 {
+        world.room.tick(at(second));
+        assert!(!world.room.is_over(), "{second}");
+    }
+    world.seats.get_mut(&guest).unwrap().disconnected(at(20));
+    world.mend(guest, at(21)).unwrap();
+    assert_eq!(world.heard(guest), ["the summary"]);
+    assert_eq!((world.seats[&guest].closed, world.room.is_over()), (Some(Why::Host), true));
+}
+
+#[test]
+fn who_comes_back_again_and_again_and_hears_nothing_holds_no_session_open() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    world.cut(guest, at(2));
+    world.room.say(chat("the summary"), None, Vec::new(), at(3)).unwrap();
+    world.room.close(Why::Host, at(3));
+    let end = 3 + limits::LAST_CALL.as_secs() + limits::LAST_WORDS.as_secs();
+    for second in (5..end).step_by(2) {
+        world.resume(guest, at(second)).unwrap();
+        world.room.tick(at(second));
+        assert!(!world.room.is_over(), "{second}");
+    }
+    world.room.tick(at(end));
+    assert!(world.room.is_over());
 }
 
 #[test]
