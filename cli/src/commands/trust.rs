@@ -1,6 +1,6 @@
 //! `mytunnel trust`: has this machine and its browsers believe the certificates of a relay of one's own.
 //!
-//! [`stores`] says what there is and what changes it; here it is done. The authority's own bounds are looked at first:
+//! [`mod@stores`] says what there is and what changes it, [`change`] does it. The authority's own bounds are looked at first:
 //! one that could speak for more than a relay's domains is trusted by no machine of ours.
 
 mod change;
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 
-    /// Domain of the relay, where its authority was not made by a relay of this user on this machine, and for root [repeatable]
+    /// Domain of the relay, where its authority was not made by a relay of this user on this machine, and for root; may be repeated
     #[arg(long, value_name = "NAME")]
     domain: Vec<String>,
 
