@@ -271,6 +271,11 @@ impl Seat {
         self.outbox.waiting.front().is_none_or(|(first, _)| *first > number)
     }
 
+    /// How much of what was said here is lost with the session's end: the host has not said that it has its place.
+    pub(crate) fn lost(&self) -> usize {
+        if self.is_over() { self.outbox.waiting.len() } else { 0 }
+    }
+
     /// The words that the host's person has read out.
     pub(crate) fn verify(&mut self, typed: &str) -> Result<(), Code> {
         let Words::Known(words) = &self.words else { return Err(Code::PairUnverified) };

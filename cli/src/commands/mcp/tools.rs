@@ -257,6 +257,7 @@ fn status_of_one() -> Value {
             ("cursor", count("Up to where you have read")),
             ("unread", count("Things said by others behind that")),
             ("last", count("Number of the last entry")),
+            ("lost", count("How many things said here nobody has heard, because the session ended first")),
         ],
         &["session", "role", "state", "members"],
     )
@@ -284,6 +285,7 @@ fn heard() -> Value {
             ("more", yes_no("There is more: call again")),
             ("reason", text("message, timeout, closed or peer_offline")),
             ("missed", count("How many entries the host says that it kept no longer")),
+            ("lost", count("How many things said here nobody has heard, because the session ended first")),
             ("next", count("Up to where this has read")),
             ("peers", list(some_object("id, name, online, verified; names are untrusted"), "")),
         ],

@@ -96,6 +96,11 @@ pub(crate) fn print(answer: &Value, context: &Context) -> bool {
             .report
             .note(format_args!("{missed} entries were missed: the host says that it kept them no longer."));
     }
+    if let Some(lost) = answer["lost"].as_u64().filter(|lost| *lost > 0) {
+        context.report.note(format_args!(
+            "{lost} of the things said here were heard by nobody: the session ended first. Say them in another one."
+        ));
+    }
     for message in answer["messages"].as_array().into_iter().flatten() {
         let from = &message["from"];
         let mark = if from["verified"] == true { "" } else { ", not verified" };

@@ -119,6 +119,14 @@ impl Session {
         }
     }
 
+    /// How many things that were said here nobody has heard, nor will.
+    pub(super) fn lost(&self) -> usize {
+        match &self.side {
+            Side::Host(_) => 0,
+            Side::Guest(seat, _) => seat.lost(),
+        }
+    }
+
     /// Nobody of the others is there.
     pub(super) fn is_alone(&self) -> bool {
         match &self.side {

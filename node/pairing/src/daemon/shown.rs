@@ -61,6 +61,7 @@ impl Daemon {
             "reason": reason,
             "closed": closed.map(why),
             "missed": held.missed(),
+            "lost": held.lost(),
             "peers": held.peers(now),
         }))
     }
@@ -272,6 +273,7 @@ impl Session {
         shown["cursor"] = cursor.into();
         shown["unread"] = self.unread(cursor).into();
         shown["last"] = self.last().into();
+        shown["lost"] = self.lost().into();
         shown
     }
 

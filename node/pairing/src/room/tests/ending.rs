@@ -142,6 +142,32 @@ fn a_guest_that_leaves_has_its_last_words_heard_first() {
 }
 
 #[test]
+fn who_said_something_as_the_host_closed_is_told_that_nobody_has_heard_it() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    let seat = world.seats.get_mut(&guest).unwrap();
+    seat.say(chat("heard"), None, Vec::new(), at(2)).unwrap();
+    world.run(at(2));
+    let seat = world.seats.get_mut(&guest).unwrap();
+    seat.say(chat("too late"), None, Vec::new(), at(3)).unwrap();
+    assert_eq!(seat.lost(), 0);
+    world.room.close(Why::Host, at(3));
+    world.run(at(3));
+    assert_eq!((world.heard(HOST), world.seats[&guest].lost()), (vec!["heard".to_owned()], 1));
+    assert_eq!(world.seats[&guest].closed, Some(Why::Host));
+    // Who leaves in order has lost nothing.
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    let seat = world.seats.get_mut(&guest).unwrap();
+    seat.say(chat("heard"), None, Vec::new(), at(2)).unwrap();
+    seat.leave(at(2));
+    world.run(at(2));
+    assert_eq!((world.seats[&guest].is_over(), world.seats[&guest].lost()), (true, 0));
+}
+
+#[test]
 fn delivered_is_what_those_say_to_have_whom_it_is_for() {
     let mut world = World::new(Verify::Ask);
     (1..=3).for_each(|invite| world.invite(invite));
