@@ -261,6 +261,22 @@ fn what_is_said_behind_a_join_is_said_there_though_a_question_to_another_session
 }
 
 #[test]
+fn a_session_that_others_have_read_to_its_end_waits_for_the_agent_that_joined_it() {
+    let (mut host, mut guest) = (Agent::new(&[]), Agent::new(&[]));
+    let opened = host.call("pair_open", &json!({ "goal": "x" }));
+    guest.call("pair_join", &json!({ "secret": opened["invites"][0]["text"] }));
+    guest.user.run(&["pair", "open", "--json"]).succeeded();
+    host.call("pair_close", &json!({ "summary": "found" }));
+    // The person reads all of it, and is told of the end.
+    let session = opened["session"].as_str().unwrap();
+    guest.user.run(&["pair", "listen", "--follow", "--json", "--session", session]).succeeded();
+    // Somebody here does not know of it yet: no other session is meant in its place.
+    assert_ne!(guest.user.run(&["pair", "say", "to whom?"]).code, Some(0));
+    let heard = guest.call("pair_listen", &json!({}));
+    assert_eq!(heard["messages"][0]["text"], "found", "{heard}");
+}
+
+#[test]
 fn what_an_agent_may_not_do_is_refused_with_a_remedy() {
     let mut agent = Agent::new(&[]);
     let trouble = agent.fail("pair_say", &json!({ "text": "x" }));

@@ -86,14 +86,16 @@ impl Desk {
         })
     }
 
-    /// Opens or joins a session, with a daemon that is started if none runs, and pins it.
+    /// Opens or joins a session, with a daemon that is started if none runs, and pins it. The agent has a place there from
+    /// here on, so that the session waits for it when it is over, whoever else has read it.
     pub(super) fn begin(&self, request: &Request) -> Result<Value, Failure> {
         let turn = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).turn();
-        self.client.ask_or_start(request).inspect(|answer| {
-            if let Some(session) = answer["session"].as_str() {
-                self.pinned.lock().unwrap_or_else(PoisonError::into_inner).pin(turn, session);
-            }
-        })
+        let answer = self.client.ask_or_start(request)?;
+        if let Some(session) = answer["session"].as_str() {
+            self.pinned.lock().unwrap_or_else(PoisonError::into_inner).pin(turn, session);
+            self.read(Some(session.to_owned()), 0, false);
+        }
+        Ok(answer)
     }
 
     /// Remembers what the answer to this call hands to the agent.
@@ -115,11 +117,15 @@ impl Desk {
     pub(super) fn settle(&self) {
         let handed = std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
         for (_, Handed { session, number, end }) in handed {
-            let reader = READER.to_owned();
-            if let Err(failure) = self.client.ask(&Request::Read { session, reader, number, end }) {
-                // It is handed out once more, if its session still is.
-                tracing::debug!(message = failure.message(), "not marked as read");
-            }
+            self.read(session, number, end);
+        }
+    }
+
+    fn read(&self, session: Option<String>, number: u64, end: bool) {
+        let reader = READER.to_owned();
+        if let Err(failure) = self.client.ask(&Request::Read { session, reader, number, end }) {
+            // It is handed out once more, if its session still is.
+            tracing::debug!(message = failure.message(), "not marked as read");
         }
     }
 }
