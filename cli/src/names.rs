@@ -33,11 +33,21 @@ const SECOND: [&str; 64] = [
     "shore", "sparrow", "spruce", "stone", "swan", "tulip", "willow",
 ];
 
+/// What every token and ticket begins with, which no name holds.
+const SECRET: &str = "mtk_";
+
 /// Longest label of a host name.
 const MAX_LABEL: usize = 63;
 
 /// Reads a name that somebody asked for.
 pub(crate) fn asked(text: &str) -> Result<TunnelName, Failure> {
+    if text.contains(SECRET) {
+        // Never to be repeated: it may be good.
+        return Err(Failure::new(Code::NameInvalid, "there is a token or a ticket where a name is wanted")
+            .with_help(
+                "Give a ticket alone, without anything before or behind it: `mytunnel access mtk_ticket_…`.",
+            ));
+    }
     text.parse().map_err(|error| {
         let failure = Failure::new(Code::NameInvalid, format!("`{text}` cannot be a name: {error}"));
         match likely(text) {
@@ -176,5 +186,7 @@ mod tests {
         assert_eq!(refused("a.b").help(), "Did you mean `a-b`?");
         assert_eq!((refused("www").code(), refused("www").exit_code()), (Code::NameInvalid, 2));
         assert!(asked("demo").is_ok());
+        let pasted = refused("mytunnel access mtk_ticket_secret");
+        assert!(!pasted.message().contains("secret") && !pasted.help().contains("secret"));
     }
 }

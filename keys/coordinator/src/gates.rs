@@ -2,6 +2,7 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use mytunnel_keys::api;
+use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Gates;
 use mytunnel_keys::id::{PublicKey, TunnelId, TunnelKind, TunnelName};
 use zeroize::Zeroizing;
@@ -260,7 +261,13 @@ impl Shared {
         let name = match self.gated(caller, id).await {
             Ok((tunnel, _)) => tunnel.name,
             Err(error) => match new {
-                Some(new) if error.is_not_found() => new.name.clone(),
+                Some(new) if error.is_not_found() => {
+                    let opened = self.may_open(caller, &id, kind, new, self.clock.now());
+                    if let Err(refusal) = opened {
+                        return Err(self.refused_gate(caller, &new.name, refusal).await);
+                    }
+                    new.name.clone()
+                }
                 Some(_) | None => return Err(error),
             },
         };
@@ -271,6 +278,28 @@ impl Shared {
             return Err(self.refused_gate(caller, &name, refusal).await);
         }
         Ok(self.gate_passwords.hash(secret).await?)
+    }
+
+    /// May the caller open the tunnel of this id that it describes, with such a gate? By what is known without a look at the
+    /// store, which is asked when it is written.
+    fn may_open(
+        &self,
+        caller: &Caller,
+        id: &TunnelId,
+        kind: GateKind,
+        new: &api::NewTunnel,
+        now: u64,
+    ) -> Result<(), Refusal> {
+        // A session opens no tunnels.
+        let Caller::Key(key) = caller else { return Err(Refusal::not_found("tunnel")) };
+        if TunnelId::derive(self.issuer.cluster(), &new.project, &new.name) != *id {
+            return Err(Refusal::new(Code::BadRequest, "tunnel: this is not what the id is made of"));
+        }
+        authority::may_stand_before(kind, new.kind)?;
+        match authority::may_have_tunnel(key, &new.name, new.kind, now) {
+            true => Ok(()),
+            false => Err(Refusal::new(Code::ScopeDenied, "this key may not open that tunnel")),
+        }
     }
 
     async fn set_gate(
@@ -294,11 +323,11 @@ impl Shared {
     ) -> Result<Vec<api::RelayApplied>, ApiError> {
         let now = self.clock.now();
         self.may_change(caller.tenant(), now)?;
+        // Of what is elsewhere, or is not the key's to serve, nobody learns whether it is served.
         let is_own = |new: &api::NewTunnel| {
-            let derived = TunnelId::derive(self.issuer.cluster(), &new.project, &new.name);
-            derived == id && matches!(caller, Caller::Key(key) if key.project.as_ref() == Some(&new.project))
+            matches!(caller, Caller::Key(key) if key.project.as_ref() == Some(&new.project))
+                && self.may_open(caller, &id, change.kind(), new, now).is_ok()
         };
-        // Of what is elsewhere nobody learns whether it is served.
         if new.as_ref().is_some_and(is_own) || self.gated(caller, id).await.is_ok() {
             let holders = self.followers.live().holders(&id);
             authority::may_gate_live(caller, change.kind(), holders.into_iter())?;

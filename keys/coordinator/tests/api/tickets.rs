@@ -6,7 +6,7 @@ use mytunnel_keys::api::{RedeemTicket, Ticket, TicketRedeemed};
 use mytunnel_keys::certificate::{self, Claims, Kind};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::feed::Change;
-use mytunnel_keys::id::{NamePattern, TunnelKind};
+use mytunnel_keys::id::{NamePattern, TunnelId, TunnelKind};
 use mytunnel_keys::secret::{Seed, TicketSecret};
 use mytunnel_keys::token::{TicketToken, Token};
 use serde_json::{Value, json};
@@ -117,6 +117,31 @@ async fn a_guest_makes_neither_keys_nor_tickets_nor_a_tunnel() {
     // Reports are taken in order: when the last of them counts, the others do not.
     relay.delta().await;
     assert_eq!(relay.names.keys().map(ToString::to_string).collect::<Vec<_>>(), ["other"]);
+}
+
+#[tokio::test]
+async fn a_guest_learns_nothing_of_other_names_and_costs_no_core() {
+    let (lab, house) = house().await;
+    let (guest, _) = enter(&lab, &issue(&lab, &house.master, Value::Null).await).await;
+    let mut relay = lab.relay().await;
+    let child = lab.child(&house.master).await;
+    relay.up_as(TunnelKind::Private, &house.project, "served", &child).await;
+    relay.delta().await;
+    let mut told = Vec::new();
+    for name in ["served", "nobody", "box"] {
+        let id = TunnelId::derive(&"localhost".parse().unwrap(), &house.project, &name.parse().unwrap());
+        let new = |kind: &str| json!({"project": house.project, "name": name, "kind": kind});
+        for (path, body) in [
+            ("expires", json!({"expires_in": 3600, "tunnel": new("private")})),
+            ("auth", json!({"user": "ann", "password": "correct horse", "tunnel": new("http")})),
+        ] {
+            let answer =
+                lab.call(By::Key(&guest), "PUT", &format!("/api/v1/tunnels/{id}/{path}"), body).await;
+            told.push(answer.refused(Code::ScopeDenied));
+        }
+    }
+    told.dedup();
+    assert_eq!(told.len(), 1, "{told:?}");
 }
 
 #[tokio::test]
