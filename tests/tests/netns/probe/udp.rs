@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{Behaviour, PATIENCE, filtering, mapping};
 use crate::lab::Host;
@@ -56,11 +56,24 @@ pub(crate) fn punch(one: &Host, other: &Host, server: &Host, limit: Duration) ->
     Ok(heard_each == [true; 2])
 }
 
+/// Packets that may be lost on their way: a network that has just been made does not carry every first one.
+const TRIES: usize = 4;
+
 /// Sends from a socket to a server's port, and returns whom that one saw.
 fn seen_by(socket: &UdpSocket, server: &Host, port: &UdpSocket) -> Result<SocketAddr> {
-    socket.send_to(b"who am I", server.at(port.local_addr())?)?;
-    heard(port, PATIENCE)?.context("the server hears nothing")
+    // What came late of an earlier one.
+    while heard(port, AT_ONCE)?.is_some() {}
+    for _ in 0..TRIES {
+        socket.send_to(b"who am I", server.at(port.local_addr())?)?;
+        if let Some(from) = heard(port, PATIENCE)? {
+            return Ok(from);
+        }
+    }
+    bail!("the server hears nothing")
 }
+
+/// The shortest time that can be waited.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Whom a packet came from, if one comes in time.
 fn heard(socket: &UdpSocket, patience: Duration) -> Result<Option<SocketAddr>> {
