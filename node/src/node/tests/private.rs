@@ -1,6 +1,6 @@
 //! Private shares over a relay that leads whoever it likes to whomever it likes.
 
-use std::{net::SocketAddr, slice};
+use std::{net::SocketAddr, pin::Pin, slice};
 
 use mytunnel_keys::{
     certificate::Claims,
@@ -11,7 +11,7 @@ use mytunnel_keys::{
 
 use super::*;
 use crate::{
-    Access, AccessEvent, Outcome,
+    Access, AccessEvent, Outcome, Reached,
     testing::{crooked::Crooked, peer::credential},
 };
 
@@ -73,8 +73,18 @@ async fn trouble(access: &mut Access) -> String {
     }
 }
 
-#[tokio::test]
-async fn two_nodes_of_a_project_meet_whatever_the_relay_calls_their_tunnel() {
+/// Two nodes that have met, one of which reaches what the other shares.
+struct Met {
+    relay: Crooked,
+    listener: TcpListener,
+    sharer: Node,
+    accessor: Node,
+    access: Access,
+    reached: Reached,
+    _shared: Share,
+}
+
+async fn met() -> Met {
     let mut relay = Crooked::start().await;
     let (listener, address) = origin().await;
     let (sharer, key) = node(&relay, 11, |_| {});
@@ -84,6 +94,31 @@ async fn two_nodes_of_a_project_meet_whatever_the_relay_calls_their_tunnel() {
     let (accessor, _) = node(&relay, 12, |_| {});
     let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
     let AccessEvent::Ready(reached) = event(&mut access).await else { panic!() };
+    Met { relay, listener, sharer, accessor, access, reached, _shared }
+}
+
+/// Says something while the connection is `carried`, until the server has heard it: the server's end.
+async fn until_served(
+    near: &mut tokio::io::DuplexStream,
+    listener: &TcpListener,
+    carried: Pin<&mut impl Future>,
+) -> tokio::net::TcpStream {
+    let standing = async {
+        near.write_all(b"half").await.unwrap();
+        let (mut local, _) = listener.accept().await.unwrap();
+        local.read_exact(&mut [0; 4]).await.unwrap();
+        local
+    };
+    tokio::select! {
+        local = timeout(SOON, standing) => local.expect("they do not meet"),
+        _ = carried => panic!("it is over"),
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_of_a_project_meet_whatever_the_relay_calls_their_tunnel() {
+    let Met { listener, access, reached, sharer: _sharer, accessor: _accessor, relay: _relay, _shared } =
+        met().await;
     assert_eq!(reached.tunnel_id, tunnel());
     let door = access.door(&reached, SOON);
     let (mut near, far) = tokio::io::duplex(1024);
@@ -155,31 +190,13 @@ async fn a_guest_that_a_relay_lets_through_is_refused_by_the_sharer() {
 
 /// A connection that stands is broken off at one end. `true`: where it is reached, else where it is shared.
 async fn broken_off(where_it_is_reached: bool) {
-    let mut relay = Crooked::start().await;
-    let (listener, address) = origin().await;
-    let (sharer, key) = node(&relay, 11, |_| {});
-    let shared = share(&sharer, &address).await;
-    relay.until_reserved(1).await;
-    relay.name(vec![key]);
-    let (accessor, _) = node(&relay, 12, |_| {});
-    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
-    let AccessEvent::Ready(reached) = event(&mut access).await else { panic!() };
+    let Met { listener, sharer, access, reached, relay: _relay, accessor: _accessor, _shared } = met().await;
     // So long that nobody who waits for it is done in time.
     let door = access.door(&reached, Access::MOST_PATIENCE);
     let (mut near, far) = tokio::io::duplex(1024);
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     let mut carried = std::pin::pin!(door.carry(far, nowhere, nowhere));
-    let standing = async {
-        near.write_all(b"half").await.unwrap();
-        let (mut local, _) = listener.accept().await.unwrap();
-        let mut half = [0; 4];
-        local.read_exact(&mut half).await.unwrap();
-        local
-    };
-    let mut local = tokio::select! {
-        local = timeout(SOON, standing) => local.expect("they do not meet"),
-        _ = &mut carried => panic!("it is over"),
-    };
+    let mut local = until_served(&mut near, &listener, carried.as_mut()).await;
     let stopping = async {
         if where_it_is_reached {
             access.break_off();
@@ -192,7 +209,6 @@ async fn broken_off(where_it_is_reached: bool) {
     assert_eq!(outcome, Outcome::Broken);
     let end = timeout(SOON, local.read(&mut [0; 1])).await.expect("the server waits for a path");
     assert!(end.is_err(), "what was cut looks whole: {end:?}");
-    drop(shared);
 }
 
 #[tokio::test]
@@ -207,29 +223,12 @@ async fn an_access_that_is_broken_off_leaves_nothing_open_at_the_other_end() {
 
 #[tokio::test]
 async fn what_a_revoked_key_has_open_is_cut_also_where_its_path_was_gone_before() {
-    let mut relay = Crooked::start().await;
-    let (listener, address) = origin().await;
-    let (sharer, key) = node(&relay, 11, |_| {});
-    let shared = share(&sharer, &address).await;
-    relay.until_reserved(1).await;
-    relay.name(vec![key]);
-    let (accessor, _) = node(&relay, 12, |_| {});
-    let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
-    let AccessEvent::Ready(reached) = event(&mut access).await else { panic!() };
+    let Met { relay, listener, sharer, accessor, access, reached, _shared } = met().await;
     let door = access.door(&reached, Access::MOST_PATIENCE);
     let (mut near, far) = tokio::io::duplex(1024);
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     let mut carried = std::pin::pin!(door.carry(far, nowhere, nowhere));
-    let standing = async {
-        near.write_all(b"half").await.unwrap();
-        let (mut local, _) = listener.accept().await.unwrap();
-        local.read_exact(&mut [0; 4]).await.unwrap();
-        local
-    };
-    let mut local = tokio::select! {
-        local = timeout(SOON, standing) => local.expect("they do not meet"),
-        _ = &mut carried => panic!("it is over"),
-    };
+    let mut local = until_served(&mut near, &listener, carried.as_mut()).await;
     // It vanishes, and what it has open waits for it.
     drop(accessor);
     let mut status = sharer.watch_status();
@@ -241,7 +240,6 @@ async fn what_a_revoked_key_has_open_is_cut_also_where_its_path_was_gone_before(
     relay.say(ToNode::Revoked { serials, code: Code::KeyRevoked, message });
     let end = timeout(SOON, end).await.expect("the server waits for a path");
     assert!(end.is_err(), "what was cut looks whole: {end:?}");
-    drop(shared);
 }
 
 /// Seconds by which a relay lies, and after which a certificate has long ended.
