@@ -127,9 +127,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if self.entered {
-            self.visit.address().leave();
-        }
+        self.visit.leave(self.entered, self.sender.take().and_then(|sender| sender.seat));
         self.visit.enter(Stage::Idle);
     }
 }

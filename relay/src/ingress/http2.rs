@@ -42,6 +42,7 @@ use super::{
     deadline::{Stage, Verdict},
     failure::ERROR_HEADER,
     limits::Limits,
+    owed::Owed,
     proxy::Proxy,
     visit::Visit,
     visitor_io::VisitorStream,
@@ -67,12 +68,12 @@ pub(super) async fn is_preface(stream: &TcpStream) -> tokio_io::Result<bool> {
 /// Serves one visitor until the connection ends.
 pub(super) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visit: Arc<Visit>) {
     let arrivals = Arc::new(Arrivals::default());
-    let counts = Arc::new(Counts::default());
+    let (counts, owed) = (Arc::new(Counts::default()), Arc::new(Owed::default()));
     let service = {
         let (arrivals, counts) = (Arc::clone(&arrivals), Arc::clone(&counts));
-        let (shared, visit) = (Arc::clone(&shared), Arc::clone(&visit));
+        let (shared, visit, owed) = (Arc::clone(&shared), Arc::clone(&visit), Arc::clone(&owed));
         service_fn(move |request| {
-            let exchange = Arc::new(visit.exchange(Instant::now()));
+            let exchange = Arc::new(visit.exchange(&owed, Instant::now()));
             arrivals.announce(&exchange);
             counts.begun.fetch_add(1, Relaxed);
             let proxy = Proxy::new(Arc::clone(&shared), exchange);
@@ -91,7 +92,7 @@ pub(super) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visi
     let io = TokioIo::new(Http2Io::new(stream, Arc::clone(&visit)));
     let connection = builder(&arrivals, &shared.limits).serve_connection(io, service);
     let multiplexed =
-        Multiplexed { connection, streams: Streams::new(arrivals), visit, counts, closing: false };
+        Multiplexed { connection, streams: Streams::new(arrivals), visit, counts, owed, closing: false };
     multiplexed.run().await;
 }
 
@@ -136,6 +137,7 @@ struct Multiplexed<S: VisitorStream, V: HttpService<Incoming>> {
     streams: Streams,
     visit: Arc<Visit>,
     counts: Arc<Counts>,
+    owed: Arc<Owed>,
     closing: bool,
 }
 
@@ -177,6 +179,10 @@ where
                     tracing::debug!(%error, "visitor connection failed");
                 }
                 return Poll::Ready(());
+            }
+            // It has written what there was to write, but for what the visitor's windows do not let through.
+            if !self.visit.is_stalled() {
+                self.owed.give_back();
             }
             let came = self.streams.poll(cx);
             self.watch();

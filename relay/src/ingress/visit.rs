@@ -26,6 +26,7 @@ use super::{
     half::Half,
     head::Visitor,
     limits::{AddressSeat, Limits},
+    owed::{Owed, Place},
     pace::Pace,
     upgrade::Upgrade,
 };
@@ -65,6 +66,8 @@ pub(crate) struct Visit {
     waker: AtomicWaker,
     upgrade: Mutex<Option<Upgrade>>,
     guest: Arc<Guest>,
+    /// Where the connection is others' too: what it owes until its socket has taken all.
+    owed: Option<Arc<Owed>>,
     limits: Arc<Limits>,
 }
 
@@ -73,6 +76,7 @@ impl Visit {
         Self {
             start,
             guest,
+            owed: None,
             multiplexed: false,
             stage: AtomicU8::new(Stage::Opened as u8),
             since: AtomicU64::new(0),
@@ -96,9 +100,17 @@ impl Visit {
     }
 
     /// One of many exchanges on this visitor's connection, with stages and deadlines of its own.
-    pub(crate) fn exchange(&self, start: Instant) -> Self {
+    pub(crate) fn exchange(&self, owed: &Arc<Owed>, start: Instant) -> Self {
         let (guest, limits) = (Arc::clone(&self.guest), Arc::clone(&self.limits));
-        Self { multiplexed: true, ..Self::new(guest, limits, start) }
+        Self { multiplexed: true, owed: Some(Arc::clone(owed)), ..Self::new(guest, limits, start) }
+    }
+
+    /// An exchange is over which had a place: at the address, if it is `entered`, or behind a proxy.
+    pub(crate) fn leave(&self, entered: bool, behind: Option<AddressSeat>) {
+        let place = Place::new(entered.then(|| Arc::clone(&self.guest)), behind);
+        if let Some(owed) = self.owed.as_ref().filter(|_| place.is_taken()) {
+            owed.keep(place);
+        }
     }
 
     pub(crate) fn address(&self) -> &AddressSeat {

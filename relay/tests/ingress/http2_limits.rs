@@ -1,15 +1,25 @@
 //! What visitors who speak HTTP/2 may take, how long they may wait, and how their connections end.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, task::AtomicWaker};
 use h2::{Ping, Reason, RecvStream, client};
 use http::{Method, Request, StatusCode};
 use mytunnel_relay::ingress::Limits;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf},
+    net::{TcpSocket, TcpStream},
 };
 
 use crate::{
@@ -175,6 +185,79 @@ async fn an_answer_in_one_piece_has_its_place_until_all_of_it_was_taken() {
         assert!(all_of_the_window(body).await.is_err(), "{host}");
         empty(&tunnel).await;
     }
+}
+
+/// A visitor's end of a connection from which nothing is read while it is `deaf`.
+struct Deaf {
+    stream: TcpStream,
+    deaf: Arc<AtomicBool>,
+    waker: Arc<AtomicWaker>,
+}
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.waker.register(cx.waker());
+        if self.deaf.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn answers_that_lie_in_the_relay_have_their_places_until_the_socket_takes_them() {
+    const REQUESTS: u32 = 64;
+    let house = House::limited(Limits { requests_per_address: REQUESTS, ..Limits::default() }).await;
+    let body: &str = "x".repeat(60_000).leak();
+    let tunnel = house.share("demo", &Origin::saying(body));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(house.address).await.unwrap();
+    let (deaf, waker) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicWaker::new()));
+    let stream = Deaf { stream, deaf: Arc::clone(&deaf), waker: Arc::clone(&waker) };
+    let mut builder = client::Builder::new();
+    // Nothing but the socket holds the relay up.
+    let widest = (1 << 31) - 1;
+    builder.initial_window_size(widest).initial_connection_window_size(widest);
+    let mut visitor = Http2::with(stream, &builder).await;
+    visitor.settled().await;
+    deaf.store(true, Ordering::SeqCst);
+    let mut open = Vec::new();
+    for _ in 0..REQUESTS {
+        open.push(visitor.open(get("/"), true).await.0);
+    }
+    // All are over for HTTP.
+    within(async {
+        while tunnel.traffic().requests() < u64::from(REQUESTS) || tunnel.in_flight() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(house.ask(crate::house::get("/")).await.error(), (429, Some("RATE_LIMITED")));
+    deaf.store(false, Ordering::SeqCst);
+    waker.wake();
+    for response in open {
+        assert_eq!(text(within(response).await.unwrap()).await.body().len(), body.len());
+    }
+    within(async { while house.ask(crate::house::get("/")).await.status != 200 {} }).await;
 }
 
 /// Takes what comes without making room for more.
