@@ -31,7 +31,7 @@ use tokio::task::JoinError;
 
 use answering::Answering;
 use asking::{Asking, Command, Outcome};
-use candidates::{Dial, Reason};
+use candidates::{Dial, HEAD_START, Plan, Reason};
 use mirror::Mirror;
 use pace::Pace;
 use session::{Role, Session};
@@ -98,6 +98,8 @@ pub(crate) struct Finder {
     sessions: HashMap<ConnectionId, Session>,
     pace: Pace,
     dials: HashMap<ConnectionId, PeerId>,
+    /// What is dialled soon, the next first.
+    later: VecDeque<(Instant, PeerId, Dial)>,
     standing: HashMap<ConnectionId, PeerId>,
     talks: Talks,
     acts: VecDeque<Act>,
@@ -118,6 +120,7 @@ impl Finder {
             sessions: HashMap::new(),
             pace: Pace::default(),
             dials: HashMap::new(),
+            later: VecDeque::new(),
             standing: HashMap::new(),
             talks: Talks::default(),
             acts: VecDeque::new(),
@@ -133,7 +136,8 @@ impl Finder {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let sessions = || self.sessions.values();
         let settles = self.mirror.settles().filter(|_| sessions().any(|session| session.role.is_gathering()));
-        sessions().filter_map(|session| session.role.next_timeout()).chain(settles).min()
+        let later = self.later.front().map(|(at, ..)| *at);
+        sessions().filter_map(|session| session.role.next_timeout()).chain(settles).chain(later).min()
     }
 
     /// The time has come. `jitter` is random.
@@ -142,6 +146,14 @@ impl Finder {
             match &mut session.role {
                 Role::Asks(asking) => asking.tick(now, jitter),
                 Role::Answers(answering) => answering.tick(now),
+            }
+        }
+        while self.later.front().is_some_and(|(at, ..)| *at <= now)
+            && let Some((_, peer, dial)) = self.later.pop_front()
+        {
+            let is_looked_for = self.sessions.values().any(|session| session.peer == peer);
+            if is_looked_for && !self.stands(&peer) {
+                self.acts.push_back(Act::Dial(peer, dial));
             }
         }
         self.obey(now);
@@ -418,8 +430,9 @@ impl Finder {
                 let theirs = candidates::believed(&session.theirs, &ours, &self.networks);
                 let of_peer = self.dials.values().filter(|dialled| **dialled == peer).count();
                 if self.pace.take(peer, (of_peer, self.dials.len()), now) {
-                    let dials = candidates::plan(&theirs, me < peer);
-                    self.acts.extend(dials.into_iter().map(|dial| Act::Dial(peer, dial)));
+                    let Plan { at_once, later } = candidates::plan(&theirs, &ours, me < peer);
+                    self.acts.extend(at_once.into_iter().map(|dial| Act::Dial(peer, dial)));
+                    self.later.extend(later.into_iter().map(|dial| (now + HEAD_START, peer, dial)));
                 }
             }
             Command::HangUp => session.talk = None,

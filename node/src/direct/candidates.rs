@@ -4,6 +4,7 @@
 use std::{
     cmp::Reverse,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -121,9 +122,34 @@ pub(crate) struct Dial {
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
-/// Everything that is dialled in one round. An answer of a stranger at one of the other end's inside addresses, which may be
-/// somebody else's here, takes none of the others with it.
-pub(crate) fn plan(theirs: &[Candidate], speaks_first: bool) -> Vec<Dial> {
+/// What is dialled in one round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) at_once: Vec<Dial>,
+    /// [`HEAD_START`] later, if there is no direct path by then.
+    pub(crate) later: Vec<Dial>,
+}
+
+/// How long what needs no translation goes before what does: the shortest that RFC 8305, section 5, recommends. Both ends dial at the
+/// same moment, so that what is not hindered has answered before the rest could, however far apart they are.
+pub(crate) const HEAD_START: Duration = Duration::from_millis(100);
+
+/// Everything that is dialled in one round: where both ends have IPv6, public IPv4 waits for it.
+pub(crate) fn plan(theirs: &[Candidate], ours: &[Candidate], speaks_first: bool) -> Plan {
+    let is_public = |candidate: &&Candidate, is_v6: bool| {
+        let ip = candidate.address.ip().to_canonical();
+        block(ip) == Block::Public && ip.is_ipv6() == is_v6
+    };
+    let has_v6 = |candidates: &[Candidate]| candidates.iter().any(|candidate| is_public(&candidate, true));
+    let waits = has_v6(theirs) && has_v6(ours);
+    let (later, at_once): (Vec<Candidate>, _) =
+        theirs.iter().partition(|candidate| waits && is_public(candidate, false));
+    Plan { at_once: dials(&at_once, speaks_first), later: dials(&later, speaks_first) }
+}
+
+/// How these are dialled. An answer of a stranger at one of the other end's inside addresses, which may be somebody else's here, takes
+/// none of the others with it.
+fn dials(theirs: &[Candidate], speaks_first: bool) -> Vec<Dial> {
     let with = |manner: Manner, over: Over, which: fn(&Candidate) -> bool| Dial {
         manner,
         addresses: theirs

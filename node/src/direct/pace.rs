@@ -15,8 +15,8 @@ const OF_PEER: Allowance = Allowance { at_once: 8, each: Duration::from_secs(3) 
 const OF_ALL: Allowance = Allowance { at_once: 64, each: Duration::from_millis(125) };
 
 /// Dials under way for one peer, which is what four rounds may be, and for all.
-const MOST_OF_PEER: usize = 20;
-const MOST: usize = 64;
+const MOST_OF_PEER: usize = 32;
+const MOST: usize = 96;
 
 #[derive(Debug, Clone, Copy)]
 struct Allowance {

@@ -146,3 +146,32 @@ fn an_address_that_is_not_offered_disturbs_nobody() {
     finder.on_listening(Over::Quic, at(1, 4000), false, now);
     assert!(matches!(acts(&mut finder)[..], [Act::Close(closed)] if closed == probe));
 }
+
+#[test]
+fn what_is_translated_is_dialled_later_and_only_while_it_is_needed() {
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let (over, v6) = (Over::Quic, address("[2001:db8::1]:4000"));
+    let theirs = vec![
+        Candidate { origin: Origin::Interface, over, address: address("[2001:db8::2]:4000") },
+        Candidate { origin: Origin::Seen, over, address: address("192.0.2.1:4000") },
+    ];
+    for answers in [false, true] {
+        let (mut finder, peer, now) = (finder(), PeerId::random(), Instant::now());
+        finder.on_listening(over, v6, true, now);
+        let circuit = Circuit::new(1, peer, false);
+        circuit.stands(&mut finder, now);
+        finder.meet(circuit.opener.clone(), Side::Shares, now);
+        finder.sessions.get_mut(&circuit.connection()).unwrap().theirs.clone_from(&theirs);
+        finder.carry_out(circuit.connection(), Command::Dial, now);
+        assert_eq!(rounds(&acts(&mut finder)), 1, "IPv6 alone");
+        assert_eq!(finder.next_timeout(), Some(now + HEAD_START));
+        finder.tick(now + HEAD_START / 2, 0);
+        assert_eq!(rounds(&acts(&mut finder)), 0);
+        if answers {
+            finder.standing.insert(ConnectionId::new_unchecked(2), peer);
+        }
+        finder.tick(now + HEAD_START, 0);
+        assert_eq!(rounds(&acts(&mut finder)), usize::from(!answers));
+        assert_eq!(finder.next_timeout(), None);
+    }
+}

@@ -121,7 +121,7 @@ fn each_way_is_dialled_in_its_manner() {
     ];
     let dial = |manner, text| Dial { manner, addresses: vec![address(text)] };
     assert_eq!(
-        plan(&theirs, true),
+        plan(&theirs, &[], true).at_once,
         [
             dial(Manner::Quic, "192.168.1.8:4000"),
             dial(Manner::Tcp, "192.168.1.8:4001"),
@@ -130,9 +130,33 @@ fn each_way_is_dialled_in_its_manner() {
             dial(Manner::Punch { speaks_first: true }, "192.0.2.1:5001"),
         ]
     );
-    assert_eq!(plan(&[], true), []);
-    let guarded = plan(&[inside(Over::Tcp, "[2001:db8::1]:4000")], false);
+    assert_eq!(plan(&[], &[], true), Plan { at_once: Vec::new(), later: Vec::new() });
+    let guarded = plan(&[inside(Over::Tcp, "[2001:db8::1]:4000")], &[], false).at_once;
     assert_eq!(guarded[1].manner, Manner::Punch { speaks_first: false }, "a firewall stands before most");
+}
+
+#[test]
+fn what_is_not_translated_goes_first_where_both_have_it() {
+    let v6 = inside(Over::Quic, "[2001:db8::1]:4000");
+    let theirs = [
+        inside(Over::Quic, "192.168.1.8:4000"),
+        v6,
+        seen(Over::Quic, "192.0.2.1:5000"),
+        seen(Over::Tcp, "192.0.2.1:5001"),
+    ];
+    let addresses = |dials: &[Dial]| -> Vec<SocketAddr> {
+        let mut all: Vec<_> = dials.iter().flat_map(|dial| dial.addresses.clone()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let Plan { at_once, later } = plan(&theirs, &[inside(Over::Quic, "[2001:db8::2]:4000")], true);
+    assert_eq!(addresses(&at_once), ["192.168.1.8:4000", "[2001:db8::1]:4000"].map(address));
+    assert_eq!(addresses(&later), ["192.0.2.1:5000", "192.0.2.1:5001"].map(address));
+    let inside_ones = [inside(Over::Quic, "[fd00:1::2]:4000"), inside(Over::Quic, "192.0.2.7:4000")];
+    for (ours, theirs) in [(&[][..], &theirs[..]), (&inside_ones, &theirs), (&[v6], &theirs[2..])] {
+        assert_eq!(plan(theirs, ours, true).later, [], "nothing is worth waiting for");
+    }
 }
 
 #[test]
@@ -202,8 +226,8 @@ proptest! {
         ours in prop::collection::vec(any_candidate(), 0..8),
         speaks_first: bool,
     ) {
-        let dials = plan(&believed(&offered, &ours, &networks()), speaks_first);
-        let all: Vec<_> = dials.iter().flat_map(|dial| &dial.addresses).collect();
+        let Plan { at_once, later } = plan(&believed(&offered, &ours, &networks()), &ours, speaks_first);
+        let all: Vec<_> = at_once.iter().chain(&later).flat_map(|dial| &dial.addresses).collect();
         prop_assert!(all.len() <= 2 * MAX_CANDIDATES);
         let outside = all.iter().map(|address| address.ip().to_canonical()).filter(|ip| block(*ip) == Block::Public);
         prop_assert!(outside.collect::<std::collections::HashSet<_>>().len() <= 2 * MOST_OUTSIDE);
