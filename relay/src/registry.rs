@@ -276,6 +276,12 @@ impl Registry {
                 displaced.push(held.place());
                 Ok(displaced)
             }
+            _ if limit == 0 => Err(Conflict {
+                help: Some(
+                    "Serve it with a key of your own; a ticket's key reaches what its ticket names, and no more.",
+                ),
+                ..Conflict::new(Code::TunnelLimit, "this key serves nothing: it is a guest's")
+            }),
             _ if limit == 1 && others.iter().all(|held| held.name == new.name) => Err(Conflict::new(
                 Code::TunnelLimit,
                 "this key serves its one tunnel from another process already",

@@ -2,6 +2,7 @@
 
 mod events;
 mod guest;
+mod listening;
 mod stdio;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,18 +16,18 @@ use mytunnel_keys::id::TunnelName;
 use mytunnel_keys::wire::peer::Carries;
 use mytunnel_node::{Access, AccessEvent, Closed, Door, Node, Outcome, Reached};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::events::Teller;
 use self::guest::{Given, Guest};
+use self::listening::{Held, listen};
 use self::stdio::Stdio;
 use crate::commands::share;
 use crate::context::Context;
 use crate::control::serve_status;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::identity::{self, Holder, Identity};
 use crate::names;
 use crate::runtime::{GRACE, StopSignals, block_on, block_on_and_leave};
@@ -89,7 +90,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             "Leave --json away; what goes wrong is told on standard error.",
         ));
     }
-    let (name, holder, is_guest) = whom(args, context)?;
+    let Whom { name, holder, is_guest, held } = whom(args, context)?;
     let if_revoked = holder.if_revoked.clone();
     let (config, skew) = share::node_of(holder, &args.access, context)?;
     let patience = Duration::from_secs(args.patience);
@@ -97,7 +98,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let work = async {
         let mut signals = StopSignals::install()?;
         let node = Node::start(config)?;
-        let outcome = job.serve(&node, &mut signals, context).await;
+        let outcome = job.serve(&node, held, &mut signals, context).await;
         signals.leave(GRACE, context.report, node.shutdown(Duration::ZERO)).await;
         outcome
     };
@@ -110,8 +111,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     })
 }
 
-/// What is to be reached, as whom, and whether by a ticket.
-fn whom(args: &Args, context: &Context) -> Result<(TunnelName, Holder, bool), Failure> {
+/// What is to be reached, and as whom.
+struct Whom {
+    name: TunnelName,
+    holder: Holder,
+    /// By a ticket.
+    is_guest: bool,
+    /// Where, if that had to be known before.
+    held: Option<Held>,
+}
+
+fn whom(args: &Args, context: &Context) -> Result<Whom, Failure> {
     let given = Given {
         argument: args.name.as_deref(),
         file: args.ticket_file.as_deref(),
@@ -131,8 +141,9 @@ fn whom(args: &Args, context: &Context) -> Result<(TunnelName, Holder, bool), Fa
                 "Leave --token, --token-file and --project away; the ticket was not used.",
             ));
         }
+        let held = args.bind.map(Held::take).transpose().map_err(guest::not_used)?;
         let Guest { name, holder } = guest::enter(&ticket, &given, context)?;
-        return Ok((name, holder, true));
+        return Ok(Whom { name, holder, is_guest: true, held });
     }
     let Some(name) = &args.name else {
         return Err(Failure::usage(
@@ -142,7 +153,7 @@ fn whom(args: &Args, context: &Context) -> Result<(TunnelName, Holder, bool), Fa
     };
     let name = names::asked(name)?;
     match identity::resolve_beside(&args.access, context)? {
-        Identity::Key(holder) => Ok((name, *holder, false)),
+        Identity::Key(holder) => Ok(Whom { name, holder: *holder, is_guest: false, held: None }),
         Identity::Nobody => Err(share::nobody()),
     }
 }
@@ -160,7 +171,13 @@ struct Job {
 type Place = Arc<Mutex<Option<String>>>;
 
 impl Job {
-    async fn serve(&self, node: &Node, signals: &mut StopSignals, context: &Context) -> Result<(), Failure> {
+    async fn serve(
+        &self,
+        node: &Node,
+        held: Option<Held>,
+        signals: &mut StopSignals,
+        context: &Context,
+    ) -> Result<(), Failure> {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let place = Place::default();
         let (status, name, shown) = (node.watch_status(), self.name.clone(), Arc::clone(&place));
@@ -173,7 +190,7 @@ impl Job {
         let mut teller = Teller::new(context.report, self.stdio);
         let leaving = CancellationToken::new();
         let outcome = {
-            let mut followed = pin!(self.follow(node, &mut teller, &place, &leaving));
+            let mut followed = pin!(self.follow(node, held, &mut teller, &place, &leaving));
             tokio::select! {
                 () = signals.next() => {
                     leaving.cancel();
@@ -195,6 +212,7 @@ impl Job {
     async fn follow(
         &self,
         node: &Node,
+        held: Option<Held>,
         teller: &mut Teller,
         place: &Place,
         leaving: &CancellationToken,
@@ -215,7 +233,7 @@ impl Job {
             }
             serving.spawn(over_stdio(door, Stdio::take()?));
         } else {
-            let bound = self.listen(&reached, door, &mut serving).await?;
+            let bound = listen((self.bind, held), reached.carries, door, &mut serving).await?;
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(bound.clone());
             teller.bound(bound, reached.carries);
         }
@@ -265,49 +283,14 @@ impl Job {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(stopped()),
-                Err(_) if self.is_guest && node.status().relay.connected => {
+                Err(_) if self.is_guest => {
+                    looked += 1;
+                    teller.waiting(looked, &trouble);
                     deadline = Instant::now() + FIRST_WAY;
                 }
                 Err(_) => return Err(self.unreachable(node, &trouble)),
             }
         }
-    }
-
-    /// Opens the local address; whatever comes there is led to the share.
-    async fn listen(
-        &self,
-        reached: &Reached,
-        door: Door,
-        serving: &mut JoinSet<Outcome>,
-    ) -> Result<String, Failure> {
-        let wanted = self.bind.unwrap_or_else(|| SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), 0));
-        let failed = |error: std::io::Error| {
-            Failure::local(
-                format!("cannot listen at {wanted}: {}", chain(&error)),
-                "Choose another address with --bind, or leave it away for a free port.",
-            )
-        };
-        let bound = match reached.carries {
-            Carries::Streams | Carries::Web => {
-                let listener = TcpListener::bind(wanted).await.map_err(failed)?;
-                let bound = listener.local_addr().map_err(failed)?;
-                serving.spawn(async move {
-                    door.serve(listener).await;
-                    Outcome::Done
-                });
-                bound
-            }
-            Carries::Datagrams => {
-                let socket = UdpSocket::bind(wanted).await.map_err(failed)?;
-                let bound = socket.local_addr().map_err(failed)?;
-                serving.spawn(async move {
-                    door.serve_datagrams(socket).await;
-                    Outcome::Done
-                });
-                bound
-            }
-        };
-        Ok(bound.to_string())
     }
 
     fn unreachable(&self, node: &Node, trouble: &str) -> Failure {

@@ -28,7 +28,8 @@ Examples:
 
 Whoever has the ticket reaches that one share and nothing else. It is good once; the guest's key
 is a child of this device's, or of the master key in MTK_MASTER: `mytunnel keys list` shows it,
-`mytunnel keys revoke ID` ends it at once.")]
+`mytunnel keys revoke ID` ends it at once, and with --cascade, for the key that made the ticket, all of its
+guests. What is granted is the name: whatever is shared under it until the guest's key ends is reached.")]
 pub(crate) struct Args {
     /// Name of the private share
     #[arg(required_unless_present_any = ["list", "withdraw"], conflicts_with_all = ["list", "withdraw"])]
@@ -144,6 +145,7 @@ fn state(ticket: &Ticket, now: u64) -> String {
     match &ticket.used_by {
         Some(guest) => format!("used; the guest's key is {guest}"),
         None if ticket.expires_at <= now => "over, not used".to_owned(),
+        None if ticket.void => "void: the key that made it lets nobody in any more".to_owned(),
         None => format!("open for {}", span::human(ticket.expires_at - now)),
     }
 }
@@ -182,8 +184,10 @@ mod tests {
             expires_at: 600,
             ttl: 3600,
             used_by: None,
+            void: false,
         };
         assert_eq!(state(&open, 0), "open for 10 min");
+        assert!(state(&Ticket { void: true, ..open.clone() }, 0).starts_with("void: "));
         assert_eq!(state(&open, 600), "over, not used");
         let used = Ticket { used_by: Some("0011223344556677".to_owned()), ..open };
         assert_eq!(state(&used, 900), "used; the guest's key is 0011223344556677");

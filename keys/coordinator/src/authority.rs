@@ -37,7 +37,7 @@ pub(crate) use self::identities::{
     CODE_LIFE, MAX_SIGN_INS, Newcomer, NoEntry, NoLink, SIGN_IN_LIFE, may_enter, may_join, may_link,
     may_unlink,
 };
-pub(crate) use self::mint::{MintFacts, MintRequest, may_mint, minted_before};
+pub(crate) use self::mint::{Grant, MintFacts, MintRequest, may_mint, minted_before};
 pub(crate) use self::people::{
     INVITATION_LIFE, Person, RESET_LIFE, Role, in_session, may_add_relays, may_change_people,
     may_change_role, may_invite, may_leave, may_make_projects, own_account,
@@ -48,8 +48,8 @@ pub(crate) use self::proofs::{
 };
 pub(crate) use self::rows::{child, device, guest, master, relay};
 pub(crate) use self::tickets::{
-    Redemption, TICKETS_REMEMBERED, for_guest, may_issue_ticket, may_redeem, may_withdraw_ticket,
-    no_such_ticket, not_let_in, ticket_there, ticket_used,
+    KeptTickets, Redemption, TICKETS_REMEMBERED, for_guest, may_issue_ticket, may_redeem,
+    may_withdraw_ticket, no_such_ticket, not_let_in, ticket_there, ticket_used,
 };
 use crate::audit::Party;
 use crate::store::{KeyKind, KeyRow, Maker, Project};

@@ -73,7 +73,7 @@ pub(crate) use self::{
     sessions::{ChallengeError, Entrance, NewSession, Tokens, Visit},
     siblings::{Claim, Elsewhere, Following, News, Others},
     sign_in::{NewLink, NewSignIn, OpenSignIn, Purpose},
-    tickets::{Guest, NewTicket, TicketRow},
+    tickets::{Guest, LetIn, Looked, NewTicket, TicketRow},
     tunnels::{TunnelRow, Up},
     usage::{Totals, UsageFilter},
 };

@@ -13,7 +13,7 @@ use crate::delegation::minter;
 use crate::http::ApiError;
 use crate::random;
 use crate::shared::Shared;
-use crate::store::{Guest, NewTicket, TicketRow};
+use crate::store::{Guest, LetIn, Looked, NewTicket, TicketRow};
 
 impl Shared {
     /// Makes a ticket of the calling key.
@@ -33,7 +33,7 @@ impl Shared {
             ttl: asked.ttl,
         };
         match self.store.issue_ticket(new, self.issuer.room(), self.clock.now()).await? {
-            Ok(row) => Ok(shown(row)),
+            Ok(row) => Ok(shown(row, false)),
             Err(refusal) => {
                 let party = caller.party();
                 self.note_refused_act(caller, Act::MintRefused, party, &refusal).await;
@@ -45,12 +45,12 @@ impl Shared {
     /// Tickets of the keys that the caller may see.
     pub(crate) async fn tickets(&self, caller: &Caller) -> Result<api::Tickets, ApiError> {
         let reach = authority::reach_of_keys(caller)?;
-        let rows = self.store.tickets(reach.tenant, self.clock.now()).await?;
-        let seen = rows.into_iter().filter(|row| {
+        let rows = self.store.tickets(reach.tenant, self.issuer.room(), self.clock.now()).await?;
+        let seen = rows.into_iter().filter(|(row, _)| {
             reach.project.as_ref().is_none_or(|own| *own == row.project)
                 && reach.family.is_none_or(|own| own == row.parent)
         });
-        Ok(api::Tickets { tickets: seen.map(shown).collect() })
+        Ok(api::Tickets { tickets: seen.map(|(row, is_void)| shown(row, is_void)).collect() })
     }
 
     /// Takes a ticket back.
@@ -69,15 +69,21 @@ impl Shared {
         let digest = ticket.secret.digest();
         let serial = Serial::from_bytes(random::bytes()?);
         let guest = Guest { digest, subject: asked.public_key, serial, address: from };
-        let (row, decided) = self.store.may_redeem(guest, self.clock.now()).await?;
-        if let Err(refusal) = decided {
-            return Err(self.refused_guest(row, from, refusal).await);
-        }
-        match self.store.redeem(guest, self.issuer.room(), self.clock.now()).await? {
-            Ok(guest) => {
-                let (name, from) = (guest.name, guest.from);
-                Ok(api::TicketRedeemed { key: self.minted(guest.key)?, name, from })
+        let room = self.issuer.room();
+        let Looked { ticket: row, decided } =
+            self.store.look_at_ticket(guest, room, self.clock.now()).await?;
+        let let_in = match decided {
+            Ok(Some(again)) => {
+                // Whoever has seen both the ticket and the guest's public key could have it signed without end.
+                let counted = self.attempts().wrong_code(from, self.clock.now());
+                counted.map_err(|wait| ApiError::TooMany(wait.0))?;
+                Ok(again)
             }
+            Ok(None) => self.store.redeem(guest, room, self.clock.now()).await?,
+            Err(refusal) => Err(refusal),
+        };
+        match let_in {
+            Ok(LetIn { key, name, from }) => Ok(api::TicketRedeemed { key: self.minted(key)?, name, from }),
             Err(refusal) => Err(self.refused_guest(row, from, refusal).await),
         }
     }
@@ -113,7 +119,7 @@ fn mistyped(error: TokenError) -> ApiError {
     ApiError::refused(error.code(), error.to_string())
 }
 
-fn shown(row: TicketRow) -> api::Ticket {
+fn shown(row: TicketRow, is_void: bool) -> api::Ticket {
     api::Ticket {
         id: row.id,
         name: row.name,
@@ -123,5 +129,6 @@ fn shown(row: TicketRow) -> api::Ticket {
         expires_at: row.expires_at,
         ttl: row.ttl,
         used_by: row.used_by.map(|guest| guest.nonce()),
+        void: is_void,
     }
 }

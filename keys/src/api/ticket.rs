@@ -43,6 +43,9 @@ pub struct Ticket {
     pub ttl: u64,
     /// Nonce of the guest's key, once it is used.
     pub used_by: Option<String>,
+    /// It was not used, and whoever made it may let nobody in at this moment: the key was revoked, or the project deleted.
+    #[serde(default)]
+    pub void: bool,
 }
 
 /// Answer of `GET /tickets`.

@@ -199,7 +199,9 @@ fn a_device_has_as_many_tunnels_as_its_certificate_says_over_all_connections() {
 #[test]
 fn a_key_without_tunnels_gets_none() {
     let mut registry = registry([Claims { max_tunnels: 0, ..child(1) }]);
-    assert_eq!(code(registry.register(tunnel("web", 1, 1, 1))), Code::TunnelLimit);
+    let conflict = registry.register(tunnel("web", 1, 1, 1)).unwrap_err();
+    assert_eq!(conflict.code, Code::TunnelLimit);
+    assert!(conflict.reason.contains("serves nothing") && conflict.help.is_some(), "{conflict:?}");
 }
 
 #[test]

@@ -141,6 +141,20 @@ async fn a_guest_who_is_early_waits_for_the_share() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_in_use_costs_no_ticket() -> Result<()> {
+    let (lab, (target, _server)) = (lab().await?, echo().await?);
+    let _sharer = share(&lab, &["share", &target.to_string()]).await?;
+    let (text, _) = ticket(&lab).await?;
+    let (taken, place) = (target.to_string(), elsewhere(&lab)?);
+    let env = [("MYTUNNEL_CONFIG_DIR", place.as_str()), ("MYTUNNEL_TICKET", &text)];
+    let (error, _) = refused(&lab, &["access", "--bind", &taken, "--json"], &env).await?;
+    let message = error["message"].as_str().context("a message")?;
+    ensure!(message.contains(&taken) && message.contains("the ticket was not used"), "{error}");
+    guest(&lab, &text)?.event("ready").await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_a_ticket_is_told() -> Result<()> {
     let mut lab = lab().await?;

@@ -1,6 +1,7 @@
 //! A guest with a ticket: no account, and a key that is made for this process and lives in it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mytunnel_keys::api::{RedeemTicket, TicketRedeemed};
 use mytunnel_keys::error::Code;
@@ -21,8 +22,14 @@ use crate::{bootstrap, secrets, server, span};
 const BEGINNING: &str = "mtk_";
 
 /// What helps a guest whose access is over, or never was.
-pub(super) const ASK_AGAIN: &str =
-    "Ask whoever gave you the ticket for another: each is good once, and for a short while.";
+pub(super) const ASK_AGAIN: &str = "Ask whoever gave you the ticket for another: each is good once, and for a short while. If it was used, and not by you, \
+     tell them so: somebody else is in, and `mytunnel ticket --list` shows the key to revoke.";
+
+/// Where whoever made the ticket may not do what they promised.
+const ASK_THEM: &str = "Tell whoever gave you the ticket: their key may not let you in any more.";
+
+/// Seconds to wait before each time that the coordinator is asked again: a new process of it needs seconds.
+const ASK_AFTER: [u64; 5] = [0, 1, 3, 8, 15];
 
 /// Where a ticket may come from.
 pub(super) struct Given<'a> {
@@ -70,11 +77,19 @@ pub(super) fn enter(text: &str, given: &Given<'_>, context: &Context) -> Result<
         Some(url) => server::parse(url)?,
         None => ticket.server,
     };
+    // It is needed soon, and what is missing then would have cost the ticket.
+    context.config_dir().map_err(not_used)?;
     let api = Api::new(&server);
     let known = bootstrap::fetch(&api, &server, &ticket.root)?;
     if known.bootstrap.relays.is_empty() {
-        let message = format!("no relay is connected to {server} at the moment; the ticket was not used");
-        return Err(Failure::new(Code::RelayUnreachable, message));
+        let message = format!("no relay is connected to {server} at the moment");
+        return Err(not_used(Failure::new(Code::RelayUnreachable, message)));
+    }
+    if let Some(complaint) = api.skew().complaint() {
+        let failure = Failure::new(Code::InvalidKey, complaint);
+        return Err(not_used(
+            failure.with_help("Set the clock (`timedatectl set-ntp true`), then try again."),
+        ));
     }
     let seed = Seed::from_bytes(random()?);
     let answer = redeem(&api, text, &seed)?;
@@ -98,21 +113,39 @@ pub(super) fn enter(text: &str, given: &Given<'_>, context: &Context) -> Result<
     Ok(Guest { name: answer.name, holder })
 }
 
-/// The answer may be lost on its way: the same key gets it again.
+/// What went wrong before the ticket was shown to anybody.
+pub(super) fn not_used(failure: Failure) -> Failure {
+    let message = format!("{}; the ticket was not used", failure.message());
+    failure.with_message(message)
+}
+
+/// The answer may be lost on its way, or the coordinator be starting anew: the same key gets it again.
 fn redeem(api: &Api, text: &str, seed: &Seed) -> Result<TicketRedeemed, Failure> {
     let request = RedeemTicket { ticket: text.to_owned(), public_key: seed.public() };
     let ask = || api.post(As::Anyone, "/tickets/redeem", &request);
-    let answer = match ask() {
-        Err(failure) if failure.code() == Code::CoordinatorUnreachable => ask(),
-        answer => answer,
-    };
+    let mut answer = ask();
+    for pause in ASK_AFTER {
+        match &answer {
+            Err(failure) if matches!(failure.code(), Code::CoordinatorUnreachable | Code::Internal) => {
+                rest(Duration::from_secs(pause));
+                answer = ask();
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
     answer.map_err(told)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a coordinator that starts anew tells nobody when it answers")]
+fn rest(pause: Duration) {
+    std::thread::sleep(pause);
 }
 
 /// A refusal in words that fit a guest.
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other code has its own help")]
 pub(super) fn told(failure: Failure) -> Failure {
     match failure.code() {
+        Code::ScopeDenied | Code::ProjectMismatch => failure.with_help(ASK_THEM),
         Code::InvalidKey | Code::KeyExpired | Code::KeyRevoked | Code::NotFound => {
             failure.with_help(ASK_AGAIN)
         }

@@ -58,7 +58,7 @@ fn request() -> MintRequest {
     }
 }
 
-fn mint(parent: &KeyRow, project: Option<&Project>, request: &MintRequest) -> Result<mint::Grant, Code> {
+fn mint(parent: &KeyRow, project: Option<&Project>, request: &MintRequest) -> Result<Grant, Code> {
     let facts = MintFacts { parent, project, replaced: None, room: ROOM };
     may_mint(&facts, request, NOW).map_err(|refusal| refusal.code)
 }

@@ -10,8 +10,17 @@ use crate::store::{KeyRow, TicketRow};
 
 /// How long a ticket is remembered that can be used no longer, in seconds: whoever comes late is told so.
 pub(crate) const TICKETS_REMEMBERED: u64 = 3600;
-/// Tickets of a tenant that are open or remembered.
+/// Tickets of a tenant, and of one key, that are open or remembered: a key that leaks does not take all.
 const MAX_TICKETS: u64 = 1000;
+const MAX_TICKETS_OF_KEY: u64 = 100;
+
+/// Tickets that are open or remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeptTickets {
+    pub(crate) of_tenant: u64,
+    /// Made by the key that asks for one more.
+    pub(crate) of_key: u64,
+}
 
 /// The guest's key, as it would be asked for: it reaches this one name. Its secret stays where it is made.
 pub(crate) fn for_guest(project: Option<ProjectId>, name: &TunnelName, ttl: u64) -> MintRequest {
@@ -26,13 +35,13 @@ pub(crate) fn for_guest(project: Option<ProjectId>, name: &TunnelName, ttl: u64)
     }
 }
 
-/// May one more ticket be made, where the tenant has so many, and the name belongs to `owner` already?
+/// May one more ticket be made, where there are so many, and the name belongs to `owner` already?
 pub(crate) fn may_issue_ticket(
     name: &TunnelName,
     owner: Option<&ProjectId>,
     project: &ProjectId,
     within: u64,
-    kept: u64,
+    kept: KeptTickets,
 ) -> Result<(), Refusal> {
     if !(MIN_TTL..=MAX_TTL).contains(&within) {
         let message =
@@ -42,11 +51,17 @@ pub(crate) fn may_issue_ticket(
     if owner.is_some_and(|owner| owner != project) {
         return Err(Refusal::new(Code::ProjectMismatch, format!("{name} belongs to another project")));
     }
-    if kept >= MAX_TICKETS {
-        let message = format!("there are {MAX_TICKETS} tickets of the last hours already");
-        return Err(Refusal::new(Code::RateLimited, message));
+    let full = |whose: &str, most: u64| {
+        let message = format!(
+            "{whose} has {most} tickets already that are open or ended within the last hour; withdrawing one makes room"
+        );
+        Err(Refusal::new(Code::RateLimited, message))
+    };
+    match kept {
+        KeptTickets { of_key, .. } if of_key >= MAX_TICKETS_OF_KEY => full("this key", MAX_TICKETS_OF_KEY),
+        KeptTickets { of_tenant, .. } if of_tenant >= MAX_TICKETS => full("this tenant", MAX_TICKETS),
+        KeptTickets { .. } => Ok(()),
     }
-    Ok(())
 }
 
 /// How a ticket is used.
@@ -120,5 +135,20 @@ pub(crate) fn may_withdraw_ticket(
             let message = format!("this ticket was used; revoke the guest's key {}", guest.nonce());
             Err(Refusal::new(Code::BadRequest, message))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_and_a_tenant_have_so_many_tickets() {
+        let (name, project) = ("box".parse().unwrap(), "proj_a".parse().unwrap());
+        let may = |of_key, of_tenant| {
+            may_issue_ticket(&name, None, &project, MIN_TTL, KeptTickets { of_tenant, of_key }).is_ok()
+        };
+        assert!(may(MAX_TICKETS_OF_KEY - 1, MAX_TICKETS - 1));
+        assert!(!may(MAX_TICKETS_OF_KEY, MAX_TICKETS_OF_KEY) && !may(0, MAX_TICKETS));
     }
 }

@@ -95,6 +95,7 @@ impl Shared {
         self.store.free_kept_names(now).await?;
         self.store.forget_frames(now.saturating_sub(frames_kept)).await?;
         self.store.forget_siblings(now).await?;
+        self.store.forget_tickets(now).await?;
         self.tidy_usage(now).await?;
         self.note_unwritten(now).await
     }

@@ -1,13 +1,17 @@
 //! Tickets for private shares: made, listed, withdrawn, and used once.
 
+use std::collections::{BTreeMap, btree_map};
 use std::net::IpAddr;
 
 use mytunnel_keys::id::{ProjectId, PublicKey, Serial, TenantId, TunnelName};
 
+use super::feed::STEP;
 use super::sql::{Reading, Row, Writing, params};
 use super::{KeyKind, KeyRow, Store, StoreError, column};
 use crate::audit::{Act, Entry, Party};
-use crate::authority::{self, Caller, MintFacts, Redemption, Refusal, TICKETS_REMEMBERED};
+use crate::authority::{
+    self, Caller, Grant, KeptTickets, MintFacts, MintRequest, Redemption, Refusal, TICKETS_REMEMBERED,
+};
 
 /// A ticket to be made.
 #[derive(Debug)]
@@ -58,6 +62,21 @@ pub(crate) struct LetIn {
     pub(crate) from: String,
 }
 
+/// What a look at a ticket has shown.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    /// The ticket, if there is one.
+    pub(crate) ticket: Option<TicketRow>,
+    /// What the guest who has used it already gets once more; none where a key is to be made.
+    pub(crate) decided: Result<Option<LetIn>, Refusal>,
+}
+
+/// What a ticket leads to.
+enum Way {
+    First(Grant),
+    Again(Box<KeyRow>),
+}
+
 /// The columns of a [`TicketRow`].
 macro_rules! select_ticket {
     ($rest:literal) => {
@@ -79,36 +98,79 @@ impl Store {
         self.engine.write(move |writing| writing.issue_ticket(new, room, now)).await
     }
 
-    /// Whether a guest would be let in, and the ticket if there is one: strangers and late guests do not keep the writer
-    /// busy.
-    pub(crate) async fn may_redeem(
+    /// Whether a guest would be let in. Strangers, late guests, those whose ticket is void and those who come again do not keep
+    /// the writer busy.
+    pub(crate) async fn look_at_ticket(
         &self,
         guest: Guest,
+        room: usize,
         now: u64,
-    ) -> Result<(Option<TicketRow>, Result<(), Refusal>), StoreError> {
+    ) -> Result<Looked, StoreError> {
         self.engine
             .read(move |reading| {
                 let Some((row, parent)) = reading.ticket(&guest.digest)? else {
-                    return Ok((None, Err(authority::no_such_ticket())));
+                    return Ok(Looked { ticket: None, decided: Err(authority::no_such_ticket()) });
                 };
-                let there = reading.key_of(&guest.subject)?;
-                let decided = authority::may_redeem(&row, &parent, there, now).map(drop);
-                Ok((Some(row), decided))
+                let decided = match reading.way(&row, &parent, &guest, room, now)? {
+                    Ok(Way::First(_)) => Ok(None),
+                    Ok(Way::Again(key)) => {
+                        let from = reading.known_as(&parent)?;
+                        Ok(Some(LetIn { key: *key, name: row.name.clone(), from }))
+                    }
+                    Err(refusal) => Err(refusal),
+                };
+                Ok(Looked { ticket: Some(row), decided })
             })
             .await
     }
 
-    /// Tickets of a tenant that are open or remembered.
-    pub(crate) async fn tickets(&self, tenant: TenantId, now: u64) -> Result<Vec<TicketRow>, StoreError> {
+    /// Tickets of a tenant that are open or remembered, and whether each is void: not used, and whoever made it may let nobody in
+    /// at this moment.
+    pub(crate) async fn tickets(
+        &self,
+        tenant: TenantId,
+        room: usize,
+        now: u64,
+    ) -> Result<Vec<(TicketRow, bool)>, StoreError> {
         self.engine
             .read(move |reading| {
-                reading.all(
+                let rows = reading.all(
                     select_ticket!("WHERE tenant = $1 AND expires_at > $2 ORDER BY created_at, id"),
                     params![tenant.as_str(), now.saturating_sub(TICKETS_REMEMBERED)],
                     ticket,
-                )
+                )?;
+                let mut parents = BTreeMap::new();
+                let mut told = Vec::with_capacity(rows.len());
+                for row in rows {
+                    let parent = match parents.entry(row.parent) {
+                        btree_map::Entry::Occupied(known) => known.into_mut(),
+                        btree_map::Entry::Vacant(place) => place.insert(reading.key(&row.parent)?),
+                    };
+                    let is_void = match parent {
+                        Some(parent) if row.used_by.is_none() => {
+                            reading.granted(&row, parent, room, now)?.is_err()
+                        }
+                        Some(_) => false,
+                        None => true,
+                    };
+                    told.push((row, is_void));
+                }
+                Ok(told)
             })
             .await
+    }
+
+    /// Forgets tickets that nobody needs to be told of any more.
+    pub(crate) async fn forget_tickets(&self, now: u64) -> Result<(), StoreError> {
+        let over = now.saturating_sub(TICKETS_REMEMBERED);
+        self.in_steps(move |writing| {
+            writing.change(
+                "DELETE FROM tickets WHERE id IN
+                   (SELECT id FROM tickets WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)",
+                params![over, STEP],
+            )
+        })
+        .await
     }
 
     /// Takes a ticket back that was not used.
@@ -139,6 +201,45 @@ impl Reading<'_> {
         let Some(row) = found else { return Ok(None) };
         Ok(self.key(&row.parent)?.map(|parent| (row, parent)))
     }
+
+    /// Where the ticket leads this guest, by what its parent may do at this moment.
+    fn way(
+        &self,
+        row: &TicketRow,
+        parent: &KeyRow,
+        guest: &Guest,
+        room: usize,
+        now: u64,
+    ) -> Result<Result<Way, Refusal>, StoreError> {
+        let there = self.key_of(&guest.subject)?;
+        match authority::may_redeem(row, parent, there, now) {
+            Ok(Redemption::Again(key)) => Ok(Ok(Way::Again(key))),
+            Ok(Redemption::First) => Ok(self.granted(row, parent, room, now)?.map(Way::First)),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// What the guest's key may do, if its parent may make it at this moment.
+    fn granted(
+        &self,
+        row: &TicketRow,
+        parent: &KeyRow,
+        room: usize,
+        now: u64,
+    ) -> Result<Result<Grant, Refusal>, StoreError> {
+        let project = self.project(&row.project)?;
+        let facts = MintFacts { parent, project: project.as_ref(), replaced: None, room };
+        Ok(authority::may_mint(&facts, &request_of(row), now).map_err(authority::not_let_in))
+    }
+
+    /// What people call whoever holds a key: by the account's address, or the name of the device or project.
+    fn known_as(&self, key: &KeyRow) -> Result<String, StoreError> {
+        let account = match &key.account {
+            Some(id) => self.account_by_id(id)?,
+            None => None,
+        };
+        Ok(account.map_or_else(|| key.label.clone(), |account| account.email))
+    }
 }
 
 impl Writing<'_> {
@@ -148,8 +249,6 @@ impl Writing<'_> {
         room: usize,
         now: u64,
     ) -> Result<Result<TicketRow, Refusal>, StoreError> {
-        let over = now.saturating_sub(TICKETS_REMEMBERED);
-        self.change("DELETE FROM tickets WHERE expires_at <= $1", params![over])?;
         let Some(parent) = self.key(&new.parent)? else { return Ok(Err(Refusal::unknown_key())) };
         let wanted = match &new.project {
             Some(project) => self.project(project)?,
@@ -161,11 +260,19 @@ impl Writing<'_> {
             Ok(grant) => grant.project,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let kept = self.one(
-            "SELECT count(*) FROM tickets WHERE tenant = $1",
-            params![parent.tenant.as_str()],
-            column::only,
-        )?;
+        let over = now.saturating_sub(TICKETS_REMEMBERED);
+        let kept = KeptTickets {
+            of_tenant: self.one(
+                "SELECT count(*) FROM tickets WHERE tenant = $1 AND expires_at > $2",
+                params![parent.tenant.as_str(), over],
+                column::only,
+            )?,
+            of_key: self.one(
+                "SELECT count(*) FROM tickets WHERE tenant = $1 AND parent = $2 AND expires_at > $3",
+                params![parent.tenant.as_str(), parent.serial.as_bytes(), over],
+                column::only,
+            )?,
+        };
         let owner = self.owner_of(&new.name)?;
         if let Err(refusal) =
             authority::may_issue_ticket(&new.name, owner.as_ref(), &project, new.within, kept)
@@ -234,10 +341,9 @@ impl Writing<'_> {
             return Ok(Err(authority::no_such_ticket()));
         };
         let from = self.known_as(&parent)?;
-        let there = self.key_of(&guest.subject)?;
-        let key = match authority::may_redeem(&row, &parent, there, now) {
-            Ok(Redemption::Again(key)) => *key,
-            Ok(Redemption::First) => match self.let_in(&row, &parent, guest, room, now)? {
+        let key = match self.way(&row, &parent, guest, room, now)? {
+            Ok(Way::Again(key)) => *key,
+            Ok(Way::First(grant)) => match self.let_in(&row, &parent, guest, grant, now)? {
                 Ok(key) => key,
                 Err(refusal) => return Ok(Err(refusal)),
             },
@@ -251,16 +357,9 @@ impl Writing<'_> {
         row: &TicketRow,
         parent: &KeyRow,
         guest: &Guest,
-        room: usize,
+        grant: Grant,
         now: u64,
     ) -> Result<Result<KeyRow, Refusal>, StoreError> {
-        let project = self.project(&row.project)?;
-        let facts = MintFacts { parent, project: project.as_ref(), replaced: None, room };
-        let request = authority::for_guest(Some(row.project.clone()), &row.name, row.ttl);
-        let grant = match authority::may_mint(&facts, &request, now) {
-            Ok(grant) => grant,
-            Err(refusal) => return Ok(Err(authority::not_let_in(refusal))),
-        };
         let used = self.change(
             "UPDATE tickets SET used_by = $1 WHERE id = $2 AND used_by IS NULL",
             params![guest.serial.as_bytes(), row.id],
@@ -268,7 +367,7 @@ impl Writing<'_> {
         if used == 0 {
             return Ok(Err(authority::ticket_used()));
         }
-        let child = authority::child(parent, guest.subject, &request, grant, guest.serial, now);
+        let child = authority::child(parent, guest.subject, &request_of(row), grant, guest.serial, now);
         let key = authority::guest(child, &row.id);
         self.add_key(&key)?;
         let subject = Party::Key(KeyKind::Child, key.serial);
@@ -276,15 +375,6 @@ impl Writing<'_> {
         let detail = Party::Address(guest.address).to_string();
         self.audit(&Entry { detail, ..ticket_entry(row, actor, Act::TicketUse, subject, now) })?;
         Ok(Ok(key))
-    }
-
-    /// What people call whoever holds a key: by the account's address, or the name of the device or project.
-    fn known_as(&self, key: &KeyRow) -> Result<String, StoreError> {
-        let account = match &key.account {
-            Some(id) => self.account_by_id(id)?,
-            None => None,
-        };
-        Ok(account.map_or_else(|| key.label.clone(), |account| account.email))
     }
 
     fn note_ticket(
@@ -297,6 +387,11 @@ impl Writing<'_> {
     ) -> Result<(), StoreError> {
         self.audit(&ticket_entry(row, actor, act, subject, now))
     }
+}
+
+/// The guest's key, as it is asked for.
+fn request_of(row: &TicketRow) -> MintRequest {
+    authority::for_guest(Some(row.project.clone()), &row.name, row.ttl)
 }
 
 fn ticket_entry(row: &TicketRow, actor: Party, act: Act, subject: Party, now: u64) -> Entry {

@@ -74,7 +74,12 @@ async fn tokens_that_nobody_was_given_cost_a_look_and_no_write() {
     let (device, _) = lab.device(&token).await;
     let (_, master) = lab.project(By::Key(&device), "web").await;
     let used = crate::tickets::issue(&lab, &master, Value::Null).await;
-    crate::tickets::enter(&lab, &used).await;
+    let (guest, _) = crate::tickets::enter(&lab, &used).await;
+    let (doomed, revoked) = lab.project(By::Key(&device), "doomed").await;
+    let of_project = crate::tickets::issue(&lab, &device, json!({"project": doomed})).await;
+    let of_key = crate::tickets::issue(&lab, &revoked, Value::Null).await;
+    lab.revoke(By::Key(&device), &revoked, false).await.ok();
+    lab.call(By::Key(&device), "DELETE", &format!("/api/v1/projects/{doomed}"), Value::Null).await.ok();
     let code = |number: u32| json!({"code": format!("guess {number}"), "verifier": "mine"});
     let by_code = "/api/v1/auth/oauth/code";
     guess(&lab, [0, 1, 2, 3], by_code, code).await;
@@ -100,8 +105,16 @@ async fn tokens_that_nobody_was_given_cost_a_look_and_no_write() {
     let answer = lab.send(request).await;
     assert_eq!(answer.headers.get(header::LOCATION).unwrap(), "/#/login?error=stale");
     from(&lab, 0, by_code, code(99)).await.refused(Code::RateLimited);
-    for ticket in [crate::tickets::text_of(&lab, TicketSecret::from_bytes(random())), used.text] {
-        let body = json!({"ticket": ticket, "public_key": fresh_seed().public()});
+    let never = crate::tickets::text_of(&lab, TicketSecret::from_bytes(random()));
+    let stranger = || fresh_seed().public();
+    for (ticket, public_key) in [
+        (&never, stranger()),
+        (&used.text, stranger()),
+        (&used.text, guest.seed.public()),
+        (&of_key.text, stranger()),
+        (&of_project.text, stranger()),
+    ] {
+        let body = json!({"ticket": ticket, "public_key": public_key});
         from(&lab, 0, "/api/v1/tickets/redeem", body).await.refused(Code::RateLimited);
     }
     other.execute_batch("ROLLBACK").unwrap();
