@@ -3,7 +3,7 @@
 //! Differs from libp2p's own behaviour in what a node needs: the first answer that is late counts (there, a first
 //! failure passes in silence), it is known that an answer came after all, and the interval fits the carrier.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, io, pin::pin, time::Duration};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::Stream;
@@ -43,7 +43,8 @@ pub(crate) enum Finding {
     Silent,
 }
 
-/// Pings until the connection ends, or until it turns out that the other end does not answer pings at all.
+/// Pings until the connection ends, or until the other end says that it does not speak the protocol. What fails is tried again: a path
+/// that begins in a congested moment is to be known all the same, and its silence later.
 pub(crate) async fn run<E>(opener: &Opener, carrier: Carrier, mailbox: &Mailbox<E>) -> Result<(), OwnerGone>
 where
     E: From<Finding>,
@@ -52,14 +53,15 @@ where
         Carrier::Quic => QUIC,
         Carrier::Tcp => TCP,
     };
-    let mut pinger = Pinger { opener, rhythm, mailbox, answered: false };
+    let pinger = Pinger { opener, rhythm, mailbox };
     loop {
         match pinger.ping_on_one_stream().await {
             Ok(never) => match never {},
             Err(PingError::Owner(gone)) => return Err(gone),
+            Err(PingError::Open(OpenError::Unsupported(_))) => return Ok(()),
             Err(error) => tracing::debug!(%error, "ping stream ended"),
         }
-        if !pinger.answered || opener.is_closed() {
+        if opener.is_closed() {
             return Ok(());
         }
         sleep(rhythm.interval).await;
@@ -70,16 +72,14 @@ struct Pinger<'a, E> {
     opener: &'a Opener,
     rhythm: Rhythm,
     mailbox: &'a Mailbox<E>,
-    answered: bool,
 }
 
 impl<E: From<Finding>> Pinger<'_, E> {
-    async fn ping_on_one_stream(&mut self) -> Result<Infallible, PingError> {
-        let mut stream = self.opener.open(PROTOCOL).await?;
+    async fn ping_on_one_stream(&self) -> Result<Infallible, PingError> {
         let mut late = self.rhythm.late;
+        let mut stream = self.waiting(late, self.opener.open(PROTOCOL)).await??;
         loop {
             let trip = self.ping(&mut stream, late).await?;
-            self.answered = true;
             late = self.rhythm.late.max(trip * 4);
             self.mailbox.tell(Finding::Alive(trip).into()).await?;
             sleep(self.rhythm.interval).await;
@@ -93,14 +93,19 @@ impl<E: From<Finding>> Pinger<'_, E> {
         stream.write_all(&question).await?;
         stream.flush().await?;
         let mut answer = [0; LENGTH];
-        let mut reading = stream.read_exact(&mut answer);
+        self.waiting(late, stream.read_exact(&mut answer)).await??;
+        if answer == question { Ok(asked.elapsed()) } else { Err(PingError::Mismatch) }
+    }
+
+    /// What the other end does, and silence for as long as it does not.
+    async fn waiting<T>(&self, late: Duration, answer: impl Future<Output = T>) -> Result<T, OwnerGone> {
+        let mut answer = pin!(answer);
         loop {
-            match timeout(late, &mut reading).await {
-                Ok(read) => break read?,
+            match timeout(late, &mut answer).await {
+                Ok(answer) => return Ok(answer),
                 Err(_) => self.mailbox.tell(Finding::Silent.into()).await?,
             }
         }
-        if answer == question { Ok(asked.elapsed()) } else { Err(PingError::Mismatch) }
     }
 }
 
@@ -117,3 +122,6 @@ enum PingError {
     #[error("{0}")]
     Owner(#[from] OwnerGone),
 }
+
+#[cfg(test)]
+mod tests;
