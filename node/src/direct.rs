@@ -19,7 +19,7 @@ mod talk;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -59,6 +59,8 @@ pub(crate) enum Act {
     Close(ConnectionId),
     /// Let a peer in, or do so no longer.
     Expect(PeerId, bool),
+    /// From these machines an expected peer may come.
+    Name(PeerId, HashSet<IpAddr>),
 }
 
 /// A connection that stands.
@@ -354,7 +356,10 @@ impl Finder {
         }
         if let Word::Offer { mut candidates } = word {
             candidates.truncate(MAX_CANDIDATES);
+            let machines = candidates.iter().map(|candidate| candidate.address.ip().to_canonical()).collect();
+            let peer = session.peer;
             session.theirs = candidates;
+            self.acts.push_back(Act::Name(peer, machines));
         }
     }
 

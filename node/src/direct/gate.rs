@@ -1,11 +1,13 @@
 //! Who may connect to the ports of this node: peers with which a direct path is being looked for, and nobody else.
 //!
 //! Others are refused once their handshake has shown who they are, and where nobody is expected, or too many are in
-//! their handshakes, before it. Circuits pass: the relay stands before them.
+//! their handshakes, before it. Whoever comes from a machine that one of them has named has places of their own: an opening packet of QUIC costs
+//! a stranger nothing, wherever it says that it comes from, and takes a place for seconds. Circuits pass: the relay stands before them.
 
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
+    net::IpAddr,
     task::{Context, Poll},
 };
 
@@ -18,8 +20,9 @@ use libp2p::{
         THandlerOutEvent, ToSwarm, dummy,
     },
 };
+use mytunnel_carrier::address;
 
-/// Handshakes at once.
+/// Handshakes at once, from machines that were named and from others.
 const MOST_HANDSHAKES: usize = 32;
 
 /// Connections of one peer, as many as one round may bring and some that have not ended yet.
@@ -28,8 +31,10 @@ const MOST_OF_PEER: usize = 16;
 /// See the [module documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Behaviour {
-    expected: HashSet<PeerId>,
-    handshakes: HashSet<ConnectionId>,
+    /// With the machines from which they may come, as far as they have named them.
+    expected: HashMap<PeerId, HashSet<IpAddr>>,
+    /// Whether each comes from a machine that was named.
+    handshakes: HashMap<ConnectionId, bool>,
     connected: HashMap<ConnectionId, PeerId>,
 }
 
@@ -37,10 +42,22 @@ impl Behaviour {
     /// Whom to let in from now on.
     pub(crate) fn expect(&mut self, peer: PeerId, is_expected: bool) {
         if is_expected {
-            self.expected.insert(peer);
+            self.expected.entry(peer).or_default();
         } else {
             self.expected.remove(&peer);
         }
+    }
+
+    /// From which machines an expected peer may come.
+    pub(crate) fn name(&mut self, peer: PeerId, machines: HashSet<IpAddr>) {
+        if let Some(named) = self.expected.get_mut(&peer) {
+            *named = machines;
+        }
+    }
+
+    fn is_named(&self, remote: &Multiaddr) -> bool {
+        let ip = address::ip(remote).map(|ip| ip.to_canonical());
+        ip.is_some_and(|ip| self.expected.values().any(|machines| machines.contains(&ip)))
     }
 }
 
@@ -69,7 +86,7 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         connection: ConnectionId,
         local: &Multiaddr,
-        _remote: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         if is_circuit(local) {
             return Ok(());
@@ -77,10 +94,11 @@ impl NetworkBehaviour for Behaviour {
         if self.expected.is_empty() {
             return Err(ConnectionDenied::new(Refused::Closed));
         }
-        if self.handshakes.len() >= MOST_HANDSHAKES {
+        let is_named = self.is_named(remote);
+        if self.handshakes.values().filter(|named| **named == is_named).count() >= MOST_HANDSHAKES {
             return Err(ConnectionDenied::new(Refused::Full));
         }
-        self.handshakes.insert(connection);
+        self.handshakes.insert(connection, is_named);
         Ok(())
     }
 
@@ -95,7 +113,7 @@ impl NetworkBehaviour for Behaviour {
         if is_circuit(local) {
             return Ok(dummy::ConnectionHandler);
         }
-        if !self.expected.contains(&peer) {
+        if !self.expected.contains_key(&peer) {
             return Err(ConnectionDenied::new(Refused::Unexpected));
         }
         if self.connected.values().filter(|connected| **connected == peer).count() >= MOST_OF_PEER {
@@ -157,9 +175,13 @@ mod tests {
 
     impl Door {
         fn knock(&mut self, local: &str) -> Option<ConnectionId> {
+            self.knock_from("/ip4/198.51.100.9/udp/4000/quic-v1", local)
+        }
+
+        fn knock_from(&mut self, remote: &str, local: &str) -> Option<ConnectionId> {
             self.number += 1;
             let connection = ConnectionId::new_unchecked(self.number);
-            let (local, remote) = (local.parse().unwrap(), Multiaddr::empty());
+            let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
             let pending = self.gate.handle_pending_inbound_connection(connection, &local, &remote);
             pending.is_ok().then_some(connection)
         }
@@ -195,5 +217,13 @@ mod tests {
             door.knock("/ip4/203.0.113.1/tcp/4001/p2p-circuit").is_some(),
             "circuits have room of their own"
         );
+
+        let from_friend =
+            |door: &mut Door| door.knock_from("/ip4/203.0.113.7/udp/6000/quic-v1", HERE).is_some();
+        assert!(!from_friend(&mut door), "it has named no machine yet");
+        door.gate.name(friend, HashSet::from(["203.0.113.7".parse().unwrap()]));
+        assert_eq!((0..100).filter(|_| from_friend(&mut door)).count(), MOST_HANDSHAKES);
+        door.gate.name(PeerId::random(), HashSet::from(["203.0.113.8".parse().unwrap()]));
+        assert!(door.knock_from("/ip4/203.0.113.8/udp/6000/quic-v1", HERE).is_none(), "nobody expects it");
     }
 }

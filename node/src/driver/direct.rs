@@ -48,6 +48,7 @@ impl Driver {
                 Act::Probe(over) => self.begin_probe(over),
                 Act::Dial(peer, dial) => self.dial_directly(peer, &dial),
                 Act::Close(connection) => drop(self.swarm.close_connection(connection)),
+                Act::Name(peer, machines) => self.swarm.behaviour_mut().gate.name(peer, machines),
                 Act::Expect(peer, is_expected) => self.swarm.behaviour_mut().gate.expect(peer, is_expected),
             }
         }
