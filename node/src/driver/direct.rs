@@ -82,7 +82,8 @@ impl Driver {
             Arrived::Direct(reason) => (false, reason.as_str()),
             Arrived::Relayed => (true, self.finder.why_relayed(connection)),
         };
-        self.line.tell(Report::Connected(Connected { peer, connection, opener, is_relayed, why }));
+        let is_ours = endpoint.is_dialer();
+        self.line.tell(Report::Connected(Connected { peer, connection, opener, is_relayed, is_ours, why }));
     }
 
     /// The swarm listens at an address, or does so no longer.

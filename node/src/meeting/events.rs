@@ -112,8 +112,8 @@ impl Meeting {
         // A direct connection serves both ends' purposes; whoever is not known to either has to come through a relay.
         let is_reached =
             !connected.is_relayed && self.accesses.on_direct(line, connected, &self.introduction.certificate);
-        let may_be_guest = connected.is_relayed && self.lines.iter().any(|line| !line.shared.is_empty());
-        let is_guest = (may_be_guest || (!connected.is_relayed && self.hosting.knows(connected.peer)))
+        let shares = self.lines.iter().any(|line| !line.shared.is_empty());
+        let is_guest = connected.may_be_guests(shares, self.hosting.knows(connected.peer))
             && self.hosting.on_connected(line, connected, now);
         if !is_reached && !is_guest {
             self.close(connected.connection);

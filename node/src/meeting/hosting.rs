@@ -78,7 +78,7 @@ impl Hosting {
 
     /// A connection of another node that may be a guest's. `false` when there are too many.
     pub(super) fn on_connected(&mut self, line: LineId, connected: &Connected, now: Instant) -> bool {
-        let Connected { peer, connection, opener, is_relayed, why } = connected;
+        let Connected { peer, connection, opener, is_relayed, why, .. } = connected;
         let guests: Vec<_> = self.guests.values().map(|guest| (guest.peer, guest.is_shown())).collect();
         if !has_place(peer, &guests) {
             tracing::debug!(%peer, "guest turned away: there are too many");

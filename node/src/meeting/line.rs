@@ -89,8 +89,18 @@ pub(crate) struct Connected {
     pub(crate) opener: Opener,
     /// Whether it leads through a relay.
     pub(crate) is_relayed: bool,
+    /// Whether this node has dialled.
+    pub(crate) is_ours: bool,
     /// Why it does, or does not.
     pub(crate) why: &'static str,
+}
+
+impl Connected {
+    /// Whether somebody may be at the other end who wants to reach what this node shares. A circuit that we have dialled is no guest's: its
+    /// access was given up meanwhile.
+    pub(crate) fn may_be_guests(&self, shares: bool, is_known: bool) -> bool {
+        if self.is_relayed { shares && !self.is_ours } else { is_known }
+    }
 }
 
 /// What a stream of another node is for.

@@ -43,7 +43,7 @@ impl Reaching {
         let (local_addr, send_back_addr) = (Multiaddr::empty(), Multiaddr::empty());
         let opener =
             testing::opener(connection, peer, &ConnectedPoint::Listener { local_addr, send_back_addr });
-        Connected { peer, connection, opener, is_relayed, why: "" }
+        Connected { peer, connection, opener, is_relayed, is_ours: true, why: "" }
     }
 
     fn greeted(&mut self, id: AccessId, number: usize, answer: Result<Answer, NoAnswer>) {
@@ -146,4 +146,19 @@ fn a_relay_that_is_away_counts_from_the_first_time_that_it_was() {
     }
     accesses.on_online(0, "/ip4/127.0.0.1/tcp/1".parse().unwrap(), now, 0);
     assert_eq!(gone(&accesses), None);
+}
+
+#[test]
+fn a_circuit_that_was_dialled_for_an_access_that_is_gone_is_no_guests() {
+    let reaching = Reaching::new();
+    for (is_relayed, is_ours, shares, is_known, wanted) in [
+        (true, true, true, true, false),
+        (true, false, true, false, true),
+        (true, false, false, true, false),
+        (false, true, true, false, false),
+        (false, true, false, true, true),
+    ] {
+        let connected = Connected { is_ours, ..reaching.connection(1, is_relayed) };
+        assert_eq!(connected.may_be_guests(shares, is_known), wanted, "{connected:?}");
+    }
 }
