@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io,
     pin::{Pin, pin},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,10 +13,11 @@ use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
+    deadline::millis,
     exchange::{Exchange, Turn},
     upstream::Answered,
     visit::Visit,
@@ -39,11 +41,12 @@ pub(crate) struct Upgrade {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spliced {
     Over,
-    /// With bytes that the visitor does not take, or not fast enough.
-    Stalled,
+    /// In the middle of something: with bytes that the visitor does not take, or not fast enough, or with one half closed and nothing for
+    /// too long on the other. It is not to look like an end.
+    Cut,
 }
 
-/// How long one direction may outlive the other. Nothing that is upgraded to today uses half a connection for long.
+/// How long one direction may outlive the other's failure, and the last of it may take to the visitor.
 pub(crate) const LINGER: Duration = Duration::from_secs(10);
 
 /// Large enough for bulk, small enough for thousands of idle WebSockets.
@@ -59,10 +62,21 @@ where
     let (from_visitor, to_visitor) = tokio::io::split(visitor);
     let (from_node, to_node) = tokio::io::split(node);
     let traffic = exchange.tunnel().traffic();
-    let up = pin!(one_way(early, from_visitor, to_node, traffic, Traffic::count_in));
+    let moved = Moved::new();
+    let (count_in, count_out) = (
+        |bytes| {
+            moved.now();
+            traffic.count_in(bytes);
+        },
+        |bytes| {
+            moved.now();
+            traffic.count_out(bytes);
+        },
+    );
+    let up = pin!(one_way(early, from_visitor, to_node, traffic, count_in));
     let to_visitor = Taker { half: to_visitor, visit };
-    let down = pin!(one_way(first, from_node, to_visitor, traffic, Traffic::count_out));
-    let mut both = pin!(first_then_linger(up, down));
+    let down = pin!(one_way(first, from_node, to_visitor, traffic, count_out));
+    let mut both = pin!(both(up, down, &moved, visit.half_patience()));
     let mut over = pin!(async {
         match ends {
             Some(at) => sleep_until(at).await,
@@ -75,10 +89,10 @@ where
         if visit.is_cut() || visit.is_draining() || over.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Spliced::Over);
         }
-        if both.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Spliced::Over);
+        if let Poll::Ready(spliced) = both.as_mut().poll(cx) {
+            return Poll::Ready(spliced);
         }
-        visit.poll_overdue(watchdog.as_mut(), cx).map(|_| Spliced::Stalled)
+        visit.poll_overdue(watchdog.as_mut(), cx).map(|_| Spliced::Cut)
     })
     .await
 }
@@ -106,10 +120,59 @@ impl<W: AsyncWrite> AsyncWrite for Taker<'_, W> {
     }
 }
 
-async fn first_then_linger<F>(up: impl Future<Output = F> + Unpin, down: impl Future<Output = F> + Unpin) {
+/// When bytes were last passed on.
+struct Moved {
+    since: Instant,
+    at: AtomicU64,
+}
+
+impl Moved {
+    fn new() -> Self {
+        Self { since: Instant::now(), at: AtomicU64::new(0) }
+    }
+
+    fn now(&self) {
+        self.at.store(millis(self.since.elapsed()), Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.since + Duration::from_millis(self.at.load(Relaxed))
+    }
+}
+
+/// Until both directions are over.
+async fn both(
+    up: impl Future<Output = io::Result<()>> + Unpin,
+    down: impl Future<Output = io::Result<()>> + Unpin,
+    moved: &Moved,
+    patience: Duration,
+) -> Spliced {
     match futures::future::select(up, down).await {
-        futures::future::Either::Left((_, rest)) => drop(tokio::time::timeout(LINGER, rest).await),
-        futures::future::Either::Right((_, rest)) => drop(tokio::time::timeout(LINGER, rest).await),
+        futures::future::Either::Left((over, rest)) => outlive(&over, rest, moved, patience).await,
+        futures::future::Either::Right((over, rest)) => outlive(&over, rest, moved, patience).await,
+    }
+}
+
+/// One direction is over. If its end was passed on, the other goes on for as long as anything moves on it.
+async fn outlive(
+    over: &io::Result<()>,
+    mut rest: impl Future<Output = io::Result<()>> + Unpin,
+    moved: &Moved,
+    patience: Duration,
+) -> Spliced {
+    if over.is_err() {
+        drop(timeout(LINGER, rest).await);
+        return Spliced::Over;
+    }
+    moved.now();
+    loop {
+        let until = moved.last() + patience;
+        if timeout_at(until, &mut rest).await.is_ok() {
+            return Spliced::Over;
+        }
+        if moved.last() + patience <= until {
+            return Spliced::Cut;
+        }
     }
 }
 
@@ -118,14 +181,14 @@ async fn one_way<R, W>(
     mut from: ReadHalf<R>,
     mut to: W,
     traffic: &Traffic,
-    count: impl Fn(&Traffic, u64),
+    count: impl Fn(u64),
 ) -> io::Result<()>
 where
     R: AsyncRead,
     W: AsyncWrite + Unpin,
 {
     to.write_all(&first).await?;
-    count(traffic, first.len() as u64);
+    count(first.len() as u64);
     let mut chunk = vec![0; CHUNK];
     let mut pause = Pause::default();
     loop {
@@ -136,6 +199,6 @@ where
             return to.shutdown().await;
         }
         to.write_all(&chunk[..read]).await?;
-        count(traffic, read as u64);
+        count(read as u64);
     }
 }

@@ -210,6 +210,11 @@ impl Visit {
         self.limits.body_bytes == 0 || bytes <= self.limits.body_bytes
     }
 
+    /// How long an upgraded connection of which one half is closed is borne without a byte on the other.
+    pub(crate) fn half_patience(&self) -> Duration {
+        self.limits.response_timeout
+    }
+
     /// The upload in progress, or the last one.
     pub(crate) fn upload(&self) -> &Pace {
         &self.pace

@@ -126,7 +126,7 @@ async fn take_over<S: VisitorStream>(mut upgrade: upgrade::Upgrade, visit: &Visi
     let Ok(upgraded) = (&mut upgrade.visitor).await else { return };
     if let Ok(parts) = upgraded.downcast::<TokioIo<VisitorIo<S>>>() {
         let mut stream = parts.io.into_inner().into_stream();
-        if upgrade::splice(&mut stream, parts.read_buf, upgrade, visit).await == Spliced::Stalled {
+        if upgrade::splice(&mut stream, parts.read_buf, upgrade, visit).await == Spliced::Cut {
             reset(&stream);
         }
     }

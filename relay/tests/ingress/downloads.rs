@@ -168,19 +168,19 @@ async fn who_is_slow_but_fast_enough_stays() {
 
 #[tokio::test]
 async fn exchanges_of_one_connection_share_the_least_rate() {
-    let (house, tunnel) = paced(&endless(LONG), 1_200_000, Duration::from_millis(500)).await;
+    let (house, tunnel) = paced(&endless(LONG), 800_000, Duration::from_millis(500)).await;
     let mut visitor = with_window(&house, 8_000).await;
     let mut bodies = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..16 {
         let (response, _) = visitor.open(crate::http2_visitor::get("/"), true).await;
         bodies.push(within(response).await.unwrap().into_body());
     }
-    // 400,000 bytes a second each: too few for one, enough for eight.
-    let all = bodies.iter_mut().map(|body| takes(body, 8_000, 60));
+    // 400,000 bytes a second each: half of what one needs, which would have a second; eight times what all need.
+    let all = bodies.iter_mut().map(|body| takes(body, 8_000, 100));
     for ended in futures::future::join_all(all).await {
         ended.unwrap();
     }
-    assert_eq!(tunnel.in_flight(), 8);
+    assert_eq!(tunnel.in_flight(), 16);
 }
 
 /// Only time in which bytes wait counts.

@@ -30,8 +30,9 @@ const SWITCHING: &str =
 const UPGRADE: &str =
     "GET /ws HTTP/1.1\r\nHost: demo.tun.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
-/// The timer that the system runs for the relay's end of a visitor's connection, and when it is due, as the kernel tells them.
-fn timer(relay: SocketAddr, visitor: SocketAddr) -> (u8, Duration) {
+/// The timer that the system runs for the relay's end of a visitor's connection, and when it is due, as the kernel tells them; its
+/// table may leave a row out while others come and go.
+fn timer(relay: SocketAddr, visitor: SocketAddr) -> Option<(u8, Duration)> {
     let end = |address: SocketAddr| match address {
         SocketAddr::V4(v4) => {
             format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port())
@@ -40,10 +41,10 @@ fn timer(relay: SocketAddr, visitor: SocketAddr) -> (u8, Duration) {
     };
     let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
     let fields = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-    let row = fields.into_iter().find(|row| row[1] == end(relay) && row[2] == end(visitor)).unwrap();
+    let row = fields.into_iter().find(|row| row[1] == end(relay) && row[2] == end(visitor))?;
     let (timer, due) = row[5].split_once(':').unwrap();
     let hundredths = u64::from_str_radix(due, 16).unwrap();
-    (u8::from_str_radix(timer, 16).unwrap(), Duration::from_millis(hundredths * 10))
+    Some((u8::from_str_radix(timer, 16).unwrap(), Duration::from_millis(hundredths * 10)))
 }
 
 /// What the kernel calls the timer after which it asks a silent peer.
@@ -60,7 +61,7 @@ async fn silent_visitors_are_asked_by_the_system_whatever_is_under_way() {
         // What was sent last may not be acknowledged yet.
         let due = within(async {
             loop {
-                if let (KEEPALIVE, due) = timer(house.address, address) {
+                if let Some((KEEPALIVE, due)) = timer(house.address, address) {
                     return due;
                 }
                 tokio::task::yield_now().await;
@@ -168,4 +169,39 @@ async fn who_closes_later_and_gets_nothing_is_given_up() {
     visitor.stream.shutdown().await.unwrap();
     assert!(visitor.try_reply().await.is_err());
     assert!(left.elapsed() < Duration::from_secs(5), "{:?}", left.elapsed());
+}
+
+/// Speaks a protocol of its own after a 101: reads to the end, works in silence for so many seconds, and answers.
+fn working(seconds: u64) -> Arc<Origin> {
+    Origin::new(move |_, pipe| async move {
+        let mut pipe = BufReader::new(pipe);
+        read_head(&mut pipe).await.unwrap();
+        pipe.write_all(SWITCHING.as_bytes()).await.unwrap();
+        let mut input = String::new();
+        pipe.read_to_string(&mut input).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        if pipe.write_all(format!("{input}, done").as_bytes()).await.is_ok() {
+            let _ = pipe.shutdown().await;
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_closes_its_half_after_a_101_is_answered_or_reset() {
+    for (seconds, is_borne) in [(15, true), (110, true), (130, false)] {
+        let (house, tunnel) = House::with_demo(&working(seconds)).await;
+        let mut visitor = house.visitor().await;
+        visitor.send(UPGRADE).await;
+        assert_eq!(visitor.head().await.status, 101);
+        visitor.send("input").await;
+        visitor.stream.shutdown().await.unwrap();
+        let mut rest = String::new();
+        let whole = visitor.stream.read_to_string(&mut rest).await.is_ok();
+        assert_eq!(
+            (whole, rest.as_str()),
+            (is_borne, if is_borne { "input, done" } else { "" }),
+            "{seconds}"
+        );
+        empty(&tunnel).await;
+    }
 }

@@ -150,7 +150,7 @@ async fn websocket(mut upgrade: upgrade::Upgrade, writer: BoxFuture<'static, ()>
         upgrade::splice(&mut upgraded, Bytes::new(), upgrade, visit).await
     });
     match select(spliced, writer).await {
-        Either::Left((Spliced::Stalled, _)) => {}
+        Either::Left((Spliced::Cut, _)) => {}
         // It is the visitor's to be quick: nothing depends on it any more.
         Either::Left((Spliced::Over, writer)) => drop(timeout(LINGER, writer).await),
         Either::Right(((), spliced)) => drop(spliced.await),
