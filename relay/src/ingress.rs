@@ -20,7 +20,7 @@ mod bell;
 mod body;
 mod connections;
 mod credit;
-mod deadline;
+pub(crate) mod deadline;
 mod exchange;
 mod forward;
 mod half;

@@ -188,6 +188,15 @@ impl Watched {
                     0,
                 )
             },
+            Row {
+                label: "for",
+                values: tally.cuts(),
+                ..counter(
+                    "relay_cuts",
+                    "Connections and requests of visitors that were cut short: for a slow head, for taking nothing, for taking it too slowly, for a closed half, for silence",
+                    0,
+                )
+            },
             counter(
                 "relay_requests",
                 "Requests, connections and datagrams' sessions given to nodes",

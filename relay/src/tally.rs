@@ -5,7 +5,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::{admit::Used, gate::Gatekeeper, ingress::failure::Failure};
+use crate::{
+    admit::Used,
+    gate::Gatekeeper,
+    ingress::{deadline::Cut, failure::Failure},
+};
 
 /// See the [module documentation](self).
 #[derive(Clone, Debug, Default)]
@@ -26,6 +30,8 @@ pub(crate) struct Counts {
     pub(crate) turned_away: Count,
     /// Pages of the relay's own, by the failure.
     refused: Refused,
+    /// Connections and exchanges that were cut short, by the reason.
+    cut: [Count; Cut::ALL.len()],
     gates: OnceLock<Arc<Gatekeeper>>,
 }
 
@@ -67,6 +73,18 @@ impl Tally {
             }
         }
         named
+    }
+
+    /// A visitor's connection, or an exchange on it, was cut short.
+    pub(crate) fn cut(&self, cut: Cut) {
+        if let Some(count) = self.0.cut.get(cut as usize) {
+            count.add(1);
+        }
+    }
+
+    /// How many were cut short, for each reason.
+    pub(crate) fn cuts(&self) -> Vec<(&'static str, u64)> {
+        Cut::ALL.into_iter().zip(&self.0.cut).map(|(cut, count)| (cut.name(), count.get())).collect()
     }
 
     /// This went through.
@@ -116,5 +134,10 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), refusals.len());
         assert!(refusals.contains(&("PIN_REQUIRED", 2)), "{refusals:?}");
+        for (number, cut) in Cut::ALL.into_iter().enumerate() {
+            (0..=number).for_each(|_| tally.cut(cut));
+        }
+        let cuts = [("head", 1), ("stalled", 2), ("slow", 3), ("half_closed", 4), ("silent", 5)];
+        assert_eq!(tally.cuts(), cuts);
     }
 }

@@ -35,6 +35,36 @@ pub(crate) enum Verdict {
     Abort,
 }
 
+/// Why a visitor's connection, or an exchange on it, was cut short without a page that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Its head did not come in time.
+    Head,
+    /// It took nothing of what waited for it.
+    Stalled,
+    /// It took what waited for it too slowly.
+    Slow,
+    /// It had closed its half, and nothing moved any more.
+    HalfClosed,
+    /// It answered no pings (HTTP/2).
+    Silent,
+}
+
+impl Cut {
+    pub(crate) const ALL: [Self; 5] = [Self::Head, Self::Stalled, Self::Slow, Self::HalfClosed, Self::Silent];
+
+    /// As metrics call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Stalled => "stalled",
+            Self::Slow => "slow",
+            Self::HalfClosed => "half_closed",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 /// Times of a connection in milliseconds since its start; zero stands for "not".
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
@@ -66,6 +96,18 @@ impl Times {
         };
         let half = self.half.map(|at| (at, Verdict::Abort));
         [stage, half].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// What it is cut for if the next deadline passes; `None` where nobody loses anything, or is told so.
+    pub(crate) fn cut(&self, limits: &Limits) -> Option<Cut> {
+        let (at, verdict) = self.deadline(limits)?;
+        match (verdict, self.stage) {
+            (Verdict::Abort, _) if self.half == Some(at) => Some(Cut::HalfClosed),
+            (Verdict::Abort, _) if self.download == Some(at) => Some(Cut::Slow),
+            (Verdict::Abort, _) => Some(Cut::Stalled),
+            (Verdict::Close, Stage::Head) => Some(Cut::Head),
+            (Verdict::Close | Verdict::Answer, _) => None,
+        }
     }
 
     fn waiting(&self, limits: &Limits) -> u64 {
@@ -112,6 +154,25 @@ mod tests {
         // Who reads is told that its time is over.
         let waiting = Times { half: Some(121_000), ..times(Stage::Waiting) };
         assert_eq!(waiting.deadline(&limits), Some((121_000, Verdict::Answer)));
+    }
+
+    #[test]
+    fn what_is_cut_short_says_why() {
+        let limits = Limits::default();
+        let stalled = Times { stalled: 5_000, ..times(Stage::Responding) };
+        for (times, cut) in [
+            (times(Stage::Opened), None),
+            (times(Stage::Idle), None),
+            (times(Stage::Head), Some(Cut::Head)),
+            (times(Stage::Waiting), None),
+            (times(Stage::Responding), None),
+            (stalled, Some(Cut::Stalled)),
+            (Times { download: Some(7_000), ..stalled }, Some(Cut::Slow)),
+            (Times { download: Some(400_000), ..stalled }, Some(Cut::Stalled)),
+            (Times { half: Some(6_000), download: Some(7_000), ..stalled }, Some(Cut::HalfClosed)),
+        ] {
+            assert_eq!(times.cut(&limits), cut, "{times:?}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ use self::{
 use super::{
     Shared,
     body::{BodyError, ResponseBody},
-    deadline::{Stage, Verdict},
+    deadline::{Cut, Stage, Verdict},
     failure::ERROR_HEADER,
     limits::Limits,
     owed::Owed,
@@ -177,6 +177,9 @@ where
             if let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(cx) {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "visitor connection failed");
+                    if error.is_timeout() {
+                        self.visit.note_cut(Cut::Silent);
+                    }
                 }
                 return Poll::Ready(());
             }

@@ -131,7 +131,8 @@ impl Inside {
             return None;
         }
         let guest = Guest { visitor: Visitor::new(address, true), address: address_seat };
-        let visit = Arc::new(Visit::new(Arc::new(guest), Arc::clone(limits), Instant::now()));
+        let visit =
+            Arc::new(Visit::new(Arc::new(guest), Arc::clone(limits), shared.tally.clone(), Instant::now()));
         let held = acceptor.visits.enter(&visit);
         let (near, far) = duplex(BUFFER);
         let (this, tls) = (Arc::clone(acceptor), Arc::clone(&self.tls));

@@ -259,7 +259,8 @@ impl Acceptor {
             return;
         }
         let guest = Guest { visitor: Visitor::new(address.ip(), tls.is_some()), address: address_seat };
-        let visit = Arc::new(Visit::new(Arc::new(guest), Arc::clone(limits), Instant::now()));
+        let visit =
+            Arc::new(Visit::new(Arc::new(guest), Arc::clone(limits), shared.tally.clone(), Instant::now()));
         let held = self.visits.enter(&visit);
         let this = Arc::clone(self);
         match tls.map(Arc::clone) {

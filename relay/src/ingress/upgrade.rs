@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    deadline::millis,
+    deadline::{Cut, millis},
     exchange::{Exchange, Turn},
     upstream::Answered,
     visit::Visit,
@@ -90,6 +90,9 @@ where
             return Poll::Ready(Spliced::Over);
         }
         if let Poll::Ready(spliced) = both.as_mut().poll(cx) {
+            if spliced == Spliced::Cut {
+                visit.note_cut(Cut::HalfClosed);
+            }
             return Poll::Ready(spliced);
         }
         visit.poll_overdue(watchdog.as_mut(), cx).map(|_| Spliced::Cut)

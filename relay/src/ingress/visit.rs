@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     credit::Credit,
-    deadline::{Stage, Times, Verdict, millis},
+    deadline::{Cut, Stage, Times, Verdict, millis},
     half::Half,
     head::Visitor,
     limits::{AddressSeat, Limits},
@@ -30,6 +30,7 @@ use super::{
     pace::Pace,
     upgrade::Upgrade,
 };
+use crate::tally::Tally;
 
 /// Whose connection it is, and its place among those of its address.
 #[derive(Debug)]
@@ -69,12 +70,14 @@ pub(crate) struct Visit {
     /// Where the connection is others' too: what it owes until its socket has taken all.
     owed: Option<Arc<Owed>>,
     limits: Arc<Limits>,
+    tally: Tally,
 }
 
 impl Visit {
-    pub(crate) fn new(guest: Arc<Guest>, limits: Arc<Limits>, start: Instant) -> Self {
+    pub(crate) fn new(guest: Arc<Guest>, limits: Arc<Limits>, tally: Tally, start: Instant) -> Self {
         Self {
             start,
+            tally,
             guest,
             owed: None,
             multiplexed: false,
@@ -102,7 +105,8 @@ impl Visit {
     /// One of many exchanges on this visitor's connection, with stages and deadlines of its own.
     pub(crate) fn exchange(&self, owed: &Arc<Owed>, start: Instant) -> Self {
         let (guest, limits) = (Arc::clone(&self.guest), Arc::clone(&self.limits));
-        Self { multiplexed: true, owed: Some(Arc::clone(owed)), ..Self::new(guest, limits, start) }
+        let tally = self.tally.clone();
+        Self { multiplexed: true, owed: Some(Arc::clone(owed)), ..Self::new(guest, limits, tally, start) }
     }
 
     /// An exchange is over which had a place: at the address, if it is `entered`, or behind a proxy.
@@ -365,9 +369,12 @@ impl Visit {
 
     /// The watchdog fired: the verdict, or the instant to look again.
     fn judge(&self) -> Result<Verdict, Instant> {
-        let now = self.now();
-        match self.times().deadline(&self.limits) {
+        let (now, times) = (self.now(), self.times());
+        match times.deadline(&self.limits) {
             Some((at, verdict)) if at <= now => {
+                if let Some(cut) = times.cut(&self.limits) {
+                    self.note_cut(cut);
+                }
                 self.arm(now + millis(self.limits.head_timeout));
                 if verdict == Verdict::Answer {
                     self.expired.store(true, Relaxed);
@@ -377,6 +384,11 @@ impl Visit {
             Some((at, _)) => Err(self.arm(at)),
             None => Err(self.arm(now + millis(self.limits.idle_timeout))),
         }
+    }
+
+    /// It is cut short for this.
+    pub(crate) fn note_cut(&self, cut: Cut) {
+        self.tally.cut(cut);
     }
 
     /// The instant the watchdog was last set to.

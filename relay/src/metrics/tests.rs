@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::ingress::failure::Failure;
+use crate::ingress::{deadline::Cut, failure::Failure};
 
 /// Where the families are written down for people.
 const BOOK: &str = include_str!("../../../docs/src/self-hosting.md");
@@ -72,10 +72,13 @@ fn what_is_told_is_well_formed_and_what_was_counted() {
     let places = Arc::clone(&metrics.0.datagrams).try_acquire_many_owned(1000).unwrap();
     metrics.0.tally.refused(Failure::PasswordRequired);
     metrics.0.tally.turned_away.add(3);
+    metrics.0.tally.cut(Cut::Slow);
     assert_eq!(at(r#"mytunnel_visitors{of="connections"}"#), "1");
     assert_eq!(at("mytunnel_relay_datagram_bytes_waiting"), "1000");
     assert_eq!(at(r#"mytunnel_relay_refusals_total{cause="PASSWORD_REQUIRED"}"#), "1");
     assert_eq!(at("mytunnel_relay_turned_away_total"), "3");
+    assert_eq!(at(r#"mytunnel_relay_cuts_total{for="slow"}"#), "1");
+    assert_eq!(at(r#"mytunnel_relay_cuts_total{for="silent"}"#), "0");
     drop((seat, places));
     assert_eq!(at(r#"mytunnel_visitors{of="connections"}"#), "0");
     assert_eq!(at("mytunnel_relay_datagram_bytes_waiting"), "0");

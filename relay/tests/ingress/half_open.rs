@@ -42,9 +42,9 @@ fn timer(relay: SocketAddr, visitor: SocketAddr) -> Option<(u8, Duration)> {
     let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
     let fields = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
     let row = fields.into_iter().find(|row| row[1] == end(relay) && row[2] == end(visitor))?;
-    let (timer, due) = row[5].split_once(':').unwrap();
-    let hundredths = u64::from_str_radix(due, 16).unwrap();
-    Some((u8::from_str_radix(timer, 16).unwrap(), Duration::from_millis(hundredths * 10)))
+    let (timer, due) = row[5].split_once(':')?;
+    let hundredths = u64::from_str_radix(due, 16).ok()?;
+    Some((u8::from_str_radix(timer, 16).ok()?, Duration::from_millis(hundredths * 10)))
 }
 
 /// What the kernel calls the timer after which it asks a silent peer.

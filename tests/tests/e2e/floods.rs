@@ -65,16 +65,22 @@ async fn visitors(lab: &Lab) -> Result<(usize, usize)> {
 }
 
 async fn scrape(lab: &Lab, scraper: &mut Connection) -> Result<(usize, usize)> {
+    let text = metrics(lab, scraper).await?;
+    let count = |of: &str| Ok::<_, anyhow::Error>(sample(&text, &format!("visitors{{of=\"{of}\"}}"))? - 1);
+    Ok((count("connections")?, count("requests")?))
+}
+
+async fn metrics(lab: &Lab, scraper: &mut Connection) -> Result<String> {
     let request = format!("GET /metrics HTTP/1.1\r\nhost: localhost:{}\r\n\r\n", lab.http.port());
     let (head, text) = scraper.exchange(request.as_bytes()).await?;
     ensure!(head.status == 200, "{}", head.text);
-    let text = String::from_utf8(text)?;
-    let count = |of: &str| -> Result<usize> {
-        let start = format!("mytunnel_visitors{{of=\"{of}\"}} ");
-        let line = text.lines().find_map(|line| line.strip_prefix(&start)).context("a gauge of visitors")?;
-        Ok(line.parse::<usize>()? - 1)
-    };
-    Ok((count("connections")?, count("requests")?))
+    Ok(String::from_utf8(text)?)
+}
+
+fn sample(metrics: &str, name: &str) -> Result<usize> {
+    let start = format!("mytunnel_{name} ");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&start));
+    Ok(line.with_context(|| format!("no {name} in {metrics}"))?.parse()?)
 }
 
 /// Waits until visitors have no more open than before: `calm` connections, which are those of the programs that share.
@@ -278,6 +284,11 @@ async fn half_open_and_slow_visitors_end_in_time_and_give_their_places_back() ->
         }
     };
     timeout(PATIENCE, all).await.context("every place was given back")?;
+    let text = metrics(&lab, &mut Connection::open(lab.http).await?).await?;
+    for (cut, times) in [("head", 1), ("stalled", 1), ("silent", 0)] {
+        let counted = sample(&text, &format!("relay_cuts_total{{for=\"{cut}\"}}"))?;
+        ensure!(counted == times, "{counted} were cut as {cut}");
+    }
     drop((stalled, again, held));
     empty(&lab, calm).await
 }

@@ -6,7 +6,7 @@ pub(crate) fn visit() -> Arc<Visit> {
     let address = "192.0.2.1".parse().unwrap();
     let seat = Addresses::default().connect(address, 1).unwrap();
     let guest = Guest { visitor: Visitor::new(address, false), address: seat };
-    Arc::new(Visit::new(Arc::new(guest), Arc::new(Limits::default()), Instant::now()))
+    Arc::new(Visit::new(Arc::new(guest), Arc::new(Limits::default()), Tally::default(), Instant::now()))
 }
 
 #[tokio::test(start_paused = true)]
