@@ -27,15 +27,20 @@ pub(crate) struct Authority {
 impl Authority {
     /// `https` is where the authority looks whether a name is ours.
     pub(crate) async fn start(lab: &Lab, https: u16) -> Result<Self> {
-        Self::start_asking(lab, https, None).await
+        Self::start_asking(lab, https, None, None).await
+    }
+
+    /// One whose certificates are good for so long.
+    async fn start_brief(lab: &Lab, https: u16, life: Duration) -> Result<Self> {
+        Self::start_asking(lab, https, None, Some(life)).await
     }
 
     /// One that asks this name server, which is not ours to set records at.
     async fn start_with(lab: &Lab, https: u16, asked: u16) -> Result<Self> {
-        Self::start_asking(lab, https, Some(asked)).await
+        Self::start_asking(lab, https, Some(asked), None).await
     }
 
-    async fn start_asking(lab: &Lab, https: u16, asked: Option<u16>) -> Result<Self> {
+    async fn start_asking(lab: &Lab, https: u16, asked: Option<u16>, life: Option<Duration>) -> Result<Self> {
         let place = lab.path("pebble");
         std::fs::create_dir_all(&place)?;
         let openssl = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
@@ -48,6 +53,8 @@ impl Authority {
             "managementListenAddress": format!("127.0.0.1:{management}"),
             "certificate": place.join("cert.pem"), "privateKey": place.join("key.pem"),
             "httpPort": other, "tlsPort": https, "ocspResponderURL": "",
+            // Zero stands for its own, of five years.
+            "certificateValidityPeriod": life.map_or(0, |life| life.as_secs()),
         }});
         let file = place.join("config.json");
         std::fs::write(&file, config.to_string())?;
@@ -193,13 +200,49 @@ async fn each_name_that_exists_gets_a_certificate_when_it_comes_up_and_keeps_it(
 
     // It is kept over a restart, though the authority is away.
     drop(authority);
+    restart(&mut lab, &root, https).await?;
+    ensure!(shown(https, "web.relay.test").await? == first);
+    Ok(())
+}
+
+/// Starts the relay anew, and waits until the node is back.
+async fn restart(lab: &mut Lab, root: &Path, https: u16) -> Result<()> {
     let addresses = lab.listen_addresses()?;
     lab.kill_relay().await?;
     let file = lab.path("relay.toml");
     lab.start_relay_with(&addresses, &["--config", file.to_str().context("a path in UTF-8")?]).await?;
-    let served = async { while visit(&root, https, "web").await.ok().as_deref() != Some("certified\n") {} };
-    tokio::time::timeout(PATIENCE, served).await.context("the node does not come back")?;
-    ensure!(shown(https, "web.relay.test").await? == first);
+    let served = async { while visit(root, https, "web").await.ok().as_deref() != Some("certified\n") {} };
+    tokio::time::timeout(PATIENCE, served).await.context("the node does not come back")
+}
+
+/// In one process a name is not ordered again within an hour, so that it is another one that renews it.
+#[tokio::test]
+async fn a_certificate_is_renewed_before_it_ends_and_no_connection_notices() -> Result<()> {
+    const LARGE: usize = 10_000_000;
+    let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
+    let https = free_port()?;
+    let authority = Authority::start_brief(&lab, https, Duration::from_secs(60)).await?;
+    relay(&mut lab, &authority, https, "").await?;
+    let site = site(&lab)?;
+    std::fs::write(Path::new(&site).join("large"), vec![7; LARGE])?;
+    let (_node, _) = lab.node(&site, "web").await?;
+    let root = authority.root(&lab).await?;
+    ensure!(visit(&root, https, "web").await? == "certified\n");
+    let first = shown(https, "web.relay.test").await?;
+    restart(&mut lab, &root, https).await?;
+    ensure!(shown(https, "web.relay.test").await? == first, "it was renewed too soon");
+
+    // It lasts for 50 seconds, and the renewal is due after 40 of 60.
+    let mut download = Command::new("curl");
+    let resolve = format!("web.{DOMAIN}:{https}:127.0.0.1");
+    download.args(["-sS", "--limit-rate", "200k", "-o", "/dev/null", "-w", "%{http_code} %{size_download}"]);
+    download.arg("--cacert").arg(&root).args(["--resolve", &resolve]);
+    download.arg(format!("https://web.{DOMAIN}:{https}/large"));
+    ensure!(output(&mut download).await? == format!("200 {LARGE}"));
+    let second = shown(https, "web.relay.test").await?;
+    ensure!(second != first, "it is not renewed");
+    ensure!(second.contains("DNS:web.relay.test"), "{second}");
+    ensure!(visit(&root, https, "web").await? == "certified\n");
     Ok(())
 }
 
