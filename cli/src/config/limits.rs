@@ -40,6 +40,9 @@ pub(crate) struct LimitsFile {
     download_rate: Option<u32>,
     /// Time that a visitor may fall behind that rate: 5m.
     download_grace: Option<Span>,
+    /// Time that a connection of HTTP/2 may be silent before it is asked whether anybody is there: 60s; and to answer: 10m.
+    ping_interval: Option<Span>,
+    ping_timeout: Option<Span>,
     /// Time that nothing may go through a connection whose TLS ends behind the relay: 1h.
     tls_idle: Option<Span>,
     /// Time that a visitor waits for a node that reconnects: 5s.
@@ -97,6 +100,8 @@ impl LimitsFile {
         set(&mut ingress.stall_timeout, self.stall_timeout);
         set(&mut ingress.download_rate, self.download_rate);
         set(&mut ingress.download_grace, self.download_grace);
+        set(&mut ingress.ping_interval, self.ping_interval);
+        set(&mut ingress.ping_timeout, self.ping_timeout);
         set(&mut ingress.tls_idle_timeout, self.tls_idle);
         set(&mut ingress.away_patience, self.away_patience);
         set(&mut ingress.drain_timeout, self.drain_timeout);
@@ -279,6 +284,7 @@ mod tests {
         );
         assert_eq!((limits.ingress.upload_rate, seconds(limits.ingress.upload_grace)), (256, 120));
         assert_eq!((limits.ingress.download_rate, seconds(limits.ingress.download_grace)), (256, 300));
+        assert_eq!((seconds(limits.ingress.ping_interval), seconds(limits.ingress.ping_timeout)), (60, 600));
         assert_eq!((seconds(limits.ingress.away_patience), seconds(limits.ingress.drain_timeout)), (5, 10));
         assert_eq!((limits.ingress.connections, limits.ingress.connections_per_address), (16_384, 4096));
         assert_eq!(limits.ingress.streams_per_connection, 100);

@@ -11,7 +11,7 @@ use crate::acme::{Authority, DOMAIN, relay, shown, site, visit};
 use crate::{free_port, output};
 
 /// Shares a folder end to end with a certificate of this authority.
-fn share(lab: &Lab, authority: &Authority) -> Result<Running> {
+pub(crate) fn share(lab: &Lab, authority: &Authority) -> Result<Running> {
     let (site, ca) = (site(lab)?, lab.path("pebble/cert.pem"));
     let ca = ca.to_str().context("a path in UTF-8")?;
     lab.spawn(&[

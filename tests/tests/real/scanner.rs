@@ -8,7 +8,7 @@ use mytunnel_tests::lab::Lab;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{acme, free_port, lab, output};
+use super::{acme, end_to_end, free_port, lab, output};
 
 /// Names of the cipher suites that a version of TLS is accepted with.
 fn accepted(scan: &Value, version: &str) -> Result<Vec<String>> {
@@ -144,4 +144,21 @@ async fn testssl_has_nothing_to_say_of_a_name_with_a_public_authoritys_certifica
     let bad = complaints(&lab, &root, "web.relay.test", &https, &known).await?;
     ensure!(bad.is_empty(), "{bad:#?}");
     resumes(&lab, "web.relay.test", &https).await
+}
+
+#[tokio::test]
+async fn testssl_has_nothing_to_say_of_a_name_whose_tls_ends_at_the_node() -> Result<()> {
+    let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
+    let https = free_port()?;
+    let authority = acme::Authority::start(&lab, https).await?;
+    acme::relay(&mut lab, &authority, https, "").await?;
+    let mut node = end_to_end::share(&lab, &authority)?;
+    node.event("ready").await?;
+    let root = authority.root(&lab).await?;
+    ensure!(acme::visit(&root, https, "vault").await? == "certified\n");
+    let https = format!("127.0.0.1:{https}");
+    let known = [CHOICE, REVOCATION, TICKET, FIVE_YEARS, WITHOUT_A_NAME];
+    let bad = complaints(&lab, &root, "vault.relay.test", &https, &known).await?;
+    ensure!(bad.is_empty(), "{bad:#?}");
+    resumes(&lab, "vault.relay.test", &https).await
 }
