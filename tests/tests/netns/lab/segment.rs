@@ -92,9 +92,12 @@ impl Segment {
     /// A bridge in `namespace`, which has the first address on it.
     pub(super) fn lan(namespace: Arc<Namespace>, subnet: Subnet, dual: bool) -> Result<Self> {
         forward(&namespace, dual)?;
+        // A bridge without an address of its own takes the lowest of its ports', and another when one comes or goes, which hosts
+        // notice only when what they knew is old.
         namespace.ip(&format!(
-            "link add lan type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
+            "link add lan address 02:00:00:00:{:02x}:01 type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
              addr add {}/24 dev lan\nlink set lan up",
+            subnet.number,
             subnet.address(1),
         ))?;
         if dual {
