@@ -12,6 +12,7 @@ mod answering;
 mod asking;
 pub(crate) mod candidates;
 pub(crate) mod gate;
+mod mapped;
 mod mirror;
 mod pace;
 mod session;
@@ -29,11 +30,15 @@ use mytunnel_carrier::{address, stream::Opener};
 use mytunnel_keys::wire::direct::{Candidate, MAX_CANDIDATES, Over, Word};
 use tokio::task::JoinError;
 
+use crate::mapping::{Mapped, Ports};
+
 use answering::Answering;
 use asking::{Asking, Command, Outcome};
 use candidates::{Dial, HEAD_START, Plan, Reason};
+use mapped::Outside;
 use mirror::Mirror;
 use pace::Pace;
+pub(crate) use session::Arrived;
 use session::{Role, Session};
 pub(crate) use talk::Heard;
 use talk::{TalkId, Talks};
@@ -52,6 +57,8 @@ const ARRIVING: Duration = Duration::from_secs(1);
 pub(crate) enum Act {
     /// Listen on ports of the system's choosing, over both carriers.
     Listen,
+    /// Ask the router for these ports and for no others, and answer with [`Finder::on_mapped`].
+    Map(Ports),
     /// Dial the relay once more from the ports at which we listen, and answer with [`Finder::on_probing`].
     Probe(Over),
     /// Dial a peer, and answer with [`Finder::on_dialling`].
@@ -61,17 +68,6 @@ pub(crate) enum Act {
     Expect(PeerId, bool),
     /// From these machines an expected peer may come.
     Name(PeerId, HashSet<IpAddr>),
-}
-
-/// A connection that stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrived {
-    /// It is a direct path to a peer.
-    Direct(Reason),
-    /// It belongs to this module, or is of no use; nobody else is to hear of it.
-    Ours,
-    /// It leads through a relay.
-    Relayed,
 }
 
 /// Which end of a private share we are.
@@ -92,6 +88,7 @@ pub(crate) struct Finder {
     listening: Option<Instant>,
     interfaces: BTreeSet<(Over, SocketAddr)>,
     networks: Vec<IpNet>,
+    outside: Outside,
     mirror: Mirror,
     /// Somebody waits for where we are seen, since we do not listen yet.
     is_owed: bool,
@@ -116,6 +113,7 @@ impl Finder {
             listening: None,
             interfaces: BTreeSet::new(),
             networks: Vec::new(),
+            outside: Outside::default(),
             mirror: Mirror::default(),
             is_owed: false,
             relayed: HashSet::new(),
@@ -137,13 +135,17 @@ impl Finder {
     /// When to call [`Self::tick`].
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let sessions = || self.sessions.values();
-        let settles = self.mirror.settles().filter(|_| sessions().any(|session| session.role.is_gathering()));
+        let settles = [self.mirror.settles(), self.outside.settles()]
+            .into_iter()
+            .flatten()
+            .filter(|_| sessions().any(|session| session.role.is_gathering()));
         let later = self.later.front().map(|(at, ..)| *at);
         sessions().filter_map(|session| session.role.next_timeout()).chain(settles).chain(later).min()
     }
 
     /// The time has come. `jitter` is random.
     pub(crate) fn tick(&mut self, now: Instant, jitter: u32) {
+        self.outside.tick(now);
         for session in self.sessions.values_mut() {
             match &mut session.role {
                 Role::Asks(asking) => asking.tick(now, jitter),
@@ -235,6 +237,7 @@ impl Finder {
         let told = self.inside();
         let _ =
             if listens { self.interfaces.insert((over, at)) } else { self.interfaces.remove(&(over, at)) };
+        self.acts.extend(self.outside.want(&self.interfaces, now).map(Act::Map));
         // An address that is not offered, as those of many container networks are not, changes nothing for anybody.
         let is_news = told != self.inside();
         let is_new_here = self.listening.is_none_or(|since| now.duration_since(since) < ARRIVING);
@@ -242,6 +245,14 @@ impl Finder {
             self.gather(now);
         } else if is_news && !is_new_here {
             self.on_change(now);
+        }
+        self.obey(now);
+    }
+
+    /// The router leads from these addresses here.
+    pub(crate) fn on_mapped(&mut self, mapped: Mapped, now: Instant) {
+        if self.outside.set(mapped) {
+            self.look_again(now);
         }
         self.obey(now);
     }
@@ -368,6 +379,10 @@ impl Finder {
         for connection in self.mirror.forget() {
             self.acts.push_back(Act::Close(connection));
         }
+        self.look_again(now);
+    }
+
+    fn look_again(&mut self, now: Instant) {
         for session in self.sessions.values_mut() {
             if let Role::Asks(asking) = &mut session.role {
                 asking.on_change(now);
@@ -400,7 +415,7 @@ impl Finder {
     }
 
     fn next_command(&mut self, now: Instant) -> Option<(ConnectionId, Command)> {
-        let is_gathered = !self.is_owed && !self.mirror.is_busy(now);
+        let is_gathered = !self.is_owed && !self.mirror.is_busy(now) && self.outside.settles().is_none();
         self.sessions.iter_mut().find_map(|(connection, session)| {
             let mut next = session.role.next_command();
             if next.is_none() && is_gathered {
@@ -446,12 +461,12 @@ impl Finder {
 
     /// Where we may be reached.
     fn offer(&self) -> Vec<Candidate> {
-        candidates::offer(self.interfaces.iter().copied(), self.mirror.seen())
+        candidates::offer(self.interfaces.iter().copied(), self.outside.mapped(), self.mirror.seen())
     }
 
     /// What of it is this machine's own.
     fn inside(&self) -> Vec<Candidate> {
-        candidates::offer(self.interfaces.iter().copied(), [])
+        candidates::offer(self.interfaces.iter().copied(), [], [])
     }
 
     fn of_talk(&mut self, id: TalkId) -> Option<&mut Session> {

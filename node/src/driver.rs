@@ -46,6 +46,7 @@ use crate::{
     clock::{jitter, unix_now},
     direct::{Finder, gate},
     lanes,
+    mapping::Mapper,
     meeting::line::{LineEnd, Report},
     relays::RelayAddress,
     serve::{
@@ -127,6 +128,8 @@ pub(crate) struct Driver {
     line: LineEnd,
     /// Looks for paths to other nodes that lead past the relay.
     finder: Finder,
+    /// Asks this machine's router for ports.
+    mapper: Mapper,
     probes: JoinSet<direct::Probe>,
     lanes: JoinSet<()>,
     /// The secret that lanes show, if there are to be lanes.
@@ -187,6 +190,7 @@ impl Driver {
             circuits: Circuits::default(),
             line,
             finder: Finder::new(me, parts.direct),
+            mapper: Mapper::new(),
             probes: JoinSet::new(),
             lanes: JoinSet::new(),
             lane_seed: parts.lanes.then_some(parts.seed),
@@ -251,6 +255,9 @@ impl Driver {
             heard = self.finder.next() => match heard {
                 Ok(heard) => self.on_finder(heard),
                 Err(error) => resume(error),
+            },
+            mapped = self.mapper.next() => {
+                self.finder.on_mapped(mapped, Instant::now().into_std());
             },
             Some(looked_up) = self.probes.join_next() => match looked_up {
                 Ok(probe) => self.probe(probe),

@@ -36,6 +36,7 @@ mod lanes;
 mod lasting;
 mod lines;
 mod local;
+mod mapping;
 mod meeting;
 mod node;
 mod peers;
@@ -54,6 +55,7 @@ pub use self::{
     access::{Access, AccessEvent, Door, Outcome, Reached},
     carrier::Carrier,
     local::{Local, LocalPipe, Terminal},
+    mapping::{Router, look_at_router},
     node::{Config, Node, StartError},
     relays::{RelayAddress, RelayAddressError},
     share::{Closed, Path, Ready, Share, ShareError, ShareEvent, TunnelSpec},

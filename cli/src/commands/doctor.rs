@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mytunnel_keys::error::Code;
-use mytunnel_node::{Config as NodeConfig, Node, RelayAddress, Target};
+use mytunnel_node::{Config as NodeConfig, Node, RelayAddress, Router, Target, look_at_router};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::lookup_host;
@@ -29,7 +29,7 @@ const SOON: u64 = 3 * 86_400;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mytunnel doctor         clock, names, relay over TCP and UDP, key
+  mytunnel doctor         clock, names, relay over TCP and UDP, router, key
   mytunnel doctor 3000    and whether anything listens on port 3000")]
 pub(crate) struct Args {
     /// What you want to share: 3000, host:port, http(s)://…, unix:/path, a folder or a file
@@ -126,6 +126,7 @@ fn of_holder(holder: Holder, context: &Context, checks: &mut Vec<Check>) -> Resu
     let more = block_on(async {
         let mut more = names(&found).await;
         more.extend(carriers(&holder, &found).await);
+        more.extend(router(look_at_router().await));
         Ok::<_, Failure>(more)
     })?;
     checks.extend(more);
@@ -215,6 +216,21 @@ fn verdict(name: &'static str, outcome: Result<String, String>, any: bool) -> Ch
     }
 }
 
+/// Without its help, direct paths of private shares are punched, which does for most.
+fn router(router: Router) -> Option<Check> {
+    match router {
+        Router::Leads { gateway, outside } => {
+            Some(Check::ok("router", format!("{gateway} leads ports here, from {}", outside.ip())))
+        }
+        Router::Refuses { gateway, why } => Some(Check {
+            help: "Where `mytunnel status` says \"symmetric NAT here\", switch PCP or NAT-PMP on in it."
+                .to_owned(),
+            ..Check::new("router", State::Skipped, format!("{gateway} leads no ports here: {why}"))
+        }),
+        Router::None => None,
+    }
+}
+
 /// Connects as a share would, and says how far it is.
 async fn reach(holder: &Holder, found: &Found, relays: Vec<RelayAddress>) -> Result<String, String> {
     if relays.is_empty() {
@@ -289,6 +305,17 @@ mod tests {
         assert_eq!(state(1_000_000 + 3600), State::Ok, "a child key is short by nature");
         assert_eq!(state(1_000_000 + 2 * 86_400), State::Warning);
         assert_eq!(state(1_000_000 + 30 * 86_400), State::Ok);
+    }
+
+    #[test]
+    fn a_router_that_leads_nothing_is_no_failure() {
+        let gateway = "192.168.1.1".parse().unwrap();
+        let refuses = router(Router::Refuses { gateway, why: "no answer".to_owned() }).unwrap();
+        assert_eq!(refuses.state, State::Skipped);
+        assert!(refuses.message.contains("192.168.1.1") && refuses.help.contains("PCP"));
+        let leads = router(Router::Leads { gateway, outside: "192.0.2.1:4000".parse().unwrap() }).unwrap();
+        assert_eq!((leads.state, leads.message.contains("192.0.2.1")), (State::Ok, true));
+        assert!(router(Router::None).is_none());
     }
 
     #[test]

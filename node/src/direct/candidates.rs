@@ -27,6 +27,7 @@ const FIRST_PORT: u16 = 1024;
 /// Where this node listens and is seen, as the other end is told.
 pub(crate) fn offer(
     interfaces: impl IntoIterator<Item = (Over, SocketAddr)>,
+    mapped: impl IntoIterator<Item = (Over, SocketAddr)>,
     seen: impl IntoIterator<Item = (Over, SocketAddr)>,
 ) -> Vec<Candidate> {
     let usable = |(over, address): (Over, SocketAddr), origin| {
@@ -42,10 +43,11 @@ pub(crate) fn offer(
         before[family] += 1;
         before[family] <= MOST_OF_FAMILY
     });
-    for seen in seen {
-        let is_known = offered.iter().any(|known| (known.over, known.address) == seen);
+    let mapped = mapped.into_iter().map(|address| (address, Origin::Mapped));
+    for (address, origin) in mapped.chain(seen.into_iter().map(|address| (address, Origin::Seen))) {
+        let is_known = offered.iter().any(|known| (known.over, known.address) == address);
         if !is_known {
-            offered.extend(usable(seen, Origin::Seen));
+            offered.extend(usable(address, origin));
         }
     }
     offered.truncate(MAX_CANDIDATES);
@@ -285,6 +287,19 @@ pub(super) fn is_reachable(ip: IpAddr) -> bool {
         // Link-local ones mean nothing without the name of an interface.
         IpAddr::V6(ip) => block_of_v6(ip) == Block::Unique || (ip.segments()[0] & 0xe000) == 0x2000,
     }
+}
+
+/// Whether a machine with this address is behind a router that translates.
+pub(crate) fn is_translated(ip: IpAddr) -> bool {
+    is_reachable(ip) && block(ip) != Block::Public
+}
+
+/// Whether a router may be believed that it leads from there to this machine.
+pub(crate) fn may_be_mapped(outside: SocketAddr) -> bool {
+    outside.is_ipv4()
+        && outside.port() >= FIRST_PORT
+        && is_reachable(outside.ip())
+        && block(outside.ip()) == Block::Public
 }
 
 /// Networks whose addresses mean something else elsewhere.

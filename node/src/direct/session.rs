@@ -9,8 +9,20 @@ use mytunnel_keys::wire::direct::Candidate;
 use super::{
     answering::Answering,
     asking::{Asking, Command, Outcome},
+    candidates::Reason,
     talk::Talk,
 };
+
+/// A connection that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    /// It is a direct path to a peer.
+    Direct(Reason),
+    /// It belongs to this module, or is of no use; nobody else is to hear of it.
+    Ours,
+    /// It leads through a relay.
+    Relayed,
+}
 
 /// See the [module documentation](self).
 #[derive(Debug)]

@@ -142,9 +142,9 @@ fn an_address_that_is_not_offered_disturbs_nobody() {
     now += 2 * ARRIVING;
     finder.on_listening(Over::Quic, at(200, 4000), true, now);
     finder.on_listening(Over::Quic, at(200, 4000), false, now);
-    assert!(acts(&mut finder).is_empty(), "three others come before it");
+    assert!(acts(&mut finder).iter().all(|act| matches!(act, Act::Map(_))), "three others come before it");
     finder.on_listening(Over::Quic, at(1, 4000), false, now);
-    assert!(matches!(acts(&mut finder)[..], [Act::Close(closed)] if closed == probe));
+    assert!(matches!(acts(&mut finder)[..], [Act::Map(_), Act::Close(closed)] if closed == probe));
 }
 
 #[test]
@@ -173,5 +173,61 @@ fn what_is_translated_is_dialled_later_and_only_while_it_is_needed() {
         finder.tick(now + HEAD_START, 0);
         assert_eq!(rounds(&acts(&mut finder)), usize::from(!answers));
         assert_eq!(finder.next_timeout(), None);
+    }
+}
+
+#[test]
+fn a_router_is_asked_once_for_each_port_and_what_it_leads_here_is_offered() {
+    let (mut finder, now) = (finder(), Instant::now());
+    Circuit::new(1, PeerId::random(), true).stands(&mut finder, now);
+    let inside: SocketAddr = "10.0.0.7:4000".parse().unwrap();
+    finder.on_listening(Over::Quic, "192.0.2.9:4000".parse().unwrap(), true, now);
+    assert!(!acts(&mut finder).iter().any(|act| matches!(act, Act::Map(_))), "nothing stands before it");
+    for _ in 0..2 {
+        finder.on_listening(Over::Quic, inside, true, now);
+    }
+    let asked: Vec<_> = acts(&mut finder)
+        .into_iter()
+        .filter_map(|act| if let Act::Map(ports) = act { Some(ports.len()) } else { None })
+        .collect();
+    assert_eq!(asked, [1]);
+    let outside = "192.0.2.1:5000".parse().unwrap();
+    finder.on_mapped(vec![(Over::Quic, outside)], now);
+    let mapped = Candidate { origin: Origin::Mapped, over: Over::Quic, address: outside };
+    assert!(finder.offer().contains(&mapped));
+    finder.on_mapped(Vec::new(), now);
+    assert!(!finder.offer().contains(&mapped));
+    finder.on_listening(Over::Quic, inside, false, now);
+    assert!(acts(&mut finder).iter().any(|act| matches!(act, Act::Map(ports) if ports.is_empty())));
+}
+
+#[tokio::test]
+async fn an_offer_waits_for_the_router_a_moment_and_no_longer() {
+    for answers in [true, false] {
+        let (mut finder, now) = (finder(), Instant::now());
+        let circuit = Circuit::new(1, PeerId::random(), true);
+        circuit.stands(&mut finder, now);
+        finder.meet(circuit.opener.clone(), Side::Reaches, now);
+        for over in [Over::Quic, Over::Tcp] {
+            finder.on_listening(over, "10.0.0.7:4000".parse().unwrap(), true, now);
+        }
+        for over in [Over::Quic, Over::Tcp] {
+            finder.on_probing(over, None, now);
+        }
+        let is_gathering =
+            |finder: &Finder| finder.sessions.values().all(|session| session.role.is_gathering());
+        finder.tick(now, 0);
+        assert!(is_gathering(&finder));
+        let soon = now + Duration::from_millis(149);
+        if answers {
+            finder.on_mapped(vec![(Over::Quic, "192.0.2.1:4000".parse().unwrap())], soon);
+        } else {
+            finder.tick(soon, 0);
+            assert!(is_gathering(&finder));
+            assert!(finder.next_timeout().is_some_and(|at| at <= now + Duration::from_millis(150)));
+            finder.tick(now + Duration::from_millis(150), 0);
+        }
+        assert!(!is_gathering(&finder), "answers: {answers}");
+        assert!(finder.next_timeout().is_none_or(|at| at > now + Duration::from_millis(150)));
     }
 }

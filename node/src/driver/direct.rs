@@ -45,6 +45,7 @@ impl Driver {
         while let Some(act) = self.finder.next_act() {
             match act {
                 Act::Listen => self.listen_for_peers(),
+                Act::Map(ports) => self.mapper.want(ports),
                 Act::Probe(over) => self.begin_probe(over),
                 Act::Dial(peer, dial) => self.dial_directly(peer, &dial),
                 Act::Close(connection) => drop(self.swarm.close_connection(connection)),

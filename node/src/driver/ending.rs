@@ -42,6 +42,7 @@ impl Driver {
         for id in self.shares.ids() {
             self.end_share(id, Closed::by_owner());
         }
+        self.mapper.close().await;
     }
 
     /// Carries what private sessions have to say, until they are over: they are told to end at the same time.

@@ -222,6 +222,39 @@ async fn without_ipv6_networks_of_other_kinds_are_punched() -> Result<()> {
     Ok(())
 }
 
+/// What a router leads is given back: miniupnpd takes its rules away before it answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_is_asked_for_a_port_makes_direct_what_no_punch_could() -> Result<()> {
+    for (what, egress) in [("QUIC", QUIC_ALONE), ("TCP", Egress::Tcp)] {
+        let nat = Nat::new(Kind::Symmetric).with_egress(egress);
+        let between = Between::start(Lab::new()?).await?;
+        let (here, there) = (Home::new(&between.lab, nat.clone())?, Home::new(&between.lab, nat)?);
+        let mapper = there.router.map_ports(true)?;
+        let sharer = between.share(&there.machine, "box", &[]).await?;
+        let mut accessor = between.access(&here.machine, "box", &[]).await?;
+        let (taken, took) = accessor.direct().await?;
+        say(format_args!("mapped, {what}: {taken:?} after {took:?}"))?;
+        ensure!(taken.reason == "mapped", "{taken:?}\n{}", accessor.node.stderr());
+        ensure!(mapper.count()? > 0, "no port is led anywhere");
+        sharer.node.terminate().await?;
+        ensure!(mapper.count()? == 0, "{} ports are left", mapper.count()?);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_gives_no_port_changes_nothing() -> Result<()> {
+    let between = Between::start(Lab::new()?).await?;
+    let home = || Home::new(&between.lab, Nat::new(Kind::Symmetric));
+    let (here, there) = (home()?, home()?);
+    let mapper = there.router.map_ports(false)?;
+    let _sharer = between.share(&there.machine, "box", &[]).await?;
+    let mut accessor = between.access(&here.machine, "box", &[]).await?;
+    accessor.relayed("symmetric NAT at both ends").await?;
+    ensure!(mapper.count()? == 0, "a port is led somewhere");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_want_it_shows_no_address_and_says_so() -> Result<()> {
     let between = Between::start(Lab::new()?).await?;

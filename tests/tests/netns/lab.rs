@@ -4,6 +4,7 @@
 //! machine's own namespace, and no lab has a way out or to another lab.
 
 mod host;
+pub(crate) mod mapper;
 pub(crate) mod namespace;
 mod router;
 pub(crate) mod segment;

@@ -29,7 +29,8 @@ fn what_only_this_machine_can_reach_is_not_offered() {
         "192.168.1.7:4000",
         "[2001:db8::7]:4000",
     ];
-    let offered = offer(own.map(|own| (Over::Quic, address(own))), [(Over::Quic, address("127.0.0.1:4000"))]);
+    let offered =
+        offer(own.map(|own| (Over::Quic, address(own))), [], [(Over::Quic, address("127.0.0.1:4000"))]);
     assert_eq!(offered, [inside(Over::Quic, "192.168.1.7:4000"), inside(Over::Quic, "[2001:db8::7]:4000")]);
 }
 
@@ -41,7 +42,7 @@ fn a_machine_of_many_addresses_offers_some_and_always_where_it_is_seen() {
         [(Over::Quic, v4), (Over::Tcp, v4), (Over::Quic, v6), (Over::Tcp, v6)]
     });
     let seen = [(Over::Quic, address("192.0.2.1:1")), (Over::Tcp, address("192.0.2.1:2"))];
-    let offered = offer(many, seen);
+    let offered = offer(many, [], seen);
     assert_eq!(offered.len(), 4 * MOST_OF_FAMILY + 2);
     assert!(offered.len() <= MAX_CANDIDATES);
     assert!(seen.iter().all(|seen| offered.iter().any(|one| (one.over, one.address) == *seen)));
@@ -157,6 +158,34 @@ fn what_is_not_translated_goes_first_where_both_have_it() {
     for (ours, theirs) in [(&[][..], &theirs[..]), (&inside_ones, &theirs), (&[v6], &theirs[2..])] {
         assert_eq!(plan(theirs, ours, true).later, [], "nothing is worth waiting for");
     }
+}
+
+#[test]
+fn a_router_is_believed_to_lead_here_from_public_addresses_alone() {
+    for (outside, believed) in [
+        ("192.0.2.1:4000", true),
+        ("192.0.2.1:443", false),
+        ("10.0.0.1:4000", false),
+        ("100.64.0.1:4000", false),
+        ("127.0.0.1:4000", false),
+        ("0.0.0.0:4000", false),
+        ("255.255.255.255:4000", false),
+        ("[2001:db8::1]:4000", false),
+    ] {
+        assert_eq!(may_be_mapped(address(outside)), believed, "{outside}");
+    }
+    for (ip, translated) in
+        [("10.0.0.1", true), ("100.64.0.1", true), ("192.0.2.1", false), ("127.0.0.1", false)]
+    {
+        assert_eq!(is_translated(ip.parse().unwrap()), translated, "{ip}");
+    }
+    let outside = (Over::Quic, address("192.0.2.1:4000"));
+    let offered = offer([(Over::Quic, address("10.0.0.7:4000"))], [outside], [outside]);
+    assert_eq!(
+        offered,
+        [inside(Over::Quic, "10.0.0.7:4000"), candidate(Origin::Mapped, Over::Quic, "192.0.2.1:4000")],
+        "where a relay sees it as well it is told once"
+    );
 }
 
 #[test]

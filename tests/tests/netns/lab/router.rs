@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::{
+    mapper::Mapper,
     namespace::Namespace,
     segment::{Segment, Subnet},
 };
@@ -59,6 +60,11 @@ impl Router {
             self.namespace.set(key, &value)?;
         }
         self.wan.segment().route(self.subnet, self.wan.location(), self.nat.is_routed())
+    }
+
+    /// Leads ports to hosts that ask for them, or is asked in vain.
+    pub(crate) fn map_ports(&self, allows: bool) -> Result<Mapper> {
+        Mapper::start(Arc::clone(&self.namespace), self.subnet, allows)
     }
 
     /// The router starts anew: every mapping is forgotten, and new ones get other ports.
