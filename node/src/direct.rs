@@ -376,6 +376,7 @@ impl Finder {
 
     /// This machine's addresses are others than before: nothing of what is known holds.
     fn on_change(&mut self, now: Instant) {
+        self.later.clear();
         for connection in self.mirror.forget() {
             self.acts.push_back(Act::Close(connection));
         }

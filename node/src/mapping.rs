@@ -52,8 +52,8 @@ const PATIENCE: TimeoutConfig = TimeoutConfig {
     max_retry_timeout: Some(Duration::from_secs(1)),
 };
 
-/// Time to give everything back.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Time to give everything back: as long as a router has to answer.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// See the [module documentation](self). Idle until ports are wanted.
 #[derive(Debug)]
@@ -166,23 +166,29 @@ async fn keep(mut wanted: watch::Receiver<Ports>, told: mpsc::Sender<Mapped>) {
     let (mut held, mut last): (Vec<Held>, Mapped) = (Vec::new(), Mapped::new());
     loop {
         let ports = wanted.borrow_and_update().clone();
-        // What is wanted no longer was of another network, whose router is out of reach.
-        held.retain(|held| ports.contains(&held.port));
+        let (kept, gone): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| ports.contains(&held.port));
+        held = kept;
+        // The router of a network that we have left is out of reach.
+        let in_reach = |held: &Held| gateway::of(*held.port.1.ip()).is_some();
+        let gone = give_back(gone.into_iter().filter(in_reach));
+        if timeout(GOODBYE, gone).await.is_err() {
+            tracing::debug!("the router does not take its ports back");
+        }
         let led = |port: (Over, SocketAddrV4)| gateway::of(*port.1.ip()).map(|gateway| (port, gateway));
-        let mut pause = !ports.is_empty();
+        let most = ports.len().min(MOST);
         for (port, gateway) in ports.into_iter().filter_map(led).take(MOST) {
             let now = Instant::now();
             let known = held.iter().position(|held| held.port == port);
             if known.is_some_and(|known| held[known].due > now) {
-                pause = false;
                 continue;
             }
             let before = known.map(|known| held.swap_remove(known).mapping);
-            match ask(port, gateway, before).await {
-                Ok(mapped) => {
-                    held.push(mapped);
-                    pause = false;
-                }
+            let asked = tokio::select! {
+                asked = ask(port, gateway, before) => asked,
+                () = told.closed() => return give_back(held).await,
+            };
+            match asked {
+                Ok(mapped) => held.push(mapped),
                 Err(why) => tracing::debug!(%gateway, why, "the router leads no port here"),
             }
         }
@@ -194,13 +200,17 @@ async fn keep(mut wanted: watch::Receiver<Ports>, told: mpsc::Sender<Mapped>) {
                 break;
             }
         }
-        let again = pause.then(|| Instant::now() + PAUSE);
+        let again = (held.len() < most).then(|| Instant::now() + PAUSE);
         let next = held.iter().map(|held| held.due).chain(again).min();
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { break },
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {},
         }
     }
+    give_back(held).await;
+}
+
+async fn give_back(held: impl IntoIterator<Item = Held>) {
     let given_back = held.into_iter().map(|held| held.mapping.try_drop());
     for given in futures::future::join_all(given_back).await {
         if let Err((error, _)) = given {
@@ -243,10 +253,13 @@ async fn ask(
     };
     let ip = match mapping.mapping_type() {
         PortMappingType::Pcp { external_ip, .. } => external_ip.to_canonical(),
-        PortMappingType::NatPmp => {
-            let asked = natpmp::external_address(gateway.into(), Some(PATIENCE)).await;
-            asked.map_err(|error| error.to_string())?.into()
-        }
+        PortMappingType::NatPmp => match natpmp::external_address(gateway.into(), Some(PATIENCE)).await {
+            Ok(ip) => ip.into(),
+            Err(error) => {
+                drop(mapping.try_drop().await);
+                return Err(error.to_string());
+            }
+        },
     };
     let outside = SocketAddr::new(ip, mapping.external_port().get());
     if !may_be_mapped(outside) {

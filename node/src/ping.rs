@@ -53,7 +53,7 @@ where
         Carrier::Quic => QUIC,
         Carrier::Tcp => TCP,
     };
-    let pinger = Pinger { opener, rhythm, mailbox };
+    let mut pinger = Pinger { opener, rhythm, mailbox, late: rhythm.late };
     loop {
         match pinger.ping_on_one_stream().await {
             Ok(never) => match never {},
@@ -72,36 +72,37 @@ struct Pinger<'a, E> {
     opener: &'a Opener,
     rhythm: Rhythm,
     mailbox: &'a Mailbox<E>,
+    /// When an answer is late, by the last round trip.
+    late: Duration,
 }
 
 impl<E: From<Finding>> Pinger<'_, E> {
-    async fn ping_on_one_stream(&self) -> Result<Infallible, PingError> {
-        let mut late = self.rhythm.late;
-        let mut stream = self.waiting(late, self.opener.open(PROTOCOL)).await??;
+    async fn ping_on_one_stream(&mut self) -> Result<Infallible, PingError> {
+        let mut stream = self.waiting(self.opener.open(PROTOCOL)).await??;
         loop {
-            let trip = self.ping(&mut stream, late).await?;
-            late = self.rhythm.late.max(trip * 4);
+            let trip = self.ping(&mut stream).await?;
+            self.late = self.rhythm.late.max(trip * 4);
             self.mailbox.tell(Finding::Alive(trip).into()).await?;
             sleep(self.rhythm.interval).await;
         }
     }
 
-    async fn ping(&self, stream: &mut Stream, late: Duration) -> Result<Duration, PingError> {
+    async fn ping(&self, stream: &mut Stream) -> Result<Duration, PingError> {
         let mut question = [0; LENGTH];
         getrandom::fill(&mut question).map_err(|_| PingError::Random)?;
         let asked = Instant::now();
         stream.write_all(&question).await?;
         stream.flush().await?;
         let mut answer = [0; LENGTH];
-        self.waiting(late, stream.read_exact(&mut answer)).await??;
+        self.waiting(stream.read_exact(&mut answer)).await??;
         if answer == question { Ok(asked.elapsed()) } else { Err(PingError::Mismatch) }
     }
 
     /// What the other end does, and silence for as long as it does not.
-    async fn waiting<T>(&self, late: Duration, answer: impl Future<Output = T>) -> Result<T, OwnerGone> {
+    async fn waiting<T>(&self, answer: impl Future<Output = T>) -> Result<T, OwnerGone> {
         let mut answer = pin!(answer);
         loop {
-            match timeout(late, &mut answer).await {
+            match timeout(self.late, &mut answer).await {
                 Ok(answer) => return Ok(answer),
                 Err(_) => self.mailbox.tell(Finding::Silent.into()).await?,
             }

@@ -44,13 +44,17 @@ pub(crate) fn offer(
         before[family] <= MOST_OF_FAMILY
     });
     let mapped = mapped.into_iter().map(|address| (address, Origin::Mapped));
+    let mut outside = Vec::new();
     for (address, origin) in mapped.chain(seen.into_iter().map(|address| (address, Origin::Seen))) {
-        let is_known = offered.iter().any(|known| (known.over, known.address) == address);
-        if !is_known {
-            offered.extend(usable(address, origin));
+        let is_known = |known: &Candidate| (known.over, known.address) == address;
+        if !offered.iter().chain(&outside).any(is_known) {
+            outside.extend(usable(address, origin));
         }
     }
-    offered.truncate(MAX_CANDIDATES);
+    // Where it is reached from outside counts before one more network inside.
+    outside.truncate(MAX_CANDIDATES);
+    offered.truncate(MAX_CANDIDATES - outside.len());
+    offered.extend(outside);
     offered
 }
 

@@ -152,7 +152,11 @@ async fn both(
 ) -> Spliced {
     match futures::future::select(up, down).await {
         futures::future::Either::Left((over, rest)) => outlive(&over, rest, moved, patience).await,
-        futures::future::Either::Right((over, rest)) => outlive(&over, rest, moved, patience).await,
+        futures::future::Either::Right((over, rest)) => {
+            // The visitor has seen the node's end already.
+            let _ = outlive(&over, rest, moved, patience).await;
+            Spliced::Over
+        }
     }
 }
 

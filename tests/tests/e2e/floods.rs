@@ -285,9 +285,9 @@ async fn half_open_and_slow_visitors_end_in_time_and_give_their_places_back() ->
     };
     timeout(PATIENCE, all).await.context("every place was given back")?;
     let text = metrics(&lab, &mut Connection::open(lab.http).await?).await?;
-    for (cut, times) in [("head", 1), ("stalled", 1), ("silent", 0)] {
+    for (cut, is_counted) in [("head", true), ("stalled", true), ("silent", false)] {
         let counted = sample(&text, &format!("relay_cuts_total{{for=\"{cut}\"}}"))?;
-        ensure!(counted == times, "{counted} were cut as {cut}");
+        ensure!((counted > 0) == is_counted, "{counted} were cut as {cut}");
     }
     drop((stalled, again, held));
     empty(&lab, calm).await

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::{
     lab::Lab,
     nat::{Egress, Kind, Nat},
-    pair::{Accessor, Between, Home, Sharer},
+    pair::{Accessor, Between, Home, Sharer, TRANSFER},
 };
 
 /// What is aimed at from the moment in which a share is in reach.
@@ -337,7 +337,7 @@ async fn a_key_that_is_revoked_loses_its_direct_path_at_once_whatever_its_own_no
     let mut two = Two::start([nat(), nat()]).await?;
     two.accessor.direct().await?;
     let _open = two.accessor.connect(&two.homes[0].machine)?;
-    two.sharer.until_open(1, BOUND).await?;
+    two.sharer.until_open(1, TRANSFER).await?;
     two.accessor.node.stand_still().await?;
     let key = two.accessor.key.clone();
     two.between.revoke(&key).await?;
@@ -346,7 +346,7 @@ async fn a_key_that_is_revoked_loses_its_direct_path_at_once_whatever_its_own_no
     let mut two = Two::start([nat(), nat()]).await?;
     two.accessor.direct().await?;
     let _open = two.accessor.connect(&two.homes[0].machine)?;
-    two.sharer.until_open(1, BOUND).await?;
+    two.sharer.until_open(1, TRANSFER).await?;
     two.sharer.node.stand_still().await?;
     two.between.revoke(&two.sharer.key).await?;
     let told = timeout(AT_ONCE, two.accessor.node.event("reconnecting")).await??;

@@ -29,7 +29,7 @@ const DOMAIN: &str = "relay.test";
 const LISTEN: [&str; 3] = ["0.0.0.0:80", "0.0.0.0:443", "0.0.0.0:4001"];
 
 /// Longer than a transfer takes on a machine with more to do than this.
-const TRANSFER: Duration = Duration::from_secs(60);
+pub(crate) const TRANSFER: Duration = Duration::from_secs(60);
 
 /// A relay, and what it takes to start nodes.
 #[derive(Debug)]

@@ -25,6 +25,9 @@ const BEGINNING: &str = "mtk_";
 pub(super) const ASK_AGAIN: &str = "Ask whoever gave you the ticket for another: each is good once, and for a short while. If it was used, and not by you, \
      tell them so: somebody else is in, and `mytunnel ticket --list` shows the key to revoke.";
 
+/// Nobody knows whether the last try was heard.
+const UNCERTAIN: &str = "The ticket may have been used by this try, and its key is lost then. If the next try says that it was used, it was \
+                         this one: ask for another.";
 /// Where whoever made the ticket may not do what they promised.
 const ASK_THEM: &str = "Tell whoever gave you the ticket: their key may not let you in any more.";
 
@@ -120,6 +123,7 @@ pub(super) fn not_used(failure: Failure) -> Failure {
 }
 
 /// The answer may be lost on its way, or the coordinator be starting anew: the same key gets it again.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other code says for sure that it was not used now")]
 fn redeem(api: &Api, text: &str, seed: &Seed) -> Result<TicketRedeemed, Failure> {
     let request = RedeemTicket { ticket: text.to_owned(), public_key: seed.public() };
     let ask = || api.post(As::Anyone, "/tickets/redeem", &request);
@@ -133,7 +137,10 @@ fn redeem(api: &Api, text: &str, seed: &Seed) -> Result<TicketRedeemed, Failure>
             Ok(_) | Err(_) => break,
         }
     }
-    answer.map_err(told)
+    answer.map_err(|failure| match failure.code() {
+        Code::CoordinatorUnreachable | Code::Internal => failure.with_help(UNCERTAIN),
+        _ => told(failure),
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a coordinator that starts anew tells nobody when it answers")]

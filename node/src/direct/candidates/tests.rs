@@ -42,10 +42,17 @@ fn a_machine_of_many_addresses_offers_some_and_always_where_it_is_seen() {
         [(Over::Quic, v4), (Over::Tcp, v4), (Over::Quic, v6), (Over::Tcp, v6)]
     });
     let seen = [(Over::Quic, address("192.0.2.1:1")), (Over::Tcp, address("192.0.2.1:2"))];
-    let offered = offer(many, [], seen);
+    let offered = offer(many.clone(), [], seen);
     assert_eq!(offered.len(), 4 * MOST_OF_FAMILY + 2);
     assert!(offered.len() <= MAX_CANDIDATES);
-    assert!(seen.iter().all(|seen| offered.iter().any(|one| (one.over, one.address) == *seen)));
+    let has = |offered: &[Candidate], outside: &[(Over, SocketAddr)]| {
+        outside.iter().all(|outside| offered.iter().any(|one| (one.over, one.address) == *outside))
+    };
+    assert!(has(&offered, &seen));
+    let mapped: Vec<_> = (3..7).map(|port| (Over::Quic, SocketAddr::from(([192, 0, 2, 1], port)))).collect();
+    let offered = offer(many, mapped.clone(), seen);
+    assert_eq!(offered.len(), MAX_CANDIDATES);
+    assert!(has(&offered, &seen) && has(&offered, &mapped), "{offered:?}");
 }
 
 fn networks() -> [IpNet; 2] {
