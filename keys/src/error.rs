@@ -194,6 +194,9 @@ codes! {
     /// The record of the session is broken.
     PairFork "PAIR_FORK" "pair_fork" 1 409
         "Close the session and do not rely on what came after that entry; open another.";
+    /// What is kept of sessions could not be read or written.
+    PairStore "PAIR_STORE" "pair_store" 1 507
+        "Check the disk that the message names, its space above all, and try again: what was confirmed is there.";
 }
 
 /// The text is no code's name.

@@ -6,6 +6,7 @@ mod delegation;
 mod errors;
 mod help;
 mod json;
+mod kept;
 mod mcp;
 mod mfa;
 mod pair;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::program::{Ended, User};
 
-const LOOPBACK: (&str, &str) = ("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
+pub(crate) const LOOPBACK: (&str, &str) = ("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
 
 /// A user of `mytunnel pair`; his sessions end with him.
 pub(crate) struct Agent(User);
@@ -19,11 +19,15 @@ impl Agent {
         Self(User::new())
     }
 
-    fn pair(&self, args: &[&str]) -> Ended {
+    pub(crate) fn user(&self) -> &User {
+        &self.0
+    }
+
+    pub(crate) fn pair(&self, args: &[&str]) -> Ended {
         self.pair_with(args, &[])
     }
 
-    fn pair_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
+    pub(crate) fn pair_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
         let args = [&["pair"], args, &["--json"]].concat();
         self.0.run_with(&args, &[&[LOOPBACK], env].concat())
     }
@@ -58,7 +62,7 @@ impl Agent {
         heard
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.pair(&["status"]).succeeded().json()["sessions"][0].clone()
     }
 
@@ -75,7 +79,7 @@ impl Agent {
     }
 
     /// Waits for the end of the daemon, which locks its directory for as long as it lives.
-    fn has_ended(&self) {
+    pub(crate) fn has_ended(&self) {
         std::fs::File::open(self.0.path("config/pair")).unwrap().lock().unwrap();
         assert!(self.is_gone());
     }
@@ -93,7 +97,7 @@ impl Drop for Agent {
     }
 }
 
-fn texts(messages: &[Value]) -> Vec<&str> {
+pub(crate) fn texts(messages: &[Value]) -> Vec<&str> {
     messages.iter().map(|message| message["text"].as_str().unwrap()).collect()
 }
 

@@ -21,6 +21,8 @@ pub enum Request {
         verify: Verify,
         name: String,
         agent: String,
+        /// On disk, so that it outlives the daemon.
+        keep: bool,
     },
     Join {
         #[serde(with = "wiped")]
@@ -29,6 +31,7 @@ pub enum Request {
         agent: String,
         addresses: Vec<std::net::SocketAddr>,
         verify: Verify,
+        keep: bool,
     },
     Invite {
         session: Option<String>,
@@ -96,7 +99,37 @@ pub enum Request {
     },
     Close {
         session: Option<String>,
+        /// Nothing of it stays on disk.
+        forget: bool,
     },
+}
+
+impl Request {
+    /// The session that it names.
+    pub(crate) fn session(&self) -> Option<&str> {
+        match self {
+            Self::Open { .. } | Self::Join { .. } => None,
+            Self::Invite { session, .. }
+            | Self::Revoke { session }
+            | Self::Lock { session }
+            | Self::Words { session, .. }
+            | Self::Verify { session, .. }
+            | Self::Deny { session, .. }
+            | Self::Kick { session, .. }
+            | Self::Say { session, .. }
+            | Self::Listen { session, .. }
+            | Self::Read { session, .. }
+            | Self::Status { session, .. }
+            | Self::Said { session, .. }
+            | Self::Export { session }
+            | Self::Close { session, .. } => session.as_deref(),
+        }
+    }
+
+    /// Whether it is about one session, also where it names none.
+    pub(crate) const fn is_about_one(&self) -> bool {
+        !matches!(self, Self::Open { .. } | Self::Join { .. } | Self::Status { .. })
+    }
 }
 
 impl std::fmt::Debug for Request {
@@ -165,6 +198,11 @@ mod wiped {
     ) -> Result<Zeroizing<String>, D::Error> {
         String::deserialize(deserializer).map(Zeroizing::new)
     }
+}
+
+/// Where a daemon of this user keeps sessions; there is a file as long as there are some.
+pub fn kept(dir: &std::path::Path) -> PathBuf {
+    dir.join("kept.db")
 }
 
 /// Where a daemon of this user is reached.

@@ -1,12 +1,15 @@
 //! The process that holds a user's sessions: one owner of the swarm, the rooms and the seats; clients come by a socket.
 //!
-//! Everything lives in memory: when the daemon ends, its sessions and all that was said in them are gone. It is
-//! started on demand and ends by itself when it holds no session and nobody asks it anything.
+//! A session lives in memory, and is gone with the daemon, unless somebody wants it kept: then it is on disk, too, and
+//! the next daemon goes on with it. It is started on demand and ends by itself when it holds no session and nobody asks it
+//! anything.
 
 mod bounds;
 mod control;
 mod discovery;
 mod joining;
+mod keeper;
+mod keeping;
 mod links;
 mod net;
 mod queue;
@@ -38,14 +41,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{Request, Trouble},
+    api::{self, Request, Trouble},
     clock::Now,
     content::{MemberId, SessionId, Why},
     crowd::{Strangers, Tries},
+    era::{self, Era},
     limits,
+    store::StoreError,
 };
 use control::Control;
 use discovery::Discovery;
+use keeper::Keeper;
+use keeping::{Found, Machine};
 use net::{Behaviour, BehaviourEvent};
 use queue::Outbound;
 use session::{Session, Side};
@@ -87,6 +94,9 @@ pub enum DaemonError {
     /// The transport could not be made.
     #[error("cannot set up the transport")]
     Transport(#[from] transport::SecurityError),
+    /// What is kept cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// No address could be listened on.
     #[error("cannot listen for peers: {0}")]
     Listen(String),
@@ -120,6 +130,8 @@ struct Daemon {
     swarm: Swarm<Behaviour>,
     own: PeerId,
     sessions: BTreeMap<SessionId, Session>,
+    keeper: Keeper,
+    era: Era,
     links: HashMap<LinkId, Link>,
     by_member: HashMap<(SessionId, MemberId), LinkId>,
     next_link: LinkId,
@@ -144,9 +156,15 @@ struct Daemon {
 /// [`DaemonError`] if it could not start.
 pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) -> Result<(), DaemonError> {
     let control = Control::bind(&config.dir)?;
-    let seed = Seed::from_bytes(random().map_err(DaemonError::Random)?);
+    let (begun, era) = (Instant::now(), Era::of_machine(wall()));
+    let path = api::kept(&config.dir);
+    let mut found = Found::read(path.clone(), &era, now(begun)).await?;
+    let (seed, ports) = match found.machine.take() {
+        Some(machine) => machine.into_parts(),
+        None => (Seed::from_bytes(random().map_err(DaemonError::Random)?), net::Ports::default()),
+    };
     let mut swarm = net::swarm(&seed)?;
-    net::listen(&mut swarm, &config.listen).await?;
+    let ports = net::listen(&mut swarm, &config.listen, &ports).await?;
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let (commands, mut asked) = mpsc::channel(EVENTS);
     let (changed, changes) = watch::channel(0);
@@ -154,6 +172,8 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
         own: *swarm.local_peer_id(),
         swarm,
         sessions: BTreeMap::new(),
+        keeper: found.keeper(path, &Machine::new(&seed, ports)),
+        era,
         links: HashMap::new(),
         by_member: HashMap::new(),
         next_link: 0,
@@ -166,9 +186,10 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
         tasks: JoinSet::new(),
         events,
         changed,
-        begun: Instant::now(),
+        begun,
         beat_at: Duration::ZERO,
     };
+    daemon.go_on(found);
     let busy = control.busy();
     let mut clients = JoinSet::new();
     clients.spawn(control.serve(commands, changes, stop.clone()));
@@ -180,10 +201,11 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
         // None before the others: whoever sends without an end would have this end hear nobody else.
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(Command { request, reply }) = asked.recv() => daemon.on_request(request, reply),
+            Some(Command { request, reply }) = asked.recv() => daemon.on_asked(request, reply),
             Some(event) = inbox.recv() => daemon.on_event(event),
             event = daemon.swarm.select_next_some() => daemon.on_swarm(event),
             Some(ended) = daemon.tasks.join_next() => links::ended(ended),
+            Some(done) = daemon.keeper.done() => daemon.on_kept(done),
             _ = ticks.tick() => {
                 daemon.tick();
                 if daemon.is_idle() && std::sync::Arc::strong_count(&busy) <= 2 {
@@ -197,6 +219,8 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
         }
     }
     daemon.goodbye(&mut inbox).await;
+    // Before the next daemon may come.
+    daemon.keeper.close();
     stop.cancel();
     clients.join_all().await;
     Ok(())
@@ -204,14 +228,14 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
 
 impl Daemon {
     fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Now { wall, steady: self.begun.elapsed() }
+        now(self.begun)
     }
 
     /// No session is open, or waits for its last words to be sent or to be read.
     fn is_idle(&self) -> bool {
         let now = self.now();
-        self.sessions.values().all(|session| session.is_over() && !session.is_unread(now))
+        let is_done = |session: &Session| session.is_over() && !session.is_unread(now);
+        self.keeper.is_idle() && self.keeper.resting().next().is_none() && self.sessions.values().all(is_done)
     }
 
     #[expect(
@@ -249,6 +273,7 @@ impl Daemon {
             self.beat_at = now.steady;
         }
         self.show_codes(now);
+        self.keeper.tick(now.steady);
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             self.tick_session(id, now, beat);
@@ -256,6 +281,8 @@ impl Daemon {
     }
 
     fn tick_session(&mut self, id: SessionId, now: Now, beat: bool) {
+        // The number of an attempt is on disk before it is made.
+        let may_come_back = self.is_kept(id);
         let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.is_over()) else { return };
         match &mut session.side {
             Side::Host(room) => {
@@ -268,7 +295,8 @@ impl Daemon {
                 seat.tick(now);
                 if seat.is_silent(now) {
                     self.cut(id, crate::content::HOST, now);
-                } else if seat.away_since.is_some() && !way.trying && way.next <= now.steady {
+                } else if seat.away_since.is_some() && may_come_back && !way.trying && way.next <= now.steady
+                {
                     self.come_back(id);
                 } else if beat && seat.away_since.is_none() {
                     seat.beat();
@@ -283,9 +311,10 @@ impl Daemon {
         let now = self.now();
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
-            match self.sessions.get_mut(&id).map(|session| &mut session.side) {
-                Some(Side::Host(room)) => room.close(Why::Stopped, now),
-                Some(Side::Guest(seat, _)) => seat.leave(now),
+            match self.sessions.get_mut(&id) {
+                Some(session) if session.is_kept() => self.rest(id),
+                Some(Session { side: Side::Host(room), .. }) => room.close(Why::Stopped, now),
+                Some(Session { side: Side::Guest(seat, _), .. }) => seat.leave(now),
                 None => {}
             }
             self.flush(id);
@@ -293,8 +322,9 @@ impl Daemon {
         self.strangers.drain().for_each(|stranger| stranger.abort());
         let read = async {
             // Every session is closed, and its links end when its members have all.
-            while !self.links.is_empty() {
+            while !self.links.is_empty() || !self.keeper.is_idle() {
                 tokio::select! {
+                    Some(done) = self.keeper.done() => self.on_kept(done),
                     Some(event) = inbox.recv() => self.on_event(event),
                     event = self.swarm.select_next_some() => self.on_swarm(event),
                     Some(ended) = self.tasks.join_next() => links::ended(ended),
@@ -323,6 +353,14 @@ fn members(sessions: &BTreeMap<SessionId, Session>) -> HashSet<PeerId> {
         Side::Host(_) | Side::Guest(..) => None,
     });
     rooms.flat_map(|room| room.present().map(|(_, member)| member.peer)).collect()
+}
+
+fn now(begun: Instant) -> Now {
+    Now { wall: wall(), steady: era::BEGIN + begun.elapsed() }
+}
+
+fn wall() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Random bytes of the system.

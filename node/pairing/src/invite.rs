@@ -1,10 +1,14 @@
 //! The states of an invite. Single use is decided here, in one transition, when the guest has proved the secret and
 //! before anything is answered.
 
+mod kept;
+
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
+use serde::{Deserialize, Serialize};
 
+pub(crate) use self::kept::KeptInvite;
 use crate::{clock::Now, limits, secret::Psk, spoken::Spoken};
 
 /// What a guest has to prove that it knows.
@@ -26,7 +30,7 @@ pub(crate) struct Invite {
 }
 
 /// Where an invite stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum State {
     /// Nobody has used it.
     Open,

@@ -1,6 +1,8 @@
 //! The record of a session as one end has checked it: each entry signed by its author, its place signed by the host,
 //! both chained by hashes, so that nothing can be forged, changed, dropped, swapped or told differently unseen.
 
+mod kept;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
@@ -13,6 +15,8 @@ use crate::{
     signed::{Hash, Signed},
     transcript::{END, End, Line, Transcript},
 };
+
+pub(crate) use self::kept::KeptLedger;
 
 /// One entry that was checked.
 #[derive(Debug, Clone)]

@@ -19,6 +19,7 @@ mod clock;
 mod content;
 mod crowd;
 pub mod daemon;
+mod era;
 mod frame;
 mod fuzz;
 mod handshake;
@@ -37,6 +38,7 @@ mod seat;
 mod secret;
 mod signed;
 mod spoken;
+mod store;
 mod text;
 mod transcript;
 mod words;
@@ -48,6 +50,7 @@ pub use self::{
     ledger::Fork,
     link::{InviteId, InviteSecret, Link, LinkError},
     message::Verify,
+    store::StoreError,
     text::name,
     transcript::{Checked, Transcript, TranscriptError},
 };

@@ -62,8 +62,17 @@ pub const WINDOW: u64 = 64;
 pub const WINDOW_BYTES: usize = 2 << 20;
 /// A session in which nobody says anything for this long ends.
 pub const IDLE: Duration = Duration::from_secs(30 * 60);
+/// See [`IDLE`]; one that its host keeps waits for who is away as long as it may last.
+pub const fn idle(kept: bool) -> Duration {
+    if kept { LIFE } else { IDLE }
+}
+
 /// No session lasts longer.
 pub const LIFE: Duration = Duration::from_secs(24 * 3600);
+/// The record of a session that is kept stays so long behind its end.
+pub const RECORD: Duration = Duration::from_secs(24 * 3600);
+/// Records of sessions that are over.
+pub const RECORDS: u32 = 16;
 /// Each end says at least this often that it is there.
 pub const BEAT: Duration = Duration::from_secs(5);
 /// Silence after which the other end is taken to be away.

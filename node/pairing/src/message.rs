@@ -53,6 +53,9 @@ pub(crate) struct Welcome {
     /// With which it comes back.
     #[serde(with = "bytes")]
     pub resume: [u8; 32],
+    /// The host keeps the session on its disk, also over a restart.
+    #[serde(default)]
+    pub kept: bool,
     /// The host, signed for this handshake.
     pub host: Card,
 }

@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use mytunnel_keys::error::Code;
+use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Readers(BTreeMap<String, Place>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Place {
     read: u64,
     /// It was told that the session is over.

@@ -3,6 +3,7 @@
 //! A [`Room`] is told what happened (`admit`, `on_message`, `disconnected`, `tick` and the verbs of the host's person)
 //! and leaves what is to be sent in a queue, which its caller empties with [`Room::poll_message`] behind each call.
 
+mod kept;
 mod member;
 mod people;
 mod saying;
@@ -35,6 +36,7 @@ use crate::{
     text,
 };
 
+pub(crate) use kept::{KeptRoom, LooseRoom};
 pub(crate) use member::{Delivery, Member, Standing};
 
 /// What a session is opened with.
@@ -46,6 +48,8 @@ pub(crate) struct Opening {
     pub(crate) agent: String,
     pub(crate) verify: Verify,
     pub(crate) seed: Seed,
+    /// It is on disk, and outlives this process.
+    pub(crate) keep: bool,
 }
 
 /// Fresh random values of one admission.
@@ -190,6 +194,7 @@ impl Room {
             commitment,
             seat: fresh.seat.0,
             resume: fresh.resume.expose(),
+            kept: self.opening.keep,
             host,
         };
         self.members.insert(id, Member::new(peer, card, name, invite_id, handshake, fresh, now));
@@ -324,7 +329,7 @@ impl Room {
         }
         if now.steady.saturating_sub(self.opened_at) >= limits::LIFE {
             self.close(Why::Old, now);
-        } else if now.steady.saturating_sub(self.active_at) >= limits::IDLE {
+        } else if now.steady.saturating_sub(self.active_at) >= limits::idle(self.opening.keep) {
             self.close(Why::Idle, now);
         }
     }

@@ -38,7 +38,7 @@ impl Commitment {
 }
 
 /// The words of a handshake.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Words {
     /// What the host's machine shows, and the guest's person types.
     pub(crate) host: String,

@@ -2,6 +2,8 @@
 //!
 //! As [`Room`](crate::room::Room): told what happened, emptied with [`Seat::poll_message`].
 
+mod kept;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -9,7 +11,9 @@ use std::{
 
 use libp2p::PeerId;
 use mytunnel_keys::{error::Code, secret::Seed};
+use serde::{Deserialize, Serialize};
 
+pub(crate) use self::kept::{KeptSeat, LooseSeat};
 use crate::{
     clock::Now,
     content::{self, Content, ENVELOPE, Envelope, Introduced, MemberId, Said, SessionId, System, Why},
@@ -33,6 +37,8 @@ pub(crate) struct Seat {
     pub(crate) verify: Verify,
     pub(crate) host: PeerId,
     host_key: mytunnel_keys::id::PublicKey,
+    /// The host keeps the session on its disk, as it says.
+    pub(crate) host_keeps: bool,
     pub(crate) goal: String,
     pub(crate) members: BTreeMap<MemberId, Known>,
     pub(crate) ledger: Option<Ledger>,
@@ -68,7 +74,7 @@ pub(crate) struct Known {
 }
 
 /// The words to compare.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Words {
     /// The host has committed to its part.
     Waiting { handshake: [u8; 32], commitment: Commitment, nonce: Nonce },
@@ -120,6 +126,7 @@ impl Seat {
             held: false,
             host,
             host_key: card.key,
+            host_keeps: welcome.kept,
             goal: String::new(),
             members: BTreeMap::new(),
             ledger: None,
@@ -169,13 +176,14 @@ impl Seat {
     /// What time alone brings: an end where it is away for as long as a session may be idle (the host has closed it by
     /// now, or is no more), and the end of waiting for the last words to have their place.
     pub(crate) fn tick(&mut self, now: Now) {
-        if self.away_since.is_some_and(|since| now.steady.saturating_sub(since) >= limits::IDLE) {
+        let idle = limits::idle(self.host_keeps);
+        if self.away_since.is_some_and(|since| now.steady.saturating_sub(since) >= idle) {
             self.close(Why::Idle);
         }
         // The host ends it long before, if it keeps to that.
         if now.steady.saturating_sub(self.joined_at) >= limits::LIFE {
             self.close(Why::Old);
-        } else if now.steady.saturating_sub(self.active_at) >= 2 * limits::IDLE {
+        } else if now.steady.saturating_sub(self.active_at) >= 2 * idle {
             self.close(Why::Idle);
         }
         if self.leaving.is_some_and(|until| now.steady >= until) {

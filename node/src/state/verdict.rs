@@ -62,6 +62,7 @@ pub(crate) fn on(code: Code) -> Verdict {
         | Code::PairUnreachable
         | Code::PairNoHost
         | Code::PairPeerOffline
+        | Code::PairStore
         | Code::Internal => Verdict::Passing,
         _ => Verdict::Passing,
     }

@@ -176,6 +176,7 @@ fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
         verify: Verify::Ask,
         name: desk.name.clone(),
         agent: desk.agent.clone(),
+        keep: false,
     })?;
     Ok(json!({
         "tunnelId": opened["session"],
@@ -230,6 +231,7 @@ fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
         agent: desk.agent.clone(),
         addresses: Vec::new(),
         verify: Verify::Ask,
+        keep: false,
     })?;
     let members = members(&joined);
     let host = members.iter().find(|member| member["isHost"] == true);

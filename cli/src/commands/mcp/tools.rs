@@ -59,6 +59,9 @@ fn coming_in() -> Vec<Offered> {
         "enum": ["required", "ask", "off"],
         "description": "Whether both persons compare three words before anything is said; the stricter of both sides counts",
     });
+    let keep = yes_no(
+        "Keep the session on this machine's disk, so that it goes on after a restart; nothing is kept without",
+    );
     vec![
         Offered {
             name: "pair_open",
@@ -76,6 +79,7 @@ fn coming_in() -> Vec<Offered> {
                     ),
                     ("ttl_s", number("Life of the invites in seconds", 30, 86_400)),
                     ("verify", verify.clone()),
+                    ("keep", keep.clone()),
                 ],
                 &["goal"],
             ),
@@ -112,7 +116,8 @@ fn coming_in() -> Vec<Offered> {
             input: arguments(
                 &[
                     ("secret", text("The invite: pair1-…, or a number and three words")),
-                    ("verify", verify.clone()),
+                    ("verify", verify),
+                    ("keep", keep),
                 ],
                 &["secret"],
             ),
@@ -312,6 +317,8 @@ struct Open {
     mode: Mode,
     #[serde(default = "ask")]
     verify: Verify,
+    #[serde(default)]
+    keep: bool,
 }
 
 #[derive(Default, PartialEq, Eq, Deserialize)]
@@ -335,10 +342,10 @@ const fn ask() -> Verify {
 }
 
 fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
-    let Open { goal, invites, mode, ttl_s, verify } = read(value)?;
+    let Open { goal, invites, mode, ttl_s, verify, keep } = read(value)?;
     let code = mode == Mode::Code;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
-    desk.begin(&Request::Open { goal, invites, code, ttl_s, verify, name, agent })
+    desk.begin(&Request::Open { goal, invites, code, ttl_s, verify, name, agent, keep })
 }
 
 #[derive(Deserialize)]
@@ -363,12 +370,15 @@ struct Join {
     secret: String,
     #[serde(default = "ask")]
     verify: Verify,
+    #[serde(default)]
+    keep: bool,
 }
 
 fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
-    let Join { secret, verify } = read(value)?;
+    let Join { secret, verify, keep } = read(value)?;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
-    desk.begin(&Request::Join { secret: Zeroizing::new(secret), name, agent, addresses: Vec::new(), verify })
+    let (secret, addresses) = (Zeroizing::new(secret), Vec::new());
+    desk.begin(&Request::Join { secret, name, agent, addresses, verify, keep })
 }
 
 #[derive(Deserialize)]
@@ -490,5 +500,5 @@ pub(super) fn end(desk: &Desk, session: Option<String>, summary: Option<String>)
         let said = Said::Task { state: TaskState::Completed, text };
         desk.ask(&Request::Say { session: session.clone(), said, reply_to: None, to: Vec::new() })?;
     }
-    desk.ask(&Request::Close { session })
+    desk.ask(&Request::Close { session, forget: false })
 }

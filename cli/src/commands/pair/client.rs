@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
-use mytunnel_pairing::api::{Answer, Request, Trouble, socket};
+use mytunnel_pairing::api::{Answer, Request, Trouble, kept, socket};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -36,17 +36,21 @@ pub(crate) fn ask_or_start(request: &Request, context: &Context) -> Result<Value
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     socket: PathBuf,
+    /// There where sessions wait on disk for a daemon.
+    kept: PathBuf,
 }
 
 impl Client {
     pub(crate) fn of(context: &Context) -> Result<Self, Failure> {
-        Ok(Self { socket: socket(&context.config_dir()?.pairing()) })
+        let dir = context.config_dir()?.pairing();
+        Ok(Self { socket: socket(&dir), kept: kept(&dir) })
     }
 
-    /// See [`ask`].
+    /// See [`ask`]. Sessions that are kept and have no daemon get one.
     pub(crate) fn ask(&self, request: &Request) -> Result<Value, Failure> {
         match UnixStream::connect(&self.socket) {
             Ok(stream) => exchange(stream, request),
+            Err(error) if is_absent(&error) && self.kept.exists() => self.ask_or_start(request),
             Err(error) if is_absent(&error) => {
                 Err(Failure::new(Code::PairNoSession, "there is no session on this machine"))
             }

@@ -66,6 +66,7 @@ impl From<DaemonError> for Failure {
         let message = chain(&error);
         match &error {
             DaemonError::Socket { source, .. } => Self::local(message, io_help(source)),
+            DaemonError::Store(error) => Self::local(message, error.help()),
             DaemonError::Listen(_) => {
                 Self::local(message, "Check MYTUNNEL_PAIR_LISTEN: the address has to be one of this machine.")
             }

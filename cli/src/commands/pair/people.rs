@@ -44,6 +44,16 @@ pub(crate) struct KickArgs {
     session: SessionArgs,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct CloseArgs {
+    /// Leave nothing of a session that was kept on this machine's disk, also of one that is over
+    #[arg(long)]
+    forget: bool,
+
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
 pub(crate) fn status(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
     let answer = match client::ask(&status_of(args), context) {
         // That nothing runs is an answer, unless a session was named.
@@ -69,7 +79,18 @@ pub(crate) fn status(args: &SessionArgs, context: &Context) -> Result<(), Failur
         if session["can_verify"] == true && text(session, "verification") == "pending" {
             context.report.line("  words not compared yet: `mytunnel pair verify`");
         }
+        if session["kept"] == true {
+            context.report.line("  kept on this machine's disk");
+        } else if session["host_keeps"] == true {
+            context.report.line("  kept on the host's disk");
+        }
         print_members(session, context);
+    }
+    let records = answer["records"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    for record in records.filter(|id| !sessions.iter().any(|session| text(session, "session") == *id)) {
+        context
+            .report
+            .line(format_args!("{record}  over; `mytunnel pair export --session {record}` has its record"));
     }
     Ok(())
 }
@@ -182,9 +203,14 @@ pub(crate) fn revoke(args: &SessionArgs, context: &Context) -> Result<(), Failur
     Ok(())
 }
 
-pub(crate) fn close(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
-    let answer = client::ask(&Request::Close { session: args.session.clone() }, context)?;
+pub(crate) fn close(args: &CloseArgs, context: &Context) -> Result<(), Failure> {
+    let (session, forget) = (args.session.session.clone(), args.forget);
+    let answer = client::ask(&Request::Close { session, forget }, context)?;
     context.report.object(&answer);
-    context.report.note("Closed.");
+    context.report.note(if forget {
+        "Closed, and nothing of it stays on this machine's disk."
+    } else {
+        "Closed."
+    });
     Ok(())
 }

@@ -35,6 +35,9 @@ pub(crate) struct OpenArgs {
     verify: VerifyArg,
 
     #[command(flatten)]
+    keep: KeepArgs,
+
+    #[command(flatten)]
     who: WhoArgs,
 }
 
@@ -47,6 +50,9 @@ pub(crate) struct JoinArgs {
     /// Whether both persons compare three words before anything is said; the stricter of both sides counts
     #[arg(long, value_enum, default_value_t = VerifyArg::Ask)]
     verify: VerifyArg,
+
+    #[command(flatten)]
+    keep: KeepArgs,
 
     #[command(flatten)]
     who: WhoArgs,
@@ -72,6 +78,17 @@ pub(crate) struct InviteArgs {
 
     #[command(flatten)]
     session: super::SessionArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct KeepArgs {
+    /// Keep the session on this machine's disk: it goes on after a restart, its record can be exported for a day
+    #[arg(long)]
+    keep: bool,
+
+    /// Keep nothing on disk, as without --keep
+    #[arg(long, conflicts_with = "keep")]
+    memory: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -126,6 +143,7 @@ pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
         verify: args.verify.into(),
         name: args.who.name(context, "host"),
         agent: args.who.agent.clone(),
+        keep: args.keep.keep,
     };
     let answer = client::ask_or_start(&request, context)?;
     context.report.object(&answer);
@@ -177,6 +195,7 @@ pub(crate) fn join(args: &JoinArgs, context: &Context) -> Result<(), Failure> {
         agent: args.who.agent.clone(),
         addresses: args.addr.clone(),
         verify: args.verify.into(),
+        keep: args.keep.keep,
     };
     let answer = client::ask_or_start(&request, context)?;
     context.report.object(&answer);
@@ -187,6 +206,9 @@ pub(crate) fn join(args: &JoinArgs, context: &Context) -> Result<(), Failure> {
             .note("Nothing is shown before both persons have compared words: `mytunnel pair verify`.");
     } else {
         context.report.note(format_args!("Goal, as the host says: {}", text(&answer, "goal")));
+    }
+    if answer["host_keeps"] == true {
+        context.report.note("The host keeps what is said here on its disk.");
     }
     Ok(())
 }

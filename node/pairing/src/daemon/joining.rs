@@ -46,6 +46,14 @@ const BACKOFF: Duration = Duration::from_secs(30);
 
 type Reply = oneshot::Sender<Result<serde_json::Value, Trouble>>;
 
+/// What this side's person wants, whatever the host says.
+#[derive(Clone, Copy)]
+pub(super) struct Wishes {
+    pub(super) verify: Verify,
+    /// On disk.
+    pub(super) keep: bool,
+}
+
 /// How an attempt went.
 pub(super) enum Joined {
     /// A new member; the client waits for it.
@@ -63,8 +71,7 @@ pub(super) struct Begun {
     host: PeerId,
     handshake: [u8; 32],
     seed: Seed,
-    /// What this side's person wants, whatever the host says.
-    verify: Verify,
+    wishes: Wishes,
     addresses: Vec<Multiaddr>,
     outgoing: Outbound,
     client: Reply,
@@ -76,13 +83,13 @@ impl Daemon {
         text: &str,
         name: String,
         agent: String,
-        verify: Verify,
+        wishes: Wishes,
         extra: &[SocketAddr],
         client: Reply,
     ) {
         match self.attempt(text, name, agent, extra) {
             Ok((attempt, addresses)) => {
-                self.tasks.spawn(attempt.join(addresses, verify, client));
+                self.tasks.spawn(attempt.join(addresses, wishes, client));
             }
             // The client may have gone.
             Err(trouble) => drop(client.send(Err(trouble))),
@@ -273,7 +280,8 @@ impl Daemon {
 
     fn on_welcome(&mut self, welcome: Welcome, begun: Begun, reply: oneshot::Sender<Option<LinkId>>) {
         let now = self.now();
-        let Begun { host, handshake, seed, verify, addresses, outgoing, client } = begun;
+        let Begun { host, handshake, seed, wishes: Wishes { verify, keep }, addresses, outgoing, client } =
+            begun;
         let id = welcome.session;
         let seat = random()
             .map_err(no_random)
@@ -285,13 +293,13 @@ impl Daemon {
         match seat {
             Ok(seat) => {
                 let way = Way { addresses, failures: 0, next: now.steady, trying: false };
-                self.sessions.insert(id, Session::new(Side::Guest(seat, way), now));
+                self.sessions.insert(id, Session::new(Side::Guest(seat, way), keep, now));
                 let link = self.add_link(id, HOST, outgoing);
                 // A task that has ended tells so itself.
                 let _ = reply.send(Some(link));
                 self.flush(id);
                 // The client may have gone; the membership stays.
-                let _ = client.send(self.joined_answer(id));
+                self.reply(self.joined_answer(id), client);
             }
             Err(trouble) => drop(client.send(Err(trouble))),
         }

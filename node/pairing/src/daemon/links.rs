@@ -130,12 +130,12 @@ impl Daemon {
                 let _ = reply.send(psk);
             }
             Event::Guess { number, reply } => {
-                let granted = self.sessions.values_mut().any(|session| match &mut session.side {
-                    Side::Host(room) => room.guess(number),
-                    Side::Guest(..) => false,
+                let granted = self.sessions.iter_mut().find_map(|(id, session)| match &mut session.side {
+                    Side::Host(room) => room.guess(number).then_some(*id),
+                    Side::Guest(..) => None,
                 });
                 // The stranger may have gone, which costs the guess.
-                let _ = reply.send(granted);
+                self.grant(granted, reply);
             }
             Event::Dial { at, found } => self.dial_at(at, found),
             Event::Proved { proof, reply } => {
@@ -250,17 +250,15 @@ impl Daemon {
     /// Sends what a session has to say, and wakes who waits for it.
     pub(super) fn flush(&mut self, id: SessionId) {
         let now = self.now();
-        while let Some((member, bytes, last)) = self.next_message(id) {
-            let link = self.by_member.get(&(id, member)).and_then(|link| self.links.get(link));
-            let sent = link.is_none_or(|link| link.outgoing.send(bytes));
-            if last || !sent {
-                self.cut(id, member, now);
-            }
-        }
         if let Some(held) = self.sessions.get_mut(&id) {
             held.note_end(now);
         }
-        if self.sessions.get(&id).is_some_and(Session::is_over) {
+        self.keep(id);
+        while let Some((member, bytes, last)) = self.next_message(id) {
+            self.send(id, member, bytes, last);
+        }
+        // Last words that wait for the disk have their links until then.
+        if self.is_kept(id) && self.sessions.get(&id).is_some_and(Session::is_over) {
             let members: Vec<MemberId> = self
                 .by_member
                 .keys()

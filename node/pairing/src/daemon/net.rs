@@ -1,14 +1,16 @@
 //! The daemon's end of the network: QUIC and TCP as every peer of ours has them, and a bound on who may connect.
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{
-    StreamProtocol, Swarm, connection_limits,
+    Multiaddr, StreamProtocol, Swarm, connection_limits,
+    multiaddr::Protocol,
     swarm::{NetworkBehaviour, SwarmEvent},
 };
 use mytunnel_carrier::{address, stream, transport};
 use mytunnel_keys::secret::Seed;
+use serde::{Deserialize, Serialize};
 
 use super::{DaemonError, bounds};
 
@@ -44,14 +46,45 @@ pub(super) fn swarm(seed: &Seed) -> Result<Swarm<Behaviour>, DaemonError> {
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), config))
 }
 
-/// Listens, and waits until every listener has told an address.
+/// The ports that a process had where it was to take any, so that the next one takes them again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ports(BTreeMap<String, u16>);
+
+impl Ports {
+    /// The same place with the port that it had.
+    fn again(&self, wanted: &Multiaddr) -> Multiaddr {
+        let Some(port) = self.0.get(&wanted.to_string()) else { return wanted.clone() };
+        #[expect(clippy::wildcard_enum_match_arm, reason = "libp2p's list of protocols grows")]
+        let had = |part| match part {
+            Protocol::Tcp(0) => Protocol::Tcp(*port),
+            Protocol::Udp(0) => Protocol::Udp(*port),
+            other => other,
+        };
+        wanted.iter().map(had).collect()
+    }
+
+    fn note(&mut self, wanted: &Multiaddr, got: &Multiaddr) {
+        if let Some((socket, _)) = address::socket(got) {
+            self.0.insert(wanted.to_string(), socket.port());
+        }
+    }
+}
+
+/// Listens, where it may choose at the ports that it had before, and waits until every listener has told an address.
 #[expect(clippy::wildcard_enum_match_arm, reason = "`SwarmEvent` is non-exhaustive; the rest is not ours")]
-pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, sockets: &[SocketAddr]) -> Result<(), DaemonError> {
-    let mut pending = Vec::new();
+pub(super) async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    sockets: &[SocketAddr],
+    before: &Ports,
+) -> Result<Ports, DaemonError> {
+    let (mut pending, mut ports) = (Vec::new(), Ports::default());
     for socket in sockets {
         for address in address::listen_on(*socket) {
-            match swarm.listen_on(address) {
-                Ok(listener) => pending.push(listener),
+            // Another program may have the port by now.
+            let listening =
+                swarm.listen_on(before.again(&address)).or_else(|_| swarm.listen_on(address.clone()));
+            match listening {
+                Ok(listener) => pending.push((listener, address)),
                 Err(error) => tracing::debug!(%error, "not listening"),
             }
         }
@@ -60,9 +93,13 @@ pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, sockets: &[SocketAddr])
     let told = async {
         while !pending.is_empty() {
             match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { listener_id, .. } => pending.retain(|id| *id != listener_id),
+                SwarmEvent::NewListenAddr { listener_id, address: got, .. } => {
+                    pending
+                        .extract_if(.., |(id, _)| *id == listener_id)
+                        .for_each(|(_, wanted)| ports.note(&wanted, &got));
+                }
                 SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
-                    pending.retain(|id| *id != listener_id);
+                    pending.retain(|(id, _)| *id != listener_id);
                     reason = error.to_string();
                 }
                 _ => {}
@@ -71,7 +108,7 @@ pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, sockets: &[SocketAddr])
     };
     // A machine without a network has nothing to tell; it may have later.
     if tokio::time::timeout(TELLING, told).await.is_err() {
-        return Ok(());
+        return Ok(ports);
     }
-    if swarm.listeners().next().is_none() { Err(DaemonError::Listen(reason)) } else { Ok(()) }
+    if swarm.listeners().next().is_none() { Err(DaemonError::Listen(reason)) } else { Ok(ports) }
 }

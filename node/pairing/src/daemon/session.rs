@@ -1,9 +1,12 @@
 //! One session of this user, as host or as guest: what is asked of both alike.
 
+mod kept;
+
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
 
+use self::kept::Marks;
 use super::Way;
 use crate::{
     api::Trouble,
@@ -31,11 +34,25 @@ pub(super) struct Session {
     ended: Option<Duration>,
     /// Its end was this user's own doing.
     is_dismissed: bool,
+    /// What is on disk of it, if it is kept.
+    marks: Option<Marks>,
+    /// Nothing of it stays on disk when it is over.
+    pub(super) forgets: bool,
 }
 
 impl Session {
-    pub(super) fn new(side: Side, now: Now) -> Self {
-        Self { side, readers: Readers::default(), began: now.steady, ended: None, is_dismissed: false }
+    /// `keep` has it on disk, of which nothing is yet.
+    pub(super) fn new(side: Side, keep: bool, now: Now) -> Self {
+        let (readers, began) = (Readers::default(), now.steady);
+        Self {
+            side,
+            readers,
+            began,
+            ended: None,
+            is_dismissed: false,
+            marks: keep.then(Marks::default),
+            forgets: false,
+        }
     }
 
     pub(super) fn closed(&self) -> Option<Why> {
@@ -226,8 +243,9 @@ mod tests {
                 agent: String::new(),
                 verify: Verify::Ask,
                 seed: Seed::from_bytes([1; 32]),
+                keep: false,
             };
-            Session::new(Side::Host(Room::open(opening, at(1))), at(1))
+            Session::new(Side::Host(Room::open(opening, at(1))), false, at(1))
         };
         let end = |session: &mut Session, why| {
             let Side::Host(room) = &mut session.side else { panic!("it is the host's") };

@@ -96,7 +96,8 @@ impl Daemon {
                 held.readers.has_read(reader, held.last(), true).map_err(no_reader)?;
             }
         }
-        Ok(json!({ "sessions": shown }))
+        let records = self.keeper.over().iter().map(ToString::to_string);
+        Ok(json!({ "sessions": shown, "records": records.collect::<Vec<_>>() }))
     }
 
     pub(super) fn joined_answer(&self, id: SessionId) -> Result<Value, Trouble> {
@@ -274,6 +275,8 @@ impl Session {
         shown["unread"] = self.unread(cursor).into();
         shown["last"] = self.last().into();
         shown["lost"] = self.lost().into();
+        shown["kept"] = self.is_kept().into();
+        shown["host_keeps"] = self.host_keeps().into();
         shown
     }
 
@@ -449,6 +452,7 @@ mod tests {
                 agent: String::new(),
                 verify: Verify::Ask,
                 seed: Seed::from_bytes([1; 32]),
+                keep: false,
             },
             now,
         );
@@ -457,7 +461,7 @@ mod tests {
             let (text, action, risk) = (String::new(), String::new(), String::new());
             room.say(Said::Proposal { text, action, risk, files }, None, Vec::new(), now).unwrap();
         }
-        let held = Session::new(Side::Host(room), now);
+        let held = Session::new(Side::Host(room), false, now);
         let mut batch = Batch::default();
         let taken = held.after(0).take_while(|entry| batch.take(&held, entry, HOST, true, now)).count();
         // The first is that the session was opened.

@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
-    Daemon, random,
+    Daemon,
+    joining::Wishes,
+    random,
     session::{self, Session, Side, member_of},
 };
 use crate::{
@@ -29,22 +31,22 @@ use crate::{
 
 impl Daemon {
     pub(super) fn on_request(&mut self, request: Request, reply: oneshot::Sender<Result<Value, Trouble>>) {
-        if let Request::Join { secret, name, agent, addresses, verify } = request {
+        if let Request::Join { secret, name, agent, addresses, verify, keep } = request {
             match checked_name(&name) {
-                Ok(name) => self.join(&secret, name, agent, verify, &addresses, reply),
+                Ok(name) => self.join(&secret, name, agent, Wishes { verify, keep }, &addresses, reply),
                 // The client may have gone; so below.
                 Err(trouble) => drop(reply.send(Err(trouble))),
             }
             return;
         }
         let answer = self.answer(request);
-        let _ = reply.send(answer);
+        self.reply(answer, reply);
     }
 
     fn answer(&mut self, request: Request) -> Result<Value, Trouble> {
         let now = self.now();
         match request {
-            Request::Open { goal, invites, code, ttl_s, verify, name, agent } => {
+            Request::Open { goal, invites, code, ttl_s, verify, name, agent, keep } => {
                 let opening = Opening {
                     session: SessionId(fresh()?),
                     goal: checked_goal(&goal)?,
@@ -52,6 +54,7 @@ impl Daemon {
                     agent,
                     verify,
                     seed: Seed::from_bytes(fresh()?),
+                    keep,
                 };
                 let wanted = Wanted { count: invites, code, ttl: Duration::from_secs(ttl_s) };
                 self.open(opening, &wanted, now)
@@ -94,8 +97,11 @@ impl Daemon {
                 self.sessions.get(&id).map(|held| held.said_answer(id, number)).ok_or_else(no_session)
             }
             Request::Export { session } => self.export(session.as_deref()),
-            Request::Close { session } => {
+            Request::Close { session, forget } => {
                 let id = self.chosen(session.as_deref())?;
+                if forget {
+                    self.forget(id)?;
+                }
                 if let Some(held) = self.sessions.get_mut(&id) {
                     held.close(now);
                 }
@@ -110,13 +116,14 @@ impl Daemon {
     fn open(&mut self, opening: Opening, wanted: &Wanted, now: Now) -> Result<Value, Trouble> {
         self.room_for_one()?;
         let id = opening.session;
-        let goal = opening.goal.clone();
-        self.sessions.insert(id, Session::new(Side::Host(Room::open(opening, now)), now));
+        let (goal, keep) = (opening.goal.clone(), opening.keep);
+        self.sessions.insert(id, Session::new(Side::Host(Room::open(opening, now)), keep, now));
         match self.invite(id, wanted, now) {
             Ok(invites) => Ok(json!({
                 "session": id.to_string(),
                 "goal": goal,
                 "state": "waiting_for_guest",
+                "kept": keep,
                 "invites": invites,
                 "addresses": self.own_sockets(),
             })),

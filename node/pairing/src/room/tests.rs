@@ -48,6 +48,7 @@ impl World {
             agent: String::new(),
             verify,
             seed: seed(1),
+            keep: false,
         };
         let room = Room::open(opening, at(0));
         Self { room, seats: BTreeMap::new(), cut: Vec::new(), errors: Vec::new(), wanted: Verify::Off }

@@ -12,14 +12,14 @@ use tokio::{
 
 use super::{
     super::{discovery, links, net::PROTOCOL, queue::queue, wire},
-    Begun, Joined, Reply,
+    Begun, Joined, Reply, Wishes,
 };
 use crate::{
     api::Trouble,
     content::SessionId,
     frame::Channel,
     handshake::{Ends, Signer},
-    message::{ToGuest, Verify},
+    message::ToGuest,
 };
 
 /// Time in which a host has to be reached.
@@ -56,7 +56,7 @@ struct Reached {
 }
 
 impl Attempt {
-    pub(super) async fn join(self, addresses: Vec<Multiaddr>, verify: Verify, client: Reply) {
+    pub(super) async fn join(self, addresses: Vec<Multiaddr>, wishes: Wishes, client: Reply) {
         let events = self.events.clone();
         let (begun_at, seed) = (self.begun, self.seed.clone());
         let reached = match self.reach().await {
@@ -80,7 +80,7 @@ impl Attempt {
         };
         let (outgoing, queued) = queue();
         let (reply, link) = oneshot::channel();
-        let begun = Box::new(Begun { host, handshake, seed, verify, addresses, outgoing, client });
+        let begun = Box::new(Begun { host, handshake, seed, wishes, addresses, outgoing, client });
         let joined = Joined::New { welcome, begun, reply };
         if events.send(links::Event::Joined(joined)).await.is_ok()
             && let Ok(Some(link)) = link.await
