@@ -156,7 +156,8 @@ struct Daemon {
 /// [`DaemonError`] if it could not start.
 pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) -> Result<(), DaemonError> {
     let control = Control::bind(&config.dir)?;
-    let (begun, era) = (Instant::now(), Era::of_machine(wall()));
+    let run = u64::from_be_bytes(random().map_err(DaemonError::Random)?);
+    let (begun, era) = (Instant::now(), Era::of_machine(run, wall()));
     let path = api::kept(&config.dir);
     let mut found = Found::read(path.clone(), &era, now(begun)).await?;
     let (seed, ports) = match found.machine.take() {
@@ -168,27 +169,8 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let (commands, mut asked) = mpsc::channel(EVENTS);
     let (changed, changes) = watch::channel(0);
-    let mut daemon = Daemon {
-        own: *swarm.local_peer_id(),
-        swarm,
-        sessions: BTreeMap::new(),
-        keeper: found.keeper(path, &Machine::new(&seed, ports)),
-        era,
-        links: HashMap::new(),
-        by_member: HashMap::new(),
-        next_link: 0,
-        connected: HashMap::new(),
-        dialling: HashMap::new(),
-        dialling_at: HashMap::new(),
-        discovery: Discovery::default(),
-        strangers: Strangers::new(),
-        tries: Tries::default(),
-        tasks: JoinSet::new(),
-        events,
-        changed,
-        begun,
-        beat_at: Duration::ZERO,
-    };
+    let keeper = found.keeper(path, &Machine::new(&seed, ports));
+    let mut daemon = Daemon::new(swarm, keeper, (era, begun), events, changed);
     daemon.go_on(found);
     let busy = control.busy();
     let mut clients = JoinSet::new();
@@ -227,6 +209,37 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
 }
 
 impl Daemon {
+    /// Without a session; `(era, begun)` is what is known of the time when it began.
+    fn new(
+        swarm: Swarm<Behaviour>,
+        keeper: Keeper,
+        (era, begun): (Era, Instant),
+        events: mpsc::Sender<links::Event>,
+        changed: watch::Sender<u64>,
+    ) -> Self {
+        Self {
+            own: *swarm.local_peer_id(),
+            swarm,
+            sessions: BTreeMap::new(),
+            keeper,
+            era,
+            links: HashMap::new(),
+            by_member: HashMap::new(),
+            next_link: 0,
+            connected: HashMap::new(),
+            dialling: HashMap::new(),
+            dialling_at: HashMap::new(),
+            discovery: Discovery::default(),
+            strangers: Strangers::new(),
+            tries: Tries::default(),
+            tasks: JoinSet::new(),
+            events,
+            changed,
+            begun,
+            beat_at: Duration::ZERO,
+        }
+    }
+
     fn now(&self) -> Now {
         now(self.begun)
     }

@@ -12,6 +12,8 @@ pub(crate) const BEGIN: Duration = limits::LIFE.saturating_mul(2);
 /// What a process knew of the time when its steady clock stood at [`BEGIN`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Era {
+    /// Which process, so that no two are taken for one.
+    run: u64,
     wall: u64,
     boot: Option<Boot>,
 }
@@ -24,17 +26,17 @@ struct Boot {
 }
 
 impl Era {
-    /// As the machine says.
-    pub(crate) fn of_machine(wall: u64) -> Self {
+    /// As the machine says; `run` is random.
+    pub(crate) fn of_machine(run: u64, wall: u64) -> Self {
         let read = |path| fs::read_to_string(path).ok();
-        Self::new(wall, read("/proc/sys/kernel/random/boot_id"), read("/proc/uptime"))
+        Self::new(run, wall, read("/proc/sys/kernel/random/boot_id"), read("/proc/uptime"))
     }
 
-    fn new(wall: u64, id: Option<String>, uptime: Option<String>) -> Self {
+    fn new(run: u64, wall: u64, id: Option<String>, uptime: Option<String>) -> Self {
         let age = uptime.and_then(|text| text.split(' ').next()?.parse().ok());
         let age = age.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let boot = id.zip(age).map(|(id, age)| Boot { id: id.trim().to_owned(), age });
-        Self { wall, boot }
+        Self { run, wall, boot }
     }
 
     /// How the moments of `earlier` are to be read at `now` of this one. Of the clocks that both know the one that says more
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     fn era(wall: u64, id: &str, uptime: &str) -> Era {
-        Era::new(wall, Some(id.to_owned()), Some(uptime.to_owned()))
+        Era::new(0, wall, Some(id.to_owned()), Some(uptime.to_owned()))
     }
 
     fn at(seconds: u64) -> Now {
@@ -108,8 +110,8 @@ mod tests {
 
     #[test]
     fn a_machine_that_does_not_tell_is_never_known_to_be_the_same() {
-        let silent = Era::new(1_000_000, None, Some("1 1".to_owned()));
+        let silent = Era::new(0, 1_000_000, None, Some("1 1".to_owned()));
         assert!(!silent.behind(&silent, at(0)).is_same_boot);
-        assert_eq!(Era::new(0, Some("one".to_owned()), Some("soon".to_owned())).boot, None);
+        assert_eq!(Era::new(0, 0, Some("one".to_owned()), Some("soon".to_owned())).boot, None);
     }
 }

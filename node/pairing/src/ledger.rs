@@ -227,30 +227,37 @@ impl Ledger {
 
     /// What is kept, as anybody can check it; `seed` is the reader's, who vouches for where it ends.
     pub(crate) fn export(&self, seed: &Seed) -> Transcript {
+        let tail = || self.tail();
+        let after = tail().next().map_or(self.number, |entry| entry.number - 1);
         let joined = |id: MemberId| {
-            self.entries.iter().filter_map(|entry| entry.envelope.as_ref()).any(|envelope| {
+            tail().filter_map(|entry| entry.envelope.as_ref()).any(|envelope| {
                 matches!(&envelope.content, Content::System(System::Joined { member }) if member.id == id)
             })
         };
         let authors = self.authors.iter().filter(|(id, _)| !joined(**id));
-        let end = End {
-            session: self.session,
-            reader: self.reader,
-            after: self.first_kept() - 1,
-            last: self.number,
-            head: self.head,
-        };
+        let end =
+            End { session: self.session, reader: self.reader, after, last: self.number, head: self.head };
         Transcript {
             session: self.session.to_string(),
             host: self.host,
-            after: self.first_kept() - 1,
-            head: HEXLOWER.encode(&self.entries.front().map_or(self.head, |entry| entry.before).0),
+            after,
+            head: HEXLOWER.encode(&tail().next().map_or(self.head, |entry| entry.before).0),
             authors: authors.map(|(id, author)| (*id, author.key)).collect(),
             reader: self.reader,
             last: self.number,
             end: BASE64URL_NOPAD.encode(&bytes::encode(&Signed::sign(END, &end, seed))),
-            entries: self.entries.iter().map(Line::of).collect(),
+            entries: tail().map(Line::of).collect(),
         }
+    }
+
+    /// What is kept without a gap up to the end: what was missed in between cannot be checked.
+    fn tail(&self) -> impl Iterator<Item = &Entry> {
+        let ends_at = |at: usize| self.entries.get(at).map(|entry| entry.number);
+        let count = (1..=self.entries.len()).take_while(|back| {
+            ends_at(self.entries.len() - back) == self.number.checked_sub(*back as u64 - 1)
+        });
+        let begin = self.entries.len() - count.count();
+        self.entries.range(begin..)
     }
 
     fn keep(&mut self, entry: Entry) {

@@ -67,8 +67,12 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { machine, changes, forget, fetch } = self;
-        machine.is_none() && changes.is_empty() && forget.is_empty() && fetch.is_empty()
+        !self.writes() && self.fetch.is_empty()
+    }
+
+    /// Whether anything is to be written.
+    pub(crate) fn writes(&self) -> bool {
+        self.machine.is_some() || !self.changes.is_empty() || !self.forget.is_empty()
     }
 }
 
@@ -152,10 +156,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub(crate) fn close(self) -> Result<(), StoreError> {
-        let left: u32 = self
-            .connection
-            .query_row("SELECT count(*) FROM session", [], |row| row.get(0))
-            .map_err(|error| self.failed(&error))?;
+        let count = || {
+            // Nobody has to find this machine again where all sessions are over.
+            self.connection.execute(
+                "DELETE FROM machine WHERE NOT EXISTS (SELECT 1 FROM session WHERE ended_at IS NULL)",
+                [],
+            )?;
+            self.connection.query_row("SELECT count(*) FROM session", [], |row| row.get::<_, u32>(0))
+        };
+        let left = count().map_err(|error| self.failed(&error))?;
         let Self { connection, path } = self;
         connection.close().map_err(|(_, error)| StoreError::of(&path, &error))?;
         if left == 0 {
@@ -251,6 +260,14 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // Before the first look at it, so that no index of the log is shared: there is nobody to share it with.
     connection.pragma_update_and_check(None, "locking_mode", "exclusive", |_| Ok(()))?;
     Ok(connection)
+}
+
+#[cfg(test)]
+impl Store {
+    /// As a disk that is full.
+    pub(crate) fn refuse_writes(&self, refuse: bool) {
+        self.connection.pragma_update(None, "query_only", refuse).expect("a setting of this connection");
+    }
 }
 
 #[cfg(test)]

@@ -316,7 +316,9 @@ fn run(batch: &Batch, store: Option<Store>, path: &Path) -> Done {
 }
 
 fn written(store: &mut Store, batch: &Batch, now: u64) -> Result<Read, StoreError> {
-    store.write(batch, now)?;
+    if batch.writes() {
+        store.write(batch, now)?;
+    }
     let mut rows = Vec::new();
     for session in &batch.fetch {
         if let Some(found) = store.read(*session)? {
@@ -352,6 +354,14 @@ fn is_of(answer: &Value, sessions: &BTreeSet<SessionId>) -> bool {
         value["session"].as_str().is_some_and(|id| sessions.iter().any(|session| session.to_string() == id))
     };
     tells(answer) || answer["sessions"].as_array().is_some_and(|all| all.iter().any(tells))
+}
+
+#[cfg(test)]
+impl Keeper {
+    /// As a disk that is full.
+    pub(super) fn refuse_writes(&self, refuse: bool) {
+        self.store.as_ref().expect("nothing is on its way").refuse_writes(refuse);
+    }
 }
 
 #[cfg(test)]

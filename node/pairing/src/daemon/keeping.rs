@@ -266,3 +266,6 @@ impl Daemon {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,23 @@ pub(super) async fn listen(
     }
     if swarm.listeners().next().is_none() { Err(DaemonError::Listen(reason)) } else { Ok(ports) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_any_is_the_same_again_and_one_that_was_named_stays() {
+        let [quic, tcp] = address::listen_on(([0, 0, 0, 0], 0).into());
+        let [_, named] = address::listen_on(([0, 0, 0, 0], 4900).into());
+        let [got_quic, got_tcp] = address::listen_on(([192, 168, 1, 7], 5000).into());
+        let mut ports = Ports::default();
+        ports.note(&quic, &got_quic);
+        assert_eq!(ports.again(&quic), "/ip4/0.0.0.0/udp/5000/quic-v1".parse().unwrap());
+        assert_eq!(ports.again(&tcp), tcp);
+        ports.note(&tcp, &got_tcp);
+        ports.note(&named, &named);
+        assert_eq!(ports.again(&tcp), "/ip4/0.0.0.0/tcp/5000".parse().unwrap());
+        assert_eq!(ports.again(&named), named);
+    }
+}

@@ -59,6 +59,14 @@ impl Queue {
 }
 
 #[cfg(test)]
+impl Queue {
+    /// What has been queued already.
+    pub(super) fn try_next(&mut self) -> Option<Queued> {
+        self.messages.try_recv().ok()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn an_invite_is_as_old_as_before_and_as_used_and_a_machine_that_was_started_anew_takes_it_back() {
         let begun = Now { wall: 1_800_000_000, steady: crate::era::BEGIN };
-        let era = |wall: u64| Era::of_machine(wall);
+        let era = |wall: u64| Era::of_machine(0, wall);
         let (first, now) = (era(begun.wall), Now { wall: begun.wall + 400, steady: crate::era::BEGIN });
         let spoken = Spoken::new(7, 99);
         let mut invite = Invite::new(Verifier::Spoken(spoken), Duration::from_secs(600), begun);

@@ -217,6 +217,22 @@ fn nothing_that_was_known_before_a_skip_is_taken_again_behind_it() {
 }
 
 #[test]
+fn a_record_with_a_gap_is_exported_from_behind_the_gap_on() {
+    let mut ledger = read(record()).unwrap();
+    ledger.skip(&Signed::sign(SKIP, &skip(9, Hash([9; 32]), &[HOST, 1, 2]), &seed(HOST))).unwrap();
+    let exported = ledger.export(&seed(HOST));
+    assert_eq!((exported.verify().unwrap().entries, exported.after), (0, 9));
+    let mut writer = Writer { number: 9, head: Hash([9; 32]), ..Writer::new() };
+    writer.last.insert(1, (4, Hash([4; 32])));
+    for text in ["new", "newer"] {
+        let (seal, signed) = writer.write(1, chat(text));
+        ledger.accept(seal, Some(signed)).unwrap();
+    }
+    let exported = ledger.export(&seed(HOST));
+    assert_eq!((exported.verify().unwrap().entries, exported.after), (2, 9));
+}
+
+#[test]
 fn a_skip_that_leads_nowhere_or_is_anybodys_or_swaps_members_is_named() {
     let entries = record();
     let fork = Err(Fork { number: 6 });

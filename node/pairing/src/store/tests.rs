@@ -46,6 +46,16 @@ fn the_file_is_its_owners_alone_and_goes_with_the_last_session() {
     store.close().unwrap();
     assert!(Store::exists(&path));
     let mut store = Store::open(&path).unwrap();
+    let machine = Some(Zeroizing::new(b"the machine's".to_vec()));
+    store.write(&Batch { machine: machine.clone(), ..Batch::default() }, NOW).unwrap();
+    store.close().unwrap();
+    let mut store = Store::open(&path).unwrap();
+    assert_eq!(store.machine().unwrap(), machine);
+    store.write(&batch([(id(1), Change { over: true, ..change(b"one") })]), NOW).unwrap();
+    store.close().unwrap();
+    assert!(!holds(&place, b"the machine's"));
+    let mut store = Store::open(&path).unwrap();
+    assert_eq!(store.machine().unwrap(), None);
     store.write(&Batch { forget: [id(1)].into(), ..Batch::default() }, NOW).unwrap();
     store.close().unwrap();
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);

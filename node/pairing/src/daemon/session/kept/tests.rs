@@ -1,6 +1,8 @@
 //! A host and two guests whose processes die at any moment, before what they did is on disk or behind that, and whose
 //! lines break: nothing that was confirmed is lost, nothing is doubled, and what was read stays as it was read.
 
+mod people;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use mytunnel_keys::secret::Seed;
@@ -41,6 +43,7 @@ struct End {
     place: tempfile::TempDir,
     store: Option<Store>,
     era: Era,
+    runs: u64,
     /// Of the process that has written last.
     written: Era,
     session: Session,
@@ -60,8 +63,9 @@ impl End {
         let mut end = Self {
             place,
             store: None,
-            era: Era::of_machine(WALL),
-            written: Era::of_machine(WALL),
+            era: Era::of_machine(0, WALL),
+            written: Era::of_machine(0, WALL),
+            runs: 0,
             session,
             change: None,
             staged: Vec::new(),
@@ -125,7 +129,8 @@ impl End {
         let rows = self.store.as_ref().unwrap().read(ID).unwrap().unwrap();
         let mut same = Session::restored(ID, &rows, &self.written, now()).unwrap();
         assert!(same.change(&self.written).is_none(), "what was restored is what is on disk");
-        self.era = Era::of_machine(WALL);
+        self.runs += 1;
+        self.era = Era::of_machine(self.runs, WALL);
         self.session = Session::restored(ID, &rows, &self.era, now()).unwrap();
         self.stage();
     }
@@ -159,12 +164,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(Verify::Ask)
+    }
+
+    fn with(verify: Verify) -> Self {
         let opening = Opening {
             session: ID,
             goal: "fix the build".to_owned(),
             name: "host".to_owned(),
             agent: String::new(),
-            verify: Verify::Ask,
+            verify,
             seed: seed(1),
             keep: true,
         };
