@@ -179,14 +179,18 @@ fn a_session_that_nobody_keeps_leaves_nothing_on_disk_while_it_is_there_and_behi
 fn a_daemon_that_is_told_to_stop_takes_no_session_with_it_that_is_kept() {
     let (host, guest) = (Agent::new(), Agent::new());
     let (hosts, guests) = (daemon(&host), daemon(&guest));
-    let (_, invites) = host.open(&["--keep"]);
+    let (opened, invites) = host.open(&["--keep"]);
     // Whose guest keeps nothing.
     guest.join(&invites[0]).succeeded();
     hosts.signal("TERM").succeeded();
     assert_eq!(files(&pair_dir(&host)), ["kept.db"]);
     guest.say("while you were away");
-    // Asking is enough to start it again.
+    // Asking is enough to start it again, where it listened before.
+    host.user().run(&["pair", "status", "--json"]).succeeded();
     assert_eq!(texts(&hear(&host, 1)), ["while you were away"]);
+    let (other, _) = host.open(&[]);
+    assert_eq!(other["addresses"], opened["addresses"]);
+    host.pair(&["close", "--session", other["session"].as_str().unwrap()]).succeeded();
     host.pair(&["close"]).succeeded();
     drop(guests);
 }

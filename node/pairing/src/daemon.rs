@@ -67,7 +67,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct Config {
     /// Its directory, the owner's alone; the socket is in there.
     pub dir: PathBuf,
-    /// Where it listens for peers; port 0 for any.
+    /// Where it listens for peers; port 0 for any. Empty: where the one did with whose sessions it goes on, or everywhere.
     pub listen: Vec<SocketAddr>,
     /// How long it stays when there is nothing to do.
     pub linger: Duration,
@@ -160,16 +160,16 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
     let (begun, era) = (Instant::now(), Era::of_machine(run, wall()));
     let path = api::kept(&config.dir);
     let mut found = Found::read(path.clone(), &era, now(begun)).await?;
-    let (seed, ports) = match found.machine.take() {
-        Some(machine) => machine.into_parts(),
-        None => (Seed::from_bytes(random().map_err(DaemonError::Random)?), net::Ports::default()),
+    let mut machine = match found.machine.take() {
+        Some(machine) => machine,
+        None => Machine::new(&Seed::from_bytes(random().map_err(DaemonError::Random)?)),
     };
-    let mut swarm = net::swarm(&seed)?;
-    let ports = net::listen(&mut swarm, &config.listen, &ports).await?;
+    let mut swarm = net::swarm(&machine.seed())?;
+    machine.listen(&mut swarm, config.listen).await?;
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let (commands, mut asked) = mpsc::channel(EVENTS);
     let (changed, changes) = watch::channel(0);
-    let keeper = found.keeper(path, &Machine::new(&seed, ports));
+    let keeper = found.keeper(path, &machine);
     let mut daemon = Daemon::new(swarm, keeper, (era, begun), events, changed);
     daemon.go_on(found);
     let busy = control.busy();

@@ -263,6 +263,8 @@ fn status_of_one() -> Value {
             ("unread", count("Things said by others behind that")),
             ("last", count("Number of the last entry")),
             ("lost", count("How many things said here nobody has heard, because the session ended first")),
+            ("kept", yes_no("It is on this machine's disk and goes on after a restart")),
+            ("host_keeps", yes_no("It is on the host's disk, as the host says")),
         ],
         &["session", "role", "state", "members"],
     )

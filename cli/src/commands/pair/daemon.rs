@@ -52,9 +52,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     })
 }
 
-/// Where peers come: every address of this machine, unless the environment names others.
+/// Where peers come, if the environment says.
 fn listen(context: &Context) -> Result<Vec<SocketAddr>, Failure> {
-    let text = context.env.pair_listen.as_deref().unwrap_or("0.0.0.0:0,[::]:0");
+    let Some(text) = context.env.pair_listen.as_deref() else { return Ok(Vec::new()) };
     text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>().map_err(|_| {
         let message = format!("MYTUNNEL_PAIR_LISTEN is no list of addresses: {text}");
         Failure::usage(message, "Write IP:PORT, several with commas between them; port 0 is any.")

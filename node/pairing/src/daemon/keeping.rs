@@ -1,7 +1,11 @@
 //! How the owner keeps sessions: what has changed is written before anything of it is told, and what is on disk goes on.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
+use libp2p::Swarm;
 use mytunnel_keys::{error::Code, secret::Seed};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::oneshot, task::JoinError};
@@ -11,7 +15,7 @@ use super::{
     Daemon, DaemonError,
     keeper::{Answer, Done, Held, Keeper, Outcome, Stand},
     links,
-    net::Ports,
+    net::{self, Behaviour, Ports},
     session::{Session, Side},
 };
 use crate::{
@@ -24,25 +28,41 @@ use crate::{
 };
 
 /// What makes a machine the same after a restart, while it keeps sessions that are not over: its key, by which peers know
-/// it, and the ports at which they find it.
+/// it, and where they find it.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Machine {
     #[serde(with = "bytes")]
     seed: [u8; 32],
+    listen: Vec<SocketAddr>,
     ports: Ports,
 }
 
 impl Machine {
-    pub(super) fn new(seed: &Seed, ports: Ports) -> Self {
-        Self { seed: *seed.expose(), ports }
+    pub(super) fn new(seed: &Seed) -> Self {
+        Self { seed: *seed.expose(), listen: Vec::new(), ports: Ports::default() }
     }
 
     pub(super) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(bytes::encode(self))
     }
 
-    pub(super) fn into_parts(self) -> (Seed, Ports) {
-        (Seed::from_bytes(self.seed), self.ports)
+    pub(super) fn seed(&self) -> Seed {
+        Seed::from_bytes(self.seed)
+    }
+
+    /// Listens there, or where it did before, or everywhere.
+    pub(super) async fn listen(
+        &mut self,
+        swarm: &mut Swarm<Behaviour>,
+        at: Vec<SocketAddr>,
+    ) -> Result<(), DaemonError> {
+        if !at.is_empty() {
+            self.listen = at;
+        } else if self.listen.is_empty() {
+            self.listen = vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
+        }
+        self.ports = net::listen(swarm, &self.listen, &self.ports).await?;
+        Ok(())
     }
 }
 

@@ -46,7 +46,7 @@ impl Place {
         let era = Era::of_machine(u64::from_be_bytes(super::super::random().unwrap()), super::super::wall());
         let mut found = Found::read(self.path(), &era, super::super::now(begun)).await.unwrap();
         let seed = Seed::from_bytes([1; 32]);
-        let keeper = found.keeper(self.path(), &Machine::new(&seed, Ports::default()));
+        let keeper = found.keeper(self.path(), &Machine::new(&seed));
         let (events, inbox) = mpsc::channel(8);
         let (changed, _) = watch::channel(0);
         let mut daemon = Daemon::new(net::swarm(&seed).unwrap(), keeper, (era, begun), events, changed);
