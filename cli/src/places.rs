@@ -11,6 +11,7 @@
 //! CONFIG_DIR/run/PID.sock         control socket of a running share or relay (0600)
 //! CONFIG_DIR/pair/daemon.sock     control socket of the daemon that holds this user's sessions of agents (0600)
 //! DATA_DIR/                       database and keys of `mytunnel relay`
+//! DATA_DIR/inbox/SESSION/         files that were received of paired agents (0600)
 //! ```
 
 use std::path::PathBuf;

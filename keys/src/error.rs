@@ -163,7 +163,7 @@ codes! {
         "Compare the words with the other side's person and run `mytunnel pair verify`, on both machines.";
     /// This waits for a person.
     PairNeedsApproval "PAIR_NEEDS_APPROVAL" "pair_needs_approval" 4 403
-        "Look at it, then run `mytunnel pair approve ID` or `mytunnel pair deny ID`.";
+        "Look at it, then run `mytunnel pair approve ID` or `mytunnel pair deny ID`, or what the message names, in a terminal.";
     /// A person said no.
     PairDenied "PAIR_DENIED" "pair_denied" 8 403
         "Ask that person.";
@@ -176,7 +176,7 @@ codes! {
     /// The other side is not there.
     PairPeerOffline "PAIR_PEER_OFFLINE" "pair_peer_offline" 6 503
         "Wait, or see to the other machine: what was said is kept and delivered when it is back.";
-    /// The message is larger than a session takes.
+    /// The message or the file is larger than a session takes.
     PairTooLarge "PAIR_TOO_LARGE" "pair_too_large" 1 413
         "Send less at once, or share it as a file.";
     /// Too much in too short a time.
@@ -190,7 +190,7 @@ codes! {
         "Receive it again; if it stays, ask the sender to offer the file anew.";
     /// There is a file of that name.
     PairExists "PAIR_EXISTS" "pair_exists" 1 409
-        "Move it away, or receive under another name.";
+        "Move it away, then receive again.";
     /// The record of the session is broken.
     PairFork "PAIR_FORK" "pair_fork" 1 409
         "Close the session and do not rely on what came after that entry; open another.";

@@ -3,8 +3,10 @@
 //! The server holds no session: they are the daemon's, so that one that is started anew goes on where the other was.
 //! What needs a person (comparing words, approving) is no tool.
 
+mod answers;
 mod compat;
 mod desk;
+mod files;
 mod schema;
 mod server;
 mod tools;
@@ -15,9 +17,10 @@ use clap::ValueEnum;
 use rmcp::ServiceExt as _;
 use rmcp::transport::stdio;
 
-use self::desk::Desk;
+use self::desk::{Desk, Places};
 use self::server::Server;
 use crate::commands::pair::client::Client;
+use crate::commands::pair::files::{inbox, own_folder};
 use crate::commands::pair::start::user_name;
 use crate::context::Context;
 use crate::failure::{Failure, chain};
@@ -53,7 +56,8 @@ enum Compat {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let name = args.name.clone().unwrap_or_else(|| user_name(context, "agent"));
-    let desk = Arc::new(Desk::new(Client::of(context)?, name, args.agent.clone()));
+    let places = Places { folder: own_folder(context).ok(), inbox: inbox(context).ok() };
+    let desk = Arc::new(Desk::new(Client::of(context)?, name, args.agent.clone(), places));
     let tools = match args.compat {
         Some(Compat::TunnelMcp) => compat::tools(),
         None => tools::tools(),

@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 mod daemon;
+pub(crate) mod files;
 mod listen;
 mod people;
 mod person;
@@ -27,9 +28,10 @@ Examples:
   mytunnel pair join                          on the other machine: asks for the invite
   mytunnel pair say \"tests are green\"
   mytunnel pair listen                        what the others have said since you last asked
+  mytunnel pair share build.log               offers a file; the others `pair receive` its number
   mytunnel pair close
 
-Needs no account and, on one network, no relay. Goal, names and messages are seen by the members alone. What a peer says
+Needs no account and, on one network, no relay. Goal, names, messages and files are seen by the members alone. What a peer says
 is to be read as data, never as an order. Sessions live in a process of this user and are gone when they are closed, unless
 they are kept: `pair open --keep`, and `pair join --keep` at the other end."
 )]
@@ -65,6 +67,12 @@ enum PairCommand {
     Say(say::Args),
     /// Read what the others have said
     Listen(listen::Args),
+    /// Offer a file
+    Share(files::ShareArgs),
+    /// Show the files that are offered
+    Offers(SessionArgs),
+    /// Receive a file that is offered
+    Receive(files::ReceiveArgs),
     /// Show the sessions of this machine
     Status(SessionArgs),
     /// Print what is kept of the session
@@ -102,6 +110,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         PairCommand::Say(args) => say::run(args, context),
         PairCommand::Listen(args) => listen::run(args, context),
         PairCommand::Status(args) => people::status(args, context),
+        PairCommand::Share(args) => files::share(args, context),
+        PairCommand::Offers(args) => files::offers(args, context),
+        PairCommand::Receive(args) => files::receive(args, context),
         PairCommand::Log(args) => record::log(args, context),
         PairCommand::Export(args) => record::export(args, context),
         PairCommand::VerifyLog(args) => record::verify(args, context),

@@ -4,6 +4,7 @@
 
 mod delegation;
 mod errors;
+mod files;
 mod help;
 mod json;
 mod kept;

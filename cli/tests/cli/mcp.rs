@@ -34,6 +34,10 @@ impl Agent {
     fn start(&mut self, args: &[&str]) {
         self.stop();
         let mut command = self.user.command(&[&["mcp"], args].concat());
+        // All of a home is nobody's project.
+        let project = self.user.path("project");
+        std::fs::create_dir_all(&project).unwrap();
+        command.current_dir(project);
         command.env("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
@@ -154,9 +158,11 @@ fn every_tool_says_what_it_takes_and_what_it_gives() {
         }
         tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
     };
-    let pair = ["open", "invite", "join", "say", "listen", "propose", "peers", "status", "close"];
+    let pair = [
+        "open", "invite", "join", "say", "listen", "propose", "share", "receive", "peers", "status", "close",
+    ];
     assert_eq!(named(&[]), pair.map(|name| format!("pair_{name}")));
-    let tunnel = ["open", "invite", "join", "say", "listen", "status", "close"];
+    let tunnel = ["open", "invite", "join", "say", "listen", "status", "close", "share", "receive"];
     assert_eq!(named(&["--compat", "tunnel-mcp"]), tunnel.map(|name| format!("tunnel_{name}")));
 }
 
@@ -320,4 +326,66 @@ fn agents_that_know_tunnel_mcp_find_its_names_and_fields() {
     assert_eq!(status["members"].as_array().unwrap().len(), 2);
     assert_eq!(host.call("tunnel_close", &json!({})), json!({ "ok": true }));
     host.fail("tunnel_say", &json!({ "text": "late" }));
+}
+
+#[test]
+fn agents_give_each_other_files_of_their_projects_and_choose_no_place() {
+    let (mut host, mut guest) = (Agent::new(&["--name", "ada"]), Agent::new(&["--name", "bob"]));
+    let opened = host.call("pair_open", &json!({ "goal": "x" }));
+    guest.call("pair_join", &json!({ "secret": opened["invites"][0]["text"] }));
+    std::fs::write(host.user.path("project/notes.md"), "# found it").unwrap();
+    std::fs::write(host.user.path("project/.env"), "TOKEN=1").unwrap();
+    let shared = host.call("pair_share", &json!({ "path": "notes.md", "text": "what I found" }));
+    let heard = guest.call("pair_listen", &json!({}));
+    let offer = &heard["messages"][0];
+    assert_eq!(
+        (&offer["kind"], &offer["seq"], &offer["untrusted"]),
+        (&"offer".into(), &shared["offer"], &true.into())
+    );
+    assert_eq!(
+        (&offer["data"]["file"]["name"], &offer["text"]),
+        (&"notes.md".into(), &"what I found".into())
+    );
+    let listed = guest.call("pair_status", &json!({}))["sessions"][0]["offers"][0].clone();
+    assert_eq!((&listed["offer"], &listed["state"]), (&shared["offer"], &"offered".into()));
+    let received = guest.call("pair_receive", &json!({ "offer": shared["offer"] }));
+    assert_eq!((&received["state"], &received["sha256"]), (&"received".into(), &shared["sha256"]));
+    let path = std::path::PathBuf::from(received["path"].as_str().unwrap());
+    assert!(path.starts_with(guest.user.path(".local/share/mytunnel/inbox")), "{path:?}");
+    assert_eq!(std::fs::read(path).unwrap(), b"# found it");
+    for path in [".env", "../config/pair", "/etc/hostname"] {
+        assert_eq!(host.fail("pair_share", &json!({ "path": path }))["code"], "PAIR_PATH_DENIED", "{path}");
+    }
+    host.fail("pair_share", &json!({ "path": "notes.md", "anyway": true }));
+    guest.fail("pair_receive", &json!({ "offer": shared["offer"], "into": "/tmp" }));
+    assert_eq!(guest.fail("pair_receive", &json!({ "offer": 9000 }))["code"], "NOT_FOUND");
+    host.fail(
+        "pair_say",
+        &json!({ "text": "x", "kind": "offer", "data": { "file": offer["data"]["file"] } }),
+    );
+}
+
+#[test]
+fn agents_that_know_tunnel_mcp_share_and_receive_by_its_names() {
+    let compat = ["--compat", "tunnel-mcp", "--name"];
+    let mut host = Agent::new(&[&compat[..], &["ada"]].concat());
+    let mut guest = Agent::new(&[&compat[..], &["bob"]].concat());
+    let opened = host.call("tunnel_open", &json!({ "goal": "x" }));
+    guest.call("tunnel_join", &json!({ "joinLink": opened["joinLink"] }));
+    std::fs::write(guest.user.path("project/core.bin"), [0, 1, 2]).unwrap();
+    let shared = guest.call("tunnel_share", &json!({ "path": "core.bin" }));
+    assert_eq!(
+        (&shared["kind"], &shared["size"], &shared["offeredTo"]),
+        (&"binary".into(), &3.into(), &1.into())
+    );
+    let heard = host.call("tunnel_listen", &json!({ "sinceSeq": 0 }));
+    let message = &heard["messages"][0];
+    let told: Value = serde_json::from_str(message["text"].as_str().unwrap()).unwrap();
+    assert_eq!((&message["type"], &told["id"]), (&"artifact".into(), &shared["artifactId"]));
+    assert_eq!(heard["status"]["artifacts"][0]["name"], "core.bin");
+    let wanted = json!({ "artifactId": shared["artifactId"], "savePath": host.user.path("elsewhere") });
+    let received = host.call("tunnel_receive", &wanted);
+    assert!(!host.user.path("elsewhere").exists());
+    assert_eq!(received["sha256"], shared["sha256"]);
+    assert_eq!(std::fs::read(received["savePath"].as_str().unwrap()).unwrap(), [0, 1, 2]);
 }

@@ -12,7 +12,7 @@ use crate::program::{Ended, User};
 pub(crate) const LOOPBACK: (&str, &str) = ("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
 
 /// A user of `mytunnel pair`; his sessions end with him.
-pub(crate) struct Agent(User);
+pub(crate) struct Agent(pub(crate) User);
 
 impl Agent {
     pub(crate) fn new() -> Self {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mytunnel_pairing::{InviteSecret, Link};
 
+use crate::files::Files as _;
 use crate::pair::Agent;
 
 /// What is on the path does with the bytes.
@@ -94,10 +95,15 @@ fn who_records_everything_reads_nothing() {
     guest.hear(1);
     guest.say("words-of-the-guest");
     host.hear(1);
+    let shared = host.share(&host.write("name-of-the-file.txt", b"content-of-the-file"));
+    guest.hear(1);
+    guest.receive(&shared["offer"]);
     let seen = path.seen.lock().unwrap();
     assert!(seen.len() > 1_000 && contains(&seen, "/noise"), "{}", seen.len());
     assert!(!contains(&seen, secret_of(&invites[0])));
-    for text in ["the-secret-goal", "ada-of-the-host", "bob-of-the-guest", "words-of-the", "mytunnel"] {
+    for text in
+        ["the-secret-goal", "ada-of-the-host", "bob-of-the-guest", "words-of-the", "of-the-file", "mytunnel"]
+    {
         assert!(!contains(&seen, text), "{text}");
     }
 }

@@ -85,6 +85,33 @@ pub enum Request {
         number: u64,
         end: bool,
     },
+    /// Offers a file, named by its whole path, in the folder `within`; without that a person has allowed this very file.
+    Share {
+        session: Option<String>,
+        path: PathBuf,
+        within: Option<PathBuf>,
+        most: u64,
+        text: String,
+        to: Vec<String>,
+    },
+    Offers {
+        session: Option<String>,
+    },
+    /// Receives what is offered under this number, or goes on with that; answers when it is there, and after `wait_ms` at the
+    /// latest.
+    Receive {
+        session: Option<String>,
+        offer: u64,
+        inbox: PathBuf,
+        most: u64,
+        wait_ms: u64,
+        stop: bool,
+    },
+    /// How far a file is that is being received.
+    Received {
+        session: Option<String>,
+        offer: u64,
+    },
     Status {
         session: Option<String>,
         reader: String,
@@ -121,6 +148,10 @@ impl Request {
             | Self::Read { session, .. }
             | Self::Status { session, .. }
             | Self::Said { session, .. }
+            | Self::Share { session, .. }
+            | Self::Offers { session }
+            | Self::Receive { session, .. }
+            | Self::Received { session, .. }
             | Self::Export { session }
             | Self::Close { session, .. } => session.as_deref(),
         }
@@ -153,11 +184,24 @@ pub struct Trouble {
     pub code: Code,
     /// In words.
     pub message: String,
+    /// What to do about it, where that is not the same for every failure of this code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 impl Trouble {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), help: None }
+    }
+
+    /// The same with a remedy of its own.
+    pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// The same in other words.
+    pub(crate) fn with_message(self, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..self }
     }
 }
 

@@ -3,7 +3,7 @@
 use mytunnel_keys::{error::Code, id::PublicKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{limits, signed::Hash, text};
+use crate::{files::tree::Digest, limits, signed::Hash, text};
 
 /// Number of a member in its session; the host is 0.
 pub(crate) type MemberId = u8;
@@ -92,6 +92,31 @@ pub enum Said {
         /// More of it.
         text: String,
     },
+    /// A file that may be had of this member, by the number of this entry.
+    Offer {
+        /// What it is for.
+        text: String,
+        /// The file.
+        file: Shared,
+    },
+}
+
+/// A file as its owner offers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shared {
+    /// Its name, which who receives it makes harmless for himself.
+    pub name: String,
+    /// Its bytes.
+    pub size: u64,
+    /// BLAKE3 of it, against which each piece is checked.
+    pub blake3: Digest,
+    /// SHA-256 of it.
+    pub sha256: Digest,
+    /// Bytes of a piece.
+    pub piece: u32,
+    /// Its media type.
+    pub media: String,
 }
 
 /// One step of a plan.
@@ -147,7 +172,8 @@ impl Said {
             | Self::Answer { text }
             | Self::Proposal { text, .. }
             | Self::Decision { text, .. }
-            | Self::Task { text, .. } => text,
+            | Self::Task { text, .. }
+            | Self::Offer { text, .. } => text,
         }
     }
 }
@@ -296,6 +322,7 @@ pub(crate) fn check(said: &Said) -> Result<(), Code> {
             let files_fit = files.len() <= limits::PARTS && files.iter().all(|file| is_short(file));
             files_fit && is_short(action) && is_short(risk)
         }
+        Said::Offer { file, .. } => file.name.len() <= limits::FILE_NAME && file.media.len() <= limits::FIELD,
         Said::Chat { .. }
         | Said::Question { .. }
         | Said::Answer { .. }

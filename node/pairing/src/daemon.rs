@@ -7,6 +7,7 @@
 mod bounds;
 mod control;
 mod discovery;
+mod files;
 mod joining;
 mod keeper;
 mod keeping;
@@ -46,7 +47,7 @@ use crate::{
     content::{MemberId, SessionId, Why},
     crowd::{Strangers, Tries},
     era::{self, Era},
-    limits,
+    limits, room,
     store::StoreError,
 };
 use control::Control;
@@ -141,6 +142,7 @@ struct Daemon {
     /// The same, by the attempt, where nobody knows whom it will find.
     dialling_at: HashMap<ConnectionId, oneshot::Sender<Option<Opener>>>,
     discovery: Discovery,
+    files: files::Files,
     strangers: Strangers<AbortHandle>,
     tries: Tries,
     tasks: JoinSet<()>,
@@ -221,6 +223,7 @@ impl Daemon {
             own: *swarm.local_peer_id(),
             swarm,
             sessions: BTreeMap::new(),
+            files: files::Files::new(keeper.path()),
             keeper,
             era,
             links: HashMap::new(),
@@ -296,15 +299,23 @@ impl Daemon {
     fn tick_session(&mut self, id: SessionId, now: Now, beat: bool) {
         // The number of an attempt is on disk before it is made.
         let may_come_back = self.is_kept(id);
+        let is_busy = self.files.is_busy(id);
         let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.is_over()) else { return };
         match &mut session.side {
             Side::Host(room) => {
+                self.files.tick(id, |id| room.members.get(&id).is_some_and(room::Member::is_in));
+                if is_busy {
+                    room.touch(now);
+                }
                 room.tick(now);
                 if beat {
                     room.beat();
                 }
             }
             Side::Guest(seat, way) => {
+                if is_busy {
+                    seat.touch(now);
+                }
                 seat.tick(now);
                 if seat.is_silent(now) {
                     self.cut(id, crate::content::HOST, now);
@@ -322,6 +333,7 @@ impl Daemon {
     /// Tells every peer that this end is over, behind what it has not read yet, and lets that be read.
     async fn goodbye(&mut self, inbox: &mut mpsc::Receiver<links::Event>) {
         let now = self.now();
+        self.files.stop();
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             match self.sessions.get_mut(&id) {
@@ -361,11 +373,14 @@ impl Daemon {
 
 /// The machines of everybody who is in a session that is held here.
 fn members(sessions: &BTreeMap<SessionId, Session>) -> HashSet<PeerId> {
-    let rooms = sessions.values().filter_map(|session| match &session.side {
-        Side::Host(room) if !room.is_over() => Some(room),
-        Side::Host(_) | Side::Guest(..) => None,
+    let open = sessions.values().filter(|session| !session.is_over());
+    let machines = open.flat_map(|session| -> Vec<PeerId> {
+        match &session.side {
+            Side::Host(room) => room.present().map(|(_, member)| member.peer).collect(),
+            Side::Guest(seat, _) => vec![seat.host],
+        }
     });
-    rooms.flat_map(|room| room.present().map(|(_, member)| member.peer)).collect()
+    machines.collect()
 }
 
 fn now(begun: Instant) -> Now {

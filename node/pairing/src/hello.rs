@@ -21,6 +21,11 @@ pub(crate) enum Hello {
         /// Higher than in every attempt before.
         attempt: u32,
     },
+    /// It wants a file, or passes on that somebody does: one of the two ends of this seat.
+    Files {
+        /// Which seat.
+        seat: SeatId,
+    },
 }
 
 /// Under which name a member comes back.
@@ -30,6 +35,7 @@ pub(crate) struct SeatId(pub [u8; 8]);
 const LINK: u8 = 0;
 const CODE: u8 = 1;
 const RESUME: u8 = 2;
+const FILES: u8 = 3;
 
 impl Hello {
     /// The message.
@@ -38,6 +44,7 @@ impl Hello {
             Self::Link(invite) => [&[LINK], invite.as_bytes().as_slice()].concat(),
             Self::Code { number, message } => [&[CODE], number.to_be_bytes().as_slice(), &message].concat(),
             Self::Resume { seat, attempt } => [&[RESUME], seat.0.as_slice(), &attempt.to_be_bytes()].concat(),
+            Self::Files { seat } => [&[FILES], seat.0.as_slice()].concat(),
         }
     }
 
@@ -52,6 +59,7 @@ impl Hello {
         let (id, rest) = rest.split_first_chunk::<8>()?;
         match (mode, rest) {
             (LINK, []) => Some(Self::Link(InviteId::from_bytes(*id))),
+            (FILES, []) => Some(Self::Files { seat: SeatId(*id) }),
             (RESUME, rest) => {
                 let attempt = u32::from_be_bytes(rest.try_into().ok()?);
                 Some(Self::Resume { seat: SeatId(*id), attempt })
@@ -71,6 +79,7 @@ mod tests {
             Hello::Link(InviteId::from_bytes([7; 8])),
             Hello::Code { number: 7, message: [9; spoken::MESSAGE] },
             Hello::Resume { seat: SeatId([8; 8]), attempt: 3 },
+            Hello::Files { seat: SeatId([8; 8]) },
         ] {
             let bytes = hello.to_bytes();
             assert_eq!(Hello::parse(&bytes), Some(hello));

@@ -20,6 +20,7 @@ mod content;
 mod crowd;
 pub mod daemon;
 mod era;
+mod files;
 mod frame;
 mod fuzz;
 mod handshake;
@@ -46,7 +47,8 @@ mod words;
 #[doc(hidden)]
 pub use self::fuzz::fuzz;
 pub use self::{
-    content::{By, Said, Step, TaskState, Verdict},
+    content::{By, Said, Shared, Step, TaskState, Verdict},
+    files::{folder, tree::Digest},
     ledger::Fork,
     link::{InviteId, InviteSecret, Link, LinkError},
     message::Verify,

@@ -119,3 +119,25 @@ pub const BATCH: usize = 50;
 pub const BATCH_BYTES: usize = 128 * 1024;
 /// A `listen` waits no longer, so that it answers within 25 seconds.
 pub const LISTEN: Duration = Duration::from_millis(24_500);
+/// Bytes of the name of a file that is offered.
+pub const FILE_NAME: usize = 255;
+/// Bytes of a file, unless a larger one is asked for.
+pub const FILE: u64 = 100 << 20;
+/// Bytes of a file that nobody exceeds.
+pub const FILE_MOST: u64 = 10 << 30;
+/// Files of this machine that are on offer; one more takes the place of the oldest.
+pub const OFFERS: usize = 64;
+/// Offers that are listed, the newest.
+pub const OFFERS_SHOWN: usize = 100;
+/// Files that are being received at once.
+pub const RECEIVING: usize = 8;
+/// Files that are being sent or passed on at once,
+pub const SENDING: usize = 16;
+/// and of these to one member.
+pub const SENDING_TO_ONE: usize = 4;
+/// Files that are being read to be offered.
+pub const SHARING: usize = 4;
+/// What is remembered of files that were received, in all sessions.
+pub const RECEIVED: usize = 256;
+/// Silence after which a file's stream is given up.
+pub const FILE_SILENCE: Duration = Duration::from_secs(60);

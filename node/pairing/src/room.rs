@@ -3,6 +3,7 @@
 //! A [`Room`] is told what happened (`admit`, `on_message`, `disconnected`, `tick` and the verbs of the host's person)
 //! and leaves what is to be sent in a queue, which its caller empties with [`Room::poll_message`] behind each call.
 
+mod files;
 mod kept;
 mod member;
 mod people;
@@ -130,6 +131,10 @@ impl Room {
                 let member = self.members.values().find(|member| member.seat == seat)?;
                 (attempt > member.attempt)
                     .then(|| Verifier::Psk(secret::of_seat(&member.resume, seat, attempt)))
+            }
+            Hello::Files { seat } => {
+                let member = self.members.values().find(|member| member.seat == seat && member.is_in())?;
+                Some(Verifier::Psk(member.for_files().1))
             }
         }
     }

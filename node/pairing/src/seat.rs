@@ -2,6 +2,7 @@
 //!
 //! As [`Room`](crate::room::Room): told what happened, emptied with [`Seat::poll_message`].
 
+mod files;
 mod kept;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use mytunnel_keys::{error::Code, secret::Seed};
+use mytunnel_keys::{error::Code, id::PublicKey, secret::Seed};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::kept::{KeptSeat, LooseSeat};
@@ -36,7 +37,7 @@ pub(crate) struct Seat {
     pub(crate) name: String,
     pub(crate) verify: Verify,
     pub(crate) host: PeerId,
-    host_key: mytunnel_keys::id::PublicKey,
+    host_key: PublicKey,
     /// The host keeps the session on its disk, as it says.
     pub(crate) host_keeps: bool,
     pub(crate) goal: String,

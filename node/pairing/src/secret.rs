@@ -52,6 +52,11 @@ pub(crate) fn of_seat(resume: &ResumeSecret, seat: SeatId, attempt: u32) -> Psk 
     )
 }
 
+/// Of a seat, for a stream of a file. Either end of the seat may open one; who did is in the handshake.
+pub(crate) fn of_files(resume: &ResumeSecret, seat: SeatId) -> Psk {
+    derive(resume.0.as_slice(), "mytunnel pair files 1", seat.0.as_slice())
+}
+
 fn derive(secret: &[u8], label: &str, context: &[u8]) -> Psk {
     let mut psk = Zeroizing::new([0; 32]);
     let info = [label.as_bytes(), &[0], context].concat();

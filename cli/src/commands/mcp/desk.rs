@@ -6,6 +6,7 @@
 //! What `listen` gave counts as read when the agent asks for the next thing, or ends in order: an answer that it gave up
 //! on is given again.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use mytunnel_pairing::api::Request;
@@ -23,8 +24,18 @@ pub(super) struct Desk {
     pub(super) client: Client,
     pub(super) name: String,
     pub(super) agent: String,
+    pub(super) places: Places,
     pinned: Mutex<Pinned>,
     handed: Mutex<Vec<(RequestId, Handed)>>,
+}
+
+/// Where this agent's files are. Nothing of it is for the agent to choose.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// From where it may share: the repository or the folder in which its server was started.
+    pub(super) folder: Option<PathBuf>,
+    /// Where what it receives is put.
+    pub(super) inbox: Option<PathBuf>,
 }
 
 /// What one answer held.
@@ -63,8 +74,8 @@ impl Pinned {
 }
 
 impl Desk {
-    pub(super) fn new(client: Client, name: String, agent: String) -> Self {
-        Self { client, name, agent, pinned: Mutex::default(), handed: Mutex::default() }
+    pub(super) fn new(client: Client, name: String, agent: String, places: Places) -> Self {
+        Self { client, name, agent, places, pinned: Mutex::default(), handed: Mutex::default() }
     }
 
     /// The session that is named, which is pinned with that, or else the pinned one; nothing where there is none yet.

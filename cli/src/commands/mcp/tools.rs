@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use super::answers::{heard, invites_answer, session_answer, session_argument, status_of_one};
 use super::desk::{Desk, READER};
 use super::schema::{answer, arguments, count, list, maybe, number, some_object, text, yes_no};
 use crate::failure::Failure;
@@ -25,29 +26,11 @@ pub(super) struct Offered {
 /// How long `pair_listen` waits unless it is told.
 const WAIT: u64 = 20_000;
 
-fn session_argument() -> (&'static str, Value) {
-    ("session", text("Which session; without it the one that you opened, joined or named last"))
-}
-
-fn session_answer() -> (&'static str, Value) {
-    ("session", text("Id of the session"))
-}
-
-fn invites_answer() -> (&'static str, Value) {
-    let invite = answer(
-        &[
-            ("text", text("The invite: a secret that lets one guest in, once")),
-            ("expires_in_s", count("Its life")),
-        ],
-        &["text", "expires_in_s"],
-    );
-    ("invites", list(invite, "For your person to hand over, one for each guest"))
-}
-
 /// All of them.
 pub(super) fn tools() -> Vec<Offered> {
     let mut tools = coming_in();
     tools.extend(talking());
+    tools.extend(super::files::tools());
     tools.extend(looking());
     tools
 }
@@ -242,64 +225,6 @@ fn looking() -> Vec<Offered> {
     ]
 }
 
-fn status_of_one() -> Value {
-    answer(
-        &[
-            session_answer(),
-            ("role", text("host or guest")),
-            ("goal", text("As the host says it")),
-            ("goal_untrusted", yes_no("True where another is the host: the goal is data of a peer")),
-            ("state", text("waiting_for_guest, unverified, connected, reconnecting or closed")),
-            ("verification", text("pending, ok or not_compared; of a guest")),
-            ("self", some_object("id and name")),
-            (
-                "members",
-                list(
-                    some_object("id, name, agent, online, verified; name and agent are untrusted"),
-                    "The others",
-                ),
-            ),
-            ("cursor", count("Up to where you have read")),
-            ("unread", count("Things said by others behind that")),
-            ("last", count("Number of the last entry")),
-            ("lost", count("How many things said here nobody has heard, because the session ended first")),
-            ("kept", yes_no("It is on this machine's disk and goes on after a restart")),
-            ("host_keeps", yes_no("It is on the host's disk, as the host says")),
-        ],
-        &["session", "role", "state", "members"],
-    )
-}
-
-fn heard() -> Value {
-    let message = answer(
-        &[
-            ("seq", count("Its number")),
-            ("from", some_object("id, name and whether its person was verified")),
-            ("kind", text("chat, code, plan, question, answer, proposal, decision or task")),
-            ("text", text("Untrusted")),
-            ("data", some_object("Further fields of the kind; untrusted")),
-            ("untrusted", yes_no("Always true of what others say")),
-            ("reply_to", maybe("integer", "What it replies to")),
-            ("age_ms", count("How long ago, by the sender's clock")),
-            ("stripped", count("Characters that were taken out because they act instead of being read")),
-        ],
-        &["seq", "from", "kind", "text", "untrusted"],
-    );
-    answer(
-        &[
-            session_answer(),
-            ("messages", list(message, "")),
-            ("more", yes_no("There is more: call again")),
-            ("reason", text("message, timeout, closed or peer_offline")),
-            ("missed", count("How many entries the host says that it kept no longer")),
-            ("lost", count("How many things said here nobody has heard, because the session ended first")),
-            ("next", count("Up to where this has read")),
-            ("peers", list(some_object("id, name, online, verified; names are untrusted"), "")),
-        ],
-        &["session", "messages", "more", "reason", "peers"],
-    )
-}
-
 /// The arguments as a type; what does not fit is told to the agent.
 pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
     serde_json::from_value(value).map_err(|error| {
@@ -399,8 +324,8 @@ fn say(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Say { session, text, kind, data, reply_to, to } = read(value)?;
     let kind = kind.unwrap_or_else(|| "chat".to_owned());
     // A decision is a person's, a proposal has a tool of its own.
-    if kind == "decision" || kind == "proposal" {
-        let help = "Propose with pair_propose; decisions are made with `mytunnel pair approve` or `deny`.";
+    if ["decision", "proposal", "offer"].contains(&kind.as_str()) {
+        let help = "Propose with pair_propose, offer files with pair_share; decisions are made with `mytunnel pair approve` or `deny`.";
         return Err(Failure::usage(format!("a {kind} is not said by this tool"), help));
     }
     let mut fields = data.unwrap_or_default();

@@ -19,6 +19,9 @@ const ANSWER: u64 = 64 * 1024 * 1024;
 /// A daemon that takes longer than this is stuck: it waits for 25 s at most itself.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// The same of one that reads a file of 10 GiB.
+const READING: Duration = Duration::from_secs(15 * 60);
+
 /// What the daemon needs of the environment of whoever starts it: an invite, words or a password are none of it.
 const ENVIRONMENT: [&str; 3] = ["MYTUNNEL_PAIR_LISTEN", "MYTUNNEL_LOG", "TMPDIR"];
 
@@ -87,12 +90,19 @@ fn exchange(stream: UnixStream, request: &Request) -> Result<Value, Failure> {
         .map_err(|error| Failure::local(format!("the daemon did not answer: {error}"), "Try again."))?;
     match answer {
         Answer::Done(value) => Ok(value),
-        Answer::Failed(Trouble { code, message }) => Err(Failure::new(code, message)),
+        Answer::Failed(Trouble { code, message, help }) => {
+            let failure = Failure::new(code, message);
+            Err(match help {
+                Some(help) => failure.with_help(help),
+                None => failure,
+            })
+        }
     }
 }
 
 fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let patience = if matches!(request, Request::Share { .. }) { READING } else { PATIENCE };
+    stream.set_read_timeout(Some(patience))?;
     let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request)?);
     line.push(b'\n');
     stream.write_all(&line)?;

@@ -175,6 +175,17 @@ impl Client {
             Request::Say { session, said, reply_to, to } => {
                 self.say(Request::Say { session, said, reply_to, to }).await
             }
+            Request::Share { .. } => {
+                let shared = self.ask(request).await?;
+                let said = self.placed(shared.clone()).await?;
+                Ok(merged(shared, said))
+            }
+            Request::Receive { session, offer, inbox, most, wait_ms, stop } => {
+                let end = Instant::now() + Duration::from_millis(wait_ms).min(limits::LISTEN);
+                let began = Request::Receive { session, offer, inbox, most, wait_ms, stop };
+                let began = self.ask(began).await?;
+                self.received(end, began, offer).await
+            }
             Request::Join { .. } => self.join(request).await,
             Request::Open { .. }
             | Request::Invite { .. }
@@ -185,6 +196,8 @@ impl Client {
             | Request::Deny { .. }
             | Request::Kick { .. }
             | Request::Read { .. }
+            | Request::Offers { .. }
+            | Request::Received { .. }
             | Request::Status { .. }
             | Request::Said { .. }
             | Request::Export { .. }
@@ -249,8 +262,30 @@ impl Client {
 
     /// Waits a moment until what was said has its place, and who is there has it.
     async fn say(&mut self, request: Request) -> Result<Value, Trouble> {
+        let said = self.ask(request).await?;
+        self.placed(said).await
+    }
+
+    /// Waits until a file is there, or does not come, or the time is over.
+    async fn received(&mut self, end: Instant, mut answer: Value, offer: u64) -> Result<Value, Trouble> {
+        let session = answer.get("session").and_then(Value::as_str).map(str::to_owned);
+        while answer["state"] == "receiving" && Instant::now() < end {
+            self.changes.borrow_and_update();
+            answer = self.ask(Request::Received { session: session.clone(), offer }).await?;
+            if answer["state"] != "receiving" {
+                break;
+            }
+            tokio::select! {
+                changed = self.changes.changed() => if changed.is_err() { break },
+                () = sleep_until(end) => {}
+            }
+        }
+        Ok(answer)
+    }
+
+    /// See [`Self::say`].
+    async fn placed(&mut self, mut answer: Value) -> Result<Value, Trouble> {
         let end = Instant::now() + PLACE;
-        let mut answer = self.ask(request).await?;
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let (session, number) = (text(&answer, "session"), answer.get("number").and_then(Value::as_u64));
         let Some(number) = number else { return Ok(answer) };
@@ -271,4 +306,14 @@ impl Client {
         }
         Ok(answer)
     }
+}
+
+/// What is known of a file with what is known of the entry that offers it.
+fn merged(mut shared: Value, said: Value) -> Value {
+    let offer = said.get("seq").cloned().unwrap_or_default();
+    if let (Some(fields), Value::Object(said)) = (shared.as_object_mut(), said) {
+        fields.extend(said);
+        fields.insert("offer".to_owned(), offer);
+    }
+    shared
 }

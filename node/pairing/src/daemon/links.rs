@@ -13,7 +13,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    Daemon, Link, LinkId,
+    Daemon, Link, LinkId, files,
     queue::{Outbound, Queue, queue},
     random,
     session::{Session, Side},
@@ -47,6 +47,8 @@ pub(super) enum Event {
     Dial { at: SocketAddr, found: oneshot::Sender<Option<Opener>> },
     /// It has.
     Proved { proof: Box<Proof>, reply: oneshot::Sender<Result<LinkId, Code>> },
+    /// Something of a file.
+    Files(files::Event),
     /// A guest of ours has its place in a session, or has it again.
     Joined(super::joining::Joined),
     /// A message of an established link.
@@ -124,7 +126,7 @@ impl Daemon {
             Event::Hello { hello, reply } => {
                 let psk = self.sessions.values().find_map(|session| match &session.side {
                     Side::Host(room) => room.verifier(hello),
-                    Side::Guest(..) => None,
+                    Side::Guest(seat, _) => seat.verifier(hello),
                 });
                 // The stranger may have gone.
                 let _ = reply.send(psk);
@@ -149,6 +151,7 @@ impl Daemon {
                     self.flush(session);
                 }
             }
+            Event::Files(event) => self.on_files(event),
             Event::Joined(joined) => self.on_joined(joined),
             Event::Message { link, bytes } => self.on_message(link, &bytes, now),
             Event::Gone { link } => self.on_gone(link, now),
@@ -183,6 +186,8 @@ impl Daemon {
                 )?
             }
             Hello::Resume { seat, attempt } => room.resume(seat, attempt, peer, now)?,
+            // Such a stream is no member's link.
+            Hello::Files { .. } => return Err(Code::PairRefused),
         };
         Ok(self.add_link(session, member, outgoing))
     }
@@ -252,6 +257,9 @@ impl Daemon {
         let now = self.now();
         if let Some(held) = self.sessions.get_mut(&id) {
             held.note_end(now);
+            if held.closed().is_some() {
+                self.files.close(id);
+            }
         }
         self.keep(id);
         while let Some((member, bytes, last)) = self.next_message(id) {
@@ -291,7 +299,7 @@ fn invite_of(hello: Hello) -> InviteId {
     match hello {
         Hello::Link(invite) => invite,
         Hello::Code { number, .. } => InviteId::of_number(number),
-        Hello::Resume { seat, .. } => InviteId::from_bytes(seat.0),
+        Hello::Resume { seat, .. } | Hello::Files { seat } => InviteId::from_bytes(seat.0),
     }
 }
 
@@ -303,11 +311,11 @@ struct Stranger {
 }
 
 /// One that has.
-struct LetIn {
-    link: LinkId,
-    wire: wire::Wire,
-    channel: Channel,
-    outgoing: Queue,
+enum LetIn {
+    /// A member, on its link.
+    Member { link: LinkId, wire: wire::Wire, channel: Channel, outgoing: Queue },
+    /// A member, on a stream for a file.
+    Files(files::Asker, files::Line),
 }
 
 impl Stranger {
@@ -320,10 +328,14 @@ impl Stranger {
             wire::refuse(wire).await;
             return None;
         };
+        if let Hello::Files { seat } = proof.hello {
+            let asker = files::Asker { seat, peer: proof.peer, key: proof.card.key };
+            return Some(LetIn::Files(asker, files::Line::new(wire, channel, self.begun)));
+        }
         let (reply, answer) = oneshot::channel();
         self.events.send(Event::Proved { proof: Box::new(proof), reply }).await.ok()?;
         match answer.await.ok()? {
-            Ok(link) => Some(LetIn { link, wire, channel, outgoing }),
+            Ok(link) => Some(LetIn::Member { link, wire, channel, outgoing }),
             Err(code) => {
                 self.tell_no(wire, channel, code).await;
                 None
@@ -347,7 +359,7 @@ impl Stranger {
                 let asked = self.events.send(Event::Guess { number, reply }).await.is_ok();
                 asked && granted.await.unwrap_or_default()
             }
-            Hello::Link(_) | Hello::Resume { .. } => true,
+            Hello::Link(_) | Hello::Resume { .. } | Hello::Files { .. } => true,
         };
         let (established, card) = wire::check(wire, hello, verifier, &self.ends, may).await?;
         let (outgoing, queued) = queue();
@@ -373,14 +385,20 @@ impl Stranger {
 /// What nobody can prove.
 fn nobodys(hello: Hello) -> Result<Verifier, getrandom::Error> {
     Ok(match hello {
-        Hello::Link(_) | Hello::Resume { .. } => Verifier::Psk(Zeroizing::new(random()?)),
+        Hello::Link(_) | Hello::Resume { .. } | Hello::Files { .. } => {
+            Verifier::Psk(Zeroizing::new(random()?))
+        }
         Hello::Code { number, .. } => Verifier::Spoken(Spoken::new(number, u64::from_be_bytes(random()?))),
     })
 }
 
 async fn carry(guest: LetIn, events: mpsc::Sender<Event>, begun: Instant) {
-    let LetIn { link, wire, channel, outgoing } = guest;
-    run(link, wire, channel, outgoing, &events, begun).await;
+    match guest {
+        LetIn::Member { link, wire, channel, outgoing } => {
+            run(link, wire, channel, outgoing, &events, begun).await;
+        }
+        LetIn::Files(asker, line) => files::answer(asker, line, events).await,
+    }
 }
 
 /// Carries an established link to its end.

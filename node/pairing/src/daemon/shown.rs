@@ -90,7 +90,12 @@ impl Daemon {
         let mut shown = Vec::new();
         for id in chosen {
             let Some(held) = self.sessions.get_mut(&id) else { continue };
-            shown.push(held.status(id, reader, now));
+            let mut status = held.status(id, reader, now);
+            if let Some(held) = self.sessions.get(&id) {
+                status["offers"] = self.offers_of(id, held).into();
+            }
+            shown.push(status);
+            let Some(held) = self.sessions.get_mut(&id) else { continue };
             let place = held.readers.known(reader).unwrap_or_default();
             if held.closed().is_some() && held.unread(place) == 0 && !reader.is_empty() {
                 held.readers.has_read(reader, held.last(), true).map_err(no_reader)?;
@@ -178,6 +183,9 @@ fn shown_said(said: &Said) -> Map<String, Value> {
         Ok(_) | Err(_) => Map::new(),
     };
     fields.values_mut().for_each(|value| neutralise(value, &mut stripped));
+    if let Said::Offer { file, .. } = said {
+        fields["file"]["name"] = crate::files::safe(&file.name).into();
+    }
     let mut message = Map::new();
     for name in ["kind", "text"] {
         message.insert(name.to_owned(), fields.remove(name).unwrap_or_default());
@@ -231,7 +239,7 @@ fn why(why: Why) -> &'static str {
 }
 
 impl Session {
-    fn shown_member(&self, id: MemberId) -> Value {
+    pub(super) fn shown_member(&self, id: MemberId) -> Value {
         let (name, verified) = match &self.side {
             Side::Host(room) if id == HOST => (Some(room.opening.name.clone()), true),
             Side::Host(room) => {

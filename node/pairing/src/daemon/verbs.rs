@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Daemon,
+    files::{Order, Wish},
     joining::Wishes,
     random,
     session::{self, Session, Side, member_of},
@@ -38,6 +39,9 @@ impl Daemon {
                 Err(trouble) => drop(reply.send(Err(trouble))),
             }
             return;
+        }
+        if let Request::Share { session, path, within, most, text, to } = request {
+            return self.share(Wish { session, path, within, most, text, to }, reply);
         }
         let answer = self.answer(request);
         self.reply(answer, reply);
@@ -82,9 +86,18 @@ impl Daemon {
             }
             Request::Deny { session, peer } => self.put_out(session.as_deref(), &peer, Room::deny, now),
             Request::Kick { session, peer } => self.put_out(session.as_deref(), &peer, Room::kick, now),
+            Request::Say { said: Said::Offer { .. }, .. } => Err(Trouble::new(
+                Code::BadRequest,
+                "a file is offered by sharing it: `mytunnel pair share`, or the tool `pair_share`",
+            )),
             Request::Say { session, said, reply_to, to } => {
                 self.say(session.as_deref(), said, reply_to, &to, now)
             }
+            Request::Offers { session } => self.offers(session.as_deref()),
+            Request::Receive { session, offer, inbox, most, wait_ms: _, stop } => {
+                self.receive(&Order { session, offer, inbox, most, stop })
+            }
+            Request::Received { session, offer } => self.received(session.as_deref(), offer),
             Request::Listen { session, reader, since, wait_ms: _, own } => {
                 self.listen(session.as_deref(), &reader, since, own, now)
             }
@@ -108,8 +121,10 @@ impl Daemon {
                 self.flush(id);
                 Ok(json!({ "session": id.to_string(), "state": "closed" }))
             }
-            // Answered when the host is reached.
-            Request::Join { .. } => Err(Trouble::new(Code::Internal, "joining is answered elsewhere")),
+            // Answered when the host is reached, and when the file is read.
+            Request::Join { .. } | Request::Share { .. } => {
+                Err(Trouble::new(Code::Internal, "this is answered elsewhere"))
+            }
         }
     }
 
@@ -248,7 +263,7 @@ impl Daemon {
         Ok(json!({ "session": id.to_string(), "peer": peer, "state": "removed" }))
     }
 
-    fn say(
+    pub(super) fn say(
         &mut self,
         session: Option<&str>,
         said: Said,
@@ -298,7 +313,7 @@ impl Daemon {
     }
 
     /// As [`Self::chosen`], and not over.
-    fn live(&mut self, session: Option<&str>) -> Result<(SessionId, &mut Session), Trouble> {
+    pub(super) fn live(&mut self, session: Option<&str>) -> Result<(SessionId, &mut Session), Trouble> {
         let id = self.chosen(session)?;
         let held = self.sessions.get_mut(&id).ok_or_else(no_session)?;
         if held.closed().is_some() {

@@ -138,7 +138,9 @@ pub(super) async fn check(
             write_frame(wire, &answer).await?;
             psk
         }
-        (Verifier::Spoken(_), Hello::Link(_) | Hello::Resume { .. }) => return Err(WireError::Garbage),
+        (Verifier::Spoken(_), Hello::Link(_) | Hello::Resume { .. } | Hello::Files { .. }) => {
+            return Err(WireError::Garbage);
+        }
     };
     let host = Host::begin(hello, &psk, ends).map_err(|_| WireError::Garbage)?;
     let first = read_frame(wire, limits::HANDSHAKE).await?;
@@ -152,7 +154,7 @@ pub(super) async fn check(
 }
 
 /// The next message behind the handshake.
-async fn read_message(
+pub(super) async fn read_message(
     reader: &mut (impl AsyncRead + Unpin),
     channel: &Mutex<Channel>,
 ) -> Result<Vec<u8>, WireError> {
@@ -176,7 +178,7 @@ pub(super) async fn first_message(wire: &mut Wire, channel: &mut Channel) -> Res
 }
 
 /// Sends one message, and waits until it is out.
-async fn write_message(
+pub(super) async fn write_message(
     writer: &mut (impl AsyncWrite + Unpin),
     channel: &Mutex<Channel>,
     message: &[u8],
@@ -240,7 +242,7 @@ async fn write_all(
 }
 
 /// Reads what the other end still sends, until it ends too, so that our last words are not lost with the stream.
-async fn drain(reader: &mut (impl AsyncRead + Unpin)) {
+pub(super) async fn drain(reader: &mut (impl AsyncRead + Unpin)) {
     let (mut rest, mut nowhere) = (reader.take(limits::FRAME as u64), tokio::io::sink());
     let drained = tokio::io::copy(&mut rest, &mut nowhere);
     if let Ok(Err(error)) | Err(error) = timeout(DRAIN, drained).await.map_err(io::Error::from) {

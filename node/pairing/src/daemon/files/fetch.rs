@@ -1,0 +1,217 @@
+//! One file on its way to the inbox.
+
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::SystemTime};
+
+use mytunnel_keys::error::Code;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{links, wire::WireError},
+    Event, blocking,
+    line::{Line, Way},
+    trouble,
+};
+use crate::{
+    api::Trouble,
+    content::{SessionId, Shared},
+    files::{
+        inbox::{Inbox, InboxError, Part},
+        pace::Pace,
+        talk::{ToSource, ToTaker, leaves_in},
+        tree::{self, Tree},
+    },
+};
+
+/// What is to be fetched, and how its sender is asked.
+pub(super) struct Fetch {
+    pub(super) way: Way,
+    pub(super) errand: Errand,
+}
+
+/// What is to be fetched to where.
+pub(super) struct Errand {
+    pub(super) session: SessionId,
+    pub(super) offer: u64,
+    pub(super) file: Shared,
+    pub(super) inbox: PathBuf,
+    /// Under which name it is put there.
+    pub(super) name: String,
+}
+
+/// How far it is.
+#[derive(Debug, Clone)]
+pub(super) enum State {
+    Receiving { received: u64 },
+    Received { path: PathBuf },
+    Failed(Trouble),
+}
+
+impl Fetch {
+    /// Fetches it, unless it is ended before. What has come of it stays.
+    pub(super) async fn run(
+        self,
+        state: Arc<watch::Sender<State>>,
+        ended: CancellationToken,
+        events: mpsc::Sender<links::Event>,
+    ) {
+        let outcome = tokio::select! {
+            biased;
+            () = ended.cancelled() => Err(trouble::stopped()),
+            outcome = self.errand.run(|| self.way.open(), &state) => outcome,
+        };
+        state.send_replace(match outcome {
+            Ok(path) => State::Received { path },
+            Err(trouble) => State::Failed(trouble),
+        });
+        // Without an owner there is nobody to tell.
+        let _ = events.send(links::Event::Files(Event::Ended { session: self.errand.session })).await;
+    }
+}
+
+impl Errand {
+    /// Fetches it over the line that `open` gives.
+    async fn run<S, F>(
+        &self,
+        open: impl FnOnce() -> F,
+        state: &watch::Sender<State>,
+    ) -> Result<PathBuf, Trouble>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        F: Future<Output = Result<Line<S>, WireError>>,
+    {
+        let mut part = self.part().await?;
+        state.send_replace(State::Receiving { received: part.received() });
+        let mut line = open().await.map_err(lost)?;
+        let tree = self.tree(&mut line).await?;
+        // Once more where the machine failed in the meantime, and what was written is not there.
+        for _ in 0..2 {
+            part = self.pieces(&mut line, &tree, part, state).await?;
+            let whole = tree.clone();
+            let (checked, read) = blocking(move || (part.check(&whole), part)).await;
+            part = read;
+            let Some(sha256) = checked.map_err(|error| trouble::of_inbox(&error))? else { continue };
+            line.part(None).await;
+            if sha256 != self.file.sha256 {
+                blocking(move || part.discard()).await;
+                return Err(trouble::not_as_offered("its SHA-256 is not the one that was offered"));
+            }
+            let (session, name) = (self.session.to_string(), self.name.clone());
+            let published = blocking(move || part.publish(&session, &name)).await;
+            return published.map_err(|error| trouble::of_inbox(&error));
+        }
+        Err(trouble::not_as_written())
+    }
+
+    /// What there is of it.
+    async fn part(&self) -> Result<Part, Trouble> {
+        let (inbox, session, name) = (self.inbox.clone(), self.session.to_string(), self.name.clone());
+        let (root, size) = (self.file.blake3, self.file.size);
+        let part = blocking(move || {
+            let inbox = Inbox::open(&inbox)?;
+            inbox.is_free(&session, &name)?;
+            inbox.part(root, size, SystemTime::now())
+        });
+        part.await.map_err(|error: InboxError| trouble::of_inbox(&error))
+    }
+
+    /// Asks for the file, and for what its pieces hash to.
+    async fn tree<S>(&self, line: &mut Line<S>) -> Result<Tree, Trouble>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (offer, root, size) = (self.offer, self.file.blake3, self.file.size);
+        line.say(&ToSource::Ask { offer, root }.to_bytes()).await.map_err(lost)?;
+        let count = tree::pieces(size).unwrap_or_default() as usize;
+        let mut leaves = Vec::new();
+        while leaves.len() < count {
+            match ToTaker::parse(&line.hear().await.map_err(lost)?) {
+                Some(ToTaker::Leaves { hashes }) => {
+                    leaves.extend(leaves_in(&hashes, count - leaves.len()).ok_or_else(garbage)?);
+                }
+                Some(ToTaker::No { why }) => return Err(trouble::of_no(why)),
+                Some(ToTaker::Piece { .. }) | None => return Err(garbage()),
+            }
+        }
+        let wrong = || trouble::not_as_offered("its pieces do not make up what was offered");
+        Tree::checked(root, size, leaves).ok_or_else(wrong)
+    }
+
+    /// Fetches what is missing.
+    async fn pieces<S>(
+        &self,
+        line: &mut Line<S>,
+        tree: &Tree,
+        mut part: Part,
+        state: &watch::Sender<State>,
+    ) -> Result<Part, Trouble>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (mut pace, mut wanted, mut next) = (Pace::new(), VecDeque::new(), 0);
+        loop {
+            let mut more = Vec::new();
+            while wanted.len() + more.len() < pace.window() {
+                let Some(number) = part.have().missing_from(next) else { break };
+                more.push(number);
+                next = number + 1;
+            }
+            for (first, count) in runs(&more) {
+                line.say(&ToSource::Want { first, count }.to_bytes()).await.map_err(lost)?;
+            }
+            let now = Instant::now();
+            wanted.extend(more.into_iter().map(|number| (number, now)));
+            let Some((number, asked)) = wanted.pop_front() else { return Ok(part) };
+            let content = match ToTaker::parse(&line.hear().await.map_err(lost)?) {
+                Some(ToTaker::Piece { number: given, content }) if given == number => content,
+                Some(ToTaker::No { why }) => return Err(trouble::of_no(why)),
+                Some(ToTaker::Piece { .. } | ToTaker::Leaves { .. }) | None => return Err(garbage()),
+            };
+            pace.arrived(asked.elapsed());
+            part = put(part, tree, number, content).await?;
+            state.send_replace(State::Receiving { received: part.received() });
+        }
+    }
+}
+
+/// Puts a piece in its place, if it is the right one.
+async fn put(mut part: Part, tree: &Tree, number: u32, content: Vec<u8>) -> Result<Part, Trouble> {
+    let tree = tree.clone();
+    let put = blocking(move || {
+        if !tree.fits(number, &content) {
+            return Err(trouble::not_as_offered("a piece of it is not what was offered"));
+        }
+        part.write(number, &content).map_err(|error| trouble::of_inbox(&error))?;
+        Ok(part)
+    });
+    put.await
+}
+
+/// Numbers in a row as the first of them and how many there are.
+fn runs(numbers: &[u32]) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == *number => *count += 1,
+            Some(_) | None => runs.push((*number, 1)),
+        }
+    }
+    runs
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn lost(error: WireError) -> Trouble {
+    tracing::debug!(%error, "a file comes no further");
+    trouble::away()
+}
+
+fn garbage() -> Trouble {
+    Trouble::new(Code::PairVersion, "the sender says something else than pieces of the file")
+}
+
+#[cfg(test)]
+mod tests;
