@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use mytunnel_carrier::websocket::Proxies;
 use mytunnel_keys::error::Code;
-use mytunnel_node::{Config as NodeConfig, Node, RelayAddress, Router, Target, look_at_router};
+use mytunnel_node::{Carrier, Config as NodeConfig, Node, RelayAddress, Router, Target, look_at_router};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::lookup_host;
@@ -29,7 +30,7 @@ const SOON: u64 = 3 * 86_400;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mytunnel doctor         clock, names, relay over TCP and UDP, router, key
+  mytunnel doctor         clock, names, relay by each way, router, key
   mytunnel doctor 3000    and whether anything listens on port 3000")]
 pub(crate) struct Args {
     /// What you want to share: 3000, host:port, http(s)://…, unix:/path, a folder or a file
@@ -125,8 +126,8 @@ fn of_holder(holder: Holder, context: &Context, checks: &mut Vec<Check>) -> Resu
     });
     let more = block_on(async {
         let mut more = names(&found).await;
-        more.extend(carriers(&holder, &found).await);
-        more.extend(router(look_at_router().await));
+        more.extend(carriers(&holder, &found, &context.env.proxies()).await);
+        more.push(router(look_at_router().await));
         Ok::<_, Failure>(more)
     })?;
     checks.extend(more);
@@ -176,7 +177,7 @@ async fn names(found: &Found) -> Vec<Check> {
 }
 
 /// Whether a relay is reached by each of the ways there are.
-async fn carriers(holder: &Holder, found: &Found) -> Vec<Check> {
+async fn carriers(holder: &Holder, found: &Found, proxies: &Proxies) -> Vec<Check> {
     let relays = &found.known.bootstrap.relays;
     if relays.is_empty() {
         return vec![Check::failed(
@@ -185,17 +186,20 @@ async fn carriers(holder: &Holder, found: &Found) -> Vec<Check> {
             "Start one, or wait until it has reached its coordinator.",
         )];
     }
-    let ways = [("relay over tcp", "/tcp/"), ("relay over udp", "/quic-v1")];
+    let relays: Vec<RelayAddress> = relays
+        .iter()
+        .filter_map(|relay| RelayAddress::parse(&relay.peer_id.to_string(), &relay.addrs).ok())
+        .collect();
+    let over = |carrier| relays.iter().filter_map(|relay| relay.only(carrier)).collect::<Vec<_>>();
+    let mut ways = vec![("relay over tcp", over(Carrier::Tcp)), ("relay over udp", over(Carrier::Quic))];
+    let websockets = over(Carrier::WebSocket);
+    // A relay without HTTPS takes none.
+    if !websockets.is_empty() {
+        ways.push(("relay over https", websockets));
+    }
     let mut outcomes = Vec::new();
-    for (name, mark) in ways {
-        let addresses: Vec<RelayAddress> = relays
-            .iter()
-            .filter_map(|relay| {
-                let usable = relay.addrs.iter().filter(|address| address.contains(mark));
-                RelayAddress::parse(&relay.peer_id.to_string(), usable).ok()
-            })
-            .collect();
-        outcomes.push((name, reach(holder, found, addresses).await));
+    for (name, addresses) in ways {
+        outcomes.push((name, reach(holder, found, (addresses, proxies.clone())).await));
     }
     let any = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
     outcomes.into_iter().map(|(name, outcome)| verdict(name, outcome, any)).collect()
@@ -206,7 +210,7 @@ fn verdict(name: &'static str, outcome: Result<String, String>, any: bool) -> Ch
     match outcome {
         Ok(message) => Check::ok(name, message),
         Err(message) if any => {
-            Check::warning(name, message, "The other way works, and is used. A firewall may stop this one.")
+            Check::warning(name, message, "Another way works, and is used. A firewall may stop this one.")
         }
         Err(message) => Check::failed(
             name,
@@ -217,28 +221,48 @@ fn verdict(name: &'static str, outcome: Result<String, String>, any: bool) -> Ch
 }
 
 /// Without its help, direct paths of private shares are punched, which does for most.
-fn router(router: Router) -> Option<Check> {
+fn router(router: Router) -> Check {
+    let skipped = |help: &str, message: String| Check {
+        help: help.to_owned(),
+        ..Check::new("router", State::Skipped, message)
+    };
     match router {
         Router::Leads { gateway, outside } => {
-            Some(Check::ok("router", format!("{gateway} leads ports here, from {}", outside.ip())))
+            Check::ok("router", format!("{gateway} leads ports here, from {}", outside.ip()))
         }
-        Router::Refuses { gateway, why } => Some(Check {
-            help: "Where `mytunnel status` says \"symmetric NAT here\", switch PCP or NAT-PMP on in it."
-                .to_owned(),
-            ..Check::new("router", State::Skipped, format!("{gateway} leads no ports here: {why}"))
-        }),
-        Router::None => None,
+        Router::NotNeeded(ip) => {
+            Check::ok("router", format!("none is needed: {ip}, which this machine has, is a public address"))
+        }
+        Router::Refuses { gateway, why } => skipped(
+            "Where `mytunnel status` says \"symmetric NAT here\", switch PCP or NAT-PMP on in it.",
+            format!("{gateway} leads no ports here: {why}"),
+        ),
+        Router::Behind { gateway, outside } => skipped(
+            "Where `mytunnel status` says \"symmetric NAT here\", only the provider can help, with a public address; without one what is relayed stays relayed.",
+            format!(
+                "{gateway} would lead ports here, but is behind another router itself: its address is {outside}"
+            ),
+        ),
+        Router::Unknown => skipped(
+            "Direct paths are punched, which does for most; ports of a router are asked for on Linux.",
+            "this system does not tell which router is next".to_owned(),
+        ),
     }
 }
 
 /// Connects as a share would, and says how far it is.
-async fn reach(holder: &Holder, found: &Found, relays: Vec<RelayAddress>) -> Result<String, String> {
+async fn reach(
+    holder: &Holder,
+    found: &Found,
+    (relays, proxies): (Vec<RelayAddress>, Proxies),
+) -> Result<String, String> {
     if relays.is_empty() {
         return Err("no relay has an address for it".to_owned());
     }
     let cluster = found.known.trust.cluster().clone();
-    let config =
+    let mut config =
         NodeConfig::new(holder.seed.clone(), holder.certificate.clone(), cluster, holder.root, relays);
+    config.proxies = proxies;
     let node = Node::start(config).map_err(|error| chain(&error))?;
     let mut status = node.watch_status();
     let begun = Instant::now();
@@ -310,12 +334,17 @@ mod tests {
     #[test]
     fn a_router_that_leads_nothing_is_no_failure() {
         let gateway = "192.168.1.1".parse().unwrap();
-        let refuses = router(Router::Refuses { gateway, why: "no answer".to_owned() }).unwrap();
+        let refuses = router(Router::Refuses { gateway, why: "no answer".to_owned() });
         assert_eq!(refuses.state, State::Skipped);
         assert!(refuses.message.contains("192.168.1.1") && refuses.help.contains("PCP"));
-        let leads = router(Router::Leads { gateway, outside: "192.0.2.1:4000".parse().unwrap() }).unwrap();
+        let behind = router(Router::Behind { gateway, outside: "100.64.0.9".parse().unwrap() });
+        assert_eq!(behind.state, State::Skipped);
+        assert!(behind.message.contains("100.64.0.9") && !behind.help.contains("PCP"));
+        assert_eq!(router(Router::Unknown).state, State::Skipped);
+        let leads = router(Router::Leads { gateway, outside: "192.0.2.1:4000".parse().unwrap() });
         assert_eq!((leads.state, leads.message.contains("192.0.2.1")), (State::Ok, true));
-        assert!(router(Router::None).is_none());
+        let public = router(Router::NotNeeded("203.0.113.7".parse().unwrap()));
+        assert_eq!((public.state, public.message.contains("203.0.113.7")), (State::Ok, true));
     }
 
     #[test]

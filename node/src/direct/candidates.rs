@@ -298,12 +298,14 @@ pub(crate) fn is_translated(ip: IpAddr) -> bool {
     is_reachable(ip) && block(ip) != Block::Public
 }
 
+/// Whether a machine with this address needs no router to be reached.
+pub(crate) fn is_public(ip: IpAddr) -> bool {
+    is_reachable(ip) && block(ip) == Block::Public
+}
+
 /// Whether a router may be believed that it leads from there to this machine.
 pub(crate) fn may_be_mapped(outside: SocketAddr) -> bool {
-    outside.is_ipv4()
-        && outside.port() >= FIRST_PORT
-        && is_reachable(outside.ip())
-        && block(outside.ip()) == Block::Public
+    outside.is_ipv4() && outside.port() >= FIRST_PORT && is_public(outside.ip())
 }
 
 /// Networks whose addresses mean something else elsewhere.

@@ -1,0 +1,116 @@
+//! One question to a router: PCP first, then NAT-PMP.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU16,
+    time::Duration,
+};
+
+use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp};
+use mytunnel_keys::wire::direct::Over;
+
+use super::{
+    gateway,
+    keep::{Lead, Lent, Port},
+};
+use crate::direct::candidates::may_be_mapped;
+
+/// Seconds for which a router is to keep a mapping; it may choose others.
+const LIFE: u32 = 3600;
+
+/// A router is near: what it has not answered within two seconds it does not.
+const PATIENCE: TimeoutConfig = TimeoutConfig {
+    initial_timeout: Duration::from_millis(250),
+    max_retries: 2,
+    max_retry_timeout: Some(Duration::from_secs(1)),
+};
+
+/// Why a router leads no port here.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("there is no port yet")]
+    NoPort,
+    #[error("{0}")]
+    No(String),
+    /// It has this address outside, which is no public one.
+    #[error("it is behind another router itself: its address is {0}")]
+    Behind(IpAddr),
+}
+
+/// The routers of this machine's networks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Routers;
+
+impl Lead for Routers {
+    type Lease = PortMapping;
+
+    fn gateway(&self, local: Ipv4Addr) -> Option<Ipv4Addr> {
+        gateway::of(local)
+    }
+
+    async fn ask(
+        self,
+        port: Port,
+        gateway: Ipv4Addr,
+        before: Option<PortMapping>,
+    ) -> Result<Lent<PortMapping>, String> {
+        ask(port, gateway, before).await.map_err(|refused| refused.to_string())
+    }
+
+    async fn give_back(self, lease: PortMapping) {
+        if let Err((error, _)) = lease.try_drop().await {
+            tracing::debug!(%error, "the router keeps a port until its time is over");
+        }
+    }
+}
+
+/// Asks for a port, or for one that is there already; why there is none.
+pub(super) async fn ask(
+    port: Port,
+    gateway: Ipv4Addr,
+    before: Option<PortMapping>,
+) -> Result<Lent<PortMapping>, Refused> {
+    let (over, local) = port;
+    let protocol = match over {
+        Over::Quic => InternetProtocol::Udp,
+        Over::Tcp => InternetProtocol::Tcp,
+    };
+    let inside = NonZeroU16::new(local.port()).ok_or(Refused::NoPort)?;
+    // The same as before, or the one inside, if it is free.
+    let outside = before.as_ref().map_or(inside, PortMapping::external_port);
+    let options = PortMappingOptions {
+        external_port: Some(outside),
+        lifetime_seconds: Some(LIFE),
+        timeout_config: Some(PATIENCE),
+    };
+    let renewed = match before {
+        Some(mut mapping) => mapping.renew().await.is_ok().then_some(mapping),
+        None => None,
+    };
+    let mapping = match renewed {
+        Some(mapping) => mapping,
+        None => {
+            let client = IpAddr::from(*local.ip());
+            PortMapping::new(gateway.into(), client, protocol, inside, options)
+                .await
+                .map_err(|error| Refused::No(error.to_string()))?
+        }
+    };
+    let ip = match mapping.mapping_type() {
+        PortMappingType::Pcp { external_ip, .. } => external_ip.to_canonical(),
+        PortMappingType::NatPmp => match natpmp::external_address(gateway.into(), Some(PATIENCE)).await {
+            Ok(ip) => ip.into(),
+            Err(error) => {
+                Routers.give_back(mapping).await;
+                return Err(Refused::No(error.to_string()));
+            }
+        },
+    };
+    let outside = SocketAddr::new(ip, mapping.external_port().get());
+    if !may_be_mapped(outside) {
+        Routers.give_back(mapping).await;
+        return Err(Refused::Behind(outside.ip()));
+    }
+    let life = Duration::from_secs(mapping.lifetime().into());
+    Ok(Lent { lease: mapping, outside, life })
+}
