@@ -15,7 +15,7 @@ use std::{
     str::FromStr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU16, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -169,6 +169,7 @@ impl AccessLog {
             status: AtomicU16::new(0),
             error: OnceLock::new(),
             bytes: AtomicU64::new(0),
+            cut: AtomicBool::new(false),
         }))
     }
 }
@@ -189,6 +190,7 @@ pub(crate) struct Entry {
     status: AtomicU16,
     error: OnceLock<String>,
     bytes: AtomicU64,
+    cut: AtomicBool,
 }
 
 impl Entry {
@@ -208,6 +210,11 @@ impl Entry {
     /// More of the answer's body went out.
     pub(crate) fn count(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Its answer was cut short.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Relaxed);
     }
 
     /// Its trace.
@@ -231,7 +238,7 @@ impl Entry {
             "host": self.host, "method": self.method.as_str(), "path": self.path,
             "protocol": format!("{:?}", self.version), "status": self.status.load(Relaxed),
             "bytes": self.bytes.load(Relaxed), "ms": milliseconds, "agent": self.agent,
-            "referer": self.referer, "error": self.error.get(),
+            "referer": self.referer, "error": self.error.get(), "cut": self.cut.load(Relaxed),
         })
         .to_string();
         line.push('\n');

@@ -112,6 +112,7 @@ impl Metrics {
             ("requests_per_key", whole(visitors.requests_per_key)),
             ("requests_per_second_per_address", visitors.requests_per_second_per_address.into()),
             ("requests_per_second_per_tunnel", visitors.requests_per_second_per_tunnel.into()),
+            ("requests_per_second_per_key", visitors.requests_per_second_per_key.into()),
             ("idle_pipes_per_tunnel", whole(visitors.idle_pipes_per_tunnel)),
             ("head_bytes", whole(visitors.head_bytes)),
             ("head_fields", whole(visitors.head_fields)),

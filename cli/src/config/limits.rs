@@ -62,6 +62,7 @@ pub(crate) struct LimitsFile {
     /// Requests that one address may begin in a second, and that may begin at one tunnel: 0, for no bound.
     requests_per_second_per_address: Option<u32>,
     requests_per_second_per_tunnel: Option<u32>,
+    requests_per_second_per_key: Option<u32>,
     /// Connections and UDP visitors at all ports of tunnels: 16384; of one address: 1024; of one tunnel: 2048.
     port_visitors: Option<usize>,
     port_visitors_per_address: Option<u32>,
@@ -113,6 +114,7 @@ impl LimitsFile {
         set(&mut ingress.requests_per_key, self.requests_per_key);
         set(&mut ingress.requests_per_second_per_address, self.requests_per_second_per_address);
         set(&mut ingress.requests_per_second_per_tunnel, self.requests_per_second_per_tunnel);
+        set(&mut ingress.requests_per_second_per_key, self.requests_per_second_per_key);
         let ports = &mut limits.ports;
         set(&mut ports.visitors, self.port_visitors);
         set(&mut ports.visitors_per_address, self.port_visitors_per_address);
@@ -290,9 +292,13 @@ mod tests {
         assert_eq!(limits.ingress.streams_per_connection, 100);
         assert_eq!((limits.ingress.requests_per_address, limits.ingress.requests_per_tunnel), (640, 2048));
         assert_eq!(limits.ingress.requests_per_key, 4096);
-        let rates =
-            (limits.ingress.requests_per_second_per_address, limits.ingress.requests_per_second_per_tunnel);
-        assert_eq!(rates, (0, 0));
+        let ingress = &limits.ingress;
+        let rates = [
+            ingress.requests_per_second_per_address,
+            ingress.requests_per_second_per_tunnel,
+            ingress.requests_per_second_per_key,
+        ];
+        assert_eq!(rates, [0; 3]);
         let ports = &limits.ports;
         assert_eq!(
             (ports.visitors, ports.visitors_per_address, ports.visitors_per_tunnel),

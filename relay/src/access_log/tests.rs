@@ -66,12 +66,14 @@ async fn who_leaves_before_the_answer_and_what_failed_are_told() {
         let mut headers = HeaderMap::new();
         headers.insert(ERROR_HEADER, HeaderValue::from_static("NOT_FOUND"));
         entry.answered(StatusCode::NOT_FOUND, &headers);
+        entry.cut();
     })
     .await;
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines[0]["status"].as_u64(), &lines[0]["error"]), (Some(499), &serde_json::Value::Null));
     assert_eq!((lines[1]["status"].as_u64(), &lines[1]["error"]), (Some(404), &"NOT_FOUND".into()));
+    assert_eq!([&lines[0]["cut"], &lines[1]["cut"]], [false, true]);
 }
 
 #[tokio::test]

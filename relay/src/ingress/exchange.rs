@@ -105,6 +105,13 @@ impl Turn {
         }
     }
 
+    /// The answer's body does not go out to its end.
+    pub(crate) fn note_cut(&self) {
+        if let Some(entry) = &self.entry {
+            entry.cut();
+        }
+    }
+
     /// Its trace, if it has one.
     pub(crate) fn trace(&self) -> Option<&Trace> {
         self.entry.as_ref()?.trace()

@@ -68,6 +68,8 @@ pub struct Limits {
     pub requests_per_second_per_address: u32,
     /// Requests that may begin in a second at one tunnel; 0 for no bound.
     pub requests_per_second_per_tunnel: u32,
+    /// Requests that may begin in a second at all tunnels of one key; 0 for no bound.
+    pub requests_per_second_per_key: u32,
     /// Idle pipes kept for one tunnel.
     pub idle_pipes_per_tunnel: usize,
     /// How long a pipe is kept idle.
@@ -102,6 +104,7 @@ impl Default for Limits {
             requests_per_key: 4 * 1024,
             requests_per_second_per_address: 0,
             requests_per_second_per_tunnel: 0,
+            requests_per_second_per_key: 0,
             idle_pipes_per_tunnel: 512,
             pipe_idle_timeout: Duration::from_secs(60),
         }

@@ -15,7 +15,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(crate) struct Seats {
     state: Mutex<State>,
-    /// Those in flight at all tunnels of the key.
+    /// Those at all tunnels of the key.
     key: Arc<Crowd>,
 }
 
@@ -82,6 +82,11 @@ impl Seats {
     /// Those of a tunnel whose key has these in flight.
     pub(crate) fn of_key(key: Arc<Crowd>) -> Self {
         Self { key, ..Self::default() }
+    }
+
+    /// Counts a request in the second `now`, unless it is one too many for its key, of which `most` may begin; 0 for no bound.
+    pub(crate) fn begin(&self, most: u32, now: u64) -> bool {
+        self.key.begin(most, now)
     }
 
     /// Takes a place for an exchange on `visit`.

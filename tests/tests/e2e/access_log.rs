@@ -85,6 +85,14 @@ async fn every_request_has_its_line_once_its_answer_is_over() -> Result<()> {
     let (_node, _) = lab.node(&origin.address.port().to_string(), "web").await?;
     ensure!(lab.get("web", "/1k").await?.0.status == 200);
     ensure!(lab.get("nobody", "/?token=secret").await?.0.status == 404);
+    // Chunks to their end, and chunks whose visitor leaves before it.
+    let events = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("web"));
+    let (all, _) = lab.get("web", "/sse/1/2").await?;
+    ensure!(all.status == 200, "{}", all.text);
+    let mut leaver = Connection::open(lab.http).await?;
+    leaver.send(events("/sse/10/1000000").as_bytes()).await?;
+    ensure!(leaver.head().await?.status == 200);
+    drop(leaver);
 
     let host = lab.host("web");
     let read = || -> Result<Vec<Value>> {
@@ -109,6 +117,21 @@ async fn every_request_has_its_line_once_its_answer_is_over() -> Result<()> {
     ensure!(line["path"] == "/1k" && line["status"] == 200 && line["bytes"] == 1024, "{line}");
     ensure!(line["visitor"] == "127.0.0.1" && line["method"] == "GET", "{line}");
     ensure!(page["error"] == "NOT_FOUND" && page["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{page}");
+    let cut = async |path: &str| {
+        let found = async {
+            loop {
+                if let Some(line) = read()?.into_iter().find(|line| line["path"] == path) {
+                    return anyhow::Ok(line["cut"].clone());
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), found)
+            .await
+            .with_context(|| format!("no line of {path}"))?
+    };
+    ensure!(cut("/1k").await? == false && cut("/sse/1/2").await? == false);
+    ensure!(cut("/sse/10/1000000").await? == true);
     let sign_in =
         lines.iter().find(|line| line["path"].as_str().is_some_and(|path| path.starts_with("/api/")));
     ensure!(sign_in.is_some(), "calls of the API are requests too");

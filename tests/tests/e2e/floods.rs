@@ -319,6 +319,44 @@ async fn the_tunnels_of_one_key_share_its_requests_and_another_key_has_its_own()
     empty(&lab, calm).await
 }
 
+#[tokio::test]
+async fn requests_in_a_second_are_counted_over_all_tunnels_of_a_key() -> Result<()> {
+    let lab = limited("requests_per_second_per_key = 1\n").await?;
+    let origin = Origin::start().await?;
+    let target = origin.address.port().to_string();
+    let mut own = Vec::new();
+    for name in ["one", "two"] {
+        let mut node = lab.spawn(&["share", &target, "--name", name, "--json"])?;
+        node.event("ready").await?;
+        own.push(node);
+    }
+    let (_other, _) = lab.node(&target, "other").await?;
+    let visitor = address(1);
+    // Within one second, which two requests in a row are sooner or later.
+    let both = async {
+        loop {
+            let first = ask(&lab, visitor, "one", "/1k").await?.0;
+            let second = ask(&lab, visitor, "two", "/1k").await?.0;
+            if first.status == 200 && second.status != 200 {
+                return anyhow::Ok(second);
+            }
+        }
+    };
+    let second = timeout(PATIENCE, both).await.context("the key has only one")??;
+    refused(&second, 429)?;
+    let served_together = async {
+        loop {
+            let (one, other) =
+                (ask(&lab, visitor, "one", "/1k").await?.0, ask(&lab, visitor, "other", "/1k").await?.0);
+            if (one.status, other.status) == (200, 200) {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    timeout(PATIENCE, served_together).await.context("another key has its own")??;
+    served(&lab, visitor, "two").await
+}
+
 /// A wrong password of `ann`, another for each number.
 fn guess(digits: &str) -> String {
     // In base64 each of these groups is `aa` and one more letter, by the digit.

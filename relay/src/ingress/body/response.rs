@@ -31,6 +31,8 @@ pub(crate) struct ResponseBody {
     content: Content,
     /// The end of a piece, see [`Self::keep_last`].
     last: Option<Bytes>,
+    /// Whether its end was a good one, once it has come.
+    ended: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -158,7 +160,7 @@ impl ResponseBody {
     }
 
     const fn of(content: Content) -> Self {
-        Self { content, last: None }
+        Self { content, last: None, ended: None }
     }
 
     /// Bytes of the page, if it is one.
@@ -195,12 +197,15 @@ impl ResponseBody {
     }
 
     fn multiplexed(&self) -> Option<&Visit> {
-        let turn = match &self.content {
-            Content::Page(_, turn) => turn.as_ref()?,
-            Content::Console { turn, .. } => turn,
-            Content::Download(download) => &download.turn,
-        };
-        Some(turn.visit()).filter(|visit| visit.is_multiplexed())
+        self.turn().map(Turn::visit).filter(|visit| visit.is_multiplexed())
+    }
+
+    fn turn(&self) -> Option<&Turn> {
+        match &self.content {
+            Content::Page(_, turn) => turn.as_ref(),
+            Content::Console { turn, .. } => Some(turn),
+            Content::Download(download) => Some(&download.turn),
+        }
     }
 
     /// With other exchanges on the connection, hyper hands over a whole piece as soon as the visitor has room for one byte of
@@ -266,6 +271,11 @@ impl Body for ResponseBody {
             Some(last) => Poll::Ready(Some(Ok(Frame::data(last)))),
             None => this.content.poll_frame(cx),
         };
+        match &frame {
+            Poll::Ready(None) => this.ended = Some(true),
+            Poll::Ready(Some(Err(_))) => this.ended = Some(false),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
         if let Poll::Ready(Some(Ok(frame))) = &mut frame {
             if let Some(piece) = frame.data_mut() {
                 this.keep_last(piece);
@@ -284,5 +294,15 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         // Asked for before anything was handed over.
         self.content.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // Of a length that was told, nobody asks for the end.
+        let is_whole = self.ended.unwrap_or_else(|| self.last.is_none() && self.content.is_over());
+        if let Some(turn) = self.turn().filter(|_| !is_whole) {
+            turn.note_cut();
+        }
     }
 }

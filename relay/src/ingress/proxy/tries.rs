@@ -50,8 +50,12 @@ impl Proxy {
         protocol: Protocol,
         (passed, turn): (Passed, &Turn),
     ) -> Result<Forward, Refused> {
-        if !self.shared.rates.admit_at(tunnel.name(), gate::unix()) {
+        let now = gate::unix();
+        if !self.shared.rates.admit_at(tunnel.name(), now) {
             return Err(Failure::TunnelHasty.into());
+        }
+        if !tunnel.seats().begin(self.shared.limits.requests_per_second_per_key, now) {
+            return Err(Failure::KeyHasty.into());
         }
         if !self.visit.may_upload(request.body().size_hint().lower()) {
             return Err(Failure::BodyTooLarge.into());
