@@ -10,6 +10,7 @@ mod person;
 mod record;
 mod say;
 mod secret;
+mod skill;
 pub(crate) mod start;
 
 use clap::Subcommand;
@@ -83,6 +84,8 @@ enum PairCommand {
     VerifyLog(record::VerifyArgs),
     /// End the session, or leave it as a guest
     Close(people::CloseArgs),
+    /// Teach an agent how to treat its peers
+    InstallSkill(skill::SkillArgs),
     /// Hold the sessions of this user
     #[command(hide = true)]
     Daemon(daemon::Args),
@@ -117,6 +120,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         PairCommand::Export(args) => record::export(args, context),
         PairCommand::VerifyLog(args) => record::verify(args, context),
         PairCommand::Close(args) => people::close(args, context),
+        PairCommand::InstallSkill(args) => skill::install(args, context),
         PairCommand::Daemon(args) => daemon::run(args, context),
     }
 }
