@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use mytunnel_carrier::websocket::Proxies;
 use zeroize::Zeroizing;
 
 /// What the surroundings say. Empty variables count as unset.
@@ -51,6 +52,10 @@ pub(crate) struct Environment {
     pub(crate) home: Option<PathBuf>,
     /// `PATH`.
     pub(crate) path: Option<OsString>,
+    /// `HTTPS_PROXY`, else `ALL_PROXY`, also in small letters: by which HTTPS leads out.
+    pub(crate) https_proxy: Option<String>,
+    /// `NO_PROXY`, also in small letters: where it does not.
+    pub(crate) no_proxy: Option<String>,
     /// `NO_COLOR` is set (<https://no-color.org>), or `TERM` is `dumb`.
     pub(crate) no_color: bool,
 }
@@ -95,7 +100,17 @@ impl Environment {
             xdg_data_home: xdg("XDG_DATA_HOME"),
             home: path("HOME"),
             path: raw("PATH"),
+            https_proxy: ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find_map(text),
+            no_proxy: ["NO_PROXY", "no_proxy"].into_iter().find_map(text),
             no_color: raw("NO_COLOR").is_some() || text("TERM").as_deref() == Some("dumb"),
+        }
+    }
+
+    /// The proxies by which a relay may be reached.
+    pub(crate) fn proxies(&self) -> Proxies {
+        match &self.https_proxy {
+            Some(proxy) => Proxies::new(proxy, self.no_proxy.as_deref().unwrap_or_default()),
+            None => Proxies::none(),
         }
     }
 }
@@ -122,6 +137,18 @@ mod tests {
         let env = of(&[("MYTUNNEL_AUTH_TOKEN", "mtk_child_x\n"), ("MYTUNNEL_PASSWORD", " two words ")]);
         assert_eq!(env.auth_token.unwrap().as_str(), "mtk_child_x");
         assert_eq!(env.password.unwrap().as_str(), " two words ");
+    }
+
+    #[test]
+    fn the_proxy_of_https_goes_before_that_of_all() {
+        let both =
+            of(&[("all_proxy", "http://all:1"), ("https_proxy", "http://https:2"), ("no_proxy", "a.test")]);
+        assert_eq!(
+            (both.https_proxy.as_deref(), both.no_proxy.as_deref()),
+            (Some("http://https:2"), Some("a.test"))
+        );
+        assert_eq!(of(&[("ALL_PROXY", "http://all:1")]).https_proxy.as_deref(), Some("http://all:1"));
+        assert_eq!(of(&[("HTTP_PROXY", "http://plain:1")]).https_proxy, None);
     }
 
     #[test]

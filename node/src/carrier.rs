@@ -1,4 +1,4 @@
-//! The two ways to reach a relay.
+//! The ways to reach a relay.
 
 use std::fmt;
 
@@ -11,12 +11,15 @@ pub enum Carrier {
     /// the relay's process ends; over QUIC that takes an unanswered ping.
     #[default]
     Tcp,
+    /// The same over a WebSocket in TLS, at the port of visitors and through a proxy: the last resort, where nothing but HTTPS leads out.
+    WebSocket,
 }
 
 impl Carrier {
+    /// What is tried beside this one.
     pub(crate) fn other(self) -> Self {
         match self {
-            Self::Quic => Self::Tcp,
+            Self::Quic | Self::WebSocket => Self::Tcp,
             Self::Tcp => Self::Quic,
         }
     }
@@ -27,6 +30,7 @@ impl fmt::Display for Carrier {
         f.write_str(match self {
             Self::Quic => "quic",
             Self::Tcp => "tcp",
+            Self::WebSocket => "websocket",
         })
     }
 }

@@ -6,6 +6,7 @@ use libp2p::{StreamProtocol, Swarm};
 use mytunnel_carrier::{
     pong, stream,
     transport::{self, SecurityError},
+    websocket::{self, Proxies},
 };
 use mytunnel_keys::{
     certificate::{self, VerifyError},
@@ -73,6 +74,8 @@ pub struct Config {
     /// Whether paths past the relay are looked for to nodes whose private shares we reach, or which reach ours. They are
     /// shown this machine's addresses then, and it listens for them on ports of the system's choosing. Default true.
     pub direct: bool,
+    /// The proxies by which a relay is reached over a WebSocket, where it is not reached otherwise. Default none.
+    pub proxies: Proxies,
 }
 
 impl Config {
@@ -97,6 +100,7 @@ impl Config {
             patience: Access::MOST_PATIENCE,
             lanes: true,
             direct: true,
+            proxies: Proxies::none(),
         }
     }
 }
@@ -226,7 +230,10 @@ fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
     let mut carrier = transport::Config::default();
     carrier.windows.streams = streams;
     carrier.quic_streams = u32::try_from(streams).unwrap_or(u32::MAX);
+    let websockets = websocket::Dialer::new(config.proxies.clone()).map_err(StartError::Tls)?;
+    let websockets = transport::secured(websockets, &keypair, &carrier)?;
     let (transport, circuits) = transport::with_circuits(&keypair, &carrier)?;
+    let transport = transport::either(websockets, transport);
     let accepted = [PIPE_PROTOCOL, PEER_PROTOCOL, LEG_PROTOCOL, DIRECT_PROTOCOL];
     let mut streams = stream::Config::accepting(accepted.map(StreamProtocol::new));
     streams.keep_alive = true;
@@ -251,6 +258,9 @@ pub enum StartError {
     /// The certificate cannot be read.
     #[error("the certificate cannot be used")]
     Certificate(#[from] VerifyError),
+    /// The TLS library does not offer what it should.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
     /// The certificate was issued for another key.
     #[error("the certificate belongs to another key than the secret")]
     OtherKey,
@@ -272,7 +282,7 @@ impl StartError {
         match self {
             Self::NoRelay => Code::RelayUnreachable,
             Self::Certificate(_) | Self::OtherKey | Self::OtherCluster(_) => Code::InvalidKey,
-            Self::Security(_) | Self::Random(_) => Code::Internal,
+            Self::Security(_) | Self::Random(_) | Self::Tls(_) => Code::Internal,
         }
     }
 }

@@ -51,7 +51,7 @@ where
 {
     let rhythm = match carrier {
         Carrier::Quic => QUIC,
-        Carrier::Tcp => TCP,
+        Carrier::Tcp | Carrier::WebSocket => TCP,
     };
     let mut pinger = Pinger { opener, rhythm, mailbox, late: rhythm.late };
     loop {

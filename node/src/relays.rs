@@ -1,6 +1,7 @@
 //! Where a relay is found.
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use mytunnel_carrier::websocket::Place;
 
 use crate::carrier::Carrier;
 
@@ -39,6 +40,12 @@ impl RelayAddress {
         Ok(Self { peer: id, addresses: usable })
     }
 
+    /// The same relay, by its addresses of one carrier; `None` if it has none.
+    pub fn only(&self, carrier: Carrier) -> Option<Self> {
+        let addresses = self.over(carrier);
+        (!addresses.is_empty()).then_some(Self { peer: self.peer, addresses })
+    }
+
     pub(crate) fn peer(&self) -> PeerId {
         self.peer
     }
@@ -50,6 +57,9 @@ impl RelayAddress {
 
 /// Which carrier an address is for.
 pub(crate) fn carrier(address: &Multiaddr) -> Option<Carrier> {
+    if Place::of(address).is_some() {
+        return Some(Carrier::WebSocket);
+    }
     let mut parts = address.iter().skip(1);
     match (parts.next()?, parts.next(), parts.next()) {
         (Protocol::Udp(_), Some(Protocol::QuicV1), None | Some(Protocol::P2p(_))) => Some(Carrier::Quic),
@@ -88,7 +98,7 @@ pub enum RelayAddressError {
     #[error("the address {0:?} belongs to another peer")]
     OtherPeer(String),
     /// No address that this version can dial.
-    #[error("relay {0} has no address over QUIC or TCP")]
+    #[error("relay {0} has no address over QUIC, TCP or a WebSocket")]
     Unreachable(String),
 }
 
@@ -118,6 +128,9 @@ mod tests {
         let text = |carrier| relay.over(carrier).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(text(Carrier::Quic), ["/ip4/192.0.2.1/udp/4001/quic-v1"]);
         assert_eq!(text(Carrier::Tcp), ["/dns4/relay.example/tcp/4001"]);
+        assert_eq!(text(Carrier::WebSocket), ["/ip4/192.0.2.1/tcp/443/wss"]);
+        let only = relay.only(Carrier::Tcp).unwrap();
+        assert_eq!((only.only(Carrier::Quic), only.only(Carrier::Tcp)), (None, Some(only.clone())));
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod http2;
 mod inside;
 mod limits;
 mod listener;
+mod nodes;
 mod owed;
 mod own_answer;
 mod pace;
@@ -54,6 +55,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1};
+use mytunnel_carrier::websocket::Entrance;
 
 #[doc(hidden)]
 pub use self::http2::request::fuzz;
@@ -109,6 +111,8 @@ struct Shared {
     /// How many requests have begun in this second.
     rates: Arc<rates::Rates>,
     tally: Tally,
+    /// Where WebSockets of nodes go.
+    nodes: Option<Entrance>,
 }
 
 impl std::fmt::Debug for Shared {

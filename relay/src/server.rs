@@ -20,6 +20,7 @@ use libp2p::{Multiaddr, Swarm, TransportError};
 use mytunnel_carrier::{
     Boxed,
     transport::{self, SecurityError},
+    websocket::{Door, Entrance},
 };
 use mytunnel_keys::{certificate::VerifyError, feed::Position, id::PublicKey};
 use tokio::{
@@ -50,6 +51,7 @@ use crate::{
 pub use config::{Config, Limits};
 use doors::Doors;
 pub(crate) use listen::Listening;
+use listen::WebSockets;
 
 /// News that wait for the driver.
 const NEWS: usize = 64;
@@ -170,8 +172,12 @@ impl Relay {
         let routes = Routes::partial();
         let doors = Doors::bind(&mut config, &routes).await?;
         let admitted = Admitted::default();
-        let mut swarm = swarm(&config, &admitted)?;
-        let listening = listen::on(&mut swarm, &config.p2p, &config.public_addrs).await?;
+        let (door, entrance) = Door::new();
+        let mut swarm = swarm(&config, &admitted, door)?;
+        let port = config.public_https.or_else(|| doors.https_addr().map(|addr| addr.port()));
+        let websockets = port.map(|port| WebSockets { port, host: &config.console });
+        let nodes = websockets.is_some().then_some(entrance);
+        let listening = listen::on(&mut swarm, &config.p2p, &config.public_addrs, websockets).await?;
         let addrs = Addrs {
             id,
             http: doors.http_addr(),
@@ -226,7 +232,7 @@ impl Relay {
             tasks: JoinSet::new(),
             grace: config.limits.grace,
         };
-        relay.spawn(config, memory, (last, life), driver, (doors, tally));
+        relay.spawn(config, memory, (last, life), driver, (doors, tally, nodes));
         Ok(relay)
     }
 
@@ -236,7 +242,7 @@ impl Relay {
         memory: Memory,
         (last, life): (Option<Position>, Life),
         driver: Driver,
-        (doors, tally): (Doors, Tally),
+        (doors, tally, nodes): (Doors, Tally, Option<Entrance>),
     ) {
         let (news, news_for_driver) = mpsc::channel(NEWS);
         let remembered = Remembered { position: last, trust: config.trust.bytes().to_vec(), witnessed: None };
@@ -290,7 +296,7 @@ impl Relay {
         }
         let ports = config.ports.map(|ports| ports.range);
         let beside =
-            Beside { lanes: doors.lanes, acme, access_log, ports, crowds: self.crowds.clone(), tally };
+            Beside { lanes: doors.lanes, acme, access_log, ports, crowds: self.crowds.clone(), tally, nodes };
         let (terms, routes) = (self.terms.subscribe(), self.routes.clone());
         self.ingress.spawn(ingress::serve_with(ingress, beside, terms, routes, self.visitors.clone()));
     }
@@ -390,11 +396,13 @@ fn own_certificate(config: &Config, id: &PublicKey) -> Result<OwnCertificate, St
     })
 }
 
-fn swarm(config: &Config, admitted: &Admitted) -> Result<Swarm<Boxed<Behaviour>>, StartError> {
+fn swarm(config: &Config, admitted: &Admitted, door: Door) -> Result<Swarm<Boxed<Behaviour>>, StartError> {
     let limits = &config.limits;
     let keypair = mytunnel_carrier::keypair(&config.seed);
     let handshakes = Handshakes::default();
-    let transport = metered(transport::transport(&keypair, &limits.transport)?, admitted);
+    let websockets = transport::secured(door, &keypair, &limits.transport)?;
+    let transport = transport::either(websockets, transport::transport(&keypair, &limits.transport)?);
+    let transport = metered(transport, admitted);
     let transport = handshakes.of(transport);
     let behaviour = Boxed(Behaviour::new(&keypair, limits, admitted, handshakes));
     let settings = transport::swarm_config(limits.negotiating, limits.patience);

@@ -20,6 +20,8 @@ mod security;
 pub mod splice;
 pub mod stream;
 pub mod transport;
+pub mod unchecked;
+pub mod websocket;
 
 pub use boxed::Boxed;
 pub use identity::{keypair, peer_id, public_key};

@@ -70,10 +70,7 @@ pub fn transport(keypair: &Keypair, config: &Config) -> Result<PeerTransport, Se
     let tcp = secured(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)), keypair, config)?;
     let quic = quic::tokio::Transport::new(quic_config(keypair, config))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
-    let both = OrTransport::new(quic, tcp).map(|either, _| match either {
-        Either::Left(output) | Either::Right(output) => output,
-    });
-    Ok(both.boxed())
+    Ok(either(quic.boxed(), tcp))
 }
 
 /// The same, and circuits through a relay that another node can be dialled by, or dials us by, with the behaviour that they
@@ -88,10 +85,15 @@ pub fn with_circuits(
     let (circuits, behaviour) = relay::client::new(keypair.public().to_peer_id());
     let circuits = secured(circuits, keypair, config)?;
     // Whether an address is one of a circuit is for the first to say.
-    let both = OrTransport::new(circuits, transport(keypair, config)?).map(|either, _| match either {
+    Ok((either(circuits, transport(keypair, config)?), behaviour))
+}
+
+/// `first`, and where it does not know an address, `second`.
+pub fn either(first: PeerTransport, second: PeerTransport) -> PeerTransport {
+    let both = OrTransport::new(first, second).map(|either, _| match either {
         Either::Left(output) | Either::Right(output) => output,
     });
-    Ok((both.boxed(), behaviour))
+    both.boxed()
 }
 
 /// Secures and multiplexes an ordered byte transport: TCP, a relayed circuit, or memory in tests.

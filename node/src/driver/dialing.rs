@@ -44,7 +44,14 @@ impl Dialing {
     pub(super) fn begin(&mut self, relay: usize, carrier: Carrier) {
         let Some(relay) = self.relays.get(relay) else { return };
         let (peer, addresses) = (relay.peer(), relay.over(carrier));
-        self.lookups.spawn(async move { Lookup { peer, carrier, found: look_up(addresses).await } });
+        self.lookups.spawn(async move {
+            let found = match carrier {
+                Carrier::Quic | Carrier::Tcp => look_up(addresses).await,
+                // A proxy looks names up by itself, and there may be no other way to.
+                Carrier::WebSocket => Ok(addresses),
+            };
+            Lookup { peer, carrier, found }
+        });
     }
 
     /// Where a relay is reached over a carrier.
@@ -75,7 +82,7 @@ impl Dialing {
         }
         let options = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::Always);
         let options = match carrier {
-            Carrier::Quic => options,
+            Carrier::Quic | Carrier::WebSocket => options,
             // Should the port at which we listen for peers lead there already, the relay would not take another from it.
             Carrier::Tcp => options.allocate_new_port(),
         };

@@ -7,7 +7,8 @@
 //! At any time at most one connection is *current*: its session was welcomed, and tunnels are registered there. While
 //! there is none, or the current one is in doubt, there is a *search*: dials in growing intervals, the earlier ones
 //! going on. The first connection that stands becomes the *candidate* and is greeted; one over the carrier that is not
-//! preferred first waits a moment *in reserve*, in which the other is tried again. A candidate that is welcomed replaces
+//! preferred first waits a moment *in reserve*, in which the other is tried again. The last resort is dialled once all others have
+//! failed, or have had their time. A candidate that is welcomed replaces
 //! the current connection; a current connection that answers again in the meantime stays, and the search ends. So a false
 //! alarm costs nothing that is in flight.
 
@@ -27,6 +28,13 @@ use crate::carrier::Carrier;
 
 /// Head start of the preferred carrier, as of one address family before the other (RFC 8305).
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Time that all other carriers have before the last resort: as long as a handshake may take, since a relay that is flooded is not to be
+/// asked for more of them.
+const LAST_RESORT: Duration = Duration::from_secs(5);
+
+/// The same where the last resort was what led to the relay before.
+const KNOWN_RESORT: Duration = Duration::from_millis(500);
 
 /// Time for a connection that stands to welcome us.
 const GREETING: Duration = Duration::from_secs(5);
@@ -82,6 +90,8 @@ pub(crate) struct Link {
     /// The relay has said its last word on it, and is about to close it.
     farewell: Option<Candidate>,
     dials: HashMap<Carrier, usize>,
+    /// What the last connection that was greeted was dialled over.
+    reached_over: Carrier,
     refused: bool,
     commands: VecDeque<Command>,
 }
@@ -112,6 +122,8 @@ struct Search {
     relay: usize,
     /// The carrier that waits for the head start of the preferred one.
     second: Option<(Instant, usize)>,
+    /// The same for the last resort.
+    last: Option<(Instant, usize)>,
     reason: String,
 }
 
@@ -128,6 +140,7 @@ impl Link {
             search: Some(search),
             farewell: None,
             dials: HashMap::new(),
+            reached_over: preferred,
             refused: false,
             commands: VecDeque::new(),
         }
@@ -147,7 +160,8 @@ impl Link {
             return Some(waiting.until);
         }
         let search = self.search.as_ref()?;
-        Some(search.second.map_or(search.next, |(second, _)| second.min(search.next)))
+        let later = [search.second, search.last].into_iter().flatten().map(|(at, _)| at);
+        later.chain([search.next]).min()
     }
 
     /// The connection with a welcomed session.
@@ -176,6 +190,10 @@ impl Link {
         if let Some((_, relay)) = search.second.take_if(|(at, _)| *at <= now) {
             self.dial(relay, self.preferred.other());
         }
+        let Some(search) = &mut self.search else { return };
+        if let Some((_, relay)) = search.last.take_if(|(at, _)| *at <= now) {
+            self.dial(relay, Carrier::WebSocket);
+        }
         self.attempt(now, jitter);
     }
 
@@ -195,6 +213,10 @@ impl Link {
             if let Some((at, _)) = search.second.as_mut().filter(|_| carrier == self.preferred) {
                 *at = now.min(*at);
             }
+            let all_failed = search.second.is_none() && self.dials.values().all(|dials| *dials == 0);
+            if let Some((at, _)) = search.last.as_mut().filter(|_| all_failed) {
+                *at = now.min(*at);
+            }
         }
     }
 
@@ -206,9 +228,10 @@ impl Link {
             return;
         };
         // The relay is reached: what it answers, it answers over either carrier.
-        search.second = None;
+        (search.second, search.last) = (None, None);
         let relay = search.relay;
         let reserve = self.reserve.take();
+        self.reached_over = carrier;
         if carrier != self.preferred && reserve.is_none() {
             self.reserve = Some(Candidate { connection, until: now + HEAD_START });
             self.dial(relay, self.preferred);
@@ -346,11 +369,13 @@ impl Link {
         let preferred = self.preferred;
         let offline = self.current.is_none();
         let relays = self.relays;
+        let last_resort = if self.reached_over == Carrier::WebSocket { KNOWN_RESORT } else { LAST_RESORT };
         let Some(search) = self.search.as_mut().filter(|search| search.next <= now) else { return };
         let relay = usize::try_from(search.attempts).unwrap_or(0) % relays;
         search.attempts = search.attempts.saturating_add(1);
         search.relay = relay;
         search.second.get_or_insert((now + HEAD_START, relay));
+        search.last.get_or_insert((now + last_resort, relay));
         search.next = now + backoff::delay(search.attempts, now.duration_since(search.since), jitter);
         if offline {
             let (attempt, reason) = (search.attempts, search.reason.clone());
@@ -397,7 +422,7 @@ impl Link {
 
 impl Search {
     fn new(attempts: u32, since: Instant, next: Instant, reason: &str) -> Self {
-        Self { attempts, since, next, relay: 0, second: None, reason: reason.to_owned() }
+        Self { attempts, since, next, relay: 0, second: None, last: None, reason: reason.to_owned() }
     }
 }
 

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+use mytunnel_carrier::unchecked;
 use rustls::{
     ClientConfig, RootCertStore,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, aws_lc_rs},
 };
-use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use rustls_pki_types::{InvalidDnsNameError, ServerName};
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -172,7 +172,7 @@ impl Tls {
         let checked = Connectors::new(web_roots()?);
         let on_loopback = match trust {
             OriginTrust::WebRoots => checked.clone(),
-            OriginTrust::AnyOnLoopback => Connectors::new(any_certificate()?),
+            OriginTrust::AnyOnLoopback => Connectors::new(unchecked::client_config()?),
         };
         Ok(Self { host: host.to_owned(), port, name, checked, on_loopback })
     }
@@ -195,53 +195,6 @@ fn web_roots() -> Result<ClientConfig, DialError> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
-}
-
-fn any_certificate() -> Result<ClientConfig, DialError> {
-    Ok(ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
-        .with_no_client_auth())
-}
-
-/// Accepts whatever certificate the server shows. Used for loopback addresses only, where TLS protects from nobody.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// Why a target was not reached.

@@ -196,7 +196,7 @@ impl Acceptor {
         let gates = Gatekeeper::new(config.sign_in, &config.console).map_err(IngressError::Random)?;
         let gates = Arc::new(gates.beside_ports(beside.ports).of_routes(routes.clone()));
         beside.tally.watch_gates(&gates);
-        let tally = beside.tally.clone();
+        let (tally, beside_nodes) = (beside.tally.clone(), beside.nodes.clone());
         Ok(Self {
             connections: Connections::default(),
             addresses: beside.crowds.web.clone(),
@@ -219,6 +219,7 @@ impl Acceptor {
                 access_log,
                 senders,
                 tally,
+                nodes: beside_nodes,
             }),
         })
     }

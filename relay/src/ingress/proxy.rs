@@ -2,7 +2,7 @@
 
 mod tries;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -24,8 +24,8 @@ use super::{
     forward::{Forward, Protocol},
     head,
     host::{self, Destination},
-    http2,
-    upgrade::Upgrade,
+    http2, nodes,
+    upgrade::{Next, Upgrade},
     visit::Visit,
 };
 use crate::{
@@ -135,6 +135,7 @@ impl Proxy {
             Target::Console if protocol == Protocol::WebSocketOverHttp2 => {
                 Err(Failure::MethodNotAllowed.into())
             }
+            Target::Console if nodes::is_of_node(&request) => Ok(self.take_node(request, &turn)?),
             Target::Console if self.is_sign_in(&request) => Ok(self.sign_in(request, turn).await?),
             Target::Console => Ok(self.console(request, turn).await?),
             Target::Live(tunnel) => self.enter(tunnel, request, protocol, turn).await,
@@ -186,6 +187,21 @@ impl Proxy {
     /// Whether a request for the console's host is one of a visitor who signs in.
     fn is_sign_in(&self, request: &Request<Incoming>) -> bool {
         request.uri().path().starts_with(gate::OWN) && self.shared.gates.offers_sign_ins()
+    }
+
+    /// A node that comes by a WebSocket.
+    fn take_node(
+        &self,
+        mut request: Request<Incoming>,
+        turn: &Turn,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let entrance = self.shared.nodes.as_ref().ok_or(Failure::UnknownName)?;
+        // The port is not known where a proxy has the connection, nor of use anywhere.
+        let from = SocketAddr::new(turn.visitor().ip(), 0);
+        let (response, socket) = nodes::agree(&mut request, entrance, from)?;
+        self.visit.enter(Stage::Responding);
+        self.visit.set_next(Next::Node(socket));
+        Ok(response)
     }
 
     async fn sign_in(
@@ -300,7 +316,8 @@ impl Proxy {
             let (Some((visitor, _)), Some((node, first))) = (agreed, exchange.take_pipe().await) else {
                 return Err(Failure::Broken);
             };
-            self.visit.set_upgrade(Upgrade { visitor, node, first, exchange, ends, _turn: turn });
+            let upgrade = Upgrade { visitor, node, first, exchange, ends, _turn: turn };
+            self.visit.set_next(Next::Splice(upgrade));
             if forward.protocol == Protocol::WebSocketOverHttp2 {
                 http2::response::open_websocket(&mut head);
             }

@@ -3,6 +3,7 @@
 
 use std::{io, sync::Arc};
 
+use mytunnel_carrier::websocket::Entrance;
 use mytunnel_keys::wire::LANE_ALPN;
 use rustls::{ServerConfig, crypto::aws_lc_rs, server::ResolvesServerCert};
 use tokio::{
@@ -84,6 +85,8 @@ pub(crate) struct Beside {
     pub(crate) crowds: Crowds,
     /// Where it is counted what happens.
     pub(crate) tally: Tally,
+    /// Where WebSockets of nodes go.
+    pub(crate) nodes: Option<Entrance>,
 }
 
 /// Performs one handshake, unless the connection is one that somebody behind the relay shakes hands on.

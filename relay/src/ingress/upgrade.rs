@@ -19,10 +19,20 @@ use tokio::{
 use super::{
     deadline::{Cut, millis},
     exchange::{Exchange, Turn},
+    nodes::NodeSocket,
     upstream::Answered,
     visit::Visit,
 };
 use crate::traffic::{Pause, Traffic};
+
+/// What becomes of a connection after a 101.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It leads to a tunnel.
+    Splice(Upgrade),
+    /// It is a node's.
+    Node(NodeSocket),
+}
 
 /// Both ends of an upgraded exchange, waiting for hyper to let go of the visitor's.
 #[derive(Debug)]

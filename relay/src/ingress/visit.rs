@@ -28,7 +28,7 @@ use super::{
     limits::{AddressSeat, Limits},
     owed::{Owed, Place},
     pace::Pace,
-    upgrade::Upgrade,
+    upgrade::Next,
 };
 use crate::tally::Tally;
 
@@ -65,7 +65,7 @@ pub(crate) struct Visit {
     /// The response ends with the connection: an abort must be a reset, or it looks like the end.
     close_delimited: AtomicBool,
     waker: AtomicWaker,
-    upgrade: Mutex<Option<Upgrade>>,
+    next: Mutex<Option<Next>>,
     guest: Arc<Guest>,
     /// Where the connection is others' too: what it owes until its socket has taken all.
     owed: Option<Arc<Owed>>,
@@ -97,7 +97,7 @@ impl Visit {
             pace: Pace::default(),
             close_delimited: AtomicBool::new(false),
             waker: AtomicWaker::new(),
-            upgrade: Mutex::new(None),
+            next: Mutex::new(None),
             limits,
         }
     }
@@ -333,12 +333,13 @@ impl Visit {
         self.is_draining() || self.half.is_closed()
     }
 
-    pub(crate) fn set_upgrade(&self, upgrade: Upgrade) {
-        *super::locked(&self.upgrade) = Some(upgrade);
+    /// What becomes of the connection once its 101 is sent.
+    pub(crate) fn set_next(&self, next: Next) {
+        *super::locked(&self.next) = Some(next);
     }
 
-    pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
-        super::locked(&self.upgrade).take()
+    pub(crate) fn take_next(&self) -> Option<Next> {
+        super::locked(&self.next).take()
     }
 
     // -- for the driver

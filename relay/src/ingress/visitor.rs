@@ -22,7 +22,7 @@ use super::{
     limits::Limits,
     own_answer,
     proxy::Proxy,
-    upgrade::{self, Spliced},
+    upgrade::{self, Next, Spliced},
     upstream::HYPER_HEAD_FIELDS,
     visit::Visit,
     visitor_io::{VisitorIo, VisitorStream},
@@ -75,10 +75,11 @@ pub(crate) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visi
     let mut connection = shared.http1.serve_connection(io, service).with_upgrades();
 
     let end = drive(&mut connection, &visit, |connection| connection.graceful_shutdown()).await;
-    let upgrade = visit.take_upgrade();
+    let next = visit.take_next();
     let io = connection.into_parts().map(|parts| parts.io.into_inner());
-    match (end, upgrade, io) {
-        (End::Done, Some(upgrade), _) => take_over::<S>(upgrade, &visit).await,
+    match (end, next, io) {
+        (End::Done, Some(Next::Splice(upgrade)), _) => take_over::<S>(upgrade, &visit).await,
+        (End::Done, Some(Next::Node(socket)), _) => socket.hand_in::<S>().await,
         (End::Done | End::Refused, None, Some(io)) => match io.refused() {
             Some(failure) => refuse(io.into_stream(), failure).await,
             None if io.is_unfinished() => linger(io.into_stream()).await,

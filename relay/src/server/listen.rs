@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::{Multiaddr, Swarm, core::transport::ListenerId, multiaddr::Protocol, swarm::SwarmEvent};
-use mytunnel_carrier::{Boxed, address};
+use mytunnel_carrier::{Boxed, address, websocket::Place};
 use tokio::time::timeout;
 
 use super::StartError;
@@ -23,11 +23,22 @@ pub(crate) struct Listening {
     pub(crate) backlog: Vec<SwarmEvent<BehaviourEvent>>,
 }
 
-/// Listens on QUIC and TCP of each socket address, and tells the swarm which addresses are its own.
+/// Where WebSockets come in: the port of HTTPS, and the host that is asked for there.
+pub(super) struct WebSockets<'a> {
+    pub(super) port: u16,
+    pub(super) host: &'a str,
+}
+
+/// Places of WebSockets that are told: of the hosts that the relay is reached at, the first.
+const MOST_PLACES: usize = 4;
+
+/// Listens on QUIC and TCP of each socket address, and tells the swarm which addresses are its own. WebSockets are taken at the same
+/// hosts.
 pub(super) async fn on(
     swarm: &mut Swarm<Boxed<Behaviour>>,
     sockets: &[SocketAddr],
     public: &[Multiaddr],
+    websockets: Option<WebSockets<'_>>,
 ) -> Result<Listening, StartError> {
     let mut listening = Listening::default();
     for socket in sockets {
@@ -52,6 +63,17 @@ pub(super) async fn on(
         swarm.add_external_address(addr.clone());
     }
     listening.addrs.splice(0..0, public.iter().cloned());
+    if let Some(WebSockets { port, host }) = websockets {
+        let mut places: Vec<Multiaddr> = Vec::new();
+        for place in external.iter().filter_map(|known| Place::beside(known, port, host)) {
+            if !places.contains(&place) && places.len() < MOST_PLACES {
+                places.push(place);
+            }
+        }
+        for place in places {
+            listening.bind(swarm, place).await?;
+        }
+    }
     let id = *swarm.local_peer_id();
     for addr in &mut listening.addrs {
         addr.push(Protocol::P2p(id));

@@ -16,7 +16,7 @@ async fn what_works_and_what_does_not_is_told_with_its_remedy() -> Result<()> {
     let mut lab = lab().await?;
     let well = lab.run(&["doctor", "--json"]).await?.success()?.json()?;
     ensure!(well["ok"] == true, "{well}");
-    for name in ["key", "coordinator", "clock", "relay over tcp", "relay over udp"] {
+    for name in ["key", "coordinator", "clock", "relay over tcp", "relay over udp", "relay over https"] {
         ensure!(state(&well, name) == "ok", "{name}: {well}");
     }
     ensure!(state(&well, "dns") == "skipped", "{well}");
@@ -31,14 +31,13 @@ async fn what_works_and_what_does_not_is_told_with_its_remedy() -> Result<()> {
     let report: Value = serde_json::from_str(ended.stdout.lines().next().context("a report")?)?;
     // What was learnt at the first look is still known.
     ensure!(state(&report, "coordinator") == "warning", "{report}");
-    ensure!(
-        state(&report, "relay over tcp") == "failed" && state(&report, "relay over udp") == "failed",
-        "{report}"
-    );
+    for name in ["relay over tcp", "relay over udp", "relay over https"] {
+        ensure!(state(&report, name) == "failed", "{name}: {report}");
+    }
     let helps =
         report["checks"].as_array().context("checks")?.iter().filter(|check| check["state"] == "failed");
     ensure!(
-        helps.clone().count() == 2 && helps.into_iter().all(|check| check["help"].is_string()),
+        helps.clone().count() == 3 && helps.into_iter().all(|check| check["help"].is_string()),
         "{report}"
     );
     Ok(())

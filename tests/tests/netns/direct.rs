@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio::time::timeout;
 
 use crate::{
@@ -220,6 +220,22 @@ async fn without_ipv6_networks_of_other_kinds_are_punched() -> Result<()> {
         ensure!(taken.reason == "punched", "{what}: {taken:?}");
     }
     Ok(())
+}
+
+/// Where nothing but HTTPS leads out, no direct path can be, and the relay's leads through WebSockets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn between_networks_that_let_out_nothing_but_https_the_relay_carries() -> Result<()> {
+    let between = Between::start(Lab::new()?).await?;
+    let home = || {
+        let nat = Nat::new(Kind::PortRestricted).with_egress(Egress::TcpTo(&[80, 443]));
+        Home::new(&between.lab, nat)
+    };
+    let (here, there) = (home()?, home()?);
+    let sharer = between.share(&there.machine, "box", &[]).await?;
+    let mut accessor = between.access(&here.machine, "box", &[]).await?;
+    let (taken, took) = accessor.path(|taken| taken.path == "relayed").await?;
+    say(format_args!("nothing but HTTPS: {taken:?} after {took:?}"))?;
+    accessor.connect(&here.machine)?.whole(4 << 20).await.with_context(|| sharer.node.stderr())
 }
 
 /// What a router leads is given back: miniupnpd takes its rules away before it answers.

@@ -6,6 +6,7 @@
 mod host;
 pub(crate) mod mapper;
 pub(crate) mod namespace;
+pub(crate) mod proxy;
 mod router;
 pub(crate) mod segment;
 

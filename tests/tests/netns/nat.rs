@@ -37,6 +37,8 @@ pub(crate) enum Egress {
     Tcp,
     /// UDP, and TCP to these ports alone.
     UdpAndTcp(&'static [u16]),
+    /// TCP to these ports alone.
+    TcpTo(&'static [u16]),
 }
 
 /// A router's settings.

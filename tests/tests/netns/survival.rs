@@ -5,13 +5,14 @@
 use std::{
     io::{self, Write as _},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 
 use crate::{
+    lab::proxy,
     nat::{Egress, Nat},
     world::{World, home},
 };
@@ -19,15 +20,25 @@ use crate::{
 /// Twice what the slowest takes, on a machine that builds something at the same time.
 const BOUND: Duration = Duration::from_secs(6);
 
+/// How long a node waits for other ways before it takes a WebSocket.
+const LAST_RESORT: Duration = Duration::from_secs(5);
+
 /// A home whose firewall lets no TCP through to the relay's port for nodes, so that they use QUIC.
 fn quic_only() -> Nat {
     home().with_egress(Egress::UdpAndTcp(&[80]))
 }
 
-/// Breaks something under a share over TCP and under one over QUIC, and waits until visitors are served again.
+/// A home whose firewall lets out nothing but HTTP and HTTPS, so that they use WebSockets.
+fn web_only() -> Nat {
+    home().with_egress(Egress::TcpTo(&[80, 443]))
+}
+
+/// Breaks something under a share over each carrier, and waits until visitors are served again.
 async fn survives(what: &str, breaking: impl AsyncFn(&mut World) -> Result<()>) -> Result<()> {
-    for (carrier, nat) in [("tcp", home()), ("quic", quic_only())] {
+    for (carrier, nat) in [("tcp", home()), ("quic", quic_only()), ("a WebSocket", web_only())] {
         let mut world = World::start(nat).await?;
+        let is_websocket = world.ready["relay"].as_str().is_some_and(|at| at.contains("/ws"));
+        ensure!(is_websocket == (carrier == "a WebSocket"), "{}", world.ready);
         breaking(&mut world).await?;
         let took = world.served_within(BOUND).await?;
         world.is_the_same().await?;
@@ -82,6 +93,28 @@ async fn udp_that_is_blocked_all_at_once() -> Result<()> {
     world.is_the_same().await?;
     writeln!(io::stdout(), "UDP blocked: served after {took:?}")?;
     Ok(())
+}
+
+#[tokio::test]
+async fn everything_but_https_that_is_blocked_all_at_once() -> Result<()> {
+    let mut world = World::start(home()).await?;
+    let began = Instant::now();
+    world.home.change(web_only())?;
+    // What has lanes at the port of HTTPS serves meanwhile.
+    let back = tokio::time::timeout(BOUND + LAST_RESORT, world.node.event("ready")).await;
+    let back = back.context("it does not come back")??;
+    ensure!(back["relay"].as_str().is_some_and(|at| at.contains("/ws")), "{back}");
+    let took = began.elapsed();
+    world.served_within(BOUND).await?;
+    world.is_the_same().await?;
+    writeln!(io::stdout(), "all but HTTPS blocked: back after {took:?}")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_the_only_way_out() -> Result<()> {
+    let world = World::behind_proxy(home().with_egress(Egress::TcpTo(&[proxy::PORT]))).await?;
+    world.is_the_same().await
 }
 
 #[tokio::test]

@@ -17,7 +17,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    lab::{Host, Lab, Router},
+    lab::{
+        Host, Lab, Router,
+        proxy::{self, Proxy},
+    },
     nat::{Kind, Nat},
 };
 
@@ -42,6 +45,8 @@ pub(crate) struct World {
     pub(crate) ready: Value,
     pub(crate) lab: Lab,
     visitor: Host,
+    /// And where it is.
+    _proxy: Option<(Proxy, Host)>,
     _origin: Origin,
     hosts: PathBuf,
     _directory: TempDir,
@@ -50,6 +55,15 @@ pub(crate) struct World {
 impl World {
     /// Everything runs, and a visitor has been served.
     pub(crate) async fn start(nat: Nat) -> Result<Self> {
+        Self::start_with(nat, false).await
+    }
+
+    /// The same, with a node that is told of a proxy on the internet.
+    pub(crate) async fn behind_proxy(nat: Nat) -> Result<Self> {
+        Self::start_with(nat, true).await
+    }
+
+    async fn start_with(nat: Nat, is_behind_proxy: bool) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let program = Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"));
         let lab = Lab::new()?;
@@ -68,10 +82,17 @@ impl World {
         let origin = Origin::serve(machine.listen()?)?;
         let child = deployment.mint(&["--ttl", "1h", "--portable"]).await?;
         let token = child["token"].as_str().context("a child has a token")?;
+        let border = lab.host()?;
+        let proxy = if is_behind_proxy { Some(Proxy::start(&border, &hosts)?) } else { None };
+        let by = format!("http://{}:{}", border.address(), proxy::PORT);
+        let mut environment = vec![("MYTUNNEL_AUTH_TOKEN", token)];
+        if is_behind_proxy {
+            environment.extend([("HTTPS_PROXY", by.as_str()), ("HTTP_PROXY", by.as_str())]);
+        }
         let mut node = deployment.spawn_by(
             &machine.launcher(program, Some(&hosts), directory.path())?,
             &["share", &origin.address.port().to_string(), "--name", "steady", "--json"],
-            &[("MYTUNNEL_AUTH_TOKEN", token)],
+            &environment,
         )?;
         let ready = node.event("ready").await?;
         let _directory = directory;
@@ -84,6 +105,7 @@ impl World {
             ready,
             lab,
             visitor,
+            _proxy: proxy.map(|proxy| (proxy, border)),
             _origin: origin,
             hosts,
             _directory,

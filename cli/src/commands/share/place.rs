@@ -91,7 +91,7 @@ fn at_relay(holder: Holder, access: &Access, is_gated: bool, context: &Context) 
         at => at.ok(),
     };
     let if_revoked = holder.if_revoked.clone();
-    let node = node_config(holder, access, (cluster, root), &known)?;
+    let node = node_config(holder, access, (cluster, root), &known, context)?;
     Ok(Spot { place: Place::Relay { node: Box::new(node), skew, gate }, subject, hosts, most, if_revoked })
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn node_of(
 ) -> Result<(NodeConfig, Skew), Failure> {
     let Found { known, skew, .. } = locate(&holder, context)?;
     let (cluster, root) = (known.trust.cluster().clone(), holder.root);
-    Ok((node_config(holder, access, (cluster, root), &known)?, skew))
+    Ok((node_config(holder, access, (cluster, root), &known, context)?, skew))
 }
 
 fn locate(holder: &Holder, context: &Context) -> Result<Found, Failure> {
@@ -138,6 +138,7 @@ fn node_config(
     access: &Access,
     (cluster, root): (Cluster, RootFingerprint),
     known: &Known,
+    context: &Context,
 ) -> Result<NodeConfig, Failure> {
     let relays: Vec<RelayAddress> = known
         .bootstrap
@@ -161,5 +162,6 @@ fn node_config(
     let mut config = NodeConfig::new(holder.seed, holder.certificate, cluster, root, relays);
     config.agent = concat!("mytunnel/", env!("CARGO_PKG_VERSION")).to_owned();
     config.direct = !access.no_direct;
+    config.proxies = context.env.proxies();
     Ok(config)
 }

@@ -91,6 +91,50 @@ fn the_other_carrier_need_not_wait_for_one_that_failed() {
 }
 
 #[test]
+fn the_last_resort_is_for_when_all_others_have_failed_or_had_their_time() {
+    let mut bench = Bench::new(1);
+    let begun = bench.now;
+    bench.tick();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&(0, Carrier::WebSocket)) {
+        seen.extend(dials(&bench.wait()));
+    }
+    assert_eq!(bench.now - begun, LAST_RESORT);
+
+    let mut bench = Bench::new(1);
+    bench.tick();
+    bench.link.on_dial_failed(Carrier::Quic, Some("no route".to_owned()), bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
+    bench.link.on_dial_failed(Carrier::Tcp, Some("no route".to_owned()), bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::WebSocket)]);
+    bench.link.on_connected(connection(1), Carrier::WebSocket, bench.now);
+    bench.commands();
+    assert!(bench.wait().contains(&Command::Greet(connection(1))));
+    bench.link.on_welcomed(connection(1), bench.now);
+    assert_eq!(bench.link.current(), Some(connection(1)));
+
+    // Where it was what led to the relay, it is not waited for that long again.
+    bench.pass(STABLE);
+    bench.link.on_closed(connection(1), "gone", bench.now);
+    let begun = bench.now;
+    while !dials(&bench.wait()).contains(&(0, Carrier::WebSocket)) {}
+    assert_eq!(bench.now - begun, KNOWN_RESORT);
+}
+
+#[test]
+fn who_is_reached_needs_no_last_resort() {
+    let mut bench = Bench::new(1);
+    bench.tick();
+    bench.connected(1);
+    // It does not greet, nor does anybody else answer: the search goes on as it began.
+    let mut seen = Vec::new();
+    while bench.now < bench.link.next_timeout().expect("a search") && seen.len() < 3 {
+        seen.extend(dials(&bench.wait()));
+    }
+    assert!(!seen.is_empty() && seen.iter().all(|(_, carrier)| *carrier != Carrier::WebSocket), "{seen:?}");
+}
+
+#[test]
 fn the_first_connection_is_greeted_and_others_are_closed() {
     let mut bench = Bench::new(1);
     bench.tick();
@@ -145,7 +189,7 @@ fn dials_that_hang_are_bounded() {
     for _ in 0..200 {
         begun += dials(&bench.wait()).len();
     }
-    assert_eq!(begun, 2 * MOST_DIALS);
+    assert_eq!(begun, 3 * MOST_DIALS);
     bench.link.on_dial_failed(Carrier::Tcp, Some("timed out".to_owned()), bench.now);
     let next: Vec<_> = (0..4).flat_map(|_| dials(&bench.wait())).collect();
     assert_eq!(next, [(0, Carrier::Tcp)]);

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::ingress::{
     locked,
-    upgrade::{self, LINGER, Spliced},
+    upgrade::{self, LINGER, Next, Spliced},
     visit::Visit,
     visitor,
 };
@@ -136,7 +136,7 @@ async fn exchange(future: impl Future<Output = ()> + Send, visit: Arc<Visit>, ar
     visitor::drive(&mut future, &visit, |_| {}).await;
     drop(future);
     let writer = arrivals.upgrade().and_then(|arrivals| locked(&arrivals.0).writer.take());
-    if let Some((upgrade, writer)) = visit.take_upgrade().zip(writer) {
+    if let Some((Next::Splice(upgrade), writer)) = visit.take_next().zip(writer) {
         websocket(upgrade, writer, &visit).await;
     }
 }

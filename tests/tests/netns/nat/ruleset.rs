@@ -141,11 +141,16 @@ fn egress(egress: Egress) -> String {
     match egress {
         Egress::All => String::new(),
         Egress::Tcp => r#"iifname "lan" oifname "wan" meta l4proto udp drop"#.to_owned(),
-        Egress::UdpAndTcp(ports) => {
-            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
-            format!(r#"iifname "lan" oifname "wan" tcp dport != {{ {} }} drop"#, ports.join(", "))
+        Egress::UdpAndTcp(ports) => tcp_to(ports),
+        Egress::TcpTo(ports) => {
+            format!("iifname \"lan\" oifname \"wan\" meta l4proto udp drop\n    {}", tcp_to(ports))
         }
     }
+}
+
+fn tcp_to(ports: &[u16]) -> String {
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    format!(r#"iifname "lan" oifname "wan" tcp dport != {{ {} }} drop"#, ports.join(", "))
 }
 
 fn guard(kind: Kind) -> &'static str {
