@@ -1,21 +1,22 @@
 //! Files between agents: offered, received, refused, and gone on with.
 
+mod large;
+mod road;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mytunnel_pairing::Link;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use self::road::Road;
 use crate::pair::{Agent, LOOPBACK};
 use crate::program::Ended;
 
@@ -276,92 +277,6 @@ fn is_part(path: &Path) -> bool {
     path.parent().is_some_and(|folder| folder.ends_with(".parts"))
 }
 
-/// A path between two agents that counts, and stops where it is told.
-#[derive(Default)]
-struct Road {
-    passed: AtomicU64,
-    /// What more may pass from now on, where that is bounded.
-    granted: Mutex<Option<u64>>,
-    more: Condvar,
-    /// Behind so many bytes nothing goes on, where this is not zero.
-    ends_at: AtomicU64,
-    /// Then the connections end, too.
-    cuts: AtomicBool,
-}
-
-impl Road {
-    fn through(self: &Arc<Self>, invite: &str) -> String {
-        let mut link = Link::parse(invite).unwrap();
-        let tcp = link.addresses.iter().map(ToString::to_string).find(|address| address.contains("/tcp/"));
-        let host: SocketAddr =
-            format!("127.0.0.1:{}", tcp.unwrap().rsplit('/').next().unwrap()).parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let road = Arc::clone(self);
-        thread::spawn(move || {
-            for guest in listener.incoming().map_while(Result::ok) {
-                let Ok(host) = TcpStream::connect(host) else { continue };
-                for (from, to) in [(&guest, &host), (&host, &guest)] {
-                    let (from, to, road) =
-                        (from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(&road));
-                    thread::spawn(move || road.carry(from, to));
-                }
-            }
-        });
-        link.addresses = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()];
-        link.to_text().to_string()
-    }
-
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
-        let mut piece = [0; 4096];
-        while let Ok(count @ 1..) = from.read(&mut piece) {
-            self.wait_for(count as u64);
-            let passed = self.passed.fetch_add(count as u64, Ordering::SeqCst);
-            let end = self.ends_at.load(Ordering::SeqCst);
-            if end != 0 && passed > end {
-                if self.cuts.load(Ordering::SeqCst) {
-                    break;
-                }
-                // Takes in what still comes, and lets nothing through.
-                continue;
-            }
-            if to.write_all(&piece[..count]).is_err() {
-                break;
-            }
-        }
-        // Either may be gone already.
-        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-    }
-
-    /// Waits until so much may pass.
-    fn wait_for(&self, count: u64) {
-        let granted = self.granted.lock().unwrap();
-        let mut granted =
-            self.more.wait_while(granted, |left| left.is_some_and(|left| left < count)).unwrap();
-        *granted = granted.map(|left| left - count);
-    }
-
-    /// Lets this much more through, and nothing else from here on.
-    fn grant(&self, bytes: u64) {
-        let mut granted = self.granted.lock().unwrap();
-        *granted = Some(granted.unwrap_or_default().saturating_add(bytes));
-        self.more.notify_all();
-    }
-
-    fn stop_after(&self, bytes: u64, cuts: bool) {
-        self.cuts.store(cuts, Ordering::SeqCst);
-        self.ends_at.store(self.passed.load(Ordering::SeqCst) + bytes, Ordering::SeqCst);
-    }
-
-    fn open(&self) {
-        self.ends_at.store(0, Ordering::SeqCst);
-    }
-
-    fn passed(&self) -> u64 {
-        self.passed.load(Ordering::SeqCst)
-    }
-}
-
 #[test]
 fn a_file_whose_connection_is_lost_half_way_goes_on_where_it_was() {
     let (host, guest, road) = (Agent::new(), Agent::new(), Arc::new(Road::default()));
@@ -419,6 +334,57 @@ fn a_file_whose_receiver_is_killed_half_way_goes_on_in_another_session() {
     assert!(second < 32 * PIECE as u64, "{second} bytes for what was missing");
     let names: BTreeSet<_> = walk(&guest.inbox()).into_iter().collect();
     assert_eq!(names.len(), 1, "{names:?}");
+}
+
+#[test]
+fn in_a_session_that_is_kept_a_file_goes_on_after_a_restart_and_offers_of_the_program_before_are_gone() {
+    let (host, guest, road) = (Agent::new(), Agent::new(), Arc::new(Road::default()));
+    let daemon = |agent: &Agent| {
+        let mut daemon = agent.0.start_with(&["pair", "daemon", "--json", "--linger", "600"], &[LOOPBACK]);
+        assert!(daemon.line().contains("ready"));
+        daemon
+    };
+    let (hosts, guests) = (daemon(&host), daemon(&guest));
+    let (_, invites) = host.open(&["--keep"]);
+    let invite = road.through(&invites[0]);
+    guest.pair_with(&["join", "--keep"], &[("MYTUNNEL_PAIR_SECRET", &invite)]).succeeded();
+    let bytes = content(20 * PIECE);
+    host.write("long.bin", &bytes);
+    let shared = host.share("long.bin");
+    until("it is offered", || has_offer(&guest, &shared["offer"]));
+    road.stop_after(10 * PIECE as u64, false);
+    let offer = shared["offer"].to_string();
+    let receiving = guest.0.start_with(&["pair", "receive", &offer, "--json"], &[LOOPBACK]);
+    until("some of it has come", || {
+        let offers = guest.run_there(&["offers"]).succeeded().json();
+        offers["offers"][0]["received"].as_u64().is_some_and(|received| received > 4 * PIECE as u64)
+    });
+    guests.signal("KILL");
+    receiving.ended();
+    road.open();
+    let guests = daemon(&guest);
+    until("the session is back", || guest.status()["state"] == "connected");
+    let before = road.passed();
+    let received = guest.receive(&shared["offer"]);
+    assert_eq!(received["sha256"], sha256(&bytes));
+    let second = road.passed() - before;
+    assert!(second < 17 * PIECE as u64, "{second} bytes for what was missing");
+
+    hosts.signal("KILL");
+    let hosts = daemon(&host);
+    assert_eq!(host.status()["offers"][0]["state"], "gone");
+    fs::remove_dir_all(guest.inbox()).unwrap();
+    let mut trouble = Value::Null;
+    until("the host is back", || {
+        trouble = guest.run_there(&["receive", &offer]).json();
+        trouble["code"] != "PAIR_PEER_OFFLINE"
+    });
+    assert_eq!(trouble["code"], "NOT_FOUND", "{trouble}");
+    assert!(trouble["help"].as_str().unwrap().contains("share it again"), "{trouble}");
+    let again = host.share("long.bin");
+    until("it is offered", || has_offer(&guest, &again["offer"]));
+    assert_eq!(guest.receive(&again["offer"])["sha256"], sha256(&bytes));
+    drop((hosts, guests));
 }
 
 #[test]

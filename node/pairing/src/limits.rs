@@ -97,8 +97,8 @@ pub const CONNECTIONS_OF_ONE: usize = 64;
 pub const TRIES: u32 = 10;
 /// Attempts of all from one address in [`TRIES_SPAN`]: several peers may be behind one router.
 pub const TRIES_OF_ONE: u32 = 120;
-/// How often a member may come back in [`TRIES_SPAN`].
-pub const RETURNS: u32 = 60;
+/// How often a member may come back, or ask for a file, in [`TRIES_SPAN`].
+pub const RETURNS: u32 = 600;
 /// Of how many peers and addresses the attempts are counted.
 pub const TRIED: usize = 4_096;
 /// See [`TRIES`].

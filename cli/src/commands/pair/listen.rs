@@ -110,7 +110,13 @@ pub(crate) fn print(answer: &Value, context: &Context) -> bool {
         for line in text(message, "text").lines() {
             taken &= context.report.hand_line(format_args!("  {line}"));
         }
-        if let Some(data) = message.get("data") {
+        let file = &message["data"]["file"];
+        if !file.is_null() {
+            let (name, size, number) = (text(file, "name"), &file["size"], &message["seq"]);
+            taken &= context
+                .report
+                .hand_line(format_args!("  {name}, {size} bytes: `mytunnel pair receive {number}`"));
+        } else if let Some(data) = message.get("data") {
             taken &= context.report.hand_line(format_args!("  {data}"));
         }
     }

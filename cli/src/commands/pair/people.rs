@@ -84,6 +84,11 @@ pub(crate) fn status(args: &SessionArgs, context: &Context) -> Result<(), Failur
         } else if session["host_keeps"] == true {
             context.report.line("  kept on the host's disk");
         }
+        let offers = session["offers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let waiting = offers.iter().filter(|offer| text(offer, "state") == "offered").count();
+        if waiting > 0 {
+            context.report.line(format_args!("  files offered: {waiting}, see `mytunnel pair offers`"));
+        }
         print_members(session, context);
     }
     let records = answer["records"].as_array().into_iter().flatten().filter_map(Value::as_str);

@@ -1,4 +1,5 @@
 mod ending;
+mod files;
 mod hostile;
 
 use std::collections::BTreeMap;
