@@ -68,6 +68,7 @@ pub use self::{
     terms::Terms,
 };
 pub(crate) use self::{
+    connections::{Connected, Connections},
     limits::{network, owner},
     pool::Pool,
     seats::{Bounds, NoSeat, Seat, Seats},

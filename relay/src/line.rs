@@ -103,6 +103,8 @@ pub(crate) enum Early {
     Cut,
     #[error("nothing went through for too long")]
     Idle,
+    #[error("the visitor's address has as many connections and requests as it may have")]
+    Busy,
     #[error("the relay shuts down")]
     Stopped,
     #[error("the visitor failed")]
@@ -129,6 +131,7 @@ impl Early {
             Self::Turned(turned) => turned.status(),
             Self::Visitor(_) => 499,
             Self::Idle => 408,
+            Self::Busy => 429,
             Self::Cut | Self::Stopped => 503,
             Self::Node(_) => 502,
         }

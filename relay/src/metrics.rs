@@ -18,7 +18,7 @@ use prometheus_client::{
     metrics::{MetricType, exemplar::Exemplar},
     registry::Registry,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 pub(crate) use self::window::Window;
 use crate::{
@@ -26,7 +26,8 @@ use crate::{
     acme::{self, Acme},
     admit::Status,
     crowds::Crowds,
-    gate, ingress,
+    gate,
+    ingress::{self, Connections},
     lanes::Directory,
     ports,
     route::Routes,
@@ -50,8 +51,8 @@ pub(crate) struct Watched {
     pub(crate) tally: Tally,
     pub(crate) access_log: AccessLog,
     pub(crate) acme: Option<Acme>,
-    /// Places for bytes of datagrams that wait.
-    pub(crate) datagrams: Arc<Semaphore>,
+    /// Bytes of datagrams that wait.
+    pub(crate) datagrams: Connections,
     /// Of visitors, as they are now.
     pub(crate) visitors: RwLock<ingress::Limits>,
     pub(crate) limits: Limits,
@@ -150,7 +151,7 @@ impl Watched {
             ("udp", now.udp),
         ];
         let (lines, lost) = self.access_log.lines();
-        let datagrams = ports::QUEUED.saturating_sub(self.datagrams.available_permits());
+        let datagrams = self.datagrams.taken();
         let tally = &self.tally;
         vec![
             Row {

@@ -25,13 +25,17 @@ use mytunnel_keys::{
 };
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::Semaphore,
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{given_up::GivenUp, line::Way};
-use crate::{access_log::AccessLog, crowds::Crowds, ingress::Addresses, route::Routes};
+use crate::{
+    access_log::AccessLog,
+    crowds::Crowds,
+    ingress::{Addresses, Connections},
+    route::Routes,
+};
 
 /// Ports that are tried before a tunnel is told that none is free.
 const TRIES: usize = 128;
@@ -143,21 +147,20 @@ struct House {
     tcp: Places,
     udp: Places,
     /// Bytes of datagrams that wait for their pipes.
-    queued: Arc<Semaphore>,
+    queued: Connections,
     access_log: AccessLog,
 }
 
 /// Places among all and by address.
 #[derive(Debug)]
 struct Places {
-    all: Arc<Semaphore>,
+    all: Connections,
     addresses: Addresses,
 }
 
 impl Places {
-    fn new(limits: &PortLimits, addresses: Addresses) -> Self {
-        let all = Arc::new(Semaphore::new(limits.visitors.min(Semaphore::MAX_PERMITS)));
-        Self { all, addresses }
+    fn new(addresses: Addresses) -> Self {
+        Self { all: Connections::default(), addresses }
     }
 }
 
@@ -252,16 +255,16 @@ impl Ports {
         routes: Routes,
         (crowds, access_log): (&Crowds, AccessLog),
     ) -> Self {
-        let [tcp, udp] = [&crowds.tcp, &crowds.udp].map(|held| Places::new(&limits, held.clone()));
-        let queued = Arc::new(Semaphore::new(QUEUED));
+        let [tcp, udp] = [&crowds.tcp, &crowds.udp].map(|held| Places::new(held.clone()));
+        let queued = Connections::default();
         let house = House { routes, limits, patience, tcp, udp, queued, access_log };
         let (open, given_up) = (HashMap::new(), GivenUp::default());
         Self { settings, house: Arc::new(house), open, given_up, tasks: JoinSet::new() }
     }
 
-    /// Places for bytes of datagrams that wait.
-    pub(crate) fn queued(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.house.queued)
+    /// Bytes of datagrams that wait.
+    pub(crate) fn queued(&self) -> Connections {
+        self.house.queued.clone()
     }
 
     /// The port of a tunnel that has come up: the one that it had, or a new one.

@@ -1,4 +1,4 @@
-//! How many visitors' connections there may be, and what one network may have of them.
+//! How many visitors' connections there may be, or how much of what they send may wait, and what one network may have of that.
 //!
 //! A network (an IPv4 /24, an IPv6 /48) takes one more place only while it has fewer than are free. Alone it has half of them
 //! at most, with another one a third, and whoever comes from elsewhere still finds a place. Nobody loses one.
@@ -13,7 +13,7 @@ use super::{limits::network, locked};
 
 /// Those that there are. A cheap handle.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Connections(Arc<Mutex<Taken>>);
+pub(crate) struct Connections(Arc<Mutex<Taken>>);
 
 #[derive(Debug, Default, PartialEq)]
 struct Taken {
@@ -24,39 +24,50 @@ struct Taken {
 
 /// One's place among them; given back on drop.
 #[derive(Debug)]
-pub(super) struct Connected {
+pub(crate) struct Connected {
     connections: Connections,
     network: Option<IpAddr>,
+    places: usize,
 }
 
 impl Connections {
     /// A place among `most`, for a visitor from there; for nobody's network in particular without an address. Nor does this
     /// machine count as one: who is here has come in already.
-    pub(super) fn enter(&self, most: usize, from: Option<IpAddr>) -> Option<Connected> {
+    pub(crate) fn enter(&self, most: usize, from: Option<IpAddr>) -> Option<Connected> {
+        self.enter_with(1, most, from)
+    }
+
+    /// So many places at once.
+    pub(crate) fn enter_with(&self, places: usize, most: usize, from: Option<IpAddr>) -> Option<Connected> {
         let network = from.filter(|from| !from.to_canonical().is_loopback()).map(network);
         let mut taken = locked(&self.0);
         let free = most.saturating_sub(taken.all);
         let of_network =
             network.and_then(|network| taken.networks.get(&network)).copied().unwrap_or_default();
-        if of_network >= free {
+        if of_network.saturating_add(places) > free {
             return None;
         }
-        taken.all += 1;
+        taken.all += places;
         if let Some(network) = network {
-            *taken.networks.entry(network).or_default() += 1;
+            *taken.networks.entry(network).or_default() += places;
         }
-        Some(Connected { connections: self.clone(), network })
+        Some(Connected { connections: self.clone(), network, places })
+    }
+
+    /// How many places are taken.
+    pub(crate) fn taken(&self) -> usize {
+        locked(&self.0).all
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
         let mut taken = locked(&self.connections.0);
-        taken.all -= 1;
+        taken.all -= self.places;
         if let Some(network) = self.network
             && let Entry::Occupied(mut count) = taken.networks.entry(network)
         {
-            *count.get_mut() -= 1;
+            *count.get_mut() -= self.places;
             if *count.get() == 0 {
                 count.remove();
             }
@@ -83,6 +94,17 @@ mod tests {
         assert_eq!(fill(&connections, 16, &["2001:db8::1", "2001:db8:0:5::1"]).len(), 4);
         drop(held);
         assert_eq!(*locked(&connections.0), Taken::default());
+    }
+
+    #[test]
+    fn who_takes_many_places_at_once_leaves_as_many_free() {
+        let bytes = Connections::default();
+        let from = |text: &str| Some(text.parse().unwrap());
+        let held: Vec<_> = (0..9).filter_map(|_| bytes.enter_with(30, 100, from("192.0.2.1"))).collect();
+        assert_eq!((held.len(), bytes.taken()), (2, 60), "three would leave less than they take");
+        assert!(bytes.enter_with(30, 100, from("198.51.100.1")).is_some());
+        drop(held);
+        assert_eq!(*locked(&bytes.0), Taken::default());
     }
 
     #[test]

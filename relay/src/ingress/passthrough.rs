@@ -65,6 +65,22 @@ pub(super) async fn serve(mut passed: Passed, shared: &Shared, visit: &Visit) {
     }
 }
 
+/// A place among the requests of the visitor's address: as they do, it takes one of the tunnel's, of which one address must not
+/// have all.
+struct AtAddress<'a>(&'a Visit);
+
+impl<'a> AtAddress<'a> {
+    fn enter(visit: &'a Visit, most: u32) -> Option<Self> {
+        visit.address().enter(most).then_some(Self(visit))
+    }
+}
+
+impl Drop for AtAddress<'_> {
+    fn drop(&mut self) {
+        self.0.address().leave();
+    }
+}
+
 async fn carry(
     passed: &mut Passed,
     shared: &Shared,
@@ -72,6 +88,7 @@ async fn carry(
     session: Option<&Session>,
 ) -> Result<(), Early> {
     let Passed { stream, label } = passed;
+    let _held = AtAddress::enter(visit, shared.limits.requests_per_address).ok_or(Early::Busy)?;
     line::prepare(stream.stream()).map_err(Early::Visitor)?;
     let addresses = stream.stream().peer_addr().and_then(|peer| Ok((peer, stream.stream().local_addr()?)));
     let (visitor, relay) = addresses.map_err(Early::Visitor)?;

@@ -16,7 +16,7 @@ fn metrics() -> Metrics {
         tally: Tally::default(),
         access_log: AccessLog::default(),
         acme: None,
-        datagrams: Arc::new(Semaphore::new(ports::QUEUED)),
+        datagrams: Connections::default(),
         visitors: RwLock::default(),
         limits: Limits::default(),
     })
@@ -69,7 +69,7 @@ fn what_is_told_is_well_formed_and_what_was_counted() {
     assert_eq!(at(r#"mytunnel_visitors{of="connections"}"#), "0");
     assert_eq!(at(r#"mytunnel_relay_refusals_total{cause="PASSWORD_REQUIRED"}"#), "0", "before there is one");
     let seat = metrics.0.crowds.web.connect("192.0.2.1".parse().unwrap(), 9);
-    let places = Arc::clone(&metrics.0.datagrams).try_acquire_many_owned(1000).unwrap();
+    let places = metrics.0.datagrams.enter_with(1000, ports::QUEUED, None).unwrap();
     metrics.0.tally.refused(Failure::PasswordRequired);
     metrics.0.tally.turned_away.add(3);
     metrics.0.tally.cut(Cut::Slow);

@@ -1,15 +1,20 @@
 //! What a connection and a UDP visitor of a port have in common: their places, and which tunnel they are for.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use mytunnel_carrier::greeting::{Greeting, Transport};
 use mytunnel_keys::id::{TunnelId, TunnelKind, TunnelName};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::{House, Wanted};
+use super::{House, QUEUED, Wanted};
 use crate::{
     access_log::{Carried, Session},
-    ingress::{AddressSeat, Bounds},
+    ingress::{AddressSeat, Bounds, Connected},
     line::{Errand, Line, Turned},
     route::Tunnel,
 };
@@ -23,25 +28,59 @@ pub(super) struct Way {
     kind: TunnelKind,
     /// The address of the port.
     relay: SocketAddr,
+    /// Bytes of its datagrams that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 /// A visitor's places among all and among those of its address.
 #[derive(Debug)]
 pub(super) struct Place {
-    _among_all: OwnedSemaphorePermit,
+    _among_all: Connected,
     _of_address: AddressSeat,
+}
+
+/// Where bytes of a datagram wait; given back on drop.
+#[derive(Debug)]
+pub(super) struct Room {
+    waiting: Arc<AtomicUsize>,
+    bytes: usize,
+    _of_network: Connected,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 impl Way {
     pub(super) fn new(house: Arc<House>, wanted: &Wanted, relay: SocketAddr) -> Self {
         let Wanted { tunnel, name, kind, .. } = wanted.clone();
-        Self { house, name, tunnel, kind, relay }
+        Self { house, name, tunnel, kind, relay, waiting: Arc::default() }
     }
 
-    /// A place for one more visitor of this address.
-    pub(super) fn place(&self, visitor: SocketAddr) -> Option<Place> {
+    /// Room for so many bytes of a datagram to wait, while the tunnel's that wait are fewer than may yet, and those of the sender's
+    /// network as well.
+    pub(super) fn room(&self, visitor: SocketAddr, bytes: usize) -> Option<Room> {
+        let queued = &self.house.queued;
+        let waiting = self.waiting.load(Relaxed).saturating_add(bytes);
+        if waiting > QUEUED.saturating_sub(queued.taken()) {
+            return None;
+        }
+        let _of_network = queued.enter_with(bytes, QUEUED, Some(visitor.ip()))?;
+        self.waiting.fetch_add(bytes, Relaxed);
+        Some(Room { waiting: Arc::clone(&self.waiting), bytes, _of_network })
+    }
+
+    /// A place for one more visitor of this address, beside so many at this port: it gets one while that is fewer than are free, so that
+    /// nobody shuts others out at one port, from however many networks.
+    pub(super) fn place(&self, visitor: SocketAddr, here: usize) -> Option<Place> {
         let places = if self.kind == TunnelKind::Udp { &self.house.udp } else { &self.house.tcp };
-        let among_all = Arc::clone(&places.all).try_acquire_owned().ok()?;
+        let most = self.house.limits.visitors;
+        if here >= most.saturating_sub(places.all.taken()) {
+            return None;
+        }
+        let among_all = places.all.enter(most, Some(visitor.ip()))?;
         let of_address = places.addresses.connect(visitor.ip(), self.house.limits.visitors_per_address)?;
         Some(Place { _among_all: among_all, _of_address: of_address })
     }

@@ -32,7 +32,7 @@ pub(super) async fn serve(listener: TcpListener, way: Way, closed: CancellationT
                     tracing::debug!(%visitor, "too many visitors of one tunnel");
                     reset(&stream);
                 }
-                Ok((stream, visitor)) => match way.place(visitor) {
+                Ok((stream, visitor)) => match way.place(visitor, visitors.len()) {
                     Some(place) => {
                         visitors.spawn(visit(stream, visitor, way.clone(), place));
                     }

@@ -137,3 +137,44 @@ async fn of_ports_that_were_given_up_the_first_is_taken_last_but_one() {
     let own = Wanted { tenant: other.clone(), ..wanted(1, None) };
     assert_eq!(order(&own), range.candidates(&tunnel(1)).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn datagrams_of_one_tunnel_that_wait_leave_room_for_those_of_others() {
+    const MOST: usize = 65_507;
+    let ports = ports(PortRange::DEFAULT);
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let way = |number| Way::new(Arc::clone(&ports.house), &wanted(number, None), at);
+    let (flooded, other) = (way(1), way(2));
+    // Whatever address they say that they come from.
+    let from = |number: u32| SocketAddr::from((Ipv4Addr::from_bits(number << 8), 1000));
+    let fill = |way: &Way, from: &dyn Fn(u32) -> SocketAddr| -> Vec<_> {
+        (1..2000).filter_map(|number| way.room(from(number), MOST)).collect()
+    };
+    let held = fill(&flooded, &from);
+    assert!(held.len() > 200 && held.len() * MOST <= QUEUED / 2, "{}", held.len());
+    assert!(other.room(from(9), MOST).is_some());
+    drop(held);
+    assert_eq!(ports.queued().taken(), 0);
+    // One network alone has half of it, at however many tunnels.
+    let one = |_| SocketAddr::from(([192, 0, 2, 7], 1000));
+    let held = [fill(&flooded, &one), fill(&other, &one)];
+    assert!(held.iter().map(Vec::len).sum::<usize>() * MOST <= QUEUED / 2);
+    assert!(other.room(from(9), MOST).is_some());
+}
+
+#[tokio::test]
+async fn neither_one_port_nor_one_network_has_all_places_for_visitors() {
+    let ports = ports(PortRange::DEFAULT);
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let way = |number| Way::new(Arc::clone(&ports.house), &wanted(number, None), at);
+    let most = ports.house.limits.visitors;
+    let (one, other) = (way(1), way(2));
+    let network = |number: u32| SocketAddr::from((Ipv4Addr::from_bits(0xC000_0200 | (number & 255)), 1000));
+    let held: Vec<_> = (0..u32::MAX).map_while(|number| one.place(network(number), 0)).collect();
+    assert_eq!(held.len(), most / 2);
+    let elsewhere = SocketAddr::from(([198, 51, 100, 7], 1000));
+    assert!(other.place(elsewhere, 0).is_some());
+    assert!(one.place(elsewhere, held.len()).is_none(), "this port has half of all already");
+    drop(held);
+    assert_eq!(ports.house.tcp.all.taken(), 0);
+}

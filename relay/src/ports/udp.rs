@@ -8,13 +8,13 @@ use mytunnel_carrier::datagram;
 use tokio::{
     io::{self, AsyncWriteExt as _},
     net::UdpSocket,
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::line::{Place, Way};
+use super::line::{Place, Room, Way};
 use crate::{access_log::Session, line::Turned, route::Tunnel};
 
 /// Datagrams of one visitor that wait for its pipe.
@@ -30,15 +30,15 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 struct Queued {
     bytes: Bytes,
-    _share: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl Queued {
     /// `None` when as much waits as may.
-    fn new(bytes: &[u8], way: &Way) -> Option<Self> {
-        let size = u32::try_from(bytes.len()).ok()?.saturating_add(1);
-        let share = Arc::clone(&way.house.queued).try_acquire_many_owned(size).ok()?;
-        Some(Self { bytes: Bytes::copy_from_slice(bytes), _share: share })
+    fn new(bytes: &[u8], visitor: SocketAddr, way: &Way) -> Option<Self> {
+        // An empty one takes room as well.
+        let room = way.room(visitor, bytes.len().saturating_add(1))?;
+        Some(Self { bytes: Bytes::copy_from_slice(bytes), _room: room })
     }
 }
 
@@ -67,12 +67,17 @@ pub(super) async fn serve(socket: UdpSocket, way: Way, closed: CancellationToken
                         continue;
                     }
                 };
-                let Some(datagram) = Queued::new(buffer.get(..length).unwrap_or_default(), &way) else { continue };
+                let bytes = buffer.get(..length).unwrap_or_default();
                 if let Some(queue) = visitors.get(&visitor) {
                     // Full: dropped.
-                    let _ = queue.try_send(datagram);
+                    if let Ok(place) = queue.try_reserve()
+                        && let Some(datagram) = Queued::new(bytes, visitor, &way)
+                    {
+                        place.send(datagram);
+                    }
                 } else if visitors.len() < way.house.limits.visitors_per_tunnel
-                    && let Some(place) = way.place(visitor)
+                    && let Some(place) = way.place(visitor, visitors.len())
+                    && let Some(datagram) = Queued::new(bytes, visitor, &way)
                 {
                     let (queue, queued) = mpsc::channel(QUEUE);
                     let _ = queue.try_send(datagram);
