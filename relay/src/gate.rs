@@ -44,11 +44,12 @@ use mytunnel_sign_in::Client;
 pub(crate) use self::{asked::Asked, asked::OWN, denied::Denied, sign_in::Places};
 use self::{
     basic::Credentials,
+    cookies::Name,
     decide::{Decision, Door, Guest, Kind, Page, Secret, decide, first_question, people},
     guesses::{Guesses, TooMany},
     hashing::Hashing,
     proven::Proven,
-    sign_in::Spent,
+    sign_in::{SignedOut, Spent},
 };
 use crate::{
     ingress::{failure::Failure, locked},
@@ -77,6 +78,7 @@ pub(crate) struct Gatekeeper {
     /// Where servers of others are at the hosts of all tunnels.
     ports: Option<PortRange>,
     spent: Mutex<Spent>,
+    signed_out: SignedOut,
     sign_ins: Mutex<Sketch>,
 }
 
@@ -125,6 +127,7 @@ impl Gatekeeper {
             console: console.into(),
             ports: None,
             spent: Mutex::default(),
+            signed_out: SignedOut::default(),
             sign_ins: Mutex::new(Sketch::new(SIGN_INS)),
         })
     }
@@ -151,6 +154,7 @@ impl Gatekeeper {
         gates: Arc<Gates>,
         asked: &Asked<'_>,
     ) -> Result<Entry, Denied> {
+        let asked = &self.recall(asked);
         let denied = |failure| Denied::new(failure, tunnel.name(), &gates, asked);
         let mut by_header = false;
         let provider = gates.sign_in.as_ref().map(|gate| gate.provider.as_str());
@@ -192,6 +196,7 @@ impl Gatekeeper {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let asked = &self.recall(asked);
         let denied = |failure| Denied::new(failure, tunnel.name(), &own.gates, asked);
         match (&own.page, &own.gates.pin, &own.gates.sign_in) {
             (Page::Pin, Some(gate), _) => {
@@ -202,8 +207,13 @@ impl Gatekeeper {
             }
             (Page::SignIn, _, Some(gate)) => self.begin(gate, asked).map_err(&denied),
             (Page::Ticket, _, Some(gate)) => self.redeem(gate, asked).map_err(&denied),
-            (Page::SignOut(who), ..) => {
-                sign_in::sign_out(asked, tunnel.name().as_str(), who.as_ref()).map_err(&denied)
+            (Page::SignOut(who), _, gate) => {
+                let answer = sign_in::sign_out(asked, tunnel.name().as_str(), who.as_ref());
+                let answer = answer.map_err(&denied)?;
+                if let Some(gate) = gate.as_ref().filter(|_| asked.method == http::Method::POST) {
+                    self.forget(gate, asked);
+                }
+                Ok(answer)
             }
             (Page::LeadOn | Page::Pin | Page::SignIn | Page::Ticket, ..) => Ok(pin::led_on(asked)),
         }
@@ -217,7 +227,7 @@ impl Gatekeeper {
         gates: &Gates,
         asked: &Asked<'_>,
     ) -> Option<Result<Response<Bytes>, Denied>> {
-        let gate = gates.sign_in.as_ref()?;
+        let (gate, asked) = (gates.sign_in.as_ref()?, &self.recall(asked));
         let is_offered = self.client.provider(&gate.provider).is_some();
         let step = match decide(gates, asked, is_offered) {
             Decision::People(Door::Page(Page::SignIn)) => self.begin(gate, asked),
@@ -227,6 +237,20 @@ impl Gatekeeper {
             }
         };
         Some(step.map_err(|failure| Denied::new(failure, name, gates, asked)))
+    }
+
+    /// With whether who asks has signed out.
+    fn recall<'a>(&self, asked: &Asked<'a>) -> Asked<'a> {
+        let signed_out = asked.cookie(Name::GATE).is_some_and(|cookie| self.signed_out.has(cookie));
+        Asked { signed_out, ..*asked }
+    }
+
+    /// The session by which somebody signs out counts no more.
+    fn forget(&self, gate: &SignInGate, asked: &Asked<'_>) {
+        let session = asked.session(Name::GATE, &gate.session_key);
+        if let (Some(session), Some(cookie)) = (session, asked.cookie(Name::GATE)) {
+            self.signed_out.note(cookie, session.ends_at, asked.now);
+        }
     }
 
     fn begin(&self, gate: &SignInGate, asked: &Asked<'_>) -> Result<Response<Bytes>, Failure> {

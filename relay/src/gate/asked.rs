@@ -27,6 +27,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) host: &'a str,
     /// Unix seconds.
     pub(crate) now: u64,
+    /// Who shows the session of a sign-in has signed out.
+    pub(crate) signed_out: bool,
 }
 
 impl Asked<'_> {
@@ -40,7 +42,8 @@ impl Asked<'_> {
         name: cookies::Name,
         key: &mytunnel_keys::feed::SessionKey,
     ) -> Option<Session> {
-        Session::open(self.cookie(name)?, key, self.host, self.now)
+        let counts = name != cookies::Name::GATE || !self.signed_out;
+        counts.then(|| Session::open(self.cookie(name)?, key, self.host, self.now))?
     }
 
     /// The value of the only cookie of that name.
@@ -130,7 +133,8 @@ mod tests {
         let visitor = Visitor::new([192, 0, 2, 1].into(), secure);
         let uri = Uri::from_static("/.mytunnel/pin");
         let (method, host) = (&Method::POST, "web.tun.test");
-        Asked { method, uri: &uri, headers: &headers, visitor: &visitor, host, now: 0 }.is_from_own_page()
+        Asked { method, uri: &uri, headers: &headers, visitor: &visitor, host, now: 0, signed_out: false }
+            .is_from_own_page()
     }
 
     #[test]

@@ -229,6 +229,7 @@ fn in_decision(data: &[u8]) -> bool {
                     visitor: &visitor,
                     host: HOST,
                     now: NOW,
+                    signed_out: false,
                 };
                 match decide(&gates, &asked, true) {
                     Decision::People(Door::Open(guest)) => {

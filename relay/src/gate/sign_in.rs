@@ -16,6 +16,7 @@
 
 mod pages;
 mod permit;
+mod signed_out;
 mod spent;
 
 use bytes::Bytes;
@@ -35,7 +36,7 @@ use subtle::ConstantTimeEq as _;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-pub(super) use self::{pages::denied, permit::permits, spent::Spent};
+pub(super) use self::{pages::denied, permit::permits, signed_out::SignedOut, spent::Spent};
 use super::{
     asked::{Asked, OWN, at_home},
     cookies::{self, Name},

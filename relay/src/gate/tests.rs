@@ -87,6 +87,7 @@ impl Request {
             visitor: &visitor,
             host: "web.tun.test",
             now: self.now,
+            signed_out: false,
         };
         match keeper.pass(tunnel, gates, &asked).await? {
             Entry::Passed(passed) => Ok(Outcome::Passed(passed)),

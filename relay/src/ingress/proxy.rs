@@ -228,7 +228,7 @@ impl Proxy {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         let (name, authority) = (label.parse().ok()?, host::requested(uri, headers).ok()?);
         let (visitor, host) = (turn.visitor(), &*authority.host);
-        let asked = Asked { method, uri, headers, visitor, host, now: gate::unix() };
+        let asked = Asked { method, uri, headers, visitor, host, now: gate::unix(), signed_out: false };
         let page = self.shared.gates.step(&name, &gates, &asked)?;
         Some(page.map(|page| page.map(ResponseBody::page)).map_err(Refused::from))
     }
@@ -276,7 +276,7 @@ impl Proxy {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         let authority = host::requested(uri, headers).map_err(|_| Failure::BadRequest)?;
         let (visitor, host) = (turn.visitor(), &*authority.host);
-        let asked = Asked { method, uri, headers, visitor, host, now: gate::unix() };
+        let asked = Asked { method, uri, headers, visitor, host, now: gate::unix(), signed_out: false };
         Ok(self.shared.gates.pass(tunnel, gates, &asked).await?)
     }
 
@@ -342,7 +342,7 @@ impl Proxy {
 /// What gates look at of a request.
 fn asked<'a>(parts: &'a Parts, host: &'a str, turn: &'a Turn) -> Asked<'a> {
     let Parts { method, uri, headers, .. } = parts;
-    Asked { method, uri, headers, visitor: turn.visitor(), host, now: gate::unix() }
+    Asked { method, uri, headers, visitor: turn.visitor(), host, now: gate::unix(), signed_out: false }
 }
 
 fn live(found: Lookup) -> Result<Arc<Tunnel>, Failure> {

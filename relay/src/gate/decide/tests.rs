@@ -9,7 +9,8 @@ fn told(gates: &Gates) -> Option<Failure> {
     let (headers, uri) = (HeaderMap::new(), Uri::from_static("/"));
     let visitor = Visitor::new([192, 0, 2, 1].into(), true);
     let (method, host) = (&Method::GET, "web.tun.test");
-    let asked = Asked { method, uri: &uri, headers: &headers, visitor: &visitor, host, now: 1000 };
+    let asked =
+        Asked { method, uri: &uri, headers: &headers, visitor: &visitor, host, now: 1000, signed_out: false };
     match decide(gates, &asked, false) {
         Decision::Deny(failure) | Decision::People(Door::Ask(failure)) => Some(failure),
         Decision::People(Door::Open(_)) => None,

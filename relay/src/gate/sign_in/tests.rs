@@ -77,7 +77,15 @@ impl Asking {
 
     fn asked(&self) -> Asked<'_> {
         let (uri, headers, visitor) = (&self.uri, &self.headers, &self.visitor);
-        Asked { method: &Method::GET, uri, headers, visitor, host: &self.host, now: self.now }
+        Asked {
+            method: &Method::GET,
+            uri,
+            headers,
+            visitor,
+            host: &self.host,
+            now: self.now,
+            signed_out: false,
+        }
     }
 }
 

@@ -93,6 +93,28 @@ async fn people_are_led_to_the_provider_and_programs_are_told() {
 }
 
 #[tokio::test]
+async fn who_signs_out_has_no_session_left_and_neither_has_a_copy_of_its_cookie() {
+    let (keeper, web) = signing_in(&[]);
+    let (ann, ben) = (signed_in_as("ann@acme.example"), signed_in_as("ben@acme.example"));
+    let sign_out = |method: Method, site: &'static str| {
+        let mut headers = ann.clone();
+        headers.insert("sec-fetch-site", HeaderValue::from_static(site));
+        Request { method, path: "/.mytunnel/sign-out", ..Request::get(headers) }
+    };
+    // To look at the page, or to be led there by another one, signs nobody out.
+    assert!(sign_out(Method::GET, "same-origin").at(&keeper, &web, "").await.is_ok());
+    assert_eq!(
+        sign_out(Method::POST, "same-site").at(&keeper, &web, "").await.unwrap_err().failure,
+        Failure::CrossSite
+    );
+    pass(&keeper, &web, &ann).await.unwrap();
+    let out = sign_out(Method::POST, "same-origin").at(&keeper, &web, "").await;
+    assert!(matches!(out, Ok(Outcome::Answered(page)) if page.status() == StatusCode::OK));
+    assert_eq!(pass(&keeper, &web, &ann).await.unwrap_err().failure, Failure::SignInRequired);
+    pass(&keeper, &web, &ben).await.unwrap();
+}
+
+#[tokio::test]
 async fn nobody_is_led_back_to_a_port_at_which_somebody_elses_server_is() {
     let (keeper, web) = signing_in(&[]);
     let keeper = keeper.beside_ports(Some(PortRange::DEFAULT));
@@ -122,6 +144,7 @@ async fn sign_ins_of_one_address_are_limited() {
         visitor: &visitor,
         host: "tun.test",
         now: NOW,
+        signed_out: false,
     };
     let places = Places { routes: &routes, domain: "tun.test", console: "tun.test" };
     for _ in 0..SIGN_INS.tries {

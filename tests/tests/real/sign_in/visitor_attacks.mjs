@@ -111,7 +111,11 @@ is(await ann.go(`${site}/head`), 200, undefined);
     is(await ann.go(`${site}/.mytunnel/sign-out`, { method: 'POST', headers }), 403, 'CROSS_SITE');
   }
   check(ann.session, 'a sibling signs somebody out');
+  const thief = new Browser();
+  for (const [of, jar] of ann.cookies) thief.cookies.set(of, new Map(jar));
+  is(await thief.go(`${site}/head`), 200, undefined);
   is(await ann.go(`${site}/.mytunnel/sign-out`, { method: 'POST', headers: { 'sec-fetch-site': 'same-origin' } }), 200, undefined);
   check(!ann.session, 'the session is still there');
+  is(await thief.go(`${site}/head`), 401, 'SIGN_IN_REQUIRED');
 }
 tell('done', { unproven: true });
