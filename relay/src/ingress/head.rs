@@ -16,6 +16,7 @@ use http::{
 
 use super::{
     cookies::{self, Verdict},
+    failure::ERROR_HEADER,
     locked,
     proxies::TrustedProxies,
 };
@@ -226,6 +227,8 @@ pub fn to_visitor(
             SET_COOKIE => cookies = true,
             UPGRADE if upgrade => {}
             TRANSFER_ENCODING | UPGRADE | TE => unwanted.push(name.clone()),
+            // Which says that the relay answers.
+            _ if *name == ERROR_HEADER => unwanted.push(name.clone()),
             _ if ["keep-alive", "proxy-connection", "clear-site-data"].contains(&name.as_str()) => {
                 unwanted.push(name.clone());
             }
@@ -242,6 +245,26 @@ pub fn to_visitor(
         keep_cookies_at_home(headers, only_secure);
     }
     Ok(())
+}
+
+/// Makes a node's trailers ones for the visitor: nothing may come in here that the head may not say, nor what only the head is judged by
+/// (RFC 9110 §6.5.1).
+pub(super) fn trailers_to_visitor(trailers: &mut HeaderMap) {
+    let hop = ["keep-alive", "proxy-connection", "clear-site-data", "strict-transport-security"];
+    let unwanted: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| {
+            matches!(
+                **name,
+                CONNECTION | CONTENT_LENGTH | TRANSFER_ENCODING | TE | UPGRADE | SET_COOKIE | HOST
+            ) || **name == ERROR_HEADER
+                || hop.contains(&name.as_str())
+        })
+        .cloned()
+        .collect();
+    for name in unwanted {
+        trailers.remove(name);
+    }
 }
 
 fn keep_cookies_at_home(headers: &mut HeaderMap, only_secure: bool) {

@@ -81,7 +81,10 @@ pub(crate) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visi
         (End::Done, Some(Next::Splice(upgrade)), _) => take_over::<S>(upgrade, &visit).await,
         (End::Done, Some(Next::Node(socket)), _) => socket.hand_in::<S>().await,
         (End::Done | End::Refused, None, Some(io)) => match io.refused() {
-            Some(failure) => refuse(io.into_stream(), failure).await,
+            Some(failure) => {
+                shared.tally.refused(failure);
+                refuse(io.into_stream(), failure).await;
+            }
             None if io.is_unfinished() => linger(io.into_stream()).await,
             None => {}
         },

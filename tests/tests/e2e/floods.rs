@@ -357,6 +357,18 @@ async fn requests_in_a_second_are_counted_over_all_tunnels_of_a_key() -> Result<
     served(&lab, visitor, "two").await
 }
 
+#[tokio::test]
+async fn what_is_no_request_is_told_so_and_counted() -> Result<()> {
+    let lab = crate::lab().await?;
+    let mut visitor = Connection::open(lab.http).await?;
+    visitor.send(b"GET / HTTP/1.1\r\nhost: a.localhost\r\nA B: 1\r\n\r\n").await?;
+    let head = timeout(PATIENCE, visitor.head()).await.context("an answer in time")??;
+    ensure!(head.status == 400 && head.field("x-mytunnel-error") == Some("BAD_REQUEST"), "{}", head.text);
+    let text = metrics(&lab, &mut Connection::open(lab.http).await?).await?;
+    ensure!(sample(&text, "relay_refusals_total{cause=\"BAD_REQUEST\"}")? == 1);
+    Ok(())
+}
+
 /// A wrong password of `ann`, another for each number.
 fn guess(digits: &str) -> String {
     // In base64 each of these groups is `aa` and one more letter, by the digit.

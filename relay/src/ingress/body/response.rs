@@ -20,6 +20,7 @@ use super::{BodyError, Truncated};
 use crate::{
     ingress::{
         exchange::{Exchange, Turn},
+        head,
         visit::Visit,
     },
     traffic::Pause,
@@ -110,7 +111,10 @@ impl Download {
             None => self.exchange.poll_frame(&mut self.incoming, cx),
         };
         match next {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    head::trailers_to_visitor(trailers);
+                }
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.exchange.tunnel().traffic().count_out(bytes);
                 self.turn.count(bytes);
@@ -214,7 +218,8 @@ impl ResponseBody {
         if self.multiplexed().is_none() || piece.len() < 2 {
             return;
         }
-        let may_be_last = piece.len() >= WORTH_A_PIECE && self.content.size_hint().exact().is_none();
+        // Nor is it the last by its length where trailers follow.
+        let may_be_last = piece.len() >= WORTH_A_PIECE && self.content.size_hint().exact().unwrap_or(0) == 0;
         if may_be_last || self.content.is_over() {
             self.last = Some(piece.split_off(piece.len() - 1));
         }

@@ -202,3 +202,27 @@ fn a_response_coding_that_nobody_takes_off_is_refused() {
     assert_eq!(coded("gzip"), Err(AmbiguousResponse));
     assert_eq!(coded("gzip, chunked"), Err(AmbiguousResponse));
 }
+
+#[test]
+fn nobody_but_the_relay_says_that_the_relay_answers() {
+    let headers = answered(&[("x-mytunnel-error", "KEY_REVOKED"), ("x-error", "theirs")]);
+    assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-error"]);
+}
+
+#[test]
+fn trailers_to_a_visitor_say_nothing_that_the_head_is_judged_by() {
+    let mut trailers = map(&[
+        ("grpc-status", "0"),
+        ("digest", "sha-256=x"),
+        ("set-cookie", "a=b; domain=localhost"),
+        ("content-length", "7"),
+        ("transfer-encoding", "chunked"),
+        ("connection", "close"),
+        ("strict-transport-security", "max-age=1; includeSubDomains"),
+        ("x-mytunnel-error", "NOT_FOUND"),
+    ]);
+    trailers_to_visitor(&mut trailers);
+    let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["digest", "grpc-status"]);
+}
