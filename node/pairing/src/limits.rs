@@ -129,6 +129,8 @@ pub const FILE_MOST: u64 = 10 << 30;
 pub const OFFERS: usize = 64;
 /// Offers that are listed, the newest.
 pub const OFFERS_SHOWN: usize = 100;
+/// Offers that are in the status of a session, the newest.
+pub const OFFERS_IN_STATUS: usize = 16;
 /// Files that are being received at once.
 pub const RECEIVING: usize = 8;
 /// Files that are being sent or passed on at once,

@@ -100,6 +100,8 @@ struct Giving {
 }
 
 struct Receiving {
+    /// What was offered.
+    offer: Value,
     state: watch::Receiver<State>,
     ended: CancellationToken,
 }
@@ -166,7 +168,9 @@ impl Files {
     fn place(&mut self, session: SessionId, member: MemberId) -> Option<Place> {
         self.giving.retain(|giving| giving.held.strong_count() > 0);
         let to_one = self.giving.iter().filter(|giving| (giving.session, giving.member) == (session, member));
-        if self.giving.len() >= limits::SENDING || to_one.count() >= limits::SENDING_TO_ONE {
+        // A host asks for all of its guests.
+        let most_to_one = if member == HOST { limits::SENDING } else { limits::SENDING_TO_ONE };
+        if self.giving.len() >= limits::SENDING || to_one.count() >= most_to_one {
             return None;
         }
         let (held, ended) = (Arc::new(()), CancellationToken::new());
@@ -311,10 +315,10 @@ impl Daemon {
             return Ok(json!({ "session": id.to_string(), "offer": order.offer, "state": "stopped" }));
         }
         if !self.is_had(id, order.offer) {
-            let fetch = self.fetch(id, order)?;
+            let (fetch, offer) = self.fetch(id, order)?;
             let (sender, state) = watch::channel(State::Receiving { received: 0 });
             let ended = CancellationToken::new();
-            self.files.receive(id, order.offer, Receiving { state, ended: ended.clone() });
+            self.files.receive(id, order.offer, Receiving { offer, state, ended: ended.clone() });
             self.tasks.spawn(fetch.run(Arc::new(sender), ended, self.events.clone()));
         }
         self.received(order.session.as_deref(), order.offer)
@@ -330,7 +334,7 @@ impl Daemon {
         })
     }
 
-    fn fetch(&mut self, id: SessionId, order: &Order) -> Result<Fetch, Trouble> {
+    fn fetch(&mut self, id: SessionId, order: &Order) -> Result<(Fetch, Value), Trouble> {
         let (_, held) = self.live(Some(&id.to_string()))?;
         let offer = order.offer;
         let Some((entry, file)) = held.offer(offer) else {
@@ -351,6 +355,7 @@ impl Daemon {
             return Err(Trouble::new(Code::PairVersion, "the sender cuts files into other pieces"));
         }
         let author = entry.author;
+        let described = held.described(entry, file);
         let (file, name) = (file.clone(), format!("{offer}-{}", safe(&file.name)));
         let is_there = held.is_there(author);
         let held = self.sessions.get(&id).ok_or_else(no_session)?;
@@ -360,7 +365,7 @@ impl Daemon {
             return Err(trouble::of_no(No::Busy));
         }
         let errand = Errand { session: id, offer, file, inbox: order.inbox.clone(), name };
-        Ok(Fetch { way, errand })
+        Ok((Fetch { way, errand }, described))
     }
 }
 
@@ -375,3 +380,6 @@ async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,7 +92,7 @@ impl Daemon {
             let Some(held) = self.sessions.get_mut(&id) else { continue };
             let mut status = held.status(id, reader, now);
             if let Some(held) = self.sessions.get(&id) {
-                status["offers"] = self.offers_of(id, held).into();
+                status["offers"] = self.newest_offers(id, held, limits::OFFERS_IN_STATUS).into();
             }
             shown.push(status);
             let Some(held) = self.sessions.get_mut(&id) else { continue };

@@ -52,7 +52,7 @@ pub(crate) enum InboxError {
     #[error("this file is being received already")]
     Busy,
     /// The disk is too small.
-    #[error("the disk has {free} bytes left, and {missing} are to come")]
+    #[error("the disk has {free} bytes left, which is too little for {missing} more")]
     NoRoom { free: u64, missing: u64 },
     /// The system says no.
     #[error("cannot write in {}", path.display())]

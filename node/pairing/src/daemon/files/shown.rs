@@ -28,12 +28,17 @@ impl Daemon {
     pub(in crate::daemon) fn received(&self, session: Option<&str>, offer: u64) -> Result<Value, Trouble> {
         let id = self.chosen(session)?;
         let held = self.sessions.get(&id).ok_or_else(no_session)?;
-        let state = self.files.receiving.get(&(id, offer)).map(|receiving| receiving.state.borrow().clone());
-        if let Some(State::Failed(trouble)) = state {
-            return Err(trouble);
-        }
-        let (entry, file) = held.offer(offer).ok_or_else(|| trouble::of_no(No::Unknown))?;
-        let mut shown = self.shown_offer(id, held, entry, file);
+        let receiving = self.files.receiving.get(&(id, offer));
+        let state = receiving.map(|receiving| receiving.state.borrow().clone());
+        let mut shown = match (receiving, state) {
+            (_, Some(State::Failed(trouble))) => return Err(trouble),
+            // Whatever was said since: the record may have the offer no more.
+            (Some(receiving), Some(state)) => with_state(receiving.offer.clone(), state),
+            (None, _) | (_, None) => {
+                let (entry, file) = held.offer(offer).ok_or_else(|| trouble::of_no(No::Unknown))?;
+                self.shown_offer(id, held, entry, file)
+            }
+        };
         shown["session"] = id.to_string().into();
         Ok(shown)
     }
@@ -42,54 +47,51 @@ impl Daemon {
     pub(in crate::daemon) fn offers(&self, session: Option<&str>) -> Result<Value, Trouble> {
         let id = self.chosen(session)?;
         let held = self.sessions.get(&id).ok_or_else(no_session)?;
-        Ok(json!({ "session": id.to_string(), "offers": self.offers_of(id, held) }))
+        let offers = self.newest_offers(id, held, limits::OFFERS_SHOWN);
+        Ok(json!({ "session": id.to_string(), "offers": offers }))
     }
 
-    pub(in crate::daemon) fn offers_of(&self, id: SessionId, held: &Session) -> Vec<Value> {
+    /// The newest of them, `most` at most.
+    pub(in crate::daemon) fn newest_offers(&self, id: SessionId, held: &Session, most: usize) -> Vec<Value> {
         let all: Vec<_> = held.after(0).filter_map(|entry| Some((entry, held.offered(entry)?))).collect();
-        let newest = all.len().saturating_sub(limits::OFFERS_SHOWN);
+        let newest = all.len().saturating_sub(most);
         all[newest..].iter().map(|(entry, file)| self.shown_offer(id, held, entry, file)).collect()
     }
 
     fn shown_offer(&self, id: SessionId, held: &Session, entry: &Entry, file: &Shared) -> Value {
-        let is_own = entry.author == held.me();
-        let mut shown = json!({
-            "offer": entry.number,
-            "from": held.shown_member(entry.author),
-            "name": safe(&file.name),
-            "size": file.size,
-            "media": text::line(&file.media),
-            "blake3": file.blake3.to_string(),
-            "sha256": file.sha256.to_string(),
-            "untrusted": !is_own,
-            "private": entry.envelope.as_ref().is_some_and(|envelope| !envelope.to.is_empty()),
-        });
-        if is_own {
+        let mut shown = held.described(entry, file);
+        if entry.author == held.me() {
             let is_there = self.files.source(id, file.blake3).is_some();
             shown["state"] = if is_there { "shared" } else { "gone" }.into();
             return shown;
         }
-        let receiving = self.files.receiving.get(&(id, entry.number));
-        shown["state"] = match receiving.map(|receiving| receiving.state.borrow().clone()) {
-            None => "offered",
-            Some(State::Receiving { received }) => {
-                shown["received"] = received.into();
-                "receiving"
-            }
-            Some(State::Received { path }) => {
-                shown["received"] = file.size.into();
-                shown["path"] = path.to_string_lossy().into();
-                "received"
-            }
-            Some(State::Failed(trouble)) => {
-                shown["code"] = trouble.code.name().into();
-                shown["message"] = trouble.message.into();
-                "failed"
-            }
+        match self.files.receiving.get(&(id, entry.number)) {
+            Some(receiving) => with_state(shown, receiving.state.borrow().clone()),
+            None => shown,
         }
-        .into();
-        shown
     }
+}
+
+/// An offer with how far its file has come.
+fn with_state(mut shown: Value, state: State) -> Value {
+    shown["state"] = match state {
+        State::Receiving { received } => {
+            shown["received"] = received.into();
+            "receiving"
+        }
+        State::Received { path } => {
+            shown["received"] = shown["size"].clone();
+            shown["path"] = path.to_string_lossy().into();
+            "received"
+        }
+        State::Failed(trouble) => {
+            shown["code"] = trouble.code.name().into();
+            shown["message"] = trouble.message.into();
+            "failed"
+        }
+    }
+    .into();
+    shown
 }
 
 impl Session {
@@ -97,6 +99,22 @@ impl Session {
     pub(super) fn offer(&self, number: u64) -> Option<(&Entry, &Shared)> {
         let entry = self.after(number.checked_sub(1)?).next().filter(|entry| entry.number == number)?;
         Some((entry, self.offered(entry)?))
+    }
+
+    /// An offer, for whoever has done nothing about it yet.
+    pub(super) fn described(&self, entry: &Entry, file: &Shared) -> Value {
+        json!({
+            "offer": entry.number,
+            "state": "offered",
+            "from": self.shown_member(entry.author),
+            "name": safe(&file.name),
+            "size": file.size,
+            "media": text::line(&file.media),
+            "blake3": file.blake3.to_string(),
+            "sha256": file.sha256.to_string(),
+            "untrusted": entry.author != self.me(),
+            "private": entry.envelope.as_ref().is_some_and(|envelope| !envelope.to.is_empty()),
+        })
     }
 
     fn offered<'a>(&self, entry: &'a Entry) -> Option<&'a Shared> {

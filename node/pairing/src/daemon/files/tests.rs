@@ -1,0 +1,82 @@
+use super::*;
+
+const ONE: SessionId = SessionId([1; 8]);
+const TWO: SessionId = SessionId([2; 8]);
+
+fn files() -> Files {
+    Files::new(Path::new("/home/ada/.config/mytunnel/pair/kept.db"))
+}
+
+fn source(dir: &Path, content: &str) -> (Digest, Source) {
+    let path = dir.join(content);
+    std::fs::write(&path, content).unwrap();
+    let (source, file) = Source::open(&path, &Rules { within: None, own: dir, most: 100 }).unwrap();
+    (file.blake3, source)
+}
+
+fn receiving(state: State) -> (watch::Sender<State>, Receiving) {
+    let (sender, state) = watch::channel(state);
+    (sender, Receiving { offer: Value::Null, state, ended: CancellationToken::new() })
+}
+
+#[test]
+fn what_is_not_shared_is_the_folder_in_which_keys_are() {
+    assert_eq!(files().own, Path::new("/home/ada/.config/mytunnel"));
+}
+
+#[test]
+fn offers_are_bounded_and_the_oldest_makes_room() {
+    let (dir, mut files) = (tempfile::tempdir().unwrap(), files());
+    let mut roots = Vec::new();
+    for number in 0..=limits::OFFERS {
+        let (root, source) = source(dir.path(), &number.to_string());
+        files.offer(ONE, root, source);
+        roots.push(root);
+    }
+    assert!(files.source(ONE, roots[0]).is_none() && files.source(TWO, roots[1]).is_none());
+    assert!(roots[1..].iter().all(|root| files.source(ONE, *root).is_some()));
+    // The same file again is no further one.
+    let (root, again) = source(dir.path(), "1");
+    files.offer(ONE, root, again);
+    assert_eq!(files.shared.len(), limits::OFFERS);
+    files.close(ONE);
+    assert!(files.shared.is_empty());
+}
+
+#[test]
+fn one_guest_is_given_few_files_at_once_a_host_as_many_as_there_may_be() {
+    let mut files = files();
+    let held: Vec<_> = std::iter::from_fn(|| files.place(ONE, 3)).collect();
+    assert_eq!(held.len(), limits::SENDING_TO_ONE);
+    let of_host: Vec<_> = std::iter::from_fn(|| files.place(TWO, HOST)).collect();
+    assert_eq!(of_host.len(), limits::SENDING - limits::SENDING_TO_ONE);
+    assert!(files.place(ONE, 4).is_none());
+    drop(of_host);
+    assert!(files.place(ONE, 3).is_none() && files.place(ONE, 4).is_some());
+    drop(held);
+    let (one, two) = (files.place(ONE, 3).unwrap(), files.place(ONE, 4).unwrap());
+    assert!(files.is_busy(ONE) && !files.is_busy(TWO));
+    files.tick(ONE, |member| member != 3);
+    assert!(one.ended.is_cancelled() && !two.ended.is_cancelled());
+    files.close(ONE);
+    assert!(two.ended.is_cancelled());
+    drop((one, two));
+    assert!(!files.is_busy(ONE));
+}
+
+#[test]
+fn what_was_received_is_remembered_within_a_bound_and_what_is_under_way_stays() {
+    let mut files = files();
+    let (_sender, under_way) = receiving(State::Receiving { received: 0 });
+    let ended = under_way.ended.clone();
+    files.receive(ONE, 0, under_way);
+    for offer in 1..2 * limits::RECEIVED as u64 {
+        files.receive(ONE, offer, receiving(State::Received { path: PathBuf::new() }).1);
+    }
+    assert_eq!(files.receiving.len(), limits::RECEIVED);
+    assert!(files.receiving.contains_key(&(ONE, 0)) && files.is_busy(ONE) && !ended.is_cancelled());
+    files.close(TWO);
+    assert!(!ended.is_cancelled());
+    files.stop();
+    assert!(ended.is_cancelled());
+}
