@@ -29,6 +29,7 @@ mod http2;
 mod inside;
 mod limits;
 mod listener;
+mod loops;
 mod nodes;
 mod owed;
 mod own_answer;

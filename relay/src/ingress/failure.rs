@@ -49,6 +49,8 @@ pub enum Failure {
     Broken,
     /// The local server did not answer in time.
     Timeout,
+    /// The tunnel leads back to the relay, and so on.
+    Loop,
     /// The tunnel has as many requests in flight as it may have.
     TunnelBusy,
     /// The tunnel's key has as many requests in flight as it may have.
@@ -95,7 +97,7 @@ pub enum Failure {
 
 impl Failure {
     /// Each of them, in this order.
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 36] = [
         Self::BadRequest,
         Self::TargetTooLong,
         Self::HeadTooLarge,
@@ -110,6 +112,7 @@ impl Failure {
         Self::TargetRefused,
         Self::Broken,
         Self::Timeout,
+        Self::Loop,
         Self::TunnelBusy,
         Self::KeyBusy,
         Self::TunnelHasty,
@@ -153,6 +156,7 @@ impl Failure {
             Self::TargetRefused | Self::Broken | Self::SignInDown => StatusCode::BAD_GATEWAY,
             Self::SignInStale => StatusCode::BAD_REQUEST,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::VisitorBusy
             | Self::VisitorHasty
             | Self::TunnelHasty
@@ -197,6 +201,7 @@ impl Failure {
             | Self::TargetRefused
             | Self::Broken
             | Self::Timeout
+            | Self::Loop
             | Self::TunnelBusy
             | Self::KeyBusy
             | Self::TunnelHasty
@@ -221,7 +226,9 @@ impl Failure {
             | Self::Misdirected
             | Self::RequestTimeout => Code::BadRequest,
             Self::UnknownName | Self::Ended => Code::NotFound,
-            Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout => Code::TargetUnreachable,
+            Self::Away | Self::TargetRefused | Self::Broken | Self::Timeout | Self::Loop => {
+                Code::TargetUnreachable
+            }
             Self::TunnelBusy
             | Self::KeyBusy
             | Self::TunnelHasty
@@ -289,6 +296,7 @@ impl Failure {
             | Self::TargetRefused
             | Self::Broken
             | Self::Timeout
+            | Self::Loop
             | Self::Spent
             | Self::PasswordRequired
             | Self::PinRequired

@@ -321,3 +321,18 @@ async fn more_requests_than_may_begin_in_a_second_are_429_until_the_next() {
     assert_eq!((refused.error(), refused.field("retry-after")), ((429, Some("RATE_LIMITED")), Some("1")));
     within(async { while visitor.get("/").await.status != 200 {} }).await;
 }
+
+#[tokio::test]
+async fn a_tunnel_that_leads_back_to_itself_is_noticed() {
+    let house = House::open().await;
+    house.share("demo", &Origin::echo());
+    let asked =
+        house.ask("GET / HTTP/1.1\r\nHost: demo.tun.test\r\ncdn-loop: tun.test, other.test\r\n\r\n").await;
+    assert!(
+        asked.text().to_lowercase().contains("cdn-loop: tun.test\r\n"),
+        "it is marked once more: {}",
+        asked.text()
+    );
+    let round = "GET / HTTP/1.1\r\nHost: demo.tun.test\r\ncdn-loop: tun.test, tun.test\r\ncdn-loop: tun.test,tun.test\r\n\r\n";
+    assert_eq!(house.ask(round).await.error(), (508, Some("TARGET_UNREACHABLE")));
+}

@@ -23,6 +23,7 @@ impl Failure {
             Self::TargetRefused => "The local server does not answer",
             Self::Broken => "The connection to the local server broke",
             Self::Timeout => "The local server took too long",
+            Self::Loop => "This tunnel leads back to itself",
             Self::TunnelBusy | Self::KeyBusy => "This tunnel is busy",
             Self::TunnelHasty | Self::KeyHasty => "This tunnel is asked too often",
             Self::Spent => "This tunnel has used up its budget",
@@ -75,6 +76,9 @@ impl Failure {
                 "It closed before a complete answer arrived. Try again; if it is yours, look at its log."
             }
             Self::Timeout => "The tunnel is up, but its local server has not answered. Try again later.",
+            Self::Loop => {
+                "Its target is this relay again. If it is yours, share the local server instead of its public address."
+            }
             Self::Spent => "It may cost no more in this month. Ask whoever gave you the address.",
             Self::TunnelBusy => "It has as many requests in flight as it may have. Try again in a moment.",
             Self::KeyBusy => {

@@ -16,6 +16,7 @@ use super::{
         failure::Failure,
         forward::{self, Forward, Protocol, Spare},
         host::{self, Destination},
+        loops,
         seats::NoSeat,
         upstream::Lost,
     },
@@ -50,6 +51,10 @@ impl Proxy {
         protocol: Protocol,
         (passed, turn): (Passed, &Turn),
     ) -> Result<Forward, Refused> {
+        let own = &self.shared.domain;
+        if loops::is_loop(request.headers(), own) {
+            return Err(Failure::Loop.into());
+        }
         let now = gate::unix();
         if !self.shared.rates.admit_at(tunnel.name(), now) {
             return Err(Failure::TunnelHasty.into());
@@ -65,6 +70,7 @@ impl Proxy {
         if let Some(trace) = turn.trace() {
             trace.lead_on(request.headers_mut(), tunnel);
         }
+        loops::mark(request.headers_mut(), own);
         let forward = forward::prepare(request, protocol, tunnel, &self.visit, turn.visitor(), passed);
         Ok(Forward { domain, ..forward })
     }
