@@ -388,6 +388,47 @@ fn in_a_session_that_is_kept_a_file_goes_on_after_a_restart_and_offers_of_the_pr
 }
 
 #[test]
+fn a_file_that_is_stopped_or_whose_session_is_closed_has_no_name_yet_and_goes_on_when_it_is_wanted() {
+    let (host, guest, road) = (Agent::new(), Agent::new(), Arc::new(Road::default()));
+    let (_, invites) = host.open(&[]);
+    guest.join(&road.through(&invites[0])).succeeded();
+    let bytes = content(30 * PIECE);
+    host.write("long.bin", &bytes);
+    let shared = host.share("long.bin");
+    until("it is offered", || has_offer(&guest, &shared["offer"]));
+    let offer = shared["offer"].to_string();
+    guest.run_there(&["receive", "--stop", &offer]).failed("NOT_FOUND", 1);
+    let receive_some = |offer: &str, pieces: usize| {
+        road.grant((pieces * PIECE) as u64);
+        let receiving = guest.0.start_with(&["pair", "receive", offer, "--json"], &[LOOPBACK]);
+        until("some of it has come", || {
+            let offers = guest.run_there(&["offers"]).succeeded().json();
+            offers["offers"].as_array().unwrap().last().unwrap()["received"].as_u64() > Some(PIECE as u64)
+        });
+        receiving
+    };
+    let receiving = receive_some(&offer, 6);
+    let stopped = guest.run_there(&["receive", "--stop", &offer]).succeeded().json();
+    assert_eq!(stopped["state"], "stopped");
+    receiving.ended().failed("PAIR_CLOSED", 1);
+    let receiving = receive_some(&offer, 6);
+    guest.pair(&["close"]).succeeded();
+    receiving.ended().failed("PAIR_CLOSED", 1);
+    assert!(walk(&guest.inbox()).iter().all(|path| is_part(path)));
+
+    road.grant(u64::MAX);
+    host.pair(&["close"]).succeeded();
+    let (_, invites) = host.open(&[]);
+    guest.join(&road.through(&invites[0])).succeeded();
+    let again = host.share("long.bin");
+    until("it is offered", || has_offer(&guest, &again["offer"]));
+    let before = road.passed();
+    assert_eq!(guest.receive(&again["offer"])["sha256"], sha256(&bytes));
+    let rest = road.passed() - before;
+    assert!(rest < 28 * PIECE as u64, "{rest} bytes for what was missing");
+}
+
+#[test]
 fn what_is_said_does_not_wait_behind_a_file() {
     let (host, guest, road) = (Agent::new(), Agent::new(), Arc::new(Road::default()));
     let (_, invites) = host.open(&[]);

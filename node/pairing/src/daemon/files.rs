@@ -309,9 +309,12 @@ impl Daemon {
     pub(super) fn receive(&mut self, order: &Order) -> Result<Value, Trouble> {
         let id = self.chosen(order.session.as_deref())?;
         if order.stop {
-            if let Some(receiving) = self.files.receiving.get(&(id, order.offer)) {
-                receiving.ended.cancel();
-            }
+            let receiving = self.files.receiving.get(&(id, order.offer));
+            let receiving = receiving.filter(|receiving| receiving.is_under_way()).ok_or_else(|| {
+                Trouble::new(Code::NotFound, format!("no file {} is on its way", order.offer))
+                    .with_help("`mytunnel pair offers` shows which are.")
+            })?;
+            receiving.ended.cancel();
             return Ok(json!({ "session": id.to_string(), "offer": order.offer, "state": "stopped" }));
         }
         if !self.is_had(id, order.offer) {

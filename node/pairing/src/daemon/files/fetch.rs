@@ -1,12 +1,17 @@
 //! One file on its way to the inbox.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use mytunnel_keys::error::Code;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
-    time::Instant,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +31,10 @@ use crate::{
         tree::{self, Tree},
     },
 };
+
+/// How often, and how far apart, a part that another still holds is asked for.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is to be fetched, and how its sender is asked.
 pub(super) struct Fetch {
@@ -107,16 +116,23 @@ impl Errand {
         Err(trouble::not_as_written())
     }
 
-    /// What there is of it.
+    /// What there is of it. One that was just stopped may still be writing its last piece.
     async fn part(&self) -> Result<Part, Trouble> {
-        let (inbox, session, name) = (self.inbox.clone(), self.session.to_string(), self.name.clone());
-        let (root, size) = (self.file.blake3, self.file.size);
-        let part = blocking(move || {
-            let inbox = Inbox::open(&inbox)?;
-            inbox.is_free(&session, &name)?;
-            inbox.part(root, size, SystemTime::now())
-        });
-        part.await.map_err(|error: InboxError| trouble::of_inbox(&error))
+        let mut tries = TRIES;
+        loop {
+            let (inbox, session, name) = (self.inbox.clone(), self.session.to_string(), self.name.clone());
+            let (root, size) = (self.file.blake3, self.file.size);
+            let part = blocking(move || {
+                let inbox = Inbox::open(&inbox)?;
+                inbox.is_free(&session, &name)?;
+                inbox.part(root, size, SystemTime::now())
+            });
+            tries -= 1;
+            match part.await {
+                Err(InboxError::Busy) if tries > 0 => sleep(PAUSE).await,
+                part => return part.map_err(|error| trouble::of_inbox(&error)),
+            }
+        }
     }
 
     /// Asks for the file, and for what its pieces hash to.
