@@ -4,6 +4,9 @@
 const MIN_TTL: u64 = 60;
 pub(crate) const MAX_TTL: u64 = 86_400;
 
+/// Longest time at all, in seconds: a hundred years.
+const MOST: u64 = 100 * 365 * 86_400;
+
 /// Reads a length of time into seconds. A bare number is refused: `--ttl 3600` and `--ttl 60` look alike,
 /// and one of them is a mistake.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
@@ -28,6 +31,10 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
             .and_then(|part| total.checked_add(part))
             .ok_or_else(|| expected(text))?;
         rest = &rest[digits + unit_len..];
+    }
+    // Beyond that no clock of this machine can be asked for.
+    if total > MOST {
+        return Err(format!("`{text}` is too long; a hundred years are the most"));
     }
     Ok(total)
 }
@@ -114,6 +121,13 @@ pub(crate) fn utc(at: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_no_clock_reaches_is_none() {
+        assert_eq!(parse("36500d"), Ok(MOST));
+        assert!(parse("36500d1s").unwrap_err().contains("hundred years"));
+        assert!(parse("999999999999999d").is_err());
+    }
 
     #[test]
     fn units_add_up() {

@@ -187,6 +187,41 @@ async fn an_answer_in_one_piece_has_its_place_until_all_of_it_was_taken() {
     }
 }
 
+/// A server in HTTP/2 that tells the length of an answer of one piece, and sends trailers behind it.
+fn with_trailers() -> Arc<Origin> {
+    Origin::new(|_, pipe| async move {
+        let mut connection = h2::server::handshake(pipe).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let head = http::Response::builder().header("content-length", "2000").body(()).unwrap();
+            let mut body = respond.send_response(head, false).unwrap();
+            body.send_data(Bytes::from(vec![b'x'; 2000]), false).unwrap();
+            body.send_trailers(http::HeaderMap::from_iter([(
+                "grpc-status".parse().unwrap(),
+                "0".parse().unwrap(),
+            )]))
+            .unwrap();
+        }
+    })
+}
+
+#[tokio::test]
+async fn an_answer_of_a_told_length_has_its_place_until_its_trailers_were_taken() {
+    let house = House::limited(Limits { stall_timeout: Duration::from_secs(2), ..Limits::default() }).await;
+    let tunnel = house.share("demo", &with_trailers());
+    let mut builder = client::Builder::new();
+    builder.initial_window_size(1);
+    let mut visitor = Http2::with(TcpStream::connect(house.address).await.unwrap(), &builder).await;
+    let mut call = request(Method::POST, "/service/Method");
+    call.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
+    call.headers_mut().insert("te", http::HeaderValue::from_static("trailers"));
+    let (response, _) = visitor.open(call, true).await;
+    let body = within(response).await.unwrap().into_body();
+    visitor.settled().await;
+    assert_eq!(tunnel.in_flight(), 1);
+    assert!(all_of_the_window(body).await.is_err());
+    empty(&tunnel).await;
+}
+
 /// A visitor's end of a connection from which nothing is read while it is `deaf`.
 struct Deaf {
     stream: TcpStream,
