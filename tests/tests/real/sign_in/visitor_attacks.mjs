@@ -116,6 +116,6 @@ is(await ann.go(`${site}/head`), 200, undefined);
   is(await thief.go(`${site}/head`), 200, undefined);
   is(await ann.go(`${site}/.mytunnel/sign-out`, { method: 'POST', headers: { 'sec-fetch-site': 'same-origin' } }), 200, undefined);
   check(!ann.session, 'the session is still there');
-  is(await thief.go(`${site}/head`), 401, 'SIGN_IN_REQUIRED');
+  is(await thief.go(`${site}/head`, { method: 'POST' }), 401, 'SIGN_IN_REQUIRED');
 }
 tell('done', { unproven: true });
