@@ -31,7 +31,7 @@ struct Agent {
     host: Host,
     program: PathBuf,
     home: TempDir,
-    _daemon: Running,
+    daemon: Option<Running>,
 }
 
 impl Agent {
@@ -44,18 +44,29 @@ impl Agent {
         })?;
         let home = tempfile::tempdir()?;
         let program = host.launcher(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")), None, home.path())?;
-        let mut daemon = run(&program, &["daemon"], &home, &[])?;
+        let mut agent = Self { host, program, home, daemon: None };
+        agent.start_daemon().await?;
+        Ok(agent)
+    }
+
+    async fn start_daemon(&mut self) -> Result<()> {
+        let mut daemon = run(&self.program, &["daemon", "--linger", "600"], &self.home, &[])?;
         daemon.event("ready").await?;
-        Ok(Self { host, program, home, _daemon: daemon })
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    async fn kill_daemon(&mut self) -> Result<()> {
+        self.daemon.take().context("a daemon")?.kill().await
     }
 
     async fn pair(&self, args: &[&str]) -> Result<Value> {
         run(&self.program, args, &self.home, &[])?.ended().await?.success()?.json()
     }
 
-    async fn join(&self, invite: &str) -> Result<Value> {
+    async fn join(&self, invite: &str, args: &[&str]) -> Result<Value> {
         let secret = [("MYTUNNEL_PAIR_SECRET", OsStr::new(invite))];
-        run(&self.program, &["join"], &self.home, &secret)?.ended().await?.success()?.json()
+        run(&self.program, &[&["join"], args].concat(), &self.home, &secret)?.ended().await?.success()?.json()
     }
 
     /// The texts of as many messages.
@@ -109,15 +120,15 @@ impl Capture {
     }
 }
 
-/// Two machines, and a session of the first that the second has joined.
-async fn paired() -> Result<(Lab, Router, [Agent; 2])> {
+/// Two machines, and a session of the first that the second has joined; both with these options.
+async fn paired(args: &[&str]) -> Result<(Lab, Router, [Agent; 2])> {
     let lab = Lab::new()?;
     let bridge = lab.router(Nat::new(Kind::Routed))?;
     let (host, guest) = (Agent::start(&lab, &bridge).await?, Agent::start(&lab, &bridge).await?);
-    let opened = host.pair(&["open", "--goal", "meet"]).await?;
+    let opened = host.pair(&[&["open", "--goal", "meet"], args].concat()).await?;
     let invite = opened["invites"][0]["text"].as_str().context("an invite")?.to_owned();
     let began = Instant::now();
-    let joined = guest.join(&invite).await?;
+    let joined = guest.join(&invite, args).await?;
     ensure!(joined["goal"] == "meet", "{joined}");
     host.pair(&["say", "hello"]).await?;
     ensure!(guest.hear(1, JOINING).await? == ["hello"]);
@@ -127,7 +138,7 @@ async fn paired() -> Result<(Lab, Router, [Agent; 2])> {
 
 #[tokio::test]
 async fn two_machines_without_a_route_meet_within_three_seconds() -> Result<()> {
-    paired().await.map(drop)
+    paired(&[]).await.map(drop)
 }
 
 #[tokio::test]
@@ -139,7 +150,7 @@ async fn a_spoken_code_finds_its_host_without_a_link() -> Result<()> {
     let opened =
         host.pair(&["open", "--code", "--goal", "by-word-of-mouth", "--name", "ada-at-home"]).await?;
     let code = opened["invites"][0]["text"].as_str().context("a code")?.to_owned();
-    let joined = guest.join(&code).await?;
+    let joined = guest.join(&code, &[]).await?;
     ensure!(joined["goal"] == "by-word-of-mouth", "{joined}");
     host.pair(&["say", "said-in-confidence"]).await?;
     ensure!(guest.hear(1, JOINING).await? == ["said-in-confidence"]);
@@ -155,7 +166,7 @@ async fn a_spoken_code_finds_its_host_without_a_link() -> Result<()> {
 
 #[tokio::test]
 async fn a_cable_that_is_pulled_for_half_a_minute_loses_nothing_and_doubles_nothing() -> Result<()> {
-    let (_lab, _bridge, [host, guest]) = paired().await?;
+    let (_lab, _bridge, [host, guest]) = paired(&[]).await?;
     let pulled = Instant::now();
     guest.host.cable.cut()?;
     for count in 0..5 {
@@ -172,5 +183,20 @@ async fn a_cable_that_is_pulled_for_half_a_minute_loses_nothing_and_doubles_noth
     ensure!(guest.hear(5, BACK).await? == of("host"));
     ensure!(host.hear(5, BACK).await? == of("guest"));
     ensure!(host.sees_the_other().await? && guest.sees_the_other().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn daemons_that_are_killed_and_started_again_find_each_other_where_they_were() -> Result<()> {
+    let (_lab, _bridge, [mut host, mut guest]) = paired(&["--keep"]).await?;
+    host.kill_daemon().await?;
+    guest.pair(&["say", "to nobody"]).await?;
+    host.start_daemon().await?;
+    ensure!(host.hear(1, BACK).await? == ["to nobody"]);
+    guest.kill_daemon().await?;
+    let said = host.pair(&["say", "to who was stopped"]).await?;
+    ensure!(said["delivered"].as_array().is_some_and(Vec::is_empty), "{said}");
+    guest.start_daemon().await?;
+    ensure!(guest.hear(1, BACK).await? == ["to who was stopped"]);
     Ok(())
 }
