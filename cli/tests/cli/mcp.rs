@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::pair::daemon_of;
 use crate::program::User;
 
 /// An agent with a server of its own.
@@ -388,4 +390,35 @@ fn agents_that_know_tunnel_mcp_share_and_receive_by_its_names() {
     assert!(!host.user.path("elsewhere").exists());
     assert_eq!(received["sha256"], shared["sha256"]);
     assert_eq!(std::fs::read(received["savePath"].as_str().unwrap()).unwrap(), [0, 1, 2]);
+}
+
+#[test]
+fn a_session_that_is_kept_goes_on_where_it_was_when_the_daemons_of_both_agents_are_killed() {
+    let (mut ada, mut bob) = (Agent::new(&["--name", "ada"]), Agent::new(&["--name", "bob"]));
+    let opened = ada.call("pair_open", &json!({ "goal": "outlive it", "keep": true }));
+    let secret = opened["invites"][0]["text"].as_str().unwrap();
+    let joined = bob.call("pair_join", &json!({ "secret": secret, "keep": true }));
+    assert_eq!((&joined["kept"], &joined["host_keeps"]), (&true.into(), &true.into()));
+    bob.call("pair_say", &json!({ "text": "before" }));
+    for agent in [&ada, &bob] {
+        let (_, daemon) = daemon_of(&agent.user);
+        let number = daemon.file_name().unwrap().to_str().unwrap();
+        assert!(Command::new("kill").args(["-s", "KILL", number]).status().unwrap().success());
+        // It locks its folder for as long as it lives.
+        std::fs::File::open(agent.user.path("config/pair")).unwrap().lock().unwrap();
+    }
+    ada.call("pair_say", &json!({ "text": "behind" }));
+    let begun = Instant::now();
+    let hear = |agent: &mut Agent| loop {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nothing is heard");
+        let heard = agent.call("pair_listen", &json!({ "wait_ms": 20_000 }));
+        if heard["reason"] == "message" {
+            break heard["messages"].clone();
+        }
+    };
+    for (agent, text) in [(&mut bob, "behind"), (&mut ada, "before")] {
+        let heard = hear(agent);
+        assert_eq!((heard.as_array().unwrap().len(), &heard[0]["text"]), (1, &text.into()), "{heard}");
+    }
+    ada.call("pair_close", &json!({}));
 }
