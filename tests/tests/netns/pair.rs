@@ -201,6 +201,8 @@ impl Transfer {
             write.shutdown().await?;
             anyhow::Ok(())
         };
+        // What has come, and when the last of it did.
+        let come = std::sync::Mutex::new((0, Instant::now()));
         let reading = async {
             let (mut received, mut buffer) = (Vec::<u8>::new(), vec![0; 64 << 10]);
             let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
@@ -212,6 +214,7 @@ impl Transfer {
                     return anyhow::Ok((received, longest));
                 }
                 received.extend(&buffer[..count]);
+                *come.lock().expect("nobody panics with it") = (received.len(), last);
                 progress
                     .send_if_modified(|half| !std::mem::replace(half, received.len() > bytes / 2) && *half);
             }
@@ -223,7 +226,11 @@ impl Transfer {
             anyhow::Ok(())
         };
         let all = async { tokio::try_join!(writing, reading, disturbing) };
-        let ((), (received, longest), ()) = timeout(TRANSFER, all).await.context("it stands still")??;
+        let done = timeout(TRANSFER, all).await.with_context(|| {
+            let (count, last) = *come.lock().expect("nobody panics with it");
+            format!("it stands still: {count} bytes of {bytes} have come, the last {:?} ago", last.elapsed())
+        });
+        let ((), (received, longest), ()) = done??;
         ensure!(received == *sent, "{} bytes of {bytes} came back", received.len());
         Ok(longest)
     }
