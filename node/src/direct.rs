@@ -84,8 +84,8 @@ pub(crate) enum Side {
 pub(crate) struct Finder {
     me: PeerId,
     is_wanted: bool,
-    /// Since when we listen.
-    listening: Option<Instant>,
+    /// Until when the addresses at which we listen turn up; none before we do.
+    arriving: Option<Instant>,
     interfaces: BTreeSet<(Over, SocketAddr)>,
     networks: Vec<IpNet>,
     outside: Outside,
@@ -110,7 +110,7 @@ impl Finder {
         Self {
             me,
             is_wanted,
-            listening: None,
+            arriving: None,
             interfaces: BTreeSet::new(),
             networks: Vec::new(),
             outside: Outside::default(),
@@ -240,10 +240,13 @@ impl Finder {
         self.acts.extend(self.outside.want(&self.interfaces, now).map(Act::Map));
         // An address that is not offered, as those of many container networks are not, changes nothing for anybody.
         let is_news = told != self.inside();
-        let is_new_here = self.listening.is_none_or(|since| now.duration_since(since) < ARRIVING);
+        if is_news && !listens {
+            // It was here: what follows is another network.
+            self.arriving = self.arriving.map(|until| until.min(now));
+        }
         if self.is_owed {
             self.gather(now);
-        } else if is_news && !is_new_here {
+        } else if is_news && self.arriving.is_some_and(|until| until <= now) {
             self.on_change(now);
         }
         self.obey(now);
@@ -393,8 +396,8 @@ impl Finder {
 
     /// Finds out where we are seen, as soon as we listen.
     fn gather(&mut self, now: Instant) {
-        if self.listening.is_none() {
-            self.listening = Some(now);
+        if self.arriving.is_none() {
+            self.arriving = Some(now + ARRIVING);
             self.acts.push_back(Act::Listen);
         }
         let listens = |over| self.interfaces.iter().any(|(listens, _)| *listens == over);

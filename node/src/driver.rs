@@ -70,7 +70,7 @@ use {
     shares::{Shares, Way},
     welcome::Expected,
 };
-pub(crate) use {session::Introduction, welcome::plain};
+pub(crate) use {circuits::Client, session::Introduction, welcome::plain};
 
 /// Messages of sessions that wait for the driver.
 const EVENTS: usize = 64;
@@ -85,7 +85,7 @@ pub(crate) struct Behaviour {
     pub(crate) gate: gate::Behaviour,
     pub(crate) streams: stream::Behaviour,
     pub(crate) pong: pong::Behaviour,
-    pub(crate) circuits: libp2p::relay::client::Behaviour,
+    pub(crate) circuits: Client,
 }
 
 /// What the owner asks for.

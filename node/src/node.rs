@@ -241,7 +241,7 @@ fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
         gate: gate::Behaviour::default(),
         streams: stream::Behaviour::new(streams),
         pong: pong::Behaviour::default(),
-        circuits,
+        circuits: driver::Client::new(circuits),
     };
     let negotiating = NonZeroUsize::new(128).unwrap_or(NonZeroUsize::MIN);
     let swarm_config = transport::swarm_config(negotiating, IDLE);

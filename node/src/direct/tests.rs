@@ -127,6 +127,21 @@ fn addresses_inside_are_judged_by_the_networks_of_the_moment() {
 }
 
 #[test]
+fn a_machine_that_moves_as_soon_as_it_listens_has_moved() {
+    let (mut finder, now) = (finder(), Instant::now());
+    Circuit::new(1, PeerId::random(), true).stands(&mut finder, now);
+    let home = "10.0.1.2:4000".parse().unwrap();
+    for over in [Over::Quic, Over::Tcp] {
+        finder.on_listening(over, home, true, now);
+    }
+    let probe = ConnectionId::new_unchecked(9);
+    finder.on_probing(Over::Tcp, Some(probe), now);
+    finder.on_listening(Over::Tcp, home, false, now);
+    let is_closed = |act: &Act| matches!(act, Act::Close(closed) if *closed == probe);
+    assert!(acts(&mut finder).iter().any(is_closed), "where it was seen it is no longer");
+}
+
+#[test]
 fn an_address_that_is_not_offered_disturbs_nobody() {
     let (mut finder, mut now) = (finder(), Instant::now());
     Circuit::new(1, PeerId::random(), true).stands(&mut finder, now);

@@ -3,6 +3,8 @@
 //! libp2p renews a reservation by itself, but does not make a lost one again. A listener is never taken away by us: with
 //! an answer under way, libp2p 0.22's relay client would not find it any more and panic; it ends with its connection.
 
+mod client;
+
 use std::time::{Duration, Instant};
 
 use libp2p::{
@@ -11,6 +13,8 @@ use libp2p::{
     multiaddr::Protocol,
     swarm::{ConnectionId, NetworkBehaviour},
 };
+
+pub(crate) use client::Client;
 
 /// Pause before a reservation is asked for again, and the longest.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -119,8 +119,10 @@ impl Driver {
                 DialOpts::peer_id(relay).addresses(addresses).condition(PeerCondition::Always).build();
             (options.connection_id(), options)
         });
-        let dialled = connection
-            .and_then(|(connection, options)| self.swarm.dial(options).is_ok().then_some(connection));
+        let dialled = connection.and_then(|(connection, options)| {
+            self.swarm.behaviour_mut().circuits.leave_out(connection);
+            self.swarm.dial(options).is_ok().then_some(connection)
+        });
         self.finder.on_probing(over, dialled, Instant::now().into_std());
     }
 
