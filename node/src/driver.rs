@@ -278,7 +278,7 @@ impl Driver {
         let (now, unix) = (Instant::now().into_std(), self.unix());
         self.leave_unbelieved(now);
         if self.link.next_timeout().is_some_and(|at| at <= now) {
-            self.link.tick(now, jitter());
+            self.link.tick(now, jitter(), self.pipes.count() == 0);
         }
         if self.tunnels.next_timeout(now, unix).is_some_and(|at| at <= now) {
             self.tunnels.tick(now, unix);

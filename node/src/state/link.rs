@@ -11,6 +11,9 @@
 //! failed, or have had their time. A candidate that is welcomed replaces
 //! the current connection; a current connection that answers again in the meantime stays, and the search ends. So a false
 //! alarm costs nothing that is in flight.
+//!
+//! A session over the last resort looks around for a better carrier now and then, when nothing is in flight: what made it the
+//! last resort may have been no more than a relay that was busy.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -35,6 +38,9 @@ const LAST_RESORT: Duration = Duration::from_secs(5);
 
 /// The same where the last resort was what led to the relay before.
 const KNOWN_RESORT: Duration = Duration::from_millis(500);
+
+/// How often a session over the last resort tries the other carriers.
+const BETTER: Duration = Duration::from_secs(300);
 
 /// Time for a connection that stands to welcome us.
 const GREETING: Duration = Duration::from_secs(5);
@@ -105,6 +111,8 @@ struct Current {
     silent_since: Option<Instant>,
     /// The relay has asked us to go elsewhere.
     leaving: bool,
+    /// When to look for a better carrier than its own, if there is any.
+    better_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -124,7 +132,16 @@ struct Search {
     second: Option<(Instant, usize)>,
     /// The same for the last resort.
     last: Option<(Instant, usize)>,
+    aim: Aim,
     reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    /// Any connection.
+    Any,
+    /// One over a better carrier than the current one's, by one try.
+    Better,
 }
 
 impl Link {
@@ -159,7 +176,9 @@ impl Link {
         if let Some(waiting) = self.candidate.as_ref().or(self.reserve.as_ref()) {
             return Some(waiting.until);
         }
-        let search = self.search.as_ref()?;
+        let Some(search) = &self.search else {
+            return self.current.as_ref().and_then(|current| current.better_at);
+        };
         let later = [search.second, search.last].into_iter().flatten().map(|(at, _)| at);
         later.chain([search.next]).min()
     }
@@ -169,8 +188,8 @@ impl Link {
         self.current.as_ref().map(|current| current.connection)
     }
 
-    /// The time has come. `jitter` is random.
-    pub(crate) fn tick(&mut self, now: Instant, jitter: u32) {
+    /// The time has come. `jitter` is random; a node is idle while it serves nobody.
+    pub(crate) fn tick(&mut self, now: Instant, jitter: u32, is_idle: bool) {
         if let Some(overdue) = self.farewell.take_if(|farewell| farewell.until <= now) {
             self.commands.push_back(Command::Close(overdue.connection));
         }
@@ -186,6 +205,7 @@ impl Link {
         if self.candidate.is_some() || self.reserve.is_some() {
             return;
         }
+        self.look_for_better(now, is_idle);
         let Some(search) = &mut self.search else { return };
         if let Some((_, relay)) = search.second.take_if(|(at, _)| *at <= now) {
             self.dial(relay, self.preferred.other());
@@ -223,7 +243,8 @@ impl Link {
     /// A dial succeeded.
     pub(crate) fn on_connected(&mut self, connection: ConnectionId, carrier: Carrier, now: Instant) {
         self.dial_ended(carrier);
-        let (Some(search), None) = (&mut self.search, &self.candidate) else {
+        let is_wanted = |search: &&mut Search| search.aim == Aim::Any || carrier != Carrier::WebSocket;
+        let (Some(search), None) = (self.search.as_mut().filter(is_wanted), &self.candidate) else {
             self.commands.push_back(Command::Close(connection));
             return;
         };
@@ -252,7 +273,9 @@ impl Link {
             return;
         }
         let attempts = self.search.take().map_or(0, |search| search.attempts);
-        let current = Current { connection, since: now, attempts, silent_since: None, leaving: false };
+        let better_at = (self.reached_over == Carrier::WebSocket).then(|| now + BETTER);
+        let current =
+            Current { connection, since: now, attempts, silent_since: None, leaving: false, better_at };
         let old = self.current.replace(current);
         self.commands.push_back(Command::Online(connection));
         self.commands.extend(old.map(|old| Command::Close(old.connection)));
@@ -316,7 +339,7 @@ impl Link {
             return;
         };
         current.silent_since = None;
-        if !current.leaving {
+        if !current.leaving && !self.is_for_better() {
             self.search = None;
             let found = [self.candidate.take(), self.reserve.take()];
             self.commands.extend(found.into_iter().flatten().map(|found| Command::Close(found.connection)));
@@ -356,7 +379,7 @@ impl Link {
 
     /// Searches, unless it does already. After a session that did not last, the pauses go on where they were.
     fn search_again(&mut self, reason: &str, now: Instant) {
-        if self.search.is_some() || self.refused {
+        if (self.search.is_some() && !self.is_for_better()) || self.refused {
             return;
         }
         let lasted = self.current.as_ref().filter(|current| now.duration_since(current.since) < STABLE);
@@ -365,18 +388,42 @@ impl Link {
         self.search = Some(Search::new(attempts, now, now + pause, reason));
     }
 
+    fn is_for_better(&self) -> bool {
+        self.search.as_ref().is_some_and(|search| search.aim == Aim::Better)
+    }
+
+    /// Begins to look for a better carrier, or ends that.
+    fn look_for_better(&mut self, now: Instant, is_idle: bool) {
+        if self.is_for_better() {
+            self.search.take_if(|search| search.attempts > 0 && search.next <= now);
+        }
+        let (None, Some(current)) = (&self.search, &mut self.current) else { return };
+        if current.better_at.take_if(|at| *at <= now).is_some() {
+            current.better_at = Some(now + BETTER);
+            if is_idle {
+                let search = Search::new(0, now, now, "looking for a better way");
+                self.search = Some(Search { aim: Aim::Better, ..search });
+            }
+        }
+    }
+
     fn attempt(&mut self, now: Instant, jitter: u32) {
         let preferred = self.preferred;
         let offline = self.current.is_none();
         let relays = self.relays;
         let last_resort = if self.reached_over == Carrier::WebSocket { KNOWN_RESORT } else { LAST_RESORT };
+        // A fleet that lost its relay at one moment does not come to the visitors' port at one.
+        let last_resort = last_resort + (last_resort / 4).mul_f64(f64::from(jitter) / f64::from(u32::MAX));
         let Some(search) = self.search.as_mut().filter(|search| search.next <= now) else { return };
         let relay = usize::try_from(search.attempts).unwrap_or(0) % relays;
         search.attempts = search.attempts.saturating_add(1);
         search.relay = relay;
         search.second.get_or_insert((now + HEAD_START, relay));
-        search.last.get_or_insert((now + last_resort, relay));
         search.next = now + backoff::delay(search.attempts, now.duration_since(search.since), jitter);
+        match search.aim {
+            Aim::Any => _ = search.last.get_or_insert((now + last_resort, relay)),
+            Aim::Better => search.next = now + GREETING,
+        }
         if offline {
             let (attempt, reason) = (search.attempts, search.reason.clone());
             self.commands.push_back(Command::Offline { attempt, reason });
@@ -422,7 +469,16 @@ impl Link {
 
 impl Search {
     fn new(attempts: u32, since: Instant, next: Instant, reason: &str) -> Self {
-        Self { attempts, since, next, relay: 0, second: None, last: None, reason: reason.to_owned() }
+        Self {
+            attempts,
+            since,
+            next,
+            relay: 0,
+            second: None,
+            last: None,
+            aim: Aim::Any,
+            reason: reason.to_owned(),
+        }
     }
 }
 

@@ -67,7 +67,10 @@ impl NetworkBehaviour for Client {
         self.inner.handle_established_outbound_connection(connection, peer, address, role, port)
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "`FromSwarm` is non-exhaustive; the rest is of no connection")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`FromSwarm` is non-exhaustive; the rest is of no connection"
+    )]
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         let is_unheard = match &event {
             FromSwarm::ConnectionEstablished(open) => self.unheard.contains(&open.connection_id),

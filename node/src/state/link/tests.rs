@@ -36,7 +36,7 @@ impl Bench {
     }
 
     fn tick(&mut self) -> Vec<Command> {
-        self.link.tick(self.now, 0);
+        self.link.tick(self.now, 0, true);
         self.commands()
     }
 
@@ -119,6 +119,63 @@ fn the_last_resort_is_for_when_all_others_have_failed_or_had_their_time() {
     let begun = bench.now;
     while !dials(&bench.wait()).contains(&(0, Carrier::WebSocket)) {}
     assert_eq!(bench.now - begun, KNOWN_RESORT);
+}
+
+/// Online over the last resort on connection 1, after all else has failed.
+fn over_the_last_resort() -> Bench {
+    let mut bench = Bench::new(1);
+    bench.tick();
+    for carrier in [Carrier::Quic, Carrier::Tcp] {
+        bench.link.on_dial_failed(carrier, Some("no route".to_owned()), bench.now);
+        bench.tick();
+    }
+    bench.link.on_connected(connection(1), Carrier::WebSocket, bench.now);
+    bench.link.on_dial_failed(Carrier::Quic, Some("no route".to_owned()), bench.now);
+    bench.link.on_welcomed(connection(1), bench.now);
+    assert_eq!(bench.commands().last(), Some(&Command::Online(connection(1))));
+    bench
+}
+
+#[test]
+fn who_came_by_the_last_resort_looks_for_a_better_way_now_and_then() {
+    let mut bench = over_the_last_resort();
+    let begun = bench.now;
+    assert_eq!(dials(&bench.wait()), [(0, Carrier::Quic)]);
+    assert_eq!(bench.now - begun, BETTER);
+    bench.link.on_alive(connection(1));
+    assert_eq!(dials(&bench.wait()), [(0, Carrier::Tcp)]);
+    for carrier in [Carrier::Quic, Carrier::Tcp] {
+        bench.link.on_dial_failed(carrier, Some("no route".to_owned()), bench.now);
+    }
+    while bench.now - begun < 2 * BETTER {
+        let commands = bench.wait();
+        assert!(bench.now - begun == 2 * BETTER || commands.is_empty(), "one try: {commands:?}");
+    }
+    let better = [Command::Online(connection(2)), Command::Close(connection(1))];
+    assert_eq!(bench.connected(2), [Command::Greet(connection(2))]);
+    bench.link.on_welcomed(connection(2), bench.now);
+    assert_eq!(bench.commands(), better);
+    assert_eq!(bench.link.next_timeout(), None, "there is no better one than this");
+}
+
+#[test]
+fn nobody_looks_for_a_better_way_while_something_is_in_flight() {
+    let mut bench = over_the_last_resort();
+    bench.pass(BETTER);
+    bench.link.tick(bench.now, 0, false);
+    assert_eq!(bench.commands(), []);
+    bench.pass(BETTER);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Quic)]);
+}
+
+#[test]
+fn a_loss_while_a_better_way_is_looked_for_is_a_loss() {
+    let mut bench = over_the_last_resort();
+    bench.wait();
+    bench.link.on_closed(connection(1), "gone", bench.now);
+    let offline = |command: &Command| matches!(command, Command::Offline { reason, .. } if reason == "gone");
+    assert!(bench.commands().iter().any(offline));
+    while !dials(&bench.wait()).contains(&(0, Carrier::WebSocket)) {}
 }
 
 #[test]
