@@ -327,7 +327,9 @@ impl Gatekeeper {
         // Who has shown the number has a session. A number shown again is a guess: there are too few of them.
         if is_known && secret.kind != Kind::Pin {
             let recalled = locked(guesses).recall(at, address, self.seconds());
-            return recalled.map(|()| true).map_err(Unchecked::TooMany);
+            if recalled.map_err(Unchecked::TooMany)? {
+                return Ok(true);
+            }
         }
         // A guess that is being checked already is no second one: a page asks for many things at once.
         let customer = self.routes.customer(tunnel.name().as_str());
@@ -339,6 +341,7 @@ impl Gatekeeper {
         let outcome = guess.settle(move || credentials.fit(&user, &hash)).await?;
         if outcome.is_right {
             if secret.kind != Kind::Pin {
+                locked(guesses).note_right(at, address);
                 locked(&self.proven).keep(proof);
             }
             if outcome.is_first {

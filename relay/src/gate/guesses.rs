@@ -4,12 +4,16 @@
 //! many addresses get far with one password, nor one address with many. A right password is not counted. What was right
 //! before is let through without being counted, where nobody of the same network guesses without end.
 
+mod known;
+
 use std::net::IpAddr;
 
 use mytunnel_keys::{
     id::TunnelId,
     sketch::{Limit, RetryAfter, Sketch},
 };
+
+use self::known::Known;
 
 /// How many guesses there are at secrets of one kind.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +24,7 @@ struct Limits {
     address: Limit,
     /// The same over a longer time.
     long_pair: Limit,
-    /// Refused ones at one tunnel from one address, from which on what was right before is refused, too.
+    /// Refused ones at one tunnel from one address where something was right, from which on that is refused, too.
     refused: Limit,
     /// At one tunnel from anywhere. It keeps out whoever comes for the first time.
     tunnel: Limit,
@@ -63,7 +67,7 @@ pub(super) type At = (TunnelId, u64);
 pub(super) struct Guesses {
     by_pair: Sketch,
     by_long_pair: Sketch,
-    refused: Sketch,
+    known: Known,
     by_address: Sketch,
     by_tunnel: Sketch,
 }
@@ -83,7 +87,7 @@ impl Guesses {
         Self {
             by_pair: Sketch::new(limits.pair),
             by_long_pair: Sketch::new(limits.long_pair),
-            refused: Sketch::new(limits.refused),
+            known: Known::new(limits.refused),
             by_address: Sketch::new(limits.address),
             by_tunnel: Sketch::new(limits.tunnel),
         }
@@ -97,15 +101,21 @@ impl Guesses {
         match checked {
             Ok(()) => self.add(at, address, now, 1),
             // Whichever limit it was: the next answer must not tell a right one from a wrong one for ever.
-            Err(_) => self.refused.add(&(at, address), now, 1),
+            Err(_) => self.known.refuse(&(at, address), now),
         }
         Ok(checked?)
     }
 
-    /// Whether what was right before counts from this address. Beside somebody who guesses without end it does not: the one
-    /// that is let through would be the right one.
-    pub(super) fn recall(&self, at: At, address: IpAddr, now: u64) -> Result<(), TooMany> {
-        Ok(self.refused.check(&(at, network(address)), now)?)
+    /// Whether what was right before counts from this address; `false` if nothing is known to have been, and it is to be
+    /// checked again. Beside somebody who guesses without end it does not count: the one that is let through would be the
+    /// right one.
+    pub(super) fn recall(&self, at: At, address: IpAddr, now: u64) -> Result<bool, TooMany> {
+        Ok(self.known.recall(&(at, network(address)), now)?)
+    }
+
+    /// Something was right from this address, and is about to be kept.
+    pub(super) fn note_right(&mut self, at: At, address: IpAddr) {
+        self.known.note((at, network(address)));
     }
 
     /// Takes a counted guess back: it was right.
@@ -174,29 +184,51 @@ mod tests {
     #[test]
     fn what_was_right_is_not_told_to_who_guesses_without_end() {
         let mut guesses = Guesses::long();
+        for (at, from) in [(1, 1), (1, 2), (2, 1)] {
+            guesses.note_right(tunnel(at), address(from));
+        }
         guess(&mut guesses, 1, address(1), LONG.pair.tries + LONG.refused.tries - 1, 1000);
-        assert_eq!(guesses.recall(tunnel(1), address(1), 1000), Ok(()));
+        assert_eq!(guesses.recall(tunnel(1), address(1), 1000), Ok(true));
         guess(&mut guesses, 1, address(1), 1, 1000);
         assert_eq!(guesses.recall(tunnel(1), address(1), 1100), Err(TooMany(200)));
-        assert_eq!(guesses.recall(tunnel(1), address(2), 1100), Ok(()));
-        assert_eq!(guesses.recall(tunnel(2), address(1), 1100), Ok(()));
-        assert_eq!(guesses.recall(tunnel(1), address(1), 1300), Ok(()));
+        assert_eq!(guesses.recall(tunnel(1), address(2), 1100), Ok(true));
+        assert_eq!(guesses.recall(tunnel(2), address(1), 1100), Ok(true));
+        assert_eq!(guesses.recall(tunnel(1), address(1), 1300), Ok(true));
+        assert_eq!(guesses.recall(tunnel(1), address(3), 1100), Ok(false), "nothing was right there");
     }
 
     #[test]
     fn whatever_limit_refuses_is_counted() {
         // One address that has spent its guesses elsewhere.
         let mut guesses = Guesses::long();
+        guesses.note_right(tunnel(1), address(1));
         let spent: u32 = (2..8).map(|at| guess(&mut guesses, at, address(1), LONG.pair.tries, 1000)).sum();
         assert_eq!(spent, LONG.address.tries);
         assert_eq!(guess(&mut guesses, 1, address(1), LONG.refused.tries, 1000), 0);
         assert!(guesses.recall(tunnel(1), address(1), 1000).is_err());
         // A tunnel at which others have spent all.
         let mut guesses = Guesses::long();
+        guesses.note_right(tunnel(1), address(1));
         let spent: u32 = (10..100).map(|from| guess(&mut guesses, 1, address(from), 10, 1000)).sum();
         assert_eq!(spent, LONG.tunnel.tries);
         assert_eq!(guess(&mut guesses, 1, address(1), LONG.refused.tries, 1000), 0);
         assert!(guesses.recall(tunnel(1), address(1), 1000).is_err());
+    }
+
+    #[test]
+    fn a_flood_from_many_networks_shuts_out_nobody_who_was_right_elsewhere_or_there() {
+        let mut guesses = Guesses::long();
+        for from in 0..500 {
+            guesses.note_right(tunnel(1), address(from));
+            guesses.note_right(tunnel(2), address(from));
+        }
+        let each = LONG.pair.tries + LONG.refused.tries;
+        for from in 1000..13_000 {
+            guess(&mut guesses, 1, address(from), each, 1000);
+        }
+        let refused =
+            |at| (0..500).filter(|from| guesses.recall(tunnel(at), address(*from), 1000) != Ok(true)).count();
+        assert_eq!((refused(1), refused(2)), (0, 0));
     }
 
     #[test]
