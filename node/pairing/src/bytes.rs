@@ -37,7 +37,11 @@ impl<T: TryFrom<Vec<u8>>> de::Visitor<'_> for BytesVisitor<T> {
 
 /// What peers send each other, as CBOR.
 pub(crate) fn encode(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    encode_behind(Vec::new(), value)
+}
+
+/// The same behind what is there.
+pub(crate) fn encode_behind(mut bytes: Vec<u8>, value: &impl Serialize) -> Vec<u8> {
     ciborium::into_writer(value, &mut bytes).expect("memory takes what is written, and our types have names");
     bytes
 }

@@ -204,7 +204,7 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
     }
     daemon.goodbye(&mut inbox).await;
     // Before the next daemon may come.
-    daemon.keeper.close();
+    daemon.keeper.close().await;
     stop.cancel();
     clients.join_all().await;
     Ok(())

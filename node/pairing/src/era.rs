@@ -39,6 +39,12 @@ impl Era {
         Self { run, wall, boot }
     }
 
+    /// In that start of the machine, and so many seconds behind it.
+    #[cfg(test)]
+    pub(crate) fn of_boot(run: u64, wall: u64, boot: &str, uptime: u64) -> Self {
+        Self::new(run, wall, Some(boot.to_owned()), Some(format!("{uptime} 0")))
+    }
+
     /// How the moments of `earlier` are to be read at `now` of this one. Of the clocks that both know the one that says more
     /// counts: a session grows old rather too early than too late.
     pub(crate) fn behind(&self, earlier: &Self, now: Now) -> Shift {

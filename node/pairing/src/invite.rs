@@ -22,7 +22,8 @@ pub(crate) enum Verifier {
 
 /// One invite as its host keeps it: never the link, only what a guest with the link can prove.
 pub(crate) struct Invite {
-    verifier: Verifier,
+    /// Nothing where it was forgotten since nobody comes in with it any more.
+    verifier: Option<Verifier>,
     guesses: u8,
     state: State,
     wall_end: u64,
@@ -49,7 +50,7 @@ impl Invite {
     pub(crate) fn new(verifier: Verifier, ttl: Duration, now: Now) -> Self {
         let ttl = ttl.clamp(limits::TTL_MIN, limits::TTL_MAX);
         Self {
-            verifier,
+            verifier: Some(verifier),
             guesses: limits::GUESSES,
             state: State::Open,
             wall_end: now.wall + ttl.as_secs(),
@@ -57,9 +58,9 @@ impl Invite {
         }
     }
 
-    /// What a guest has to prove.
-    pub(crate) const fn verifier(&self) -> &Verifier {
-        &self.verifier
+    /// What a guest has to prove, where anybody can.
+    pub(crate) const fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_ref()
     }
 
     /// Grants one of the guesses at a spoken code; the last wrong one leaves none.

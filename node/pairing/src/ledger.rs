@@ -86,17 +86,30 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// A record as `reader` has it, which begins behind entry `number`, of hash `head`; 0 and zeros for a new session.
-    pub(crate) fn new(
+    /// The record of a new session as `reader` has it.
+    pub(crate) fn new(session: SessionId, host: PublicKey, reader: MemberId) -> Self {
+        let authors = BTreeMap::from([(HOST, Author { key: host, number: 0, hash: Some(Hash::default()) })]);
+        let (number, head, entries) = (0, Hash::default(), VecDeque::new());
+        Self { session, host, reader, authors, number, head, entries, bytes: 0 }
+    }
+
+    /// A record as `reader` has it who comes later: it begins behind entry `number`, of hash `head`.
+    ///
+    /// # Errors
+    /// [`Fork`] where no record comes so far.
+    pub(crate) fn behind(
         session: SessionId,
         host: PublicKey,
         reader: MemberId,
         number: u64,
         head: Hash,
-    ) -> Self {
-        let begin = (number == 0).then_some(Hash::default());
-        let authors = BTreeMap::from([(HOST, Author { key: host, number: 0, hash: begin })]);
-        Self { session, host, reader, authors, number, head, entries: VecDeque::new(), bytes: 0 }
+    ) -> Result<Self, Fork> {
+        let mut ledger = Self::new(session, host, reader);
+        if number > 0 {
+            (ledger.number, ledger.head) = (reached(number)?, head);
+            ledger.forget_chains();
+        }
+        Ok(ledger)
     }
 
     /// Somebody of whom this end does not know what it has said before.
@@ -163,7 +176,7 @@ impl Ledger {
     pub(crate) fn skip(&mut self, skip: &Signed) -> Result<Skip, Fork> {
         let fork = Fork { number: self.number.saturating_add(1) };
         let skip: Skip = skip.open(SKIP, &self.host).ok_or(fork)?;
-        if skip.session != self.session || skip.number <= self.number {
+        if skip.session != self.session || skip.number <= self.number || reached(skip.number).is_err() {
             return Err(fork);
         }
         for member in &skip.members {
@@ -171,10 +184,15 @@ impl Ledger {
         }
         self.number = skip.number;
         self.head = skip.head;
+        self.forget_chains();
+        Ok(skip)
+    }
+
+    /// What each said last was missed.
+    fn forget_chains(&mut self) {
         for author in self.authors.values_mut() {
             author.hash = None;
         }
-        Ok(skip)
     }
 
     /// Takes the next entry. `false` for one that is known already.
@@ -188,7 +206,8 @@ impl Ledger {
             let known = self.hash_at(place.number);
             return if known.is_none_or(|hash| hash == seal.hash()) { Ok(false) } else { Err(fork) };
         }
-        let fits = place.session == self.session && place.number == fork.number && place.before == self.head;
+        let is_next = reached(place.number) == Ok(fork.number);
+        let fits = place.session == self.session && is_next && place.before == self.head;
         let author = self.authors.get(&place.author).filter(|_| fits).ok_or(fork)?;
         if !author.is_next(place.by_author) {
             return Err(fork);
@@ -268,6 +287,11 @@ impl Ledger {
             self.bytes -= oldest.size();
         }
     }
+}
+
+/// The number, where a record comes so far. It is the host's word, and further on no disk could follow.
+const fn reached(number: u64) -> Result<u64, Fork> {
+    if number <= limits::NUMBER { Ok(number) } else { Err(Fork { number }) }
 }
 
 /// What the author said, if it is what the seal names, and the author may say such a thing.

@@ -33,7 +33,7 @@ use crate::{
     rate::Rate,
     sas::{self, Commitment, Nonce},
     secret::{self, ResumeSecret},
-    signed::{Hash, Signed},
+    signed::Signed,
     text,
 };
 
@@ -85,7 +85,7 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn open(opening: Opening, now: Now) -> Self {
-        let ledger = Ledger::new(opening.session, opening.seed.public(), HOST, 0, Hash::default());
+        let ledger = Ledger::new(opening.session, opening.seed.public(), HOST);
         let mut room = Self {
             opening,
             ledger,
@@ -123,10 +123,8 @@ impl Room {
     /// What who says this hello has to prove; nothing where nobody can.
     pub(crate) fn verifier(&self, hello: Hello) -> Option<Verifier> {
         match hello {
-            Hello::Link(invite) => self.invites.get(&invite).map(|invite| invite.verifier().clone()),
-            Hello::Code { number, .. } => {
-                self.invites.get(&InviteId::of_number(number)).map(|invite| invite.verifier().clone())
-            }
+            Hello::Link(invite) => self.invites.get(&invite)?.verifier().cloned(),
+            Hello::Code { number, .. } => self.invites.get(&InviteId::of_number(number))?.verifier().cloned(),
             Hello::Resume { seat, attempt } => {
                 let member = self.members.values().find(|member| member.seat == seat)?;
                 (attempt > member.attempt)
@@ -148,8 +146,8 @@ impl Room {
     pub(crate) fn open_codes(&self, now: Now) -> impl Iterator<Item = u16> {
         let open = self.invites.values().filter(move |invite| invite.is_open(now) && !self.locked);
         open.filter_map(|invite| match invite.verifier() {
-            Verifier::Spoken(code) => Some(code.number()),
-            Verifier::Psk(_) => None,
+            Some(Verifier::Spoken(code)) => Some(code.number()),
+            Some(Verifier::Psk(_)) | None => None,
         })
     }
 

@@ -363,7 +363,8 @@ impl Seat {
         if self.ledger.is_some() {
             return Err(Code::PairRefused);
         }
-        let mut ledger = Ledger::new(self.session, self.host_key, self.member, number, head);
+        let mut ledger = Ledger::behind(self.session, self.host_key, self.member, number, head)
+            .map_err(|_| Code::PairFork)?;
         for member in members {
             ledger.introduce(member.id, member.key).map_err(|_| Code::PairFork)?;
             self.meet(member)?;

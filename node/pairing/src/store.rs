@@ -28,6 +28,8 @@ pub(crate) struct Change {
     pub(crate) state: Zeroizing<Vec<u8>>,
     /// What may be older than the rest after a crash.
     pub(crate) loose: Vec<u8>,
+    /// It is the first of its session.
+    pub(crate) begins: bool,
     /// It is over.
     pub(crate) over: bool,
     /// New entries by their numbers.
@@ -43,7 +45,7 @@ pub(crate) struct Change {
 impl Change {
     /// Both, as one.
     pub(crate) fn follow(&mut self, later: Self) {
-        let Self { state, loose, over, entries, first, outbox, unsaid } = later;
+        let Self { state, loose, begins: _, over, entries, first, outbox, unsaid } = later;
         (self.state, self.loose, self.over) = (state, loose, over);
         (self.first, self.unsaid) = (first, unsaid);
         self.entries.extend(entries);
@@ -173,12 +175,6 @@ impl Store {
         Ok(())
     }
 
-    /// The session's rows are there and do not fit together.
-    pub(crate) fn damaged(path: &Path, session: SessionId) -> StoreError {
-        let detail = format!("what is kept of session {session} does not fit together");
-        StoreError::Damaged { path: path.to_owned(), detail }
-    }
-
     fn failed(&self, error: &rusqlite::Error) -> StoreError {
         StoreError::of(&self.path, error)
     }
@@ -194,14 +190,15 @@ impl Store {
         for (session, change) in &batch.changes {
             write_change(&transaction, &session.0, change, now)?;
         }
-        let mut gone = 0;
+        // What a session that is over knew by which to come in goes, too.
+        let mut gone = batch.changes.values().filter(|change| change.over).count();
         for session in &batch.forget {
             gone += transaction.execute("DELETE FROM session WHERE id = ?1", [session.0])?;
         }
         gone += transaction.execute(
             "DELETE FROM session WHERE ended_at <= ?1 OR id IN (SELECT id FROM session WHERE ended_at IS NOT NULL
                 ORDER BY ended_at DESC, id LIMIT -1 OFFSET ?2)",
-            params![now.saturating_sub(limits::RECORD.as_secs()).cast_signed(), limits::RECORDS],
+            params![number(now.saturating_sub(limits::RECORD.as_secs()))?, limits::RECORDS],
         )?;
         transaction.commit()?;
         if gone > 0 {
@@ -230,26 +227,40 @@ impl Store {
 }
 
 fn write_change(to: &Transaction<'_>, session: &[u8; 8], change: &Change, now: u64) -> rusqlite::Result<()> {
-    let ended_at = change.over.then_some(now.cast_signed());
-    to.prepare_cached(
-        "INSERT INTO session VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE
-            SET ended_at = coalesce(ended_at, excluded.ended_at), state = excluded.state, loose = excluded.loose",
-    )?
-    .execute(params![session, ended_at, change.state.as_slice(), change.loose])?;
+    let ended_at = change.over.then_some(number(now)?);
+    // One that begins under the id of another fails, and nothing is mixed.
+    let written = to
+        .prepare_cached(if change.begins {
+            "INSERT INTO session (id, ended_at, state, loose) VALUES (?1, ?2, ?3, ?4)"
+        } else {
+            "UPDATE session SET ended_at = coalesce(ended_at, ?2), state = ?3, loose = ?4 WHERE id = ?1"
+        })?
+        .execute(params![session, ended_at, change.state.as_slice(), change.loose])?;
+    match written {
+        1 => {}
+        // Its record has gone by age, or made room for others.
+        0 if change.over => return Ok(()),
+        _ => return Err(rusqlite::Error::StatementChangedRows(written)),
+    }
     // A number that is there already would be something doubled, and fails.
     let mut insert = to.prepare_cached("INSERT INTO entry VALUES (?1, ?2, ?3)")?;
-    for (number, body) in &change.entries {
-        insert.execute(params![session, number.cast_signed(), body])?;
+    for (at, body) in &change.entries {
+        insert.execute(params![session, number(*at)?, body])?;
     }
     to.prepare_cached("DELETE FROM entry WHERE session = ?1 AND number < ?2")?
-        .execute(params![session, change.first.cast_signed()])?;
+        .execute(params![session, number(change.first)?])?;
     let mut insert = to.prepare_cached("INSERT INTO outbox VALUES (?1, ?2, ?3)")?;
-    for (number, body) in &change.outbox {
-        insert.execute(params![session, number.cast_signed(), body])?;
+    for (at, body) in &change.outbox {
+        insert.execute(params![session, number(*at)?, body])?;
     }
     to.prepare_cached("DELETE FROM outbox WHERE session = ?1 AND number < ?2")?
-        .execute(params![session, change.unsaid.cast_signed()])?;
+        .execute(params![session, number(change.unsaid)?])?;
     Ok(())
+}
+
+/// As SQLite counts: one that it cannot count to is not written as another.
+fn number(number: u64) -> rusqlite::Result<i64> {
+    i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

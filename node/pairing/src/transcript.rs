@@ -96,7 +96,7 @@ impl Transcript {
         let unreadable = TranscriptError::Unreadable;
         let session = hex(&self.session).ok_or(unreadable)?;
         let head = hex(&self.head).ok_or(unreadable)?;
-        let mut ledger = Ledger::new(SessionId(session), self.host, self.reader, self.after, Hash(head));
+        let mut ledger = Ledger::behind(SessionId(session), self.host, self.reader, self.after, Hash(head))?;
         if self.after != 0 {
             for (id, key) in self.authors.iter().filter(|(id, _)| **id != HOST) {
                 ledger.introduce(*id, *key)?;

@@ -97,6 +97,12 @@ pub(crate) fn status(args: &SessionArgs, context: &Context) -> Result<(), Failur
             .report
             .line(format_args!("{record}  over; `mytunnel pair export --session {record}` has its record"));
     }
+    for aside in answer["unreadable"].as_array().into_iter().flatten() {
+        let (id, why) = (text(aside, "session"), text(aside, "why"));
+        context.report.line(format_args!(
+            "{id}  cannot be used: {why}; it stays on disk until `mytunnel pair close --forget --session {id}`"
+        ));
+    }
     Ok(())
 }
 

@@ -289,7 +289,7 @@ impl Daemon {
                 Seat::welcomed(welcome, host, handshake, seed, Nonce::from_bytes(nonce), verify, now)
                     .map_err(|code| Trouble::new(code, "the host does not show that it is the link's"))
             })
-            .and_then(|seat| if self.sessions.contains_key(&id) { Err(known()) } else { Ok(seat) });
+            .and_then(|seat| self.is_new(id).map(|()| seat));
         match seat {
             Ok(seat) => {
                 let way = Way { addresses, failures: 0, next: now.steady, trying: false };
@@ -303,6 +303,21 @@ impl Daemon {
             }
             Err(trouble) => drop(client.send(Err(trouble))),
         }
+    }
+
+    /// The host says under which id its session is: what is here of another that had this one stays that one's.
+    fn is_new(&self, id: SessionId) -> Result<(), Trouble> {
+        if self.sessions.contains_key(&id) {
+            return Err(Trouble::new(Code::PairUsed, "this machine is in that session already"));
+        }
+        if self.keeper.knows(id) {
+            let help = format!(
+                "`mytunnel pair close --forget --session {id}` removes the record, for a new invite."
+            );
+            return Err(Trouble::new(Code::PairUsed, "a record of that session is on this machine's disk")
+                .with_help(help));
+        }
+        Ok(())
     }
 }
 
@@ -321,6 +336,5 @@ fn no_random(error: getrandom::Error) -> Trouble {
     Trouble::new(Code::Internal, format!("the system gives no random numbers: {error}"))
 }
 
-fn known() -> Trouble {
-    Trouble::new(Code::PairUsed, "this machine is in that session already")
-}
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::LinkId;
+use super::{LinkId, session::Unreadable};
 use crate::{
     api::{Request, Trouble},
     content::{MemberId, SessionId},
@@ -79,13 +79,21 @@ pub(super) struct Keeper {
     behind_running: Vec<Held>,
     next: Batch,
     behind_next: Vec<Held>,
-    /// Sessions that are over and can be read, the last first.
-    over: Vec<SessionId>,
-    /// Sessions of which something is on disk.
-    known: BTreeSet<SessionId>,
+    disk: OnDisk,
     /// Those that could not be written and are on disk alone: until when they rest, and the number of their last attempt to
     /// come back.
     resting: BTreeMap<SessionId, (Duration, u32)>,
+}
+
+/// Which sessions are on disk.
+#[derive(Debug, Default)]
+pub(super) struct OnDisk {
+    /// All of them.
+    pub(super) known: BTreeSet<SessionId>,
+    /// Those that are over, the last first.
+    pub(super) over: Vec<SessionId>,
+    /// Those of which no session can be made. They stay as they are, for a version that can, or until they are forgotten.
+    pub(super) unreadable: BTreeMap<SessionId, Unreadable>,
 }
 
 /// What comes back from the disk.
@@ -97,18 +105,18 @@ pub(super) struct Done {
 }
 
 struct Read {
+    known: BTreeSet<SessionId>,
     over: Vec<SessionId>,
     rows: Vec<(SessionId, Rows)>,
 }
 
 impl Keeper {
-    /// `store` is the one that is open already, if there is any, with the sessions in it, and those of them that are over.
+    /// `store` is the one that is open already, if there is any, with what is in it.
     pub(super) fn new(
         path: PathBuf,
         machine: Zeroizing<Vec<u8>>,
         store: Option<Store>,
-        known: BTreeSet<SessionId>,
-        over: Vec<SessionId>,
+        disk: OnDisk,
     ) -> Self {
         Self {
             path,
@@ -120,8 +128,7 @@ impl Keeper {
             behind_running: Vec::new(),
             next: Batch::default(),
             behind_next: Vec::new(),
-            over,
-            known,
+            disk,
             resting: BTreeMap::new(),
         }
     }
@@ -137,7 +144,7 @@ impl Keeper {
 
     /// A session that could not be written is its owner's no more; `attempt` is its last to come back.
     pub(super) fn rest(&mut self, session: SessionId, attempt: u32, now: Duration) {
-        if self.known.contains(&session) {
+        if self.disk.known.contains(&session) {
             self.resting.insert(session, (now + REST, attempt));
         }
     }
@@ -155,7 +162,23 @@ impl Keeper {
 
     /// Sessions that are over and of which there is a record, the last first.
     pub(super) fn over(&self) -> &[SessionId] {
-        &self.over
+        &self.disk.over
+    }
+
+    /// Whether something of a session is on disk, or on its way there.
+    pub(super) fn knows(&self, session: SessionId) -> bool {
+        self.disk.known.contains(&session) || self.stand(session) != Stand::Written
+    }
+
+    /// No session can be made of what is on disk of this one.
+    pub(super) fn set_aside(&mut self, session: SessionId, why: Unreadable) {
+        tracing::error!(%session, error = %why, "what is kept of a session cannot be used");
+        self.disk.set_aside(session, why);
+    }
+
+    /// Sessions that were set aside, and why.
+    pub(super) const fn unreadable(&self) -> &BTreeMap<SessionId, Unreadable> {
+        &self.disk.unreadable
     }
 
     /// Something of a session is to be written.
@@ -172,7 +195,8 @@ impl Keeper {
     pub(super) fn forget(&mut self, session: SessionId) {
         self.next.changes.remove(&session);
         self.next.forget.insert(session);
-        self.over.retain(|over| *over != session);
+        self.disk.over.retain(|over| *over != session);
+        self.disk.unreadable.remove(&session);
         self.resting.remove(&session);
         self.start();
     }
@@ -244,9 +268,8 @@ impl Keeper {
         (self.store, self.running) = (store, None);
         let held = mem::take(&mut self.behind_running);
         let outcome = match result {
-            Ok(Read { over, rows }) => {
-                self.over = over;
-                self.known.extend(&sessions);
+            Ok(Read { known, over, rows }) => {
+                self.disk.is_now(known, over);
                 let awake = |(id, rows)| (id, rows, self.resting.get(&id).map(|(_, attempt)| *attempt));
                 let read = rows.into_iter().map(awake).collect();
                 self.resting.retain(|session, _| !fetched.contains(session));
@@ -277,8 +300,19 @@ impl Keeper {
         outcome
     }
 
-    /// Closes the file, which goes if nothing is in it.
-    pub(super) fn close(self) {
+    /// Closes the file, which goes if nothing is in it, when what is being written is: another process may have it then.
+    pub(super) async fn close(mut self) {
+        while let Some(done) = self.jobs.join_next().await {
+            match done {
+                Ok(Done { store, result, .. }) => {
+                    self.store = store;
+                    if let Err(error) = result {
+                        tracing::warn!(%error, "what is kept could not be written");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "what is kept was left while it was written"),
+            }
+        }
         if let Some(Err(error)) = self.store.map(Store::close) {
             tracing::warn!(%error, "what is kept was not closed");
         }
@@ -299,6 +333,20 @@ impl Keeper {
         self.behind_running = mem::take(&mut self.behind_next);
         self.running = Some(batch.changes.keys().chain(&batch.forget).copied().collect());
         self.jobs.spawn_blocking(move || run(&batch, store, &path));
+    }
+}
+
+impl OnDisk {
+    /// As the disk says. What was set aside is so until it is gone.
+    fn is_now(&mut self, known: BTreeSet<SessionId>, over: Vec<SessionId>) {
+        (self.known, self.over) = (known, over);
+        self.unreadable.retain(|session, _| self.known.contains(session));
+        self.over.retain(|session| !self.unreadable.contains_key(session));
+    }
+
+    pub(super) fn set_aside(&mut self, session: SessionId, why: Unreadable) {
+        self.over.retain(|over| *over != session);
+        self.unreadable.insert(session, why);
     }
 }
 
@@ -325,7 +373,9 @@ fn written(store: &mut Store, batch: &Batch, now: u64) -> Result<Read, StoreErro
             rows.push((*session, found));
         }
     }
-    Ok(Read { over: store.sessions(true)?, rows })
+    let over = store.sessions(true)?;
+    let known = store.sessions(false)?.into_iter().chain(over.iter().copied()).collect();
+    Ok(Read { known, over, rows })
 }
 
 /// What is left of what waited where these sessions were not written: no message of theirs, and for clients that they were
@@ -358,6 +408,10 @@ fn is_of(answer: &Value, sessions: &BTreeSet<SessionId>) -> bool {
 
 #[cfg(test)]
 impl Keeper {
+    pub(super) fn machine(&self) -> Zeroizing<Vec<u8>> {
+        self.machine.clone()
+    }
+
     /// As a disk that is full.
     pub(super) fn refuse_writes(&self, refuse: bool) {
         self.store.as_ref().expect("nothing is on its way").refuse_writes(refuse);

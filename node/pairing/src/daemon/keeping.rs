@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Daemon, DaemonError,
-    keeper::{Answer, Done, Held, Keeper, Outcome, Stand},
+    keeper::{Answer, Done, Held, Keeper, OnDisk, Outcome, Stand},
     links,
     net::{self, Behaviour, Ports},
     session::{Session, Side},
@@ -72,7 +72,7 @@ pub(super) struct Found {
     store: Option<Store>,
     pub(super) machine: Option<Machine>,
     sessions: Vec<(SessionId, Session)>,
-    over: Vec<SessionId>,
+    disk: OnDisk,
 }
 
 impl Found {
@@ -89,9 +89,7 @@ impl Found {
     }
 
     pub(super) fn keeper(&mut self, path: PathBuf, machine: &Machine) -> Keeper {
-        let over = std::mem::take(&mut self.over);
-        let known = self.sessions.iter().map(|(id, _)| *id).chain(over.iter().copied()).collect();
-        Keeper::new(path, machine.to_bytes(), self.store.take(), known, over)
+        Keeper::new(path, machine.to_bytes(), self.store.take(), std::mem::take(&mut self.disk))
     }
 }
 
@@ -102,21 +100,25 @@ fn read(path: &Path, era: &Era, now: Now) -> Result<Found, StoreError> {
     let mut store = Store::open(path)?;
     // What is too old goes.
     store.write(&crate::store::Batch::default(), now.wall)?;
-    let mut sessions = Vec::new();
-    for id in store.sessions(false)? {
-        if let Some(rows) = store.read(id)? {
-            let session = Session::restored(id, &rows, era, now).ok_or_else(|| Store::damaged(path, id))?;
-            sessions.push((id, session));
-        }
-    }
+    let (open, over) = (store.sessions(false)?, store.sessions(true)?);
     let damaged =
         || StoreError::Damaged { path: path.to_owned(), detail: "the machine's key is not one".to_owned() };
-    let machine = match store.machine()?.filter(|_| !sessions.is_empty()) {
+    let machine = match store.machine()?.filter(|_| !open.is_empty()) {
         Some(state) => Some(bytes::decode(&state).ok_or_else(damaged)?),
         None => None,
     };
-    let over = store.sessions(true)?;
-    Ok(Found { store: Some(store), machine, sessions, over })
+    let known = open.iter().chain(&over).copied().collect();
+    let mut disk = OnDisk { known, over, ..OnDisk::default() };
+    let mut sessions = Vec::new();
+    for id in open {
+        let Some(rows) = store.read(id)? else { continue };
+        // What is wrong with one is no reason for the others not to go on.
+        match Session::restored(id, &rows, era, now) {
+            Ok(session) => sessions.push((id, session)),
+            Err(why) => disk.set_aside(id, why),
+        }
+    }
+    Ok(Found { store: Some(store), machine, sessions, disk })
 }
 
 impl Daemon {
@@ -251,7 +253,7 @@ impl Daemon {
             return;
         }
         match Session::restored(id, rows, &self.era, now) {
-            Some(mut session) => {
+            Ok(mut session) => {
                 if let (Side::Guest(seat, _), Some(attempt)) = (&mut session.side, attempt) {
                     seat.set_attempt(attempt);
                 }
@@ -259,9 +261,7 @@ impl Daemon {
                 drop(self.room_for_one());
                 self.sessions.insert(id, session);
             }
-            None => {
-                tracing::error!(error = %Store::damaged(self.keeper.path(), id), "a session is not there")
-            }
+            Err(why) => self.keeper.set_aside(id, why),
         }
     }
 
@@ -276,6 +276,18 @@ impl Daemon {
         self.drop_links(id);
     }
 
+    /// The session that is called so and was set aside, and what that means for who asks about it.
+    pub(super) fn set_aside(&self, session: Option<&str>) -> Option<(SessionId, Trouble)> {
+        let mut aside = self.keeper.unreadable().iter();
+        let (id, why) = aside.find(|(id, _)| session == Some(&id.to_string()))?;
+        let trouble =
+            Trouble::new(Code::PairStore, format!("what is kept of session {id} cannot be used: {why}"))
+                .with_help(format!(
+                    "It stays on disk; `mytunnel pair close --forget --session {id}` removes it."
+                ));
+        Some((*id, trouble))
+    }
+
     /// Ends a session of which nothing is to stay on disk, or has done with one that is over.
     pub(super) fn forget(&mut self, id: SessionId) -> Result<(), Trouble> {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
@@ -288,4 +300,4 @@ impl Daemon {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

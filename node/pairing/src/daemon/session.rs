@@ -7,6 +7,7 @@ use std::time::Duration;
 use mytunnel_keys::error::Code;
 
 use self::kept::Marks;
+pub(super) use self::kept::Unreadable;
 use super::Way;
 use crate::{
     api::Trouble,

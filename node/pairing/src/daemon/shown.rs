@@ -102,7 +102,14 @@ impl Daemon {
             }
         }
         let records = self.keeper.over().iter().map(ToString::to_string);
-        Ok(json!({ "sessions": shown, "records": records.collect::<Vec<_>>() }))
+        let unreadable = self.keeper.unreadable().iter();
+        let unreadable =
+            unreadable.map(|(id, why)| json!({ "session": id.to_string(), "why": why.to_string() }));
+        Ok(json!({
+            "sessions": shown,
+            "records": records.collect::<Vec<_>>(),
+            "unreadable": unreadable.collect::<Vec<_>>(),
+        }))
     }
 
     pub(super) fn joined_answer(&self, id: SessionId) -> Result<Value, Trouble> {

@@ -110,22 +110,30 @@ impl Daemon {
                 self.sessions.get(&id).map(|held| held.said_answer(id, number)).ok_or_else(no_session)
             }
             Request::Export { session } => self.export(session.as_deref()),
-            Request::Close { session, forget } => {
-                let id = self.chosen(session.as_deref())?;
-                if forget {
-                    self.forget(id)?;
-                }
-                if let Some(held) = self.sessions.get_mut(&id) {
-                    held.close(now);
-                }
-                self.flush(id);
-                Ok(json!({ "session": id.to_string(), "state": "closed" }))
-            }
+            Request::Close { session, forget } => self.close(session.as_deref(), forget, now),
             // Answered when the host is reached, and when the file is read.
             Request::Join { .. } | Request::Share { .. } => {
                 Err(Trouble::new(Code::Internal, "this is answered elsewhere"))
             }
         }
+    }
+
+    fn close(&mut self, session: Option<&str>, forget: bool, now: Now) -> Result<Value, Trouble> {
+        let id = match self.set_aside(session) {
+            Some((id, _)) if forget => {
+                self.keeper.forget(id);
+                id
+            }
+            Some(_) | None => self.chosen(session)?,
+        };
+        if forget {
+            self.forget(id)?;
+        }
+        if let Some(held) = self.sessions.get_mut(&id) {
+            held.close(now);
+        }
+        self.flush(id);
+        Ok(json!({ "session": id.to_string(), "state": "closed" }))
     }
 
     fn open(&mut self, opening: Opening, wanted: &Wanted, now: Now) -> Result<Value, Trouble> {
@@ -306,7 +314,8 @@ impl Daemon {
     pub(super) fn chosen(&self, session: Option<&str>) -> Result<SessionId, Trouble> {
         if let Some(wanted) = session {
             let found = self.sessions.keys().find(|id| id.to_string() == wanted);
-            return found.copied().ok_or_else(no_session);
+            let aside = || self.set_aside(session).map_or_else(no_session, |(_, trouble)| trouble);
+            return found.copied().ok_or_else(aside);
         }
         let now = self.now();
         session::meant(self.sessions.iter().map(|(id, held)| (*id, held.age(now))))?.ok_or_else(no_session)

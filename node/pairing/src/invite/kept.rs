@@ -10,7 +10,7 @@ use crate::{bytes, era::Shift, limits, secret::Psk, spoken::Spoken};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct KeptInvite {
-    verifier: KeptVerifier,
+    verifier: Option<KeptVerifier>,
     guesses: u8,
     state: State,
     wall_end: u64,
@@ -25,9 +25,13 @@ enum KeptVerifier {
 
 impl Invite {
     pub(crate) fn kept(&self) -> KeptInvite {
-        let verifier = match &self.verifier {
-            Verifier::Psk(psk) => KeptVerifier::Psk(**psk),
-            Verifier::Spoken(code) => KeptVerifier::Spoken(code.text().to_string()),
+        let verifier = match self.verifier() {
+            // Of a link it is a hash, by which who comes late is told why; a code would be there in clear.
+            Some(Verifier::Psk(psk)) => Some(KeptVerifier::Psk(**psk)),
+            Some(Verifier::Spoken(code)) if self.state() == State::Open => {
+                Some(KeptVerifier::Spoken(code.text().to_string()))
+            }
+            Some(Verifier::Spoken(_)) | None => None,
         };
         let Self { guesses, state, wall_end, end, .. } = *self;
         KeptInvite { verifier, guesses, state, wall_end, end }
@@ -39,8 +43,9 @@ impl KeptInvite {
     /// it is only a clock could say that people can set.
     pub(crate) fn restored(self, at: &Shift) -> Option<Invite> {
         let verifier = match self.verifier {
-            KeptVerifier::Psk(psk) => Verifier::Psk(Psk::new(psk)),
-            KeptVerifier::Spoken(text) => Verifier::Spoken(Spoken::parse(&Zeroizing::new(text))?),
+            Some(KeptVerifier::Psk(psk)) => Some(Verifier::Psk(Psk::new(psk))),
+            Some(KeptVerifier::Spoken(text)) => Some(Verifier::Spoken(Spoken::parse(&Zeroizing::new(text))?)),
+            None => None,
         };
         let Self { guesses, state, wall_end, end, .. } = self;
         let mut invite = Invite { verifier, guesses, state, wall_end, end: at.future(end, limits::TTL_MAX) };
@@ -56,27 +61,57 @@ mod tests {
     use mytunnel_keys::error::Code;
 
     use super::*;
-    use crate::{clock::Now, era::Era};
+    use crate::{
+        clock::Now,
+        era::{BEGIN, Era},
+    };
+
+    const BEGUN: Now = Now { wall: 1_800_000_000, steady: BEGIN };
+
+    fn shift(seconds: u64, boot: &str) -> (Shift, Now) {
+        let now = Now { wall: BEGUN.wall + seconds, steady: BEGIN };
+        let first = Era::of_boot(0, BEGUN.wall, "one", 100);
+        (Era::of_boot(1, now.wall, boot, 100 + seconds).behind(&first, now), now)
+    }
+
+    fn invite() -> Invite {
+        Invite::new(Verifier::Spoken(Spoken::new(7, 99)), Duration::from_secs(600), BEGUN)
+    }
 
     #[test]
     fn an_invite_is_as_old_as_before_and_as_used_and_a_machine_that_was_started_anew_takes_it_back() {
-        let begun = Now { wall: 1_800_000_000, steady: crate::era::BEGIN };
-        let era = |wall: u64| Era::of_machine(0, wall);
-        let (first, now) = (era(begun.wall), Now { wall: begun.wall + 400, steady: crate::era::BEGIN });
-        let spoken = Spoken::new(7, 99);
-        let mut invite = Invite::new(Verifier::Spoken(spoken), Duration::from_secs(600), begun);
+        let mut invite = invite();
         assert!(invite.guess());
-        let shift = era(now.wall).behind(&first, now);
-        let mut again = invite.kept().restored(&shift).unwrap();
-        assert_eq!((again.guesses, again.is_open(now)), (invite.guesses, shift.is_same_boot));
-        let late = Now { wall: begun.wall + 600, steady: crate::era::BEGIN + Duration::from_secs(1) };
+        let (same, now) = shift(400, "one");
+        let mut again = invite.kept().restored(&same).unwrap();
+        assert_eq!((again.guesses, again.left(now)), (invite.guesses, Duration::from_secs(200)));
+        assert!(again.is_open(now));
+        let late = Now { wall: BEGUN.wall + 600, steady: BEGIN + Duration::from_secs(1) };
         assert!(!again.is_open(late));
         again.state = State::Consumed;
-        assert_eq!(again.kept().restored(&shift).unwrap().redeem(false, now), Err(Code::PairUsed));
+        assert_eq!(again.kept().restored(&same).unwrap().redeem(false, now), Err(Code::PairUsed));
 
-        let mut elsewhere = shift;
-        elsewhere.is_same_boot = false;
-        let mut revoked = invite.kept().restored(&elsewhere).unwrap();
+        let (other, now) = shift(400, "two");
+        let mut revoked = invite.kept().restored(&other).unwrap();
+        assert!(!revoked.is_open(now));
         assert_eq!(revoked.redeem(false, now), Err(Code::PairBurned));
+    }
+
+    #[test]
+    fn a_code_that_lets_nobody_in_any_more_is_not_on_disk() {
+        let text = Spoken::new(7, 99).text().clone();
+        let holds = |invite: &Invite| {
+            bytes::encode(&invite.kept()).windows(text.len()).any(|part| part == text.as_bytes())
+        };
+        assert!(holds(&invite()));
+        let (mut used, mut revoked, mut guessed) = (invite(), invite(), invite());
+        used.redeem(false, BEGUN).unwrap();
+        revoked.revoke();
+        while guessed.guess() {}
+        for spent in [used, revoked, guessed] {
+            assert!(!holds(&spent), "{spent:?}");
+            let (same, now) = shift(1, "one");
+            assert!(!spent.kept().restored(&same).unwrap().is_open(now));
+        }
     }
 }

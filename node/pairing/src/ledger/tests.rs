@@ -76,7 +76,7 @@ fn record() -> Vec<(Signed, Signed)> {
 }
 
 fn ledger() -> Ledger {
-    Ledger::new(SESSION, seed(HOST).public(), HOST, 0, Hash::default())
+    Ledger::new(SESSION, seed(HOST).public(), HOST)
 }
 
 fn read(entries: impl IntoIterator<Item = (Signed, Signed)>) -> Result<Ledger, Fork> {
@@ -151,7 +151,7 @@ fn a_member_says_nothing_in_the_hosts_name_nor_under_anothers_number() {
 #[test]
 fn what_was_for_others_keeps_its_place() {
     let mut writer = Writer::new();
-    let mut ledger = Ledger::new(SESSION, seed(HOST).public(), 2, 0, Hash::default());
+    let mut ledger = Ledger::new(SESSION, seed(HOST).public(), 2);
     for member in [1, 2] {
         let (seal, signed) = writer.write(HOST, joined(member));
         ledger.accept(seal, Some(signed)).unwrap();
@@ -233,6 +233,22 @@ fn a_record_with_a_gap_is_exported_from_behind_the_gap_on() {
 }
 
 #[test]
+fn a_number_that_no_record_reaches_in_its_life_is_not_taken_whoever_signs_it() {
+    let mut ledger = read(record()).unwrap();
+    let far = skip(1 << 63, Hash([9; 32]), &[HOST, 1, 2]);
+    assert_eq!(ledger.skip(&Signed::sign(SKIP, &far, &seed(HOST))).unwrap_err(), Fork { number: 6 });
+    // The last that is taken, and the one behind it.
+    let last = skip(limits::NUMBER - 1, Hash([9; 32]), &[HOST, 1, 2]);
+    ledger.skip(&Signed::sign(SKIP, &last, &seed(HOST))).unwrap();
+    let mut writer = Writer { number: limits::NUMBER - 1, head: Hash([9; 32]), ..Writer::new() };
+    writer.last.insert(1, (4, Hash([4; 32])));
+    let (seal, signed) = writer.write(1, chat("the last"));
+    assert_eq!(ledger.accept(seal, Some(signed)), Ok(true));
+    let (seal, signed) = writer.write(1, chat("one too many"));
+    assert_eq!(ledger.accept(seal, Some(signed)), Err(Fork { number: limits::NUMBER + 1 }));
+}
+
+#[test]
 fn a_skip_that_leads_nowhere_or_is_anybodys_or_swaps_members_is_named() {
     let entries = record();
     let fork = Err(Fork { number: 6 });
@@ -286,7 +302,7 @@ fn an_exported_record_holds_and_what_is_taken_out_of_it_is_named() {
 #[test]
 fn who_comes_later_checks_from_there_on() {
     let entries = record();
-    let mut late = Ledger::new(SESSION, seed(HOST).public(), 2, 2, entries[1].0.hash());
+    let mut late = Ledger::behind(SESSION, seed(HOST).public(), 2, 2, entries[1].0.hash()).unwrap();
     late.introduce(1, seed(1).public()).unwrap();
     late.introduce(2, seed(2).public()).unwrap();
     assert!(late.introduce(2, seed(1).public()).is_err());

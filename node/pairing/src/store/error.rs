@@ -47,7 +47,7 @@ impl StoreError {
     pub const fn help(&self) -> &'static str {
         match self {
             Self::Damaged { .. } | Self::Foreign { .. } => {
-                "Move it away, with the file beside it that ends in -wal: sessions go on from a copy that is put in its place, or begin anew."
+                "Move it away, with the file beside it that ends in -wal: sessions begin anew. Put no older copy in its place: what was used since could be used again, and others would find the record broken."
             }
             Self::Newer { .. } => {
                 "Update this mytunnel; or move the file away, and its sessions with it, until the newer one is back."

@@ -20,6 +20,11 @@ fn change(state: &[u8]) -> Change {
     Change { state: Zeroizing::new(state.to_vec()), ..Change::default() }
 }
 
+/// The first of a session.
+fn begins(state: &[u8]) -> Change {
+    Change { begins: true, ..change(state) }
+}
+
 fn batch(changes: impl IntoIterator<Item = (SessionId, Change)>) -> Batch {
     Batch { changes: changes.into_iter().collect(), ..Batch::default() }
 }
@@ -39,7 +44,7 @@ fn the_file_is_its_owners_alone_and_goes_with_the_last_session() {
     let (place, path) = place();
     assert!(!Store::exists(&path));
     let mut store = Store::open(&path).unwrap();
-    store.write(&batch([(id(1), change(b"one"))]), NOW).unwrap();
+    store.write(&batch([(id(1), begins(b"one"))]), NOW).unwrap();
     for file in fs::read_dir(place.path()).unwrap() {
         assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -67,8 +72,8 @@ fn what_is_forgotten_is_in_no_file_any_more() {
     let mut store = Store::open(&path).unwrap();
     let said = |text: &[u8]| vec![(1, text.to_vec())];
     let (first, second) = (b"kept word of the first", b"kept word of the second");
-    let one = Change { entries: said(first), ..change(b"one") };
-    let two = Change { entries: said(second), ..change(b"two") };
+    let one = Change { entries: said(first), ..begins(b"one") };
+    let two = Change { entries: said(second), ..begins(b"two") };
     store.write(&batch([(id(1), one), (id(2), two)]), NOW).unwrap();
     assert!(holds(&place, first) && holds(&place, second));
     store.write(&Batch { forget: [id(1)].into(), ..Batch::default() }, NOW).unwrap();
@@ -77,18 +82,47 @@ fn what_is_forgotten_is_in_no_file_any_more() {
 }
 
 #[test]
+fn what_a_session_knew_by_which_to_come_in_is_in_no_file_when_it_is_over() {
+    let (place, path) = place();
+    let mut store = Store::open(&path).unwrap();
+    let secret = b"the secret of a seat";
+    store.write(&batch([(id(1), begins(secret))]), NOW).unwrap();
+    assert!(holds(&place, secret));
+    store.write(&batch([(id(1), Change { over: true, ..change(b"without it") })]), NOW).unwrap();
+    assert!(!holds(&place, secret));
+}
+
+#[test]
+fn a_session_begins_once_and_one_whose_record_is_gone_is_not_written_anew() {
+    let (_place, path) = place();
+    let mut store = Store::open(&path).unwrap();
+    let first = || Change { entries: vec![(1, vec![1])], ..begins(b"first") };
+    store.write(&batch([(id(1), first())]), NOW).unwrap();
+    store.write(&batch([(id(1), Change { over: true, ..change(b"over") })]), NOW).unwrap();
+    // Another under the same id would be taken for over, and sweep away what is kept of this one.
+    let other = Change { entries: vec![(9, vec![9])], first: 9, ..begins(b"other") };
+    assert!(store.write(&batch([(id(1), other)]), NOW).is_err());
+    let kept = store.read(id(1)).unwrap().unwrap();
+    assert_eq!((&**kept.state, kept.entries), (&b"over"[..], vec![vec![1]]));
+    store.write(&Batch { forget: [id(1)].into(), ..Batch::default() }, NOW).unwrap();
+    store.write(&batch([(id(1), Change { over: true, ..change(b"read") })]), NOW).unwrap();
+    assert_eq!(store.read(id(1)).unwrap(), None);
+    assert!(store.write(&batch([(id(1), change(b"open"))]), NOW).is_err());
+}
+
+#[test]
 fn records_are_few_and_stay_for_a_day() {
     let (_place, path) = place();
     let mut store = Store::open(&path).unwrap();
-    let over = |byte: u8| (id(byte), Change { over: true, ..change(&[byte]) });
-    store.write(&batch([(id(200), change(b"open"))]), NOW).unwrap();
+    let over = |byte: u8| (id(byte), Change { over: true, ..begins(&[byte]) });
+    store.write(&batch([(id(200), begins(b"open"))]), NOW).unwrap();
     for byte in 0..20 {
         store.write(&batch([over(byte)]), NOW + u64::from(byte)).unwrap();
     }
     let last: Vec<_> = (4..20).rev().map(id).collect();
     assert_eq!(store.sessions(true).unwrap(), last);
     // That it is written again does not make it younger.
-    store.write(&batch([over(4)]), NOW + 50).unwrap();
+    store.write(&batch([(id(4), Change { over: true, ..change(&[4]) })]), NOW + 50).unwrap();
     store.write(&Batch::default(), NOW + 4 + limits::RECORD.as_secs()).unwrap();
     assert_eq!(store.sessions(true).unwrap(), last[..15]);
     assert_eq!(store.sessions(false).unwrap(), [id(200)]);
@@ -99,12 +133,12 @@ fn a_write_for_which_there_is_no_room_changes_nothing() {
     let (_place, path) = place();
     let mut store = Store::open(&path).unwrap();
     let entry = |number| vec![(number, vec![7; 50_000])];
-    store.write(&batch([(id(1), Change { entries: entry(1), ..change(b"before") })]), NOW).unwrap();
+    store.write(&batch([(id(1), Change { entries: entry(1), ..begins(b"before") })]), NOW).unwrap();
     let before = store.read(id(1)).unwrap();
     let pages: u32 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     store.connection.pragma_update_and_check(None, "max_page_count", pages + 4, |_| Ok(())).unwrap();
     let large =
-        batch([(id(1), Change { entries: entry(2), ..change(b"behind") }), (id(2), change(b"other"))]);
+        batch([(id(1), Change { entries: entry(2), ..change(b"behind") }), (id(2), begins(b"other"))]);
     let error = store.write(&large, NOW).unwrap_err();
     assert!(matches!(error, StoreError::Full { .. }) && !error.help().is_empty(), "{error}");
     assert_eq!((store.read(id(1)).unwrap(), store.read(id(2)).unwrap()), (before, None));
@@ -118,7 +152,7 @@ fn a_number_that_is_there_already_is_not_written_again() {
     let (_place, path) = place();
     let mut store = Store::open(&path).unwrap();
     let entry = |body: &[u8]| Change { entries: vec![(1, body.to_vec())], ..change(b"state") };
-    store.write(&batch([(id(1), entry(b"first"))]), NOW).unwrap();
+    store.write(&batch([(id(1), Change { begins: true, ..entry(b"first") })]), NOW).unwrap();
     assert!(store.write(&batch([(id(1), entry(b"second"))]), NOW).is_err());
     assert_eq!(store.read(id(1)).unwrap().unwrap().entries, [b"first"]);
 }
@@ -131,7 +165,7 @@ fn a_file_that_is_damaged_foreign_newer_or_in_use_is_left_as_it_is() {
         let _ = fs::remove_file(&path);
         let mut store = Store::open(&path).unwrap();
         let entries = (1..40).map(|number| (number, vec![9; 4000])).collect();
-        store.write(&batch([(id(1), Change { entries, ..change(b"state") })]), NOW).unwrap();
+        store.write(&batch([(id(1), Change { entries, ..begins(b"state") })]), NOW).unwrap();
         store.close().unwrap();
     };
     let refused = |is: &dyn Fn(&StoreError) -> bool| {
@@ -164,10 +198,10 @@ fn a_file_that_is_damaged_foreign_newer_or_in_use_is_left_as_it_is() {
 
     fill();
     let mut first = Store::open(&path).unwrap();
-    first.write(&batch([(id(2), change(b"two"))]), NOW).unwrap();
+    first.write(&batch([(id(2), begins(b"two"))]), NOW).unwrap();
     let error = Store::open(&path).unwrap_err();
     assert!(matches!(error, StoreError::Busy { .. }), "{error}");
-    first.write(&batch([(id(3), change(b"three"))]), NOW).unwrap();
+    first.write(&batch([(id(3), begins(b"three"))]), NOW).unwrap();
     assert_eq!(first.sessions(false).unwrap().len(), 3);
 }
 
@@ -186,7 +220,7 @@ fn every_version_before_is_brought_up_to_date() {
             }
         }
         let mut store = Store::open(&path).unwrap();
-        store.write(&batch([(id(1), change(b"state"))]), NOW).unwrap();
+        store.write(&batch([(id(1), begins(b"state"))]), NOW).unwrap();
         store.close().unwrap();
         Store::open(&path).unwrap();
     }
@@ -230,13 +264,14 @@ struct Model {
 impl Model {
     /// A change, as it is from here on.
     fn next(&mut self, (byte, new, dropped): (u8, u64, u64)) -> Change {
+        let begins = self.state.is_empty();
         let (entries, first) = self.entries.next(byte, new, dropped);
         let (outbox, unsaid) = self.outbox.next(byte, dropped, new);
         self.state = vec![byte; 40];
         self.entries.write(&entries, first);
         self.outbox.write(&outbox, unsaid);
         let state = Zeroizing::new(self.state.clone());
-        Change { state, loose: vec![byte; 3], over: false, entries, first, outbox, unsaid }
+        Change { state, loose: vec![byte; 3], begins, over: false, entries, first, outbox, unsaid }
     }
 }
 

@@ -7,11 +7,16 @@ fn id(byte: u8) -> SessionId {
 }
 
 fn keeper(place: &tempfile::TempDir) -> Keeper {
-    Keeper::new(place.path().join("kept.db"), Zeroizing::new(vec![1]), None, BTreeSet::new(), Vec::new())
+    Keeper::new(place.path().join("kept.db"), Zeroizing::new(vec![1]), None, OnDisk::default())
 }
 
 fn change(state: &[u8]) -> Change {
     Change { state: Zeroizing::new(state.to_vec()), ..Change::default() }
+}
+
+/// The first of a session.
+fn first(state: &[u8]) -> Change {
+    Change { begins: true, ..change(state) }
 }
 
 fn message(session: SessionId, byte: u8) -> Held {
@@ -36,13 +41,13 @@ async fn what_tells_of_a_change_goes_when_the_change_is_on_disk_and_in_order() {
     let place = tempfile::tempdir().unwrap();
     let mut keeper = keeper(&place);
     assert!(keeper.hold(Some(id(1)), message(id(1), 0)).is_some());
-    keeper.put(id(1), change(b"one"));
+    keeper.put(id(1), first(b"one"));
     assert!(keeper.hold(Some(id(1)), message(id(1), 1)).is_none());
     // Of another session that is as it is on disk.
     assert!(keeper.hold(Some(id(2)), message(id(2), 9)).is_some());
     keeper.put(id(1), change(b"two"));
     assert!(keeper.hold(Some(id(1)), message(id(1), 2)).is_none());
-    keeper.put(id(2), change(b"other"));
+    keeper.put(id(2), first(b"other"));
     assert!(keeper.hold(Some(id(2)), message(id(2), 3)).is_none());
     let outcome = finish(&mut keeper).await;
     assert_eq!(bytes_of(outcome.released), [1]);
@@ -50,7 +55,7 @@ async fn what_tells_of_a_change_goes_when_the_change_is_on_disk_and_in_order() {
     let outcome = finish(&mut keeper).await;
     assert_eq!((outcome.written, bytes_of(outcome.released)), ([id(1), id(2)].into(), vec![2, 3]));
     assert!(keeper.is_idle() && keeper.hold(None, message(id(1), 4)).is_some());
-    keeper.close();
+    keeper.close().await;
     let store = Store::open(&place.path().join("kept.db")).unwrap();
     assert_eq!(*store.read(id(1)).unwrap().unwrap().state, b"two");
     assert_eq!(**store.machine().unwrap().unwrap(), [1]);
@@ -60,7 +65,7 @@ async fn what_tells_of_a_change_goes_when_the_change_is_on_disk_and_in_order() {
 async fn of_what_could_not_be_written_nothing_is_told_and_what_is_on_disk_comes_back() {
     let place = tempfile::tempdir().unwrap();
     let mut keeper = keeper(&place);
-    keeper.put(id(1), change(b"before"));
+    keeper.put(id(1), first(b"before"));
     finish(&mut keeper).await;
     // Its number is there already: it cannot be written.
     let twice = || Change { entries: vec![(1, vec![1]), (1, vec![2])], ..change(b"behind") };
@@ -110,7 +115,7 @@ async fn of_what_could_not_be_written_nothing_is_told_and_what_is_on_disk_comes_
 async fn a_record_is_read_when_it_is_asked_for_and_forgotten_when_that_is_wanted() {
     let place = tempfile::tempdir().unwrap();
     let mut keeper = keeper(&place);
-    keeper.put(id(1), Change { over: true, ..change(b"record") });
+    keeper.put(id(1), Change { over: true, ..first(b"record") });
     finish(&mut keeper).await;
     assert_eq!(keeper.over(), [id(1)]);
     let (reply, _answered) = oneshot::channel();
@@ -121,6 +126,19 @@ async fn a_record_is_read_when_it_is_asked_for_and_forgotten_when_that_is_wanted
     keeper.forget(id(1));
     assert_eq!(keeper.over(), []);
     finish(&mut keeper).await;
-    keeper.close();
+    keeper.close().await;
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_being_written_is_written_and_the_file_closed_before_another_may_have_it() {
+    let place = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(&place);
+    keeper.put(id(1), first(b"one"));
+    keeper.put(id(1), change(b"two"));
+    keeper.close().await;
+    let files = || std::fs::read_dir(place.path()).unwrap().map(|file| file.unwrap().file_name());
+    assert_eq!(files().collect::<Vec<_>>(), ["kept.db"], "its log was taken in");
+    let store = Store::open(&place.path().join("kept.db")).unwrap();
+    assert_eq!(*store.read(id(1)).unwrap().unwrap().state, b"one");
 }

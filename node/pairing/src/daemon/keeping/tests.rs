@@ -1,6 +1,6 @@
 //! The owner with its disk, and a guest at the other end of a line: nothing goes before it is written.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use mytunnel_keys::error::Code;
 use serde_json::Value;
@@ -25,23 +25,23 @@ use crate::{
     secret::ResumeSecret,
 };
 
-struct Place(tempfile::TempDir);
+pub(in crate::daemon) struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(in crate::daemon) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self) -> PathBuf {
+    pub(in crate::daemon) fn path(&self) -> PathBuf {
         self.0.path().join("folder/kept.db")
     }
 
-    fn mend(&self) {
+    pub(in crate::daemon) fn mend(&self) {
         std::fs::create_dir_all(self.path().parent().unwrap()).unwrap();
     }
 
     /// A daemon that begins here.
-    async fn daemon(&self) -> (Daemon, mpsc::Receiver<links::Event>) {
+    pub(in crate::daemon) async fn daemon(&self) -> (Daemon, mpsc::Receiver<links::Event>) {
         let begun = Instant::now();
         let era = Era::of_machine(u64::from_be_bytes(super::super::random().unwrap()), super::super::wall());
         let mut found = Found::read(self.path(), &era, super::super::now(begun)).await.unwrap();
@@ -72,13 +72,13 @@ fn ask(daemon: &mut Daemon, request: Request) -> oneshot::Receiver<Answer> {
 }
 
 /// Everything that is on its way to the disk.
-async fn write(daemon: &mut Daemon) {
+pub(in crate::daemon) async fn write(daemon: &mut Daemon) {
     while let Some(done) = daemon.keeper.done().await {
         daemon.on_kept(done);
     }
 }
 
-async fn done(daemon: &mut Daemon, request: Request) -> Value {
+pub(in crate::daemon) async fn done(daemon: &mut Daemon, request: Request) -> Value {
     let answer = ask(daemon, request);
     write(daemon).await;
     answer.await.unwrap().unwrap()
@@ -181,7 +181,7 @@ async fn a_guess_is_granted_when_it_is_counted_on_disk() {
             assert!(answer.await.unwrap());
         }
     }
-    daemon.keeper.close();
+    daemon.keeper.close().await;
     // Nor has a daemon that begins anew any left.
     let (mut daemon, _inbox) = place.daemon().await;
     write(&mut daemon).await;
@@ -265,6 +265,95 @@ async fn a_daemon_that_begins_anew_has_the_sessions_of_the_one_before_and_their_
     daemon.tick();
     write(&mut daemon).await;
     assert!(daemon.sessions.values().all(Session::is_over));
-    daemon.keeper.close();
+    daemon.keeper.close().await;
     assert!(!place.path().exists());
+}
+
+/// Changes what is on disk while nobody has it open.
+fn tamper(place: &Place, sql: &str, id: SessionId) {
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    assert_eq!(connection.execute(sql, [id.0]).unwrap(), 1);
+}
+
+pub(in crate::daemon) async fn status(daemon: &mut Daemon) -> Value {
+    done(daemon, Request::Status { session: None, reader: "me".to_owned() }).await
+}
+
+fn ids(status: &Value) -> BTreeSet<String> {
+    let sessions = status["sessions"].as_array().unwrap();
+    sessions.iter().map(|session| session["session"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_read_is_set_aside_and_the_others_go_on() {
+    let place = Place::new();
+    place.mend();
+    let (mut daemon, _inbox) = place.daemon().await;
+    done(&mut daemon, open(true)).await;
+    let spoilt = *daemon.sessions.keys().next().unwrap();
+    done(&mut daemon, open(true)).await;
+    let sound = *daemon.sessions.keys().find(|id| **id != spoilt).unwrap();
+    let machine = daemon.keeper.machine();
+    drop(daemon);
+    let spoil = [
+        ("DELETE FROM entry WHERE session = ?1", "it does not fit together"),
+        ("UPDATE session SET state = x'7f00' WHERE id = ?1", "another version of mytunnel has written it"),
+    ];
+    for (spoil, why) in spoil {
+        tamper(&place, spoil, spoilt);
+        let (mut daemon, _inbox) = place.daemon().await;
+        write(&mut daemon).await;
+        let shown = status(&mut daemon).await;
+        assert_eq!(ids(&shown), [sound.to_string()].into());
+        let aside = &shown["unreadable"][0];
+        assert_eq!((&aside["session"], &aside["why"]), (&spoilt.to_string().into(), &why.into()), "{shown}");
+        let say = Request::Say {
+            session: Some(sound.to_string()),
+            said: Said::Chat { text: "on".to_owned() },
+            reply_to: None,
+            to: Vec::new(),
+        };
+        done(&mut daemon, say).await;
+        let session = Some(spoilt.to_string());
+        let asked = ask(&mut daemon, Request::Export { session });
+        write(&mut daemon).await;
+        assert_eq!(asked.await.unwrap().unwrap_err().code, Code::PairStore);
+        drop(daemon);
+    }
+    // Alone it has the daemon keep the machine's key, for who can read it.
+    let (mut daemon, _inbox) = place.daemon().await;
+    done(&mut daemon, Request::Close { session: Some(sound.to_string()), forget: true }).await;
+    daemon.keeper.close().await;
+    let found = Found::read(place.path(), &Era::of_machine(0, 0), super::super::now(Instant::now())).await;
+    let found = found.unwrap();
+    assert!(found.sessions.is_empty() && found.machine.as_ref().map(Machine::to_bytes) == Some(machine));
+    drop(found);
+    let (mut daemon, _inbox) = place.daemon().await;
+    assert!(daemon.is_idle(), "it keeps no daemon up");
+    let session = Some(spoilt.to_string());
+    done(&mut daemon, Request::Close { session, forget: true }).await;
+    assert!(status(&mut daemon).await["unreadable"].as_array().unwrap().is_empty());
+    daemon.keeper.close().await;
+    assert!(!place.path().exists());
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_set_aside_when_it_is_asked_for() {
+    let place = Place::new();
+    place.mend();
+    let (mut daemon, _inbox) = place.daemon().await;
+    done(&mut daemon, open(true)).await;
+    let id = *daemon.sessions.keys().next().unwrap();
+    let session = Some(id.to_string());
+    done(&mut daemon, Request::Close { session: session.clone(), forget: false }).await;
+    daemon.keeper.close().await;
+    tamper(&place, "UPDATE session SET state = x'' WHERE id = ?1", id);
+    let (mut daemon, _inbox) = place.daemon().await;
+    assert_eq!(status(&mut daemon).await["records"][0], id.to_string());
+    let asked = ask(&mut daemon, Request::Export { session: session.clone() });
+    write(&mut daemon).await;
+    assert_eq!(asked.await.unwrap().unwrap_err().code, Code::PairStore);
+    assert_eq!(status(&mut daemon).await["unreadable"][0]["session"], id.to_string());
+    done(&mut daemon, Request::Close { session, forget: true }).await;
+    assert!(status(&mut daemon).await["unreadable"].as_array().unwrap().is_empty());
 }

@@ -32,6 +32,18 @@ pub(in crate::daemon) struct Marks {
     said: u64,
 }
 
+/// How this program writes a session, as the first byte of its state says: another way of it gets another number.
+const VERSION: u8 = 1;
+
+/// Why no session can be made of what is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(in crate::daemon) enum Unreadable {
+    #[error("another version of mytunnel has written it")]
+    Version,
+    #[error("it does not fit together")]
+    Damaged,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Kept {
     era: Era,
@@ -71,7 +83,7 @@ impl Session {
     /// What of it is to be written; nothing where nothing has changed, or it is not kept.
     pub(in crate::daemon) fn change(&mut self, era: &Era) -> Option<Change> {
         let Marks { state: before, number, said } = *self.marks.as_ref()?;
-        let state = Zeroizing::new(bytes::encode(&self.kept(era)));
+        let state = Zeroizing::new(bytes::encode_behind(vec![VERSION], &self.kept(era)));
         let hash = hash(&state);
         if hash == before {
             return None;
@@ -90,6 +102,7 @@ impl Session {
         let change = Change {
             state,
             loose: bytes::encode(&loose),
+            begins: before == [0; 32],
             over: self.is_over(),
             entries: self.after(number).map(|entry: &Entry| (entry.number, entry.to_row())).collect(),
             first: ledger.map_or(0, Ledger::first_kept),
@@ -120,9 +133,24 @@ impl Session {
         }
     }
 
+    /// # Errors
+    /// [`Unreadable`]
+    pub(in crate::daemon) fn restored(
+        id: SessionId,
+        rows: &Rows,
+        era: &Era,
+        now: Now,
+    ) -> Result<Self, Unreadable> {
+        match rows.state.split_first() {
+            Some((&VERSION, state)) => Self::fitted(id, state, rows, era, now).ok_or(Unreadable::Damaged),
+            Some(_) => Err(Unreadable::Version),
+            None => Err(Unreadable::Damaged),
+        }
+    }
+
     /// Nothing where what was read does not fit together.
-    pub(in crate::daemon) fn restored(id: SessionId, rows: &Rows, era: &Era, now: Now) -> Option<Self> {
-        let kept: Kept = bytes::decode(&rows.state)?;
+    fn fitted(id: SessionId, state: &[u8], rows: &Rows, era: &Era, now: Now) -> Option<Self> {
+        let kept: Kept = bytes::decode(state)?;
         let loose = bytes::decode(&rows.loose)?;
         let at = era.behind(&kept.era, now);
         let side = match (kept.side, loose) {

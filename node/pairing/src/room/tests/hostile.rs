@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::signed::Hash;
 
 #[test]
 fn who_comes_late_hears_nothing_from_before_and_asks_for_the_record_once_on_a_connection() {
@@ -221,5 +222,20 @@ proptest! {
         let said = world.room.on_message(guest, ToHost::Say { envelope: Signed::sign("other", &body, &seed(10)) }, at(2));
         prop_assert_eq!(said, Err(Code::PairFork));
         prop_assert_eq!(world.room.ledger.number(), before);
+    }
+}
+
+#[test]
+fn a_host_that_counts_from_where_no_disk_can_follow_is_left() {
+    for number in [(1 << 63) - 2, u64::MAX] {
+        let mut world = World::new(Verify::Required);
+        world.wanted = Verify::Off;
+        world.invite(1);
+        let guest = world.admit(1, 10, at(1)).unwrap();
+        let seat = world.seats.get_mut(&guest).unwrap();
+        seat.verified_here = true;
+        let (goal, members) = (String::new(), Vec::new());
+        let admitted = ToGuest::Admitted { goal, members, number, head: Hash::default() };
+        assert_eq!(seat.on_message(admitted, at(2)), Err(Code::PairFork), "{number}");
     }
 }

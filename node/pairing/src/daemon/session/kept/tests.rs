@@ -360,7 +360,7 @@ fn rows_that_were_changed_dropped_or_swapped_are_found() {
     for which in [0, 1] {
         let end = world.end(which);
         let rows = end.store.as_ref().unwrap().read(ID).unwrap().unwrap();
-        let holds = |rows: &Rows| Session::restored(ID, rows, &end.era, now()).is_some();
+        let holds = |rows: &Rows| Session::restored(ID, rows, &end.era, now()).is_ok();
         assert!(holds(&rows));
         let spoilt = |spoil: &dyn Fn(&mut Rows)| {
             let mut rows = rows.clone();
