@@ -3,7 +3,12 @@
 use mytunnel_keys::{error::Code, id::PublicKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{files::tree::Digest, limits, signed::Hash, text};
+use crate::{
+    files::tree::{Digest, PIECE},
+    limits,
+    signed::Hash,
+    text,
+};
 
 /// Number of a member in its session; the host is 0.
 pub(crate) type MemberId = u8;
@@ -322,7 +327,11 @@ pub(crate) fn check(said: &Said) -> Result<(), Code> {
             let files_fit = files.len() <= limits::PARTS && files.iter().all(|file| is_short(file));
             files_fit && is_short(action) && is_short(risk)
         }
-        Said::Offer { file, .. } => file.name.len() <= limits::FILE_NAME && file.media.len() <= limits::FIELD,
+        Said::Offer { file, .. } => {
+            let named = file.name.len() <= limits::FILE_NAME && file.media.len() <= limits::FIELD;
+            // Other pieces would be another kind of offer.
+            named && file.size <= limits::FILE_MOST && file.piece as usize == PIECE
+        }
         Said::Chat { .. }
         | Said::Question { .. }
         | Said::Answer { .. }
@@ -359,6 +368,20 @@ mod tests {
         ];
         for said in fit {
             assert_eq!(check(&said), Ok(()));
+        }
+        let fit_and_not = [
+            (limits::FILE_MOST, PIECE as u32, true),
+            (limits::FILE_MOST + 1, PIECE as u32, false),
+            (u64::MAX, PIECE as u32, false),
+            (1, 1, false),
+            (1, u32::MAX, false),
+        ];
+        for (size, piece, fits) in fit_and_not {
+            let (blake3, sha256) = (Digest([0; 32]), Digest([0; 32]));
+            let (name, media) = (String::new(), String::new());
+            let file = Shared { name, size, blake3, sha256, piece, media };
+            let offer = Said::Offer { text: String::new(), file };
+            assert_eq!(check(&offer).is_ok(), fits, "{size}, {piece}");
         }
         let too_large = [
             proposal(vec![String::new(); limits::PARTS + 1]),

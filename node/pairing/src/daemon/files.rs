@@ -37,7 +37,7 @@ use crate::{
         safe,
         source::{Rules, Source, SourceError},
         talk::No,
-        tree::{Digest, PIECE},
+        tree::Digest,
     },
     limits,
 };
@@ -353,9 +353,6 @@ impl Daemon {
             let message = format!("the file has {} bytes, and {most} is the limit", file.size);
             let help = "A person may allow more, up to 10G: `mytunnel pair receive --max-size 1G NUMBER`.";
             return Err(Trouble::new(Code::PairTooLarge, message).with_help(help));
-        }
-        if file.piece as usize != PIECE {
-            return Err(Trouble::new(Code::PairVersion, "the sender cuts files into other pieces"));
         }
         let author = entry.author;
         let described = held.described(entry, file);

@@ -1,5 +1,7 @@
 //! What the two ends of a file's stream say: one asks for pieces, the other has them.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use super::tree::{Digest, HASH, Leaf};
@@ -24,7 +26,7 @@ pub(crate) enum ToSource {
         /// The first.
         first: u32,
         /// How many.
-        count: u32,
+        count: NonZeroU32,
     },
 }
 
@@ -114,7 +116,7 @@ mod tests {
     fn messages_are_read_as_they_were_written_and_fit_into_the_frames() {
         let asks = [
             ToSource::Ask { offer: u64::MAX, root: Digest([7; 32]) },
-            ToSource::Want { first: u32::MAX, count: 1 },
+            ToSource::Want { first: u32::MAX, count: NonZeroU32::MIN },
         ];
         for ask in asks {
             assert_eq!(ToSource::parse(&ask.to_bytes()), Some(ask.clone()));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    num::NonZeroU32,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -208,12 +209,14 @@ async fn put(mut part: Part, tree: &Tree, number: u32, content: Vec<u8>) -> Resu
 }
 
 /// Numbers in a row as the first of them and how many there are.
-fn runs(numbers: &[u32]) -> Vec<(u32, u32)> {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
+fn runs(numbers: &[u32]) -> Vec<(u32, NonZeroU32)> {
+    let mut runs: Vec<(u32, NonZeroU32)> = Vec::new();
     for number in numbers {
         match runs.last_mut() {
-            Some((first, count)) if *first + *count == *number => *count += 1,
-            Some(_) | None => runs.push((*number, 1)),
+            Some((first, count)) if first.checked_add(count.get()) == Some(*number) => {
+                *count = count.saturating_add(1);
+            }
+            Some(_) | None => runs.push((*number, NonZeroU32::MIN)),
         }
     }
     runs

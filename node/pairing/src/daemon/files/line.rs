@@ -1,6 +1,6 @@
 //! The stream of one file, from either end: proved like every stream between two members, and sealed with keys of its own.
 
-use std::sync::Mutex;
+use std::{num::NonZeroU32, sync::Mutex};
 
 use libp2p::PeerId;
 use mytunnel_carrier::stream::Opener;
@@ -15,7 +15,10 @@ use super::super::{
     wire::{self, Wire, WireError},
 };
 use crate::{
-    files::talk::ToTaker,
+    files::{
+        talk::{ToSource, ToTaker},
+        tree,
+    },
     frame::Channel,
     handshake::{Ends, Signer},
     hello::Hello,
@@ -39,6 +42,39 @@ pub(in crate::daemon) struct Line<S = Wire> {
     wire: S,
     channel: Mutex<Channel>,
     begun: Instant,
+}
+
+/// What the stream of one file may carry: whoever says more wants something else.
+#[derive(Debug, Clone)]
+pub(super) struct Allowance {
+    /// Pieces that may be asked for: each once, and once more what its machine has lost.
+    pieces: u64,
+    /// Bytes of them, with all that is said besides.
+    bytes: u64,
+}
+
+impl Allowance {
+    /// Of a file of this size.
+    pub(super) fn of(size: u64) -> Self {
+        let pieces = u64::from(tree::pieces(size).unwrap_or_default());
+        let besides = pieces.saturating_add(64).saturating_mul(256);
+        Self { pieces: pieces.saturating_mul(2), bytes: size.saturating_mul(2).saturating_add(besides) }
+    }
+
+    /// Reads which pieces are asked for. Each message asks for one at least, so that there is an end of them.
+    pub(super) fn wanted(&mut self, message: &[u8]) -> Result<(u32, NonZeroU32), WireError> {
+        let Some(ToSource::Want { first, count }) = ToSource::parse(message) else {
+            return Err(WireError::Garbage);
+        };
+        self.pieces = self.pieces.checked_sub(u64::from(count.get())).ok_or(WireError::Garbage)?;
+        Ok((first, count))
+    }
+
+    /// Counts what is given.
+    fn given(&mut self, message: &[u8]) -> Result<(), WireError> {
+        self.bytes = self.bytes.checked_sub(message.len() as u64).ok_or(WireError::Garbage)?;
+        Ok(())
+    }
 }
 
 impl Way {
@@ -83,24 +119,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         }
     }
 
-    /// Passes on what each end says to the other until one of them ends, or `most` bytes went from `source` to `taker`.
-    pub(super) async fn join<T>(taker: Self, source: Line<T>, most: u64)
+    /// Passes on what each end says to the other until one of them ends, or says what is not allowed.
+    pub(super) async fn join<T>(taker: Self, source: Line<T>, allowance: Allowance)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let (mut from_taker, mut to_taker) = tokio::io::split(taker.wire);
         let (mut from_source, mut to_source) = tokio::io::split(source.wire);
+        // Each counts what is said in its own direction.
+        let (mut asked, mut given) = (allowance.clone(), allowance);
         let asking = async {
             loop {
-                let message = hear(&mut from_taker, &taker.channel).await?;
+                let (first, count) = asked.wanted(&hear(&mut from_taker, &taker.channel).await?)?;
+                // Written anew: there are long ways to write the same.
+                let message = ToSource::Want { first, count }.to_bytes();
                 say(&mut to_source, &source.channel, &message, source.begun).await?;
             }
         };
         let giving = async {
-            let mut left = most;
             loop {
                 let message = hear(&mut from_source, &source.channel).await?;
-                left = left.checked_sub(message.len() as u64).ok_or(WireError::Garbage)?;
+                given.given(&message)?;
                 say(&mut to_taker, &taker.channel, &message, taker.begun).await?;
             }
         };

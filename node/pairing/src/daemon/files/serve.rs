@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{links, wire::WireError},
     Event, blocking,
-    line::{Line, Way},
+    line::{Allowance, Line, Way},
 };
 use crate::{
     files::{
         source::{PieceError, Source},
         talk::{No, ToSource, ToTaker},
-        tree::{self, Digest},
+        tree::Digest,
     },
     hello::SeatId,
     limits,
@@ -92,14 +92,10 @@ where
     for message in ToTaker::leaves(source.tree.leaves()) {
         line.say(&message.to_bytes()).await?;
     }
-    // Each piece once, and once more what its machine has lost.
-    let mut left = 2 * source.tree.leaves().len();
+    let mut allowance = Allowance::of(source.tree.size());
     loop {
-        let Some(ToSource::Want { first, count }) = ToSource::parse(&line.hear().await?) else {
-            return Err(WireError::Garbage);
-        };
-        left = left.checked_sub(count as usize).ok_or(WireError::Garbage)?;
-        for number in first..first.saturating_add(count) {
+        let (first, count) = allowance.wanted(&line.hear().await?)?;
+        for number in first..first.saturating_add(count.get()) {
             let source = Arc::clone(source);
             match blocking(move || source.piece(number)).await {
                 Ok(content) => line.say(&ToTaker::Piece { number, content }.to_bytes()).await?,
@@ -118,16 +114,10 @@ async fn pass_on(way: &Way, offer: u64, root: Digest, size: u64, taker: Line) {
         Ok::<_, WireError>(source)
     };
     match asked.await {
-        Ok(source) => Line::join(taker, source, most(size)).await,
+        Ok(source) => Line::join(taker, source, Allowance::of(size)).await,
         Err(error) => {
             tracing::debug!(%error, "who has a file was not reached");
             taker.part(Some(ToTaker::No { why: No::Away })).await;
         }
     }
-}
-
-/// Bytes that a file of this size takes on its way, with all that is said besides, and what is asked for once more.
-fn most(size: u64) -> u64 {
-    let pieces = u64::from(tree::pieces(size).unwrap_or_default());
-    2 * size + 256 * (pieces + 64)
 }

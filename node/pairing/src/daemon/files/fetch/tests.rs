@@ -4,7 +4,8 @@ use tokio::io::{DuplexStream, duplex};
 
 use super::*;
 use crate::{
-    daemon::files::serve,
+    bytes,
+    daemon::files::{line::Allowance, serve},
     files::{
         source::{Rules, Source},
         talk::No,
@@ -19,7 +20,11 @@ type End = Line<DuplexStream>;
 #[test]
 fn what_is_missing_is_asked_for_in_runs() {
     assert_eq!(runs(&[]), []);
-    assert_eq!(runs(&[0, 1, 2, 5, 7, 8]), [(0, 3), (5, 1), (7, 2)]);
+    assert_eq!(runs(&[0, 1, 2, 5, 7, 8]), [(0, count(3)), (5, count(1)), (7, count(2))]);
+}
+
+fn count(count: u32) -> NonZeroU32 {
+    NonZeroU32::new(count).unwrap()
 }
 
 /// A file on one side, and an inbox on the other.
@@ -126,7 +131,7 @@ async fn a_file_comes_whole_and_one_that_stopped_goes_on_with_what_is_missing() 
                     let Ok(message) = line.hear().await else { return };
                     let Some(ToSource::Want { first, count }) = ToSource::parse(&message) else { return };
                     noted.lock().unwrap().get_or_insert(first);
-                    for number in first..first + count {
+                    for number in first..first + count.get() {
                         told(&mut line, &ToTaker::Piece { number, content: world.piece(number) }).await;
                     }
                 }
@@ -223,12 +228,19 @@ async fn a_sender_that_says_nothing_is_given_up() {
     assert!(begun.elapsed() >= limits::FILE_SILENCE);
 }
 
+/// [`ToSource`] as anybody may write it.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Raw {
+    Want { first: u32, count: u32 },
+}
+
 #[tokio::test]
 async fn who_asks_for_too_much_or_for_nonsense_gets_no_more() {
     let world = World::new(3 * PIECE);
     let asks = [
-        ToSource::Want { first: 0, count: 7 }.to_bytes(),
-        ToSource::Want { first: 0, count: u32::MAX }.to_bytes(),
+        ToSource::Want { first: 0, count: count(7) }.to_bytes(),
+        ToSource::Want { first: 0, count: count(u32::MAX) }.to_bytes(),
         ToSource::Ask { offer: 3, root: world.errand.file.blake3 }.to_bytes(),
         b"nonsense".to_vec(),
     ];
@@ -242,27 +254,71 @@ async fn who_asks_for_too_much_or_for_nonsense_gets_no_more() {
         let (ended, ()) = tokio::join!(taker, serve::give(&world.source, theirs));
         assert!(ended, "{ask:?}");
     }
+    // What asks for nothing costs nothing, and has no end.
+    let (mut ours, theirs) = lines();
+    let nothing = async {
+        ours.hear().await.unwrap();
+        ours.say(&bytes::encode(&Raw::Want { first: 0, count: 0 })).await.unwrap();
+        ours.say(&bytes::encode(&Raw::Want { first: 0, count: 1 })).await.unwrap();
+        ours.hear().await.is_err()
+    };
+    let (ended, ()) = tokio::join!(nothing, serve::give(&world.source, theirs));
+    assert!(ended);
     let (mut ours, theirs) = lines();
     let beyond = async {
         ours.hear().await.unwrap();
-        ours.say(&ToSource::Want { first: 3, count: 1 }.to_bytes()).await.unwrap();
+        ours.say(&ToSource::Want { first: 3, count: count(1) }.to_bytes()).await.unwrap();
         ToTaker::parse(&ours.hear().await.unwrap())
     };
     let (told, ()) = tokio::join!(beyond, serve::give(&world.source, theirs));
     assert_eq!(told, Some(ToTaker::No { why: No::Unreadable }));
 }
 
-#[tokio::test]
-async fn a_host_passes_on_both_ways_and_no_more_than_a_file_takes() {
+/// What the taker of a file of two pieces hears of its source through the host when each has said this, and the source of it.
+async fn passed_on(asks: &[Vec<u8>], gives: &[Vec<u8>]) -> (usize, usize) {
     let ((mut taker, first), (second, mut source)) = (lines(), lines());
-    let ends = async {
-        taker.say(b"want").await.unwrap();
-        assert_eq!(source.hear().await.unwrap(), b"want");
-        source.say(&[7; 600]).await.unwrap();
-        assert_eq!(taker.hear().await.unwrap(), [7; 600]);
-        source.say(&[8; 401]).await.unwrap();
-        taker.hear().await.is_err()
+    let heard = async |line: &mut End, wanted: usize| {
+        let mut heard = 0;
+        while heard < wanted && line.hear().await.is_ok() {
+            heard += 1;
+        }
+        heard
     };
-    let (ended, ()) = tokio::join!(ends, Line::join(first, second, 1000));
-    assert!(ended);
+    let ends = async {
+        for message in asks {
+            taker.say(message).await.unwrap();
+        }
+        let asked = heard(&mut source, asks.len()).await;
+        let giving = async {
+            for message in gives {
+                source.say(message).await.unwrap();
+            }
+        };
+        let ((), given) = tokio::join!(giving, heard(&mut taker, gives.len()));
+        (asked, given)
+    };
+    let joined = async {
+        Line::join(first, second, Allowance::of(2 * PIECE as u64)).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        heard = ends => heard,
+        () = joined => unreachable!("it waits for the other"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_passes_on_both_ways_and_no_more_than_a_file_takes() {
+    let want = |first, pieces| ToSource::Want { first, count: count(pieces) }.to_bytes();
+    let bytes = 4 * PIECE + 66 * 256;
+    let most =
+        vec![vec![7; PIECE], vec![8; PIECE], vec![7; PIECE], vec![8; PIECE], vec![9; bytes - 4 * PIECE]];
+    assert_eq!(passed_on(&[want(0, 2), want(0, 1), want(1, 1)], &most).await, (3, 5));
+    let more = [most, vec![vec![1]]].concat();
+    assert_eq!(passed_on(&[want(0, 1)], &more).await, (1, 5));
+    // Nor are they anything but asked for pieces, or for more of them.
+    assert_eq!(passed_on(&[want(0, 4), want(0, 1)], &[]).await, (1, 0));
+    assert_eq!(passed_on(&[want(0, 1), vec![7; 1000]], &[]).await, (1, 0));
+    let again = ToSource::Ask { offer: 3, root: Digest([0; 32]) }.to_bytes();
+    assert_eq!(passed_on(&[again], &[]).await, (0, 0));
 }
