@@ -1,5 +1,6 @@
 //! Signing in by a real OpenID provider (npm's `oidc-provider`), in Chromium, for a terminal, and as an attacker.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -19,9 +20,27 @@ async fn house() -> Result<(Lab, Running)> {
 
 /// The same, with the path to which the provider sends people back.
 pub(crate) async fn house_with(path: &str) -> Result<(Lab, Running)> {
-    let mut lab = lab().await?;
+    let lab = lab().await?;
     let redirect = format!("{}{path}", lab.server());
-    let mut provider = drive_in("sign_in", "provider.mjs", &[&redirect]).await?;
+    with_provider(lab, &redirect, &[]).await
+}
+
+/// The same for a domain whose names are neighbours to a browser, and who come by TLS; its console is at `localhost`.
+pub(crate) async fn house_of(domain: &str, path: &str) -> Result<(Lab, Running)> {
+    const ANY: &str = "127.0.0.1:0";
+    let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
+    let more = ["--domain", domain, "--console", "localhost"];
+    lab.start_relay_with(&[ANY, ANY, ANY], &more).await?;
+    let code = lab.ready["setup_code"].as_str().context("a setup code")?.to_owned();
+    lab.own(&lab.server(), &code).await?;
+    let [_, https, _] = lab.listen_addresses()?;
+    let port = https.rsplit(':').next().context("a port for HTTPS")?;
+    let redirect = format!("https://localhost:{port}{path}");
+    with_provider(lab, &redirect, &more).await
+}
+
+async fn with_provider(mut lab: Lab, redirect: &str, more: &[&str]) -> Result<(Lab, Running)> {
+    let mut provider = drive_in("sign_in", "provider.mjs", &[redirect]).await?;
     let listening = provider.event("listening").await?;
     let issuer = listening["issuer"].as_str().context("an issuer")?;
     let (secret, config) = (lab.path("secret"), lab.path("relay.toml"));
@@ -38,7 +57,8 @@ pub(crate) async fn house_with(path: &str) -> Result<(Lab, Running)> {
     let addresses = lab.listen_addresses()?;
     lab.kill_relay().await?;
     let config = config.to_str().context("a path in UTF-8")?.to_owned();
-    lab.start_relay_with(&addresses, &["--config", &config]).await?;
+    let more = [more, &["--config", &config]].concat();
+    lab.start_relay_with(&addresses, &more).await?;
     Ok((lab, provider))
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use mytunnel_tests::origin::Origin;
 
 use crate::dashboard::drive_in;
-use crate::sign_in::house_with;
+use crate::sign_in::{house_of, house_with};
 
 const ANY: &str = "127.0.0.1:0";
 const CALLBACK: &str = "/.mytunnel/callback";
@@ -43,6 +43,23 @@ async fn nothing_that_an_attacker_makes_of_a_visitors_sign_in_lets_anybody_in() 
     let site = ready["url"].as_str().context("url")?.trim_end_matches('/');
     let mut attacker = drive_in("sign_in", "visitor_attacks.mjs", &[site]).await?;
     attacker.event("done").await?;
+    Ok(())
+}
+
+/// Names of one domain are one site to a browser, and may set cookies for all of it.
+#[tokio::test]
+async fn what_a_neighbour_does_with_cookies_in_a_browser_lets_nobody_in_and_locks_nobody_out() -> Result<()> {
+    let ((lab, _provider), origin) = (house_of("tun.example", CALLBACK).await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    let mut shop = lab.spawn(&["share", &target, "--name", "shop", "--oidc", "op", "--json"])?;
+    shop.event("ready").await?;
+    let [_, https, _] = lab.listen_addresses()?;
+    let port = https.rsplit(':').next().context("a port for HTTPS")?;
+    let mut browser = drive_in("sign_in", "visitor_neighbour.mjs", &[port]).await?;
+    let neighbour = browser.event("neighbour").await?["port"].to_string();
+    let mut evil = lab.spawn(&["share", &neighbour, "--name", "evil", "--json"])?;
+    evil.event("ready").await?;
+    browser.event("done").await?;
     Ok(())
 }
 
