@@ -1,3 +1,7 @@
 //! For fuzzers: entries of parsers that are nobody else's business.
 
-pub use crate::{acme::fuzz as dns, gate::fuzz::gate, ingress::fuzz as request};
+pub use crate::{
+    acme::fuzz as dns,
+    gate::fuzz::gate,
+    ingress::{framing::beside_hyper as messages, fuzz as request},
+};

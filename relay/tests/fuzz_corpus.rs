@@ -25,6 +25,11 @@ fn framings() {
 }
 
 #[test]
+fn messages() {
+    replay("messages", mytunnel_relay::fuzz::messages);
+}
+
+#[test]
 fn cookies() {
     replay("cookies", entries::cookies);
 }
@@ -74,6 +79,38 @@ fn made_of(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let word = proptest::sample::select(words).prop_map(|word| word.as_bytes().to_vec());
     let piece = prop_oneof![8 => word, 1 => vec(any::<u8>(), 0..4)];
     vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+/// Messages that are right but for what lies between their head's first line and the empty one, and what they hold.
+fn messages_of(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let part = || {
+        let word = proptest::sample::select(words).prop_map(|word| word.as_bytes().to_vec());
+        vec(word, 0..4).prop_map(|words| words.concat())
+    };
+    let framing = proptest::sample::select(vec![
+        "",
+        "Content-Length: 5\r\n",
+        "Content-Length: 0\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "transfer-encoding: Chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+        "X: y\r\n",
+    ]);
+    let body = proptest::sample::select(vec![
+        "",
+        "hello",
+        "5\r\nhello\r\n0\r\n\r\n",
+        "5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        "0\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+    ]);
+    let message = (framing, part(), body, part()).prop_map(|(framing, odd, body, behind)| {
+        [&b"POST / HTTP/1.1\r\nHost: a\r\n"[..], framing.as_bytes(), &odd, b"\r\n", body.as_bytes(), &behind]
+            .concat()
+    });
+    vec(message, 1..4).prop_map(|messages| messages.concat())
 }
 
 const HOSTS: &[&str] = &[
@@ -271,6 +308,16 @@ proptest! {
     #[test]
     fn made_up_framings(data in made_of(FRAMINGS)) {
         entries::framing(&data);
+    }
+
+    #[test]
+    fn made_up_messages(data in made_of(FRAMINGS)) {
+        mytunnel_relay::fuzz::messages(&data);
+    }
+
+    #[test]
+    fn whole_messages(data in messages_of(FRAMINGS)) {
+        mytunnel_relay::fuzz::messages(&data);
     }
 
     #[test]

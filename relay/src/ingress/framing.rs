@@ -6,9 +6,14 @@
 //! ends, so it also tells which stage the connection is in. After an objection it looks at nothing more: the
 //! request is refused and its connection closed. Pure; memory is bounded by the longest line a head may have.
 
+mod beside;
+
 use std::mem;
 
 use memchr::memchr;
+
+#[doc(hidden)]
+pub use self::beside::beside_hyper;
 
 /// What a request may not do. RFC 9112 §2.2, §5.2, §6.1, §6.3, §7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
