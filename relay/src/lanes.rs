@@ -98,6 +98,10 @@ impl<S: PipeSource> PipeSource for LanesFirst<S> {
         self.membership.waiting.take().map(|lane| lane as Pipe)
     }
 
+    fn probe(&self) -> BoxFuture<'_, Result<(), PipeError>> {
+        self.streams.probe()
+    }
+
     fn has_lane(&self) -> bool {
         !self.membership.waiting.is_empty()
     }

@@ -14,7 +14,7 @@ use mytunnel_carrier::{
 };
 use mytunnel_keys::{id::TunnelId, wire::PIPE_PROTOCOL};
 use tokio::{
-    io::{self, AsyncRead, AsyncWrite, ReadBuf},
+    io::{self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
@@ -45,11 +45,24 @@ impl StreamPipes {
         pipe::write_preface(&mut stream, self.tunnel.as_bytes()).await.map_err(PipeError::Open)?;
         Ok(Box::new(StreamPipe { stream: stream.compat(), _place: place }))
     }
+
+    /// A pipe that is closed unused, which a node answers by closing it, too.
+    async fn probe(&self) -> Result<(), PipeError> {
+        let mut pipe = self.open().await?;
+        pipe.shutdown().await.map_err(PipeError::Open)?;
+        // Closed or reset: somebody did it.
+        drop(pipe.read(&mut [0]).await);
+        Ok(())
+    }
 }
 
 impl PipeSource for StreamPipes {
     fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>> {
         self.open().boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), PipeError>> {
+        self.probe().boxed()
     }
 }
 

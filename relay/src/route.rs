@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use mytunnel_keys::{
     feed::Gates,
     id::{ProjectId, TunnelId, TunnelKind, TunnelName},
@@ -36,6 +36,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use about::Customer;
+pub(crate) use backends::Probe;
 
 pub use crate::traffic::Traffic;
 
@@ -78,6 +79,11 @@ pub trait PipeSource: Send + Sync + fmt::Debug {
     /// A pipe of a faster kind than [`open`](Self::open) gives, if one is at hand.
     fn take_lane(&self) -> Option<Pipe> {
         None
+    }
+
+    /// Asks the node whether it is there; its target has no part in that.
+    fn probe(&self) -> BoxFuture<'_, Result<(), PipeError>> {
+        Box::pin(ready(Ok(())))
     }
 
     /// Whether [`take_lane`](Self::take_lane) would give one, so that a common pipe is not worth keeping.
@@ -243,6 +249,31 @@ impl Tunnel {
     /// Its server has answered.
     pub(crate) fn note_answered(&self) {
         self.health.recover();
+    }
+
+    /// Its node has said something.
+    pub(crate) fn note_heard(&self) {
+        self.health.hear();
+    }
+
+    /// How often its node was heard, as long as others stand beside it.
+    pub(crate) fn signs(&self) -> u64 {
+        self.health.signs()
+    }
+
+    /// Takes the right to ask its node whether it is there.
+    pub(crate) fn ask(&self) -> Option<Probe<'_>> {
+        self.health.ask()
+    }
+
+    /// Its node does not say that it is there.
+    pub(crate) fn note_silent(&self) {
+        self.health.fall_silent(Instant::now());
+    }
+
+    /// Whether that is what was found out last.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.health.is_silent()
     }
 
     pub(crate) fn seats(&self) -> &Seats {

@@ -43,6 +43,8 @@ mod proxies;
 mod resets;
 #[path = "ingress/routing.rs"]
 mod routing;
+#[path = "ingress/silence.rs"]
+mod silence;
 #[path = "ingress/smuggling.rs"]
 mod smuggling;
 #[path = "ingress/smuggling_http2.rs"]

@@ -242,10 +242,12 @@ impl Exchange {
         body: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        match &mut self.upstream {
-            Some(upstream) => upstream.poll_frame(body, cx),
-            None => Poll::Ready(None),
+        let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
+        let frame = upstream.poll_frame(body, cx);
+        if frame.is_ready() {
+            self.tunnel.note_heard();
         }
+        frame
     }
 
     /// Takes the pipe out after a 101. The places stay taken until the exchange is dropped.

@@ -1,5 +1,6 @@
 //! What happens to one request: whom it is for, whether it may, and the way to the tunnel and back.
 
+mod silence;
 mod tries;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

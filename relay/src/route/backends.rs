@@ -1,24 +1,26 @@
 //! Several nodes that serve one name: who gets the next visitor, and who is passed over.
 //!
 //! A visitor goes to the node with the fewest in flight. A node whose target does not take connections rests for
-//! [`REST`]; then one visitor tries it, and is passed on to another if nothing has changed. A node that is about to end gets
+//! [`REST`](health::REST); then one visitor tries it, and is passed on to another if nothing has changed. A node that stands still gets
+//! nobody while there is another, from the moment that it is asked whether it is there. A node that is about to end gets
 //! nobody new while there is another, and one whose connection is gone nobody at all. Of a name with one node none of this is asked.
+
+mod health;
 
 use std::{
     iter,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::Tunnel;
+pub(super) use health::Health;
+pub(crate) use health::Probe;
 
-/// How long a node is passed over whose target took no connection. A visitor who tries it then loses a round trip.
-const REST: Duration = Duration::from_secs(3);
+use super::Tunnel;
 
 /// How a node stands when a visitor is to be led to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,8 @@ enum Standing {
     Well,
     /// It has rested: the next visitor is to try it.
     Due,
+    /// It is being asked whether it is there.
+    Asked,
     Resting,
     /// It is about to end.
     Leaving,
@@ -41,8 +45,9 @@ fn choose(nodes: impl ExactSizeIterator<Item = (Standing, usize)>, turn: usize) 
         let rank = match standing {
             Standing::Due => 0,
             Standing::Well => 1,
-            Standing::Resting => 2,
-            Standing::Leaving => 3,
+            Standing::Asked => 2,
+            Standing::Resting => 3,
+            Standing::Leaving => 4,
             Standing::Lost => return None,
         };
         // `turn` counts on from visitor to visitor: the node at its place comes first among equals.
@@ -131,7 +136,7 @@ impl Backends {
     fn note_company(&self) {
         let several = !self.others.is_empty();
         for tunnel in self.iter() {
-            tunnel.health.accompanied.store(several, Relaxed);
+            tunnel.health.set_accompanied(several);
         }
     }
 }
@@ -165,102 +170,11 @@ impl<'a> Iterator for Members<'a> {
 
 impl ExactSizeIterator for Members<'_> {}
 
-/// What visitors have found out about a node.
-#[derive(Debug, Default)]
-pub(super) struct Health {
-    /// Others serve the name too.
-    accompanied: AtomicBool,
-    /// Whether there is more to read in `state`: the hot path looks no further.
-    troubled: AtomicBool,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-enum State {
-    #[default]
-    Well,
-    Rests {
-        until: Instant,
-    },
-    Leaving,
-    Lost,
-}
-
-impl Health {
-    pub(super) fn is_accompanied(&self) -> bool {
-        self.accompanied.load(Relaxed)
-    }
-
-    /// The target took no connection, or the node knows nothing of the tunnel.
-    pub(super) fn rest(&self, now: Instant) {
-        self.set(|state| match state {
-            State::Well | State::Rests { .. } => State::Rests { until: now + REST },
-            over @ (State::Leaving | State::Lost) => over,
-        });
-    }
-
-    /// The node is about to end.
-    pub(super) fn leave(&self) {
-        self.set(|state| match state {
-            State::Well | State::Rests { .. } | State::Leaving => State::Leaving,
-            State::Lost => State::Lost,
-        });
-    }
-
-    /// The connection is gone, for good.
-    pub(super) fn lose(&self) {
-        self.set(|_| State::Lost);
-    }
-
-    /// The target has answered.
-    pub(super) fn recover(&self) {
-        if self.troubled.load(Relaxed) {
-            self.set(|state| match state {
-                State::Well | State::Rests { .. } => State::Well,
-                over @ (State::Leaving | State::Lost) => over,
-            });
-        }
-    }
-
-    fn standing(&self, now: Instant) -> Standing {
-        if !self.troubled.load(Relaxed) {
-            return Standing::Well;
-        }
-        match *self.lock() {
-            State::Well => Standing::Well,
-            State::Rests { until } if until <= now => Standing::Due,
-            State::Rests { .. } => Standing::Resting,
-            State::Leaving => Standing::Leaving,
-            State::Lost => Standing::Lost,
-        }
-    }
-
-    /// Takes the trial of a node that is due; `false` if another has it.
-    fn claim_trial(&self, now: Instant) -> bool {
-        let mut state = self.lock();
-        let is_due = matches!(*state, State::Rests { until } if until <= now);
-        if is_due {
-            *state = State::Rests { until: now + REST };
-        }
-        is_due
-    }
-
-    fn set(&self, change: impl FnOnce(State) -> State) {
-        let mut state = self.lock();
-        *state = change(*state);
-        self.troubled.store(!matches!(*state, State::Well), Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    use Standing::{Due, Leaving, Lost, Resting, Well};
+    use Standing::{Asked, Due, Leaving, Lost, Resting, Well};
 
     fn chosen(nodes: &[(Standing, usize)], turn: usize) -> Option<usize> {
         choose(nodes.iter().copied(), turn)
@@ -287,35 +201,11 @@ mod tests {
     fn who_has_rested_is_tried_first_who_rests_serves_last_and_who_is_gone_never() {
         assert_eq!(chosen(&[(Resting, 0), (Well, 9)], 0), Some(1));
         assert_eq!(chosen(&[(Due, 9), (Well, 0)], 1), Some(0));
+        assert_eq!(chosen(&[(Asked, 0), (Well, 9), (Resting, 0)], 0), Some(1));
+        assert_eq!(chosen(&[(Resting, 0), (Asked, 9)], 0), Some(1));
         assert_eq!(chosen(&[(Resting, 3), (Lost, 0), (Resting, 2)], 0), Some(2));
         assert_eq!(chosen(&[(Leaving, 0), (Resting, 9)], 0), Some(1));
         assert_eq!(chosen(&[(Leaving, 9), (Lost, 0)], 1), Some(0));
         assert_eq!(chosen(&[(Lost, 0), (Lost, 0)], 0), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_a_rest_one_visitor_tries_and_its_success_is_the_end_of_it() {
-        let health = Health::default();
-        assert_eq!(health.standing(Instant::now()), Well);
-        health.rest(Instant::now());
-        assert_eq!(health.standing(Instant::now()), Resting);
-        tokio::time::advance(REST).await;
-        let now = Instant::now();
-        assert_eq!(health.standing(now), Due);
-        assert!(health.claim_trial(now) && !health.claim_trial(now));
-        assert_eq!(health.standing(now), Resting, "nobody else tries meanwhile");
-        tokio::time::advance(REST).await;
-        assert!(health.claim_trial(Instant::now()), "the trial that came to nothing is not the last");
-        health.recover();
-        assert_eq!(health.standing(Instant::now()), Well);
-        health.leave();
-        health.recover();
-        health.rest(Instant::now());
-        assert_eq!(health.standing(Instant::now()), Leaving);
-        health.lose();
-        health.recover();
-        health.leave();
-        health.rest(Instant::now());
-        assert_eq!(health.standing(Instant::now()), Lost);
     }
 }

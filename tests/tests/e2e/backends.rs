@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -75,6 +75,45 @@ async fn a_node_that_is_killed_under_load_takes_no_new_request_with_it() -> Resu
     told_of(&mut second, 1).await?;
     let listed = lab.run(&["tunnels", "list", "--json"]).await?.success()?.json()?;
     assert_eq!(listed["tunnels"][0]["online"], true, "{listed}");
+    Ok(())
+}
+
+/// Its kernel keeps the connection, so that nothing tells the relay.
+#[tokio::test]
+async fn a_node_that_stands_still_is_passed_over_for_another() -> Result<()> {
+    /// Far less than the minute that the relay has for an answer.
+    const WHOLE: Duration = Duration::from_secs(20);
+    let (lab, origin) = (lab().await?, Origin::start().await?);
+    let target = origin.address.port().to_string();
+    let (mut first, _) = lab.node(&target, "pair").await?;
+    let (mut second, _) = lab.node(&target, "pair").await?;
+    told_of(&mut first, 2).await?;
+    told_of(&mut second, 2).await?;
+    let request = |method: &str| format!("{method} /1k HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("pair"));
+    let mut visitors = Vec::new();
+    for _ in 0..16 {
+        let mut visitor = Connection::open(lab.http).await?;
+        visitor.exchange(request("GET").as_bytes()).await?;
+        visitors.push(visitor);
+    }
+    first.stand_still().await?;
+    let since = Instant::now();
+    for visitor in &mut visitors {
+        visitor.send(request("GET").as_bytes()).await?;
+    }
+    for visitor in &mut visitors {
+        let head = timeout(WHOLE, visitor.head()).await.context("an answer")??;
+        ensure!(head.status == 200, "{}", head.text);
+        timeout(WHOLE, visitor.body(&head, |_| ())).await??;
+    }
+    let (all, since) = (since.elapsed(), Instant::now());
+    // Whatever comes later, also what must not be sent twice, goes to the other at once.
+    for visitor in &mut visitors {
+        let answer =
+            timeout(WHOLE, visitor.exchange(request("POST").as_bytes())).await.context("an answer")?;
+        ensure!(answer?.0.status == 200);
+    }
+    println!("16 requests had their answers after {all:?}, and 16 more in {:?}", since.elapsed());
     Ok(())
 }
 

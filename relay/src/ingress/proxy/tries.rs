@@ -1,8 +1,9 @@
 //! The tries to bring a request to a node and its answer back: on a kept pipe, on a fresh one, at another node of the name,
 //! and at one that comes back.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
+use futures::future::{Either, select};
 use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -20,7 +21,7 @@ use super::{
         seats::NoSeat,
         upstream::Lost,
     },
-    Proxy, Refused, Shared, live,
+    Proxy, Refused, Shared, live, silence,
 };
 use crate::{
     gate::{self, Passed},
@@ -155,6 +156,9 @@ impl Proxy {
         if !tunnel.traffic().ready().await {
             return Err(Failure::Spent.into());
         }
+        if self.stands_still(tunnel).await {
+            return Ok(Attempt::Refused(Failure::Broken));
+        }
         match exchange.connect(fresh, forward.speech, limits).await {
             Ok(()) => {}
             Err(Unconnected::Pipe(PipeError::Gone)) => {
@@ -176,6 +180,40 @@ impl Proxy {
         self.send(tunnel, forward, exchange).await
     }
 
+    /// Whether the node, of which that was found out before, still stands still while others are there. It is asked before
+    /// anything is sent.
+    async fn stands_still(&self, tunnel: &Arc<Tunnel>) -> bool {
+        tunnel.is_silent()
+            && tunnel.is_accompanied()
+            && !Box::pin(silence::is_back(tunnel)).await
+            && self.shared.routes.another(std::slice::from_ref(tunnel)).is_some()
+    }
+
+    /// Waits for the answer; none when the node stands still, others are there, and the request may be sent to one of them.
+    async fn answer_of(
+        &self,
+        tunnel: &Arc<Tunnel>,
+        sent: impl Future<Output = Result<Response<Incoming>, Lost>>,
+        may_move: bool,
+    ) -> Option<Result<Response<Incoming>, Lost>> {
+        if !tunnel.is_accompanied() {
+            return Some(sent.await);
+        }
+        let mut sent = pin!(sent);
+        // Also who cannot move finds out what is of use to others.
+        loop {
+            let silent = Box::pin(silence::falls_silent(tunnel));
+            match select(sent.as_mut(), silent).await {
+                Either::Left((answered, _)) => return Some(answered),
+                Either::Right(_) => {
+                    if may_move && self.shared.routes.another(std::slice::from_ref(tunnel)).is_some() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
     /// Sends the request on the pipe of `exchange`.
     async fn send(
         &self,
@@ -189,8 +227,18 @@ impl Proxy {
             Some(accepted) => Some(Spare::until(accepted, &mut request)),
             None => (pooled && forward.repeatable).then(|| Spare::of(&request)),
         };
-        match exchange.send(*request).await {
+        let may_move = forward.has_second_try && spare.is_some();
+        let sent = exchange.send(*request);
+        let Some(answered) = self.answer_of(tunnel, sent, may_move).await else {
+            forward.has_second_try = false;
+            forward.request = spare.and_then(Spare::again);
+            forward.passed.check(tunnel)?;
+            exchange.discard_pool();
+            return Ok(Attempt::Refused(Failure::Broken));
+        };
+        match answered {
             Ok(response) => {
+                tunnel.note_heard();
                 tunnel.note_answered();
                 return Ok(Attempt::Answered(response, exchange));
             }

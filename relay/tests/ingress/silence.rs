@@ -1,0 +1,168 @@
+//! Nodes that stand still with their connections open, beside others of the same name.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use futures::future::BoxFuture;
+use mytunnel_keys::id::TunnelKind;
+use mytunnel_relay::route::{Pipe, PipeError, PipeSource, Tunnel};
+use tokio::{
+    io::{AsyncWriteExt as _, BufReader},
+    sync::Notify,
+};
+
+use crate::house::{House, Origin, get, name, ok, read_request, tunnel, within};
+
+/// A node that is asked whether it is there.
+#[derive(Debug)]
+struct Node {
+    origin: Arc<Origin>,
+    /// It does not answer, and neither do its pipes.
+    stands_still: AtomicBool,
+    asked: AtomicUsize,
+    was_asked: Notify,
+}
+
+impl PipeSource for Node {
+    fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>> {
+        self.origin.open()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), PipeError>> {
+        Box::pin(async {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.was_asked.notify_one();
+            if self.stands_still.load(Ordering::SeqCst) {
+                pending::<()>().await;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn share(house: &House, origin: Arc<Origin>, stands_still: bool) -> (Arc<Node>, Arc<Tunnel>) {
+    let id = *tunnel("demo", TunnelKind::Http, &origin).id();
+    let stands_still = AtomicBool::new(stands_still);
+    let node = Arc::new(Node { origin, stands_still, asked: AtomicUsize::new(0), was_asked: Notify::new() });
+    let (source, project) = (Arc::clone(&node) as Arc<dyn PipeSource>, "proj_a".parse().unwrap());
+    let tunnel = house.routes.insert(Tunnel::new(id, name("demo"), project, TunnelKind::Http, source));
+    (node, tunnel)
+}
+
+/// A server that answers with `text` once it is let, and counts what it gets.
+fn held(text: &'static str, let_go: &Arc<Notify>, got: &Arc<AtomicUsize>) -> Arc<Origin> {
+    let (let_go, got) = (Arc::clone(let_go), Arc::clone(got));
+    Origin::new(move |_, pipe| {
+        let (let_go, got) = (Arc::clone(&let_go), Arc::clone(&got));
+        async move {
+            let mut pipe = BufReader::new(pipe);
+            while read_request(&mut pipe).await.is_some() {
+                got.fetch_add(1, Ordering::SeqCst);
+                let_go.notified().await;
+                if pipe.write_all(ok(text).as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+}
+
+fn post(path: &str) -> String {
+    get(path).replace("GET ", "POST ")
+}
+
+async fn until(done: impl Fn() -> bool) {
+    within(async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_stands_still_costs_a_request_that_changes_nothing_a_moment_and_later_ones_nothing() {
+    let house = House::open().await;
+    let (let_go, got) = (Arc::default(), Arc::default());
+    let (still, its) = share(&house, held("still", &let_go, &got), true);
+    let well = house.share("demo", &Origin::saying("well"));
+    for _ in 0..4 {
+        let reply = house.ask(get("/")).await;
+        assert_eq!((reply.status, reply.text()), (200, "well"), "{reply:?}");
+    }
+    assert_eq!(still.asked.load(Ordering::SeqCst), 1, "whoever found it out did so for all");
+    for _ in 0..10 {
+        let reply = house.ask(post("/")).await;
+        assert_eq!((reply.status, reply.text()), (200, "well"), "{reply:?}");
+    }
+    // Alone it is as it was: who comes waits.
+    house.routes.remove(&well);
+    let before = got.load(Ordering::SeqCst);
+    let mut visitor = house.visitor().await;
+    visitor.send(post("/")).await;
+    until(|| got.load(Ordering::SeqCst) > before).await;
+    let_go.notify_waiters();
+    let reply = visitor.reply().await;
+    assert_eq!((reply.status, reply.text()), (200, "still"), "{reply:?}");
+    house.routes.remove(&its);
+}
+
+#[tokio::test]
+async fn what_may_have_been_begun_is_not_sent_to_another() {
+    let house = House::open().await;
+    let let_go = Arc::default();
+    let [at_still, at_well] = [Arc::<AtomicUsize>::default(), Arc::default()];
+    let (_still, _) = share(&house, held("still", &let_go, &at_still), true);
+    let _well = house.share("demo", &held("well", &let_go, &at_well));
+    let got = || (at_still.load(Ordering::SeqCst), at_well.load(Ordering::SeqCst));
+    // Of each kind one is led to each.
+    let mut visitors = Vec::new();
+    for request in [post("/"), post("/"), get("/"), get("/")] {
+        let mut visitor = house.visitor().await;
+        visitor.send(request).await;
+        visitors.push(visitor);
+        until(|| got().0 + got().1 == visitors.len()).await;
+    }
+    until(|| got() == (2, 3)).await;
+    let_go.notify_waiters();
+    let mut texts = Vec::new();
+    for visitor in &mut visitors {
+        texts.push(visitor.reply().await.text().to_owned());
+    }
+    texts.sort();
+    assert_eq!(texts, ["still", "well", "well", "well"]);
+    assert_eq!(got(), (2, 3));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_its_time_is_no_node_that_stands_still() {
+    let house = House::open().await;
+    let (let_go, got) = (Arc::default(), Arc::default());
+    let (slow, _) = share(&house, held("slow", &let_go, &got), false);
+    let other = Arc::new(AtomicUsize::new(0));
+    let _other = house.share("demo", &held("other", &let_go, &other));
+    let mut visitors = [house.visitor().await, house.visitor().await];
+    for visitor in &mut visitors {
+        visitor.send(get("/")).await;
+    }
+    within(async {
+        while slow.asked.load(Ordering::SeqCst) < 2 {
+            slow.was_asked.notified().await;
+        }
+    })
+    .await;
+    assert_eq!(
+        (got.load(Ordering::SeqCst), other.load(Ordering::SeqCst)),
+        (1, 1),
+        "one each, and it stays so"
+    );
+    let_go.notify_waiters();
+    for visitor in &mut visitors {
+        assert_eq!(visitor.reply().await.status, 200);
+    }
+}
