@@ -39,6 +39,7 @@ use crate::{
         talk::No,
         tree::Digest,
     },
+    ledger::Entry,
     limits,
 };
 
@@ -148,6 +149,16 @@ impl Files {
     pub(super) fn stop(&mut self) {
         self.giving.iter().for_each(|giving| giving.ended.cancel());
         self.receiving.values().for_each(|receiving| receiving.ended.cancel());
+    }
+
+    /// Nothing is remembered of the session's files any more: it is not here, and another may come under its id.
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.close(session);
+        self.receiving.retain(|(of, _), _| *of != session);
+    }
+
+    fn state(&self, session: SessionId, offer: u64) -> Option<State> {
+        self.receiving.get(&(session, offer)).map(|receiving| receiving.state.borrow().clone())
     }
 
     fn source(&self, session: SessionId, root: Digest) -> Option<&Arc<Source>> {
@@ -317,8 +328,7 @@ impl Daemon {
             receiving.ended.cancel();
             return Ok(json!({ "session": id.to_string(), "offer": order.offer, "state": "stopped" }));
         }
-        if !self.is_had(id, order.offer) {
-            let (fetch, offer) = self.fetch(id, order)?;
+        if let Some((fetch, offer)) = self.fetch(id, order)? {
             let (sender, state) = watch::channel(State::Receiving { received: 0 });
             let ended = CancellationToken::new();
             self.files.receive(id, order.offer, Receiving { offer, state, ended: ended.clone() });
@@ -327,45 +337,51 @@ impl Daemon {
         self.received(order.session.as_deref(), order.offer)
     }
 
-    /// It is on its way, or is still where it was put.
-    fn is_had(&self, id: SessionId, offer: u64) -> bool {
-        let receiving = self.files.receiving.get(&(id, offer));
-        receiving.is_some_and(|receiving| match &*receiving.state.borrow() {
-            State::Receiving { .. } => true,
-            State::Received { path } => path.symlink_metadata().is_ok(),
-            State::Failed(_) => false,
-        })
+    /// What is to be done to have it; nothing where it is on its way, or all that is known is that it was received.
+    fn fetch(&self, id: SessionId, order: &Order) -> Result<Option<(Fetch, Value)>, Trouble> {
+        let offer = order.offer;
+        let was_received = match self.files.state(id, offer) {
+            Some(State::Receiving { .. }) => return Ok(None),
+            Some(State::Received { .. }) => true,
+            Some(State::Failed(_)) | None => false,
+        };
+        let held = self.sessions.get(&id).ok_or_else(no_session)?;
+        let Some((entry, file)) = held.offer(offer) else {
+            let unknown =
+                || trouble::of_no(No::Unknown).with_message(format!("{offer} is no offer of this session"));
+            return if was_received { Ok(None) } else { Err(unknown()) };
+        };
+        let way = match self.may_fetch(held, entry, file, order.most) {
+            // What was received may still be there: that is looked at first.
+            Err(trouble) if !was_received => return Err(trouble),
+            way => way,
+        };
+        let under_way = self.files.receiving.values().filter(|receiving| receiving.is_under_way());
+        if under_way.count() >= limits::RECEIVING {
+            return Err(trouble::of_no(No::Busy));
+        }
+        let (file, name) = (file.clone(), format!("{offer}-{}", safe(&file.name)));
+        let described = held.described(entry, &file);
+        let errand = Errand { session: id, offer, file, inbox: order.inbox.clone(), name };
+        Ok(Some((Fetch { way, errand }, described)))
     }
 
-    fn fetch(&mut self, id: SessionId, order: &Order) -> Result<(Fetch, Value), Trouble> {
-        let (_, held) = self.live(Some(&id.to_string()))?;
-        let offer = order.offer;
-        let Some((entry, file)) = held.offer(offer) else {
-            return Err(
-                trouble::of_no(No::Unknown).with_message(format!("{offer} is no offer of this session"))
-            );
-        };
+    /// How who offers it is asked.
+    fn may_fetch(&self, held: &Session, entry: &Entry, file: &Shared, most: u64) -> Result<Way, Trouble> {
+        if held.closed().is_some() {
+            return Err(Trouble::new(Code::PairClosed, "the session is over"));
+        }
         if entry.author == held.me() {
             return Err(Trouble::new(Code::BadRequest, "this file is offered by this machine itself"));
         }
-        let most = order.most.min(limits::FILE_MOST);
+        let most = most.min(limits::FILE_MOST);
         if file.size > most {
             let message = format!("the file has {} bytes, and {most} is the limit", file.size);
             let help = "A person may allow more, up to 10G: `mytunnel pair receive --max-size 1G NUMBER`.";
             return Err(Trouble::new(Code::PairTooLarge, message).with_help(help));
         }
-        let author = entry.author;
-        let described = held.described(entry, file);
-        let (file, name) = (file.clone(), format!("{offer}-{}", safe(&file.name)));
-        let is_there = held.is_there(author);
-        let held = self.sessions.get(&id).ok_or_else(no_session)?;
-        let way = self.way(held, author).filter(|_| is_there).ok_or_else(trouble::away)?;
-        let under_way = self.files.receiving.values().filter(|receiving| receiving.is_under_way());
-        if under_way.count() >= limits::RECEIVING {
-            return Err(trouble::of_no(No::Busy));
-        }
-        let errand = Errand { session: id, offer, file, inbox: order.inbox.clone(), name };
-        Ok((Fetch { way, errand }, described))
+        let is_there = held.is_there(entry.author);
+        self.way(held, entry.author).filter(|_| is_there).ok_or_else(trouble::away)
     }
 }
 

@@ -296,10 +296,10 @@ impl Daemon {
         if self.sessions.len() >= limits::SESSIONS {
             // What is over is kept only so that it can be looked at.
             let now = self.now();
-            self.sessions.retain(|_, session| !session.is_over() || session.is_unread(now));
+            self.let_go(|session| session.is_over() && !session.is_unread(now));
         }
         if self.sessions.len() >= limits::SESSIONS {
-            self.sessions.retain(|_, session| !session.is_over());
+            self.let_go(Session::is_over);
         }
         if self.sessions.len() < limits::SESSIONS {
             return Ok(());
@@ -308,6 +308,14 @@ impl Daemon {
             Code::PairFull,
             format!("this user has {} sessions, which is the most", limits::SESSIONS),
         ))
+    }
+
+    fn let_go(&mut self, of: impl Fn(&Session) -> bool) {
+        let gone = self.sessions.iter().filter(|(_, session)| of(session)).map(|(id, _)| *id);
+        for id in gone.collect::<Vec<_>>() {
+            self.sessions.remove(&id);
+            self.files.forget(id);
+        }
     }
 
     /// The session of that id, or the one that is meant without.

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! INBOX/SESSION/NUMBER-NAME      what was received (0600)
-//! INBOX/.parts/HASH.part         what has come of a file so far
-//! INBOX/.parts/HASH.bits         which of its pieces that are
+//! INBOX/.parts/HASH-SIZE.part    what has come of a file so far
+//! INBOX/.parts/HASH-SIZE.bits    which of its pieces that are
 //! ```
 
 use std::{
@@ -45,6 +45,9 @@ pub(crate) enum InboxError {
     /// The folder is not this user's alone to write to.
     #[error("{} is not this user's own folder", path.display())]
     NotOwn { path: PathBuf },
+    /// It is not the folder itself.
+    #[error("{} is no folder, but a file or a link", path.display())]
+    NoFolder { path: PathBuf },
     /// There is something of that name.
     #[error("{} is there already", path.display())]
     Exists { path: PathBuf },
@@ -75,11 +78,29 @@ pub(crate) struct Inbox {
 pub(crate) struct Part {
     inbox: Inbox,
     parts: OwnedFd,
-    root: Digest,
+    name: PartName,
     size: u64,
     file: File,
     bits: File,
     have: Bitmap,
+}
+
+/// Of a file of this hash and this size: whoever offers the same hash with another size offers nothing that there is.
+#[derive(Debug)]
+struct PartName(String);
+
+impl PartName {
+    fn new(root: Digest, size: u64) -> Self {
+        Self(format!("{root}-{size}"))
+    }
+
+    fn part(&self) -> String {
+        format!("{}.part", self.0)
+    }
+
+    fn bits(&self) -> String {
+        format!("{}.bits", self.0)
+    }
 }
 
 impl Inbox {
@@ -87,7 +108,10 @@ impl Inbox {
     pub(crate) fn open(path: &Path) -> Result<Self, InboxError> {
         let failed = |source| InboxError::Io { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        let folder = fs::open(path, FOLDER, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let folder = fs::open(path, FOLDER, Mode::empty()).map_err(|error| match error {
+            Errno::LOOP | Errno::NOTDIR => InboxError::NoFolder { path: path.to_owned() },
+            other => failed(other.into()),
+        })?;
         let inbox = Self { path: path.to_owned(), folder };
         inbox.owned(&inbox.folder, path)?;
         Ok(inbox)
@@ -98,14 +122,33 @@ impl Inbox {
         self.path.join(session).join(name)
     }
 
-    /// Says where there is something of that name already; a link that leads nowhere is something.
-    pub(crate) fn is_free(&self, session: &str, name: &str) -> Result<(), InboxError> {
+    /// Where this very file is already under that name, if it is.
+    ///
+    /// # Errors
+    /// Something else is there; a link that leads nowhere is something.
+    pub(crate) fn found(
+        &self,
+        session: &str,
+        name: &str,
+        root: Digest,
+        size: u64,
+    ) -> Result<Option<PathBuf>, InboxError> {
         let folder = self.folder(session)?;
-        match fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Err(InboxError::Exists { path: self.place(session, name) }),
-            Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(self.failed(error.into())),
-        }
+        let place = self.place(session, name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match fs::openat(&folder, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => {
+                tracing::debug!(%error, "what is in its place cannot be read");
+                return Err(InboxError::Exists { path: place });
+            }
+        };
+        let metadata = file.metadata().map_err(|error| self.failed(error))?;
+        let is_it = metadata.is_file()
+            && metadata.len() == size
+            && tree::hashed(file, size).is_ok_and(|hashed| hashed.tree.root() == root);
+        if is_it { Ok(Some(place)) } else { Err(InboxError::Exists { path: place }) }
     }
 
     /// What there is of a file, or the beginning of it.
@@ -113,17 +156,16 @@ impl Inbox {
         let parts = self.folder(PARTS)?;
         self.forget_old(&parts, now);
         let pieces = tree::pieces(size).ok_or(Errno::FBIG).map_err(|error| self.failed(error.into()))?;
-        let file = self.open_part(&parts, &format!("{root}.part"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(InboxError::Busy),
-            Err(TryLockError::Error(error)) => return Err(self.failed(error)),
+        let name = PartName::new(root, size);
+        let file = self.held(&parts, &name.part())?;
+        let bits = self.open_part(&parts, &name.bits())?;
+        if bits.metadata().map_err(|error| self.failed(error))?.nlink() != 1 {
+            return Err(InboxError::NotOwn { path: self.path.join(PARTS).join(name.bits()) });
         }
-        let bits = self.open_part(&parts, &format!("{root}.bits"))?;
         let have = read_bits(&bits, size, pieces);
         let is_left = have.is_some() && file.metadata().is_ok_and(|metadata| metadata.len() == size);
         let have = have.filter(|_| is_left).unwrap_or_else(|| Bitmap::new(pieces));
-        let part = Part { parts, root, size, file, bits, have, inbox: self };
+        let part = Part { parts, name, size, file, bits, have, inbox: self };
         part.check_room()?;
         if !is_left {
             part.begin().map_err(|error| part.inbox.failed(error))?;
@@ -150,13 +192,48 @@ impl Inbox {
         if is_own { Ok(()) } else { Err(InboxError::NotOwn { path: path.to_owned() }) }
     }
 
-    /// A file of ours in the folder of parts, itself and no link, of one name.
+    /// What has come of a file, which nobody else writes to from here on.
+    fn held(&self, parts: &OwnedFd, name: &str) -> Result<File, InboxError> {
+        let file = self.open_part(parts, name)?;
+        if self.locked(parts, name, &file)? {
+            return Ok(file);
+        }
+        let file = self.open_part(parts, name)?;
+        if self.locked(parts, name, &file)? { Ok(file) } else { Err(InboxError::Busy) }
+    }
+
+    /// Locks it; `false` where it was another name of a file that is elsewhere, and is none any more.
+    fn locked(&self, parts: &OwnedFd, name: &str, file: &File) -> Result<bool, InboxError> {
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(InboxError::Busy),
+            Err(TryLockError::Error(error)) => return Err(self.failed(error)),
+        }
+        // Who held it until now may have given it its own name, or forgotten it, since it was opened.
+        let there = match fs::statat(parts, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => there,
+            Err(Errno::NOENT) => return Err(InboxError::Busy),
+            Err(error) => return Err(self.failed(error.into())),
+        };
+        let here = fs::fstat(file).map_err(|error| self.failed(error.into()))?;
+        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino) {
+            return Err(InboxError::Busy);
+        }
+        if here.st_nlink == 1 {
+            return Ok(true);
+        }
+        // A move in two steps was cut between them: the file has its own name already.
+        fs::unlinkat(parts, name, AtFlags::empty()).map_err(|error| self.failed(error.into()))?;
+        Ok(false)
+    }
+
+    /// A file of ours in the folder of parts, itself and no link.
     fn open_part(&self, parts: &OwnedFd, name: &str) -> Result<File, InboxError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
             File::from(fs::openat(parts, name, flags, PRIVATE).map_err(|error| self.failed(error.into()))?);
         let found = file.metadata().map_err(|error| self.failed(error))?;
-        if found.is_file() && found.nlink() == 1 && found.uid() == rustix::process::geteuid().as_raw() {
+        if found.is_file() && found.uid() == rustix::process::geteuid().as_raw() {
             return Ok(file);
         }
         Err(InboxError::NotOwn { path: self.path.join(PARTS).join(name) })
@@ -225,23 +302,22 @@ impl Part {
         let place = self.inbox.place(session, name);
         let settled = self.file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
         settled.and_then(|()| self.file.sync_all()).map_err(|error| self.inbox.failed(error))?;
-        let part = format!("{}.part", self.root);
-        match renamed(&self.parts, &part, &folder, name) {
+        match renamed(&self.parts, &self.name.part(), &folder, name) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(InboxError::Exists { path: place }),
             Err(error) => return Err(self.inbox.failed(error.into())),
         }
         // The file is there; what is left of the way there is swept up in time.
-        let _ = fs::unlinkat(&self.parts, format!("{}.bits", self.root), AtFlags::empty());
+        let _ = fs::unlinkat(&self.parts, self.name.bits(), AtFlags::empty());
         let _ = fs::fsync(&folder);
         Ok(place)
     }
 
     /// Forgets all of it.
     pub(crate) fn discard(self) {
-        for ending in ["part", "bits"] {
+        for name in [self.name.part(), self.name.bits()] {
             // What stays is swept up in time.
-            let _ = fs::unlinkat(&self.parts, format!("{}.{ending}", self.root), AtFlags::empty());
+            let _ = fs::unlinkat(&self.parts, name, AtFlags::empty());
         }
     }
 

@@ -39,7 +39,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is to be fetched, and how its sender is asked.
 pub(super) struct Fetch {
-    pub(super) way: Way,
+    /// Or why it is not asked.
+    pub(super) way: Result<Way, Trouble>,
     pub(super) errand: Errand,
 }
 
@@ -69,10 +70,14 @@ impl Fetch {
         ended: CancellationToken,
         events: mpsc::Sender<links::Event>,
     ) {
+        let open = async || match &self.way {
+            Ok(way) => way.open().await.map_err(lost),
+            Err(trouble) => Err(trouble.clone()),
+        };
         let outcome = tokio::select! {
             biased;
             () = ended.cancelled() => Err(trouble::stopped()),
-            outcome = self.errand.run(|| self.way.open(), &state) => outcome,
+            outcome = self.errand.run(open, &state) => outcome,
         };
         state.send_replace(match outcome {
             Ok(path) => State::Received { path },
@@ -92,12 +97,16 @@ impl Errand {
     ) -> Result<PathBuf, Trouble>
     where
         S: AsyncRead + AsyncWrite + Unpin,
-        F: Future<Output = Result<Line<S>, WireError>>,
+        F: Future<Output = Result<Line<S>, Trouble>>,
     {
+        if let Some(path) = self.found().await.map_err(|error| trouble::of_inbox(&error))? {
+            return Ok(path);
+        }
+        let mut line = open().await?;
+        // What is offered is known to be something before anything that has come is touched for it.
+        let tree = self.tree(&mut line).await?;
         let mut part = self.part().await?;
         state.send_replace(State::Receiving { received: part.received() });
-        let mut line = open().await.map_err(lost)?;
-        let tree = self.tree(&mut line).await?;
         // Once more where the machine failed in the meantime, and what was written is not there.
         for _ in 0..2 {
             part = self.pieces(&mut line, &tree, part, state).await?;
@@ -112,22 +121,32 @@ impl Errand {
             }
             let (session, name) = (self.session.to_string(), self.name.clone());
             let published = blocking(move || part.publish(&session, &name)).await;
+            let published = match published {
+                // Another may have put it there meanwhile.
+                Err(InboxError::Exists { path }) => {
+                    self.found().await.and_then(|found| found.ok_or(InboxError::Exists { path }))
+                }
+                published => published,
+            };
             return published.map_err(|error| trouble::of_inbox(&error));
         }
         Err(trouble::not_as_written())
+    }
+
+    /// Where it is, if it was received before.
+    async fn found(&self) -> Result<Option<PathBuf>, InboxError> {
+        let (inbox, session, name) = (self.inbox.clone(), self.session.to_string(), self.name.clone());
+        let (root, size) = (self.file.blake3, self.file.size);
+        blocking(move || Inbox::open(&inbox)?.found(&session, &name, root, size)).await
     }
 
     /// What there is of it. One that was just stopped may still be writing its last piece.
     async fn part(&self) -> Result<Part, Trouble> {
         let mut tries = TRIES;
         loop {
-            let (inbox, session, name) = (self.inbox.clone(), self.session.to_string(), self.name.clone());
+            let inbox = self.inbox.clone();
             let (root, size) = (self.file.blake3, self.file.size);
-            let part = blocking(move || {
-                let inbox = Inbox::open(&inbox)?;
-                inbox.is_free(&session, &name)?;
-                inbox.part(root, size, SystemTime::now())
-            });
+            let part = blocking(move || Inbox::open(&inbox)?.part(root, size, SystemTime::now()));
             tries -= 1;
             match part.await {
                 Err(InboxError::Busy) if tries > 0 => sleep(PAUSE).await,

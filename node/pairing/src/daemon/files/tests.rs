@@ -80,3 +80,16 @@ fn what_was_received_is_remembered_within_a_bound_and_what_is_under_way_stays() 
     files.stop();
     assert!(ended.is_cancelled());
 }
+
+#[test]
+fn another_session_under_the_same_id_knows_nothing_of_what_was_received_in_the_one_before() {
+    let mut files = files();
+    files.receive(ONE, 7, receiving(State::Received { path: PathBuf::from("earlier") }).1);
+    files.receive(TWO, 7, receiving(State::Received { path: PathBuf::from("other") }).1);
+    let (_sender, under_way) = receiving(State::Receiving { received: 0 });
+    let ended = under_way.ended.clone();
+    files.receive(ONE, 8, under_way);
+    files.forget(ONE);
+    assert!(files.state(ONE, 7).is_none() && files.state(ONE, 8).is_none() && ended.is_cancelled());
+    assert!(files.state(TWO, 7).is_some());
+}

@@ -33,6 +33,9 @@ pub(super) fn of_inbox(error: &InboxError) -> Trouble {
     match error {
         InboxError::NotOwn { .. } => Trouble::new(Code::PairPathDenied, message)
             .with_help("Take the right to write there from others (`chmod go-w`), and links out of the way."),
+        InboxError::NoFolder { .. } => Trouble::new(Code::PairPathDenied, message).with_help(
+            "Let the inbox be a folder itself: set XDG_DATA_HOME, or name one with `--into` at a terminal.",
+        ),
         InboxError::Exists { .. } => Trouble::new(Code::PairExists, message)
             .with_help("Nothing that a peer sends replaces a file: move that away, then receive again."),
         InboxError::Busy => Trouble::new(Code::PairRate, message)

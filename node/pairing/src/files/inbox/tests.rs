@@ -35,6 +35,14 @@ impl Place {
         self.inbox().part(self.tree.root(), self.tree.size(), now)
     }
 
+    fn found(&self, name: &str) -> Result<Option<PathBuf>, InboxError> {
+        self.inbox().found(SESSION, name, self.tree.root(), self.tree.size())
+    }
+
+    fn part_path(&self, ending: &str) -> PathBuf {
+        self.path(&format!(".parts/{}-{}.{ending}", self.tree.root(), self.tree.size()))
+    }
+
     fn piece(&self, number: u32) -> &[u8] {
         self.content.chunks(PIECE).nth(number as usize).unwrap()
     }
@@ -93,7 +101,7 @@ fn what_has_come_is_there_when_it_goes_on() {
 #[test]
 fn what_is_no_part_of_this_file_is_begun_anew() {
     let place = Place::new(3 * PIECE);
-    let bits = place.path(&format!(".parts/{}.bits", place.tree.root()));
+    let bits = place.part_path("bits");
     let mut part = place.part();
     place.fill(&mut part);
     drop(part);
@@ -105,7 +113,7 @@ fn what_is_no_part_of_this_file_is_begun_anew() {
     let mut part = place.part();
     place.fill(&mut part);
     drop(part);
-    let file = place.path(&format!(".parts/{}.part", place.tree.root()));
+    let file = place.part_path("part");
     File::options().write(true).open(&file).unwrap().set_len(10).unwrap();
     assert_eq!(place.part().have().count(), 0);
 }
@@ -118,14 +126,14 @@ fn nothing_is_replaced_and_no_link_is_followed() {
         place.fill(&mut part);
         part
     };
-    place.inbox().is_free(SESSION, "1-a").unwrap();
+    assert_eq!(place.found("1-a").unwrap(), None);
     let outside = place.dir.path().join("outside");
     std::fs::write(&outside, "mine").unwrap();
     symlink(&outside, place.path(&format!("{SESSION}/1-a"))).unwrap();
     symlink("nowhere", place.path(&format!("{SESSION}/2-a"))).unwrap();
     std::fs::write(place.path(&format!("{SESSION}/3-a")), "mine").unwrap();
     for name in ["1-a", "2-a", "3-a"] {
-        assert!(matches!(place.inbox().is_free(SESSION, name), Err(InboxError::Exists { .. })), "{name}");
+        assert!(matches!(place.found(name), Err(InboxError::Exists { .. })), "{name}");
         let published = whole().publish(SESSION, name);
         assert!(matches!(published, Err(InboxError::Exists { .. })), "{name}: {published:?}");
     }
@@ -137,12 +145,16 @@ fn nothing_is_replaced_and_no_link_is_followed() {
     assert_eq!(std::fs::read_dir(place.dir.path().join("elsewhere")).unwrap().count(), 0);
     // A part that is a link.
     whole().discard();
-    symlink(&outside, place.path(&format!(".parts/{}.part", place.tree.root()))).unwrap();
+    symlink(&outside, place.part_path("part")).unwrap();
     assert!(place.part_at(SystemTime::now()).is_err());
-    std::fs::remove_file(place.path(&format!(".parts/{}.part", place.tree.root()))).unwrap();
-    std::fs::hard_link(&outside, place.path(&format!(".parts/{}.part", place.tree.root()))).unwrap();
-    assert!(matches!(place.part_at(SystemTime::now()), Err(InboxError::NotOwn { .. })));
-    assert_eq!(std::fs::read(&outside).unwrap(), b"mine");
+    std::fs::remove_file(place.part_path("part")).unwrap();
+    for ending in ["part", "bits"] {
+        let _ = std::fs::remove_file(place.part_path(ending));
+        std::fs::hard_link(&outside, place.part_path(ending)).unwrap();
+        let part = place.part_at(SystemTime::now());
+        assert_eq!(part.is_ok(), ending == "part", "{part:?}");
+        assert_eq!(std::fs::read(&outside).unwrap(), b"mine");
+    }
 }
 
 #[test]
@@ -153,7 +165,7 @@ fn an_inbox_that_others_may_write_to_is_none() {
     assert!(matches!(Inbox::open(&place.path("")), Err(InboxError::NotOwn { .. })));
     let link = place.dir.path().join("link");
     symlink(place.path(""), &link).unwrap();
-    assert!(Inbox::open(&link).is_err());
+    assert!(matches!(Inbox::open(&link), Err(InboxError::NoFolder { .. })));
 }
 
 #[test]
@@ -172,4 +184,59 @@ fn a_part_that_nobody_goes_on_with_is_forgotten() {
     assert_eq!(place.part().have().count(), 1);
     let late = SystemTime::now() + KEPT + Duration::from_secs(60);
     assert_eq!(place.part_at(late).unwrap().have().count(), 0);
+}
+
+#[test]
+fn a_file_that_was_received_is_found_again_and_nothing_else_is_taken_for_it() {
+    let place = Place::new(2 * PIECE + 9);
+    assert_eq!(place.found("7-a").unwrap(), None);
+    let mut part = place.part();
+    place.fill(&mut part);
+    let path = part.publish(SESSION, "7-a").unwrap();
+    assert_eq!(place.found("7-a").unwrap(), Some(path.clone()));
+    let other = |content: &[u8]| {
+        std::fs::write(&path, content).unwrap();
+        matches!(place.found("7-a"), Err(InboxError::Exists { .. }))
+    };
+    let mut changed = place.content.clone();
+    changed[PIECE] ^= 1;
+    assert!(other(&changed) && other(&place.content[1..]) && other(b""));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert!(matches!(place.found("7-a"), Err(InboxError::Exists { .. })));
+}
+
+#[test]
+fn who_waits_for_a_part_that_becomes_a_file_meanwhile_does_not_touch_it() {
+    let place = Place::new(3 * PIECE);
+    let (inbox, name) = (place.inbox(), PartName::new(place.tree.root(), place.tree.size()).part());
+    let parts = inbox.folder(PARTS).unwrap();
+    let mut part = place.part();
+    // It is opened, and the other ends before it is locked.
+    let opened = inbox.open_part(&parts, &name).unwrap();
+    place.fill(&mut part);
+    let path = part.publish(SESSION, "1-a").unwrap();
+    assert!(matches!(inbox.locked(&parts, &name, &opened), Err(InboxError::Busy)));
+    assert_eq!(std::fs::read(&path).unwrap(), place.content);
+    drop(opened);
+    // The same where there is another part by then, and where the other has given up.
+    let part = place.part();
+    let opened = inbox.open_part(&parts, &name).unwrap();
+    part.discard();
+    assert!(matches!(inbox.locked(&parts, &name, &opened), Err(InboxError::Busy)));
+    drop(place.part());
+    assert!(matches!(inbox.locked(&parts, &name, &opened), Err(InboxError::Busy)));
+}
+
+#[test]
+fn a_move_that_was_cut_between_its_two_steps_leaves_a_file_and_nothing_in_the_way() {
+    let place = Place::new(2 * PIECE);
+    let mut part = place.part();
+    place.fill(&mut part);
+    drop(part);
+    std::fs::create_dir(place.path(SESSION)).unwrap();
+    let path = place.path(SESSION).join("1-a");
+    std::fs::hard_link(place.part_path("part"), &path).unwrap();
+    assert_eq!(place.part().have().count(), 0, "it is another");
+    assert_eq!(std::fs::read(&path).unwrap(), place.content);
 }

@@ -145,7 +145,44 @@ async fn a_file_comes_whole_and_one_that_stopped_goes_on_with_what_is_missing() 
     std::fs::remove_file(&path).unwrap();
     assert_eq!(world.fetch(honest).await.unwrap(), path);
     assert_eq!(std::fs::read(&path).unwrap(), world.content);
+    // What is there already is not asked for again; something else that is there stays.
+    let nobody = |line: End| async move { drop(line) };
+    assert_eq!(world.fetch(nobody).await.unwrap(), path);
+    std::fs::write(&path, "mine").unwrap();
     assert_eq!(world.fetch(honest).await.unwrap_err().code, Code::PairExists);
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+}
+
+/// Whoever offers the hash of another's file with another size has it neither begun anew nor held.
+#[tokio::test]
+async fn an_offer_that_is_nothing_touches_nothing_of_what_has_come() {
+    let mut world = World::new(4 * PIECE);
+    let some = |line| {
+        let world = &world;
+        async move {
+            let mut line = first(line, ToTaker::Leaves { hashes: world.leaves() }.to_bytes()).await;
+            wanted(&mut line).await;
+            told(&mut line, &ToTaker::Piece { number: 0, content: world.piece(0) }).await;
+            wanted(&mut line).await;
+        }
+    };
+    assert_eq!(world.fails(some).await, Code::PairPeerOffline);
+    let parts = || -> Vec<_> {
+        let parts = std::fs::read_dir(world.dir.path().join("inbox/.parts")).unwrap();
+        let mut parts: Vec<_> = parts.map(|part| part.unwrap().path()).collect();
+        parts.sort();
+        parts.into_iter().map(|part| (part.clone(), std::fs::read(part).unwrap())).collect()
+    };
+    let before = parts();
+    let (leaves, right) = (world.leaves(), world.errand.file.size);
+    for size in [right - 1, right + 1, 1] {
+        world.errand.file.size = size;
+        let lie =
+            ToTaker::Leaves { hashes: leaves[..tree::pieces(size).unwrap().min(4) as usize * 32].to_vec() };
+        assert!(world.fails(|line| first(line, lie.to_bytes())).await != Code::PairExists);
+        let now = parts();
+        assert!(before.iter().all(|part| now.contains(part)), "{size}");
+    }
 }
 
 /// Answers what is asked first with this, and then goes away.
