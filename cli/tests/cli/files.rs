@@ -220,6 +220,24 @@ fn keys_and_what_lies_elsewhere_stay_here_unless_a_person_says_otherwise() {
 }
 
 #[test]
+fn a_file_that_was_shared_by_mistake_is_withdrawn() {
+    let (host, guest) = pair();
+    for (from, to) in [(&host, &guest), (&guest, &host)] {
+        from.write("wrong.txt", b"not this one");
+        let shared = from.share("wrong.txt");
+        let offer = shared["offer"].to_string();
+        until("it is offered", || has_offer(to, &shared["offer"]));
+        to.run_there(&["share", "--withdraw", &offer]).failed("NOT_FOUND", 1);
+        let withdrawn = from.run_there(&["share", "--withdraw", &offer]).succeeded().json();
+        assert_eq!((&withdrawn["offer"], &withdrawn["state"]), (&shared["offer"], &"gone".into()));
+        to.run_there(&["receive", &offer]).failed("NOT_FOUND", 1);
+        from.run_there(&["share", "--withdraw", &offer]).succeeded();
+    }
+    host.run_there(&["share"]).failed("BAD_REQUEST", 2);
+    host.run_there(&["share", "--withdraw", "1", "wrong.txt"]).failed("BAD_REQUEST", 2);
+}
+
+#[test]
 fn what_is_in_the_inbox_stays_and_links_there_lead_nowhere() {
     let (host, guest) = pair();
     host.write("a.txt", b"theirs");

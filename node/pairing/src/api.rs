@@ -94,6 +94,11 @@ pub enum Request {
         text: String,
         to: Vec<String>,
     },
+    /// Offers a file of this machine no longer, named by the number of its offer.
+    Withdraw {
+        session: Option<String>,
+        offer: u64,
+    },
     Offers {
         session: Option<String>,
     },
@@ -149,6 +154,7 @@ impl Request {
             | Self::Status { session, .. }
             | Self::Said { session, .. }
             | Self::Share { session, .. }
+            | Self::Withdraw { session, .. }
             | Self::Offers { session }
             | Self::Receive { session, .. }
             | Self::Received { session, .. }

@@ -86,8 +86,15 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
 }
 
 fn exchange(stream: UnixStream, request: &Request) -> Result<Value, Failure> {
-    let answer = converse(stream, request)
-        .map_err(|error| Failure::local(format!("the daemon did not answer: {error}"), "Try again."))?;
+    let answer = converse(stream, request).map_err(|error| {
+        // It may have done it before it ended.
+        let help = if matches!(request, Request::Say { .. } | Request::Share { .. }) {
+            "`mytunnel pair log` shows whether it was said; if not, say it again."
+        } else {
+            "Try again."
+        };
+        Failure::local(format!("the daemon did not answer: {error}"), help)
+    })?;
     match answer {
         Answer::Done(value) => Ok(value),
         Answer::Failed(Trouble { code, message, help }) => {

@@ -24,7 +24,12 @@ Shared is what lies in the repository around the current folder, or in that fold
 long as the session is open; the 64 files that were shared last are there.")]
 pub(crate) struct ShareArgs {
     /// The file
-    path: PathBuf,
+    #[arg(required_unless_present = "withdraw")]
+    path: Option<PathBuf>,
+
+    /// Offer the file with this number no longer; who has it keeps it
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["path", "text", "to", "max_size", "anyway"])]
+    withdraw: Option<u64>,
 
     /// What it is for, in a sentence
     #[arg(long, default_value = "")]
@@ -72,6 +77,24 @@ pub(crate) struct ReceiveArgs {
 }
 
 pub(super) fn share(args: &ShareArgs, context: &Context) -> Result<(), Failure> {
+    match (&args.path, args.withdraw) {
+        (_, Some(offer)) => withdraw(args, offer, context),
+        (Some(path), None) => offer(args, path, context),
+        (None, None) => {
+            Err(Failure::usage("no file is named", "Name one, or the number of one with `--withdraw`."))
+        }
+    }
+}
+
+fn withdraw(args: &ShareArgs, offer: u64, context: &Context) -> Result<(), Failure> {
+    let session = args.session.session.clone();
+    let answer = client::ask(&Request::Withdraw { session, offer }, context)?;
+    context.report.object(&answer);
+    context.report.line(format_args!("{} is offered no longer. Who has it keeps it.", text(&answer, "name")));
+    Ok(())
+}
+
+fn offer(args: &ShareArgs, path: &Path, context: &Context) -> Result<(), Failure> {
     let within = if args.anyway {
         person("--anyway", "A person runs the same in a terminal.")?;
         None
@@ -81,7 +104,7 @@ pub(super) fn share(args: &ShareArgs, context: &Context) -> Result<(), Failure> 
     let answer = client::ask(
         &Request::Share {
             session: args.session.session.clone(),
-            path: whole(&args.path)?,
+            path: whole(path)?,
             within,
             most: args.max_size,
             text: args.text.clone(),
@@ -175,7 +198,10 @@ pub(crate) fn own_folder(context: &Context) -> Result<PathBuf, Failure> {
     let cwd = std::env::current_dir().map_err(cannot)?;
     let home = context.env.home.as_deref().and_then(|home| home.canonicalize().ok());
     folder(&cwd, home.as_deref()).ok_or_else(|| {
-        let message = format!("{} is no project's folder, but all of a home or a disk", cwd.display());
+        let message = format!(
+            "{} is no project's folder: it is all of a home or a disk, or hidden in a home and no repository",
+            cwd.display()
+        );
         Failure::new(Code::PairPathDenied, message).with_help(
             "Run it in the folder of the project, or let a person share with `--anyway` in a terminal.",
         )

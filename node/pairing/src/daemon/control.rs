@@ -196,6 +196,7 @@ impl Client {
             | Request::Deny { .. }
             | Request::Kick { .. }
             | Request::Read { .. }
+            | Request::Withdraw { .. }
             | Request::Offers { .. }
             | Request::Received { .. }
             | Request::Status { .. }

@@ -96,6 +96,8 @@ pub(super) struct Files {
 struct Giving {
     session: SessionId,
     member: MemberId,
+    /// What of this machine; nothing where it is another's.
+    own: Option<Digest>,
     held: Weak<()>,
     ended: CancellationToken,
 }
@@ -175,8 +177,15 @@ impl Files {
         self.shared.push_back((session, root, Arc::new(source)));
     }
 
+    /// Offers a file no longer, and gives no more of it.
+    fn withdraw(&mut self, session: SessionId, root: Digest) {
+        self.shared.retain(|(of, hash, _)| (*of, *hash) != (session, root));
+        let of = self.giving.iter().filter(|giving| (giving.session, giving.own) == (session, Some(root)));
+        of.for_each(|giving| giving.ended.cancel());
+    }
+
     /// A place for one more who is given a file, if there is one.
-    fn place(&mut self, session: SessionId, member: MemberId) -> Option<Place> {
+    fn place(&mut self, session: SessionId, member: MemberId, own: Option<Digest>) -> Option<Place> {
         self.giving.retain(|giving| giving.held.strong_count() > 0);
         let to_one = self.giving.iter().filter(|giving| (giving.session, giving.member) == (session, member));
         // A host asks for all of its guests.
@@ -185,7 +194,7 @@ impl Files {
             return None;
         }
         let (held, ended) = (Arc::new(()), CancellationToken::new());
-        self.giving.push(Giving { session, member, held: Arc::downgrade(&held), ended: ended.clone() });
+        self.giving.push(Giving { session, member, own, held: Arc::downgrade(&held), ended: ended.clone() });
         Some(Place { _held: held, ended })
     }
 
@@ -275,6 +284,22 @@ impl Daemon {
         Ok(answer)
     }
 
+    /// Offers a file of this machine no longer, under whatever number it was offered.
+    pub(super) fn withdraw(&mut self, session: Option<&str>, offer: u64) -> Result<Value, Trouble> {
+        let id = self.chosen(session)?;
+        let held = self.sessions.get(&id).ok_or_else(no_session)?;
+        let own = held.offer(offer).filter(|(entry, _)| entry.author == held.me());
+        let (entry, file) = own.ok_or_else(|| {
+            Trouble::new(Code::NotFound, format!("this machine offers no file {offer} in this session"))
+                .with_help("`mytunnel pair offers` shows which it does.")
+        })?;
+        self.files.withdraw(id, file.blake3);
+        let mut shown = self.shown_offer(id, held, entry, file);
+        shown["session"] = id.to_string().into();
+        self.changed.send_modify(|count| *count += 1);
+        Ok(shown)
+    }
+
     /// What somebody gets who asks for a file.
     fn asked(&mut self, asker: &Asker, offer: u64, root: Digest) -> Result<Given, No> {
         let found =
@@ -288,14 +313,14 @@ impl Daemon {
         let size = file.size;
         if entry.author == held.me() {
             let source = Arc::clone(self.files.source(id, root).ok_or(No::Gone)?);
-            let place = self.files.place(id, member).ok_or(No::Busy)?;
+            let place = self.files.place(id, member, Some(root)).ok_or(No::Busy)?;
             return Ok(Given::Own(source, place));
         }
         if !matches!(held.side, Side::Host(_)) {
             return Err(No::Unknown);
         }
         let way = self.way(held, entry.author).ok_or(No::Away)?;
-        let place = self.files.place(id, member).ok_or(No::Busy)?;
+        let place = self.files.place(id, member, None).ok_or(No::Busy)?;
         Ok(Given::Others(Box::new(way), size, place))
     }
 

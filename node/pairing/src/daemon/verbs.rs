@@ -93,6 +93,7 @@ impl Daemon {
             Request::Say { session, said, reply_to, to } => {
                 self.say(session.as_deref(), said, reply_to, &to, now)
             }
+            Request::Withdraw { session, offer } => self.withdraw(session.as_deref(), offer),
             Request::Offers { session } => self.offers(session.as_deref()),
             Request::Receive { session, offer, inbox, most, wait_ms: _, stop } => {
                 self.receive(&Order { session, offer, inbox, most, stop })

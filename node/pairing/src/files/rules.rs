@@ -23,7 +23,7 @@ const FOLDERS: [&str; 15] = [
     "keyrings",
 ];
 /// Files that do.
-const FILES: [&str; 20] = [
+const FILES: [&str; 22] = [
     ".bash_history",
     ".dockercfg",
     ".git-credentials",
@@ -37,6 +37,8 @@ const FILES: [&str; 20] = [
     ".pypirc",
     ".python_history",
     ".terraformrc",
+    ".vault-token",
+    ".yarnrc.yml",
     ".zsh_history",
     "_netrc",
     "gshadow",
@@ -46,15 +48,15 @@ const FILES: [&str; 20] = [
     "wallet.dat",
 ];
 /// Beginnings of names of files that do.
-const BEGINNINGS: [&str; 5] = [".env", "id_dsa", "id_ecdsa", "id_ed25519", "id_rsa"];
+const BEGINNINGS: [&str; 4] = ["id_dsa", "id_ecdsa", "id_ed25519", "id_rsa"];
 /// What stands anywhere in names of files that do.
-const PARTS: [&str; 4] = ["credential", "key", "passw", "secret"];
+const PARTS: [&str; 8] = [".env", ".pem", ".tfstate", ".tfvars", "credential", "key", "passw", "secret"];
 /// Endings of names of files that do.
-const ENDINGS: [&str; 8] = [".asc", ".jks", ".kdbx", ".ovpn", ".p12", ".pem", ".pfx", ".tfstate"];
+const ENDINGS: [&str; 8] = [".asc", ".jks", ".kdbx", ".ovpn", ".p12", ".p8", ".pfx", ".ppk"];
 
-/// What files that hold secrets have in them, near their beginning.
+/// What files that hold secrets have in them, near their beginning, in any case.
 const CONTENTS: [&[u8]; 4] =
-    [b"PRIVATE KEY-----", b"AGE-SECRET-KEY-1", b"aws_secret_access_key", b"\"private_key\":"];
+    [b"private key-----", b"age-secret-key-1", b"aws_secret_access_key", b"\"private_key\":"];
 
 /// Why this file is not shared, if it is not. `path` is where it really is, `within` the folder that may be shared from,
 /// which is a repository or not: outside of one, what is hidden is nobody's work.
@@ -85,6 +87,7 @@ fn is_secret(file: &str) -> bool {
 
 /// Whether a file that begins so looks as if it held a secret.
 pub(crate) fn looks_secret(begin: &[u8]) -> bool {
+    let begin = begin.to_ascii_lowercase();
     CONTENTS.iter().any(|mark| begin.windows(mark.len()).any(|window| window == *mark))
 }
 
@@ -118,6 +121,17 @@ mod tests {
             "db-password.txt",
             "credentials.json",
             "prod.tfstate",
+            "terraform.tfstate.backup",
+            "prod.tfvars",
+            "prod.auto.tfvars.json",
+            "prod.env",
+            "local.env.bak",
+            "server.pem.bak",
+            "putty.ppk",
+            "AuthKey.p8",
+            "auth_q.p8",
+            ".yarnrc.yml",
+            ".vault-token",
             "/etc/hostname",
             "/home/ada/other/file.txt",
         ];
@@ -145,6 +159,8 @@ mod tests {
     #[test]
     fn a_private_key_is_known_by_what_it_holds() {
         assert!(looks_secret(b"x\n-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl"));
+        assert!(looks_secret(b"export AWS_SECRET_ACCESS_KEY=abc"));
+        assert!(looks_secret(b"# age\nage-secret-key-1qq"));
         assert!(!looks_secret(b"-----BEGIN CERTIFICATE-----\nMIIB") && !looks_secret(b""));
     }
 }

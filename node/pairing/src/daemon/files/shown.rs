@@ -58,7 +58,7 @@ impl Daemon {
         all[newest..].iter().map(|(entry, file)| self.shown_offer(id, held, entry, file)).collect()
     }
 
-    fn shown_offer(&self, id: SessionId, held: &Session, entry: &Entry, file: &Shared) -> Value {
+    pub(super) fn shown_offer(&self, id: SessionId, held: &Session, entry: &Entry, file: &Shared) -> Value {
         let mut shown = held.described(entry, file);
         if entry.author == held.me() {
             let is_there = self.files.source(id, file.blake3).is_some();

@@ -46,15 +46,15 @@ fn offers_are_bounded_and_the_oldest_makes_room() {
 #[test]
 fn one_guest_is_given_few_files_at_once_a_host_as_many_as_there_may_be() {
     let mut files = files();
-    let held: Vec<_> = std::iter::from_fn(|| files.place(ONE, 3)).collect();
+    let held: Vec<_> = std::iter::from_fn(|| files.place(ONE, 3, None)).collect();
     assert_eq!(held.len(), limits::SENDING_TO_ONE);
-    let of_host: Vec<_> = std::iter::from_fn(|| files.place(TWO, HOST)).collect();
+    let of_host: Vec<_> = std::iter::from_fn(|| files.place(TWO, HOST, None)).collect();
     assert_eq!(of_host.len(), limits::SENDING - limits::SENDING_TO_ONE);
-    assert!(files.place(ONE, 4).is_none());
+    assert!(files.place(ONE, 4, None).is_none());
     drop(of_host);
-    assert!(files.place(ONE, 3).is_none() && files.place(ONE, 4).is_some());
+    assert!(files.place(ONE, 3, None).is_none() && files.place(ONE, 4, None).is_some());
     drop(held);
-    let (one, two) = (files.place(ONE, 3).unwrap(), files.place(ONE, 4).unwrap());
+    let (one, two) = (files.place(ONE, 3, None).unwrap(), files.place(ONE, 4, None).unwrap());
     assert!(files.is_busy(ONE) && !files.is_busy(TWO));
     files.tick(ONE, |member| member != 3);
     assert!(one.ended.is_cancelled() && !two.ended.is_cancelled());
@@ -92,4 +92,22 @@ fn another_session_under_the_same_id_knows_nothing_of_what_was_received_in_the_o
     files.forget(ONE);
     assert!(files.state(ONE, 7).is_none() && files.state(ONE, 8).is_none() && ended.is_cancelled());
     assert!(files.state(TWO, 7).is_some());
+}
+
+#[test]
+fn a_file_that_is_withdrawn_is_given_no_further_and_the_others_are() {
+    let (dir, mut files) = (tempfile::tempdir().unwrap(), files());
+    let [first, second] = ["first", "second"].map(|name| source(dir.path(), name));
+    let (one, two) = (first.0, second.0);
+    for (root, source) in [first, second] {
+        files.offer(ONE, root, source);
+    }
+    let (_, again) = source(dir.path(), "first");
+    files.offer(TWO, one, again);
+    let given = [(ONE, Some(one)), (ONE, Some(two)), (ONE, None), (TWO, Some(one))];
+    let given = given.map(|(session, own)| files.place(session, 3, own).unwrap());
+    files.withdraw(ONE, one);
+    assert!(files.source(ONE, one).is_none());
+    assert!(files.source(ONE, two).is_some() && files.source(TWO, one).is_some());
+    assert_eq!(given.map(|place| place.ended.is_cancelled()), [true, false, false, false]);
 }
