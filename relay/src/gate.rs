@@ -49,7 +49,7 @@ use self::{
     guesses::{Guesses, TooMany},
     hashing::Hashing,
     proven::Proven,
-    sign_in::{SignedOut, Spent},
+    sign_in::{SignedOut, Spent, States},
 };
 use crate::{
     ingress::{failure::Failure, locked},
@@ -78,6 +78,7 @@ pub(crate) struct Gatekeeper {
     /// Where servers of others are at the hosts of all tunnels.
     ports: Option<PortRange>,
     spent: Mutex<Spent>,
+    states: Mutex<States>,
     signed_out: SignedOut,
     sign_ins: Mutex<Sketch>,
 }
@@ -127,6 +128,7 @@ impl Gatekeeper {
             console: console.into(),
             ports: None,
             spent: Mutex::default(),
+            states: Mutex::default(),
             signed_out: SignedOut::default(),
             sign_ins: Mutex::new(Sketch::new(SIGN_INS)),
         })
@@ -285,7 +287,7 @@ impl Gatekeeper {
             sign_ins.check(&address, self.seconds()).map_err(|_| Failure::GateBusy)?;
             sign_ins.add(&address, self.seconds(), 1);
         }
-        sign_in::at_console(&self.client, asked, places, random()?).await
+        sign_in::at_console((&self.client, &self.states), asked, places, random()?).await
     }
 
     /// Lets who shows the secret go on, and says why it does not.

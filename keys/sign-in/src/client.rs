@@ -79,10 +79,9 @@ impl Client {
                 return Err(SettingsError::Twice(provider.id.clone()));
             }
         }
-        // One for all of them, so that its bounds are.
-        let http = Http::new();
+        let http = |own: Option<&[_]>| own.map_or_else(Http::new, |own| Http::new().trusting(own));
         let known = |provider: Provider| Known {
-            http: provider.authorities.as_ref().map_or_else(|| http.clone(), |own| http.trusting(own)),
+            http: http(provider.authorities.as_deref()),
             provider: Arc::new(provider),
             memory: Mutex::default(),
         };
@@ -357,6 +356,40 @@ mod tests {
         assert!(count(100).await > 0);
         assert_eq!([count(100).await, count(104).await], [0, 0], "nobody knocks again");
         assert!(count(105).await > 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_one_provider_takes_no_place_at_another() {
+        let of_github = |id: &str, address: std::net::SocketAddr| {
+            let mut provider = provider("github", &[]);
+            (provider.id, provider.issuer) = (id.to_owned(), format!("https://{address}"));
+            provider
+        };
+        // It takes connections and says nothing.
+        let slow = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [&slow, &gone].map(|listener| listener.local_addr().unwrap());
+        drop(gone);
+        let client = Client::new(vec![of_github("slow", addresses[0]), of_github("gone", addresses[1])]);
+        let client = Arc::new(client.unwrap());
+        let ask = |id: &'static str| {
+            let client = Arc::clone(&client);
+            async move {
+                let flow = Flow::from_entropy(&[1; 96]);
+                let code = Some(Zeroizing::new("code".to_owned()));
+                let callback = Callback { code, ..Callback::default() };
+                client.identify(id, &flow, &callback, "https://us.example/back", 100).await.unwrap_err()
+            }
+        };
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..200 {
+            asking.spawn(ask("slow"));
+        }
+        // Those for whom there is no place are told at once.
+        let first = asking.join_next().await.unwrap().unwrap();
+        assert!(matches!(first, SignInError::Busy), "{first}");
+        let other = ask("gone").await;
+        assert!(matches!(other, SignInError::Unreachable { .. }), "{other}");
     }
 
     #[test]

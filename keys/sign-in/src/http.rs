@@ -18,12 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// Key sets are the largest answers; Google's has 4 kB.
 const MAX_ANSWER: u64 = 256 * 1024;
-/// Questions under way at a time, each on a thread of its own.
+/// Questions to one provider under way at a time, each on a thread of its own.
 const AT_A_TIME: usize = 8;
 /// Questions that wait for such a thread; who comes then is told to come again.
 const WAITING: usize = 64;
 
-/// What asks.
+/// What asks one provider, in bounds of its own: one that is slow leaves the others alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     agent: Agent,

@@ -18,6 +18,9 @@ mod pages;
 mod permit;
 mod signed_out;
 mod spent;
+mod states;
+
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
@@ -36,7 +39,7 @@ use subtle::ConstantTimeEq as _;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-pub(super) use self::{pages::denied, permit::permits, signed_out::SignedOut, spent::Spent};
+pub(super) use self::{pages::denied, permit::permits, signed_out::SignedOut, spent::Spent, states::States};
 use super::{
     asked::{Asked, OWN, at_home},
     cookies::{self, Name},
@@ -47,6 +50,7 @@ use crate::{
     ingress::{
         failure::Failure,
         host::{self, Destination},
+        locked,
     },
     route::{Lookup, Routes},
 };
@@ -192,14 +196,14 @@ pub(super) fn begin(
 
 /// Steps 2 and 3, at the sign-in's host.
 pub(super) async fn at_console(
-    client: &Client,
+    (client, states): (&Client, &Mutex<States>),
     asked: &Asked<'_>,
     places: Places<'_>,
     random: [u8; 64],
 ) -> Result<Response<Bytes>, Failure> {
     match (asked.own_page(), asked.method) {
         (Some(SIGN_IN), &Method::GET) => start(client, asked, places, random).await,
-        (Some(CALLBACK), &Method::GET) => finish(client, asked, places, random).await,
+        (Some(CALLBACK), &Method::GET) => finish((client, states), asked, places, random).await,
         (Some(SIGN_IN | CALLBACK), _) => Err(Failure::MethodNotAllowed),
         (Some(_) | None, _) => Err(Failure::UnknownName),
     }
@@ -233,7 +237,7 @@ async fn start(
 }
 
 async fn finish(
-    client: &Client,
+    (client, states): (&Client, &Mutex<States>),
     asked: &Asked<'_>,
     places: Places<'_>,
     random: [u8; 64],
@@ -252,9 +256,16 @@ async fn finish(
         iss: parameter(query, "iss"),
         error: parameter(query, "error"),
     };
+    // Made up codes are not asked about by one sign-in again and again. Who has brought none may yet think otherwise.
+    if callback.code.is_some() && !locked(states).spend(&text, asked.now) {
+        return Err(Failure::SignInStale);
+    }
     let flow = flow(&gate.session_key, text);
     let redirect = redirect_uri(asked)?;
     let identity = client.identify(&gate.provider, &flow, &callback, &redirect, asked.now).await;
+    if matches!(identity, Err(SignInError::Busy)) {
+        locked(states).give_back(&flow.state);
+    }
     let who = Who::of(identity.map_err(|error| trouble(&gate.provider, &error))?);
     let salt = BASE64URL_NOPAD.encode(&random[32..]);
     let host = state.way.host.clone();

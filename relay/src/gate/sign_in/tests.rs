@@ -36,8 +36,14 @@ fn gate() -> SignInGate {
 
 /// GitHub's addresses are known without asking it.
 fn client() -> Client {
+    client_at(None)
+}
+
+/// The same with a GitHub of one's own.
+fn client_at(issuer: Option<String>) -> Client {
     let settings = Settings {
         id: "github".to_owned(),
+        issuer,
         client_id: "us".to_owned(),
         client_secret: Zeroizing::new("secret".to_owned()),
         ..Settings::default()
@@ -106,7 +112,7 @@ fn begun(address: &str) -> Response<Bytes> {
 async fn started(address: &str, routes: &Routes, now: u64) -> Result<Response<Bytes>, Failure> {
     let asking = Asking { now, ..Asking::get(address, &[]) };
     let places = Places { routes, domain: "tun.test", console: CONSOLE };
-    at_console(&client(), &asking.asked(), places, [5; 64]).await
+    at_console((&client(), &Mutex::default()), &asking.asked(), places, [5; 64]).await
 }
 
 #[tokio::test]
@@ -170,7 +176,8 @@ async fn of_two_pages_that_sign_in_at_once_each_comes_to_its_end() {
     let places = Places { routes: &routes, domain: "tun.test", console: CONSOLE };
     let first = begun("https://web.tun.test/one");
     let start = async |to: &str, cookies: &[String], random: u8| {
-        at_console(&client(), &Asking::get(to, cookies).asked(), places, [random; 64]).await.unwrap()
+        let desk = (&client(), &Mutex::default());
+        at_console(desk, &Asking::get(to, cookies).asked(), places, [random; 64]).await.unwrap()
     };
     let one = start(led_to(&first), &[], 5).await;
     let two = start(led_to(&first), &set(&one), 6).await;
@@ -204,6 +211,33 @@ async fn of_two_pages_that_sign_in_at_once_each_comes_to_its_end() {
     assert_eq!(redeemed(&one, &[format!("__Host-mtk_pre={pre}")]).unwrap_err(), Failure::SignInStale);
     let evil = ticket("//evil.example", who("eve"));
     assert_eq!(led_to(&redeemed(&evil, session).unwrap()), "/", "nowhere else");
+}
+
+#[tokio::test]
+async fn a_way_back_asks_the_provider_once() {
+    let knocks = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = knocks.local_addr().unwrap();
+    // Nobody listens there any more, so that it is unreachable at once.
+    drop(knocks);
+    let (routes, states) = (routes(), Mutex::default());
+    let client = client_at(Some(format!("https://{address}")));
+    let places = Places { routes: &routes, domain: "tun.test", console: CONSOLE };
+    let ask = async |to: &str, cookies: &[String]| {
+        at_console((&client, &states), &Asking::get(to, cookies).asked(), places, [5; 64]).await
+    };
+    let first = begun("https://web.tun.test/");
+    let second = ask(led_to(&first), &[]).await.unwrap();
+    let state = led_to(&second).split("&state=").nth(1).unwrap().split('&').next().unwrap().to_owned();
+    let back = |what: &str| format!("https://tun.test/.mytunnel/callback?state={state}&{what}");
+    for _ in 0..2 {
+        let declined = ask(&back("error=access_denied"), &set(&second)).await;
+        assert_eq!(declined.unwrap_err(), Failure::SignInDeclined);
+    }
+    assert_eq!(ask(&back("code=one"), &[]).await.unwrap_err(), Failure::SignInStale, "another browser's");
+    assert_eq!(ask(&back("code=one"), &set(&second)).await.unwrap_err(), Failure::SignInDown);
+    for code in ["code=one", "code=two"] {
+        assert_eq!(ask(&back(code), &set(&second)).await.unwrap_err(), Failure::SignInStale, "{code}");
+    }
 }
 
 #[test]
