@@ -14,6 +14,7 @@ pub(crate) mod candidates;
 pub(crate) mod gate;
 mod mapped;
 mod mirror;
+pub(crate) mod nat;
 mod pace;
 mod session;
 mod talk;

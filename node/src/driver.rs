@@ -111,6 +111,8 @@ pub(crate) struct Parts {
     pub(crate) lanes: bool,
     /// Whether direct paths to other nodes are looked for.
     pub(crate) direct: bool,
+    /// Whether to look at once what kind of router there is.
+    pub(crate) look_at_nat: bool,
     pub(crate) instance: [u8; 16],
 }
 
@@ -128,6 +130,7 @@ pub(crate) struct Driver {
     line: LineEnd,
     /// Looks for paths to other nodes that lead past the relay.
     finder: Finder,
+    look_at_nat: bool,
     /// Asks this machine's router for ports.
     mapper: Mapper,
     probes: JoinSet<direct::Probe>,
@@ -190,6 +193,7 @@ impl Driver {
             circuits: Circuits::default(),
             line,
             finder: Finder::new(me, parts.direct),
+            look_at_nat: parts.look_at_nat,
             mapper: Mapper::new(),
             probes: JoinSet::new(),
             lanes: JoinSet::new(),
@@ -340,6 +344,7 @@ impl Driver {
             tunnels: self.shares.status(current.is_some()),
             peers: Vec::new(),
             pipes: self.pipes.count(),
+            nat: self.look_at_nat.then(|| self.finder.nat(Instant::now().into_std())).flatten(),
         };
         self.status.send_if_modified(|held| {
             let is_news = *held != status;

@@ -54,6 +54,7 @@ mod testing;
 pub use self::{
     access::{Access, AccessEvent, Door, Outcome, Reached},
     carrier::Carrier,
+    direct::nat::Nat,
     local::{Local, LocalPipe, Terminal},
     mapping::{Router, look_at_router},
     node::{Config, Node, StartError},

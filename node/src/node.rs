@@ -74,6 +74,9 @@ pub struct Config {
     /// Whether paths past the relay are looked for to nodes whose private shares we reach, or which reach ours. They are
     /// shown this machine's addresses then, and it listens for them on ports of the system's choosing. Default true.
     pub direct: bool,
+    /// Whether to find out at once what kind of router there is ([`Status::nat`]), and not only once a direct path is wanted. It
+    /// takes `direct`. Default false.
+    pub look_at_nat: bool,
     /// The proxies by which a relay is reached over a WebSocket, where it is not reached otherwise. Default none.
     pub proxies: Proxies,
 }
@@ -100,6 +103,7 @@ impl Config {
             patience: Access::MOST_PATIENCE,
             lanes: true,
             direct: true,
+            look_at_nat: false,
             proxies: Proxies::none(),
         }
     }
@@ -154,6 +158,7 @@ impl Node {
                 most_shares: config.max_shares,
                 lanes: config.lanes,
                 direct: config.direct,
+                look_at_nat: config.look_at_nat,
                 instance,
             })
         };

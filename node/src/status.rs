@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mytunnel_keys::id::{TunnelId, TunnelKind, TunnelName};
 
-use crate::{carrier::Carrier, share::Path};
+use crate::{carrier::Carrier, direct::nat::Nat, share::Path};
 
 /// A snapshot; see [`crate::Node::status`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Pipes that are open, those in reserve included.
     pub pipes: usize,
+    /// What kind of router there is, where that is looked at ([`crate::Config::look_at_nat`]) and known.
+    pub nat: Option<Nat>,
 }
 
 impl Status {
@@ -33,6 +35,7 @@ impl Status {
             tunnels: tunnels.collect(),
             peers: first.peers.iter().chain(&second.peers).cloned().collect(),
             pipes: first.pipes + second.pipes,
+            nat: first.nat.or(second.nat),
         }
     }
 }

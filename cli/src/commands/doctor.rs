@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mytunnel_carrier::websocket::Proxies;
 use mytunnel_keys::error::Code;
-use mytunnel_node::{Carrier, Config as NodeConfig, Node, RelayAddress, Router, Target, look_at_router};
+use mytunnel_node::{Carrier, Config as NodeConfig, Nat, Node, RelayAddress, Router, Target, look_at_router};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::lookup_host;
@@ -202,7 +202,12 @@ async fn carriers(holder: &Holder, found: &Found, proxies: &Proxies) -> Vec<Chec
         outcomes.push((name, reach(holder, found, (addresses, proxies.clone())).await));
     }
     let any = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
-    outcomes.into_iter().map(|(name, outcome)| verdict(name, outcome, any)).collect()
+    let mut checks: Vec<_> =
+        outcomes.into_iter().map(|(name, outcome)| verdict(name, outcome, any)).collect();
+    if any {
+        checks.push(nat(look_at_nat(holder, found, (relays, proxies.clone())).await));
+    }
+    checks
 }
 
 /// One way is enough; UDP alone is often blocked.
@@ -217,6 +222,32 @@ fn verdict(name: &'static str, outcome: Result<String, String>, any: bool) -> Ch
             message,
             "Let this machine out to the relay's port (4001, TCP and UDP), and the relay's firewall let it in.",
         ),
+    }
+}
+
+/// It keeps nobody from sharing, but private shares from direct paths.
+fn nat(nat: Option<Nat>) -> Check {
+    match nat {
+        Some(Nat::None) => Check::ok("nat", "none: the relay sees this machine where it listens"),
+        Some(Nat::PortsKept(ip)) => Check::ok(
+            "nat",
+            format!("cone, as it seems: the relay sees this machine at {ip}, and at its own ports"),
+        ),
+        Some(Nat::PortsChanged(seen)) => Check::warning(
+            "nat",
+            format!(
+                "symmetric, most likely: the relay sees this machine at {seen}, which is no port of its own"
+            ),
+            "Private shares go through the relay where the other end's NAT is not an easier one. Switch PCP or NAT-PMP on in the router, or use IPv6.",
+        ),
+        Some(Nat::NoUdp) => Check::warning(
+            "nat",
+            "not known: UDP does not get through to the relay",
+            "Direct paths of private shares are tried over TCP alone. Let UDP out, to any port.",
+        ),
+        Some(_) | None => {
+            Check::new("nat", State::Skipped, "the relay does not say where it sees this machine")
+        }
     }
 }
 
@@ -250,20 +281,32 @@ fn router(router: Router) -> Check {
     }
 }
 
-/// Connects as a share would, and says how far it is.
-async fn reach(
-    holder: &Holder,
-    found: &Found,
-    (relays, proxies): (Vec<RelayAddress>, Proxies),
-) -> Result<String, String> {
-    if relays.is_empty() {
-        return Err("no relay has an address for it".to_owned());
-    }
+fn config(holder: &Holder, found: &Found, (relays, proxies): (Vec<RelayAddress>, Proxies)) -> NodeConfig {
     let cluster = found.known.trust.cluster().clone();
     let mut config =
         NodeConfig::new(holder.seed.clone(), holder.certificate.clone(), cluster, holder.root, relays);
     config.proxies = proxies;
-    let node = Node::start(config).map_err(|error| chain(&error))?;
+    config
+}
+
+/// Connects as a private share would, and looks where the relay sees it.
+async fn look_at_nat(holder: &Holder, found: &Found, way: (Vec<RelayAddress>, Proxies)) -> Option<Nat> {
+    let mut config = config(holder, found, way);
+    config.look_at_nat = true;
+    let node = Node::start(config).ok()?;
+    let mut status = node.watch_status();
+    let known = timeout(PATIENCE, status.wait_for(|status| status.nat.is_some())).await;
+    let nat = known.ok().and_then(Result::ok).and_then(|status| status.nat);
+    node.shutdown(Duration::ZERO).await;
+    nat
+}
+
+/// Connects as a share would, and says how far it is.
+async fn reach(holder: &Holder, found: &Found, way: (Vec<RelayAddress>, Proxies)) -> Result<String, String> {
+    if way.0.is_empty() {
+        return Err("no relay has an address for it".to_owned());
+    }
+    let node = Node::start(config(holder, found, way)).map_err(|error| chain(&error))?;
     let mut status = node.watch_status();
     let begun = Instant::now();
     let connected = timeout(PATIENCE, status.wait_for(|status| status.relay.connected)).await;

@@ -241,7 +241,7 @@ pub(crate) fn obstacle(ours: &[Candidate], theirs: &[Candidate]) -> &'static str
 
 /// What one end's addresses tell of its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// It is seen at ports of its own, or is not translated at all.
     Easy,
     /// It is seen at other ports: where nothing comes through, the next one that is sent to sees yet another.
@@ -252,7 +252,7 @@ enum End {
 }
 
 impl End {
-    fn of(candidates: &[Candidate]) -> Self {
+    pub(super) fn of(candidates: &[Candidate]) -> Self {
         let of = |origin, over| {
             candidates.iter().filter(move |candidate| (candidate.origin, candidate.over) == (origin, over))
         };

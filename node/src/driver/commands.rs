@@ -29,6 +29,9 @@ impl Driver {
                 link::Command::Online(connection) => {
                     tracing::info!(%connection, "relay session stands");
                     self.tunnels.on_online(Instant::now().into_std());
+                    if self.look_at_nat {
+                        self.finder.look(Instant::now().into_std());
+                    }
                     if let Some((_, relay)) = self.relay_address() {
                         self.line.tell(Report::Online(relay));
                     }

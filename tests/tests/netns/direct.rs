@@ -345,6 +345,27 @@ async fn the_machine_moves_to_another_network_under_a_transfer() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_knows_what_kind_of_router_there_is() -> Result<()> {
+    let between = Between::start(Lab::new()?).await?;
+    let port_restricted = || Nat::new(Kind::PortRestricted);
+    let homes = [
+        (port_restricted(), "ok", "cone"),
+        (Nat::new(Kind::Symmetric), "warning", "symmetric"),
+        (Nat::new(Kind::Firewall), "ok", "none"),
+        (port_restricted().with_egress(Egress::Tcp), "warning", "UDP does not get through"),
+    ];
+    for (nat, state, message) in homes {
+        let home = Home::new(&between.lab, nat.clone())?;
+        let checks = between.doctor(&home.machine).await?;
+        let told = checks.iter().find(|check| check["name"] == "nat").context("a look at the NAT")?;
+        let is_right =
+            told["state"] == state && told["message"].as_str().is_some_and(|said| said.contains(message));
+        ensure!(is_right, "{nat:?}: {told}");
+    }
+    Ok(())
+}
+
 /// A node that does not listen to its relay stands still: what cuts it off has to come from the other end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_revoked_loses_its_direct_path_at_once_whatever_its_own_node_does() -> Result<()> {

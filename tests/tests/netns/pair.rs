@@ -120,6 +120,13 @@ impl Between {
         Ok(Accessor { node, key, bind, since: Instant::now() })
     }
 
+    /// What `mytunnel doctor` finds on a machine, by the names of its looks.
+    pub(crate) async fn doctor(&self, machine: &Host) -> Result<Vec<Value>> {
+        let (mut doctor, _) = self.node(machine, &["doctor", "--json"]).await?;
+        let told: Value = serde_json::from_str(&doctor.line().await?)?;
+        Ok(told["checks"].as_array().context("checks")?.clone())
+    }
+
     /// Each has a key of its own.
     async fn node(&self, machine: &Host, arguments: &[&str]) -> Result<(Running, String)> {
         let child = self.deployment.mint(&["--ttl", "1h", "--portable"]).await?;
