@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use mytunnel_carrier::websocket::Proxies;
 use zeroize::Zeroizing;
 
+use crate::failure::Failure;
+
 /// What the surroundings say. Empty variables count as unset.
 #[derive(Default)]
 pub(crate) struct Environment {
@@ -52,8 +54,8 @@ pub(crate) struct Environment {
     pub(crate) home: Option<PathBuf>,
     /// `PATH`.
     pub(crate) path: Option<OsString>,
-    /// `HTTPS_PROXY`, else `ALL_PROXY`, also in small letters: by which HTTPS leads out.
-    pub(crate) https_proxy: Option<String>,
+    /// `HTTPS_PROXY`, else an `ALL_PROXY` of HTTP, also in small letters: by which HTTPS leads out, and which of them says so.
+    pub(crate) https_proxy: Option<(&'static str, String)>,
     /// `NO_PROXY`, also in small letters: where it does not.
     pub(crate) no_proxy: Option<String>,
     /// `NO_COLOR` is set (<https://no-color.org>), or `TERM` is `dumb`.
@@ -100,19 +102,31 @@ impl Environment {
             xdg_data_home: xdg("XDG_DATA_HOME"),
             home: path("HOME"),
             path: raw("PATH"),
-            https_proxy: ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find_map(text),
+            https_proxy: ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+                .into_iter()
+                .find_map(|name| Some((name, text(name).filter(|proxy| is_of_https(name, proxy))?))),
             no_proxy: ["NO_PROXY", "no_proxy"].into_iter().find_map(text),
             no_color: raw("NO_COLOR").is_some() || text("TERM").as_deref() == Some("dumb"),
         }
     }
 
     /// The proxies by which a relay may be reached.
-    pub(crate) fn proxies(&self) -> Proxies {
-        match &self.https_proxy {
-            Some(proxy) => Proxies::new(proxy, self.no_proxy.as_deref().unwrap_or_default()),
-            None => Proxies::none(),
-        }
+    pub(crate) fn proxies(&self) -> Result<Proxies, Failure> {
+        let Some((name, proxy)) = &self.https_proxy else { return Ok(Proxies::none()) };
+        // What it says stays unsaid: it may hold a password.
+        Proxies::new(proxy, self.no_proxy.as_deref().unwrap_or_default()).map_err(|_| {
+            Failure::usage(
+                format!("{name} names no proxy"),
+                format!("Write it as http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT with % and two hex digits for each of / # ? @ : in the password (%2F for /); or unset {name}."),
+            )
+        })
     }
+}
+
+/// `ALL_PROXY` often names one for sockets (SOCKS), which is none of HTTPS.
+fn is_of_https(name: &str, proxy: &str) -> bool {
+    let is_of_all = name.eq_ignore_ascii_case("ALL_PROXY");
+    !is_of_all || !proxy.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("socks"))
 }
 
 #[cfg(test)]
@@ -144,11 +158,24 @@ mod tests {
         let both =
             of(&[("all_proxy", "http://all:1"), ("https_proxy", "http://https:2"), ("no_proxy", "a.test")]);
         assert_eq!(
-            (both.https_proxy.as_deref(), both.no_proxy.as_deref()),
-            (Some("http://https:2"), Some("a.test"))
+            (both.https_proxy, both.no_proxy.as_deref()),
+            (Some(("https_proxy", "http://https:2".to_owned())), Some("a.test"))
         );
-        assert_eq!(of(&[("ALL_PROXY", "http://all:1")]).https_proxy.as_deref(), Some("http://all:1"));
-        assert_eq!(of(&[("HTTP_PROXY", "http://plain:1")]).https_proxy, None);
+        let of_https = |name: &str, proxy: &str| of(&[(name, proxy)]).https_proxy.map(|(_, proxy)| proxy);
+        assert_eq!(of_https("ALL_PROXY", "http://all:1").as_deref(), Some("http://all:1"));
+        assert_eq!(of_https("HTTP_PROXY", "http://plain:1"), None);
+        assert_eq!(of_https("all_proxy", "socks5h://all:1"), None, "that is no reason not to dial");
+        assert!(of_https("HTTPS_PROXY", "socks5h://all:1").is_some(), "that is one to be told of");
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_read_is_named_by_its_variable_without_its_password() {
+        let failure = of(&[("https_proxy", "http://ann:secret/word@proxy:3128")]).proxies().unwrap_err();
+        let told = format!("{} {}", failure.message(), failure.help());
+        assert!(told.contains("https_proxy") && told.contains("http://HOST:PORT"), "{told}");
+        assert!(!told.contains("secret"), "{told}");
+        assert!(of(&[("https_proxy", "http://ann:secret%2Fword@proxy:3128")]).proxies().is_ok());
+        assert!(of(&[]).proxies().is_ok());
     }
 
     #[test]

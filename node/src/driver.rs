@@ -149,6 +149,8 @@ pub(crate) struct Driver {
     /// Why no session is to be had.
     refused: Option<Refusal>,
     clock_offset: i64,
+    /// What came of the last try to reach the relay.
+    trouble: Option<String>,
 }
 
 type Letter = (ConnectionId, Event);
@@ -209,6 +211,7 @@ impl Driver {
             most_shares: parts.most_shares,
             refused: None,
             clock_offset: 0,
+            trouble: None,
         }
     }
 
@@ -339,6 +342,7 @@ impl Driver {
                 address: current.map(|current| current.way.address.clone()),
                 carrier: current.map(|current| current.way.carrier),
                 rtt: current.and_then(|current| current.way.rtt),
+                trouble: self.trouble.clone().filter(|_| current.is_none()),
                 clock_offset: self.clock_offset,
             },
             tunnels: self.shares.status(current.is_some()),

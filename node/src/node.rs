@@ -236,7 +236,10 @@ fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
     carrier.windows.streams = streams;
     carrier.quic_streams = u32::try_from(streams).unwrap_or(u32::MAX);
     let websockets = websocket::Dialer::new(config.proxies.clone()).map_err(StartError::Tls)?;
-    let websockets = transport::secured(websockets, &keypair, &carrier)?;
+    let mut over_https = carrier.clone();
+    // The relay's own bound begins with the last part.
+    over_https.handshake += websocket::Dialer::PATIENCE;
+    let websockets = transport::secured(websockets, &keypair, &over_https)?;
     let (transport, circuits) = transport::with_circuits(&keypair, &carrier)?;
     let transport = transport::either(websockets, transport);
     let accepted = [PIPE_PROTOCOL, PEER_PROTOCOL, LEG_PROTOCOL, DIRECT_PROTOCOL];

@@ -54,6 +54,8 @@ pub struct RelayStatus {
     pub carrier: Option<Carrier>,
     /// Round trip, once it is known.
     pub rtt: Option<Duration>,
+    /// What came of the last try to reach it, while it is not connected.
+    pub trouble: Option<String>,
     /// Seconds by which the relay's clock was ahead of ours when it welcomed us last.
     pub clock_offset: i64,
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mytunnel_carrier::websocket::Proxies;
+use mytunnel_carrier::websocket::{self, Proxies};
 use mytunnel_keys::error::Code;
 use mytunnel_node::{Carrier, Config as NodeConfig, Nat, Node, RelayAddress, Router, Target, look_at_router};
 use serde::Serialize;
@@ -22,6 +22,12 @@ use crate::span;
 
 /// Time for one look at the network.
 const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Time for a last answer behind the dial of a WebSocket.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// The look at the way that goes through proxies.
+const HTTPS: &str = "relay over https";
 
 /// A key that ends within this time is worth a word.
 const SOON: u64 = 3 * 86_400;
@@ -126,7 +132,9 @@ fn of_holder(holder: Holder, context: &Context, checks: &mut Vec<Check>) -> Resu
     });
     let more = block_on(async {
         let mut more = names(&found).await;
-        more.extend(carriers(&holder, &found, &context.env.proxies()).await);
+        let proxies = context.env.proxies();
+        more.extend(proxies.as_ref().err().map(|failure| Check::of("proxy", failure)));
+        more.extend(carriers(&holder, &found, &proxies.unwrap_or_else(|_| Proxies::none())).await);
         more.push(router(look_at_router().await));
         Ok::<_, Failure>(more)
     })?;
@@ -191,15 +199,18 @@ async fn carriers(holder: &Holder, found: &Found, proxies: &Proxies) -> Vec<Chec
         .filter_map(|relay| RelayAddress::parse(&relay.peer_id.to_string(), &relay.addrs).ok())
         .collect();
     let over = |carrier| relays.iter().filter_map(|relay| relay.only(carrier)).collect::<Vec<_>>();
-    let mut ways = vec![("relay over tcp", over(Carrier::Tcp)), ("relay over udp", over(Carrier::Quic))];
+    let mut ways = vec![
+        ("relay over tcp", over(Carrier::Tcp), PATIENCE),
+        ("relay over udp", over(Carrier::Quic), PATIENCE),
+    ];
     let websockets = over(Carrier::WebSocket);
     // A relay without HTTPS takes none.
     if !websockets.is_empty() {
-        ways.push(("relay over https", websockets));
+        ways.push((HTTPS, websockets, websocket::Dialer::PATIENCE + SLACK));
     }
     let mut outcomes = Vec::new();
-    for (name, addresses) in ways {
-        outcomes.push((name, reach(holder, found, (addresses, proxies.clone())).await));
+    for (name, addresses, patience) in ways {
+        outcomes.push((name, reach(holder, found, (addresses, proxies.clone()), patience).await));
     }
     let any = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
     let mut checks: Vec<_> =
@@ -217,6 +228,11 @@ fn verdict(name: &'static str, outcome: Result<String, String>, any: bool) -> Ch
         Err(message) if any => {
             Check::warning(name, message, "Another way works, and is used. A firewall may stop this one.")
         }
+        Err(message) if name == HTTPS => Check::failed(
+            name,
+            message,
+            "Let this machine out to the relay's port of HTTPS (443), or name the proxy that leads there: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.",
+        ),
         Err(message) => Check::failed(
             name,
             message,
@@ -302,14 +318,19 @@ async fn look_at_nat(holder: &Holder, found: &Found, way: (Vec<RelayAddress>, Pr
 }
 
 /// Connects as a share would, and says how far it is.
-async fn reach(holder: &Holder, found: &Found, way: (Vec<RelayAddress>, Proxies)) -> Result<String, String> {
+async fn reach(
+    holder: &Holder,
+    found: &Found,
+    way: (Vec<RelayAddress>, Proxies),
+    patience: Duration,
+) -> Result<String, String> {
     if way.0.is_empty() {
         return Err("no relay has an address for it".to_owned());
     }
     let node = Node::start(config(holder, found, way)).map_err(|error| chain(&error))?;
     let mut status = node.watch_status();
     let begun = Instant::now();
-    let connected = timeout(PATIENCE, status.wait_for(|status| status.relay.connected)).await;
+    let connected = timeout(patience, status.wait_for(|status| status.relay.connected)).await;
     let outcome = match connected {
         Ok(Ok(status)) => Ok(format!(
             "connected to {} in {} ms",
@@ -317,10 +338,15 @@ async fn reach(holder: &Holder, found: &Found, way: (Vec<RelayAddress>, Proxies)
             begun.elapsed().as_millis()
         )),
         Ok(Err(_)) => Err("the node stopped".to_owned()),
-        Err(_) => Err(format!("no connection within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(unreached(patience, node.status().relay.trouble)),
     };
     node.shutdown(Duration::ZERO).await;
     outcome
+}
+
+fn unreached(patience: Duration, trouble: Option<String>) -> String {
+    let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+    format!("no connection within {} s{why}", patience.as_secs())
 }
 
 async fn target_answers(text: &str) -> Check {
@@ -398,5 +424,10 @@ mod tests {
         assert_eq!(failed.state, State::Failed);
         assert!(failed.help.contains("4001"));
         assert_eq!(verdict("relay over udp", Ok("connected".to_owned()), true).state, State::Ok);
+        let https = verdict(HTTPS, no(), false);
+        assert!(https.help.contains("443") && https.help.contains("HTTPS_PROXY"), "{https:?}");
+        let why = unreached(PATIENCE, Some("the proxy p.test:3128 answers 407".to_owned()));
+        assert_eq!(why, "no connection within 6 s: the proxy p.test:3128 answers 407");
+        assert_eq!(unreached(PATIENCE, None), "no connection within 6 s");
     }
 }

@@ -92,6 +92,9 @@ impl Driver {
 
     fn offline(&mut self, attempt: u32, reason: &str) {
         tracing::debug!(attempt, reason, "no relay session");
+        if attempt > 1 {
+            self.trouble = Some(reason.to_owned());
+        }
         self.tunnels.on_offline();
         self.line.tell(Report::Offline { attempt, reason: reason.to_owned() });
         for id in self.shares.ids() {

@@ -117,6 +117,9 @@ impl Driver {
     pub(super) fn on_dial_failed(&mut self, failed: Option<Failed>) {
         if let Some(Failed { carrier, reason }) = failed {
             tracing::debug!(%carrier, reason, "dial failed");
+            if reason.is_some() {
+                self.trouble.clone_from(&reason);
+            }
             self.link.on_dial_failed(carrier, reason, Instant::now().into_std());
         }
     }

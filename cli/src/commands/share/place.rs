@@ -162,6 +162,6 @@ fn node_config(
     let mut config = NodeConfig::new(holder.seed, holder.certificate, cluster, root, relays);
     config.agent = concat!("mytunnel/", env!("CARGO_PKG_VERSION")).to_owned();
     config.direct = !access.no_direct;
-    config.proxies = context.env.proxies();
+    config.proxies = context.env.proxies()?;
     Ok(config)
 }

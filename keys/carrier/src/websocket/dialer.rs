@@ -5,6 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{
@@ -22,8 +23,8 @@ use libp2p::{
     Multiaddr, Transport,
     core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
 };
-use rustls::pki_types::{InvalidDnsNameError, ServerName};
-use tokio::net::TcpStream;
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     client_async_with_config,
@@ -31,12 +32,18 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    PATH,
+    PATH, connect,
     door::Socket,
     messages::{self, Stream},
-    place::{Host, Place},
+    place::{Family, Host, Place},
 };
 use crate::unchecked;
+
+/// Time to find out where the relay, or the proxy, is, and to connect to it.
+const CONNECTING: Duration = Duration::from_secs(5);
+
+/// Time for what follows: the proxy looks the relay up and connects to it, then TLS and HTTP, some six round trips.
+const OPENING: Duration = Duration::from_secs(7);
 
 /// Which proxies lead to where. Clones share it.
 #[derive(Clone)]
@@ -49,10 +56,40 @@ impl Proxies {
     }
 
     /// This one to everywhere but the hosts, domains and networks of the list `except`, as curl reads `NO_PROXY`.
-    pub fn new(proxy: &str, except: &str) -> Self {
-        Self(Arc::new(Matcher::builder().https(proxy).no(except).build()))
+    ///
+    /// # Errors
+    /// [`UnreadableProxy`] for what is no URL of a proxy.
+    pub fn new(proxy: &str, except: &str) -> Result<Self, UnreadableProxy> {
+        // What the library cannot read, it takes for none, and everybody would be dialled past the proxy.
+        let anywhere = Uri::from_static("https://relay.example");
+        let by = Matcher::builder().https(proxy).build().intercept(&anywhere);
+        let is_read = !ends_in_its_password(proxy) && by.is_some_and(|by| has_sound_port(by.uri()));
+        is_read
+            .then(|| Self(Arc::new(Matcher::builder().https(proxy).no(except).build())))
+            .ok_or(UnreadableProxy)
+    }
+
+    /// The one to a relay, unless its address or its name is excepted.
+    fn to(&self, place: &Place) -> Option<Intercept> {
+        let by = |authority: &str| self.0.intercept(&format!("https://{authority}").parse::<Uri>().ok()?);
+        by(&place.to_string()).filter(|_| by(&place.authority()).is_some())
     }
 }
+
+/// Whether a sign in it has made the password the end of the host.
+fn ends_in_its_password(proxy: &str) -> bool {
+    let behind_scheme = proxy.split_once("://").map_or(proxy, |(_, rest)| rest);
+    behind_scheme.split_once(['/', '?', '#']).is_some_and(|(_, rest)| rest.contains('@'))
+}
+
+fn has_sound_port(uri: &Uri) -> bool {
+    uri.authority().is_some_and(|at| at.as_str() == at.host() || at.port_u16().is_some())
+}
+
+/// What is no URL of a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is no URL of a proxy")]
+pub struct UnreadableProxy;
 
 impl fmt::Debug for Proxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,17 +105,18 @@ pub struct Dialer {
     tls: TlsConnector,
 }
 
-/// Why a relay was not reached by a WebSocket.
+/// Why a relay was not reached by a WebSocket. Each says all that is known, what caused it included: it is the last in a chain of
+/// errors, of which people are shown the last.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
     /// Nobody answers there, or the name leads nowhere.
-    #[error("{at} cannot be reached: {source}")]
+    #[error("{at} cannot be reached: {why}")]
     Connect {
         /// The relay, or the proxy.
         at: String,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// The proxy is one of another kind.
     #[error("the proxy {0} is none of HTTP: write HTTPS_PROXY as http://HOST:PORT")]
@@ -92,17 +130,25 @@ pub enum DialError {
         status: StatusCode,
     },
     /// The proxy speaks no HTTP that could be read.
-    #[error("the proxy does not answer as one")]
-    Http(#[source] hyper::Error),
+    #[error("the proxy {at} does not answer as one: {why}")]
+    Http {
+        /// The proxy.
+        at: String,
+        /// What is wrong.
+        why: hyper::Error,
+    },
     /// The relay's name is none.
     #[error("the relay's name is none")]
-    Name(#[from] InvalidDnsNameError),
+    Name,
     /// There is no TLS.
     #[error("there is no TLS with the relay: {0}")]
-    Tls(#[source] io::Error),
-    /// What answers HTTPS there takes no WebSockets of nodes.
-    #[error("what answers there is no relay: {0}")]
-    NoRelay(#[source] Box<tungstenite::Error>),
+    Tls(io::Error),
+    /// What answers HTTPS there takes no WebSockets of nodes, or not now.
+    #[error("what answers there is no relay, or takes nobody now: {0}")]
+    NoRelay(Box<tungstenite::Error>),
+    /// Somebody answered, but that was all.
+    #[error("nothing more comes from {0}")]
+    Late(String),
 }
 
 impl Dialer {
@@ -116,71 +162,102 @@ impl Dialer {
         Ok(Self { proxies, tls: TlsConnector::from(Arc::new(tls)) })
     }
 
+    /// The longest that a dial takes.
+    pub const PATIENCE: Duration = Duration::from_secs(CONNECTING.as_secs() + OPENING.as_secs());
+
     async fn dial(self, place: Place) -> Result<Stream<TlsStream<Box<dyn Socket>>>, DialError> {
-        let way: Uri = format!("https://{place}").parse().map_err(|_| DialError::NoRelay(no_url()))?;
-        let socket: Box<dyn Socket> = match self.proxies.0.intercept(&way) {
-            Some(proxy) => Box::new(through(&proxy, &place).await?),
-            None => Box::new(connect(place.host(), place.port()).await?),
+        let Some(proxy) = self.proxies.to(&place) else {
+            let at = place.to_string();
+            let socket = connect(&at, place.host(), place.port()).await?;
+            return in_time(at, self.open(Box::new(socket), &place)).await;
         };
-        let name = place.name();
-        let socket =
-            self.tls.connect(ServerName::try_from(name.clone())?, socket).await.map_err(DialError::Tls)?;
-        let host = match (place.port(), name.contains(':')) {
-            (443, false) => name,
-            (port, false) => format!("{name}:{port}"),
-            (port, true) => format!("[{name}]:{port}"),
+        let at = Proxy::of(&proxy)?;
+        let socket = connect(&at.to_string(), &at.host, at.port).await?;
+        let opened = async {
+            let socket = through(&at.address, socket, &proxy, &place).await?;
+            self.open(Box::new(socket), &place).await
         };
-        let url = format!("wss://{host}{PATH}");
+        in_time(at.to_string(), opened).await
+    }
+
+    async fn open(
+        &self,
+        socket: Box<dyn Socket>,
+        place: &Place,
+    ) -> Result<Stream<TlsStream<Box<dyn Socket>>>, DialError> {
+        let name = ServerName::try_from(place.name()).map_err(|_| DialError::Name)?;
+        let socket = self.tls.connect(name, socket).await.map_err(DialError::Tls)?;
+        let url = format!("wss://{}{PATH}", place.authority());
         let opened = client_async_with_config(url, socket, Some(messages::config())).await;
         let (socket, _) = opened.map_err(|error| DialError::NoRelay(Box::new(error)))?;
         Ok(messages::of(socket))
     }
 }
 
-fn no_url() -> Box<tungstenite::Error> {
-    Box::new(tungstenite::Error::Url(tungstenite::error::UrlError::NoHostName))
+/// Where a proxy is.
+struct Proxy {
+    /// Host and port, as they were written.
+    address: String,
+    host: Host,
+    port: u16,
 }
 
-async fn connect(host: &Host, port: u16) -> Result<TcpStream, DialError> {
-    let connected = match host {
-        Host::Ip(ip) => TcpStream::connect((*ip, port)).await,
-        Host::Name(name) => TcpStream::connect((name.as_str(), port)).await,
-    };
-    let host = match host {
-        Host::Ip(ip) => ip.to_string(),
-        Host::Name(name) => name.clone(),
-    };
-    let failed = |source| DialError::Connect { at: format!("{host}, port {port},"), source };
-    let socket = connected.map_err(failed)?;
-    socket.set_nodelay(true).map_err(failed)?;
-    Ok(socket)
+impl Proxy {
+    fn of(proxy: &Intercept) -> Result<Self, DialError> {
+        let uri = proxy.uri();
+        let address = uri.authority().map(|at| at.as_str().rsplit('@').next().unwrap_or_default().to_owned());
+        let address = address.unwrap_or_default();
+        if uri.scheme_str() != Some("http") {
+            return Err(DialError::Proxy(address));
+        }
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let host = host.parse().map_or_else(|_| Host::Name(host.to_owned(), Family::Any), Host::Ip);
+        Ok(Self { address, host, port: uri.port_u16().unwrap_or(80) })
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proxy {}", self.address)
+    }
+}
+
+/// What does not hang.
+async fn in_time<T>(at: String, opened: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {
+    timeout(OPENING, opened).await.unwrap_or(Err(DialError::Late(at)))
+}
+
+async fn connect(at: &str, host: &Host, port: u16) -> Result<TcpStream, DialError> {
+    let connected = timeout(CONNECTING, connect::connect(host, port)).await;
+    let connected = connected.unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", CONNECTING.as_secs())))
+    });
+    connected.map_err(|why| DialError::Connect { at: at.to_owned(), why })
 }
 
 /// Has a proxy connect us (RFC 9110 §9.3.6).
-async fn through(proxy: &Intercept, place: &Place) -> Result<TokioIo<Upgraded>, DialError> {
-    let at = proxy.uri().authority().map(|at| at.as_str().rsplit('@').next().unwrap_or_default().to_owned());
-    let at = at.unwrap_or_default();
-    if proxy.uri().scheme_str() != Some("http") {
-        return Err(DialError::Proxy(at));
-    }
-    let host = proxy.uri().host().unwrap_or_default().trim_matches(['[', ']']);
-    let host = host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip);
-    let socket = connect(&host, proxy.uri().port_u16().unwrap_or(80)).await?;
+async fn through(
+    at: &str,
+    socket: TcpStream,
+    proxy: &Intercept,
+    place: &Place,
+) -> Result<TokioIo<Upgraded>, DialError> {
+    let is_none = |why| DialError::Http { at: at.to_owned(), why };
     let (mut sender, connection) =
-        http1::handshake::<_, Empty<Bytes>>(TokioIo::new(socket)).await.map_err(DialError::Http)?;
+        http1::handshake::<_, Empty<Bytes>>(TokioIo::new(socket)).await.map_err(is_none)?;
     let to = place.to_string();
     let mut request = Request::connect(to.as_str()).header(header::HOST, to.as_str());
     if let Some(known) = proxy.basic_auth() {
         request = request.header(header::PROXY_AUTHORIZATION, known);
     }
-    let request = request.body(Empty::new()).map_err(|_| DialError::NoRelay(no_url()))?;
+    let request = request.body(Empty::new()).map_err(|_| DialError::Name)?;
     let mut asked = pin!(async move {
-        let answer = sender.send_request(request).await.map_err(DialError::Http)?;
+        let answer = sender.send_request(request).await.map_err(is_none)?;
         let status = answer.status();
         if !status.is_success() {
-            return Err(DialError::Refused { at, status });
+            return Err(DialError::Refused { at: at.to_owned(), status });
         }
-        hyper::upgrade::on(answer).await.map_err(DialError::Http)
+        hyper::upgrade::on(answer).await.map_err(is_none)
     });
     let upgraded = tokio::select! {
         upgraded = asked.as_mut() => upgraded,

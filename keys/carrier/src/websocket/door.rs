@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::future::{Pending, Ready, ready};
@@ -16,6 +17,7 @@ use libp2p::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
+    time::timeout,
 };
 
 use super::{
@@ -25,6 +27,9 @@ use super::{
 
 /// Connections that wait for the relay to look at them.
 const WAITING: usize = 64;
+
+/// How long one more waits for a place.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a connection is made of.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -40,6 +45,8 @@ pub struct Door {
     listening: Vec<(ListenerId, Multiaddr)>,
     /// What is listened at since it was told last.
     news: Vec<(ListenerId, Multiaddr)>,
+    /// One has come out, and it is the turn of those who come by other ways.
+    gave_one: bool,
 }
 
 /// Where connections are handed in. Clones lead to the same door.
@@ -55,17 +62,24 @@ impl Door {
     /// A door and its entrance.
     pub fn new() -> (Self, Entrance) {
         let (entrance, handed) = mpsc::channel(WAITING);
-        (Self { handed, listening: Vec::new(), news: Vec::new() }, Entrance(entrance))
+        (Self { handed, listening: Vec::new(), news: Vec::new(), gave_one: false }, Entrance(entrance))
     }
 }
 
 impl Entrance {
-    /// Hands in a connection that HTTP has given up after it agreed to a WebSocket; `first` has come already.
+    /// Whether one more would be taken at this moment: to be asked before HTTP agrees to a WebSocket.
+    pub fn has_room(&self) -> bool {
+        !self.0.is_closed() && self.0.capacity() > 0
+    }
+
+    /// Hands in a connection that HTTP has given up after it agreed to a WebSocket; `first` has come already. It waits a moment for a
+    /// place, should others have been faster.
     ///
     /// # Errors
     /// [`Full`] when too many wait, or the relay is gone.
     pub async fn enter(&self, socket: Box<dyn Socket>, first: Vec<u8>, from: SocketAddr) -> Result<(), Full> {
-        let place = self.0.try_reserve().map_err(|_| Full)?;
+        let place = timeout(PATIENCE, self.0.reserve()).await;
+        let place = place.map_err(|_| Full)?.map_err(|_| Full)?;
         place.send((messages::of_server(socket, first).await, from));
         Ok(())
     }
@@ -89,7 +103,12 @@ impl Transport for Door {
     fn remove_listener(&mut self, id: ListenerId) -> bool {
         let before = self.listening.len();
         self.listening.retain(|(listener, _)| *listener != id);
-        self.listening.len() < before
+        let is_removed = self.listening.len() < before;
+        if is_removed && self.listening.is_empty() {
+            // Who comes from here on is told so, instead of being dropped.
+            self.handed.close();
+        }
+        is_removed
     }
 
     fn dial(&mut self, to: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
@@ -103,11 +122,17 @@ impl Transport for Door {
         if let Some((listener_id, listen_addr)) = self.news.pop() {
             return Poll::Ready(TransportEvent::NewAddress { listener_id, listen_addr });
         }
+        // Whoever polls takes one event at a time, from here first: without turns a crowd here would keep all others waiting.
+        if std::mem::take(&mut self.gave_one) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             match self.handed.poll_recv(cx) {
                 Poll::Ready(Some((stream, from))) => {
                     // Nobody listens any more: it is dropped.
                     let Some((listener_id, local_addr)) = self.listening.first().cloned() else { continue };
+                    self.gave_one = true;
                     let from = Multiaddr::from(from.ip()).with(Protocol::Tcp(from.port()));
                     return Poll::Ready(TransportEvent::Incoming {
                         listener_id,

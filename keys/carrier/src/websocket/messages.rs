@@ -22,11 +22,11 @@ use tokio_util::{
 
 pub use tungstenite::handshake::derive_accept_key as accept_key;
 
-/// Bytes of one message that is taken.
-const MOST: usize = 1 << 20;
+/// Bytes of one message that is sent, and the most that one has which is taken: a stranger may have us hold one that does not end.
+pub(super) const PIECE: usize = 64 * 1024;
 
-/// Bytes of one message that is sent.
-const PIECE: usize = 64 * 1024;
+/// Bytes that are read at once. So many are kept for each connection, and cleared each time that it is looked for more.
+const READ: usize = 8 * 1024;
 
 /// A WebSocket as a stream of bytes. Its end is a close of the WebSocket.
 #[derive(Debug)]
@@ -76,8 +76,9 @@ where
 
 pub(super) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
-        .max_message_size(Some(MOST))
-        .max_frame_size(Some(MOST))
+        .max_message_size(Some(PIECE))
+        .max_frame_size(Some(PIECE))
+        .read_buffer_size(READ)
         .write_buffer_size(PIECE / 4)
         .max_write_buffer_size(4 * PIECE)
 }

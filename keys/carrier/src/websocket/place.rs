@@ -19,7 +19,25 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Host {
     Ip(IpAddr),
-    Name(String),
+    Name(String, Family),
+}
+
+/// Which addresses of a name are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Any,
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const fn has(self, ip: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+        }
+    }
 }
 
 impl Place {
@@ -46,7 +64,7 @@ impl Place {
         let first = host.iter().next()?;
         let is_somewhere = match Host::of(&first)? {
             Host::Ip(ip) => !ip.is_unspecified(),
-            Host::Name(_) => true,
+            Host::Name(..) => true,
         };
         let tls = Multiaddr::from(first).with(Protocol::Tcp(port)).with(Protocol::Tls);
         is_somewhere.then(|| tls.with(Protocol::Sni(name.into())).with(Protocol::Ws("/".into())))
@@ -55,8 +73,18 @@ impl Place {
     /// The host of the relay for TLS and HTTP.
     pub(super) fn name(&self) -> String {
         match (&self.name, &self.host) {
-            (Some(name), _) | (None, Host::Name(name)) => name.clone(),
+            (Some(name), _) | (None, Host::Name(name, _)) => name.clone(),
             (None, Host::Ip(ip)) => ip.to_string(),
+        }
+    }
+
+    /// As the relay is asked for it, without the port of HTTPS.
+    pub(super) fn authority(&self) -> String {
+        let name = self.name();
+        match (self.port, name.contains(':')) {
+            (443, false) => name,
+            (port, false) => format!("{name}:{port}"),
+            (port, true) => format!("[{name}]:{port}"),
         }
     }
 
@@ -75,9 +103,9 @@ impl Host {
         match first {
             Protocol::Ip4(ip) => Some(Self::Ip((*ip).into())),
             Protocol::Ip6(ip) => Some(Self::Ip((*ip).into())),
-            Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => {
-                Some(Self::Name(name.clone().into_owned()))
-            }
+            Protocol::Dns(name) => Some(Self::Name(name.clone().into_owned(), Family::Any)),
+            Protocol::Dns4(name) => Some(Self::Name(name.clone().into_owned(), Family::V4)),
+            Protocol::Dns6(name) => Some(Self::Name(name.clone().into_owned(), Family::V6)),
             _ => None,
         }
     }
@@ -88,7 +116,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
+            Host::Name(name, _) => write!(f, "{name}:{}", self.port),
         }
     }
 }
@@ -112,6 +140,7 @@ mod tests {
         assert_eq!((v6.to_string().as_str(), v6.name().as_str()), ("[2001:db8::1]:8443", "2001:db8::1"));
         let dns = place("/dns4/relay.test/tcp/443/tls/ws").unwrap();
         assert_eq!((dns.to_string().as_str(), dns.name().as_str()), ("relay.test:443", "relay.test"));
+        assert_eq!(dns.host, Host::Name("relay.test".to_owned(), Family::V4));
     }
 
     #[test]

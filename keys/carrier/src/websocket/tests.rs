@@ -1,4 +1,4 @@
-use std::{future::poll_fn, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{future::poll_fn, net::SocketAddr, pin::Pin, sync::Arc, task::Poll};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::{
@@ -160,24 +160,146 @@ async fn bytes_pass_both_ways_and_end() {
 async fn a_proxy_is_asked_for_the_way_with_what_it_wants_to_know() {
     let (mut house, mut tasks) = (House::open(None).await, JoinSet::new());
     let at = proxy("Basic YW5uOnNlY3JldA==", &mut tasks).await;
-    carries(&mut house, Proxies::new(&format!("http://ann:secret@{at}"), "")).await;
+    carries(&mut house, Proxies::new(&format!("http://ann:secret@{at}"), "").unwrap()).await;
 }
 
 #[tokio::test]
 async fn who_refuses_is_named_and_what_to_do_is_said() {
     let (house, mut tasks) = (House::open(Some("503 Service Unavailable")).await, JoinSet::new());
     let at = proxy("Basic", &mut tasks).await;
-    let refused =
-        dial(house.place(), Proxies::new(&format!("http://{at}"), "")).await.err().unwrap().to_string();
+    let by = |proxy: &str, except: &str| Proxies::new(proxy, except).unwrap();
+    let failure = async |proxies: Proxies| dial(house.place(), proxies).await.err().unwrap().to_string();
+    let refused = failure(by(&format!("http://{at}"), "")).await;
     assert!(refused.contains(&at) && refused.contains("407") && refused.contains("HTTPS_PROXY"), "{refused}");
-    let excepted = Proxies::new(&format!("http://{at}"), "127.0.0.0/8, other.test");
-    let direct = dial(house.place(), excepted).await.err().unwrap().to_string();
-    assert!(direct.contains("503"), "{direct}");
-    let socks =
-        dial(house.place(), Proxies::new("socks5://192.0.2.1:1080", "")).await.err().unwrap().to_string();
+    for except in ["127.0.0.0/8, other.test", "other.test, .test"] {
+        let direct = failure(by(&format!("http://{at}"), except)).await;
+        assert!(direct.contains("503"), "{except}: {direct}");
+    }
+    let socks = failure(by("socks5://192.0.2.1:1080", "")).await;
     assert!(socks.contains("192.0.2.1:1080") && socks.contains("http://HOST:PORT"), "{socks}");
-    let none = dial(house.place(), Proxies::none()).await.err().unwrap().to_string();
+    let none = failure(Proxies::none()).await;
     assert!(none.contains("no relay") && none.contains("503"), "{none}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_or_is_none_is_told_from_a_relay() {
+    let (house, mut tasks) = (House::open(None).await, JoinSet::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let proxies = Proxies::new(&format!("http://ann:secret@{at}"), "").unwrap();
+    tasks.spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        head(&mut socket).await;
+        socket.write_all(b"220 mail.test ESMTP\r\n").await.unwrap();
+    });
+    for what in ["does not answer as one", "cannot be reached"] {
+        let error = dial(house.place(), proxies.clone()).await.err().unwrap();
+        assert!(error.to_string().starts_with(&format!("the proxy {at} {what}: ")), "{error}");
+        assert!(std::error::Error::source(&error).is_none(), "the last of a chain is what people are shown");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_says_nothing_is_not_waited_for_without_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let proxies = Proxies::new(&at.to_string(), "").unwrap();
+    let error = dial("/dns/relay.test/tcp/443/tls/ws".parse().unwrap(), proxies).await.err().unwrap();
+    assert_eq!(error.to_string(), format!("nothing more comes from the proxy {at}"));
+}
+
+#[test]
+fn what_cannot_be_read_is_not_taken_for_no_proxy() {
+    for proxy in [
+        "http://ann:pass/word@proxy.test:3128",
+        "http://ann:pass#word@proxy.test",
+        "http://ann:8#word@proxy.test",
+        "http://proxy.test:word",
+        "htp://proxy.test",
+        "",
+        "a b",
+    ] {
+        assert_eq!(Proxies::new(proxy, "").err(), Some(UnreadableProxy), "{proxy}");
+    }
+    for proxy in
+        ["http://ann:pass%2Fword@proxy.test:3128/", "proxy.test:3128", "http://[::1]", "socks5://proxy.test"]
+    {
+        assert!(Proxies::new(proxy, "*").is_ok(), "{proxy}");
+    }
+}
+
+/// A WebSocket whose client writes what it likes.
+async fn raw(bytes: &[u8]) -> (Stream<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+    let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+    theirs.write_all(bytes).await.unwrap();
+    (messages::of_server(ours, Vec::new()).await, theirs)
+}
+
+/// A masked frame's head and its payload; the mask is zero.
+fn frame(first: u8, length: usize, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first, 0x80 | 127];
+    frame.extend((length as u64).to_be_bytes());
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+#[tokio::test]
+async fn no_more_is_held_of_a_message_than_anybody_sends() {
+    let most = vec![7; messages::PIECE];
+    let (mut server, _client) = raw(&frame(0x82, most.len(), &most)).await;
+    let mut received = vec![0; most.len()];
+    server.read_exact(&mut received).await.unwrap();
+    assert_eq!(received, most);
+    // Its head alone is enough to refuse it, and so is one byte too many of a message in fragments.
+    let too_long = frame(0x82, most.len() + 1, b"");
+    let in_fragments = [frame(0x02, most.len(), &most), frame(0x00, 1, b"x")].concat();
+    for bytes in [too_long, in_fragments, frame(0x82, usize::MAX, b"")] {
+        let (mut server, _client) = raw(&bytes).await;
+        let error = server.read(&mut [0; 10]).await.unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_websocket_of_a_client_is_an_error() {
+    let unmasked = b"\x82\x01x".as_slice();
+    let long_ping = [b"\x89\xfe\x00\x80\0\0\0\0".as_slice(), &[0; 128]].concat();
+    let split_ping = b"\x09\x80\0\0\0\0".as_slice();
+    let reserved = b"\xc2\x81\0\0\0\0x".as_slice();
+    let unknown = b"\x83\x80\0\0\0\0".as_slice();
+    let second_begin = b"\x02\x81\0\0\0\0a\x82\x81\0\0\0\0b".as_slice();
+    let loose_end = b"\x80\x81\0\0\0\0a".as_slice();
+    for bytes in [unmasked, &long_ping, split_ping, reserved, unknown, second_begin, loose_end] {
+        let (mut server, _client) = raw(bytes).await;
+        assert!(server.read(&mut [0; 10]).await.is_err(), "{bytes:?}");
+    }
+    let (mut server, client) = raw(&frame(0x82, 10, b"half")).await;
+    drop(client);
+    assert!(server.read(&mut [0; 10]).await.is_err(), "it ends in the middle");
+}
+
+#[tokio::test]
+async fn pings_are_answered_and_with_empty_messages_no_end() {
+    let said =
+        [frame(0x89, 2, b"hi"), frame(0x82, 0, b""), frame(0x02, 0, b""), frame(0x80, 1, b"a")].concat();
+    let (mut server, mut client) = raw(&said).await;
+    let mut received = [0; 10];
+    assert_eq!((server.read(&mut received).await.unwrap(), received[0]), (1, b'a'));
+    server.flush().await.unwrap();
+    let mut pong = [0; 4];
+    tokio::io::AsyncReadExt::read_exact(&mut client, &mut pong).await.unwrap();
+    assert_eq!(&pong, b"\x8a\x02hi");
+    client.write_all(&frame(0x88, 0, b"")).await.unwrap();
+    assert_eq!(server.read(&mut received).await.unwrap(), 0);
+}
+
+#[test]
+fn a_connection_that_says_nothing_holds_little() {
+    let config = messages::config();
+    // The library makes and clears so much for each connection, before anybody has proven anything.
+    assert!(config.read_buffer_size <= 16 * 1024, "{config:?}");
+    assert!(config.max_write_buffer_size <= 4 * messages::PIECE, "{config:?}");
 }
 
 #[tokio::test]
@@ -192,17 +314,59 @@ async fn text_is_no_bytes_of_a_connection() {
     assert_eq!(server.read(&mut [0; 10]).await.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
 }
 
-#[tokio::test]
-async fn whoever_is_one_too_many_is_not_taken() {
-    let (_door, entrance) = Door::new();
-    let mut others = Vec::new();
-    let mut enter = async || {
-        let (ours, theirs) = tokio::io::duplex(64);
-        others.push(theirs);
-        entrance.enter(Box::new(ours), Vec::new(), ([192, 0, 2, 1], 0).into()).await
-    };
-    for _ in 0..64 {
-        enter().await.unwrap();
+/// One that is handed in.
+async fn enter(entrance: &Entrance) -> Result<(), Full> {
+    let (ours, _theirs) = tokio::io::duplex(64);
+    entrance.enter(Box::new(ours), Vec::new(), ([192, 0, 2, 1], 0).into()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_one_too_many_waits_a_moment_and_is_not_taken() {
+    let (mut door, entrance) = Door::new();
+    door.listen_on(ListenerId::next(), "/ip4/192.0.2.1/tcp/443/tls/ws".parse().unwrap()).unwrap();
+    while entrance.has_room() {
+        enter(&entrance).await.unwrap();
     }
-    assert_eq!(enter().await, Err(Full));
+    assert_eq!(enter(&entrance).await, Err(Full));
+    let come_out = async {
+        while !matches!(poll_fn(|cx| Pin::new(&mut door).poll(cx)).await, TransportEvent::Incoming { .. }) {}
+    };
+    let (entered, ()) = tokio::join!(enter(&entrance), come_out);
+    assert_eq!(entered, Ok(()));
+    drop(door);
+    assert!(!entrance.has_room());
+    assert_eq!(enter(&entrance).await, Err(Full));
+}
+
+#[tokio::test]
+async fn where_nobody_listens_any_more_nobody_is_asked_in() {
+    let (mut door, entrance) = Door::new();
+    let id = ListenerId::next();
+    door.listen_on(id, "/ip4/192.0.2.1/tcp/443/tls/ws".parse().unwrap()).unwrap();
+    assert!(!door.remove_listener(ListenerId::next()) && entrance.has_room());
+    assert!(door.remove_listener(id) && !entrance.has_room());
+    assert_eq!(enter(&entrance).await, Err(Full));
+}
+
+#[tokio::test]
+async fn a_crowd_at_the_door_takes_turns_with_other_ways() {
+    let (mut door, entrance) = Door::new();
+    door.listen_on(ListenerId::next(), "/ip4/192.0.2.1/tcp/443/tls/ws".parse().unwrap()).unwrap();
+    for _ in 0..3 {
+        enter(&entrance).await.unwrap();
+    }
+    let mut turns = Vec::new();
+    while turns.len() < 7 {
+        turns.push(
+            poll_fn(|cx| {
+                Poll::Ready(match Pin::new(&mut door).poll(cx) {
+                    Poll::Ready(TransportEvent::Incoming { .. }) => "one",
+                    Poll::Ready(_) => "news",
+                    Poll::Pending => "others",
+                })
+            })
+            .await,
+        );
+    }
+    assert_eq!(turns, ["news", "one", "others", "one", "others", "one", "others"]);
 }

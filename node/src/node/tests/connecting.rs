@@ -69,3 +69,20 @@ async fn a_relay_that_is_down_is_said_to_be() {
     assert_eq!(attempt, 2);
     assert!(reason.contains("refused"), "{reason}");
 }
+
+#[tokio::test]
+async fn of_a_proxy_that_is_not_there_the_status_says_so() {
+    let (listener, proxy) = origin().await;
+    drop(listener);
+    let place = "/dns/relay.test/tcp/443/tls/ws".parse().unwrap();
+    let proxies = Proxies::new(&format!("http://ann:secret@{proxy}"), "").unwrap();
+    let node = Node::start(Config { proxies, ..config(vec![address_of(&[place])]) }).unwrap();
+    let mut status = node.watch_status();
+    let said = status.wait_for(|status| status.relay.trouble.is_some());
+    let said = timeout(SOON, said).await.unwrap().unwrap().relay.trouble.clone().unwrap();
+    assert!(
+        said.starts_with(&format!("the relay cannot be reached: the proxy {proxy} cannot be reached: ")),
+        "{said}"
+    );
+    assert!(!said.contains("secret"), "{said}");
+}
