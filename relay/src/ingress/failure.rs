@@ -93,11 +93,13 @@ pub enum Failure {
     SignInDeclined,
     /// The provider cannot be asked.
     SignInDown,
+    /// As many nodes wait at the WebSockets' door as may.
+    NodesBusy,
 }
 
 impl Failure {
     /// Each of them, in this order.
-    pub(crate) const ALL: [Self; 36] = [
+    pub(crate) const ALL: [Self; 37] = [
         Self::BadRequest,
         Self::TargetTooLong,
         Self::HeadTooLarge,
@@ -134,6 +136,7 @@ impl Failure {
         Self::SignInStale,
         Self::SignInDeclined,
         Self::SignInDown,
+        Self::NodesBusy,
     ];
 
     /// The HTTP status.
@@ -152,6 +155,7 @@ impl Failure {
             | Self::KeyBusy
             | Self::GateBusy
             | Self::SignInUnavailable
+            | Self::NodesBusy
             | Self::Spent => StatusCode::SERVICE_UNAVAILABLE,
             Self::TargetRefused | Self::Broken | Self::SignInDown => StatusCode::BAD_GATEWAY,
             Self::SignInStale => StatusCode::BAD_REQUEST,
@@ -210,7 +214,8 @@ impl Failure {
             | Self::VisitorBusy
             | Self::VisitorHasty
             | Self::TooManyGuesses
-            | Self::GateBusy => self.code().name(),
+            | Self::GateBusy
+            | Self::NodesBusy => self.code().name(),
         }
     }
 
@@ -236,7 +241,8 @@ impl Failure {
             | Self::VisitorBusy
             | Self::VisitorHasty
             | Self::TooManyGuesses
-            | Self::GateBusy => Code::RateLimited,
+            | Self::GateBusy
+            | Self::NodesBusy => Code::RateLimited,
             Self::PasswordRequired
             | Self::PinRequired
             | Self::PinWrong
@@ -270,7 +276,8 @@ impl Failure {
             | Self::KeyBusy
             | Self::VisitorBusy
             | Self::TooManyGuesses
-            | Self::GateBusy => {
+            | Self::GateBusy
+            | Self::NodesBusy => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             Self::MethodNotAllowed => {

@@ -79,7 +79,7 @@ pub(crate) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visi
     let io = connection.into_parts().map(|parts| parts.io.into_inner());
     match (end, next, io) {
         (End::Done, Some(Next::Splice(upgrade)), _) => take_over::<S>(upgrade, &visit).await,
-        (End::Done, Some(Next::Node(socket)), _) => socket.hand_in::<S>().await,
+        (End::Done, Some(Next::Node(socket)), _) => socket.hand_in::<S>(&shared.tally).await,
         (End::Done | End::Refused, None, Some(io)) => match io.refused() {
             Some(failure) => {
                 shared.tally.refused(failure);

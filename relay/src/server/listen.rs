@@ -1,6 +1,9 @@
 //! Where nodes come in: binds QUIC and TCP, and finds out which addresses that really are.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::{Multiaddr, Swarm, core::transport::ListenerId, multiaddr::Protocol, swarm::SwarmEvent};
@@ -64,13 +67,7 @@ pub(super) async fn on(
     }
     listening.addrs.splice(0..0, public.iter().cloned());
     if let Some(WebSockets { port, host }) = websockets {
-        let mut places: Vec<Multiaddr> = Vec::new();
-        for place in external.iter().filter_map(|known| Place::beside(known, port, host)) {
-            if !places.contains(&place) && places.len() < MOST_PLACES {
-                places.push(place);
-            }
-        }
-        for place in places {
+        for place in places(&external, port, host) {
             listening.bind(swarm, place).await?;
         }
     }
@@ -79,6 +76,23 @@ pub(super) async fn on(
         addr.push(Protocol::P2p(id));
     }
     Ok(listening)
+}
+
+/// Where WebSockets are taken: at hosts that others reach, if the relay knows of any.
+fn places(known: &[Multiaddr], port: u16, host: &str) -> Vec<Multiaddr> {
+    let is_far = |known: &Multiaddr| {
+        address::ip(known).is_none_or(|ip| match ip {
+            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        })
+    };
+    let any_far = known.iter().any(is_far);
+    let mut places: Vec<Multiaddr> = Vec::new();
+    for known in known.iter().filter(|known| !any_far || is_far(known)) {
+        let place = Place::beside(known, port, host).filter(|place| !places.contains(place));
+        places.extend(place.filter(|_| places.len() < MOST_PLACES));
+    }
+    places
 }
 
 impl Listening {
@@ -121,4 +135,27 @@ impl Listening {
 
 fn tcp_port(addr: &Multiaddr) -> Option<u16> {
     addr.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_only_this_machine_reaches_are_told_where_there_are_no_others() {
+        let places = |known: &[&str]| {
+            let known: Vec<Multiaddr> = known.iter().map(|known| known.parse().unwrap()).collect();
+            let places = places(&known, 443, "relay.test");
+            places
+                .iter()
+                .map(|place| place.to_string().split('/').nth(2).unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let near = ["/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/udp/4001/quic-v1", "/ip6/::1/tcp/4001"];
+        assert_eq!(places(&near), ["127.0.0.1", "::1"]);
+        let far =
+            [&near[..], &["/ip6/fe80::1/tcp/4001", "/ip4/192.0.2.1/tcp/4001", "/dns/relay.test/tcp/4001"]]
+                .concat();
+        assert_eq!(places(&far), ["192.0.2.1", "relay.test"]);
+    }
 }

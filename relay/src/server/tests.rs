@@ -11,6 +11,7 @@ mod ports;
 mod renewal;
 mod rights;
 mod strangers;
+mod websockets;
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 

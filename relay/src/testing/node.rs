@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, Stream, StreamProtocol, Swarm, swarm::SwarmEvent};
 use mytunnel_carrier::{
     address, frame, keypair, pipe, public_key,
     stream::{self, Opener},
-    transport,
+    transport, websocket,
 };
 use mytunnel_keys::{
     id::TunnelKind,
@@ -37,7 +37,10 @@ impl Node {
     /// Connects and opens the control stream, without a word on it.
     pub(crate) async fn connect(relay: &Multiaddr, credential: &Credential) -> Self {
         let keypair = keypair(&credential.seed);
-        let transport = transport::transport(&keypair, &transport::Config::default()).unwrap();
+        let settings = transport::Config::default();
+        let over_https = websocket::Dialer::new(websocket::Proxies::none()).unwrap();
+        let over_https = transport::secured(over_https, &keypair, &settings).unwrap();
+        let transport = transport::either(over_https, transport::transport(&keypair, &settings).unwrap());
         let behaviour =
             stream::Behaviour::new(stream::Config::accepting([StreamProtocol::new(PIPE_PROTOCOL)]));
         let settings = transport::swarm_config(NonZeroUsize::new(64).unwrap(), SOON);

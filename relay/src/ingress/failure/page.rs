@@ -43,6 +43,7 @@ impl Failure {
             Self::SignInStale => "This sign-in counts no more",
             Self::SignInDeclined => "The sign-in was declined",
             Self::SignInDown => "The sign-in cannot be reached",
+            Self::NodesBusy => "Too many nodes at once",
         }
     }
 
@@ -120,6 +121,7 @@ impl Failure {
             Self::SignInDown => {
                 "Whom this tunnel signs its visitors in with does not answer as it should. Try again in a moment."
             }
+            Self::NodesBusy => "Others are connecting to this relay. The node tries again by itself.",
         }
     }
 }
