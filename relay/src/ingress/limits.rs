@@ -132,6 +132,8 @@ pub struct Addresses(Arc<Mutex<HashMap<IpAddr, Arc<Counts>>>>);
 struct Counts {
     connections: AtomicU32,
     requests: AtomicU32,
+    /// Connections that are passed on as they came, each of which takes one of a tunnel's places for requests.
+    passed: AtomicU32,
 }
 
 impl Addresses {
@@ -168,15 +170,21 @@ pub struct AddressSeat {
 impl AddressSeat {
     /// Takes a place for a request of this address. Each `true` needs one [`leave`](Self::leave).
     pub(crate) fn enter(&self, limit: u32) -> bool {
-        let entered = self.counts.requests.fetch_add(1, Ordering::Relaxed) < limit;
-        if !entered {
-            self.leave();
-        }
-        entered
+        enter(&self.counts.requests, limit)
     }
 
     pub(crate) fn leave(&self) {
         self.counts.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes a place for this connection among those of the address that are passed on as they came. Each `true` needs one
+    /// [`leave_passed`](Self::leave_passed).
+    pub(crate) fn enter_passed(&self, limit: u32) -> bool {
+        enter(&self.counts.passed, limit)
+    }
+
+    pub(crate) fn leave_passed(&self) {
+        self.counts.passed.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -187,6 +195,14 @@ impl Drop for AddressSeat {
             addresses.remove(&self.key);
         }
     }
+}
+
+fn enter(places: &AtomicU32, limit: u32) -> bool {
+    let entered = places.fetch_add(1, Ordering::Relaxed) < limit;
+    if !entered {
+        places.fetch_sub(1, Ordering::Relaxed);
+    }
+    entered
 }
 
 /// One customer of an IPv6 provider has at least a /64 to itself.
@@ -222,6 +238,9 @@ mod tests {
         assert!(second.enter(1) && !third.enter(1));
         second.leave();
         assert!(third.enter(1));
+        assert!(second.enter_passed(1) && !third.enter_passed(1), "who is passed on has places of its own");
+        second.leave_passed();
+        assert!(third.enter_passed(1));
         drop((second, third));
         assert!(addresses.connect(one, 0).is_none());
         assert!(locked(&addresses.0).is_empty());

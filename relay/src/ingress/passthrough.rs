@@ -65,19 +65,26 @@ pub(super) async fn serve(mut passed: Passed, shared: &Shared, visit: &Visit) {
     }
 }
 
-/// A place among the requests of the visitor's address: as they do, it takes one of the tunnel's, of which one address must not
-/// have all.
-struct AtAddress<'a>(&'a Visit);
+/// A place among those of the visitor's address that are passed on: each takes one of the tunnel's for requests, of which one
+/// address must not have all. A trusted proxy, which stands for many, needs none.
+struct AtAddress<'a>(Option<&'a Visit>);
 
 impl<'a> AtAddress<'a> {
-    fn enter(visit: &'a Visit, most: u32) -> Option<Self> {
-        visit.address().enter(most).then_some(Self(visit))
+    fn enter(visit: &'a Visit, shared: &Shared) -> Result<Self, Early> {
+        if shared.proxies.trust(visit.visitor().ip()) {
+            return Ok(Self(None));
+        }
+        let entered = visit.address().enter_passed(shared.limits.requests_per_address);
+        // Not `then_some`: what is made is given back when it is dropped.
+        entered.then(|| Self(Some(visit))).ok_or(Early::Busy)
     }
 }
 
 impl Drop for AtAddress<'_> {
     fn drop(&mut self) {
-        self.0.address().leave();
+        if let Some(visit) = self.0 {
+            visit.address().leave_passed();
+        }
     }
 }
 
@@ -88,7 +95,7 @@ async fn carry(
     session: Option<&Session>,
 ) -> Result<(), Early> {
     let Passed { stream, label } = passed;
-    let _held = AtAddress::enter(visit, shared.limits.requests_per_address).ok_or(Early::Busy)?;
+    let _held = AtAddress::enter(visit, shared)?;
     line::prepare(stream.stream()).map_err(Early::Visitor)?;
     let addresses = stream.stream().peer_addr().and_then(|peer| Ok((peer, stream.stream().local_addr()?)));
     let (visitor, relay) = addresses.map_err(Early::Visitor)?;

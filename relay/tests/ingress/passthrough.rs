@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
 use crate::{
-    house::{House, Origin, Visitor, name, tunnel, within},
+    house::{House, Origin, Visitor, get, name, tunnel, within},
     tls,
 };
 
@@ -369,6 +369,33 @@ async fn a_tunnel_has_so_many_connections_and_a_shutdown_waits_for_them_no_longe
     house.close().await;
     assert!(talk(&mut inside).await.is_err());
     assert_eq!(tunnel.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections_beside_its_requests_and_a_trusted_proxy_has_no_bound() {
+    let limits = || Limits { requests_per_address: 2, ..Limits::default() };
+    for (proxies, most) in [(&[][..], 2), (&["127.0.0.1"], 4)] {
+        let house = House::behind(proxies, limits(), None).await;
+        let sealed = Sealed::new(&["vault"]);
+        let tunnel = sealed.share(&house, "vault");
+        house.share("demo", &Origin::saying("hello"));
+        let mut inside = Vec::new();
+        for number in 0..4 {
+            match sealed.visit(&house, "vault.tun.test").await {
+                Ok(mut visitor) => {
+                    talk(&mut visitor).await.unwrap();
+                    inside.push(visitor);
+                }
+                Err(_) => assert!(number >= most, "{proxies:?}: connection {number}"),
+            }
+        }
+        assert_eq!((inside.len(), tunnel.in_flight()), (most, most), "{proxies:?}");
+        assert_eq!(house.ask(get("/")).await.status, 200, "its requests are not used up");
+        drop(inside);
+        left(&tunnel).await;
+        talk(&mut sealed.visit(&house, "vault.tun.test").await.unwrap()).await.unwrap();
+        house.close().await;
+    }
 }
 
 #[tokio::test]
