@@ -10,7 +10,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::ingress::locked;
+use crate::{gate::session::MAX_VALUE, ingress::locked};
 
 /// So many are remembered. Each has cost a sign-in with a provider.
 const MOST: usize = 16 * 1024;
@@ -26,11 +26,17 @@ pub(in super::super) struct SignedOut {
 impl SignedOut {
     /// Whether the cookie of this value is one of them.
     pub(in super::super) fn has(&self, cookie: &[u8]) -> bool {
-        self.any.load(Relaxed) && locked(&self.ends).contains_key(&digest(cookie))
+        if !self.any.load(Relaxed) || cookie.len() > MAX_VALUE {
+            return false;
+        }
+        // Anybody may send a cookie of any kind: nobody else is to wait while it is looked at.
+        let digest = digest(cookie);
+        locked(&self.ends).contains_key(&digest)
     }
 
     /// It is from here on.
     pub(in super::super) fn note(&self, cookie: &[u8], ends_at: u64, now: u64) {
+        let digest = digest(cookie);
         let mut ends = locked(&self.ends);
         if ends.len() >= MOST {
             ends.retain(|_, ends_at| *ends_at > now);
@@ -40,7 +46,7 @@ impl SignedOut {
             let first = ends.iter().min_by_key(|(_, ends_at)| **ends_at).map(|(cookie, _)| *cookie);
             first.map(|first| ends.remove(&first));
         }
-        ends.insert(digest(cookie), ends_at);
+        ends.insert(digest, ends_at);
         self.any.store(true, Relaxed);
     }
 }
@@ -59,6 +65,14 @@ mod tests {
         assert!(!left.has(b"ann"));
         left.note(b"ann", 100, 50);
         assert!(left.has(b"ann") && !left.has(b"ben"));
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_session_is_not_looked_at() {
+        let (left, long) = (SignedOut::default(), vec![b'a'; MAX_VALUE + 1]);
+        left.note(&long, 100, 50);
+        left.note(&long[1..], 100, 50);
+        assert!(left.has(&long[1..]) && !left.has(&long));
     }
 
     #[test]
