@@ -4,7 +4,10 @@
 use std::{
     io,
     net::IpAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -154,6 +157,8 @@ pub(crate) struct Line {
     /// The node has got the greeting.
     pub(crate) greeted: bool,
     pub(crate) tunnel: Arc<Tunnel>,
+    /// How often something has moved on it.
+    pub(crate) moved: Arc<AtomicU64>,
     /// Ends it: the tunnel was closed, or has other gates.
     pub(crate) cut: CancellationToken,
     seat: Option<Seat>,
@@ -223,7 +228,7 @@ impl Errand<'_> {
         }
         tunnel.traffic().count_request(0);
         let (cut, seat) = (line.cut.clone(), line.seat.take());
-        Ok(Line { node, greeted, tunnel: Arc::clone(tunnel), cut, seat })
+        Ok(Line { node, greeted, tunnel: Arc::clone(tunnel), moved: Arc::default(), cut, seat })
     }
 }
 
@@ -282,7 +287,7 @@ impl Line {
         if !self.greeted {
             first.push(greeting);
         }
-        let mut meter = Meter { session, ..Meter::of(&self.tunnel) };
+        let mut meter = Meter { session, moved: Some(&self.moved), ..Meter::of(&self.tunnel) };
         let held = (Chunk::take(), first);
         let ended = tokio::select! {
             ended = splice(&mut self.node, visitor, held, Deaf::HasFailed, &mut meter) => ended,
@@ -351,11 +356,19 @@ pub(crate) struct Meter<'a> {
     pause: Pause,
     /// The visitor's line in the access log.
     session: Option<&'a Session>,
+    /// Counts how often something passes.
+    moved: Option<&'a AtomicU64>,
 }
 
 impl<'a> Meter<'a> {
     pub(crate) fn of(tunnel: &'a Tunnel) -> Self {
-        Self { traffic: tunnel.traffic(), pause: Pause::default(), session: None }
+        Self { traffic: tunnel.traffic(), pause: Pause::default(), session: None, moved: None }
+    }
+
+    fn note_moved(&self) {
+        if let Some(moved) = self.moved {
+            moved.fetch_add(1, Relaxed);
+        }
     }
 }
 
@@ -363,6 +376,7 @@ impl Watch for Meter<'_> {
     // The pipe is the node's end: what goes up from it goes out to the visitor.
     fn up(&mut self, bytes: usize) {
         self.traffic.count_out(bytes as u64);
+        self.note_moved();
         if let Some(session) = self.session {
             session.count_out(bytes as u64);
         }
@@ -370,6 +384,7 @@ impl Watch for Meter<'_> {
 
     fn down(&mut self, bytes: usize) {
         self.traffic.count_in(bytes as u64);
+        self.note_moved();
         if let Some(session) = self.session {
             session.count_in(bytes as u64);
         }

@@ -4,6 +4,8 @@
 //! it is taken, the next free one in the range. While a node is away its port is kept for a while, and visitors wait for it
 //! as they do at the ingress.
 
+mod allowance;
+mod draining;
 mod given_up;
 mod line;
 mod tcp;
@@ -29,6 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use self::draining::Draining;
 use self::{given_up::GivenUp, line::Way};
 use crate::{
     access_log::AccessLog,
@@ -149,6 +152,7 @@ struct House {
     /// Bytes of datagrams that wait for their pipes.
     queued: Connections,
     access_log: AccessLog,
+    draining: Draining,
 }
 
 /// Places among all and by address.
@@ -253,11 +257,11 @@ impl Ports {
         limits: PortLimits,
         patience: Duration,
         routes: Routes,
-        (crowds, access_log): (&Crowds, AccessLog),
+        (crowds, access_log, draining): (&Crowds, AccessLog, Draining),
     ) -> Self {
         let [tcp, udp] = [&crowds.tcp, &crowds.udp].map(|held| Places::new(held.clone()));
         let queued = Connections::default();
-        let house = House { routes, limits, patience, tcp, udp, queued, access_log };
+        let house = House { routes, limits, patience, tcp, udp, queued, access_log, draining };
         let (open, given_up) = (HashMap::new(), GivenUp::default());
         Self { settings, house: Arc::new(house), open, given_up, tasks: JoinSet::new() }
     }

@@ -26,6 +26,7 @@ use mytunnel_keys::{certificate::VerifyError, feed::Position, id::PublicKey};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,7 @@ use crate::{
     local_ca::LocalCaError,
     memory::{Memory, MemoryError, Remembered},
     metrics::{Metrics, Watched, Window},
-    ports::Ports,
+    ports::{Draining, Ports},
     renewal::{Life, NotOurs, OwnCertificate, Renewal},
     route::Routes,
     strangers::Handshakes,
@@ -68,6 +69,7 @@ pub struct Relay {
     status: watch::Receiver<Status>,
     terms: watch::Sender<Terms>,
     visitors: CancellationToken,
+    draining: Draining,
     nodes: CancellationToken,
     ingress: JoinSet<Result<(), IngressError>>,
     tasks: JoinSet<()>,
@@ -192,7 +194,9 @@ impl Relay {
         let admission = Admission::new(policy(&config, &addrs, own, last, incarnation), config.trust.clone());
         let patience = config.limits.ingress.away_patience;
         let crowds = Crowds::default();
-        let watched = (&crowds, doors.log.0.clone());
+        let visitors = CancellationToken::new();
+        let draining = Draining::with(visitors.clone());
+        let watched = (&crowds, doors.log.0.clone(), draining.clone());
         let ports = Ports::new(config.ports, config.limits.ports.clone(), patience, routes.clone(), watched);
         let tally = Tally::default();
         let metrics = Metrics::new(Watched {
@@ -225,8 +229,9 @@ impl Relay {
             local_ca: doors.local_ca.clone(),
             traces: doors.traces.clone(),
             status,
-            terms: watch::Sender::default(),
-            visitors: CancellationToken::new(),
+            terms: watch::Sender::new(Terms { limits: config.limits.ingress.clone(), ..Terms::default() }),
+            visitors,
+            draining,
             nodes: CancellationToken::new(),
             ingress: JoinSet::new(),
             tasks: JoinSet::new(),
@@ -362,11 +367,13 @@ impl Relay {
     /// When a part of the relay did.
     pub async fn shutdown(mut self) {
         self.visitors.cancel();
+        let until = Instant::now() + self.terms.borrow().limits.drain_timeout;
         while let Some(ended) = self.ingress.join_next().await {
             if let Some(Err(error)) = joined(ended) {
                 tracing::error!(error = &error as &dyn std::error::Error, "ingress failed");
             }
         }
+        self.draining.done(until).await;
         self.nodes.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             joined(ended);

@@ -1,7 +1,7 @@
 //! The connections of one TCP tunnel: copied to its node and back unread, each half ending on its own. A connection that
 //! does not end properly at one end is reset at the other.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -19,14 +19,17 @@ use crate::{
 /// How long accepting rests when the system is out of sockets.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// Takes connections until `closed`, which cuts them.
+/// Takes connections until the relay stops, and serves them until `closed`, which cuts them.
 pub(super) async fn serve(listener: TcpListener, way: Way, closed: CancellationToken) {
     let mut visitors = JoinSet::new();
+    let mut listener = Some(listener);
+    let draining = way.house.draining.clone();
     loop {
         tokio::select! {
             () = closed.cancelled() => break,
             Some(ended) = visitors.join_next(), if !visitors.is_empty() => drop(super::resume(ended)),
-            accepted = listener.accept() => match accepted {
+            () = draining.begun(), if listener.is_some() => listener = None,
+            accepted = accept(listener.as_ref()) => match accepted {
                 // By the port first: no tunnel's visitors take the places of all.
                 Ok((stream, visitor)) if visitors.len() >= way.house.limits.visitors_per_tunnel => {
                     tracing::debug!(%visitor, "too many visitors of one tunnel");
@@ -49,7 +52,16 @@ pub(super) async fn serve(listener: TcpListener, way: Way, closed: CancellationT
     visitors.shutdown().await;
 }
 
+/// Nobody, where there is no listener any more.
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => pending().await,
+    }
+}
+
 async fn visit(mut stream: TcpStream, visitor: SocketAddr, way: Way, _place: Place) {
+    let _waited_for = way.house.draining.line();
     let session = way.session(visitor);
     let ended = carry(&mut stream, visitor, &way, session.as_ref()).await;
     line::note(session.as_ref(), &ended);
@@ -68,7 +80,11 @@ async fn carry(
     line::prepare(stream).map_err(Early::Visitor)?;
     let greeting = way.greeting(visitor, stream.local_addr().ok());
     let mut line = way.lead(visitor, &greeting).await?;
-    line.carry(stream, &greeting, session).await?;
+    let moved = Arc::clone(&line.moved);
+    tokio::select! {
+        ended = line.carry(stream, &greeting, session) => ended?,
+        () = way.house.draining.is_quiet(&moved) => return Err(Early::Stopped),
+    }
     line::settle(stream).map_err(Early::Visitor)
 }
 

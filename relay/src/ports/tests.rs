@@ -23,7 +23,7 @@ fn ports(range: PortRange) -> Ports {
         PortLimits::default(),
         Duration::from_secs(5),
         Routes::new(),
-        (&Crowds::default(), AccessLog::default()),
+        (&Crowds::default(), AccessLog::default(), Draining::default()),
     )
 }
 
@@ -94,7 +94,7 @@ async fn a_wanted_port_is_had_or_refused_with_the_reason() {
         PortLimits::default(),
         Duration::ZERO,
         Routes::new(),
-        (&Crowds::default(), AccessLog::default()),
+        (&Crowds::default(), AccessLog::default(), Draining::default()),
     );
     assert_eq!(none.open(wanted(1, None), Instant::now()), Err(NoPort::NotHere));
     ports.shutdown().await;

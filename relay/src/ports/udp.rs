@@ -1,7 +1,12 @@
 //! The visitors of one UDP tunnel: each address has a pipe of its own, for as long as there is something to say. What
 //! comes faster than a pipe takes it is dropped, as a network would.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use mytunnel_carrier::datagram;
@@ -14,8 +19,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::line::{Place, Room, Way};
-use crate::{access_log::Session, line::Turned, route::Tunnel};
+use super::{
+    allowance::Allowance,
+    line::{Place, Room, Way},
+};
+use crate::{access_log::Session, ingress::locked, line::Turned, route::Tunnel};
 
 /// Datagrams of one visitor that wait for its pipe.
 const QUEUE: usize = 64;
@@ -75,7 +83,8 @@ pub(super) async fn serve(socket: UdpSocket, way: Way, closed: CancellationToken
                     {
                         place.send(datagram);
                     }
-                } else if visitors.len() < way.house.limits.visitors_per_tunnel
+                } else if !way.house.draining.has_begun()
+                    && visitors.len() < way.house.limits.visitors_per_tunnel
                     && let Some(place) = way.place(visitor, visitors.len())
                     && let Some(datagram) = Queued::new(bytes, visitor, &way)
                 {
@@ -161,10 +170,11 @@ impl Guest {
         }
         let (tunnel, cut) = (Arc::clone(&line.tunnel), line.cut.clone());
         let (heard, last) = watch::channel(Instant::now());
+        let allowance = Mutex::default();
         let (from_node, to_node) = io::split(&mut line.node);
         tokio::select! {
-            sent = up(queued, (to_node, greeting), (&tunnel, session), &heard) => sent?,
-            received = self.down(from_node, (&tunnel, session)) => received?,
+            sent = up(queued, (to_node, greeting), (&tunnel, session), (&heard, &allowance)) => sent?,
+            received = self.down(from_node, (&tunnel, session), &allowance) => received?,
             () = silence(last, self.way.house.limits.udp_idle) => return Err(Left::Silent),
             () = cut.cancelled() => return Err(Left::Cut),
         }
@@ -175,11 +185,12 @@ impl Guest {
         &self,
         mut from_node: impl io::AsyncRead + Unpin,
         (tunnel, session): (&Tunnel, Option<&Session>),
+        allowance: &Mutex<Allowance>,
     ) -> io::Result<()> {
         let mut bytes = Vec::new();
         // What the server says keeps nobody here: the address may be made up, or its owner gone (RFC 4787, REQ-6).
         while datagram::read(&mut from_node, &mut bytes).await? {
-            if tunnel.traffic().is_dry() {
+            if tunnel.traffic().is_dry() || !locked(allowance).admit(bytes.len()) {
                 continue;
             }
             tunnel.traffic().count_out(bytes.len() as u64);
@@ -198,11 +209,12 @@ async fn up(
     queued: &mut mpsc::Receiver<Queued>,
     (mut to_node, greeting): (impl io::AsyncWrite + Unpin, Vec<u8>),
     (tunnel, session): (&Tunnel, Option<&Session>),
-    heard: &watch::Sender<Instant>,
+    (heard, allowance): (&watch::Sender<Instant>, &Mutex<Allowance>),
 ) -> io::Result<()> {
     to_node.write_all(&greeting).await?;
     while let Some(Queued { bytes: datagram, .. }) = queued.recv().await {
         heard.send_replace(Instant::now());
+        locked(allowance).hear(datagram.len());
         if tunnel.traffic().is_dry() {
             continue;
         }

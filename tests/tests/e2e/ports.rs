@@ -1,6 +1,7 @@
 //! TCP and UDP tunnels, as their visitors meet them at a port of the relay.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -95,6 +96,112 @@ async fn a_tcp_tunnel_carries_bytes_both_ways_whole_and_ends_each_way_on_its_own
         anyhow::Ok(())
     });
     all(visits).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_moves_on_a_port_when_the_relay_is_stopped_comes_to_its_end_and_nobody_new_comes_in()
+-> Result<()> {
+    let mut lab = lab().await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let (_node, address) = share(&lab, "tcp", listener.local_addr()?, &[]).await?;
+    let come_in = async || {
+        let mut visitor = TcpStream::connect(address).await?;
+        visitor.write_all(b"?").await?;
+        loop {
+            let (mut server, _) = listener.accept().await?;
+            // Whoever says nothing only looks whether somebody is there.
+            if server.read_u8().await.is_ok() {
+                server.write_all(b"!").await?;
+                visitor.read_u8().await?;
+                return anyhow::Ok((visitor, server));
+            }
+        }
+    };
+    let (mut idle, _silent) = timeout(SOON, come_in()).await.context("the first")??;
+    let (mut visitor, mut server) = timeout(SOON, come_in()).await.context("the second")??;
+
+    let relay = lab.relay.take().context("a relay")?;
+    let mut stopped = JoinSet::new();
+    stopped.spawn(relay.terminate());
+    // From when nobody new comes in, it is stopping.
+    let is_shut = AtomicBool::new(false);
+    let knock = async {
+        while let Ok(mut other) = TcpStream::connect(address).await {
+            let _ = timeout(Duration::from_millis(100), other.read_u8()).await;
+        }
+        is_shut.store(true, Ordering::SeqCst);
+    };
+    let send = async {
+        let mut sent = 0;
+        while !is_shut.load(Ordering::SeqCst) {
+            server.write_all(&[1; 1000]).await?;
+            sent += 1000;
+        }
+        server.write_all(&[1; 100_000]).await?;
+        server.shutdown().await?;
+        anyhow::Ok(sent + 100_000)
+    };
+    let take = async {
+        let (mut taken, mut chunk) = (0, vec![0; 64 * 1024]);
+        while let read @ 1.. = visitor.read(&mut chunk).await? {
+            taken += read;
+        }
+        anyhow::Ok(taken)
+    };
+    let moved = async { tokio::join!(knock, send, take) };
+    let ((), sent, taken) = timeout(2 * SOON, moved).await.context("the port is still open")?;
+    let (sent, taken) = (sent?, taken?);
+    ensure!(taken == sent, "{taken} bytes came of {sent}");
+    visitor.shutdown().await?;
+    drop((visitor, server));
+    // What is quiet has no end to wait for.
+    let cut = timeout(SOON, idle.read(&mut [0])).await?;
+    ensure!(cut.is_err(), "{cut:?}");
+    let ended = timeout(SOON, stopped.join_next()).await?.context("it was spawned")???;
+    ensure!(ended.code == Some(0), "{ended:?}");
+    Ok(())
+}
+
+/// Its sender may be made up.
+#[tokio::test]
+async fn one_datagram_does_not_make_a_udp_port_flood_whom_it_names() -> Result<()> {
+    let lab = lab().await?;
+    let server = UdpSocket::bind("127.0.0.1:0").await?;
+    let (_node, address) = share(&lab, "udp", server.local_addr()?, &[]).await?;
+    let visitor = UdpSocket::bind("127.0.0.1:0").await?;
+    visitor.connect(address).await?;
+    let mut buffer = [0; 2000];
+    visitor.send(b"?").await?;
+    let (_, node) = timeout(SOON, server.recv_from(&mut buffer)).await??;
+    for _ in 0..50 {
+        server.send_to(&[b'a'; 1000], node).await?;
+    }
+    // For a small one there is room, and it comes after the others.
+    let (mut taken, mut is_last) = (0, false);
+    while !is_last {
+        server.send_to(b"z", node).await?;
+        while let Ok(length) = timeout(Duration::from_millis(500), visitor.recv(&mut buffer)).await {
+            taken += length?;
+            is_last |= buffer[0] == b'z';
+        }
+    }
+    ensure!(taken <= 4096, "{taken} bytes came for one");
+    // It goes on after an answer: what comes then, comes.
+    visitor.send(b"!").await?;
+    timeout(SOON, server.recv_from(&mut buffer)).await??;
+    let mut free = 0_usize;
+    while free < 50 {
+        server.send_to(&[b'b'; 1000], node).await?;
+        let Ok(length) = timeout(Duration::from_millis(100), visitor.recv(&mut buffer)).await else {
+            continue;
+        };
+        match buffer[0] {
+            b'a' => taken += length?,
+            _ => free += 1,
+        }
+    }
+    ensure!(taken <= 4096, "{taken} bytes came before");
+    Ok(())
 }
 
 #[tokio::test]
