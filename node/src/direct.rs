@@ -15,6 +15,7 @@ pub(crate) mod gate;
 mod mapped;
 mod mirror;
 pub(crate) mod nat;
+mod news;
 mod pace;
 mod session;
 mod talk;
@@ -34,7 +35,7 @@ use tokio::task::JoinError;
 use crate::mapping::{Mapped, Ports};
 
 use answering::Answering;
-use asking::{Asking, Command, Outcome};
+use asking::{Asking, Command};
 use candidates::{Dial, HEAD_START, Plan, Reason};
 use mapped::Outside;
 use mirror::Mirror;
@@ -338,29 +339,9 @@ impl Finder {
         self.obey(now);
     }
 
-    /// Why the peer at the other end of this connection is reached through the relay.
-    pub(crate) fn why_relayed(&self, connection: ConnectionId) -> &'static str {
-        if !self.is_wanted {
-            return "direct paths are switched off here";
-        }
-        let Some(session) = self.sessions.get(&connection) else { return LOOKING };
-        match session.role.outcome() {
-            Outcome::None => LOOKING,
-            Outcome::Silent => "the other node does not answer about direct paths",
-            Outcome::Declined => "direct paths are switched off at the other end",
-            Outcome::Tried => candidates::obstacle(&session.ours, &session.theirs),
-        }
-    }
-
-    /// A relayed connection whose reason has changed, until there is none.
-    pub(crate) fn next_news(&mut self) -> Option<(ConnectionId, &'static str)> {
-        let why = |(connection, session): (&ConnectionId, &Session)| {
-            let why = self.why_relayed(*connection);
-            (session.told != why).then_some((*connection, why))
-        };
-        let (connection, why) = self.sessions.iter().find_map(why)?;
-        self.sessions.get_mut(&connection)?.told = why;
-        Some((connection, why))
+    /// Whether anybody is met through the relay.
+    pub(crate) fn is_relaying(&self) -> bool {
+        !self.relayed.is_empty()
     }
 
     fn on_word(&mut self, id: TalkId, word: Word, now: Instant, jitter: u32) {

@@ -285,13 +285,19 @@ impl Driver {
         let (now, unix) = (Instant::now().into_std(), self.unix());
         self.leave_unbelieved(now);
         if self.link.next_timeout().is_some_and(|at| at <= now) {
-            self.link.tick(now, jitter(), self.pipes.count() == 0);
+            let is_idle = self.is_idle();
+            self.link.tick(now, jitter(), is_idle);
         }
         if self.tunnels.next_timeout(now, unix).is_some_and(|at| at <= now) {
             self.tunnels.tick(now, unix);
         }
         self.keep_reservation();
         self.tick_finder();
+    }
+
+    /// Whether nothing is in flight, nor was since this was asked the last time.
+    fn is_idle(&self) -> bool {
+        !self.pulses.are_busy() && !self.finder.is_relaying()
     }
 
     fn share(

@@ -157,7 +157,7 @@ pub(crate) struct Line {
     /// The node has got the greeting.
     pub(crate) greeted: bool,
     pub(crate) tunnel: Arc<Tunnel>,
-    /// How often something has moved on it.
+    /// How often something has moved on it, and in the lowest bit whether the last of it came from the visitor.
     pub(crate) moved: Arc<AtomicU64>,
     /// Ends it: the tunnel was closed, or has other gates.
     pub(crate) cut: CancellationToken,
@@ -356,7 +356,7 @@ pub(crate) struct Meter<'a> {
     pause: Pause,
     /// The visitor's line in the access log.
     session: Option<&'a Session>,
-    /// Counts how often something passes.
+    /// Counts how often something passes, with its direction.
     moved: Option<&'a AtomicU64>,
 }
 
@@ -365,9 +365,11 @@ impl<'a> Meter<'a> {
         Self { traffic: tunnel.traffic(), pause: Pause::default(), session: None, moved: None }
     }
 
-    fn note_moved(&self) {
+    /// One task writes it, so that no read-modify-write is needed.
+    fn note_moved(&self, is_from_visitor: bool) {
         if let Some(moved) = self.moved {
-            moved.fetch_add(1, Relaxed);
+            let count = (moved.load(Relaxed) >> 1).wrapping_add(1);
+            moved.store(count << 1 | u64::from(is_from_visitor), Relaxed);
         }
     }
 }
@@ -376,7 +378,7 @@ impl Watch for Meter<'_> {
     // The pipe is the node's end: what goes up from it goes out to the visitor.
     fn up(&mut self, bytes: usize) {
         self.traffic.count_out(bytes as u64);
-        self.note_moved();
+        self.note_moved(false);
         if let Some(session) = self.session {
             session.count_out(bytes as u64);
         }
@@ -384,7 +386,7 @@ impl Watch for Meter<'_> {
 
     fn down(&mut self, bytes: usize) {
         self.traffic.count_in(bytes as u64);
-        self.note_moved();
+        self.note_moved(true);
         if let Some(session) = self.session {
             session.count_in(bytes as u64);
         }

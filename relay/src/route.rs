@@ -6,16 +6,16 @@
 //! promises that [`Routes::insert`] and [`Routes::remove`] follow the node's connection, and that a tunnel whose
 //! rights ended is [closed](Tunnel::close), which cuts everything in flight.
 //!
-//! A [`Pipe`] is an ordered byte stream to the tunnel's local server. What carries it (a libp2p stream, a TLS lane,
-//! a duplex in a test) is hidden behind [`PipeSource`].
+//! What carries a pipe to the tunnel's local server is hidden behind [`PipeSource`].
 
 mod about;
 mod backends;
 mod domains;
+mod source;
 
 use std::{
     collections::HashMap,
-    fmt, io, mem, slice,
+    mem, slice,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -23,13 +23,11 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{BoxFuture, ready};
 use mytunnel_keys::{
     feed::Gates,
     id::{ProjectId, TunnelId, TunnelKind, TunnelName},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::{Notify, futures::Notified},
     time::Instant,
 };
@@ -38,59 +36,13 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use about::Customer;
 pub(crate) use backends::Probe;
 
+pub use self::source::{Pipe, PipeError, PipeIo, PipeSource};
 pub use crate::traffic::Traffic;
 
 use crate::ingress::{Crowd, Pool, Seats, Upstream};
 use about::Book;
 use backends::{Backends, Health};
 use domains::Domains;
-
-/// What a pipe must be able to do.
-pub trait PipeIo: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> PipeIo for T {}
-
-/// An ordered byte stream to a tunnel's local server.
-///
-/// The preface (tunnel id) is already sent; the node's one status byte is still to be read, so that a fresh pipe
-/// costs no round trip. May be driven from any thread.
-pub type Pipe = Box<dyn PipeIo>;
-
-/// Why no pipe could be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PipeError {
-    /// The node's connection is gone; the name may come back.
-    #[error("the node is not connected")]
-    Gone,
-    /// The carrier's own bound on streams is reached.
-    #[error("too many pipes are open")]
-    Busy,
-    /// The stream could not be opened.
-    #[error("the pipe could not be opened")]
-    Open(#[source] io::Error),
-}
-
-/// Opens pipes to one tunnel.
-pub trait PipeSource: Send + Sync + fmt::Debug {
-    /// Opens a fresh pipe with its preface sent (it may still sit in a buffer: the first flush takes it along).
-    fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>>;
-
-    /// A pipe of a faster kind than [`open`](Self::open) gives, if one is at hand.
-    fn take_lane(&self) -> Option<Pipe> {
-        None
-    }
-
-    /// Asks the node whether it is there; its target has no part in that.
-    fn probe(&self) -> BoxFuture<'_, Result<(), PipeError>> {
-        Box::pin(ready(Ok(())))
-    }
-
-    /// Whether [`take_lane`](Self::take_lane) would give one, so that a common pipe is not worth keeping.
-    fn has_lane(&self) -> bool {
-        false
-    }
-}
 
 /// A registered tunnel: a name, the project it belongs to, and the way to its node. A name that several nodes serve has a
 /// tunnel for each of them.
@@ -439,6 +391,15 @@ impl Routes {
                 backends.another(asked).filter(|other| is_same(before, other)).cloned()
             }
             Some(Entry::Away | Entry::Ended) | None => None,
+        }
+    }
+
+    /// Whether somebody else may be asked than `asked` and this one.
+    pub(crate) fn has_another(&self, asked: &[Arc<Tunnel>], tunnel: &Arc<Tunnel>) -> bool {
+        let is_past = |other: &Arc<Tunnel>| asked.iter().chain([tunnel]).any(|past| Arc::ptr_eq(past, other));
+        match self.read().get(tunnel.name.as_str()) {
+            Some(Entry::Live(backends)) => is_same(tunnel, backends.any()) && backends.has_another(is_past),
+            Some(Entry::Away | Entry::Ended) | None => false,
         }
     }
 

@@ -5,9 +5,12 @@ use std::{
     time::Instant,
 };
 
-use mytunnel_keys::wire::direct::{Candidate, Origin, Over};
+use mytunnel_keys::wire::direct::{Origin, Over};
 
-use super::{Finder, candidates::End};
+use super::{
+    Finder,
+    candidates::{End, offer},
+};
 
 /// What a router makes of this machine's addresses (RFC 4787, section 4.1), as far as one relay can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +31,14 @@ pub enum Nat {
 }
 
 impl Nat {
-    /// By what is offered to other nodes, and where the relay sees this one.
-    fn of(offered: &[Candidate], mut seen: impl Iterator<Item = (Over, SocketAddr)>) -> Self {
-        let of = |origin| offered.iter().filter(move |candidate| candidate.origin == origin);
-        if seen.any(|seen| of(Origin::Interface).any(|inside| (inside.over, inside.address) == seen)) {
+    /// By where this node listens, and where the relay sees it. Ports that the router was asked for have no part in that.
+    fn of(listens: impl Iterator<Item = (Over, SocketAddr)> + Clone, seen: Vec<(Over, SocketAddr)>) -> Self {
+        if seen.iter().any(|seen| listens.clone().any(|inside| inside == *seen)) {
             return Self::None;
         }
-        match (End::of(offered), of(Origin::Seen).next().map(|seen| seen.address)) {
+        let all = offer(listens, None, seen);
+        let outside = all.iter().find(|candidate| candidate.origin == Origin::Seen);
+        match (End::of(&all), outside.map(|seen| seen.address)) {
             (End::Easy, Some(seen)) => Self::PortsKept(seen.ip()),
             (End::Hard, Some(seen)) => Self::PortsChanged(seen),
             (End::NoUdp, _) => Self::NoUdp,
@@ -54,14 +58,13 @@ impl Finder {
     /// What kind of router there is, once that is known.
     pub(crate) fn nat(&self, now: Instant) -> Option<Nat> {
         let is_known = self.arriving.is_some() && !self.is_owed && !self.mirror.is_busy(now);
-        is_known.then(|| Nat::of(&self.offer(), self.mirror.seen()))
+        is_known.then(|| Nat::of(self.interfaces.iter().copied(), self.mirror.seen().collect()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::direct::candidates::offer;
 
     fn at(all: &[(Over, &str)]) -> Vec<(Over, SocketAddr)> {
         all.iter().map(|(over, address)| (*over, address.parse().unwrap())).collect()
@@ -71,10 +74,7 @@ mod tests {
     fn a_router_is_known_by_what_it_makes_of_addresses() {
         let (quic, tcp) = (Over::Quic, Over::Tcp);
         let inside = at(&[(quic, "10.0.0.2:4000"), (tcp, "10.0.0.2:4001")]);
-        let of = |seen: &[(Over, &str)]| {
-            let seen = at(seen);
-            Nat::of(&offer(inside.clone(), None, seen.clone()), seen.into_iter())
-        };
+        let of = |seen: &[(Over, &str)]| Nat::of(inside.iter().copied(), at(seen));
         let kept = of(&[(quic, "192.0.2.9:4000"), (tcp, "192.0.2.9:4001")]);
         assert_eq!(kept, Nat::PortsKept("192.0.2.9".parse().unwrap()));
         let changed = of(&[(quic, "192.0.2.9:61000"), (tcp, "192.0.2.9:61001")]);

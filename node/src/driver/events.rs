@@ -135,7 +135,8 @@ impl Driver {
                 if let Some(port) = lane_port {
                     self.find_lanes(connection, port);
                 }
-                self.link.on_welcomed(connection, now);
+                let is_idle = self.is_idle();
+                self.link.on_welcomed(connection, now, is_idle);
             }
             Event::Unwelcome(Unwelcome::Refused(refusal)) => self.link.on_refused(connection, refusal, now),
             Event::Unwelcome(Unwelcome::FalseRelay(why)) => {

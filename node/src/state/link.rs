@@ -42,6 +42,9 @@ const KNOWN_RESORT: Duration = Duration::from_millis(500);
 /// How often a session over the last resort tries the other carriers.
 const BETTER: Duration = Duration::from_secs(300);
 
+/// When it looks again whether anything is in flight.
+const RECHECK: Duration = Duration::from_secs(2);
+
 /// Time for a connection that stands to welcome us.
 const GREETING: Duration = Duration::from_secs(5);
 
@@ -188,7 +191,7 @@ impl Link {
         self.current.as_ref().map(|current| current.connection)
     }
 
-    /// The time has come. `jitter` is random; a node is idle while it serves nobody.
+    /// The time has come. `jitter` is random; a node is idle while nothing is in flight.
     pub(crate) fn tick(&mut self, now: Instant, jitter: u32, is_idle: bool) {
         if let Some(overdue) = self.farewell.take_if(|farewell| farewell.until <= now) {
             self.commands.push_back(Command::Close(overdue.connection));
@@ -267,9 +270,19 @@ impl Link {
         self.commands.push_back(Command::Greet(connection));
     }
 
-    /// The session of a connection was welcomed.
-    pub(crate) fn on_welcomed(&mut self, connection: ConnectionId, now: Instant) {
+    /// The session of a connection was welcomed. `is_idle` as in [`Self::tick`].
+    pub(crate) fn on_welcomed(&mut self, connection: ConnectionId, now: Instant, is_idle: bool) {
         if self.candidate.take_if(|candidate| candidate.connection == connection).is_none() {
+            return;
+        }
+        if !is_idle
+            && self.is_for_better()
+            && let Some(current) = &mut self.current
+        {
+            // What has begun meanwhile is not to be cut.
+            current.better_at = Some(now + RECHECK);
+            self.search = None;
+            self.commands.push_back(Command::Close(connection));
             return;
         }
         let attempts = self.search.take().map_or(0, |search| search.attempts);
@@ -399,7 +412,7 @@ impl Link {
         }
         let (None, Some(current)) = (&self.search, &mut self.current) else { return };
         if current.better_at.take_if(|at| *at <= now).is_some() {
-            current.better_at = Some(now + BETTER);
+            current.better_at = Some(now + if is_idle { BETTER } else { RECHECK });
             if is_idle {
                 let search = Search::new(0, now, now, "looking for a better way");
                 self.search = Some(Search { aim: Aim::Better, ..search });

@@ -11,7 +11,7 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-/// A connection on which nothing has moved for so long has no end that could be waited for.
+/// A connection on which nothing has moved for so long, and whose visitor awaits nothing, has no end that could be waited for.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// See the [module documentation](self). A cheap handle.
@@ -42,13 +42,15 @@ impl Draining {
         self.lines.token()
     }
 
-    /// Completes when it has begun and nothing has moved for a while.
+    /// Completes when it has begun and nothing has moved for a while, unless what moved last came from the visitor, who awaits
+    /// an answer then. `moved` is that of a [`Line`](crate::line::Line).
     pub(super) async fn is_quiet(&self, moved: &AtomicU64) {
         self.begun().await;
         loop {
             let before = moved.load(Relaxed);
             sleep(QUIET).await;
-            if moved.load(Relaxed) == before {
+            let now = moved.load(Relaxed);
+            if now == before && now & 1 == 0 {
                 return;
             }
         }
@@ -60,5 +62,24 @@ impl Draining {
         if timeout_at(until, self.lines.wait()).await.is_err() {
             tracing::debug!(left = self.lines.len(), "some connections at ports did not end in time");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_awaits_an_answer_is_not_quiet() {
+        let (begun, moved) = (CancellationToken::new(), AtomicU64::new(1 << 1));
+        let draining = Draining::with(begun.clone());
+        assert!(draining.is_quiet(&moved).now_or_never().is_none(), "the relay is not being stopped");
+        begun.cancel();
+        tokio::time::timeout(2 * QUIET, draining.is_quiet(&moved)).await.expect("the node has spoken last");
+        moved.store(2 << 1 | 1, Relaxed);
+        let quiet = tokio::time::timeout(5 * QUIET, draining.is_quiet(&moved)).await;
+        assert!(quiet.is_err(), "the visitor has");
     }
 }

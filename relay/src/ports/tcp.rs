@@ -82,6 +82,8 @@ async fn carry(
     let mut line = way.lead(visitor, &greeting).await?;
     let moved = Arc::clone(&line.moved);
     tokio::select! {
+        // After a stall of this process, what has come meanwhile moves first.
+        biased;
         ended = line.carry(stream, &greeting, session) => ended?,
         () = way.house.draining.is_quiet(&moved) => return Err(Early::Stopped),
     }

@@ -111,7 +111,17 @@ impl Backends {
     /// Another one than `not` of which nothing bad is known.
     pub(super) fn another(&self, not: &[Arc<Tunnel>]) -> Option<&Arc<Tunnel>> {
         let (tunnel, standing) = self.pick(not)?;
-        matches!(standing, Standing::Well | Standing::Due).then_some(tunnel)
+        matches!(standing, Standing::Well | Standing::Due | Standing::Asked).then_some(tunnel)
+    }
+
+    /// Whether [`Self::another`] would find one; nobody's trial is taken for that.
+    pub(super) fn has_another(&self, not: impl Fn(&Arc<Tunnel>) -> bool) -> bool {
+        let now = Instant::now();
+        let is_one = |tunnel: &Arc<Tunnel>| {
+            let standing = tunnel.health.standing(now);
+            !tunnel.is_closed() && matches!(standing, Standing::Well | Standing::Due | Standing::Asked)
+        };
+        self.iter().any(|tunnel| !not(tunnel) && is_one(tunnel))
     }
 
     fn pick(&self, not: &[Arc<Tunnel>]) -> Option<(&Arc<Tunnel>, Standing)> {

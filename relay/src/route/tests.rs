@@ -1,3 +1,4 @@
+use futures::future::BoxFuture;
 use mytunnel_keys::id::Cluster;
 
 use super::*;

@@ -57,7 +57,7 @@ impl Bench {
 
     fn welcomed_on(&mut self, number: usize) {
         assert_eq!(self.connected(number), [Command::Greet(connection(number))]);
-        self.link.on_welcomed(connection(number), self.now);
+        self.link.on_welcomed(connection(number), self.now, true);
         assert_eq!(self.commands().first(), Some(&Command::Online(connection(number))));
     }
 }
@@ -110,7 +110,7 @@ fn the_last_resort_is_for_when_all_others_have_failed_or_had_their_time() {
     bench.link.on_connected(connection(1), Carrier::WebSocket, bench.now);
     bench.commands();
     assert!(bench.wait().contains(&Command::Greet(connection(1))));
-    bench.link.on_welcomed(connection(1), bench.now);
+    bench.link.on_welcomed(connection(1), bench.now, true);
     assert_eq!(bench.link.current(), Some(connection(1)));
 
     // Where it was what led to the relay, it is not waited for that long again.
@@ -131,7 +131,7 @@ fn over_the_last_resort() -> Bench {
     }
     bench.link.on_connected(connection(1), Carrier::WebSocket, bench.now);
     bench.link.on_dial_failed(Carrier::Quic, Some("no route".to_owned()), bench.now);
-    bench.link.on_welcomed(connection(1), bench.now);
+    bench.link.on_welcomed(connection(1), bench.now, true);
     assert_eq!(bench.commands().last(), Some(&Command::Online(connection(1))));
     bench
 }
@@ -153,7 +153,7 @@ fn who_came_by_the_last_resort_looks_for_a_better_way_now_and_then() {
     }
     let better = [Command::Online(connection(2)), Command::Close(connection(1))];
     assert_eq!(bench.connected(2), [Command::Greet(connection(2))]);
-    bench.link.on_welcomed(connection(2), bench.now);
+    bench.link.on_welcomed(connection(2), bench.now, true);
     assert_eq!(bench.commands(), better);
     assert_eq!(bench.link.next_timeout(), None, "there is no better one than this");
 }
@@ -164,7 +164,13 @@ fn nobody_looks_for_a_better_way_while_something_is_in_flight() {
     bench.pass(BETTER);
     bench.link.tick(bench.now, 0, false);
     assert_eq!(bench.commands(), []);
-    bench.pass(BETTER);
+    bench.pass(RECHECK);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Quic)]);
+    bench.connected(2);
+    bench.link.on_welcomed(connection(2), bench.now, false);
+    assert_eq!(bench.commands(), [Command::Close(connection(2))], "something has begun");
+    assert_eq!(bench.link.current(), Some(connection(1)));
+    bench.pass(RECHECK);
     assert_eq!(dials(&bench.tick()), [(0, Carrier::Quic)]);
 }
 
@@ -197,7 +203,7 @@ fn the_first_connection_is_greeted_and_others_are_closed() {
     bench.tick();
     assert_eq!(bench.connected(1), [Command::Greet(connection(1))]);
     assert_eq!(bench.connected(2), [Command::Close(connection(2))]);
-    bench.link.on_welcomed(connection(1), bench.now);
+    bench.link.on_welcomed(connection(1), bench.now, true);
     assert_eq!(bench.commands(), [Command::Online(connection(1))]);
     assert_eq!(bench.link.current(), Some(connection(1)));
     assert_eq!(bench.link.next_timeout(), None, "there is nothing left to do");
@@ -212,7 +218,7 @@ fn a_greeting_has_its_time() {
     let commands = bench.wait();
     assert_eq!(commands[0], Command::Close(connection(1)));
     assert!(!dials(&commands).is_empty(), "and the search goes on");
-    bench.link.on_welcomed(connection(1), bench.now);
+    bench.link.on_welcomed(connection(1), bench.now, true);
     assert_eq!(bench.link.current(), None, "a late welcome counts for nothing");
 }
 
@@ -288,7 +294,7 @@ fn a_doubtful_connection_stays_until_another_is_welcomed() {
     assert!(!dials(&bench.tick()).is_empty());
     assert_eq!(bench.link.current(), Some(connection(1)), "what is in flight goes on");
     assert_eq!(bench.connected(2), [Command::Greet(connection(2))]);
-    bench.link.on_welcomed(connection(2), bench.now);
+    bench.link.on_welcomed(connection(2), bench.now, true);
     assert_eq!(bench.commands(), [Command::Online(connection(2)), Command::Close(connection(1))]);
     bench.link.on_closed(connection(1), "closed by us", bench.now);
     assert_eq!(bench.commands(), [], "the old one is nobody's business any more");
@@ -302,7 +308,7 @@ fn a_false_alarm_ends_the_search() {
     bench.connected(2);
     bench.link.on_alive(connection(1));
     assert_eq!(bench.commands(), [Command::Close(connection(2))]);
-    bench.link.on_welcomed(connection(2), bench.now);
+    bench.link.on_welcomed(connection(2), bench.now, true);
     assert_eq!(bench.link.current(), Some(connection(1)));
     assert_eq!(bench.link.next_timeout(), None);
 }
@@ -410,7 +416,7 @@ fn what_other_connections_say_is_ignored() {
     bench.link.on_silent(connection(9), bench.now);
     bench.link.on_goodbye(connection(9), refusal(Code::KeyRevoked), bench.now);
     bench.link.on_refused(connection(9), refusal(Code::KeyRevoked), bench.now);
-    bench.link.on_welcomed(connection(9), bench.now);
+    bench.link.on_welcomed(connection(9), bench.now, true);
     bench.link.on_closed(connection(9), "gone", bench.now);
     assert_eq!(bench.commands(), []);
     assert_eq!(bench.link.current(), Some(connection(1)));

@@ -105,7 +105,7 @@ impl Proxy {
         let (mut asked, mut patience) = (Vec::new(), None);
         let mut fresh = false;
         for _ in 0..TRIES {
-            let failure = match self.attempt(&tunnel, &mut forward, fresh).await? {
+            let failure = match self.attempt(&tunnel, &mut forward, (&asked, fresh)).await? {
                 Attempt::Answered(response, exchange) => {
                     if let Some(trace) = turn.trace() {
                         trace.node_answered(response.status());
@@ -140,7 +140,7 @@ impl Proxy {
         &self,
         tunnel: &Arc<Tunnel>,
         forward: &mut Forward,
-        fresh: bool,
+        (asked, fresh): (&[Arc<Tunnel>], bool),
     ) -> Result<Attempt, Refused> {
         let limits = &self.shared.limits;
         // A node that has no room is not to rest, as one is that refuses: room comes back with every answer.
@@ -156,7 +156,7 @@ impl Proxy {
         if !tunnel.traffic().ready().await {
             return Err(Failure::Spent.into());
         }
-        if self.stands_still(tunnel).await {
+        if self.stands_still(tunnel, asked).await {
             return Ok(Attempt::Refused(Failure::Broken));
         }
         match exchange.connect(fresh, forward.speech, limits).await {
@@ -177,24 +177,23 @@ impl Proxy {
                 return Ok(Attempt::Refused(Failure::Broken));
             }
         }
-        self.send(tunnel, forward, exchange).await
+        self.send(tunnel, forward, (asked, exchange)).await
     }
 
     /// Whether the node, of which that was found out before, still stands still while others are there. It is asked before
     /// anything is sent.
-    async fn stands_still(&self, tunnel: &Arc<Tunnel>) -> bool {
+    async fn stands_still(&self, tunnel: &Arc<Tunnel>, asked: &[Arc<Tunnel>]) -> bool {
         tunnel.is_silent()
             && tunnel.is_accompanied()
             && !Box::pin(silence::is_back(tunnel)).await
-            && self.shared.routes.another(std::slice::from_ref(tunnel)).is_some()
+            && self.shared.routes.has_another(asked, tunnel)
     }
 
     /// Waits for the answer; none when the node stands still, others are there, and the request may be sent to one of them.
     async fn answer_of(
-        &self,
         tunnel: &Arc<Tunnel>,
         sent: impl Future<Output = Result<Response<Incoming>, Lost>>,
-        may_move: bool,
+        may_move: impl Fn() -> bool,
     ) -> Option<Result<Response<Incoming>, Lost>> {
         if !tunnel.is_accompanied() {
             return Some(sent.await);
@@ -206,7 +205,7 @@ impl Proxy {
             match select(sent.as_mut(), silent).await {
                 Either::Left((answered, _)) => return Some(answered),
                 Either::Right(_) => {
-                    if may_move && self.shared.routes.another(std::slice::from_ref(tunnel)).is_some() {
+                    if may_move() {
                         return None;
                     }
                 }
@@ -219,7 +218,7 @@ impl Proxy {
         &self,
         tunnel: &Arc<Tunnel>,
         forward: &mut Forward,
-        mut exchange: Exchange,
+        (asked, mut exchange): (&[Arc<Tunnel>], Exchange),
     ) -> Result<Attempt, Refused> {
         let Some(mut request) = forward.request.take() else { return Err(Failure::Broken.into()) };
         let pooled = exchange.is_pooled();
@@ -227,9 +226,9 @@ impl Proxy {
             Some(accepted) => Some(Spare::until(accepted, &mut request)),
             None => (pooled && forward.repeatable).then(|| Spare::of(&request)),
         };
-        let may_move = forward.has_second_try && spare.is_some();
-        let sent = exchange.send(*request);
-        let Some(answered) = self.answer_of(tunnel, sent, may_move).await else {
+        let is_movable = forward.has_second_try && spare.is_some();
+        let may_move = || is_movable && self.shared.routes.has_another(asked, tunnel);
+        let Some(answered) = Self::answer_of(tunnel, exchange.send(*request), may_move).await else {
             forward.has_second_try = false;
             forward.request = spare.and_then(Spare::again);
             forward.passed.check(tunnel)?;
