@@ -10,10 +10,8 @@
 //! preferred first waits a moment *in reserve*, in which the other is tried again. The last resort is dialled once all others have
 //! failed, or have had their time. A candidate that is welcomed replaces
 //! the current connection; a current connection that answers again in the meantime stays, and the search ends. So a false
-//! alarm costs nothing that is in flight.
-//!
-//! A session over the last resort looks around for a better carrier now and then, when nothing is in flight: what made it the
-//! last resort may have been no more than a relay that was busy.
+//! alarm costs nothing that is in flight. While nothing is, a session over the last resort looks for a better carrier now and then: the
+//! relay may only have been busy.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -280,8 +278,7 @@ impl Link {
             && let Some(current) = &mut self.current
         {
             // What has begun meanwhile is not to be cut.
-            current.better_at = Some(now + RECHECK);
-            self.search = None;
+            (current.better_at, self.search) = (Some(now + RECHECK), None);
             self.commands.push_back(Command::Close(connection));
             return;
         }
@@ -300,7 +297,10 @@ impl Link {
         if !ours {
             return;
         }
+        let is_better = self.is_for_better() && self.is_candidate(connection);
         match verdict::on(refusal.code) {
+            // The session that stands is none the worse for what another one was refused.
+            Verdict::Final if is_better => (self.candidate, self.search) = (None, None),
             Verdict::Final => self.give_up(refusal),
             Verdict::Passing => self.on_closed(connection, &refusal.message, now),
         }
@@ -407,9 +407,9 @@ impl Link {
 
     /// Begins to look for a better carrier, or ends that.
     fn look_for_better(&mut self, now: Instant, is_idle: bool) {
-        if self.is_for_better() {
-            self.search.take_if(|search| search.attempts > 0 && search.next <= now);
-        }
+        let is_over =
+            |search: &mut Search| search.aim == Aim::Better && search.attempts > 0 && search.next <= now;
+        self.search.take_if(is_over);
         let (None, Some(current)) = (&self.search, &mut self.current) else { return };
         if current.better_at.take_if(|at| *at <= now).is_some() {
             current.better_at = Some(now + if is_idle { BETTER } else { RECHECK });

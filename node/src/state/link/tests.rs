@@ -175,6 +175,18 @@ fn nobody_looks_for_a_better_way_while_something_is_in_flight() {
 }
 
 #[test]
+fn what_is_refused_to_a_better_way_costs_the_session_that_stands_nothing() {
+    let mut bench = over_the_last_resort();
+    bench.wait();
+    bench.connected(2);
+    bench.link.on_refused(connection(2), refusal(Code::KeyRevoked), bench.now);
+    assert_eq!(bench.commands(), [Command::Close(connection(2))]);
+    assert_eq!(bench.link.current(), Some(connection(1)));
+    bench.link.on_refused(connection(1), refusal(Code::KeyRevoked), bench.now);
+    assert!(bench.commands().iter().any(|command| matches!(command, Command::GiveUp(_))));
+}
+
+#[test]
 fn a_loss_while_a_better_way_is_looked_for_is_a_loss() {
     let mut bench = over_the_last_resort();
     bench.wait();
