@@ -156,6 +156,23 @@ async fn visitors_are_led_to_who_serves_fewest_and_past_who_cannot() {
     assert!(matches!(routes.lead("web"), Lookup::Away), "closed, or lost");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_is_being_asked_whether_it_is_there_takes_what_another_refuses() {
+    let routes = Routes::new();
+    let (one, two) = (routes.insert(tunnel("web")), routes.insert(tunnel("web")));
+    let probe = one.ask().expect("nobody else asks");
+    assert!(Arc::ptr_eq(&led(&routes), &two), "nobody new while there is another");
+    assert!(Arc::ptr_eq(&routes.another(slice::from_ref(&two)).unwrap(), &one));
+    assert!(routes.has_another(&[], &two) && !routes.has_another(slice::from_ref(&one), &two));
+    drop(probe);
+    one.note_silent();
+    assert!(routes.another(slice::from_ref(&two)).is_none() && !routes.has_another(&[], &two));
+    // Looking takes nobody's trial.
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(routes.has_another(&[], &two) && routes.has_another(&[], &two));
+    assert!(Arc::ptr_eq(&routes.another(slice::from_ref(&two)).unwrap(), &one));
+}
+
 #[test]
 fn who_is_about_to_end_gets_nobody_new_while_there_is_another() {
     let routes = Routes::new();
