@@ -11,7 +11,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use mytunnel_tests::{origin::Origin, process::Running, wire::Connection};
 use serde_json::json;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpListener,
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::lab;
 
@@ -114,6 +119,53 @@ async fn a_node_that_stands_still_is_passed_over_for_another() -> Result<()> {
         ensure!(answer?.0.status == 200);
     }
     println!("16 requests had their answers after {all:?}, and 16 more in {:?}", since.elapsed());
+    Ok(())
+}
+
+/// Real nodes say that they are there, however long their server takes.
+#[tokio::test]
+async fn nodes_whose_server_takes_its_time_stand_still_for_nobody() -> Result<()> {
+    /// Several times as long as it takes to find out that a node stands still.
+    const LONG: Duration = Duration::from_secs(4);
+    const VISITORS: usize = 8;
+    let (lab, listener) = (lab().await?, TcpListener::bind("127.0.0.1:0").await?);
+    let target = listener.local_addr()?.port().to_string();
+    let got = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&got);
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
+            connections.spawn(async move {
+                let mut lines = BufReader::new(stream).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    if line.is_empty() {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        tokio::time::sleep(LONG).await;
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                        lines.get_mut().get_mut().write_all(answer).await?;
+                    }
+                }
+                anyhow::Ok(())
+            });
+        }
+    });
+    let (mut first, _) = lab.node(&target, "pair").await?;
+    let (mut second, _) = lab.node(&target, "pair").await?;
+    told_of(&mut first, 2).await?;
+    told_of(&mut second, 2).await?;
+    let request = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", lab.host("pair"));
+    let mut visitors = JoinSet::new();
+    for _ in 0..VISITORS {
+        let (address, request) = (lab.http, request.clone());
+        visitors.spawn(async move { Connection::open(address).await?.exchange(request.as_bytes()).await });
+    }
+    while let Some(answer) = timeout(SOON, visitors.join_next()).await? {
+        let (head, _) = answer??;
+        ensure!(head.status == 200, "{}", head.text);
+    }
+    assert_eq!(got.load(Ordering::SeqCst), VISITORS, "nothing was sent to another");
     Ok(())
 }
 
