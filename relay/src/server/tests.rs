@@ -60,7 +60,16 @@ impl Lab {
         Self::start_with(|_| {}).await
     }
 
+    /// As the relay's `config` is changed here, once it has heard from its coordinator.
     async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let lab = Self::unheard(change).await;
+        // A relay waits a second for the coordinator's first word, which on a busy machine may be too short.
+        lab.until(|status| status.clock_offset.is_some()).await;
+        lab
+    }
+
+    /// A relay that may not have heard from its coordinator yet.
+    async fn unheard(change: impl FnOnce(&mut Config)) -> Self {
         let (coordinator, reports) = TestCoordinator::new();
         let mut config = config(coordinator.clone());
         change(&mut config);

@@ -130,7 +130,7 @@ async fn a_relay_started_anew_gives_nodes_time_to_bring_names_that_nobody_stored
     let (dir, child) = (tempfile::tempdir().unwrap(), child(1));
     let start = |patience| {
         let data_dir = Some(dir.path().to_owned());
-        Lab::start_with(move |config| {
+        Lab::unheard(move |config| {
             config.data_dir = data_dir;
             config.limits.ingress.away_patience = patience;
         })
