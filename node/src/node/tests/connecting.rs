@@ -65,8 +65,13 @@ async fn a_relay_that_is_down_is_said_to_be() {
     let down = format!("/ip4/127.0.0.1/tcp/{}", address.rsplit_once(':').unwrap().1);
     let node = Node::start(config(vec![address_of(&[down.parse().unwrap()])])).unwrap();
     let mut share = node.share(spec("3000")).await.unwrap();
-    let ShareEvent::Reconnecting { attempt, reason } = next(&mut share).await else { panic!() };
-    assert_eq!(attempt, 2);
+    let (attempt, reason) = loop {
+        let ShareEvent::Reconnecting { attempt, reason } = next(&mut share).await else { panic!() };
+        if reason != "connecting" {
+            break (attempt, reason);
+        }
+    };
+    assert!(attempt >= 2, "{attempt}");
     assert!(reason.contains("refused"), "{reason}");
 }
 

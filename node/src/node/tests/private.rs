@@ -65,11 +65,15 @@ pub(super) async fn event(access: &mut Access) -> AccessEvent {
 }
 
 /// What the access is told when it does not get in: the reason of a try, or of the end.
-async fn trouble(access: &mut Access) -> String {
-    match event(access).await {
-        AccessEvent::Reconnecting { reason, .. } => reason,
-        AccessEvent::Closed(closed) => closed.message,
-        other => panic!("{other:?}"),
+pub(super) async fn trouble(access: &mut Access) -> String {
+    loop {
+        match event(access).await {
+            // A machine that is busy takes more than one try to get anywhere.
+            AccessEvent::Reconnecting { reason, .. } if reason == "connecting" => {}
+            AccessEvent::Reconnecting { reason, .. } => return reason,
+            AccessEvent::Closed(closed) => return closed.message,
+            other => panic!("{other:?}"),
+        }
     }
 }
 

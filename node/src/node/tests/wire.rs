@@ -11,7 +11,7 @@ use mytunnel_keys::{
 };
 
 use super::{
-    private::{NAME, event, node_at, share, tunnel},
+    private::{NAME, event, node_at, share, trouble, tunnel},
     *,
 };
 use crate::{
@@ -140,12 +140,8 @@ async fn a_host_of_another_tenant_is_not_taken_for_the_one_that_was_looked_for()
     relay.name(vec![seed.public()]);
     let (accessor, _) = node_at(std::slice::from_ref(&relay.address), 12, |_| {});
     let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
-    match event(&mut access).await {
-        AccessEvent::Reconnecting { reason, .. } => {
-            assert!(reason.contains("belongs to another project"), "{reason}");
-        }
-        other => panic!("it is believed: {other:?}"),
-    }
+    let reason = trouble(&mut access).await;
+    assert!(reason.contains("belongs to another project"), "{reason}");
 }
 
 #[tokio::test]
