@@ -9,7 +9,7 @@ mod proof;
 mod trouble;
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mytunnel_keys::api::ErrorBody;
 use mytunnel_keys::error::Code;
@@ -34,6 +34,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// The largest answer is the audit log's page.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+
+thread_local! {
+    /// When whoever asks on this thread has no more time.
+    static END: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Does something with an end: what is asked of coordinators meanwhile, on this thread, is answered by then or fails.
+pub(crate) fn within<T>(time: Duration, work: impl FnOnce() -> T) -> T {
+    let before = END.replace(Some(Instant::now() + time));
+    let done = work();
+    END.set(before);
+    done
+}
+
+/// What is left of the time.
+fn patience() -> Duration {
+    let left = END.get().map(|end| end.saturating_duration_since(Instant::now()));
+    // None at all would be no end to ureq.
+    left.map_or(PATIENCE, |left| left.clamp(Duration::from_millis(1), PATIENCE))
+}
 
 /// As whom a request is made.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +160,7 @@ impl Api {
         let request = request
             .body(body)
             .map_err(|error| Failure::new(Code::Internal, format!("cannot write the request: {error}")))?;
+        let request = self.agent.configure_request(request).timeout_global(Some(patience())).build();
         let mut response = self.agent.run(request).map_err(|error| unreachable(&self.server, &error))?;
         let content = response
             .body_mut()

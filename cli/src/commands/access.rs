@@ -1,7 +1,7 @@
 //! `mytunnel access NAME`: a private share of another machine, at an address of this one.
 
 mod events;
-mod guest;
+pub(crate) mod guest;
 mod listening;
 mod stdio;
 

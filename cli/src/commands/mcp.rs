@@ -23,6 +23,7 @@ use crate::commands::pair::client::Client;
 use crate::commands::pair::files::{inbox, own_folder};
 use crate::commands::pair::start::user_name;
 use crate::context::Context;
+use crate::environment::Environment;
 use crate::failure::{Failure, chain};
 use crate::runtime::{StopSignals, block_on_and_leave};
 
@@ -57,7 +58,9 @@ enum Compat {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let name = args.name.clone().unwrap_or_else(|| user_name(context, "agent"));
     let places = Places { folder: own_folder(context).ok(), inbox: inbox(context).ok() };
-    let desk = Arc::new(Desk::new(Client::of(context)?, name, args.agent.clone(), places));
+    // It is asked from other threads, for as long as the agent lives.
+    let own = Context { env: Environment::of_process(), report: context.report };
+    let desk = Arc::new(Desk::new(Client::of(context)?, own, (name, args.agent.clone()), places));
     let tools = match args.compat {
         Some(Compat::TunnelMcp) => compat::tools(),
         None => tools::tools(),

@@ -29,7 +29,7 @@ pub(crate) use self::flags::{AddressFlags, GateFlags};
 pub(crate) use self::gate::{Asked, Wanted, allowed};
 pub(crate) use self::inspect::InspectFlags;
 pub(crate) use self::job::Job;
-pub(crate) use self::place::{Spot, nobody, node_of};
+pub(crate) use self::place::{Spot, nobody, node_of, plain_node};
 pub(crate) use self::plan::Plan;
 pub(crate) use self::stands::Stands;
 pub(crate) use self::voice::Voice;

@@ -7,6 +7,7 @@ use mytunnel_keys::secret::TicketSecret;
 use mytunnel_keys::token::{TicketToken, Token};
 use serde::Serialize;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::commands::projects::{self, ServerArgs};
 use crate::context::{Context, now, random};
@@ -69,14 +70,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 
 /// The secret is made here, and goes to nobody but whoever is given the ticket.
 fn issue(name: TunnelName, args: &Args, context: &Context) -> Result<(), Failure> {
-    let (session, project) = issuer(args, context)?;
-    let secret = TicketSecret::from_bytes(random()?);
-    let digest = secret.digest();
-    let request = NewTicket { digest, name, project, within: args.within, ttl: args.ttl };
-    let made: Ticket = session.post("/tickets", &request)?;
-    let ticket =
-        Token::Ticket(TicketToken { secret, root: *session.root(), server: session.server().clone() });
-    let text = ticket.to_text();
+    let (session, project) = issuer(args.server.server.as_deref(), args.project.as_deref(), context)?;
+    let (text, made) = make(&session, (name, project), args.within, args.ttl)?;
     let command = format!("mytunnel access {}", *text);
     context.report.object(&Issued { ticket: &text, command: &command, row: &made });
     context.report.line(&command);
@@ -91,6 +86,21 @@ fn issue(name: TunnelName, args: &Args, context: &Context) -> Result<(), Failure
     Ok(())
 }
 
+/// Makes one for a share of a project: its text, and what the coordinator knows of it.
+pub(crate) fn make(
+    session: &Session,
+    (name, project): (TunnelName, Option<ProjectId>),
+    within: u64,
+    ttl: u64,
+) -> Result<(Zeroizing<String>, Ticket), Failure> {
+    let secret = TicketSecret::from_bytes(random()?);
+    let digest = secret.digest();
+    let made: Ticket = session.post("/tickets", &NewTicket { digest, name, project, within, ttl })?;
+    let ticket =
+        Token::Ticket(TicketToken { secret, root: *session.root(), server: session.server().clone() });
+    Ok((ticket.to_text(), made))
+}
+
 #[derive(Serialize)]
 struct Issued<'a> {
     ticket: &'a str,
@@ -100,9 +110,12 @@ struct Issued<'a> {
 }
 
 /// Who makes tickets, and for a share of which project; a master key has one only.
-fn issuer(args: &Args, context: &Context) -> Result<(Session, Option<ProjectId>), Failure> {
-    let flag = args.server.server.as_deref();
-    let wanted = identity::wanted_project(args.project.as_deref(), context)?;
+pub(crate) fn issuer(
+    flag: Option<&str>,
+    project: Option<&str>,
+    context: &Context,
+) -> Result<(Session, Option<ProjectId>), Failure> {
+    let wanted = identity::wanted_project(project, context)?;
     let login = Login::load(&context.config_dir()?, wanted_server(context, flag)?.as_ref())?;
     let (session, home) = match login {
         Some(login) => {

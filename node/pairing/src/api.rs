@@ -1,12 +1,12 @@
 //! What clients of the daemon ask, and what they are answered: one JSON object each way on a connection of its own.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use mytunnel_keys::error::Code;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{content::Said, message::Verify};
+use crate::{content::Said, message::Verify, ways::WayKey};
 
 /// A request. `session` may be left out where there is only one.
 #[derive(Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub enum Request {
         agent: String,
         /// On disk, so that it outlives the daemon.
         keep: bool,
+        /// For guests from elsewhere.
+        relay: Option<RelayGrant>,
     },
     Join {
         #[serde(with = "wiped")]
@@ -38,6 +40,8 @@ pub enum Request {
         count: usize,
         code: bool,
         ttl_s: u64,
+        /// See [`Request::Open`].
+        relay: Option<RelayGrant>,
     },
     Revoke {
         session: Option<String>,
@@ -182,6 +186,26 @@ impl std::fmt::Debug for InviteAnswer {
     }
 }
 
+/// What a session needs for guests who come through a relay.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RelayGrant {
+    /// With what the host serves the way, where the session has none yet.
+    pub key: Option<WayKey>,
+    /// What of it a person may know: `name`, `server`, `key` and `project`.
+    pub about: BTreeMap<String, String>,
+    /// One for each invite.
+    pub tickets: Vec<GrantedTicket>,
+}
+
+/// A ticket that goes into a link.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GrantedTicket {
+    /// Its text.
+    pub text: WayKey,
+    /// By which it is taken back.
+    pub id: String,
+}
+
 /// A failure as a client is told it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -229,6 +253,9 @@ pub struct InviteAnswer {
     pub text: Zeroizing<String>,
     /// What is left of its life.
     pub expires_in_s: u64,
+    /// It leads through a relay, too.
+    #[serde(default)]
+    pub relay: bool,
 }
 
 /// Secrets in requests and answers.

@@ -11,10 +11,12 @@ use libp2p::PeerId;
 
 use crate::{limits, rate::Rate};
 
-/// Who counts as one: an IPv4 address, an IPv6 /64, or this machine, whose users share no bound.
+/// Who counts as one: an IPv4 address, an IPv6 /64, a way past the network, by the port of its door, or this machine, whose
+/// users share no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Origin {
     Here,
+    Way(u16),
     V4(Ipv4Addr),
     V6([u16; 4]),
 }
@@ -209,6 +211,21 @@ mod tests {
         doors.leave(&0);
         assert_eq!(doors.enter(9002, many, false), Ok(()));
         assert_eq!((doors.origin(&9000), doors.origin(&0)), (Some(other), None));
+    }
+
+    #[test]
+    fn who_comes_by_a_way_is_bound_for_each_way_and_keeps_out_nobody_of_this_machine() {
+        let mut doors = Doors::new();
+        let (one, other) = (Origin::Way(4001), Origin::Way(4002));
+        let entered = (0..).take_while(|key| doors.enter(*key, one, false).is_ok()).count();
+        assert_eq!(entered, limits::CONNECTIONS_OF_ONE);
+        assert_eq!(doors.enter(9000, other, false), Ok(()));
+        assert_eq!(doors.enter(9001, Origin::Here, false), Ok(()));
+        assert_eq!(doors.enter(9002, one, true), Ok(()), "a member");
+        let (mut tries, now) = (Tries::default(), Duration::from_secs(1));
+        let tried = (0..).take_while(|number| tries.allows(peer(*number), one, false, now)).count();
+        assert_eq!(tried, usize::try_from(limits::TRIES_OF_ONE).unwrap());
+        assert!(tries.allows(peer(9000), other, false, now));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod keeper;
 mod keeping;
 mod links;
 mod net;
+mod passages;
 mod queue;
 mod session;
 mod shown;
@@ -24,6 +25,7 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -49,12 +51,14 @@ use crate::{
     era::{self, Era},
     limits, room,
     store::StoreError,
+    ways::Ways,
 };
 use control::Control;
 use discovery::Discovery;
 use keeper::Keeper;
 use keeping::{Found, Machine};
 use net::{Behaviour, BehaviourEvent};
+use passages::{Passages, Via};
 use queue::Outbound;
 use session::{Session, Side};
 
@@ -72,6 +76,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// How long it stays when there is nothing to do.
     pub linger: Duration,
+    /// What makes ways past the network, where something does.
+    pub ways: Option<Arc<dyn Ways>>,
 }
 
 /// Why a daemon could not start.
@@ -117,6 +123,7 @@ struct Link {
     /// At the host's side: whose. At a guest's: the host's.
     member: MemberId,
     outgoing: Outbound,
+    via: Via,
 }
 
 /// How a guest's host is reached.
@@ -141,6 +148,7 @@ struct Daemon {
     dialling: HashMap<PeerId, Vec<oneshot::Sender<Option<Opener>>>>,
     /// The same, by the attempt, where nobody knows whom it will find.
     dialling_at: HashMap<ConnectionId, oneshot::Sender<Option<Opener>>>,
+    passages: Passages,
     discovery: Discovery,
     files: files::Files,
     strangers: Strangers<AbortHandle>,
@@ -172,7 +180,8 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
     let (commands, mut asked) = mpsc::channel(EVENTS);
     let (changed, changes) = watch::channel(0);
     let keeper = found.keeper(path, &machine);
-    let mut daemon = Daemon::new(swarm, keeper, (era, begun), events, changed);
+    let passages = Passages::new(config.ways);
+    let mut daemon = Daemon::new(swarm, keeper, passages, (era, begun), events, changed);
     daemon.go_on(found);
     let busy = control.busy();
     let mut clients = JoinSet::new();
@@ -192,7 +201,7 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
             Some(done) = daemon.keeper.done() => daemon.on_kept(done),
             _ = ticks.tick() => {
                 daemon.tick();
-                if daemon.is_idle() && std::sync::Arc::strong_count(&busy) <= 2 {
+                if daemon.is_idle() && Arc::strong_count(&busy) <= 2 {
                     if used_at.elapsed() >= config.linger {
                         break;
                     }
@@ -203,6 +212,7 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
         }
     }
     daemon.goodbye(&mut inbox).await;
+    daemon.passages.stop().await;
     // Before the next daemon may come.
     daemon.keeper.close().await;
     stop.cancel();
@@ -215,6 +225,7 @@ impl Daemon {
     fn new(
         swarm: Swarm<Behaviour>,
         keeper: Keeper,
+        passages: Passages,
         (era, begun): (Era, Instant),
         events: mpsc::Sender<links::Event>,
         changed: watch::Sender<u64>,
@@ -232,6 +243,7 @@ impl Daemon {
             connected: HashMap::new(),
             dialling: HashMap::new(),
             dialling_at: HashMap::new(),
+            passages,
             discovery: Discovery::default(),
             strangers: Strangers::new(),
             tries: Tries::default(),
@@ -251,7 +263,10 @@ impl Daemon {
     fn is_idle(&self) -> bool {
         let now = self.now();
         let is_done = |session: &Session| session.is_over() && !session.is_unread(now);
-        self.keeper.is_idle() && self.keeper.resting().next().is_none() && self.sessions.values().all(is_done)
+        self.keeper.is_idle()
+            && self.passages.is_idle()
+            && self.keeper.resting().next().is_none()
+            && self.sessions.values().all(is_done)
     }
 
     #[expect(
@@ -263,7 +278,12 @@ impl Daemon {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event),
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id: Some(peer), error } => {
                 tracing::debug!(%peer, %error, "not reached");
-                self.tell_dialler(peer, None);
+                // Through a way; who dials the peer's addresses may still find it.
+                if self.passages.was_dialled(connection_id) {
+                    self.passages.gone(connection_id);
+                } else {
+                    self.tell_dialler(peer, None);
+                }
                 // An attempt at an address may fail behind the point where it knows whom it met.
                 drop(self.dialling_at.remove(&connection_id));
             }
@@ -274,7 +294,10 @@ impl Daemon {
                     let _ = found.send(None);
                 }
             }
-            SwarmEvent::NewListenAddr { address, .. } => tracing::debug!(%address, "listening"),
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                tracing::debug!(%address, "listening");
+                self.on_listening(listener_id, &address);
+            }
             _ => {}
         }
     }
@@ -289,6 +312,7 @@ impl Daemon {
             self.beat_at = now.steady;
         }
         self.show_codes(now);
+        self.tick_passages(now);
         self.keeper.tick(now.steady);
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {

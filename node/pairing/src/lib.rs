@@ -42,6 +42,7 @@ mod spoken;
 mod store;
 mod text;
 mod transcript;
+pub mod ways;
 mod words;
 
 #[doc(hidden)]
@@ -50,7 +51,7 @@ pub use self::{
     content::{By, Said, Shared, Step, TaskState, Verdict},
     files::{folder, tree::Digest},
     ledger::Fork,
-    link::{InviteId, InviteSecret, Link, LinkError},
+    link::{InviteId, InviteSecret, Link, LinkError, Ticket},
     message::Verify,
     store::StoreError,
     text::name,

@@ -1,14 +1,20 @@
 //! The text that lets a guest in: `pair1-PAYLOAD-CHECK`.
 //!
 //! The payload is base64url of version, flags, the invite's id and secret, the host's key, the end of the invite's
-//! life and up to four addresses. It is no URL on purpose: nothing that unfurls links can fetch it, and no server's log
-//! ever holds the secret. The check tells a damaged paste from a wrong secret.
+//! life and up to four addresses; in front of those, where there is a way through a relay, the ticket for it. It is no URL on
+//! purpose: nothing that unfurls links can fetch it, and no server's log ever holds the secret. The check tells a damaged
+//! paste from a wrong secret.
 
 use std::fmt;
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use libp2p::Multiaddr;
-use mytunnel_keys::id::PublicKey;
+use mytunnel_keys::{
+    id::PublicKey,
+    secret::TicketSecret,
+    token::{TicketToken, Token},
+    trust::RootFingerprint,
+};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::limits;
@@ -17,6 +23,8 @@ const PREFIX: &str = "pair";
 const VERSION: u8 = 1;
 /// Bytes before the addresses.
 const FIXED: usize = 1 + 1 + 8 + 32 + 32 + 4;
+/// The flag of a link with a ticket.
+const TICKET: u8 = 1;
 /// Bytes of one address; a relayed one has about 90.
 const ADDRESS: usize = 200;
 const TEXT: usize = 2_000;
@@ -76,6 +84,50 @@ impl fmt::Debug for InviteSecret {
     }
 }
 
+/// The ticket for the way through a relay. It carries a guest to its host's door, and opens nothing there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ticket(Zeroizing<String>);
+
+impl Ticket {
+    /// Reads the text of a ticket; nothing where it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let token = Token::parse(text).and_then(Token::into_ticket).ok()?;
+        Some(Self(Token::Ticket(token).to_text()))
+    }
+
+    /// Its text, a secret until it is used.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    fn put(&self, payload: &mut Vec<u8>) {
+        // It was read when it was made.
+        let Ok(token) = Token::parse(&self.0).and_then(Token::into_ticket) else { return };
+        let server = token.server.as_str();
+        payload.extend_from_slice(token.secret.expose());
+        payload.extend_from_slice(token.root.as_bytes());
+        payload.push(u8::try_from(server.len()).unwrap_or_default());
+        payload.extend_from_slice(server.as_bytes());
+    }
+
+    fn take<'a>(fields: &mut Fields<'a>) -> Result<Self, LinkError> {
+        let secret = TicketSecret::from_bytes(fields.take()?);
+        let root = RootFingerprint::from_bytes(fields.take()?);
+        let [length] = fields.take()?;
+        let (server, rest) = fields.0.split_at_checked(usize::from(length)).ok_or(LinkError::Damaged)?;
+        fields.0 = rest;
+        let server = std::str::from_utf8(server).ok().and_then(|server| server.parse().ok());
+        let server = server.ok_or(LinkError::Damaged)?;
+        Ok(Self(Token::Ticket(TicketToken { secret, root, server }).to_text()))
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket(…)")
+    }
+}
+
 /// A link, read or to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -89,6 +141,8 @@ pub struct Link {
     pub expires: u32,
     /// Where the host may be reached, at most four.
     pub addresses: Vec<Multiaddr>,
+    /// For the way through a relay, where the host has one.
+    pub ticket: Option<Ticket>,
 }
 
 /// Why a text is no link.
@@ -108,11 +162,15 @@ pub enum LinkError {
 impl Link {
     /// The text to hand over.
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut payload = Zeroizing::new(vec![VERSION, 0]);
+        let mut payload = Zeroizing::new(Vec::with_capacity(TEXT));
+        payload.extend_from_slice(&[VERSION, if self.ticket.is_some() { TICKET } else { 0 }]);
         payload.extend_from_slice(self.invite.as_bytes());
         payload.extend_from_slice(self.secret.expose());
         payload.extend_from_slice(self.host.as_bytes());
         payload.extend_from_slice(&self.expires.to_be_bytes());
+        if let Some(ticket) = &self.ticket {
+            ticket.put(&mut payload);
+        }
         let addresses = self.addresses.iter().map(Multiaddr::to_vec);
         for address in addresses.filter(|bytes| bytes.len() <= ADDRESS).take(limits::ADDRESSES) {
             payload.push(u8::try_from(address.len()).unwrap_or_default());
@@ -149,17 +207,18 @@ impl Link {
     }
 
     fn from_payload(payload: &[u8]) -> Result<Self, LinkError> {
-        let (fixed, mut rest) = payload.split_first_chunk::<FIXED>().ok_or(LinkError::Damaged)?;
+        let (fixed, _) = payload.split_first_chunk::<FIXED>().ok_or(LinkError::Damaged)?;
         // Flags are for what a guest must know of to come in.
-        if fixed[0] != VERSION || fixed[1] != 0 {
+        if fixed[0] != VERSION || fixed[1] & !TICKET != 0 {
             return Err(LinkError::Version);
         }
-        let mut fields = Fields(&fixed[2..]);
+        let mut fields = Fields(&payload[2..]);
         let invite = InviteId(fields.take()?);
         let secret = InviteSecret(fields.take()?);
         let host = PublicKey::from_bytes(fields.take()?).map_err(|_| LinkError::Damaged)?;
         let expires = u32::from_be_bytes(fields.take()?);
-        let mut addresses = Vec::new();
+        let ticket = if fixed[1] & TICKET == 0 { None } else { Some(Ticket::take(&mut fields)?) };
+        let (mut addresses, mut rest) = (Vec::new(), fields.0);
         while let Some((&length, more)) = rest.split_first() {
             let (address, more) = more.split_at_checked(usize::from(length)).ok_or(LinkError::Damaged)?;
             if addresses.len() == limits::ADDRESSES || address.len() > ADDRESS {
@@ -168,7 +227,7 @@ impl Link {
             addresses.push(Multiaddr::try_from(address.to_vec()).map_err(|_| LinkError::Damaged)?);
             rest = more;
         }
-        Ok(Self { invite, secret, host, expires, addresses })
+        Ok(Self { invite, secret, host, expires, addresses, ticket })
     }
 }
 
@@ -203,7 +262,46 @@ mod tests {
             host: Seed::from_bytes([3; 32]).public(),
             expires: 1_800_000_000,
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            ticket: None,
         }
+    }
+
+    fn with_ticket() -> Link {
+        let token = TicketToken {
+            secret: TicketSecret::from_bytes([4; 32]),
+            root: RootFingerprint::from_bytes([5; 16]),
+            server: "https://tun.example:8443".parse().unwrap(),
+        };
+        let ticket = Ticket::parse(&Token::Ticket(token).to_text());
+        Link { ticket, ..link(&["/ip4/192.0.2.7/tcp/4001", "/ip4/192.0.2.7/udp/4001/quic-v1"]) }
+    }
+
+    #[test]
+    fn a_link_carries_the_ticket_for_the_way_through_a_relay() {
+        let link = with_ticket();
+        let text = link.to_text();
+        assert!(text.len() < 310, "{}", text.len());
+        let read = Link::parse(&text).unwrap();
+        assert_eq!(read, link);
+        assert_eq!(read.ticket.unwrap().text(), link.ticket.as_ref().unwrap().text());
+        assert_eq!(Ticket::parse("mtk_ticket_"), None);
+    }
+
+    #[test]
+    fn what_is_no_whole_ticket_is_damage_and_another_flag_is_another_version() {
+        let text = with_ticket().to_text();
+        let (_, rest) = text.split_once('-').unwrap();
+        let payload = BASE64URL_NOPAD.decode(rest.rsplit_once('-').unwrap().0.as_bytes()).unwrap();
+        // In the middle of the secret, of the root and of the server.
+        for end in [FIXED + 31, FIXED + 47, FIXED + 55] {
+            assert_eq!(Link::from_payload(&payload[..end]), Err(LinkError::Damaged), "{end}");
+        }
+        let mut other = payload.clone();
+        other[1] |= 2;
+        assert_eq!(Link::from_payload(&other), Err(LinkError::Version));
+        let mut nowhere = payload;
+        nowhere[FIXED + 49] = b'x';
+        assert_eq!(Link::from_payload(&nowhere), Err(LinkError::Damaged));
     }
 
     #[test]
@@ -240,7 +338,8 @@ mod tests {
 
     #[test]
     fn neither_the_link_nor_its_errors_show_the_secret() {
-        assert!(format!("{:?}", link(&[])).contains("InviteSecret(…)"));
+        let shown = format!("{:?}", with_ticket());
+        assert!(shown.contains("InviteSecret(…)") && shown.contains("Ticket(…)") && !shown.contains("mtk_"));
     }
 
     proptest! {
@@ -248,6 +347,11 @@ mod tests {
 
         #[test]
         fn no_payload_is_more_than_refused(payload in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(link) = Link::from_payload(&payload) {
+                prop_assert_eq!(Link::parse(&link.to_text()), Ok(link));
+            }
+            // Past version and flags.
+            let payload = [&[VERSION, TICKET], payload.as_slice()].concat();
             if let Ok(link) = Link::from_payload(&payload) {
                 prop_assert_eq!(Link::parse(&link.to_text()), Ok(link));
             }

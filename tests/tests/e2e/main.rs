@@ -18,6 +18,7 @@ mod gates_of_all_kinds;
 mod inspect;
 mod metrics;
 mod names;
+mod pairing;
 mod ports;
 mod private;
 mod private_paths;

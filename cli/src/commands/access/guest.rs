@@ -7,7 +7,8 @@ use mytunnel_keys::api::{RedeemTicket, TicketRedeemed};
 use mytunnel_keys::error::Code;
 use mytunnel_keys::id::TunnelName;
 use mytunnel_keys::secret::Seed;
-use mytunnel_keys::token::Token;
+use mytunnel_keys::token::{ServerUrl, Token};
+use mytunnel_keys::trust::RootFingerprint;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -82,18 +83,7 @@ pub(super) fn enter(text: &str, given: &Given<'_>, context: &Context) -> Result<
     };
     // It is needed soon, and what is missing then would have cost the ticket.
     context.config_dir().map_err(not_used)?;
-    let api = Api::new(&server);
-    let known = bootstrap::fetch(&api, &server, &ticket.root)?;
-    if known.bootstrap.relays.is_empty() {
-        let message = format!("no relay is connected to {server} at the moment");
-        return Err(not_used(Failure::new(Code::RelayUnreachable, message)));
-    }
-    if let Some(complaint) = api.skew().complaint() {
-        let failure = Failure::new(Code::InvalidKey, complaint);
-        return Err(not_used(
-            failure.with_help("Set the clock (`timedatectl set-ntp true`), then try again."),
-        ));
-    }
+    let api = ready(&server, &ticket.root)?;
     let seed = Seed::from_bytes(random()?);
     let answer = redeem(&api, text, &seed)?;
     let from = printable(&answer.from);
@@ -116,6 +106,29 @@ pub(super) fn enter(text: &str, given: &Given<'_>, context: &Context) -> Result<
     Ok(Guest { name: answer.name, holder })
 }
 
+/// The coordinator of a ticket, where nothing stands in the way of using it.
+pub(crate) fn ready(server: &ServerUrl, root: &RootFingerprint) -> Result<Api, Failure> {
+    let api = Api::new(server);
+    let known = bootstrap::fetch(&api, server, root)?;
+    if known.bootstrap.relays.is_empty() {
+        let message = format!("no relay is connected to {server} at the moment");
+        return Err(not_used(Failure::new(Code::RelayUnreachable, message)));
+    }
+    if let Some(complaint) = api.skew().complaint() {
+        let failure = Failure::new(Code::InvalidKey, complaint);
+        return Err(not_used(
+            failure.with_help("Set the clock (`timedatectl set-ntp true`), then try again."),
+        ));
+    }
+    Ok(api)
+}
+
+/// Shows a ticket. The same key gets the same answer again.
+pub(crate) fn show(api: &Api, text: &str, seed: &Seed) -> Result<TicketRedeemed, Failure> {
+    let request = RedeemTicket { ticket: text.to_owned(), public_key: seed.public() };
+    api.post(As::Anyone, "/tickets/redeem", &request)
+}
+
 /// What went wrong before the ticket was shown to anybody.
 pub(super) fn not_used(failure: Failure) -> Failure {
     let message = format!("{}; the ticket was not used", failure.message());
@@ -125,8 +138,7 @@ pub(super) fn not_used(failure: Failure) -> Failure {
 /// The answer may be lost on its way, or the coordinator be starting anew: the same key gets it again.
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other code says for sure that it was not used now")]
 fn redeem(api: &Api, text: &str, seed: &Seed) -> Result<TicketRedeemed, Failure> {
-    let request = RedeemTicket { ticket: text.to_owned(), public_key: seed.public() };
-    let ask = || api.post(As::Anyone, "/tickets/redeem", &request);
+    let ask = || show(api, text, seed);
     let mut answer = ask();
     for pause in ASK_AFTER {
         match &answer {

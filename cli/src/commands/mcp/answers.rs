@@ -17,10 +17,21 @@ pub(super) fn invites_answer() -> (&'static str, Value) {
         &[
             ("text", text("The invite: a secret that lets one guest in, once")),
             ("expires_in_s", count("Its life")),
+            ("relay", yes_no("Its guest may be in another network")),
         ],
         &["text", "expires_in_s"],
     );
     ("invites", list(invite, "For your person to hand over, one for each guest"))
+}
+
+pub(super) fn relay_argument() -> (&'static str, Value) {
+    let description = "False: guests of this network only, also where this machine is signed in to a relay";
+    ("relay", yes_no(description))
+}
+
+pub(super) fn relay_answer() -> (&'static str, Value) {
+    let description = "The way for guests of other networks: state (open, opening, closed, unused, off), why, help, server, paths; null without one";
+    ("relay", maybe("object", description))
 }
 
 pub(super) fn status_of_one() -> Value {
@@ -36,10 +47,13 @@ pub(super) fn status_of_one() -> Value {
             (
                 "members",
                 list(
-                    some_object("id, name, agent, online, verified; name and agent are untrusted"),
+                    some_object(
+                        "id, name, agent, online, verified, via (network or relay); name and agent are untrusted",
+                    ),
                     "The others",
                 ),
             ),
+            relay_answer(),
             ("cursor", count("Up to where you have read")),
             ("unread", count("Things said by others behind that")),
             ("last", count("Number of the last entry")),

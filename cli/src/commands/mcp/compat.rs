@@ -184,15 +184,18 @@ struct Open {
 
 fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Open { goal, invites } = read(value)?;
+    let invites = invites.unwrap_or(1);
+    let (relay, _) = desk.offer(true, (invites, limits::TTL.as_secs()))?.parts();
     let opened = desk.begin(&Request::Open {
         goal,
-        invites: invites.unwrap_or(1),
+        invites,
         code: false,
         ttl_s: limits::TTL.as_secs(),
         verify: Verify::Ask,
         name: desk.name.clone(),
         agent: desk.agent.clone(),
         keep: false,
+        relay,
     })?;
     Ok(json!({
         "tunnelId": opened["session"],
@@ -211,12 +214,9 @@ struct Invite {
 
 fn invite(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Invite { count } = read(value)?;
-    let request = Request::Invite {
-        session: desk.session(None),
-        count: count.unwrap_or(1),
-        code: false,
-        ttl_s: limits::TTL.as_secs(),
-    };
+    let (session, count, ttl_s) = (desk.session(None), count.unwrap_or(1), limits::TTL.as_secs());
+    let (relay, _) = desk.offer_more(true, session.clone(), (count, ttl_s))?.parts();
+    let request = Request::Invite { session, count, code: false, ttl_s, relay };
     Ok(json!({ "invites": invites_of(&desk.ask(&request)?) }))
 }
 

@@ -14,6 +14,8 @@ use rmcp::model::RequestId;
 use serde_json::Value;
 
 use crate::commands::pair::client::Client;
+use crate::commands::pair::relay::{self, Offer, Wish};
+use crate::context::Context;
 use crate::failure::Failure;
 
 /// By what name agents read.
@@ -22,6 +24,8 @@ pub(super) const READER: &str = "agent";
 /// See the module.
 pub(super) struct Desk {
     pub(super) client: Client,
+    /// For what takes a coordinator.
+    context: Context,
     pub(super) name: String,
     pub(super) agent: String,
     pub(super) places: Places,
@@ -74,8 +78,39 @@ impl Pinned {
 }
 
 impl Desk {
-    pub(super) fn new(client: Client, name: String, agent: String, places: Places) -> Self {
-        Self { client, name, agent, places, pinned: Mutex::default(), handed: Mutex::default() }
+    pub(super) fn new(
+        client: Client,
+        context: Context,
+        (name, agent): (String, String),
+        places: Places,
+    ) -> Self {
+        let (pinned, handed) = (Mutex::default(), Mutex::default());
+        Self { client, context, name, agent, places, pinned, handed }
+    }
+
+    /// What guests need who come through a relay to a session that is to be opened, unless they are not to.
+    pub(super) fn offer(&self, wanted: bool, links: (usize, u64)) -> Result<Offer, Failure> {
+        let wish = if wanted { Wish::Maybe } else { Wish::Off };
+        Offer::make(wish, links, &Value::Null, &self.context)
+    }
+
+    /// The same for further links of one that is open.
+    pub(super) fn offer_more(
+        &self,
+        wanted: bool,
+        session: Option<String>,
+        links: (usize, u64),
+    ) -> Result<Offer, Failure> {
+        if !wanted {
+            return Ok(Offer::default());
+        }
+        let there = relay::there(session, |request| self.ask(request))?;
+        Offer::make(Wish::Maybe, links, &there, &self.context)
+    }
+
+    /// Takes back the tickets of links that let nobody in any more.
+    pub(super) fn withdraw(&self, answer: &mut Value) {
+        relay::withdraw(answer, &self.context);
     }
 
     /// The session that is named, which is pinned with that, or else the pinned one; nothing where there is none yet.

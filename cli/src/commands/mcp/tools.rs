@@ -7,9 +7,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::answers::{heard, invites_answer, session_answer, session_argument, status_of_one};
+use super::answers::{
+    heard, invites_answer, relay_answer, relay_argument, session_answer, session_argument, status_of_one,
+};
 use super::desk::{Desk, READER};
 use super::schema::{answer, arguments, count, list, maybe, number, some_object, text, yes_no};
+use crate::commands::pair::relay::Offer;
 use crate::failure::Failure;
 
 /// One tool.
@@ -63,6 +66,7 @@ fn coming_in() -> Vec<Offered> {
                     ("ttl_s", number("Life of the invites in seconds", 30, 86_400)),
                     ("verify", verify.clone()),
                     ("keep", keep.clone()),
+                    relay_argument(),
                 ],
                 &["goal"],
             ),
@@ -72,6 +76,7 @@ fn coming_in() -> Vec<Offered> {
                     ("goal", text("As opened")),
                     ("state", text("waiting_for_guest")),
                     invites_answer(),
+                    relay_answer(),
                 ],
                 &["session", "invites", "state"],
             ),
@@ -86,10 +91,11 @@ fn coming_in() -> Vec<Offered> {
                     session_argument(),
                     ("count", invites),
                     ("ttl_s", number("Their life in seconds", 30, 86_400)),
+                    relay_argument(),
                 ],
                 &[],
             ),
-            output: answer(&[session_answer(), invites_answer()], &["session", "invites"]),
+            output: answer(&[session_answer(), invites_answer(), relay_answer()], &["session", "invites"]),
             hands: false,
             act: invite,
         },
@@ -246,6 +252,12 @@ struct Open {
     verify: Verify,
     #[serde(default)]
     keep: bool,
+    #[serde(default = "yes")]
+    relay: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 #[derive(Default, PartialEq, Eq, Deserialize)]
@@ -269,10 +281,14 @@ const fn ask() -> Verify {
 }
 
 fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
-    let Open { goal, invites, mode, ttl_s, verify, keep } = read(value)?;
+    let Open { goal, invites, mode, ttl_s, verify, keep, relay } = read(value)?;
     let code = mode == Mode::Code;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
-    desk.begin(&Request::Open { goal, invites, code, ttl_s, verify, name, agent, keep })
+    let (relay, trouble) = desk.offer(relay && !code, (invites, ttl_s))?.parts();
+    let open = Request::Open { goal, invites, code, ttl_s, verify, name, agent, keep, relay };
+    let mut opened = desk.begin(&open)?;
+    Offer::tell(trouble, &mut opened);
+    Ok(opened)
 }
 
 #[derive(Deserialize)]
@@ -283,12 +299,17 @@ struct Invite {
     count: usize,
     #[serde(default = "ten_minutes")]
     ttl_s: u64,
+    #[serde(default = "yes")]
+    relay: bool,
 }
 
 fn invite(desk: &Desk, value: Value) -> Result<Value, Failure> {
-    let Invite { session, count, ttl_s } = read(value)?;
+    let Invite { session, count, ttl_s, relay } = read(value)?;
     let session = desk.session(session);
-    desk.ask(&Request::Invite { session, count, code: false, ttl_s })
+    let (relay, trouble) = desk.offer_more(relay, session.clone(), (count, ttl_s))?.parts();
+    let mut invited = desk.ask(&Request::Invite { session, count, code: false, ttl_s, relay })?;
+    Offer::tell(trouble, &mut invited);
+    Ok(invited)
 }
 
 #[derive(Deserialize)]
@@ -427,5 +448,7 @@ pub(super) fn end(desk: &Desk, session: Option<String>, summary: Option<String>)
         let said = Said::Task { state: TaskState::Completed, text };
         desk.ask(&Request::Say { session: session.clone(), said, reply_to: None, to: Vec::new() })?;
     }
-    desk.ask(&Request::Close { session, forget: false })
+    let mut closed = desk.ask(&Request::Close { session, forget: false })?;
+    desk.withdraw(&mut closed);
+    Ok(closed)
 }

@@ -23,7 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const READING: Duration = Duration::from_secs(15 * 60);
 
 /// What the daemon needs of the environment of whoever starts it: an invite, words or a password are none of it.
-const ENVIRONMENT: [&str; 3] = ["MYTUNNEL_PAIR_LISTEN", "MYTUNNEL_LOG", "TMPDIR"];
+const ENVIRONMENT: [&str; 9] = [
+    "MYTUNNEL_PAIR_LISTEN",
+    "MYTUNNEL_LOG",
+    "TMPDIR",
+    // By which a relay is reached.
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
 
 /// Asks the daemon that runs.
 pub(crate) fn ask(request: &Request, context: &Context) -> Result<Value, Failure> {

@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mytunnel_carrier::websocket::Proxies;
 use mytunnel_keys::error::Code;
 use mytunnel_pairing::daemon::{self, Config, DaemonError};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::ways;
 use crate::context::Context;
 use crate::failure::{Failure, chain, io_help};
-use crate::runtime::{StopSignals, block_on};
+use crate::runtime::{StopSignals, block_on_and_leave};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -25,8 +27,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         dir: context.config_dir()?.pairing(),
         listen: listen(context)?,
         linger: Duration::from_secs(args.linger),
+        ways: Some(ways::of(context.config_dir()?, proxies(context))),
     };
-    block_on(async {
+    // A question to a coordinator that is under way would keep the process.
+    block_on_and_leave(async {
         let mut signals = StopSignals::install()?;
         let stop = CancellationToken::new();
         let mut watch = JoinSet::new();
@@ -49,6 +53,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             }
             other => Ok(other?),
         }
+    })
+}
+
+/// One that cannot be read is told of by every other command, and keeps no session from being held.
+fn proxies(context: &Context) -> Proxies {
+    context.env.proxies().unwrap_or_else(|failure| {
+        tracing::warn!(why = failure.message(), "no proxy is used");
+        Proxies::none()
     })
 }
 

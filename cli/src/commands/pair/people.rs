@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::listen::READER;
 use super::person::Person;
 use super::start::text;
-use super::{SessionArgs, client};
+use super::{SessionArgs, client, relay};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::report::{Style, columns};
@@ -84,6 +84,9 @@ pub(crate) fn status(args: &SessionArgs, context: &Context) -> Result<(), Failur
         } else if session["host_keeps"] == true {
             context.report.line("  kept on the host's disk");
         }
+        if let Some(line) = way(&session["relay"]) {
+            context.report.line(format_args!("  {line}"));
+        }
         let offers = session["offers"].as_array().map(Vec::as_slice).unwrap_or_default();
         let waiting = offers.iter().filter(|offer| text(offer, "state") == "offered").count();
         if waiting > 0 {
@@ -122,8 +125,26 @@ pub(crate) fn peers(args: &SessionArgs, context: &Context) -> Result<(), Failure
     Ok(())
 }
 
+/// How the way through a relay stands, where there is one.
+fn way(relay: &Value) -> Option<String> {
+    let why = |otherwise: &'static str| match text(relay, "why") {
+        "" => otherwise.to_owned(),
+        why => why.to_owned(),
+    };
+    let paths = relay["paths"].as_array().into_iter().flatten();
+    let paths: Vec<String> =
+        paths.map(|path| format!("{} ({})", text(path, "path"), text(path, "reason"))).collect();
+    match text(relay, "state") {
+        "open" if paths.is_empty() => Some("through a relay: ready".to_owned()),
+        "open" => Some(format!("through a relay: {}", paths.join(", "))),
+        "opening" => Some(format!("through a relay: not yet, {}", why("no answer"))),
+        "closed" => Some(format!("through a relay: no more, {}", why("it ended"))),
+        _ => None,
+    }
+}
+
 fn print_members(session: &Value, context: &Context) {
-    let heading = ["NAME", "AGENT", "THERE", "VERIFIED"].map(str::to_owned).to_vec();
+    let heading = ["NAME", "AGENT", "THERE", "BY", "VERIFIED"].map(str::to_owned).to_vec();
     let row = |member: &Value| {
         let away = || {
             member["offline_s"]
@@ -132,7 +153,8 @@ fn print_members(session: &Value, context: &Context) {
         };
         let there = if member["online"] == true { "yes".to_owned() } else { away() };
         let verified = if member["verified"] == true { "yes" } else { "no" };
-        let texts = [text(member, "name"), text(member, "agent"), &there, verified];
+        let by = text(member, "via");
+        let texts = [text(member, "name"), text(member, "agent"), &there, by, verified];
         texts.map(str::to_owned).to_vec()
     };
     let members = session["members"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -201,14 +223,16 @@ pub(crate) fn kick(args: &KickArgs, context: &Context) -> Result<(), Failure> {
 }
 
 pub(crate) fn lock(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
-    let answer = client::ask(&Request::Lock { session: args.session.clone() }, context)?;
+    let mut answer = client::ask(&Request::Lock { session: args.session.clone() }, context)?;
+    relay::withdraw(&mut answer, context);
     context.report.object(&answer);
     context.report.note("Nobody comes in any more.");
     Ok(())
 }
 
 pub(crate) fn revoke(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
-    let answer = client::ask(&Request::Revoke { session: args.session.clone() }, context)?;
+    let mut answer = client::ask(&Request::Revoke { session: args.session.clone() }, context)?;
+    relay::withdraw(&mut answer, context);
     context.report.object(&answer);
     context.report.note(format_args!("Took back {} invites.", answer["revoked"]));
     Ok(())
@@ -216,7 +240,8 @@ pub(crate) fn revoke(args: &SessionArgs, context: &Context) -> Result<(), Failur
 
 pub(crate) fn close(args: &CloseArgs, context: &Context) -> Result<(), Failure> {
     let (session, forget) = (args.session.session.clone(), args.forget);
-    let answer = client::ask(&Request::Close { session, forget }, context)?;
+    let mut answer = client::ask(&Request::Close { session, forget }, context)?;
+    relay::withdraw(&mut answer, context);
     context.report.object(&answer);
     context.report.note(if forget {
         "Closed, and nothing of it stays on this machine's disk."

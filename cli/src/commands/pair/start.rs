@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use clap::ValueEnum;
+use mytunnel_keys::error::Code;
 use mytunnel_pairing::{Verify, api::Request};
 use serde_json::Value;
 
+use super::relay::{self, Offer, Wish};
 use super::{client, secret};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -36,6 +38,9 @@ pub(crate) struct OpenArgs {
 
     #[command(flatten)]
     keep: KeepArgs,
+
+    #[command(flatten)]
+    relay: RelayArgs,
 
     #[command(flatten)]
     who: WhoArgs,
@@ -77,7 +82,32 @@ pub(crate) struct InviteArgs {
     ttl: u64,
 
     #[command(flatten)]
+    relay: RelayArgs,
+
+    #[command(flatten)]
     session: super::SessionArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct RelayArgs {
+    /// Fail where guests cannot come through a relay [default: they can, if this machine is signed in to one or has MTK_MASTER]
+    #[arg(long, conflicts_with_all = ["no_relay", "code"])]
+    relay: bool,
+
+    /// Guests come by the network alone
+    #[arg(long)]
+    no_relay: bool,
+}
+
+impl RelayArgs {
+    /// A code is found on the network alone.
+    const fn wish(&self, code: bool) -> Wish {
+        match (self.relay, self.no_relay || code) {
+            (true, _) => Wish::Demanded,
+            (false, true) => Wish::Off,
+            (false, false) => Wish::Maybe,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -135,6 +165,9 @@ pub(crate) fn user_name(context: &Context, otherwise: &str) -> String {
 }
 
 pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
+    let wish = args.relay.wish(args.code);
+    let offer = Offer::make(wish, (args.invites, args.ttl), &Value::Null, context)?;
+    let (grant, trouble) = offer.parts();
     let request = Request::Open {
         goal: args.goal.clone(),
         invites: args.invites,
@@ -144,8 +177,16 @@ pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
         name: args.who.name(context, "host"),
         agent: args.who.agent.clone(),
         keep: args.keep.keep,
+        relay: grant,
     };
-    let answer = client::ask_or_start(&request, context)?;
+    let mut answer = client::ask_or_start(&request, context)?;
+    if wish == Wish::Demanded && answer["relay"]["state"] != "open" {
+        let session = answer["session"].as_str().map(str::to_owned);
+        let mut closed = client::ask(&Request::Close { session, forget: args.keep.keep }, context)?;
+        relay::withdraw(&mut closed, context);
+        return Err(no_relay(&answer["relay"]));
+    }
+    Offer::tell(trouble, &mut answer);
     context.report.object(&answer);
     print_invites(&answer, context);
     if args.code {
@@ -159,13 +200,48 @@ pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
 
 pub(crate) fn invite(args: &InviteArgs, context: &Context) -> Result<(), Failure> {
     let session = args.session.session.clone();
-    let answer = client::ask(
-        &Request::Invite { session, count: args.count, code: args.code, ttl_s: args.ttl },
-        context,
-    )?;
+    let wish = args.relay.wish(args.code);
+    let there = match wish {
+        Wish::Off => Value::Null,
+        Wish::Maybe | Wish::Demanded => relay::there(session.clone(), |ask| client::ask(ask, context))?,
+    };
+    let (relay, trouble) = Offer::make(wish, (args.count, args.ttl), &there, context)?.parts();
+    let request = Request::Invite { session, count: args.count, code: args.code, ttl_s: args.ttl, relay };
+    let mut answer = client::ask(&request, context)?;
+    if wish == Wish::Demanded && answer["relay"]["state"] != "open" {
+        return Err(no_relay(&answer["relay"]));
+    }
+    Offer::tell(trouble, &mut answer);
     context.report.object(&answer);
     print_invites(&answer, context);
     Ok(())
+}
+
+fn no_relay(relay: &Value) -> Failure {
+    let why = text(relay, "why");
+    let why = if why.is_empty() { "it does not answer" } else { why };
+    Failure::new(Code::RelayUnreachable, format!("guests cannot come through the relay: {why}"))
+        .with_help("Try again when it is up, or leave --relay away: guests of this network come without it.")
+}
+
+/// Whether guests may be elsewhere, and if not, why and what helps.
+fn print_relay(relay: &Value, context: &Context) {
+    let (server, why, help) = (text(relay, "server"), text(relay, "why"), text(relay, "help"));
+    let why = if why.is_empty() { "no answer yet" } else { why };
+    match text(relay, "state") {
+        "open" => context.report.note(format_args!(
+            "Guests of other networks come through the relay of {server}, which reads nothing of it."
+        )),
+        "opening" => context.report.warn(format_args!(
+            "The relay of {server} is not reached yet ({why}): until it is, guests of this network only come in. \
+             `mytunnel pair status` says when."
+        )),
+        "closed" => context.report.warn(format_args!("Guests of this network only come in: {why}.")),
+        "off" => context.report.warn(format_args!(
+            "Guests of this network only come in: {why}. {help} Then `mytunnel pair invite` makes an invite for others."
+        )),
+        _ => {}
+    }
 }
 
 fn print_invites(answer: &Value, context: &Context) {
@@ -180,6 +256,7 @@ fn print_invites(answer: &Value, context: &Context) {
              the guest runs `mytunnel pair join` and pastes it there."
         ));
     }
+    print_relay(&answer["relay"], context);
 }
 
 pub(crate) fn join(args: &JoinArgs, context: &Context) -> Result<(), Failure> {

@@ -140,6 +140,18 @@ fn node_config(
     known: &Known,
     context: &Context,
 ) -> Result<NodeConfig, Failure> {
+    let mut config = plain_node(holder, (cluster, root), known)?;
+    config.direct = !access.no_direct;
+    config.proxies = context.env.proxies()?;
+    Ok(config)
+}
+
+/// A node for a key, at the relays that are known, without what only a person says.
+pub(crate) fn plain_node(
+    holder: Holder,
+    (cluster, root): (Cluster, RootFingerprint),
+    known: &Known,
+) -> Result<NodeConfig, Failure> {
     let relays: Vec<RelayAddress> = known
         .bootstrap
         .relays
@@ -161,7 +173,5 @@ fn node_config(
     }
     let mut config = NodeConfig::new(holder.seed, holder.certificate, cluster, root, relays);
     config.agent = concat!("mytunnel/", env!("CARGO_PKG_VERSION")).to_owned();
-    config.direct = !access.no_direct;
-    config.proxies = context.env.proxies()?;
     Ok(config)
 }

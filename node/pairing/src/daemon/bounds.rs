@@ -1,7 +1,7 @@
 //! Who may connect, in the swarm: [`Doors`] with libp2p's events.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     net::IpAddr,
     task::{Context, Poll},
@@ -25,11 +25,13 @@ pub(crate) struct Behaviour {
     doors: Doors<ConnectionId>,
     own: Vec<IpAddr>,
     known: HashSet<PeerId>,
+    /// Doors for who comes by a way, with their ports.
+    ways: HashMap<Multiaddr, u16>,
 }
 
 impl Behaviour {
     pub(super) fn new() -> Self {
-        Self { doors: Doors::new(), own: Vec::new(), known: HashSet::new() }
+        Self { doors: Doors::new(), own: Vec::new(), known: HashSet::new(), ways: HashMap::new() }
     }
 
     /// Who is a member, and so is no stranger.
@@ -41,12 +43,30 @@ impl Behaviour {
         self.known.contains(peer)
     }
 
+    /// Who comes in here comes by a way, and is none of this machine.
+    pub(super) fn lead(&mut self, door: Multiaddr) {
+        if let Some((socket, _)) = address::socket(&door) {
+            self.ways.insert(door, socket.port());
+        }
+    }
+
+    pub(super) fn lead_no_more(&mut self, door: &Multiaddr) {
+        self.ways.remove(door);
+    }
+
+    pub(super) fn came_by_way(&self, connection: ConnectionId) -> bool {
+        matches!(self.doors.origin(&connection), Some(Origin::Way(_)))
+    }
+
     /// From where who is connected so came; a connection of our own making is nobody else's doing.
     pub(super) fn origin(&self, connection: ConnectionId) -> Origin {
         self.doors.origin(&connection).unwrap_or(Origin::Here)
     }
 
-    fn origin_of(&self, remote: &Multiaddr) -> Origin {
+    fn origin_of(&self, local: &Multiaddr, remote: &Multiaddr) -> Origin {
+        if let Some(door) = self.ways.get(local) {
+            return Origin::Way(*door);
+        }
         address::ip(remote).map_or(Origin::Here, |ip| Origin::of(ip, &self.own))
     }
 }
@@ -58,20 +78,20 @@ impl NetworkBehaviour for Behaviour {
     fn handle_pending_inbound_connection(
         &mut self,
         connection: ConnectionId,
-        _local: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.doors.knock(connection, self.origin_of(remote)).map_err(ConnectionDenied::new)
+        self.doors.knock(connection, self.origin_of(local, remote)).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _local: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let (origin, is_known) = (self.origin_of(remote), self.knows(&peer));
+        let (origin, is_known) = (self.origin_of(local, remote), self.knows(&peer));
         self.doors.enter(connection, origin, is_known).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }

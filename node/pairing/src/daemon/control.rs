@@ -35,6 +35,8 @@ const CLIENTS: usize = 64;
 const REQUEST: u64 = 6 * limits::ENTRY as u64;
 /// How long a client takes to ask.
 const ASKING: Duration = Duration::from_secs(5);
+/// How long an answer with invites waits for the way through a relay: with all else it comes within five seconds.
+const WAY: Duration = Duration::from_millis(1_500);
 /// How long what is said waits for its place in the record before it counts as queued.
 const PLACE: Duration = Duration::from_secs(2);
 
@@ -187,9 +189,8 @@ impl Client {
                 self.received(end, began, offer).await
             }
             Request::Join { .. } => self.join(request).await,
-            Request::Open { .. }
-            | Request::Invite { .. }
-            | Request::Revoke { .. }
+            Request::Open { .. } | Request::Invite { .. } => self.invited(request).await,
+            Request::Revoke { .. }
             | Request::Lock { .. }
             | Request::Words { .. }
             | Request::Verify { .. }
@@ -234,6 +235,27 @@ impl Client {
                 () = sleep_until(end) => {}
             }
         }
+    }
+
+    /// Waits a moment until the way through a relay stands, where there is to be one.
+    async fn invited(&mut self, request: Request) -> Result<Value, Trouble> {
+        let mut invited = self.ask(request).await?;
+        let session = invited["session"].as_str().map(str::to_owned);
+        let end = Instant::now() + WAY;
+        while invited["relay"]["state"] == "opening" && Instant::now() < end {
+            self.changes.borrow_and_update();
+            let status = Request::Status { session: session.clone(), reader: String::new() };
+            let mut status = self.ask(status).await?;
+            invited["relay"] = status["sessions"][0]["relay"].take();
+            if invited["relay"]["state"] != "opening" {
+                break;
+            }
+            tokio::select! {
+                changed = self.changes.changed() => if changed.is_err() { break },
+                () = sleep_until(end) => {}
+            }
+        }
+        Ok(invited)
     }
 
     /// Waits a moment until the host has told what there is to know of the session.

@@ -8,7 +8,7 @@ use libp2p::{
     Multiaddr, PeerId,
     multiaddr::Protocol,
     swarm::{
-        DialError,
+        ConnectionId, DialError,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -16,9 +16,9 @@ use mytunnel_carrier::{address, stream::Opener};
 use mytunnel_keys::{error::Code, secret::Seed};
 use tokio::sync::oneshot;
 
-use self::attempt::{Attempt, Reach};
+use self::attempt::{Attempt, Detour, Reach};
 use super::{
-    Daemon, LinkId, Way,
+    Daemon, LinkId, Way, passages,
     queue::Outbound,
     random,
     session::{Session, Side},
@@ -29,7 +29,7 @@ use crate::{
     clock::Now,
     content::{HOST, SessionId, Why},
     hello::Hello,
-    link::{Link, LinkError},
+    link::{Link, LinkError, Ticket},
     message::{ToGuest, Verify, Welcome},
     sas::Nonce,
     seat::Seat,
@@ -59,9 +59,15 @@ pub(super) enum Joined {
     /// A new member; the client waits for it.
     New { welcome: Box<Welcome>, begun: Box<Begun>, reply: oneshot::Sender<Option<LinkId>> },
     /// The client is told why not.
-    NotNew { trouble: Trouble, client: Reply },
+    NotNew { trouble: Trouble, ticket: Option<Ticket>, client: Reply },
     /// Back at a seat.
-    Back { session: SessionId, first: ToGuest, outgoing: Outbound, reply: oneshot::Sender<Option<LinkId>> },
+    Back {
+        session: SessionId,
+        first: ToGuest,
+        outgoing: Outbound,
+        connection: ConnectionId,
+        reply: oneshot::Sender<Option<LinkId>>,
+    },
     /// Not back; worth another try unless the host says that it is over.
     NotBack { session: SessionId, code: Code },
 }
@@ -74,6 +80,9 @@ pub(super) struct Begun {
     wishes: Wishes,
     addresses: Vec<Multiaddr>,
     outgoing: Outbound,
+    connection: ConnectionId,
+    /// For the way through a relay, if the link has one.
+    ticket: Option<Ticket>,
     client: Reply,
 }
 
@@ -137,8 +146,13 @@ impl Daemon {
         }
         let extra = extra.iter().flat_map(|socket| address::listen_on(*socket));
         let addresses: Vec<Multiaddr> = extra.chain(link.addresses.iter().cloned()).collect();
+        let detour = link.ticket.clone().filter(|_| self.passages.are_there()).map(|ticket| Detour {
+            host,
+            wanted: passages::Wanted::Join(ticket),
+            events: self.events.clone(),
+        });
         let attempt = Attempt {
-            way: Reach::Peer(self.reach(host, addresses.clone())),
+            way: Reach::Peer(self.reach(host, addresses.clone()), detour),
             approach: wire::Approach::Psk(
                 Hello::Link(link.invite),
                 secret::of_link(&link.secret, link.invite),
@@ -161,8 +175,12 @@ impl Daemon {
         let (hello, psk) = seat.next_attempt();
         let (host, name, seed) = (seat.host, seat.name.clone(), seat.seed().clone());
         let addresses = way.addresses.clone();
+        let has_way =
+            self.passages.are_there() && self.sessions.get(&id).is_some_and(|one| one.pass().is_some());
+        let detour =
+            has_way.then(|| Detour { host, wanted: passages::Wanted::Back(id), events: self.events.clone() });
         let attempt = Attempt {
-            way: Reach::Peer(self.reach(host, addresses)),
+            way: Reach::Peer(self.reach(host, addresses), detour),
             approach: wire::Approach::Psk(hello, psk),
             own,
             name,
@@ -240,9 +258,16 @@ impl Daemon {
         let now = self.now();
         match joined {
             Joined::New { welcome, begun, reply } => self.on_welcome(*welcome, *begun, reply),
-            // The client may have gone.
-            Joined::NotNew { trouble, client } => drop(client.send(Err(trouble))),
-            Joined::Back { session, first, outgoing, reply } => {
+            Joined::NotNew { trouble, ticket, client } => {
+                // Whoever was not reached may be on the next try.
+                if let Some(ticket) = ticket.filter(|_| trouble.code != Code::PairUnreachable) {
+                    self.give_up(&ticket);
+                }
+                // The client may have gone.
+                drop(client.send(Err(trouble)));
+            }
+            Joined::Back { session, first, outgoing, connection, reply } => {
+                let via = self.via(connection);
                 let Some(Session { side: Side::Guest(seat, way), .. }) = self.sessions.get_mut(&session)
                 else {
                     return;
@@ -250,7 +275,7 @@ impl Daemon {
                 way.trying = false;
                 way.failures = 0;
                 let taken = seat.on_message(first, now);
-                let link = taken.is_ok().then(|| self.add_link(session, HOST, outgoing));
+                let link = taken.is_ok().then(|| self.add_link(session, HOST, outgoing, via));
                 // The task ends without a link.
                 let _ = reply.send(link);
                 self.flush(session);
@@ -280,8 +305,9 @@ impl Daemon {
 
     fn on_welcome(&mut self, welcome: Welcome, begun: Begun, reply: oneshot::Sender<Option<LinkId>>) {
         let now = self.now();
-        let Begun { host, handshake, seed, wishes: Wishes { verify, keep }, addresses, outgoing, client } =
-            begun;
+        let Begun { host, handshake, seed, wishes, addresses, outgoing, connection, ticket, client } = begun;
+        let Wishes { verify, keep } = wishes;
+        let via = self.via(connection);
         let id = welcome.session;
         let seat = random()
             .map_err(no_random)
@@ -294,7 +320,10 @@ impl Daemon {
             Ok(seat) => {
                 let way = Way { addresses, failures: 0, next: now.steady, trying: false };
                 self.sessions.insert(id, Session::new(Side::Guest(seat, way), keep, now));
-                let link = self.add_link(id, HOST, outgoing);
+                let link = self.add_link(id, HOST, outgoing, via);
+                if let Some(ticket) = &ticket {
+                    self.settle(id, ticket);
+                }
                 // A task that has ended tells so itself.
                 let _ = reply.send(Some(link));
                 self.flush(id);

@@ -126,6 +126,7 @@ impl Daemon {
     pub(super) fn go_on(&mut self, found: Found) {
         for (id, session) in found.sessions {
             self.sessions.insert(id, session);
+            self.open_door(id);
             self.flush(id);
         }
     }
@@ -260,6 +261,7 @@ impl Daemon {
                 // What is over in memory makes room; where all of it is open, one that is over is one more.
                 drop(self.room_for_one());
                 self.sessions.insert(id, session);
+                self.open_door(id);
             }
             Err(why) => self.keeper.set_aside(id, why),
         }

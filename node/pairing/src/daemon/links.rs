@@ -6,7 +6,7 @@ use libp2p::{PeerId, Stream, swarm::ConnectionId};
 use mytunnel_carrier::stream::{self, Opener};
 use mytunnel_keys::error::Code;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinError,
     time::{Instant, timeout},
 };
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Daemon, Link, LinkId, files,
+    passages::{self, Via},
     queue::{Outbound, Queue, queue},
     random,
     session::{Session, Side},
@@ -35,6 +36,7 @@ use crate::{
     sas::Nonce,
     secret::ResumeSecret,
     spoken::Spoken,
+    ways::Stand,
 };
 
 /// What a link's task tells the owner.
@@ -45,6 +47,10 @@ pub(super) enum Event {
     Guess { number: u16, reply: oneshot::Sender<bool> },
     /// Somebody at this address is to be reached, whoever that is.
     Dial { at: SocketAddr, found: oneshot::Sender<Option<Opener>> },
+    /// A guest needs a way past the network.
+    Detour { wanted: passages::Wanted, reply: oneshot::Sender<watch::Receiver<Stand>> },
+    /// This peer is to be reached through the local end of one.
+    DialThrough { at: SocketAddr, peer: PeerId, found: oneshot::Sender<Option<Opener>> },
     /// It has.
     Proved { proof: Box<Proof>, reply: oneshot::Sender<Result<LinkId, Code>> },
     /// Something of a file.
@@ -64,6 +70,7 @@ pub(super) struct Proof {
     peer: PeerId,
     handshake: [u8; 32],
     outgoing: Outbound,
+    connection: ConnectionId,
 }
 
 impl Daemon {
@@ -78,6 +85,7 @@ impl Daemon {
                 self.tell_dialler(peer, Some(&opener));
             }
             stream::Event::Closed { peer, connection, .. } => {
+                self.passages.gone(connection);
                 if let Some(openers) = self.connected.get_mut(&peer) {
                     openers.retain(|opener| opener.connection() != connection);
                     if openers.is_empty() {
@@ -103,7 +111,7 @@ impl Daemon {
         self.strangers.retain(|stranger| !stranger.is_finished());
         let ends = Ends { host: self.own, guest: peer };
         let (established, carried) = oneshot::channel();
-        let stranger = Stranger { ends, events: self.events.clone(), begun: self.begun };
+        let stranger = Stranger { ends, connection, events: self.events.clone(), begun: self.begun };
         let heard = self.tasks.spawn(async move {
             // An aborted stranger leaves nothing behind for the second task.
             let _ = established.send(stranger.hear(stream).await);
@@ -140,6 +148,8 @@ impl Daemon {
                 self.grant(granted, reply);
             }
             Event::Dial { at, found } => self.dial_at(at, found),
+            Event::Detour { wanted, reply } => self.detour(wanted, reply),
+            Event::DialThrough { at, peer, found } => self.dial_through(at, peer, found),
             Event::Proved { proof, reply } => {
                 let outcome = self.on_proof(*proof, now);
                 let session =
@@ -159,7 +169,8 @@ impl Daemon {
     }
 
     fn on_proof(&mut self, proof: Proof, now: Now) -> Result<LinkId, Code> {
-        let Proof { hello, card, peer, handshake, outgoing } = proof;
+        let Proof { hello, card, peer, handshake, outgoing, connection } = proof;
+        let via = self.via(connection);
         let rooms = self.sessions.iter_mut().filter_map(|(id, session)| match &mut session.side {
             Side::Host(room) => Some((*id, room)),
             Side::Guest(..) => None,
@@ -189,14 +200,20 @@ impl Daemon {
             // Such a stream is no member's link.
             Hello::Files { .. } => return Err(Code::PairRefused),
         };
-        Ok(self.add_link(session, member, outgoing))
+        Ok(self.add_link(session, member, outgoing, via))
     }
 
     /// A new link of a member takes the place of an old one.
-    pub(super) fn add_link(&mut self, session: SessionId, member: MemberId, outgoing: Outbound) -> LinkId {
+    pub(super) fn add_link(
+        &mut self,
+        session: SessionId,
+        member: MemberId,
+        outgoing: Outbound,
+        via: Via,
+    ) -> LinkId {
         let id = self.next_link;
         self.next_link += 1;
-        self.links.insert(id, Link { session, member, outgoing });
+        self.links.insert(id, Link { session, member, outgoing, via });
         if let Some(old) = self.by_member.insert((session, member), id) {
             self.links.remove(&old);
         }
@@ -306,6 +323,7 @@ fn invite_of(hello: Hello) -> InviteId {
 /// A stream that has proved nothing yet.
 struct Stranger {
     ends: Ends,
+    connection: ConnectionId,
     events: mpsc::Sender<Event>,
     begun: Instant,
 }
@@ -364,7 +382,7 @@ impl Stranger {
         let (established, card) = wire::check(wire, hello, verifier, &self.ends, may).await?;
         let (outgoing, queued) = queue();
         let (peer, handshake) = (self.ends.guest, established.hash);
-        let proof = Proof { hello, card, peer, handshake, outgoing };
+        let proof = Proof { hello, card, peer, handshake, outgoing, connection: self.connection };
         Ok((proof, Channel::new(established, self.begun.elapsed()), queued))
     }
 

@@ -2,22 +2,25 @@
 
 mod kept;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use mytunnel_keys::error::Code;
 
 use self::kept::Marks;
 pub(super) use self::kept::Unreadable;
-use super::Way;
+use super::{Way, passages::Passport};
 use crate::{
     api::Trouble,
     clock::Now,
     content::{Content, HOST, MemberId, SessionId, Why},
+    invite::{Invite, State},
     ledger::{Entry, Ledger},
     limits,
+    link::InviteId,
     readers::Readers,
     room::{Member, Room},
     seat::Seat,
+    ways::Pass,
 };
 
 #[expect(clippy::large_enum_variant, reason = "there are eight of them at most")]
@@ -29,6 +32,10 @@ pub(super) enum Side {
 pub(super) struct Session {
     pub(super) side: Side,
     pub(super) readers: Readers,
+    /// For its way past the network, if it has one.
+    pub(super) passport: Option<Passport>,
+    /// Ids of the tickets that are in links.
+    pub(super) tickets: BTreeMap<InviteId, String>,
     /// When it was opened or joined here.
     pub(super) began: Duration,
     /// Since when it is over.
@@ -48,12 +55,30 @@ impl Session {
         Self {
             side,
             readers,
+            passport: None,
+            tickets: BTreeMap::new(),
             began,
             ended: None,
             is_dismissed: false,
             marks: keep.then(Marks::default),
             forgets: false,
         }
+    }
+
+    /// With what its way is opened.
+    pub(super) fn pass(&self) -> Option<&Pass> {
+        self.passport.as_ref().filter(|_| !self.is_over()).map(|passport| &passport.pass)
+    }
+
+    /// Tickets of links that nobody has used, which are somebody else's to take back. They are told once.
+    pub(super) fn tickets_to_withdraw(&mut self) -> Vec<String> {
+        let Side::Host(room) = &self.side else { return Vec::new() };
+        let is_used = |invite: &InviteId| {
+            let state = room.invites.get(invite).map(Invite::state);
+            matches!(state, Some(State::Reserved | State::Consumed))
+        };
+        let tickets = std::mem::take(&mut self.tickets);
+        tickets.into_iter().filter(|(invite, _)| !is_used(invite)).map(|(_, ticket)| ticket).collect()
     }
 
     pub(super) fn closed(&self) -> Option<Why> {

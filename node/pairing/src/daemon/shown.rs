@@ -91,6 +91,7 @@ impl Daemon {
         for id in chosen {
             let Some(held) = self.sessions.get_mut(&id) else { continue };
             let mut status = held.status(id, reader, now);
+            self.show_ways(id, &mut status);
             if let Some(held) = self.sessions.get(&id) {
                 status["offers"] = self.newest_offers(id, held, limits::OFFERS_IN_STATUS).into();
             }
@@ -114,7 +115,9 @@ impl Daemon {
 
     pub(super) fn joined_answer(&self, id: SessionId) -> Result<Value, Trouble> {
         let held = self.sessions.get(&id).ok_or_else(no_session)?;
-        Ok(held.status(id, "", self.now()))
+        let mut joined = held.status(id, "", self.now());
+        self.show_ways(id, &mut joined);
+        Ok(joined)
     }
 
     /// The record as it can be checked by anybody.

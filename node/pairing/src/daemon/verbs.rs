@@ -1,6 +1,9 @@
 //! What clients ask for, verb by verb.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use mytunnel_carrier::address;
@@ -13,21 +16,23 @@ use super::{
     Daemon,
     files::{Order, Wish},
     joining::Wishes,
+    passages::Passport,
     random,
     session::{self, Session, Side, member_of},
 };
 use crate::{
-    api::{InviteAnswer, Request, Trouble},
+    api::{GrantedTicket, InviteAnswer, RelayGrant, Request, Trouble},
     clock::Now,
     content::{MemberId, Said, SessionId},
     invite::Verifier,
     limits,
-    link::{InviteId, InviteSecret, Link},
+    link::{InviteId, InviteSecret, Link, Ticket},
     room::{Opening, Room},
     seat::Words,
     secret,
     spoken::Spoken,
     text,
+    ways::Pass,
 };
 
 impl Daemon {
@@ -50,7 +55,7 @@ impl Daemon {
     fn answer(&mut self, request: Request) -> Result<Value, Trouble> {
         let now = self.now();
         match request {
-            Request::Open { goal, invites, code, ttl_s, verify, name, agent, keep } => {
+            Request::Open { goal, invites, code, ttl_s, verify, name, agent, keep, relay } => {
                 let opening = Opening {
                     session: SessionId(fresh()?),
                     goal: checked_goal(&goal)?,
@@ -61,24 +66,28 @@ impl Daemon {
                     keep,
                 };
                 let wanted = Wanted { count: invites, code, ttl: Duration::from_secs(ttl_s) };
-                self.open(opening, &wanted, now)
+                self.open(opening, &wanted, relay, now)
             }
-            Request::Invite { session, count, code, ttl_s } => {
+            Request::Invite { session, count, code, ttl_s, relay } => {
                 let id = self.chosen(session.as_deref())?;
                 let wanted = Wanted { count, code, ttl: Duration::from_secs(ttl_s) };
-                let invites = self.invite(id, &wanted, now)?;
-                Ok(json!({ "session": id.to_string(), "invites": invites }))
+                let tickets = self.take_grant(id, relay);
+                let invites = self.invite(id, &wanted, tickets, now)?;
+                let relay = self.shown_way(id);
+                Ok(json!({ "session": id.to_string(), "invites": invites, "relay": relay }))
             }
             Request::Revoke { session } => {
                 let (id, room) = self.hosted(session.as_deref())?;
                 let revoked = room.revoke_all();
-                Ok(json!({ "session": id.to_string(), "revoked": revoked }))
+                let tickets = self.tickets_to_withdraw(id);
+                Ok(json!({ "session": id.to_string(), "revoked": revoked, "tickets": tickets }))
             }
             Request::Lock { session } => {
                 let (id, room) = self.hosted(session.as_deref())?;
                 room.lock(now);
                 self.flush(id);
-                Ok(json!({ "session": id.to_string(), "locked": true }))
+                let tickets = self.tickets_to_withdraw(id);
+                Ok(json!({ "session": id.to_string(), "locked": true, "tickets": tickets }))
             }
             Request::Words { session, peer } => self.words(session.as_deref(), peer.as_deref()),
             Request::Verify { session, peer, words } => {
@@ -134,15 +143,27 @@ impl Daemon {
             held.close(now);
         }
         self.flush(id);
-        Ok(json!({ "session": id.to_string(), "state": "closed" }))
+        let tickets = self.tickets_to_withdraw(id);
+        Ok(json!({ "session": id.to_string(), "state": "closed", "tickets": tickets }))
     }
 
-    fn open(&mut self, opening: Opening, wanted: &Wanted, now: Now) -> Result<Value, Trouble> {
+    fn tickets_to_withdraw(&mut self, id: SessionId) -> Vec<String> {
+        self.sessions.get_mut(&id).map(Session::tickets_to_withdraw).unwrap_or_default()
+    }
+
+    fn open(
+        &mut self,
+        opening: Opening,
+        wanted: &Wanted,
+        relay: Option<RelayGrant>,
+        now: Now,
+    ) -> Result<Value, Trouble> {
         self.room_for_one()?;
         let id = opening.session;
         let (goal, keep) = (opening.goal.clone(), opening.keep);
         self.sessions.insert(id, Session::new(Side::Host(Room::open(opening, now)), keep, now));
-        match self.invite(id, wanted, now) {
+        let tickets = self.take_grant(id, relay);
+        match self.invite(id, wanted, tickets, now) {
             Ok(invites) => Ok(json!({
                 "session": id.to_string(),
                 "goal": goal,
@@ -150,6 +171,7 @@ impl Daemon {
                 "kept": keep,
                 "invites": invites,
                 "addresses": self.own_sockets(),
+                "relay": self.shown_way(id),
             })),
             Err(trouble) => {
                 self.sessions.remove(&id);
@@ -158,7 +180,34 @@ impl Daemon {
         }
     }
 
-    fn invite(&mut self, id: SessionId, wanted: &Wanted, now: Now) -> Result<Vec<InviteAnswer>, Trouble> {
+    /// Begins the way of a session that has none yet; answers with the tickets that lead to the one it has.
+    fn take_grant(&mut self, id: SessionId, relay: Option<RelayGrant>) -> VecDeque<GrantedTicket> {
+        let Some(RelayGrant { key, about, tickets }) = relay.filter(|_| self.passages.are_there()) else {
+            return VecDeque::new();
+        };
+        let Some(session @ Session { side: Side::Host(_), .. }) = self.sessions.get_mut(&id) else {
+            return VecDeque::new();
+        };
+        if let (None, Some(key)) = (&session.passport, key) {
+            session.passport = Some(Passport { pass: Pass::Key(key), about: about.clone() });
+            self.open_door(id);
+        }
+        let has = self.sessions.get(&id).and_then(|session| session.passport.as_ref());
+        // A ticket for another share would lead elsewhere.
+        if has.is_some_and(|has| has.about.get("name") == about.get("name")) {
+            tickets.into()
+        } else {
+            VecDeque::new()
+        }
+    }
+
+    fn invite(
+        &mut self,
+        id: SessionId,
+        wanted: &Wanted,
+        mut tickets: VecDeque<GrantedTicket>,
+        now: Now,
+    ) -> Result<Vec<InviteAnswer>, Trouble> {
         let ttl = wanted.ttl;
         if !(1..limits::MEMBERS).contains(&wanted.count) {
             let most = limits::MEMBERS - 1;
@@ -169,18 +218,29 @@ impl Daemon {
         }
         let mut made = Vec::with_capacity(wanted.count);
         for _ in 0..wanted.count {
+            let granted = if wanted.code { None } else { tickets.pop_front() };
+            let ticket = granted.as_ref().and_then(|granted| Ticket::parse(granted.text.text()));
+            let relay = ticket.is_some();
             let (invite, verifier, text) =
-                if wanted.code { self.new_code()? } else { self.new_link(ttl, now)? };
+                if wanted.code { self.new_code()? } else { self.new_link(ticket, ttl, now)? };
             let (_, room) = self.hosted(Some(&id.to_string()))?;
             room.invite(invite, verifier, ttl, now)
                 .map_err(|code| Trouble::new(code, "the session takes no more invites"))?;
-            made.push(InviteAnswer { text, expires_in_s: ttl.as_secs() });
+            if let (Some(session), Some(granted)) = (self.sessions.get_mut(&id), granted) {
+                session.tickets.insert(invite, granted.id);
+            }
+            made.push(InviteAnswer { text, expires_in_s: ttl.as_secs(), relay });
         }
         self.show_codes(now);
         Ok(made)
     }
 
-    fn new_link(&self, ttl: Duration, now: Now) -> Result<(InviteId, Verifier, Zeroizing<String>), Trouble> {
+    fn new_link(
+        &self,
+        ticket: Option<Ticket>,
+        ttl: Duration,
+        now: Now,
+    ) -> Result<(InviteId, Verifier, Zeroizing<String>), Trouble> {
         let host = mytunnel_carrier::public_key(&self.own)
             .ok_or_else(|| Trouble::new(Code::Internal, "this daemon has no key"))?;
         let link = Link {
@@ -189,6 +249,7 @@ impl Daemon {
             host,
             expires: u32::try_from(now.wall + ttl.as_secs()).unwrap_or(u32::MAX),
             addresses: self.own_addresses(),
+            ticket,
         };
         let psk = secret::of_link(&link.secret, link.invite);
         Ok((link.invite, Verifier::Psk(psk), link.to_text()))
@@ -371,7 +432,12 @@ impl Daemon {
             Some(std::net::IpAddr::V4(ip)) => !ip.is_link_local(),
             None => false,
         };
-        let mut addresses: Vec<Multiaddr> = self.swarm.listeners().filter(usable).cloned().collect();
+        let mut addresses: Vec<Multiaddr> = self
+            .swarm
+            .listeners()
+            .filter(|address| usable(address) && !self.passages.is_inner(address))
+            .cloned()
+            .collect();
         let rank = |address: &Multiaddr| {
             let ip = address::ip(address);
             let tcp = address.iter().any(|part| matches!(part, Protocol::Tcp(_)));

@@ -1,17 +1,17 @@
 //! One attempt to join a session, or to come back to it: finds the host, proves, and hears the first word.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use mytunnel_carrier::{address, stream::Opener};
 use mytunnel_keys::{error::Code, secret::Seed};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout},
 };
 
 use super::{
-    super::{discovery, links, net::PROTOCOL, queue::queue, wire},
+    super::{discovery, links, net::PROTOCOL, passages::Wanted, queue::queue, wire},
     Begun, Joined, Reply, Wishes,
 };
 use crate::{
@@ -19,11 +19,20 @@ use crate::{
     content::SessionId,
     frame::Channel,
     handshake::{Ends, Signer},
+    link::Ticket,
     message::ToGuest,
+    ways::{Stand, State},
 };
 
 /// Time in which a host has to be reached.
 const REACH: Duration = Duration::from_millis(4_500);
+/// By how much addresses of the network go before a way through a relay.
+const HEAD_START: Duration = Duration::from_millis(500);
+/// Time in which a way has to be there for who joins: the ticket is used, both ends find the relay.
+const DETOUR: Duration = Duration::from_secs(15);
+/// The same for who comes back, whose way stands as a rule, and who tries again.
+const DETOUR_BACK: Duration = Duration::from_secs(5);
+
 /// Everything that an attempt needs.
 pub(super) struct Attempt {
     pub(super) way: Reach,
@@ -38,10 +47,58 @@ pub(super) struct Attempt {
 
 /// Where the host is looked for.
 pub(super) enum Reach {
-    /// It is known, and is being dialled.
-    Peer(oneshot::Receiver<Option<Opener>>),
+    /// It is known, and is being dialled; where that is in vain, there may be a way.
+    Peer(oneshot::Receiver<Option<Opener>>, Option<Detour>),
     /// Whoever is at one of these addresses; none: whoever says on the network that it has that number.
     At(u16, Vec<SocketAddr>),
+}
+
+/// A way past the network, for where the host's addresses lead nowhere.
+pub(super) struct Detour {
+    pub(super) host: PeerId,
+    pub(super) wanted: Wanted,
+    pub(super) events: mpsc::Sender<links::Event>,
+}
+
+/// Why nobody was reached by a way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NoWay {
+    code: Option<Code>,
+    why: String,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) code: Code,
+    /// Where a way was tried, too.
+    no_way: Option<NoWay>,
+}
+
+impl From<Code> for Failed {
+    fn from(code: Code) -> Self {
+        Self { code, no_way: None }
+    }
+}
+
+impl Failed {
+    fn no_way(no_way: NoWay) -> Self {
+        Self { code: no_way.code.unwrap_or(Code::PairUnreachable), no_way: Some(no_way) }
+    }
+
+    /// The whole of it for who wanted to join.
+    fn told(&self, addresses: &[Multiaddr]) -> Trouble {
+        match &self.no_way {
+            None => Trouble::new(self.code, words(self.code, addresses)),
+            Some(NoWay { code: Some(code), why }) => {
+                Trouble::new(*code, format!("{} ({why})", words(*code, addresses)))
+            }
+            Some(NoWay { code: None, why }) => {
+                let tried = words(Code::PairUnreachable, addresses);
+                Trouble::new(self.code, format!("{tried}; and not through a relay: {why}"))
+            }
+        }
+    }
 }
 
 /// A stream to the host, proved, with the host's first word.
@@ -51,6 +108,7 @@ struct Reached {
     host: PeerId,
     /// Where, if it was not known before.
     at: Option<SocketAddr>,
+    connection: ConnectionId,
     handshake: [u8; 32],
     first: ToGuest,
 }
@@ -58,29 +116,30 @@ struct Reached {
 impl Attempt {
     pub(super) async fn join(self, addresses: Vec<Multiaddr>, wishes: Wishes, client: Reply) {
         let events = self.events.clone();
-        let (begun_at, seed) = (self.begun, self.seed.clone());
+        let (begun_at, seed, ticket) = (self.begun, self.seed.clone(), self.ticket());
         let reached = match self.reach().await {
             Ok(reached) => reached,
-            Err(code) => {
-                let trouble = Trouble::new(code, words(code, &addresses));
+            Err(failed) => {
+                let trouble = failed.told(&addresses);
                 // Without an owner there is no client either.
-                let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, client })).await;
+                let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, ticket, client })).await;
                 return;
             }
         };
-        let Reached { wire, channel, host, at, handshake, first } = reached;
+        let Reached { wire, channel, host, at, connection, handshake, first } = reached;
         // There it is found again.
         let found = at.map(address::listen_on).into_iter().flatten();
         let addresses: Vec<Multiaddr> = found.chain(addresses).collect();
         let ToGuest::Welcome(welcome) = first else {
             let code = refusal(&first);
             let trouble = Trouble::new(code, words(code, &addresses));
-            let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, client })).await;
+            let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, ticket, client })).await;
             return;
         };
         let (outgoing, queued) = queue();
         let (reply, link) = oneshot::channel();
-        let begun = Box::new(Begun { host, handshake, seed, wishes, addresses, outgoing, client });
+        let begun = Begun { host, handshake, seed, wishes, addresses, outgoing, connection, ticket, client };
+        let begun = Box::new(begun);
         let joined = Joined::New { welcome, begun, reply };
         if events.send(links::Event::Joined(joined)).await.is_ok()
             && let Ok(Some(link)) = link.await
@@ -96,16 +155,16 @@ impl Attempt {
         let reached = match self.reach().await {
             Ok(reached) => reached,
             // Without an owner there is nobody to come back.
-            Err(code) => return drop(events.send(not_back(code)).await),
+            Err(failed) => return drop(events.send(not_back(failed.code)).await),
         };
-        let Reached { wire, channel, first, .. } = reached;
+        let Reached { wire, channel, connection, first, .. } = reached;
         if !matches!(first, ToGuest::Resumed { .. }) {
             let code = refusal(&first);
             return drop(events.send(not_back(code)).await);
         }
         let (outgoing, queued) = queue();
         let (reply, link) = oneshot::channel();
-        let back = Joined::Back { session, first, outgoing, reply };
+        let back = Joined::Back { session, first, outgoing, connection, reply };
         if events.send(links::Event::Joined(back)).await.is_ok()
             && let Ok(Some(link)) = link.await
         {
@@ -113,58 +172,152 @@ impl Attempt {
         }
     }
 
+    /// The ticket of the link.
+    fn ticket(&self) -> Option<Ticket> {
+        match &self.way {
+            Reach::Peer(_, Some(Detour { wanted: Wanted::Join(ticket), .. })) => Some(ticket.clone()),
+            Reach::Peer(..) | Reach::At(..) => None,
+        }
+    }
+
     /// Finds the host, proves, and hears the first word.
-    async fn reach(self) -> Result<Reached, Code> {
+    async fn reach(self) -> Result<Reached, Failed> {
         let Self { way, approach, own, name, agent, seed, events, begun } = self;
         let signer = Signer { name: &name, agent: &agent, seed: &seed };
         match way {
-            Reach::Peer(opener) => {
-                let opener = timeout(REACH, opener).await.ok().and_then(Result::ok).flatten();
-                meet(opener, &approach, own, &signer, begun).await
+            Reach::Peer(opener, detour) => {
+                find(opener, detour, &Prover { approach: &approach, own, signer: &signer, begun }).await
             }
             Reach::At(number, given) => {
                 let hosts = if given.is_empty() { discovery::find(number).await } else { given };
                 let mut outcome = Err(Code::PairNoHost);
                 for at in hosts.into_iter().take(discovery::RESPONDERS) {
                     let (found, opener) = oneshot::channel();
-                    events.send(links::Event::Dial { at, found }).await.map_err(|_| Code::PairClosed)?;
+                    events
+                        .send(links::Event::Dial { at, found })
+                        .await
+                        .map_err(|_| Failed::from(Code::PairClosed))?;
                     let opener = timeout(REACH, opener).await.ok().and_then(Result::ok).flatten();
-                    outcome = meet(opener, &approach, own, &signer, begun).await;
+                    let prover = Prover { approach: &approach, own, signer: &signer, begun };
+                    outcome = prover.meet(opener).await;
                     if let Ok(reached) = &mut outcome {
                         reached.at = Some(at);
                         break;
                     }
                 }
-                outcome
+                Ok(outcome?)
             }
         }
     }
 }
 
-/// Proves to who was found, within a bound.
-async fn meet(
-    opener: Option<Opener>,
-    approach: &wire::Approach,
-    own: PeerId,
-    signer: &Signer<'_>,
-    begun: Instant,
-) -> Result<Reached, Code> {
-    let opener = opener.ok_or(Code::PairUnreachable)?;
-    let host = opener.peer();
-    let met = async {
-        let stream = opener.open(PROTOCOL).await.map_err(|_| Code::PairUnreachable)?;
-        let mut wire = wire::wire(stream);
-        let ends = Ends { host, guest: own };
-        let established = wire::prove(&mut wire, approach, &ends, signer).await;
-        let established = established.map_err(|error| refused(&error, approach))?;
-        let handshake = established.hash;
-        let mut channel = Channel::new(established, begun.elapsed());
-        let first = wire::first_message(&mut wire, &mut channel).await;
-        let first = first.map_err(|error| refused(&error, approach))?;
-        let first = ToGuest::parse(&first).ok_or(Code::PairVersion)?;
-        Ok(Reached { wire, channel, host, at: None, handshake, first })
+/// By the network, and where that leads nowhere, or to somebody who does not answer, by the way.
+async fn find(
+    opener: oneshot::Receiver<Option<Opener>>,
+    detour: Option<Detour>,
+    prover: &Prover<'_>,
+) -> Result<Reached, Failed> {
+    let by_network = async { timeout(REACH, opener).await.ok().and_then(Result::ok).flatten() };
+    let Some(detour) = detour else { return Ok(prover.meet(by_network.await).await?) };
+    let mut by_network = pin!(by_network);
+    let early = timeout(HEAD_START, &mut by_network).await;
+    let is_pending = early.is_err();
+    if let Ok(Some(opener)) = early {
+        // A connection that stands may be one that leads nowhere any more.
+        match prover.meet(Some(opener)).await {
+            Err(Code::PairUnreachable) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    let mut no_way = None;
+    let opener = {
+        let by_way = async { detour.reach().await.map_err(|why| no_way = Some(why)).ok() };
+        let mut by_way = pin!(by_way);
+        if is_pending {
+            tokio::select! {
+                Some(opener) = &mut by_network => Some(opener),
+                Some(opener) = &mut by_way => Some(opener),
+                else => None,
+            }
+        } else {
+            by_way.await
+        }
     };
-    timeout(REACH, met).await.unwrap_or(Err(Code::PairUnreachable))
+    match opener {
+        Some(opener) => Ok(prover.meet(Some(opener)).await?),
+        None => Err(no_way.map_or_else(|| Code::PairUnreachable.into(), Failed::no_way)),
+    }
+}
+
+impl Detour {
+    /// Has the way made, if it is not there yet, and dials the host through it.
+    async fn reach(self) -> Result<Opener, NoWay> {
+        let Self { host, wanted, events } = self;
+        let patience = if matches!(wanted, Wanted::Join(_)) { DETOUR } else { DETOUR_BACK };
+        let none = |why: &str| NoWay { code: None, why: why.to_owned() };
+        let (reply, answer) = oneshot::channel();
+        let gone = |_| none("this program is stopping");
+        events.send(links::Event::Detour { wanted, reply }).await.map_err(|_| none("stopping"))?;
+        let mut stand = answer.await.map_err(gone)?;
+        let at = match timeout(patience, standing(&mut stand)).await {
+            Ok(at) => at?,
+            Err(_) => {
+                let why = stand.borrow().why.clone();
+                return Err(NoWay {
+                    code: None,
+                    why: if why.is_empty() { "no answer".to_owned() } else { why },
+                });
+            }
+        };
+        let (found, opener) = oneshot::channel();
+        let dial = links::Event::DialThrough { at, peer: host, found };
+        events.send(dial).await.map_err(|_| none("stopping"))?;
+        let opener = timeout(REACH, opener).await.ok().and_then(Result::ok).flatten();
+        opener.ok_or_else(|| none("the host does not answer there"))
+    }
+}
+
+/// Waits until a way stands, and answers where it begins.
+async fn standing(stand: &mut watch::Receiver<Stand>) -> Result<SocketAddr, NoWay> {
+    let decided = |stand: &Stand| stand.state != State::Opening;
+    let Ok(stand) = stand.wait_for(decided).await else {
+        return Err(NoWay { code: None, why: "it ended".to_owned() });
+    };
+    match (stand.state, stand.at) {
+        (State::Open, Some(at)) => Ok(at),
+        (State::Open | State::Opening | State::Closed, _) => {
+            Err(NoWay { code: stand.code, why: stand.why.clone() })
+        }
+    }
+}
+
+/// Proves to who was found, within a bound.
+struct Prover<'a> {
+    approach: &'a wire::Approach,
+    own: PeerId,
+    signer: &'a Signer<'a>,
+    begun: Instant,
+}
+
+impl Prover<'_> {
+    async fn meet(&self, opener: Option<Opener>) -> Result<Reached, Code> {
+        let opener = opener.ok_or(Code::PairUnreachable)?;
+        let (host, connection) = (opener.peer(), opener.connection());
+        let met = async {
+            let stream = opener.open(PROTOCOL).await.map_err(|_| Code::PairUnreachable)?;
+            let mut wire = wire::wire(stream);
+            let ends = Ends { host, guest: self.own };
+            let established = wire::prove(&mut wire, self.approach, &ends, self.signer).await;
+            let established = established.map_err(|error| refused(&error, self.approach))?;
+            let handshake = established.hash;
+            let mut channel = Channel::new(established, self.begun.elapsed());
+            let first = wire::first_message(&mut wire, &mut channel).await;
+            let first = first.map_err(|error| refused(&error, self.approach))?;
+            let first = ToGuest::parse(&first).ok_or(Code::PairVersion)?;
+            Ok(Reached { wire, channel, host, at: None, connection, handshake, first })
+        };
+        timeout(REACH, met).await.unwrap_or(Err(Code::PairUnreachable))
+    }
 }
 
 /// Why a host lets nobody in, as it says: one of pairing's reasons, since others have remedies that are not its to give.

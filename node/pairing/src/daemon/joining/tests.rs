@@ -50,6 +50,8 @@ fn invited(now: Now, keep: bool) -> (Welcome, Begun, oneshot::Receiver<Result<se
         wishes: Wishes { verify: Verify::Off, keep },
         addresses: Vec::new(),
         outgoing,
+        connection: ConnectionId::new_unchecked(1),
+        ticket: None,
         client,
     };
     (*welcome, begun, answer)

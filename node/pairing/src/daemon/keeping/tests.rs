@@ -15,6 +15,7 @@ use crate::{
     content::Said,
     daemon::{
         net,
+        passages::{Passages, Via},
         queue::{Queue, queue},
     },
     hello::SeatId,
@@ -49,7 +50,14 @@ impl Place {
         let keeper = found.keeper(self.path(), &Machine::new(&seed));
         let (events, inbox) = mpsc::channel(8);
         let (changed, _) = watch::channel(0);
-        let mut daemon = Daemon::new(net::swarm(&seed).unwrap(), keeper, (era, begun), events, changed);
+        let mut daemon = Daemon::new(
+            net::swarm(&seed).unwrap(),
+            keeper,
+            Passages::new(None),
+            (era, begun),
+            events,
+            changed,
+        );
         daemon.go_on(found);
         (daemon, inbox)
     }
@@ -57,7 +65,17 @@ impl Place {
 
 fn open(keep: bool) -> Request {
     let (goal, name, agent) = ("goal".to_owned(), "ada".to_owned(), String::new());
-    Request::Open { goal, invites: 1, code: false, ttl_s: 600, verify: Verify::Ask, name, agent, keep }
+    Request::Open {
+        goal,
+        invites: 1,
+        code: false,
+        ttl_s: 600,
+        verify: Verify::Ask,
+        name,
+        agent,
+        keep,
+        relay: None,
+    }
 }
 
 fn say(text: &str) -> Request {
@@ -102,7 +120,7 @@ fn admit(daemon: &mut Daemon, opened: &Value) -> (SessionId, Queue) {
     let member = room(daemon).admit(invite, card, peer, hash, fresh, now).unwrap();
     let id = *daemon.sessions.keys().next().unwrap();
     let (outgoing, queued) = queue();
-    daemon.add_link(id, member, outgoing);
+    daemon.add_link(id, member, outgoing, Via::Network);
     daemon.flush(id);
     (id, queued)
 }
@@ -137,7 +155,7 @@ async fn neither_a_peer_nor_a_client_is_told_of_anything_before_it_is_on_disk() 
     // Who has come back on another line is not told what was for the one before.
     let said = ask(&mut daemon, say("on its way"));
     let (outgoing, mut other) = queue();
-    daemon.add_link(id, 1, outgoing);
+    daemon.add_link(id, 1, outgoing, Via::Network);
     write(&mut daemon).await;
     assert!(said.await.unwrap().is_ok() && sent(&mut other).is_empty());
 
@@ -168,7 +186,7 @@ async fn a_guess_is_granted_when_it_is_counted_on_disk() {
     place.mend();
     let (mut daemon, _inbox) = place.daemon().await;
     let Request::Open { goal, invites, ttl_s, verify, name, agent, keep, .. } = open(true) else { panic!() };
-    let opened = Request::Open { goal, invites, code: true, ttl_s, verify, name, agent, keep };
+    let opened = Request::Open { goal, invites, code: true, ttl_s, verify, name, agent, keep, relay: None };
     let opened = done(&mut daemon, opened).await;
     let code = opened["invites"][0]["text"].as_str().unwrap();
     let number = code.split_once('-').unwrap().0.parse().unwrap();

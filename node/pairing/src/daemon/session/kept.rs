@@ -1,6 +1,6 @@
 //! A session as it is on disk: what has changed of it since it was last written, and how it is made of what was.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::{
     bytes,
     clock::Now,
     content::SessionId,
-    daemon::Way,
+    daemon::{Way, passages::Passport},
     era::Era,
     ledger::{Entry, Ledger},
     readers::Readers,
@@ -53,6 +53,9 @@ struct Kept {
     forgets: bool,
     readers: Readers,
     side: KeptSide,
+    /// Not there in what was written before there were ways.
+    #[serde(default)]
+    passport: Option<Passport>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,6 +129,7 @@ impl Session {
             is_dismissed: self.is_dismissed,
             forgets: self.forgets,
             readers: self.readers.clone(),
+            passport: self.passport.clone().filter(|_| !self.is_over()),
             side: match &self.side {
                 Side::Host(room) => KeptSide::Host(Box::new(room.kept())),
                 Side::Guest(seat, way) => KeptSide::Guest(Box::new(seat.kept()), way.addresses.clone()),
@@ -168,6 +172,8 @@ impl Session {
         let mut session = Self {
             side,
             readers: kept.readers,
+            passport: kept.passport,
+            tickets: BTreeMap::new(),
             began: at.past(kept.began),
             ended: kept.ended.map(|ended| at.past(ended)),
             is_dismissed: kept.is_dismissed,

@@ -1,0 +1,393 @@
+//! The ways of `mytunnel pair` past a network: a private share for each session that has one, served by its host's daemon, and
+//! reached by a guest's with what it got for the ticket in its link.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use mytunnel_carrier::websocket::Proxies;
+use mytunnel_keys::error::Code;
+use mytunnel_keys::id::{TunnelKind, TunnelName};
+use mytunnel_keys::secret::Seed;
+use mytunnel_keys::token::{ChildToken, Secret, Token};
+use mytunnel_node::{
+    AccessEvent, Closed, Config as NodeConfig, Node, Path, PeerStatus, ShareError, ShareEvent, Target,
+    TunnelSpec,
+};
+use mytunnel_pairing::limits;
+use mytunnel_pairing::ways::{Line, Pass, Stand, State, WayKey, WayPath, Ways};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::sleep;
+use zeroize::Zeroizing;
+
+use crate::bootstrap;
+use crate::commands::access::guest;
+use crate::commands::share::plain_node;
+use crate::context::{now, random};
+use crate::failure::{Failure, chain};
+use crate::identity::Holder;
+use crate::places::ConfigDir;
+
+/// How soon something is tried again that may work then; the last goes on.
+const AGAIN: [Duration; 5] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(8),
+    Duration::from_secs(20),
+];
+
+/// Connections through a way at once: more than strangers and members of one session may have.
+const MOST: usize = 256;
+
+/// Makes ways through the relays of a coordinator.
+#[derive(Debug, Clone)]
+pub(super) struct Relays {
+    pub(super) config: ConfigDir,
+    pub(super) proxies: Proxies,
+}
+
+impl Ways for Relays {
+    fn serve(&self, key: WayKey, target: SocketAddr, line: Line) -> BoxFuture<'static, ()> {
+        let relays = self.clone();
+        async move {
+            let Line { stand, stop } = line;
+            let served = async {
+                let (name, node) = relays.node(&key, &stand).await?;
+                Ok(Started { name, node })
+            };
+            let started = tokio::select! {
+                () = stop.cancelled() => return,
+                started = served => started,
+            };
+            end(started, &stop, &stand, async |started| serve(started, target, &stand).await).await;
+        }
+        .boxed()
+    }
+
+    fn reach(&self, pass: Pass, line: Line) -> BoxFuture<'static, ()> {
+        let relays = self.clone();
+        async move {
+            let Line { stand, stop } = line;
+            let reached = async {
+                let key = match pass {
+                    Pass::Key(key) => key,
+                    Pass::Ticket(ticket) => redeemed(&ticket, &stand).await?,
+                };
+                stand.send_modify(|stand| stand.key = Some(key.clone()));
+                let (name, node) = relays.node(&key, &stand).await?;
+                Ok(Started { name, node })
+            };
+            let started = tokio::select! {
+                () = stop.cancelled() => return,
+                started = reached => started,
+            };
+            end(started, &stop, &stand, async |started| reach(started, &stand).await).await;
+        }
+        .boxed()
+    }
+}
+
+struct Started {
+    name: TunnelName,
+    node: Node,
+}
+
+/// Why a way is none for good.
+struct NoWay {
+    code: Option<Code>,
+    why: String,
+}
+
+impl NoWay {
+    fn of(failure: &Failure) -> Self {
+        Self { code: None, why: failure.message().to_owned() }
+    }
+}
+
+/// Keeps a way until it is told to stop, or it is closed for good, and says so.
+async fn end(
+    started: Result<Started, NoWay>,
+    stop: &tokio_util::sync::CancellationToken,
+    stand: &watch::Sender<Stand>,
+    keep: impl AsyncFnOnce(&Started) -> NoWay,
+) {
+    let closed = match &started {
+        Err(NoWay { code, why }) => Some(NoWay { code: *code, why: why.clone() }),
+        Ok(started) => tokio::select! {
+            () = stop.cancelled() => None,
+            closed = keep(started) => Some(closed),
+        },
+    };
+    if let Some(NoWay { code, why }) = closed {
+        tracing::warn!(why, "a way past the network is over");
+        stand.send_modify(|stand| {
+            *stand = Stand { state: State::Closed, why, code, key: stand.key.take(), ..Stand::default() };
+        });
+    }
+    if let Ok(Started { node, .. }) = started {
+        node.shutdown(Duration::ZERO).await;
+    }
+}
+
+impl Relays {
+    /// A node for what a key's text says; asks until the coordinator or the disk has told where its relays are.
+    async fn node(&self, key: &WayKey, stand: &watch::Sender<Stand>) -> Result<(TunnelName, Node), NoWay> {
+        let (name, token) = read(key).map_err(|failure| NoWay::of(&failure))?;
+        let expires_at = token.claims().not_after;
+        let mut again = AGAIN.into_iter().chain(std::iter::repeat(AGAIN[AGAIN.len() - 1]));
+        loop {
+            if expires_at <= now() {
+                return Err(NoWay { code: None, why: "its key has ended".to_owned() });
+            }
+            let (relays, token) = (self.clone(), token.clone());
+            let configured = spawn_blocking(move || relays.configured(&token)).await;
+            let failure = match configured {
+                Ok(Ok(config)) => match Node::start(config) {
+                    Ok(node) => return Ok((name, node)),
+                    Err(error) => return Err(NoWay { code: None, why: chain(&error) }),
+                },
+                Ok(Err(failure)) => failure,
+                Err(error) => Failure::new(Code::Internal, error.to_string()),
+            };
+            if is_final(failure.code()) {
+                return Err(NoWay::of(&failure));
+            }
+            opening(stand, failure.message());
+            sleep(again.next().unwrap_or(AGAIN[0])).await;
+        }
+    }
+
+    fn configured(&self, token: &ChildToken) -> Result<NodeConfig, Failure> {
+        let (server, root) = (token.server().clone(), *token.root());
+        let found = bootstrap::fetch_or_recall(&self.config, &server, &root)?;
+        let Secret::Portable(seed) = token.secret() else {
+            return Err(Failure::new(Code::InvalidKey, "the key of the way has no secret"));
+        };
+        let holder = Holder {
+            seed: seed.clone(),
+            certificate: token.certificate().to_vec(),
+            root,
+            server,
+            expires_at: token.claims().not_after,
+            if_revoked: None,
+            is_person: false,
+        };
+        let cluster = found.known.trust.cluster().clone();
+        let mut config = plain_node(holder, (cluster, root), &found.known)?;
+        config.proxies = self.proxies.clone();
+        config.max_pipes = MOST;
+        Ok(config)
+    }
+}
+
+/// What a key of a way is, as it is handed around: the share's name, and a token with its secret.
+pub(super) fn written(name: &TunnelName, token: ChildToken) -> WayKey {
+    let token = token.into_token().to_text();
+    WayKey::new(Zeroizing::new(format!("{name} {}", token.as_str())))
+}
+
+fn read(key: &WayKey) -> Result<(TunnelName, ChildToken), Failure> {
+    let damaged = || Failure::new(Code::InvalidKey, "the key of the way is damaged");
+    let (name, token) = key.text().split_once(' ').ok_or_else(damaged)?;
+    let name = name.parse().map_err(|_| damaged())?;
+    match Token::parse(token) {
+        Ok(Token::Child(token)) => Ok((name, token)),
+        Ok(_) | Err(_) => Err(damaged()),
+    }
+}
+
+/// Uses the ticket up, for a key that is made here. The same one until it is known what became of that.
+async fn redeemed(ticket: &WayKey, stand: &watch::Sender<Stand>) -> Result<WayKey, NoWay> {
+    let seed = random().map(Seed::from_bytes).map_err(|failure| NoWay::of(&failure))?;
+    let mut again = AGAIN.into_iter().chain(std::iter::repeat(AGAIN[AGAIN.len() - 1]));
+    loop {
+        let (text, own) = (ticket.clone(), seed.clone());
+        let failure = match spawn_blocking(move || redeem(&text, own)).await {
+            Ok(Ok(key)) => return Ok(key),
+            Ok(Err(failure)) => failure,
+            Err(error) => Failure::new(Code::Internal, error.to_string()),
+        };
+        if is_final(failure.code()) {
+            return Err(NoWay { code: refusal(&failure), why: failure.message().to_owned() });
+        }
+        opening(stand, failure.message());
+        sleep(again.next().unwrap_or(AGAIN[0])).await;
+    }
+}
+
+fn redeem(ticket: &WayKey, seed: Seed) -> Result<WayKey, Failure> {
+    let token = Token::parse(ticket.text()).and_then(Token::into_ticket)?;
+    let api = guest::ready(&token.server, &token.root)?;
+    let answer = guest::show(&api, ticket.text(), &seed)?;
+    let key =
+        ChildToken::new(Secret::Portable(seed), answer.key.certificate, token.root, token.server.clone())?;
+    Ok(written(&answer.name, key))
+}
+
+/// What a refused ticket says of its invite: both live equally long, and are used once.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other refusal is none of the ticket's own")]
+fn refusal(failure: &Failure) -> Option<Code> {
+    match failure.code() {
+        Code::KeyExpired => Some(Code::PairExpired),
+        Code::InvalidKey if failure.message().contains("was used") => Some(Code::PairUsed),
+        Code::InvalidKey if failure.message().contains("withdrawn") => Some(Code::PairBurned),
+        _ => None,
+    }
+}
+
+/// Whether the same thing would fail again, whenever it is tried.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidKey
+            | Code::KeyExpired
+            | Code::KeyRevoked
+            | Code::ScopeDenied
+            | Code::ProjectMismatch
+            | Code::BadRequest
+    )
+}
+
+fn opening(stand: &watch::Sender<Stand>, why: &str) {
+    stand.send_if_modified(|stand| {
+        let is_new = stand.state != State::Opening || stand.why != why;
+        (stand.state, stand.why) = (State::Opening, why.to_owned());
+        is_new
+    });
+}
+
+fn open(stand: &watch::Sender<Stand>, at: Option<SocketAddr>) {
+    stand.send_if_modified(|stand| {
+        let is_new = stand.state != State::Open || stand.at != at || !stand.why.is_empty();
+        (stand.state, stand.at, stand.why) = (State::Open, at, String::new());
+        is_new
+    });
+}
+
+fn note_paths(stand: &watch::Sender<Stand>, peers: &[PeerStatus]) {
+    let shown = |peer: &PeerStatus| WayPath {
+        direct: peer.path == Path::Direct,
+        reason: peer.reason.clone(),
+        rtt: peer.rtt,
+    };
+    let paths: Vec<WayPath> = peers.iter().map(shown).collect();
+    stand.send_if_modified(|stand| {
+        let is_new = stand.paths != paths;
+        stand.paths = paths;
+        is_new
+    });
+}
+
+/// Shares the daemon's door until that is refused for good.
+async fn serve(started: &Started, target: SocketAddr, stand: &watch::Sender<Stand>) -> NoWay {
+    let Started { name, node } = started;
+    let target = match Target::parse(&target.to_string()) {
+        Ok(target) => target,
+        Err(error) => return NoWay { code: None, why: chain(&error) },
+    };
+    let spec = TunnelSpec::new(name.clone(), TunnelKind::Private, target);
+    let mut status = node.watch_status();
+    let mut again = AGAIN.into_iter().chain(std::iter::repeat(AGAIN[AGAIN.len() - 1]));
+    loop {
+        let closed = match node.share(spec.clone()).await {
+            Ok(mut share) => loop {
+                tokio::select! {
+                    event = share.next() => match event {
+                        Some(ShareEvent::Ready(_)) => open(stand, None),
+                        Some(ShareEvent::Reconnecting { reason, .. }) => opening(stand, &reason),
+                        Some(ShareEvent::Closed(closed)) => break closed,
+                        Some(_) => {}
+                        None => return stopped(),
+                    },
+                    told = status.changed() => match told {
+                        Ok(()) => note_paths(stand, &status.borrow_and_update().peers),
+                        Err(_) => return stopped(),
+                    },
+                }
+            },
+            Err(ShareError::Refused(closed)) => closed,
+            Err(error) => return NoWay { code: None, why: chain(&error) },
+        };
+        if let Some(no_way) = ended(closed, stand) {
+            return no_way;
+        }
+        sleep(again.next().unwrap_or(AGAIN[0])).await;
+    }
+}
+
+/// Keeps the host's share in reach, at an address of this machine alone.
+async fn reach(started: &Started, stand: &watch::Sender<Stand>) -> NoWay {
+    let Started { name, node } = started;
+    let mut status = node.watch_status();
+    loop {
+        let mut doors = JoinSet::new();
+        let closed = match node.access(name.clone()).await {
+            Ok(mut access) => loop {
+                tokio::select! {
+                    event = access.next() => match event {
+                        Some(AccessEvent::Ready(reached)) => {
+                            if doors.is_empty() {
+                                let door = access.door(&reached, limits::SILENCE);
+                                let at = match local().await {
+                                    Ok((listener, at)) => {
+                                        doors.spawn(door.serve(listener));
+                                        at
+                                    }
+                                    Err(error) => return NoWay { code: None, why: chain(&error) },
+                                };
+                                open(stand, Some(at));
+                            } else {
+                                let at = stand.borrow().at;
+                                open(stand, at);
+                            }
+                        }
+                        Some(AccessEvent::Reconnecting { reason, .. }) => opening(stand, &reason),
+                        Some(AccessEvent::Closed(closed)) => break closed,
+                        Some(_) => {}
+                        None => return stopped(),
+                    },
+                    told = status.changed() => match told {
+                        Ok(()) => note_paths(stand, &status.borrow_and_update().peers),
+                        Err(_) => return stopped(),
+                    },
+                }
+            },
+            Err(ShareError::Refused(closed)) => closed,
+            Err(error) => return NoWay { code: None, why: chain(&error) },
+        };
+        if let Some(no_way) = ended(closed, stand) {
+            return no_way;
+        }
+        // The host may be on its way there.
+        sleep(AGAIN[1]).await;
+    }
+}
+
+async fn local() -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let at = listener.local_addr()?;
+    Ok((listener, at))
+}
+
+/// Why it is over, if it will not go on.
+fn ended(closed: Closed, stand: &watch::Sender<Stand>) -> Option<NoWay> {
+    if closed.code.is_none_or(is_final) {
+        return Some(NoWay { code: None, why: closed.message });
+    }
+    opening(stand, &closed.message);
+    None
+}
+
+fn stopped() -> NoWay {
+    NoWay { code: None, why: "the node stopped".to_owned() }
+}
+
+/// The same for the daemon.
+pub(super) fn of(config: ConfigDir, proxies: Proxies) -> Arc<dyn Ways> {
+    Arc::new(Relays { config, proxies })
+}

@@ -1,0 +1,199 @@
+//! Pairing through a relay: a guest who holds nothing but the link, and who reaches none of its host's addresses.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mytunnel_pairing::Link;
+use mytunnel_tests::lab::Lab;
+use mytunnel_tests::process::{Ended, Running};
+use serde_json::Value;
+
+use crate::lab;
+
+/// What is promised of `open`, in every state of the network.
+const OPENING: Duration = Duration::from_secs(5);
+/// How long anything that comes by itself is looked for.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A machine with a daemon of its own, which ends with the test.
+struct Agent {
+    home: PathBuf,
+    config: PathBuf,
+    env: Vec<(String, String)>,
+    daemon: Option<Running>,
+}
+
+impl Agent {
+    /// The owner's machine, which is signed in.
+    async fn owner(lab: &Lab) -> Result<Self> {
+        Self::at(lab.path("host"), lab.path("config"), Vec::new()).await
+    }
+
+    /// A machine that knows nothing.
+    async fn stranger(lab: &Lab, name: &str) -> Result<Self> {
+        Self::at(lab.path(name), lab.path(name).join("config"), Vec::new()).await
+    }
+
+    async fn at(home: PathBuf, config: PathBuf, env: Vec<(String, String)>) -> Result<Self> {
+        std::fs::create_dir_all(home.join("project/.git"))?;
+        let mut agent = Self { home, config, env, daemon: None };
+        agent.start_daemon().await?;
+        Ok(agent)
+    }
+
+    async fn start_daemon(&mut self) -> Result<()> {
+        let mut daemon = self.spawn(&["daemon", "--linger", "600"], &[])?;
+        daemon.event("ready").await?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    async fn kill_daemon(&mut self) -> Result<()> {
+        self.daemon.take().context("a daemon")?.kill().await
+    }
+
+    fn spawn(&self, args: &[&str], env: &[(&str, &str)]) -> Result<Running> {
+        let mut all: Vec<(&str, &OsStr)> = vec![
+            ("MYTUNNEL_CONFIG_DIR", self.config.as_os_str()),
+            ("HOME", self.home.as_os_str()),
+            ("MYTUNNEL_PAIR_LISTEN", OsStr::new("127.0.0.1:0")),
+        ];
+        all.extend(self.env.iter().map(|(name, value)| (name.as_str(), OsStr::new(value))));
+        all.extend(env.iter().map(|(name, value)| (*name, OsStr::new(*value))));
+        let program = Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"));
+        Running::start(program, [&["pair"], args, &["--json"]].concat(), &all, &self.home.join("project"))
+    }
+
+    async fn run(&self, args: &[&str]) -> Result<Ended> {
+        self.spawn(args, &[])?.ended().await
+    }
+
+    async fn pair(&self, args: &[&str]) -> Result<Value> {
+        self.run(args).await?.success()?.json()
+    }
+
+    async fn try_to_join(&self, invite: &str, more: &[&str]) -> Result<Ended> {
+        self.spawn(&[&["join"], more].concat(), &[("MYTUNNEL_PAIR_SECRET", invite)])?.ended().await
+    }
+
+    async fn join(&self, invite: &str, more: &[&str]) -> Result<Value> {
+        self.try_to_join(invite, more).await?.success()?.json()
+    }
+
+    async fn status(&self) -> Result<Value> {
+        Ok(self.pair(&["status"]).await?["sessions"][0].clone())
+    }
+
+    /// Looks at the session until it is so.
+    async fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Result<Value> {
+        let began = Instant::now();
+        loop {
+            let status = self.status().await?;
+            if so(&status) {
+                return Ok(status);
+            }
+            ensure!(began.elapsed() < SOON, "not {what}: {status}");
+        }
+    }
+
+    /// The texts of as many messages.
+    async fn hear(&self, count: usize) -> Result<Vec<String>> {
+        let (began, mut heard) = (Instant::now(), Vec::new());
+        while heard.len() < count {
+            ensure!(began.elapsed() < SOON, "heard {heard:?}");
+            let answer = self.pair(&["listen", "--wait", "5"]).await?;
+            let messages = answer["messages"].as_array().context("messages")?;
+            // A file that is offered is one, too.
+            let said = messages.iter().filter(|message| message["kind"] == "chat");
+            heard.extend(said.filter_map(|message| message["text"].as_str()).map(str::to_owned));
+        }
+        Ok(heard)
+    }
+}
+
+/// The invite without the host's addresses, as if they led nowhere.
+fn from_afar(invite: &str) -> Result<String> {
+    let mut link = Link::parse(invite)?;
+    ensure!(link.ticket.is_some(), "there is no way but the network");
+    link.addresses.clear();
+    Ok(link.to_text().to_string())
+}
+
+fn invite(opened: &Value) -> Result<&str> {
+    opened["invites"][0]["text"].as_str().context("an invite")
+}
+
+/// Opens a session, and has a guest from afar join it.
+async fn paired(host: &Agent, guest: &Agent, more: &[&str]) -> Result<(Value, String)> {
+    let began = Instant::now();
+    let opened = host.pair(&[&["open", "--relay", "--goal", "meet"], more].concat()).await?;
+    ensure!(began.elapsed() < OPENING, "it took {:?}", began.elapsed());
+    ensure!(opened["relay"]["state"] == "open" && opened["invites"][0]["relay"] == true, "{opened}");
+    let link = from_afar(invite(&opened)?)?;
+    let joined = guest.join(&link, more).await?;
+    ensure!(joined["goal"] == "meet" && joined["members"][0]["via"] == "relay", "{joined}");
+    Ok((opened, link))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_with_nothing_but_the_link_talks_through_a_relay_until_the_hosts_key_is_revoked() -> Result<()>
+{
+    let mut lab = lab().await?;
+    let (host, guest) = (Agent::owner(&lab).await?, Agent::stranger(&lab, "guest").await?);
+    let (opened, link) = paired(&host, &guest, &[]).await?;
+    host.pair(&["say", "hello"]).await?;
+    ensure!(guest.hear(1).await? == ["hello"]);
+    guest.pair(&["say", "hello to you"]).await?;
+    ensure!(host.hear(1).await? == ["hello to you"]);
+    let status = host.status().await?;
+    ensure!(status["members"][0]["via"] == "relay", "{status}");
+    let status = guest.until("a path", |status| !status["relay"]["paths"][0].is_null()).await?;
+    ensure!(status["relay"]["state"] == "open", "{status}");
+
+    let content = vec![b'x'; 600_000];
+    std::fs::write(host.home.join("project/build.log"), &content)?;
+    let offer = host.pair(&["share", "build.log"]).await?["offer"].to_string();
+    let received = guest.pair(&["receive", &offer]).await?;
+    let path = received["path"].as_str().with_context(|| received.to_string())?;
+    ensure!(std::fs::read(path)? == content);
+
+    // Somebody else with the same link, near or far.
+    let other = Agent::stranger(&lab, "other").await?;
+    for link in [link.as_str(), invite(&opened)?] {
+        let refused = other.try_to_join(link, &[]).await?;
+        ensure!(refused.code != Some(0) && refused.json()?["code"] == "PAIR_USED", "{refused:?}");
+    }
+
+    lab.restart_relay().await?;
+    guest.pair(&["say", "after the cut"]).await?;
+    ensure!(host.hear(1).await? == ["after the cut"]);
+    host.pair(&["say", "it held"]).await?;
+    ensure!(guest.hear(1).await? == ["it held"]);
+
+    let key = opened["relay"]["key"].as_str().context("the host's key")?;
+    lab.run(&["keys", "revoke", key]).await?.success()?;
+    let closed = host.until("closed", |status| status["relay"]["state"] == "closed").await?;
+    ensure!(closed["relay"]["why"].as_str().is_some_and(|why| why.contains("revoked")), "{closed}");
+    host.until("alone", |status| status["members"][0]["online"] == false).await?;
+    let said = host.pair(&["say", "to nobody"]).await?;
+    ensure!(said["queued"].as_array().is_some_and(|queued| queued.len() == 1), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_kept_go_on_through_the_relay_when_either_daemon_was_killed() -> Result<()> {
+    let lab = lab().await?;
+    let (mut host, mut guest) = (Agent::owner(&lab).await?, Agent::stranger(&lab, "guest").await?);
+    paired(&host, &guest, &["--keep"]).await?;
+    host.kill_daemon().await?;
+    guest.pair(&["say", "to nobody"]).await?;
+    host.start_daemon().await?;
+    ensure!(host.hear(1).await? == ["to nobody"]);
+    guest.kill_daemon().await?;
+    host.pair(&["say", "to who was stopped"]).await?;
+    guest.start_daemon().await?;
+    ensure!(guest.hear(1).await? == ["to who was stopped"]);
+    Ok(())
+}
