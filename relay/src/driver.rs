@@ -51,7 +51,7 @@ use crate::{
     lanes::Directory,
     ports::Ports,
     registry::Place,
-    route::{Routes, Tunnel},
+    route::{Life, Routes, Tunnel},
     server::Listening,
     tally::Tally,
 };
@@ -113,6 +113,8 @@ struct Connection {
     opener: Opener,
     /// Shared by the pipes of all tunnels of the connection.
     places: Arc<Semaphore>,
+    /// What is heard of it on the pipes of all its tunnels.
+    life: Arc<Life>,
     control: ControlStream,
     /// Where it comes from, unless it is being told that just now.
     from: Option<SocketAddr>,
@@ -335,7 +337,9 @@ impl Driver {
                 let places = Arc::new(Semaphore::new(self.around.pipes_per_connection));
                 let from = address::socket(endpoint.get_remote_address()).map(|(from, _)| from);
                 let control = ControlStream::None;
-                self.connections.insert(connection, Connection { peer, opener, places, control, from });
+                let life = Arc::default();
+                let known = Connection { peer, opener, places, life, control, from };
+                self.connections.insert(connection, known);
                 self.admission.handle_connection(connection, peer, now());
             }
             stream::Event::Closed { connection, .. } => {

@@ -173,6 +173,13 @@ impl Errand<'_> {
         };
         let until = Instant::now() + self.patience;
         let mut tunnel = live(self.routes.wait_live(self.name, self.patience).await)?;
+        // Whom its gates do not let in takes no trial of a node that may be well again.
+        if !gate::admits_line(tunnel.gates().as_deref(), self.visitor) {
+            return Err(Turned::Denied);
+        }
+        if let Some(other) = self.routes.settle(&tunnel) {
+            tunnel = other;
+        }
         let mut asked = Vec::new();
         for _ in 0..TRIES {
             let turned = match self.open(&tunnel, until).await {
@@ -211,7 +218,7 @@ impl Errand<'_> {
         }
         let (greeted, turn) = (tunnel.is_accompanied(), Instant::now() + TURN);
         let patience = if greeted { turn } else { until.max(turn) };
-        let mut node = Answered::new(pipe(tunnel, patience).await?);
+        let mut node = Answered::new(pipe(tunnel, patience).await?, tunnel.life());
         if greeted {
             // With others to turn to, the visitor waits until the node's target has taken it.
             let answered = tokio::select! {

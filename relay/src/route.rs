@@ -12,12 +12,13 @@ mod about;
 mod backends;
 mod domains;
 mod source;
+mod standing;
 
 use std::{
     collections::HashMap,
     mem, slice,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -29,12 +30,12 @@ use mytunnel_keys::{
 };
 use tokio::{
     sync::{Notify, futures::Notified},
-    time::Instant,
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use about::Customer;
-pub(crate) use backends::Probe;
+pub(crate) use backends::Life;
 
 pub use self::source::{Pipe, PipeError, PipeIo, PipeSource};
 pub use crate::traffic::Traffic;
@@ -58,7 +59,9 @@ pub struct Tunnel {
     traffic: Arc<Traffic>,
     seats: Seats,
     pool: Pool<Box<Upstream>>,
-    health: Health,
+    health: Arc<Health>,
+    /// Asks the node whether it is there.
+    asking: Mutex<JoinSet<()>>,
 }
 
 impl Tunnel {
@@ -81,7 +84,8 @@ impl Tunnel {
             traffic: Arc::default(),
             seats: Seats::default(),
             pool: Pool::default(),
-            health: Health::default(),
+            health: Arc::default(),
+            asking: Mutex::default(),
         }
     }
 
@@ -99,6 +103,11 @@ impl Tunnel {
     /// The same, of a key that has these requests in flight at all its tunnels.
     pub(crate) fn of_key(self, key: Arc<Crowd>) -> Self {
         Self { seats: Seats::of_key(key), ..self }
+    }
+
+    /// The same, of a node that is heard on other tunnels, too.
+    pub(crate) fn of_node(self, life: &Arc<Life>) -> Self {
+        Self { health: Arc::new(Health::of(Arc::clone(life))), ..self }
     }
 
     /// The tunnel's id, the same after every reconnect.
@@ -176,56 +185,6 @@ impl Tunnel {
     /// What went through so far.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
-    }
-
-    /// Whether other nodes serve the name beside this one.
-    pub(crate) fn is_accompanied(&self) -> bool {
-        self.health.is_accompanied()
-    }
-
-    /// Its server takes no connections: others of the name are asked first for a while.
-    pub(crate) fn note_refused(&self) {
-        self.health.rest(Instant::now());
-    }
-
-    /// Its node's connection is gone: nobody is led there any more.
-    pub(crate) fn note_lost(&self) {
-        self.health.lose();
-    }
-
-    /// Its node is about to end: others of the name are asked as long as there are any.
-    pub(crate) fn note_leaving(&self) {
-        self.health.leave();
-    }
-
-    /// Its server has answered.
-    pub(crate) fn note_answered(&self) {
-        self.health.recover();
-    }
-
-    /// Its node has said something.
-    pub(crate) fn note_heard(&self) {
-        self.health.hear();
-    }
-
-    /// How often its node was heard, as long as others stand beside it.
-    pub(crate) fn signs(&self) -> u64 {
-        self.health.signs()
-    }
-
-    /// Takes the right to ask its node whether it is there.
-    pub(crate) fn ask(&self) -> Option<Probe<'_>> {
-        self.health.ask()
-    }
-
-    /// Its node does not say that it is there.
-    pub(crate) fn note_silent(&self) {
-        self.health.fall_silent(Instant::now());
-    }
-
-    /// Whether that is what was found out last.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.health.is_silent()
     }
 
     pub(crate) fn seats(&self) -> &Seats {
@@ -378,7 +337,21 @@ impl Routes {
 
     /// As [`find`](Self::find), for a visitor: the node that is to serve it.
     pub fn lead(&self, label: &str) -> Lookup {
-        self.look(label, |backends| backends.lead(&[]))
+        self.look(label, Backends::lead)
+    }
+
+    /// Who is led to this node and let in goes to another after all, if there is one that is to be tried, or if this one has
+    /// turned out to be none to go to meanwhile.
+    pub(crate) fn settle(&self, led: &Arc<Tunnel>) -> Option<Arc<Tunnel>> {
+        if !led.is_accompanied() || led.is_well() {
+            return None;
+        }
+        match self.read().get(led.name.as_str()) {
+            Some(Entry::Live(backends)) => {
+                backends.lead_in(&[]).filter(|other| is_same(led, other) && !Arc::ptr_eq(led, other)).cloned()
+            }
+            Some(Entry::Away | Entry::Ended) | None => None,
+        }
     }
 
     /// Another node of the same name that may serve whom those that were `asked` could not, if there is one at this moment.
@@ -434,7 +407,10 @@ impl Routes {
             loop {
                 // Made before looking: a change between the two is not missed.
                 let changed = self.0.changed.notified();
-                match self.look(label, |backends| backends.lead(not)) {
+                match self.look(label, |backends| match not {
+                    [] => backends.lead(),
+                    not => backends.lead_in(not),
+                }) {
                     // It is another tunnel's name by now, and nobody came for that one.
                     Lookup::Live(tunnel) if not.iter().any(|not| !is_same(not, &tunnel)) => {
                         return Lookup::Unknown;

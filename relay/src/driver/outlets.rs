@@ -88,7 +88,9 @@ impl Driver {
 
     fn route(&mut self, registration: Registration, gates: Option<Arc<Gates>>) {
         let connection = registration.connection;
-        let Some(Connection { peer, opener, places, .. }) = self.connections.get(&connection) else { return };
+        let Some(Connection { peer, opener, places, life, .. }) = self.connections.get(&connection) else {
+            return;
+        };
         // Without such a key it would not have been admitted.
         let Some(key) = public_key(peer) else { return };
         let (now, prices) = (now(), self.admission.prices().prices);
@@ -110,7 +112,7 @@ impl Driver {
         tracing::debug!(%connection, %name, "tunnel up");
         // Its gates stand before anybody can find it.
         let tunnel = Tunnel::new(id, name.clone(), project, kind, Arc::new(pipes));
-        let tunnel = tunnel.gated(gates).counted(traffic).of_key(crowd);
+        let tunnel = tunnel.gated(gates).counted(traffic).of_key(crowd).of_node(life);
         // Whose it is as well: what is ordered for it counts to that tenant.
         self.around.routes.note_tenant(&name, tunnel.project(), tenant);
         let tunnel = self.around.routes.insert(tunnel);

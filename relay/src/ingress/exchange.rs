@@ -207,7 +207,8 @@ impl Exchange {
             };
             // Where there are others to turn to, it is worth to know.
             let accepted = self.tunnel.is_accompanied().then(Arc::default);
-            let mut opening = pin!(Upstream::new((pipe, is_lane), speech, accepted, limits));
+            let pipe = Answered::new(pipe, self.tunnel.life()).accepting(accepted);
+            let mut opening = pin!(Upstream::new((pipe, is_lane), speech, limits));
             let opened = guard(&self.visit, |cx| opening.as_mut().poll(cx)).await?;
             self.upstream = Some(opened.map_err(|_| Lost::Broken)?);
         }
@@ -243,11 +244,7 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
-        let frame = upstream.poll_frame(body, cx);
-        if frame.is_ready() {
-            self.tunnel.note_heard();
-        }
-        frame
+        upstream.poll_frame(body, cx)
     }
 
     /// Takes the pipe out after a 101. The places stay taken until the exchange is dropped.

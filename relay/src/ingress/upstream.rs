@@ -37,7 +37,7 @@ use super::{
     limits::Limits,
     visit::Visit,
 };
-use crate::route::Pipe;
+use crate::route::{Life, Pipe};
 
 /// See the [module](self).
 pub(crate) struct Upstream {
@@ -85,15 +85,13 @@ pub(crate) enum Lost {
 }
 
 impl Upstream {
-    /// Speaks HTTP on a pipe; `lane` tells that it is of the faster kind. With `accepted` it is told there that the tunnel's
-    /// server has taken the connection.
+    /// Speaks HTTP on a pipe; `lane` tells that it is of the faster kind.
     pub(crate) async fn new(
-        (pipe, lane): (Pipe, bool),
+        (pipe, lane): (Answered, bool),
         speech: Speech,
-        accepted: Option<Arc<Granted>>,
         limits: &Limits,
     ) -> hyper::Result<Box<Self>> {
-        let pipe = Answered { accepted: accepted.clone(), ..Answered::new(pipe) };
+        let accepted = pipe.accepted.clone();
         let client = match speech {
             Speech::Http1 => {
                 let io = TokioIo::new(pipe);
@@ -259,11 +257,18 @@ pub(crate) struct Answered {
     /// Where a refusal is noted for those whom the error does not reach.
     refused: Option<Arc<OnceLock<PipeStatus>>>,
     accepted: Option<Arc<Granted>>,
+    life: Arc<Life>,
 }
 
 impl Answered {
-    pub(crate) fn new(pipe: Pipe) -> Self {
-        Self { pipe, answered: false, shut: false, refused: None, accepted: None }
+    /// A pipe to a node of which this is heard.
+    pub(crate) fn new(pipe: Pipe, life: &Arc<Life>) -> Self {
+        Self { pipe, answered: false, shut: false, refused: None, accepted: None, life: Arc::clone(life) }
+    }
+
+    /// The same, which tells there that the tunnel's server has taken the connection.
+    pub(crate) fn accepting(self, accepted: Option<Arc<Granted>>) -> Self {
+        Self { accepted, ..self }
     }
 
     /// The same, which notes a refusal.
@@ -286,6 +291,7 @@ impl Answered {
         let mut status = ReadBuf::new(&mut byte);
         ready!(Pin::new(&mut self.pipe).poll_read(cx, &mut status))?;
         let Some(&byte) = status.filled().first() else { return Poll::Ready(Ok(false)) };
+        self.life.hear();
         match PipeStatus::try_from(byte).map_err(|error: UnknownStatus| io::Error::other(error))? {
             PipeStatus::Connected => {
                 self.answered = true;
@@ -301,6 +307,13 @@ impl Answered {
                 Poll::Ready(Err(io::Error::other(Refusal(status))))
             }
         }
+    }
+
+    fn written(&self, written: io::Result<usize>) -> Poll<io::Result<usize>> {
+        if let Ok(bytes) = written {
+            self.life.take(bytes);
+        }
+        Poll::Ready(written)
     }
 
     fn check_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -351,8 +364,9 @@ impl AsyncRead for Answered {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.pipe).poll_read(cx, buf))?;
-        if buf.filled().len() == before {
-            self.check_end(cx)?;
+        match buf.filled().len() == before {
+            true => self.check_end(cx)?,
+            false => self.life.hear(),
         }
         Poll::Ready(Ok(()))
     }
@@ -360,7 +374,8 @@ impl AsyncRead for Answered {
 
 impl AsyncWrite for Answered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.pipe).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.pipe).poll_write(cx, buf));
+        self.written(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -377,7 +392,8 @@ impl AsyncWrite for Answered {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.pipe).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut self.pipe).poll_write_vectored(cx, bufs));
+        self.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,7 +5,9 @@
 //! nobody while there is another, from the moment that it is asked whether it is there. A node that is about to end gets
 //! nobody new while there is another, and one whose connection is gone nobody at all. Of a name with one node none of this is asked.
 
+pub(super) mod asking;
 mod health;
+mod life;
 
 use std::{
     iter,
@@ -18,7 +20,7 @@ use std::{
 use tokio::time::Instant;
 
 pub(super) use health::Health;
-pub(crate) use health::Probe;
+pub(crate) use life::Life;
 
 use super::Tunnel;
 
@@ -100,8 +102,17 @@ impl Backends {
         &self.first
     }
 
-    /// Whom a visitor is led to, if it is to be none of `not`.
-    pub(super) fn lead(&self, not: &[Arc<Tunnel>]) -> Option<&Arc<Tunnel>> {
+    /// Whom a visitor is led to who may be let in. Nobody's trial is taken for that.
+    pub(super) fn lead(&self) -> Option<&Arc<Tunnel>> {
+        if self.others.is_empty() {
+            return Some(&self.first);
+        }
+        let nodes = self.nodes(&[], Instant::now());
+        self.iter().nth(choose(nodes, self.turn.fetch_add(1, Relaxed))?)
+    }
+
+    /// Whom a visitor is led to who is let in, if it is to be none of `not`.
+    pub(super) fn lead_in(&self, not: &[Arc<Tunnel>]) -> Option<&Arc<Tunnel>> {
         if self.others.is_empty() {
             return Some(&self.first).filter(|only| !is_among(not, only));
         }
@@ -126,21 +137,25 @@ impl Backends {
 
     fn pick(&self, not: &[Arc<Tunnel>]) -> Option<(&Arc<Tunnel>, Standing)> {
         let (now, turn) = (Instant::now(), self.turn.fetch_add(1, Relaxed));
-        let standing = |tunnel: &Arc<Tunnel>| match is_among(not, tunnel) || tunnel.is_closed() {
-            true => Standing::Lost,
-            false => tunnel.health.standing(now),
-        };
         // Whoever is to be tried may be taken by another visitor in between, and rests then.
         iter::repeat_with(|| {
-            let nodes = self.iter().map(|tunnel| (standing(tunnel), tunnel.in_flight()));
-            let tunnel = self.iter().nth(choose(nodes, turn)?)?;
-            Some((tunnel, standing(tunnel)))
+            let number = choose(self.nodes(not, now), turn)?;
+            let (standing, _) = self.nodes(not, now).nth(number)?;
+            Some((self.iter().nth(number)?, standing))
         })
         .take(self.others.len() + 1)
         .find(|found| {
             found.is_none_or(|(tunnel, standing)| standing != Standing::Due || tunnel.health.claim_trial(now))
         })
         .flatten()
+    }
+
+    /// How each stands, and what it has in flight. None of `not` is to be had.
+    fn nodes(&self, not: &[Arc<Tunnel>], now: Instant) -> impl ExactSizeIterator<Item = (Standing, usize)> {
+        self.iter().map(move |tunnel| match is_among(not, tunnel) || tunnel.is_closed() {
+            true => (Standing::Lost, 0),
+            false => (tunnel.health.standing(now), tunnel.in_flight()),
+        })
     }
 
     fn note_company(&self) {

@@ -1,5 +1,7 @@
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use mytunnel_keys::id::Cluster;
+
+use tokio::time::Instant;
 
 use super::*;
 use crate::ingress::{Bounds, host};
@@ -143,8 +145,10 @@ async fn visitors_are_led_to_who_serves_fewest_and_past_who_cannot() {
     assert!(routes.another(slice::from_ref(&one)).is_none(), "one rests, one is lost");
 
     tokio::time::advance(Duration::from_secs(3)).await;
-    assert!(Arc::ptr_eq(&led(&routes), &three), "one visitor tries it");
-    assert!(Arc::ptr_eq(&led(&routes), &one));
+    assert!((0..6).all(|_| Arc::ptr_eq(&led(&routes), &three)), "who may not be let in takes no trial");
+    assert!(routes.settle(&three).is_none(), "one visitor tries it");
+    assert!(Arc::ptr_eq(&routes.settle(&three).unwrap(), &one), "who was led there with that one does not");
+    assert!(Arc::ptr_eq(&led(&routes), &one) && routes.settle(&one).is_none());
     three.note_answered();
     assert!(Arc::ptr_eq(&led(&routes), &three));
 
@@ -156,21 +160,97 @@ async fn visitors_are_led_to_who_serves_fewest_and_past_who_cannot() {
     assert!(matches!(routes.lead("web"), Lookup::Away), "closed, or lost");
 }
 
+/// A node that does not say whether it is there.
+#[derive(Debug)]
+struct Still;
+
+impl PipeSource for Still {
+    fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), PipeError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+fn still() -> Tunnel {
+    Tunnel { source: Arc::new(Still), ..tunnel("web") }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_being_asked_whether_it_is_there_takes_what_another_refuses() {
     let routes = Routes::new();
-    let (one, two) = (routes.insert(tunnel("web")), routes.insert(tunnel("web")));
-    let probe = one.ask().expect("nobody else asks");
+    let (one, two) = (routes.insert(still()), routes.insert(tunnel("web")));
+    let mut asked = Box::pin(one.ask());
+    assert!(asked.as_mut().now_or_never().is_none());
     assert!(Arc::ptr_eq(&led(&routes), &two), "nobody new while there is another");
     assert!(Arc::ptr_eq(&routes.another(slice::from_ref(&two)).unwrap(), &one));
     assert!(routes.has_another(&[], &two) && !routes.has_another(slice::from_ref(&one), &two));
-    drop(probe);
-    one.note_silent();
+    // Who asked may leave: it is found out all the same.
+    drop(asked);
+    one.ask().await;
+    assert!(one.is_silent());
     assert!(routes.another(slice::from_ref(&two)).is_none() && !routes.has_another(&[], &two));
     // Looking takes nobody's trial.
     tokio::time::advance(Duration::from_secs(10)).await;
     assert!(routes.has_another(&[], &two) && routes.has_another(&[], &two));
     assert!(Arc::ptr_eq(&routes.another(slice::from_ref(&two)).unwrap(), &one));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_a_node_is_asked_keeps_nobody_from_finding_out() {
+    let one = still();
+    let began = Instant::now();
+    for _ in 0..100 {
+        // Each has half of the time that it takes.
+        drop(tokio::time::timeout(Duration::from_secs(1), one.ask()).await);
+        if one.is_silent() {
+            break;
+        }
+    }
+    assert!(one.is_silent() && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_not_silent_while_anything_is_heard_of_it_on_whatever_tunnel() {
+    let life = Arc::default();
+    let [one, other] = [(); 2].map(|()| still().of_node(&life));
+    let asked = std::pin::pin!(one.ask());
+    let heard = async {
+        tokio::time::sleep(Duration::from_millis(1900)).await;
+        other.life().hear();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = asked => {}
+        () = heard => {}
+    }
+    assert!(!one.is_silent());
+    one.ask().await;
+    assert!(one.is_silent(), "what was heard before it was asked is no answer");
+    other.life().hear();
+    assert!(!one.is_silent() && one.is_well(), "heard again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_line_is_busy_has_longer_to_say_that_it_is_there_but_not_for_ever() {
+    let took = async |bytes: usize| {
+        let (one, began) = (still(), Instant::now());
+        let uploads = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                one.life().take(bytes);
+            }
+        };
+        tokio::select! {
+            () = one.ask() => {}
+            () = uploads => {}
+        }
+        assert!(one.is_silent(), "a kernel takes bytes, too");
+        began.elapsed().as_secs()
+    };
+    assert_eq!([took(0).await, took(100).await, took(64 * 1024).await], [2, 2, 8]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
@@ -332,4 +333,28 @@ async fn a_request_that_kills_servers_reaches_two_nodes_at_most() {
         assert_eq!(reply.error().0, 502);
         assert_eq!(reached(), 1, "{method} may have had its effect");
     }
+}
+
+/// A node that may be well again is tried by one request, which has to be one that is let in.
+#[tokio::test]
+async fn who_is_not_let_in_takes_no_trial_of_a_node() {
+    const REST: Duration = Duration::from_secs(3);
+    let house = House::open().await;
+    let (node, its) = closed(&house);
+    let well = house.share("demo", &Origin::saying("well"));
+    let asked = || node.asked.load(Ordering::SeqCst);
+    for tunnel in [&its, &well] {
+        tunnel.set_gates(Some(crate::gates::password("correct horse", 1)));
+    }
+    let right = crate::gates::with_password("demo", "correct horse");
+    while asked() == 0 {
+        assert_eq!(house.ask(&right).await.text(), "well");
+    }
+    let since = Instant::now();
+    while since.elapsed() < REST + Duration::from_millis(500) {
+        assert_eq!(house.ask(get("/")).await.status, 401);
+    }
+    let before = asked();
+    assert_eq!(house.ask(&right).await.text(), "well");
+    assert_eq!(asked(), before + 1, "its trial was left for who is let in");
 }

@@ -16,7 +16,7 @@ use crate::house::{House, Origin, Visitor, get, ok, read_request, within};
 use crate::http2_visitor::{self, Http2, error};
 
 /// Asks for ann's password; hashed as cheaply as can be.
-fn password(password: &str, generation: u64) -> Arc<Gates> {
+pub(crate) fn password(password: &str, generation: u64) -> Arc<Gates> {
     hashed(password, generation, Params::new(8, 1, 1, None).unwrap())
 }
 
@@ -38,7 +38,7 @@ fn sign_in() -> Arc<Gates> {
 }
 
 /// A request for `name` with ann's password.
-fn with_password(name: &str, password: &str) -> String {
+pub(crate) fn with_password(name: &str, password: &str) -> String {
     let pair = BASE64.encode(format!("ann:{password}").as_bytes());
     format!("GET / HTTP/1.1\r\nHost: {name}.tun.test\r\nAuthorization: Basic {pair}\r\nX-Other: kept\r\n\r\n")
 }

@@ -6,13 +6,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
 use mytunnel_keys::id::TunnelKind;
 use mytunnel_relay::route::{Pipe, PipeError, PipeSource, Tunnel};
 use tokio::{
-    io::{AsyncWriteExt as _, BufReader},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     sync::Notify,
 };
 
@@ -181,6 +182,65 @@ async fn a_server_that_takes_its_time_is_no_node_that_stands_still() {
         (1, 1),
         "one each, and it stays so"
     );
+    let_go.notify_waiters();
+    for visitor in &mut visitors {
+        assert_eq!(visitor.reply().await.status, 200);
+    }
+}
+
+/// Its line may be so full that it does not hear in time that it is asked.
+#[tokio::test]
+async fn a_node_that_is_heard_on_a_websocket_does_not_stand_still() {
+    const UPGRADE: &str =
+        "GET /ws HTTP/1.1\r\nHost: demo.tun.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    const SWITCHING: &[u8] =
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let house = House::open().await;
+    let let_go: Arc<Notify> = Arc::default();
+    let [at_busy, at_other] = [Arc::<Mutex<Vec<String>>>::default(), Arc::default()];
+    let (note, held) = (Arc::clone(&at_busy), Arc::clone(&let_go));
+    let origin = Origin::new(move |_, pipe| {
+        let (note, held) = (Arc::clone(&note), Arc::clone(&held));
+        async move {
+            let mut pipe = BufReader::new(pipe);
+            let request = read_request(&mut pipe).await.unwrap();
+            if !request.starts_with("GET /ws ") {
+                note.lock().unwrap().push(request.split(' ').nth(1).unwrap().to_owned());
+                held.notified().await;
+                return pipe.write_all(ok("busy").as_bytes()).await.unwrap();
+            }
+            pipe.write_all(SWITCHING).await.unwrap();
+            while let Ok(byte) = pipe.read_u8().await {
+                if pipe.write_u8(byte).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let (_busy, busy) = share(&house, origin, true);
+    let mut socket = house.visitor().await;
+    socket.send(UPGRADE).await;
+    assert_eq!(socket.head().await.status, 101);
+    let _other = house.share("demo", &noting("other", &let_go, &at_other));
+    let mut visitors = Vec::new();
+    while at_busy.lock().unwrap().is_empty() {
+        let (mut visitor, path) = (house.visitor().await, format!("/{}", visitors.len()));
+        visitor.send(get(&path)).await;
+        visitors.push(visitor);
+        until(|| at_busy.lock().unwrap().len() + at_other.lock().unwrap().len() == visitors.len()).await;
+    }
+    // Longer than it takes to find out that nothing at all is heard.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(5) {
+        socket.send("?").await;
+        assert_eq!(within(socket.stream.read_u8()).await.unwrap(), b'?');
+    }
+    assert_eq!(
+        at_busy.lock().unwrap().len() + at_other.lock().unwrap().len(),
+        visitors.len(),
+        "nobody moved"
+    );
+    assert_eq!(busy.in_flight(), 2);
     let_go.notify_waiters();
     for visitor in &mut visitors {
         assert_eq!(visitor.reply().await.status, 200);

@@ -4,56 +4,43 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::route::{PipeError, Probe, Tunnel};
+use crate::route::Tunnel;
 
 /// A node of which nothing was heard for so long, while somebody waits for its answer, is asked whether it is there.
 const QUIET: Duration = Duration::from_millis(250);
-/// Who waits longer has it asked less and less often, down to once in this time.
+/// Who waits longer has it asked, or looks for another, less and less often, down to once in this time.
 const LONGEST: Duration = Duration::from_secs(4);
-/// What the node has time for to say so: some round trips.
-const PATIENCE: Duration = Duration::from_millis(750);
 
-/// Completes when the node was found to stand still, by whomever.
-pub(super) async fn falls_silent(tunnel: &Tunnel) {
+/// Completes when the node was found to stand still, by whomever, and the request `may_move`. Of one that never may, nothing is
+/// waited for once that is found out, which is of use to others.
+pub(super) async fn gives_up(tunnel: &Tunnel, is_movable: bool, may_move: impl Fn() -> bool) {
     let mut pause = QUIET;
     loop {
-        let signs = tunnel.signs();
+        let heard = tunnel.life().heard();
         sleep(pause).await;
-        if tunnel.signs() == signs {
-            if tunnel.is_silent() {
-                return;
-            }
-            let Some(probe) = tunnel.ask() else { continue };
-            if !answers(tunnel, probe).await {
-                return;
-            }
-        }
         pause = (2 * pause).min(LONGEST);
-    }
-}
-
-/// Whether a node that was found to stand still does so no more. While somebody asks it, that is not known.
-pub(super) async fn is_back(tunnel: &Tunnel) -> bool {
-    match tunnel.ask() {
-        Some(probe) => answers(tunnel, probe).await,
-        None => false,
-    }
-}
-
-async fn answers(tunnel: &Tunnel, _probe: Probe<'_>) -> bool {
-    let signs = tunnel.signs();
-    match timeout(PATIENCE, tunnel.source().probe()).await {
-        Ok(Ok(())) => tunnel.note_heard(),
-        Ok(Err(PipeError::Gone)) => tunnel.note_lost(),
-        // It has no room, which tells nothing.
-        Ok(Err(PipeError::Busy | PipeError::Open(_))) => {}
-        Err(_) if tunnel.signs() != signs => {}
-        Err(_) => {
-            tunnel.note_silent();
-            return false;
+        if tunnel.life().is_heard_since(heard) {
+            continue;
+        }
+        if !tunnel.is_silent() {
+            tunnel.ask().await;
+        }
+        if !tunnel.is_silent() {
+            continue;
+        }
+        if !is_movable {
+            return std::future::pending().await;
+        }
+        if may_move() {
+            return;
         }
     }
-    true
+}
+
+/// Whether a node that was found to stand still does so no more.
+pub(super) async fn is_back(tunnel: &Tunnel) -> bool {
+    tunnel.ask().await;
+    !tunnel.is_silent()
 }

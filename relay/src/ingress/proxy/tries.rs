@@ -102,6 +102,11 @@ impl Proxy {
         mut forward: Forward,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Refused> {
+        // Now that it is let in: whom nobody lets in takes no trial of a node that may be well again.
+        if let Some(other) = self.shared.routes.settle(&tunnel) {
+            forward.lead_to(&other);
+            tunnel = other;
+        }
         let (mut asked, mut patience) = (Vec::new(), None);
         let mut fresh = false;
         for _ in 0..TRIES {
@@ -193,23 +198,16 @@ impl Proxy {
     async fn answer_of(
         tunnel: &Arc<Tunnel>,
         sent: impl Future<Output = Result<Response<Incoming>, Lost>>,
+        is_movable: bool,
         may_move: impl Fn() -> bool,
     ) -> Option<Result<Response<Incoming>, Lost>> {
         if !tunnel.is_accompanied() {
             return Some(sent.await);
         }
-        let mut sent = pin!(sent);
-        // Also who cannot move finds out what is of use to others.
-        loop {
-            let silent = Box::pin(silence::falls_silent(tunnel));
-            match select(sent.as_mut(), silent).await {
-                Either::Left((answered, _)) => return Some(answered),
-                Either::Right(_) => {
-                    if may_move() {
-                        return None;
-                    }
-                }
-            }
+        let given_up = Box::pin(silence::gives_up(tunnel, is_movable, may_move));
+        match select(pin!(sent), given_up).await {
+            Either::Left((answered, _)) => Some(answered),
+            Either::Right(_) => None,
         }
     }
 
@@ -227,21 +225,33 @@ impl Proxy {
             None => (pooled && forward.repeatable).then(|| Spare::of(&request)),
         };
         let is_movable = forward.has_second_try && spare.is_some();
-        let may_move = || is_movable && self.shared.routes.has_another(asked, tunnel);
-        let Some(answered) = Self::answer_of(tunnel, exchange.send(*request), may_move).await else {
-            forward.has_second_try = false;
-            forward.request = spare.and_then(Spare::again);
-            forward.passed.check(tunnel)?;
-            exchange.discard_pool();
-            return Ok(Attempt::Refused(Failure::Broken));
-        };
-        match answered {
-            Ok(response) => {
-                tunnel.note_heard();
+        let may_move = || self.shared.routes.has_another(asked, tunnel);
+        match Self::answer_of(tunnel, exchange.send(*request), is_movable, may_move).await {
+            Some(Ok(response)) => {
                 tunnel.note_answered();
-                return Ok(Attempt::Answered(response, exchange));
+                Ok(Attempt::Answered(response, exchange))
             }
-            Err(Lost::Unsent(request, status)) => {
+            Some(Err(lost)) => self.after(lost, (tunnel, forward), (exchange, pooled), spare),
+            None => {
+                forward.has_second_try = false;
+                forward.request = spare.and_then(Spare::again);
+                forward.passed.check(tunnel)?;
+                exchange.discard_pool();
+                Ok(Attempt::Refused(Failure::Broken))
+            }
+        }
+    }
+
+    /// What becomes of a request that got no answer; `pooled` tells that its pipe had been kept.
+    fn after(
+        &self,
+        lost: Lost,
+        (tunnel, forward): (&Arc<Tunnel>, &mut Forward),
+        (mut exchange, pooled): (Exchange, bool),
+        spare: Option<Spare>,
+    ) -> Result<Attempt, Refused> {
+        match lost {
+            Lost::Unsent(request, status) => {
                 forward.request = match spare {
                     Some(spare) => spare.again(),
                     None => Some(request),
@@ -250,7 +260,7 @@ impl Proxy {
                     return Ok(passed_over(tunnel, status));
                 }
             }
-            Err(Lost::Refused(status)) => {
+            Lost::Refused(status) => {
                 let attempt = passed_over(tunnel, status);
                 forward.request = spare.and_then(Spare::again);
                 forward.passed.check(tunnel)?;
@@ -260,11 +270,11 @@ impl Proxy {
                 };
             }
             // A pipe that is kept may have died before the request.
-            Err(Lost::Broken) if pooled && forward.repeatable && spare.is_some() => {
+            Lost::Broken if pooled && forward.repeatable && spare.is_some() => {
                 forward.request = spare.and_then(Spare::again);
             }
             // One of several nodes may have died in the middle; what its server dies of must not reach all of the others.
-            Err(Lost::Broken) if spare.is_some() && std::mem::take(&mut forward.has_second_try) => {
+            Lost::Broken if spare.is_some() && std::mem::take(&mut forward.has_second_try) => {
                 forward.request = spare.and_then(Spare::again);
                 forward.passed.check(tunnel)?;
                 return Ok(match tunnel.is_closed() {
@@ -273,14 +283,14 @@ impl Proxy {
                 });
             }
             // Its node has left meanwhile, and the table heard of it first.
-            Err(Lost::Cut)
+            Lost::Cut
                 if spare.is_some() && tunnel.is_closed() && std::mem::take(&mut forward.has_second_try) =>
             {
                 forward.request = spare.and_then(Spare::again);
                 forward.passed.check(tunnel)?;
                 return Ok(Attempt::Gone);
             }
-            Err(lost) => {
+            lost @ (Lost::Broken | Lost::Cut | Lost::Expired) => {
                 forward.passed.check(tunnel)?;
                 return Err(self.failure(&lost).into());
             }

@@ -1,20 +1,26 @@
 //! What visitors have found out about a node.
 //!
 //! A node that stands still keeps its connection, whose other end is in its kernel. So where others stand beside it, who waits
-//! for an answer and has heard nothing of the node meanwhile asks whether it is there ([`Probe`]), one at a time. While it is
-//! asked others are preferred, and when it says nothing it rests until it is heard again.
+//! for an answer while nothing at all is heard of the node has it asked whether it is there ([`asking`](super::asking)), once for all
+//! who wait. While it is asked others are preferred, and when it says nothing it rests until something is heard of it again.
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
-use super::Standing;
+use super::{
+    Standing,
+    life::{Life, Look},
+};
 
 /// How long a node is passed over whose target took no connection. A visitor who tries it then loses a round trip.
 pub(super) const REST: Duration = Duration::from_secs(3);
@@ -30,10 +36,11 @@ pub(in crate::route) struct Health {
     /// Whether there is more to read in `state`: the hot path looks no further.
     troubled: AtomicBool,
     state: Mutex<State>,
-    /// Somebody asks whether it is there.
+    /// It is being asked whether it is there.
     asked: AtomicBool,
-    /// Signs of life, as long as others serve the name too.
-    signs: AtomicU64,
+    /// That has ended.
+    told: Notify,
+    life: Arc<Life>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -43,15 +50,24 @@ enum State {
     Rests {
         until: Instant,
     },
-    /// It does not say whether it is there.
+    /// It does not say whether it is there, for as long as nothing was heard of it since.
     Silent {
         until: Instant,
+        heard: Look,
     },
     Leaving,
     Lost,
 }
 
 impl Health {
+    pub(in crate::route) fn of(life: Arc<Life>) -> Self {
+        Self { life, ..Self::default() }
+    }
+
+    pub(in crate::route) fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
     pub(in crate::route) fn is_accompanied(&self) -> bool {
         self.accompanied.load(Relaxed)
     }
@@ -60,41 +76,32 @@ impl Health {
         self.accompanied.store(several, Relaxed);
     }
 
-    /// The node has said something.
-    pub(in crate::route) fn hear(&self) {
-        if !self.is_accompanied() {
-            return;
-        }
-        self.signs.fetch_add(1, Relaxed);
-        if self.troubled.load(Relaxed) {
-            self.set(|state| match state {
-                State::Silent { .. } => State::Well,
-                other @ (State::Well | State::Rests { .. } | State::Leaving | State::Lost) => other,
-            });
-        }
-    }
-
-    /// How often it was heard. Another number tells that it was meanwhile.
-    pub(in crate::route) fn signs(&self) -> u64 {
-        self.signs.load(Relaxed)
-    }
-
     /// Takes the right to ask whether it is there.
-    pub(in crate::route) fn ask(&self) -> Option<Probe<'_>> {
+    pub(in crate::route) fn ask(self: &Arc<Self>) -> Option<Probe> {
         let is_free = !self.asked.swap(true, Relaxed);
-        is_free.then(|| Probe(&self.asked))
+        is_free.then(|| Probe(Arc::clone(self)))
+    }
+
+    /// Completes when who asks it next, or asks it already, knows more.
+    pub(in crate::route) fn told(&self) -> Notified<'_> {
+        self.told.notified()
+    }
+
+    pub(in crate::route) fn is_well(&self, now: Instant) -> bool {
+        self.standing(now) == Standing::Well
     }
 
     /// Whether it has not said that it is there, when it was asked last.
     pub(in crate::route) fn is_silent(&self) -> bool {
-        self.troubled.load(Relaxed) && matches!(*self.lock(), State::Silent { .. })
+        self.troubled.load(Relaxed) && matches!(self.now(&self.lock()), State::Silent { .. })
     }
 
     /// It does not say that it is there.
     pub(in crate::route) fn fall_silent(&self, now: Instant) {
+        let heard = self.life.heard();
         self.set(|state| match state {
             State::Well | State::Rests { .. } | State::Silent { .. } => {
-                State::Silent { until: now + SILENT_REST }
+                State::Silent { until: now + SILENT_REST, heard }
             }
             over @ (State::Leaving | State::Lost) => over,
         });
@@ -103,8 +110,8 @@ impl Health {
     /// The target took no connection, or the node knows nothing of the tunnel.
     pub(in crate::route) fn rest(&self, now: Instant) {
         self.set(|state| match state {
-            State::Well | State::Rests { .. } | State::Silent { .. } => State::Rests { until: now + REST },
-            over @ (State::Leaving | State::Lost) => over,
+            State::Well | State::Rests { .. } => State::Rests { until: now + REST },
+            over @ (State::Silent { .. } | State::Leaving | State::Lost) => over,
         });
     }
 
@@ -136,9 +143,9 @@ impl Health {
         if !self.troubled.load(Relaxed) {
             return well;
         }
-        match *self.lock() {
+        match self.now(&self.lock()) {
             State::Well => well,
-            State::Rests { until } | State::Silent { until } if until <= now => Standing::Due,
+            State::Rests { until } | State::Silent { until, .. } if until <= now => Standing::Due,
             State::Rests { .. } | State::Silent { .. } => Standing::Resting,
             State::Leaving => Standing::Leaving,
             State::Lost => Standing::Lost,
@@ -147,19 +154,34 @@ impl Health {
 
     /// Takes the trial of a node that is due; `false` if another has it.
     pub(super) fn claim_trial(&self, now: Instant) -> bool {
-        match &mut *self.lock() {
-            State::Rests { until } if *until <= now => *until = now + REST,
-            State::Silent { until } if *until <= now => *until = now + SILENT_REST,
+        let mut state = self.lock();
+        *state = match self.now(&state) {
+            State::Rests { until } if until <= now => State::Rests { until: now + REST },
+            State::Silent { until, heard } if until <= now => {
+                State::Silent { until: now + SILENT_REST, heard }
+            }
             State::Well | State::Rests { .. } | State::Silent { .. } | State::Leaving | State::Lost => {
                 return false;
             }
-        }
+        };
         true
+    }
+
+    /// How it is, with what was heard meanwhile.
+    fn now(&self, state: &State) -> State {
+        match *state {
+            State::Silent { heard, .. } if self.life.is_heard_since(heard) => State::Well,
+            other @ (State::Well
+            | State::Rests { .. }
+            | State::Silent { .. }
+            | State::Leaving
+            | State::Lost) => other,
+        }
     }
 
     fn set(&self, change: impl FnOnce(State) -> State) {
         let mut state = self.lock();
-        *state = change(*state);
+        *state = change(self.now(&state));
         self.troubled.store(!matches!(*state, State::Well), Relaxed);
     }
 
@@ -168,14 +190,15 @@ impl Health {
     }
 }
 
-/// The right to ask a node whether it is there, which one has at a time.
+/// The right to ask a node whether it is there, which one has at a time. Its end wakes who waits for what came of it.
 #[derive(Debug)]
 #[must_use = "it is asked for as long as this is held"]
-pub(crate) struct Probe<'a>(&'a AtomicBool);
+pub(in crate::route) struct Probe(Arc<Health>);
 
-impl Drop for Probe<'_> {
+impl Drop for Probe {
     fn drop(&mut self) {
-        self.0.store(false, Relaxed);
+        self.0.asked.store(false, Relaxed);
+        self.0.told.notify_waiters();
     }
 }
 
@@ -213,8 +236,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_node_that_says_nothing_rests_until_it_is_heard() {
-        let health = Health::default();
-        health.set_accompanied(true);
+        let health = Arc::new(Health::default());
         let now = Instant::now();
         let probe = health.ask().unwrap();
         assert!(health.ask().is_none(), "one at a time");
@@ -228,12 +250,13 @@ mod tests {
         assert_eq!(health.standing(now), Due);
         assert!(health.claim_trial(now) && !health.claim_trial(now));
         assert!(health.is_silent(), "who tries it asks it first");
-        let before = health.signs();
-        health.hear();
-        assert!(health.signs() != before && !health.is_silent());
+        health.rest(now);
+        assert!(health.is_silent(), "that it takes no pipe is nothing new");
+        health.life().hear();
+        assert!(!health.is_silent() && !health.claim_trial(now));
         assert_eq!(health.standing(now), Well);
         health.rest(now);
-        health.hear();
+        health.life().hear();
         assert_eq!(health.standing(now), Resting, "a node that lives may have a server that does not");
     }
 }
