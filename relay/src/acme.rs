@@ -8,6 +8,7 @@
 mod client;
 mod desk;
 mod dns;
+mod gone;
 mod kept;
 mod order;
 mod plan;
@@ -45,6 +46,7 @@ use tokio::{
 pub(crate) use self::{desk::Desk, zone::NameServer};
 use self::{
     dns::{Hook, Records},
+    gone::Gone,
     kept::{Kept, Store},
     order::{Challenges, Orders},
     plan::Life,
@@ -335,6 +337,19 @@ impl Acme {
     fn keep(&self, subject: &Subject, kept: Kept) {
         let mut all = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(subject.name().into(), Arc::new(kept));
+    }
+
+    /// Lets go of what is kept of names that are gone, and says of which.
+    fn tidy(&self, gone: &mut Gone, now: SystemTime) -> Vec<Subject> {
+        let kept: Vec<_> = {
+            let all = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+            all.iter().map(|(name, kept)| (name.clone(), kept.life.ends)).collect()
+        };
+        let kept = kept.iter().map(|(name, ends)| (&**name, *ends));
+        let over = gone.over(kept, |subject| self.needs(subject), now);
+        let mut all = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
+        over.iter().for_each(|subject| _ = all.remove(subject.name()));
+        over
     }
 }
 

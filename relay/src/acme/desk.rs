@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AT_ONCE, Acme, Asked,
+    gone::Gone,
     kept::{self, Store},
     order::{OrderError, Orders},
     plan::{Held, Plan},
@@ -27,6 +28,9 @@ use crate::ingress::locked;
 
 /// How often the tunnels that are up are looked over, at most.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often it is looked for certificates of names that are gone.
+const TIDY: Duration = Duration::from_secs(600);
 
 /// Troubles that are remembered as said until they are over. Beyond that nothing is said of further domains.
 const SAID: usize = 100;
@@ -50,6 +54,7 @@ pub(crate) struct Desk {
     week: Option<Week>,
     /// What was said of new names that have to wait, and until when that is.
     said: HashMap<Said, SystemTime>,
+    gone: Gone,
 }
 
 impl fmt::Debug for Desk {
@@ -66,7 +71,7 @@ impl Desk {
         week: Option<Week>,
     ) -> Self {
         let (waiting, account, said) = (HashMap::new(), Arc::default(), HashMap::new());
-        Self { acme, asked, waiting, store, orders, account, week, said }
+        Self { acme, asked, waiting, store, orders, account, week, said, gone: Gone::default() }
     }
 
     /// Orders what is missing and renews what ends, until cancelled.
@@ -79,8 +84,13 @@ impl Desk {
         // When the tunnels that are up were looked over.
         let (mut looked, mut is_news) = (Instant::now(), true);
         let (mut suggested, mut ask) = (JoinSet::new(), Instant::now());
+        let mut tidy = Instant::now();
         loop {
             let now = SystemTime::now();
+            if tidy <= Instant::now() {
+                tidy = Instant::now() + TIDY;
+                self.tidy(&mut plan, now);
+            }
             // Made before looking: what happens between the two is not missed.
             let changed = self.acme.0.routes.changed();
             if std::mem::take(&mut is_news) {
@@ -145,6 +155,19 @@ impl Desk {
             plan.has(subject.clone(), kept.life);
         }
         plan.want(subject.clone(), now)
+    }
+
+    /// Lets go of certificates of names that are gone, here and on the disk.
+    fn tidy(&mut self, plan: &mut Plan, now: SystemTime) {
+        for subject in self.acme.tidy(&mut self.gone, now) {
+            plan.forget(&subject);
+            match self.store.remove(&subject) {
+                Ok(()) => tracing::info!(name = subject.name(), "certificate of a name that is gone let go"),
+                Err(error) => {
+                    tracing::warn!(name = subject.name(), %error, "an unused certificate stays on the disk")
+                }
+            }
+        }
     }
 
     /// Whether there is nothing to wait for, however due it is: then the reason is there for whoever asks.
@@ -270,6 +293,7 @@ async fn later(at: Instant, what: impl Future<Output = ()>) {
 
 #[cfg(test)]
 mod tests {
+    use mytunnel_keys::id::TunnelKind;
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
@@ -318,5 +342,37 @@ mod tests {
         desk.settle(&mut plan, useless, Ok(kept::Issued { key, chain: "nonsense".to_owned() }));
         assert!(acme.find("good.t.example").is_some() && acme.find("useless.t.example").is_none());
         assert_eq!(plan.week().map(|week| week.count(SystemTime::now())), Some(2));
+    }
+
+    #[test]
+    fn the_certificate_of_a_name_that_is_gone_goes_after_a_week_from_memory_and_disk() {
+        let (data, now) = (tempfile::tempdir().unwrap(), SystemTime::now());
+        let (config, routes) = (AcmeConfig::new(String::new()), Routes::new());
+        let names = ("t.example", "t.example");
+        let (acme, mut desk) = Acme::open(&config, Some(data.path()), names, &routes).unwrap();
+        let mut plan = Plan::new(None);
+        let [here, gone] = ["here.t.example", "gone.t.example"].map(Subject::of);
+        for subject in [&here, &gone] {
+            let key = KeyPair::generate().unwrap();
+            let certificate = CertificateParams::new(vec![subject.name().to_owned()]).unwrap();
+            let chain = certificate.self_signed(&key).unwrap().pem();
+            desk.settle(&mut plan, subject.clone(), Ok(kept::Issued { key: key.serialize_pem(), chain }));
+        }
+        for name in ["here", "gone"] {
+            routes.note_known(&name.parse().unwrap(), Some(TunnelKind::Http));
+        }
+        let week = Duration::from_secs(7 * 24 * 3600);
+        desk.tidy(&mut plan, now);
+        desk.tidy(&mut plan, now + week);
+        assert!(acme.find("gone.t.example").is_some(), "a name whose node is away is not gone");
+        routes.forget(&"gone".parse().unwrap());
+        desk.tidy(&mut plan, now + week);
+        assert!(acme.find("gone.t.example").is_some(), "it may come back");
+        desk.tidy(&mut plan, now + 2 * week);
+        assert!(acme.find("gone.t.example").is_none() && acme.find("here.t.example").is_some());
+        assert!(!plan.knows(&gone) && plan.knows(&here));
+        let (acme, _) = Acme::open(&config, Some(data.path()), names, &routes).unwrap();
+        assert!(acme.find("gone.t.example").is_none() && acme.find("here.t.example").is_some());
+        assert_eq!(acme.standing().certificates, 1);
     }
 }

@@ -16,7 +16,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{AcmeError, Life, scope::Subject};
+use super::{AcmeError, Life, gone, scope::Subject};
 use crate::files::write;
 
 /// The file of what was counted of the last week.
@@ -61,7 +61,7 @@ pub(super) enum KeptError {
     #[error("its key does not fit")]
     Key(#[source] rustls::Error),
     #[error("it has ended")]
-    Ended,
+    Ended(SystemTime),
 }
 
 /// Where they are.
@@ -96,7 +96,8 @@ impl Store {
         write(&self.directory.join(WEEK), text, 0o600)
     }
 
-    /// All that can be used; what cannot is passed over, and ordered anew.
+    /// All that can be used, or as many as may be kept; what cannot is passed over, and ordered anew. What has ended long since
+    /// is thrown away.
     pub(super) fn load(&self, now: SystemTime) -> HashMap<Box<str>, Arc<Kept>> {
         let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         files
@@ -106,19 +107,37 @@ impl Store {
                 let kept = fs::read_to_string(&path).map_err(|_| KeptError::Pem);
                 match kept.and_then(|text| parse(&text, now)) {
                     Ok(kept) => Some((name.into(), Arc::new(kept))),
+                    Err(KeptError::Ended(ends)) if gone::is_past(ends, now) => {
+                        if let Err(error) = fs::remove_file(&path) {
+                            tracing::warn!(file = %path.display(), %error, "an old certificate stays on the disk");
+                        }
+                        None
+                    }
                     Err(error) => {
                         tracing::info!(file = %path.display(), %error, "certificate passed over");
                         None
                     }
                 }
             })
+            .take(gone::MOST)
             .collect()
     }
 
     pub(super) fn save(&self, subject: &Subject, issued: &Issued) -> io::Result<()> {
+        write(&self.file(subject), &issued.text(), 0o600)
+    }
+
+    /// As if it had never been there.
+    pub(super) fn remove(&self, subject: &Subject) -> io::Result<()> {
+        match fs::remove_file(self.file(subject)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn file(&self, subject: &Subject) -> PathBuf {
         // No host name has a `_` in front, and some file systems no `*`.
-        let file = format!("{}.pem", subject.name().replacen('*', "_", 1));
-        write(&self.directory.join(file), &issued.text(), 0o600)
+        self.directory.join(format!("{}.pem", subject.name().replacen('*', "_", 1)))
     }
 }
 
@@ -136,10 +155,37 @@ fn parse(text: &str, now: SystemTime) -> Result<Kept, KeptError> {
     let validity = certificate.validity();
     let life = Life { begins: at(validity.not_before), ends: at(validity.not_after), suggested: None };
     if life.ends <= now {
-        return Err(KeptError::Ended);
+        return Err(KeptError::Ended(life.ends));
     }
     let id = CertificateIdentifier::try_from(first).ok().map(CertificateIdentifier::into_owned);
     let key = CertifiedKey::new(chain, any_supported_type(&key).map_err(KeptError::Key)?);
     key.keys_match().map_err(KeptError::Key)?;
     Ok(Kept { key: Arc::new(key), life, id })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn what_has_ended_long_since_is_thrown_away_and_what_cannot_be_read_stays() {
+        let data = tempfile::tempdir().unwrap();
+        let store = Store::open(data.path()).unwrap();
+        let subject = Subject::of("a.example");
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2026, 1, 1);
+        let chain = params.self_signed(&key).unwrap().pem();
+        store.save(&subject, &Issued { key: key.serialize_pem(), chain }).unwrap();
+        fs::write(data.path().join("b.example.pem"), "nonsense").unwrap();
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let day = Duration::from_secs(24 * 3600);
+        assert_eq!(store.load(end - day).len(), 1);
+        let is_there = || store.file(&subject).exists();
+        assert!(store.load(end + day).is_empty() && is_there(), "a clock may be wrong for a while");
+        assert!(store.load(end + 7 * day).is_empty() && !is_there());
+        assert!(data.path().join("b.example.pem").exists());
+    }
 }
