@@ -179,7 +179,7 @@ pub(crate) async fn relay(
         config.console_service.clone_from(&service);
         config.limits = plan.limits.clone();
         config.trusted_proxies = plan.proxies.clone();
-        config.sign_in = Arc::clone(&plan.sign_in);
+        config.sign_in = Arc::new(plan.sign_in.for_visitors());
         match Relay::start(config).await {
             Ok(relay) => return Ok(relay),
             Err(error) if opening::is_taken(&error, http) => taken = Some(error),

@@ -1,5 +1,6 @@
 //! Asks providers, and remembers what they said of themselves.
 
+use std::mem;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use data_encoding::BASE64;
@@ -29,7 +30,25 @@ const BRIDGED: u64 = 24 * 3600;
 /// Everybody who vouches for people here. Whoever holds it sees at once when others do: [`Client::replace`].
 #[derive(Debug, Default)]
 pub struct Client {
-    providers: RwLock<Vec<Arc<Known>>>,
+    providers: Arc<RwLock<Vec<Listed>>>,
+    asks_for: For,
+}
+
+/// Whom a client asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum For {
+    /// Those who work with what is shared: few, and known.
+    #[default]
+    Users,
+    /// Anybody who visits it.
+    Visitors,
+}
+
+/// A provider, which is asked for each of them apart.
+#[derive(Debug)]
+struct Listed {
+    by_users: Arc<Known>,
+    by_visitors: Arc<Known>,
 }
 
 #[derive(Debug)]
@@ -80,23 +99,30 @@ impl Client {
             }
         }
         let http = |own: Option<&[_]>| own.map_or_else(Http::new, |own| Http::new().trusting(own));
-        let known = |provider: Provider| Known {
-            http: http(provider.authorities.as_deref()),
-            provider: Arc::new(provider),
-            memory: Mutex::default(),
+        let known = |provider: &Arc<Provider>| {
+            let http = http(provider.authorities.as_deref());
+            Arc::new(Known { http, provider: Arc::clone(provider), memory: Mutex::default() })
         };
-        let known = providers.into_iter().map(|provider| Arc::new(known(provider)));
-        Ok(Self { providers: RwLock::new(known.collect()) })
+        let listed = providers.into_iter().map(Arc::new);
+        let listed = listed.map(|it| Listed { by_users: known(&it), by_visitors: known(&it) });
+        Ok(Self { providers: Arc::new(RwLock::new(listed.collect())), asks_for: For::Users })
+    }
+
+    /// The same providers, asked for whoever visits what is shared: in bounds of their own, so that a flood of visitors keeps nobody from
+    /// signing in to what they share. It sees at once, too, when others vouch.
+    #[must_use]
+    pub fn for_visitors(&self) -> Self {
+        Self { providers: Arc::clone(&self.providers), asks_for: For::Visitors }
     }
 
     /// The providers, in the order in which they were configured.
     pub fn providers(&self) -> Vec<Arc<Provider>> {
-        self.all().iter().map(|known| Arc::clone(&known.provider)).collect()
+        self.all().iter().map(|listed| Arc::clone(&listed.by_users.provider)).collect()
     }
 
     /// Lets those of `newer` vouch, and nobody else. A sign-in that was begun with a provider which stays can be ended.
     pub fn replace(&self, newer: Self) {
-        let newer = newer.providers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let newer = mem::take(&mut *newer.providers.write().unwrap_or_else(PoisonError::into_inner));
         *self.providers.write().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
@@ -157,11 +183,19 @@ impl Client {
     }
 
     fn known(&self, id: &str) -> Result<Arc<Known>, SignInError> {
-        let known = self.all().iter().find(|known| known.provider.id == id).map(Arc::clone);
+        let known =
+            self.all().iter().map(|listed| self.of(listed)).find(|known| known.provider.id == id).cloned();
         known.ok_or(SignInError::UnknownProvider)
     }
 
-    fn all(&self) -> RwLockReadGuard<'_, Vec<Arc<Known>>> {
+    fn of<'a>(&self, listed: &'a Listed) -> &'a Arc<Known> {
+        match self.asks_for {
+            For::Users => &listed.by_users,
+            For::Visitors => &listed.by_visitors,
+        }
+    }
+
+    fn all(&self) -> RwLockReadGuard<'_, Vec<Listed>> {
         self.providers.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -390,6 +424,40 @@ mod tests {
         assert!(matches!(first, SignInError::Busy), "{first}");
         let other = ask("gone").await;
         assert!(matches!(other, SignInError::Unreachable { .. }), "{other}");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_visitors_takes_no_place_of_who_signs_in_to_the_dashboard() {
+        // It takes connections and says nothing.
+        let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut provider = provider("github", &[]);
+        provider.issuer = format!("https://{}", slow.local_addr().unwrap());
+        let users = Client::new(vec![provider]).unwrap();
+        let visitors = Arc::new(users.for_visitors());
+        async fn ask(client: &Client) -> SignInError {
+            let flow = Flow::from_entropy(&[1; 96]);
+            let code = Some(Zeroizing::new("code".to_owned()));
+            let callback = Callback { code, ..Callback::default() };
+            client.identify("github", &flow, &callback, "https://us.example/back", 100).await.unwrap_err()
+        }
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..200 {
+            let visitors = Arc::clone(&visitors);
+            asking.spawn(async move { ask(&visitors).await });
+        }
+        let first = asking.join_next().await.unwrap().unwrap();
+        assert!(matches!(first, SignInError::Busy), "{first}");
+        let mut heard = Vec::new();
+        for _ in 0..8 {
+            heard.push(slow.accept().await.unwrap());
+        }
+        tokio::select! {
+            biased;
+            refused = ask(&users) => panic!("{refused}"),
+            asked = slow.accept() => heard.push(asked.unwrap()),
+        }
+        users.replace(Client::default());
+        assert!(visitors.is_empty(), "who vouches is one matter");
     }
 
     #[test]
