@@ -349,6 +349,7 @@ impl Driver {
                 carrier: current.map(|current| current.way.carrier),
                 rtt: current.and_then(|current| current.way.rtt),
                 trouble: self.trouble.clone().filter(|_| current.is_none()),
+                refused: self.refused.clone().map(Closed::from),
                 clock_offset: self.clock_offset,
             },
             tunnels: self.shares.status(current.is_some()),

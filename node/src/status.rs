@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use mytunnel_keys::id::{TunnelId, TunnelKind, TunnelName};
 
-use crate::{carrier::Carrier, direct::nat::Nat, share::Path};
+use crate::{
+    carrier::Carrier,
+    direct::nat::Nat,
+    share::{Closed, Path},
+};
 
 /// A snapshot; see [`crate::Node::status`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub struct RelayStatus {
     pub rtt: Option<Duration>,
     /// What came of the last try to reach it, while it is not connected.
     pub trouble: Option<String>,
+    /// Why it lets this node in no more, for good.
+    pub refused: Option<Closed>,
     /// Seconds by which the relay's clock was ahead of ours when it welcomed us last.
     pub clock_offset: i64,
 }

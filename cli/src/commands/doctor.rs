@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use mytunnel_carrier::websocket::{self, Proxies};
 use mytunnel_keys::error::Code;
-use mytunnel_node::{Carrier, Config as NodeConfig, Nat, Node, RelayAddress, Router, Target, look_at_router};
+use mytunnel_node::{
+    Carrier, Closed, Config as NodeConfig, Nat, Node, RelayAddress, RelayStatus, Router, Status, Target,
+    look_at_router,
+};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::lookup_host;
@@ -218,9 +221,17 @@ async fn carriers(holder: &Holder, found: &Found, proxies: &Proxies) -> Vec<Chec
     for (name, addresses, patience) in ways {
         outcomes.push((name, reach(holder, found, (addresses, proxies.clone()), patience).await));
     }
-    let any = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+    let any = outcomes.iter().any(|(_, outcome)| !matches!(outcome, Err(Unreached::Not(_))));
+    let refused = outcomes.iter().find_map(|(_, outcome)| match outcome {
+        Err(Unreached::Refused(refusal)) => Some(refusal.clone()),
+        Ok(_) | Err(Unreached::Not(_)) => None,
+    });
     let mut checks: Vec<_> =
         outcomes.into_iter().map(|(name, outcome)| verdict(name, outcome, any)).collect();
+    if let Some(Closed { message, help, .. }) = refused {
+        checks.push(Check::failed("relay", format!("it lets this key in no more: {message}"), help));
+        return checks;
+    }
     if is_local(found.known.trust.cluster()) {
         checks.push(Check::new("nat", State::Skipped, "the relay is this machine"));
     } else if any {
@@ -230,18 +241,23 @@ async fn carriers(holder: &Holder, found: &Found, proxies: &Proxies) -> Vec<Chec
 }
 
 /// One way is enough; UDP alone is often blocked.
-fn verdict(name: &'static str, outcome: Result<String, String>, any: bool) -> Check {
-    match outcome {
-        Ok(message) => Check::ok(name, message),
-        Err(message) if any => {
+fn verdict(name: &'static str, outcome: Result<String, Unreached>, any: bool) -> Check {
+    let message = match outcome {
+        Ok(message) => return Check::ok(name, message),
+        // The way is there: what is wrong has a line of its own.
+        Err(Unreached::Refused(_)) => return Check::ok(name, "answers, and lets nobody in with this key"),
+        Err(Unreached::Not(message)) => message,
+    };
+    match message {
+        message if any => {
             Check::warning(name, message, "Another way works, and is used. A firewall may stop this one.")
         }
-        Err(message) if name == HTTPS => Check::failed(
+        message if name == HTTPS => Check::failed(
             name,
             message,
             "Let this machine out to the relay's port of HTTPS (443), or name the proxy that leads there: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.",
         ),
-        Err(message) => Check::failed(
+        message => Check::failed(
             name,
             message,
             "Let this machine out to the relay's port (4001, TCP and UDP), and the relay's firewall let it in.",
@@ -325,28 +341,39 @@ async fn look_at_nat(holder: &Holder, found: &Found, way: (Vec<RelayAddress>, Pr
     nat
 }
 
+/// Why there is no session by one way.
+enum Unreached {
+    /// Nothing answers there, or nothing that is understood.
+    Not(String),
+    /// The relay has answered, and wants nothing of this key.
+    Refused(Closed),
+}
+
 /// Connects as a share would, and says how far it is.
 async fn reach(
     holder: &Holder,
     found: &Found,
     way: (Vec<RelayAddress>, Proxies),
     patience: Duration,
-) -> Result<String, String> {
+) -> Result<String, Unreached> {
     if way.0.is_empty() {
-        return Err("no relay has an address for it".to_owned());
+        return Err(Unreached::Not("no relay has an address for it".to_owned()));
     }
-    let node = Node::start(config(holder, found, way)).map_err(|error| chain(&error))?;
+    let node = Node::start(config(holder, found, way)).map_err(|error| Unreached::Not(chain(&error)))?;
     let mut status = node.watch_status();
     let begun = Instant::now();
-    let connected = timeout(patience, status.wait_for(|status| status.relay.connected)).await;
-    let outcome = match connected {
-        Ok(Ok(status)) => Ok(format!(
+    let is_told = |status: &Status| status.relay.connected || status.relay.refused.is_some();
+    let told = timeout(patience, status.wait_for(is_told)).await;
+    let told = told.map(|told| told.map(|status| status.relay.clone()));
+    let outcome = match told {
+        Ok(Ok(RelayStatus { refused: Some(refusal), .. })) => Err(Unreached::Refused(refusal)),
+        Ok(Ok(RelayStatus { address, .. })) => Ok(format!(
             "connected to {} in {} ms",
-            status.relay.address.as_deref().unwrap_or("it"),
+            address.as_deref().unwrap_or("it"),
             begun.elapsed().as_millis()
         )),
-        Ok(Err(_)) => Err("the node stopped".to_owned()),
-        Err(_) => Err(unreached(patience, node.status().relay.trouble)),
+        Ok(Err(_)) => Err(Unreached::Not("the node stopped".to_owned())),
+        Err(_) => Err(Unreached::Not(unreached(patience, node.status().relay.trouble))),
     };
     node.shutdown(Duration::ZERO).await;
     outcome
@@ -426,12 +453,18 @@ mod tests {
 
     #[test]
     fn one_way_to_the_relay_is_enough() {
-        let no = || Err("no connection".to_owned());
+        let no = || Err(Unreached::Not("no connection".to_owned()));
         assert_eq!(verdict("relay over udp", no(), true).state, State::Warning);
         let failed = verdict("relay over udp", no(), false);
         assert_eq!(failed.state, State::Failed);
         assert!(failed.help.contains("4001"));
         assert_eq!(verdict("relay over udp", Ok("connected".to_owned()), true).state, State::Ok);
+        let refused = Err(Unreached::Refused(Closed {
+            code: Some(Code::KeyRevoked),
+            message: "revoked".to_owned(),
+            help: "Mint another one.".to_owned(),
+        }));
+        assert_eq!(verdict("relay over udp", refused, true).state, State::Ok, "it is no firewall's fault");
         let https = verdict(HTTPS, no(), false);
         assert!(https.help.contains("443") && https.help.contains("HTTPS_PROXY"), "{https:?}");
         let why = unreached(PATIENCE, Some("the proxy p.test:3128 answers 407".to_owned()));

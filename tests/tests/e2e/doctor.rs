@@ -42,3 +42,26 @@ async fn what_works_and_what_does_not_is_told_with_its_remedy() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_key_that_was_revoked_is_no_matter_of_a_firewall() -> Result<()> {
+    let lab = lab().await?;
+    let minted = lab.mint(&[]).await?;
+    let (token, serial) = (minted["token"].as_str().context("a token")?, minted["serial"].as_str());
+    let environment = [("MYTUNNEL_AUTH_TOKEN", token)];
+    lab.run_with(&["doctor", "--json"], &environment).await?.success()?;
+    lab.run(&["keys", "revoke", serial.context("a serial")?]).await?.success()?;
+    let ended = lab.run_with(&["doctor", "--json"], &environment).await?;
+    ensure!(ended.code == Some(1), "{ended:?}");
+    let report: Value = serde_json::from_str(ended.stdout.lines().next().context("a report")?)?;
+    for name in ["relay over tcp", "relay over udp", "relay over https"] {
+        ensure!(state(&report, name) == "ok", "{name}: {report}");
+    }
+    let checks = report["checks"].as_array().context("checks")?;
+    let failed: Vec<_> = checks.iter().filter(|check| check["state"] == "failed").collect();
+    let [refused] = failed[..] else { anyhow::bail!("one thing is wrong: {report}") };
+    let told = refused["message"].as_str().context("a message")?;
+    ensure!(refused["name"] == "relay" && told.contains("revoked"), "{report}");
+    ensure!(refused["help"].is_string(), "{report}");
+    Ok(())
+}
