@@ -120,6 +120,11 @@ impl Between {
         Ok(Accessor { node, key, bind, since: Instant::now() })
     }
 
+    /// A script that runs the program on a machine, where the relay's name is known.
+    pub(crate) fn launcher(&self, machine: &Host) -> Result<PathBuf> {
+        machine.launcher(program(), Some(&self.hosts), self.directory.path())
+    }
+
     /// What `mytunnel doctor` finds on a machine, by the names of its looks.
     pub(crate) async fn doctor(&self, machine: &Host) -> Result<Vec<Value>> {
         let (mut doctor, _) = self.node(machine, &["doctor", "--json"]).await?;
@@ -131,7 +136,7 @@ impl Between {
     async fn node(&self, machine: &Host, arguments: &[&str]) -> Result<(Running, String)> {
         let child = self.deployment.mint(&["--ttl", "1h", "--portable"]).await?;
         let token = child["token"].as_str().context("a child has a token")?;
-        let launcher = machine.launcher(program(), Some(&self.hosts), self.directory.path())?;
+        let launcher = self.launcher(machine)?;
         let node = self.deployment.spawn_by(&launcher, arguments, &[("MYTUNNEL_AUTH_TOKEN", token)])?;
         Ok((node, child["serial"].as_str().context("a child has a serial")?.to_owned()))
     }

@@ -1,8 +1,8 @@
-//! Agents on one bridge, without a route to anywhere.
+//! Agents on one bridge, without a route to anywhere; and behind routers of their own, with a relay in between.
 
 use std::{
     ffi::OsStr,
-    io::{ErrorKind, Read as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::{
     lab::{Host, Lab, Router},
     nat::{Kind, Nat},
+    pair::{Between, Home},
 };
 
 /// From the invite to the first message.
@@ -44,6 +45,10 @@ impl Agent {
         })?;
         let home = tempfile::tempdir()?;
         let program = host.launcher(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")), None, home.path())?;
+        Self::on(host, program, home).await
+    }
+
+    async fn on(host: Host, program: PathBuf, home: TempDir) -> Result<Self> {
         let mut agent = Self { host, program, home, daemon: None };
         agent.start_daemon().await?;
         Ok(agent)
@@ -198,5 +203,75 @@ async fn daemons_that_are_killed_and_started_again_find_each_other_where_they_we
     ensure!(said["delivered"].as_array().is_some_and(Vec::is_empty), "{said}");
     guest.start_daemon().await?;
     ensure!(guest.hear(1, BACK).await? == ["to who was stopped"]);
+    Ok(())
+}
+
+/// The same where host and guest are in different networks: from the link to the first message, on two busy cores.
+const FAR: Duration = Duration::from_secs(10);
+
+/// Two machines behind routers of these kinds, a relay that both reach, and a session that the second has joined by the link
+/// alone.
+async fn apart(kinds: [Kind; 2]) -> Result<(Between, [Router; 2], [Agent; 2])> {
+    let between = Between::start(Lab::new()?).await?;
+    let [one, two] = kinds;
+    let [one, two] = [Home::new(&between.lab, Nat::new(one))?, Home::new(&between.lab, Nat::new(two))?];
+    let agent = async |machine: Host| {
+        let program = between.launcher(&machine)?;
+        Agent::on(machine, program, tempfile::tempdir()?).await
+    };
+    let (host, guest) = (agent(one.machine).await?, agent(two.machine).await?);
+    let master = [("MTK_MASTER", OsStr::new(&between.deployment.master))];
+    let opened = ["open", "--relay", "--goal", "meet"];
+    let opened = run(&host.program, &opened, &host.home, &master)?.ended().await?.success()?.json()?;
+    let invite = opened["invites"][0]["text"].as_str().context("an invite")?.to_owned();
+    let began = Instant::now();
+    let joined = guest.join(&invite, &[]).await?;
+    let joining = began.elapsed();
+    ensure!(joined["goal"] == "meet" && joined["members"][0]["via"] == "relay", "{joined}");
+    host.pair(&["say", "hello"]).await?;
+    ensure!(guest.hear(1, FAR).await? == ["hello"]);
+    let took = began.elapsed();
+    writeln!(io::stdout(), "{kinds:?}: joined after {joining:?}, first message after {took:?}")?;
+    ensure!(took < FAR, "it took {took:?}");
+    Ok((between, [one.router, two.router], [host, guest]))
+}
+
+/// Waits for a path of this kind, as the guest's status tells.
+async fn path(guest: &Agent, wanted: impl Fn(&str, &str) -> bool) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let status = guest.pair(&["status"]).await?;
+        let paths = &status["sessions"][0]["relay"]["paths"];
+        let text = |field: &str| paths[0][field].as_str().unwrap_or_default();
+        if wanted(text("path"), text("reason")) {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < BACK, "{paths}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_two_routers_that_let_nothing_through_they_talk_by_the_relay_also_after_a_cut() -> Result<()> {
+    let (_between, _routers, [host, guest]) = apart([Kind::Symmetric, Kind::Symmetric]).await?;
+    path(&guest, |path, reason| path == "relayed" && reason.contains("symmetric NAT")).await?;
+    let cut = Instant::now();
+    guest.host.cable.cut()?;
+    host.pair(&["say", "to who is cut off"]).await?;
+    guest.pair(&["say", "from there"]).await?;
+    while host.sees_the_other().await? || guest.sees_the_other().await? {
+        ensure!(cut.elapsed() < AWAY, "not noticed in {AWAY:?}");
+    }
+    guest.host.cable.heal()?;
+    ensure!(guest.hear(1, BACK).await? == ["to who is cut off"]);
+    ensure!(host.hear(1, BACK).await? == ["from there"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_two_home_routers_they_soon_talk_past_the_relay() -> Result<()> {
+    let (_between, _routers, [host, guest]) = apart([Kind::PortRestricted, Kind::PortRestricted]).await?;
+    path(&guest, |path, reason| path == "direct" && reason == "punched").await?;
+    host.pair(&["say", "past it"]).await?;
+    ensure!(guest.hear(1, BACK).await? == ["past it"]);
     Ok(())
 }
