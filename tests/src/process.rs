@@ -129,6 +129,11 @@ impl Running {
         self.signal("STOP").await
     }
 
+    /// SIGCONT: it goes on.
+    pub async fn go_on(&self) -> Result<()> {
+        self.signal("CONT").await
+    }
+
     async fn signal(&self, name: &str) -> Result<()> {
         let id = self.id().context("it runs")?;
         let status = Command::new("kill").args(["-s", name, &id.to_string()]).status().await?;

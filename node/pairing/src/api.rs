@@ -195,6 +195,8 @@ pub struct RelayGrant {
     pub about: BTreeMap<String, String>,
     /// One for each invite.
     pub tickets: Vec<GrantedTicket>,
+    /// How long the answer waits until the way stands.
+    pub wait_ms: u64,
 }
 
 /// A ticket that goes into a link.

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use mytunnel_pairing::Link;
+use mytunnel_pairing::{Link, Ticket};
 use mytunnel_tests::lab::Lab;
 use mytunnel_tests::process::{Ended, Running};
 use serde_json::Value;
+use tokio::net::TcpStream;
 
+use crate::apart::{ANY, owned};
 use crate::lab;
+use crate::private::refused;
 
-/// What is promised of `open`, in every state of the network.
-const OPENING: Duration = Duration::from_secs(5);
+/// Twice what is promised of `open` in every state of the network, on a machine with more to do than this.
+const OPENING: Duration = Duration::from_secs(10);
 /// How long anything that comes by itself is looked for.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -98,6 +101,22 @@ impl Agent {
         }
     }
 
+    /// Opens a session, in time.
+    async fn open(&self, more: &[&str]) -> Result<Value> {
+        let began = Instant::now();
+        let opened = self.pair(&[&["open", "--goal", "meet"], more].concat()).await?;
+        ensure!(began.elapsed() < OPENING, "it took {:?}", began.elapsed());
+        Ok(opened)
+    }
+
+    /// The same, and waits until its way through the relay stands.
+    async fn open_to_all(&self, more: &[&str]) -> Result<Value> {
+        let opened = self.open(more).await?;
+        ensure!(opened["invites"][0]["relay"] == true, "{opened}");
+        self.until("open to all", |status| status["relay"]["state"] == "open").await?;
+        Ok(opened)
+    }
+
     /// The texts of as many messages.
     async fn hear(&self, count: usize) -> Result<Vec<String>> {
         let (began, mut heard) = (Instant::now(), Vec::new());
@@ -127,10 +146,7 @@ fn invite(opened: &Value) -> Result<&str> {
 
 /// Opens a session, and has a guest from afar join it.
 async fn paired(host: &Agent, guest: &Agent, more: &[&str]) -> Result<(Value, String)> {
-    let began = Instant::now();
-    let opened = host.pair(&[&["open", "--relay", "--goal", "meet"], more].concat()).await?;
-    ensure!(began.elapsed() < OPENING, "it took {:?}", began.elapsed());
-    ensure!(opened["relay"]["state"] == "open" && opened["invites"][0]["relay"] == true, "{opened}");
+    let opened = host.open_to_all(more).await?;
     let link = from_afar(invite(&opened)?)?;
     let joined = guest.join(&link, more).await?;
     ensure!(joined["goal"] == "meet" && joined["members"][0]["via"] == "relay", "{joined}");
@@ -195,5 +211,123 @@ async fn sessions_that_are_kept_go_on_through_the_relay_when_either_daemon_was_k
     host.pair(&["say", "to who was stopped"]).await?;
     guest.start_daemon().await?;
     ensure!(guest.hear(1).await? == ["to who was stopped"]);
+    Ok(())
+}
+
+/// Opens a session, in time, and says how its relay is.
+async fn opened_with(host: &Agent, more: &[&str]) -> Result<Value> {
+    let opened = host.open(more).await?;
+    let link = Link::parse(invite(&opened)?)?;
+    ensure!(link.ticket.is_some() == (opened["invites"][0]["relay"] == true), "{opened}");
+    host.pair(&["close"]).await?;
+    Ok(opened)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_opens_in_time_without_its_coordinator_and_says_what_is_missing() -> Result<()> {
+    let mut lab = lab().await?;
+    let host = Agent::owner(&lab).await?;
+    let opened = opened_with(&host, &["--no-relay"]).await?;
+    ensure!(opened["relay"].is_null() && opened["invites"][0]["relay"] == false, "{opened}");
+    // It takes connections, and answers nothing.
+    lab.relay.as_ref().context("a relay")?.stand_still().await?;
+    let opened = opened_with(&host, &[]).await?;
+    ensure!(
+        opened["relay"]["state"] == "off" && opened["relay"]["code"] == "COORDINATOR_UNREACHABLE",
+        "{opened}"
+    );
+    lab.kill_relay().await?;
+    let opened = opened_with(&host, &[]).await?;
+    ensure!(opened["relay"]["state"] == "off" && opened["invites"][0]["relay"] == false, "{opened}");
+    ensure!(opened["relay"]["help"].as_str().is_some_and(|help| !help.is_empty()), "{opened}");
+    let refused = host.run(&["open", "--relay"]).await?;
+    ensure!(refused.json()?["code"] == "COORDINATOR_UNREACHABLE", "{refused:?}");
+    let stranger = Agent::stranger(&lab, "stranger").await?;
+    ensure!(opened_with(&stranger, &[]).await?["relay"].is_null());
+    let refused = stranger.run(&["open", "--relay"]).await?;
+    ensure!(refused.json()?["code"] == "INVALID_KEY", "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_does_not_answer_is_waited_for_behind_the_open() -> Result<()> {
+    let (mut lab, _coordinator, url, join) = owned().await?;
+    lab.start_relay_with(&ANY, &["--coordinator", &url, "--join", &join]).await?;
+    let (host, guest) = (Agent::owner(&lab).await?, Agent::stranger(&lab, "guest").await?);
+    let relay = lab.relay.as_ref().context("a relay")?;
+    relay.stand_still().await?;
+    let opened = host.open(&[]).await?;
+    ensure!(opened["relay"]["state"] == "opening" && opened["invites"][0]["relay"] == true, "{opened}");
+    relay.go_on().await?;
+    host.until("open", |status| status["relay"]["state"] == "open").await?;
+    let joined = guest.join(&from_afar(invite(&opened)?)?, &[]).await?;
+    ensure!(joined["members"][0]["via"] == "relay", "{joined}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invites_that_are_taken_back_take_their_tickets_along_and_daemons_end_without_a_rest() -> Result<()> {
+    let lab = lab().await?;
+    let host = Agent::owner(&lab).await?;
+    let open = async |what: &str| {
+        let listed = lab.run(&["ticket", "--list", "--json"]).await?.success()?.json()?;
+        let tickets = listed["tickets"].as_array().context("tickets")?.len();
+        anyhow::Ok((what.to_owned(), tickets))
+    };
+    host.open_to_all(&["--invites", "3"]).await?;
+    ensure!(open("opened").await?.1 == 3);
+    host.pair(&["revoke"]).await?;
+    ensure!(open("revoked").await?.1 == 0);
+    let more = host.pair(&["invite"]).await?;
+    ensure!(open("invited").await?.1 == 1, "{more}");
+    let guest = Agent::stranger(&lab, "guest").await?;
+    guest.join(&from_afar(invite(&more)?)?, &[]).await?;
+    host.pair(&["invite"]).await?;
+    host.pair(&["close"]).await?;
+    // The one that was used is remembered.
+    ensure!(open("closed").await?.1 == 1);
+    guest.until("over", |status| status["state"] == "closed").await?;
+    for mut agent in [host, guest] {
+        let socket = agent.config.join("pair/daemon.sock");
+        let ended = agent.daemon.take().context("a daemon")?.terminate().await?;
+        ensure!(ended.code == Some(0) && !socket.exists(), "{ended:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_alone_opens_nothing_and_who_floods_the_door_keeps_nobody_of_the_network_out() -> Result<()>
+{
+    let lab = lab().await?;
+    let (host, near) = (Agent::owner(&lab).await?, Agent::stranger(&lab, "near").await?);
+    let opened = host.open_to_all(&["--invites", "2"]).await?;
+    let links = opened["invites"].as_array().context("invites")?.iter();
+    let links: Vec<String> = links.filter_map(|one| one["text"].as_str()).map(str::to_owned).collect();
+    let ticket = Link::parse(&links[0])?.ticket.context("a ticket")?;
+    let place = lab.path("thief");
+    let place = place.to_str().context("a path in UTF-8")?;
+    let env = [("MYTUNNEL_CONFIG_DIR", place), ("MYTUNNEL_TICKET", ticket.text())];
+    let mut thief = lab.spawn_with(&["access", "--no-direct", "--json"], &env)?;
+    let door: std::net::SocketAddr =
+        thief.event("ready").await?["bind"].as_str().context("an address")?.parse()?;
+    // Idlers, who prove nothing.
+    let mut idlers = Vec::new();
+    for _ in 0..300 {
+        idlers.push(TcpStream::connect(door).await?);
+    }
+    let began = Instant::now();
+    let joined = near.join(&links[1], &[]).await?;
+    ensure!(joined["goal"] == "meet" && joined["members"][0]["via"] == "network", "{joined}");
+    ensure!(began.elapsed() < OPENING, "it took {:?}", began.elapsed());
+    host.pair(&["say", "hello"]).await?;
+    ensure!(near.hear(1).await? == ["hello"]);
+    // And the one whose ticket it was is told.
+    let far = Agent::stranger(&lab, "far").await?;
+    let told = far.try_to_join(&from_afar(&links[0])?, &[]).await?;
+    ensure!(told.json()?["code"] == "PAIR_USED", "{told:?}");
+    let again = Ticket::parse(ticket.text()).context("a ticket")?;
+    let (error, _) =
+        refused(&lab, &["access", "--json"], &[env[0], ("MYTUNNEL_TICKET", again.text())]).await?;
+    ensure!(error["code"] == "INVALID_KEY", "{error}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! person's sign-in nor a master key.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use data_encoding::BASE32_NOPAD;
 use mytunnel_keys::error::Code;
@@ -25,6 +25,11 @@ use crate::{api, span};
 
 /// The longest that a coordinator may keep a session from being open.
 const PREPARING: Duration = Duration::from_millis(2_000);
+/// How much later than it was begun a session is open at the latest, if a relay does not answer; all else takes the rest of
+/// the five seconds that are promised.
+const OPEN: Duration = Duration::from_millis(3_000);
+/// The same where nothing but a relay will do.
+const OPEN_BY_RELAY: Duration = Duration::from_millis(4_500);
 /// The longest that tickets are taken back for.
 const WITHDRAWING: Duration = Duration::from_secs(2);
 /// The shortest life of a ticket.
@@ -60,6 +65,7 @@ impl Offer {
         if wish == Wish::Off {
             return Ok(Self::default());
         }
+        let began = Instant::now();
         let granted = match has_credentials(context) {
             Ok(true) => api::within(PREPARING, || granted(count, ttl, there, context)),
             Ok(false) if wish == Wish::Maybe => return Ok(Self::default()),
@@ -71,7 +77,12 @@ impl Offer {
             Err(failure) => Err(failure),
         };
         match granted {
-            Ok(grant) => Ok(Self { grant: Some(grant), trouble: None }),
+            Ok(mut grant) => {
+                let end = if wish == Wish::Demanded { OPEN_BY_RELAY } else { OPEN };
+                let left = end.saturating_sub(began.elapsed());
+                grant.wait_ms = u64::try_from(left.as_millis()).unwrap_or_default();
+                Ok(Self { grant: Some(grant), trouble: None })
+            }
             Err(failure) if wish == Wish::Maybe => Ok(Self { grant: None, trouble: Some(failure) }),
             Err(failure) => Err(failure),
         }
@@ -131,7 +142,7 @@ fn granted(count: usize, ttl: u64, there: &Value, context: &Context) -> Result<R
         let (text, made) = ticket::make(&session, (name.clone(), project.clone()), within, span::MAX_TTL)?;
         tickets.push(GrantedTicket { text: WayKey::new(text), id: made.id });
     }
-    Ok(RelayGrant { key, about, tickets })
+    Ok(RelayGrant { key, about, tickets, wait_ms: 0 })
 }
 
 /// Nobody guesses it; and who could would need a certificate for it.

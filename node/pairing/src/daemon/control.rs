@@ -35,8 +35,8 @@ const CLIENTS: usize = 64;
 const REQUEST: u64 = 6 * limits::ENTRY as u64;
 /// How long a client takes to ask.
 const ASKING: Duration = Duration::from_secs(5);
-/// How long an answer with invites waits for the way through a relay: with all else it comes within five seconds.
-const WAY: Duration = Duration::from_millis(1_500);
+/// The longest that an answer with invites waits for the way through a relay.
+const WAY: Duration = Duration::from_secs(5);
 /// How long what is said waits for its place in the record before it counts as queued.
 const PLACE: Duration = Duration::from_secs(2);
 
@@ -239,9 +239,16 @@ impl Client {
 
     /// Waits a moment until the way through a relay stands, where there is to be one.
     async fn invited(&mut self, request: Request) -> Result<Value, Trouble> {
+        let wait = if let Request::Open { relay: Some(relay), .. }
+        | Request::Invite { relay: Some(relay), .. } = &request
+        {
+            Duration::from_millis(relay.wait_ms).min(WAY)
+        } else {
+            Duration::ZERO
+        };
+        let end = Instant::now() + wait;
         let mut invited = self.ask(request).await?;
         let session = invited["session"].as_str().map(str::to_owned);
-        let end = Instant::now() + WAY;
         while invited["relay"]["state"] == "opening" && Instant::now() < end {
             self.changes.borrow_and_update();
             let status = Request::Status { session: session.clone(), reader: String::new() };

@@ -391,3 +391,6 @@ impl Daemon {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,7 +182,7 @@ impl Daemon {
 
     /// Begins the way of a session that has none yet; answers with the tickets that lead to the one it has.
     fn take_grant(&mut self, id: SessionId, relay: Option<RelayGrant>) -> VecDeque<GrantedTicket> {
-        let Some(RelayGrant { key, about, tickets }) = relay.filter(|_| self.passages.are_there()) else {
+        let Some(RelayGrant { key, about, tickets, .. }) = relay.filter(|_| self.passages.are_there()) else {
             return VecDeque::new();
         };
         let Some(session @ Session { side: Side::Host(_), .. }) = self.sessions.get_mut(&id) else {

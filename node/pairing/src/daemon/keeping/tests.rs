@@ -43,6 +43,18 @@ impl Place {
 
     /// A daemon that begins here.
     pub(in crate::daemon) async fn daemon(&self) -> (Daemon, mpsc::Receiver<links::Event>) {
+        self.daemon_of(Passages::new(None)).await
+    }
+
+    /// One that has ways made.
+    pub(in crate::daemon) async fn daemon_with(
+        &self,
+        ways: std::sync::Arc<dyn crate::ways::Ways>,
+    ) -> (Daemon, mpsc::Receiver<links::Event>) {
+        self.daemon_of(Passages::new(Some(ways))).await
+    }
+
+    async fn daemon_of(&self, passages: Passages) -> (Daemon, mpsc::Receiver<links::Event>) {
         let begun = Instant::now();
         let era = Era::of_machine(u64::from_be_bytes(super::super::random().unwrap()), super::super::wall());
         let mut found = Found::read(self.path(), &era, super::super::now(begun)).await.unwrap();
@@ -50,14 +62,8 @@ impl Place {
         let keeper = found.keeper(self.path(), &Machine::new(&seed));
         let (events, inbox) = mpsc::channel(8);
         let (changed, _) = watch::channel(0);
-        let mut daemon = Daemon::new(
-            net::swarm(&seed).unwrap(),
-            keeper,
-            Passages::new(None),
-            (era, begun),
-            events,
-            changed,
-        );
+        let mut daemon =
+            Daemon::new(net::swarm(&seed).unwrap(), keeper, passages, (era, begun), events, changed);
         daemon.go_on(found);
         (daemon, inbox)
     }

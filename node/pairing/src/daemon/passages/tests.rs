@@ -1,0 +1,145 @@
+//! Ways that are made by nobody, so that it is seen what is asked of them.
+
+use std::sync::{Mutex, PoisonError};
+
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use mytunnel_keys::{
+    secret::TicketSecret,
+    token::{TicketToken, Token},
+    trust::RootFingerprint,
+};
+
+use super::*;
+use crate::{
+    api::{GrantedTicket, RelayGrant, Request},
+    daemon::keeping::tests::{Place, done, status},
+    link::Link,
+    message::Verify,
+};
+
+#[derive(Debug, Default)]
+struct Asked(Mutex<Vec<(Option<SocketAddr>, Line)>>);
+
+impl Asked {
+    fn all<T>(&self, look: impl FnOnce(&[(Option<SocketAddr>, Line)]) -> T) -> T {
+        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, target: Option<SocketAddr>, line: Line) -> BoxFuture<'static, ()> {
+        let stop = line.stop.clone();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((target, line));
+        async move { stop.cancelled().await }.boxed()
+    }
+}
+
+impl Ways for Asked {
+    fn serve(&self, _key: WayKey, target: SocketAddr, line: Line) -> BoxFuture<'static, ()> {
+        self.note(Some(target), line)
+    }
+
+    fn reach(&self, _pass: Pass, line: Line) -> BoxFuture<'static, ()> {
+        self.note(None, line)
+    }
+}
+
+fn ticket(byte: u8) -> String {
+    let secret = TicketSecret::from_bytes([byte; 32]);
+    let root = RootFingerprint::from_bytes([1; 16]);
+    let server = "https://tun.example".parse().unwrap();
+    Token::Ticket(TicketToken { secret, root, server }).to_text().to_string()
+}
+
+fn key(text: &str) -> WayKey {
+    WayKey::new(text.to_owned().into())
+}
+
+fn grant(name: &str, has_key: bool) -> Option<RelayGrant> {
+    Some(RelayGrant {
+        key: has_key.then(|| key("a key")),
+        about: BTreeMap::from([("name".to_owned(), name.to_owned())]),
+        tickets: vec![GrantedTicket { text: key(&ticket(1)), id: "tkt_1".to_owned() }],
+        wait_ms: 0,
+    })
+}
+
+fn open(relay: Option<RelayGrant>) -> Request {
+    let (goal, name, agent) = (String::new(), "ada".to_owned(), String::new());
+    let (code, ttl_s, verify, keep) = (false, 600, Verify::Ask, false);
+    Request::Open { goal, invites: 1, code, ttl_s, verify, name, agent, keep, relay }
+}
+
+fn link(answer: &Value) -> Link {
+    Link::parse(answer["invites"][0]["text"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_with_a_way_has_a_door_of_its_own_that_nobody_is_told_of_until_it_is_over() {
+    let (place, asked) = (Place::new(), Arc::new(Asked::default()));
+    let (mut daemon, _inbox) = place.daemon_with(asked.clone()).await;
+    let opened = done(&mut daemon, open(grant("pair-a", true))).await;
+    assert_eq!(opened["relay"]["state"], "opening");
+    assert!(link(&opened).ticket.is_some() && opened["invites"][0]["relay"] == true);
+    while daemon.passages.of.is_empty() {
+        let event = daemon.swarm.select_next_some().await;
+        daemon.on_swarm(event);
+    }
+    let door = asked.all(|asked| asked[0].0.unwrap());
+    assert!(door.ip().is_loopback());
+    let is_door = |address: &Multiaddr| address::socket(address).is_some_and(|(socket, _)| socket == door);
+    assert!(daemon.swarm.listeners().any(is_door) && !daemon.own_addresses().iter().any(is_door));
+    asked.all(|asked| asked[0].1.stand.send_modify(|stand| stand.state = State::Open));
+    assert_eq!(status(&mut daemon).await["sessions"][0]["relay"]["state"], "open");
+
+    // More tickets for it, and none that would lead elsewhere.
+    for (name, leads) in [("pair-a", true), ("pair-b", false)] {
+        let relay = grant(name, false);
+        let more = Request::Invite { session: None, count: 1, code: false, ttl_s: 600, relay };
+        assert_eq!(link(&done(&mut daemon, more).await).ticket.is_some(), leads, "{name}");
+    }
+    let closed = done(&mut daemon, Request::Close { session: None, forget: false }).await;
+    assert_eq!(closed["tickets"], json!(["tkt_1", "tkt_1"]));
+    let now = daemon.now();
+    daemon.tick_passages(now);
+    assert!(asked.all(|asked| asked[0].1.stop.is_cancelled()));
+    while daemon.swarm.listeners().any(is_door) {
+        let event = daemon.swarm.select_next_some().await;
+        daemon.on_swarm(event);
+    }
+    daemon.passages.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_tries_again_has_the_same_way_and_no_more_than_some_are_kept_for_a_while() {
+    let (place, asked) = (Place::new(), Arc::new(Asked::default()));
+    let (mut daemon, _inbox) = place.daemon_with(asked.clone()).await;
+    let ask = |daemon: &mut Daemon, byte| {
+        let (reply, mut stand) = oneshot::channel();
+        daemon.detour(Wanted::Join(Ticket::parse(&ticket(byte)).unwrap()), reply);
+        stand.try_recv().unwrap()
+    };
+    for _ in 0..3 {
+        ask(&mut daemon, 1);
+    }
+    assert_eq!(asked.all(<[_]>::len), 1);
+    for byte in 2..=u8::try_from(EARLY).unwrap() + 1 {
+        ask(&mut daemon, byte);
+    }
+    let ended =
+        |asked: &Asked| asked.all(|all| all.iter().filter(|(_, line)| line.stop.is_cancelled()).count());
+    assert_eq!((ended(&asked), daemon.passages.early.len()), (1, EARLY));
+    assert!(!daemon.is_idle());
+    let mut now = daemon.now();
+    now.steady += RETRY;
+    daemon.tick_passages(now);
+    assert_eq!((ended(&asked), daemon.passages.early.len()), (1 + EARLY, 0));
+    assert!(daemon.is_idle());
+    daemon.passages.stop().await;
+}
+
+#[tokio::test]
+async fn without_anything_that_makes_ways_there_are_none() {
+    let place = Place::new();
+    let (mut daemon, _inbox) = place.daemon().await;
+    let opened = done(&mut daemon, open(grant("pair-a", true))).await;
+    assert!(opened["relay"].is_null() && link(&opened).ticket.is_none());
+}
