@@ -3,7 +3,7 @@
 //! its host lead nowhere.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -32,6 +32,7 @@ use super::{
     session::{Session, Side},
 };
 use crate::{
+    api::{GrantedTicket, RelayGrant},
     clock::Now,
     content::{HOST, MemberId, SessionId},
     link::Ticket,
@@ -182,6 +183,32 @@ impl Passages {
 }
 
 impl Daemon {
+    /// Begins the way of a session that has none yet; answers with the tickets that lead to the one it has.
+    pub(super) fn take_grant(&mut self, id: SessionId, relay: Option<RelayGrant>) -> VecDeque<GrantedTicket> {
+        let Some(RelayGrant { key, about, tickets, .. }) = relay.filter(|_| self.passages.are_there()) else {
+            return VecDeque::new();
+        };
+        let Some(session @ Session { side: Side::Host(_), .. }) = self.sessions.get_mut(&id) else {
+            return VecDeque::new();
+        };
+        if let (None, Some(key)) = (&session.passport, key) {
+            session.passport = Some(Passport { pass: Pass::Key(key), about: about.clone() });
+            self.open_door(id);
+        }
+        let has = self.sessions.get(&id).and_then(|session| session.passport.as_ref());
+        // A ticket for another share would lead elsewhere.
+        if has.is_some_and(|has| has.about.get("name") == about.get("name")) {
+            tickets.into()
+        } else {
+            VecDeque::new()
+        }
+    }
+
+    /// See [`Session::tickets_to_withdraw`].
+    pub(super) fn tickets_to_withdraw(&mut self, id: SessionId) -> Vec<String> {
+        self.sessions.get_mut(&id).map(Session::tickets_to_withdraw).unwrap_or_default()
+    }
+
     /// Opens the door for a way of a session of this host, if it has one.
     pub(super) fn open_door(&mut self, id: SessionId) {
         let Some(Session { side: Side::Host(_), passport: Some(_), .. }) = self.sessions.get(&id) else {

@@ -16,7 +16,6 @@ use super::{
     Daemon,
     files::{Order, Wish},
     joining::Wishes,
-    passages::Passport,
     random,
     session::{self, Session, Side, member_of},
 };
@@ -32,7 +31,6 @@ use crate::{
     secret,
     spoken::Spoken,
     text,
-    ways::Pass,
 };
 
 impl Daemon {
@@ -147,10 +145,6 @@ impl Daemon {
         Ok(json!({ "session": id.to_string(), "state": "closed", "tickets": tickets }))
     }
 
-    fn tickets_to_withdraw(&mut self, id: SessionId) -> Vec<String> {
-        self.sessions.get_mut(&id).map(Session::tickets_to_withdraw).unwrap_or_default()
-    }
-
     fn open(
         &mut self,
         opening: Opening,
@@ -177,27 +171,6 @@ impl Daemon {
                 self.sessions.remove(&id);
                 Err(trouble)
             }
-        }
-    }
-
-    /// Begins the way of a session that has none yet; answers with the tickets that lead to the one it has.
-    fn take_grant(&mut self, id: SessionId, relay: Option<RelayGrant>) -> VecDeque<GrantedTicket> {
-        let Some(RelayGrant { key, about, tickets, .. }) = relay.filter(|_| self.passages.are_there()) else {
-            return VecDeque::new();
-        };
-        let Some(session @ Session { side: Side::Host(_), .. }) = self.sessions.get_mut(&id) else {
-            return VecDeque::new();
-        };
-        if let (None, Some(key)) = (&session.passport, key) {
-            session.passport = Some(Passport { pass: Pass::Key(key), about: about.clone() });
-            self.open_door(id);
-        }
-        let has = self.sessions.get(&id).and_then(|session| session.passport.as_ref());
-        // A ticket for another share would lead elsewhere.
-        if has.is_some_and(|has| has.about.get("name") == about.get("name")) {
-            tickets.into()
-        } else {
-            VecDeque::new()
         }
     }
 

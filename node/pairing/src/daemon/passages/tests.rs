@@ -53,13 +53,13 @@ fn key(text: &str) -> WayKey {
     WayKey::new(text.to_owned().into())
 }
 
-fn grant(name: &str, has_key: bool) -> Option<RelayGrant> {
-    Some(RelayGrant {
+fn grant(name: &str, has_key: bool) -> RelayGrant {
+    RelayGrant {
         key: has_key.then(|| key("a key")),
         about: BTreeMap::from([("name".to_owned(), name.to_owned())]),
         tickets: vec![GrantedTicket { text: key(&ticket(1)), id: "tkt_1".to_owned() }],
         wait_ms: 0,
-    })
+    }
 }
 
 fn open(relay: Option<RelayGrant>) -> Request {
@@ -76,7 +76,7 @@ fn link(answer: &Value) -> Link {
 async fn a_session_with_a_way_has_a_door_of_its_own_that_nobody_is_told_of_until_it_is_over() {
     let (place, asked) = (Place::new(), Arc::new(Asked::default()));
     let (mut daemon, _inbox) = place.daemon_with(asked.clone()).await;
-    let opened = done(&mut daemon, open(grant("pair-a", true))).await;
+    let opened = done(&mut daemon, open(Some(grant("pair-a", true)))).await;
     assert_eq!(opened["relay"]["state"], "opening");
     assert!(link(&opened).ticket.is_some() && opened["invites"][0]["relay"] == true);
     while daemon.passages.of.is_empty() {
@@ -92,7 +92,7 @@ async fn a_session_with_a_way_has_a_door_of_its_own_that_nobody_is_told_of_until
 
     // More tickets for it, and none that would lead elsewhere.
     for (name, leads) in [("pair-a", true), ("pair-b", false)] {
-        let relay = grant(name, false);
+        let relay = Some(grant(name, false));
         let more = Request::Invite { session: None, count: 1, code: false, ttl_s: 600, relay };
         assert_eq!(link(&done(&mut daemon, more).await).ticket.is_some(), leads, "{name}");
     }
@@ -140,6 +140,6 @@ async fn whoever_tries_again_has_the_same_way_and_no_more_than_some_are_kept_for
 async fn without_anything_that_makes_ways_there_are_none() {
     let place = Place::new();
     let (mut daemon, _inbox) = place.daemon().await;
-    let opened = done(&mut daemon, open(grant("pair-a", true))).await;
+    let opened = done(&mut daemon, open(Some(grant("pair-a", true)))).await;
     assert!(opened["relay"].is_null() && link(&opened).ticket.is_none());
 }
