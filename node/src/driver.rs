@@ -100,6 +100,8 @@ pub(crate) enum Request {
 /// Everything a driver begins with.
 pub(crate) struct Parts {
     pub(crate) swarm: Swarm<Behaviour>,
+    /// Peers whom the swarm dials, as their machines answer over TCP.
+    pub(crate) reached: mpsc::Receiver<PeerId>,
     pub(crate) seed: Seed,
     pub(crate) relays: Vec<RelayAddress>,
     pub(crate) preferred: Carrier,
@@ -188,7 +190,7 @@ impl Driver {
             swarm: parts.swarm,
             link: Link::new(parts.relays.len(), parts.preferred, now),
             tunnels: Tunnels::new(parts.instance),
-            dialing: Dialing::new(parts.relays),
+            dialing: Dialing::new(parts.relays, parts.reached),
             shares: Shares::new(writer),
             pipes: Pipes::new(parts.most_pipes, table, pulses.clone()),
             pulses,
@@ -251,11 +253,8 @@ impl Driver {
             order = self.line.next() => if let Some(order) = order { self.on_order(order) },
             Some((connection, event)) = self.inbox.recv(), if !is_behind => self.on_session(connection, event),
             event = self.swarm.select_next_some(), if !is_behind => self.on_swarm(event),
-            lookup = self.dialing.looked_up() => match lookup {
-                Ok(lookup) => {
-                    let dialled = self.dialing.dial(&mut self.swarm, lookup);
-                    self.on_dial_failed(dialled.err());
-                },
+            progress = self.dialing.progress() => match progress {
+                Ok(progress) => self.on_dialing(progress),
                 Err(error) => resume(error),
             },
             () = self.pipes.reap() => {},

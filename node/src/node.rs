@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use libp2p::{StreamProtocol, Swarm};
+use libp2p::{PeerId, StreamProtocol, Swarm};
 use mytunnel_carrier::{
     pong, stream,
     transport::{self, SecurityError},
@@ -39,6 +39,9 @@ use crate::{
 
 /// Requests of owners that wait.
 pub(crate) const REQUESTS: usize = 16;
+
+/// Dialled machines that have answered, and of which the driver has not heard yet.
+const REACHED: usize = 16;
 
 /// A connection whose session ended is closed by us; this is for one where there never was any.
 const IDLE: Duration = Duration::from_secs(30);
@@ -146,8 +149,10 @@ impl Node {
             agent: config.agent.clone(),
         });
         let driver = |relays| -> Result<driver::Parts, StartError> {
+            let (swarm, reached) = swarm(&config)?;
             Ok(driver::Parts {
-                swarm: swarm(&config)?,
+                swarm,
+                reached,
                 seed: config.seed.clone(),
                 relays,
                 preferred: config.preferred,
@@ -228,7 +233,8 @@ impl Node {
     }
 }
 
-fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
+/// A swarm, and the peers whom it dials as their machines answer.
+fn swarm(config: &Config) -> Result<(Swarm<Behaviour>, mpsc::Receiver<PeerId>), StartError> {
     let keypair = mytunnel_carrier::keypair(&config.seed);
     // One stream for each pipe, and some for messages and pings.
     let streams = config.max_pipes.saturating_add(16);
@@ -240,7 +246,10 @@ fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
     // The relay's own bound begins with the last part.
     over_https.handshake += websocket::Dialer::PATIENCE;
     let websockets = transport::secured(websockets, &keypair, &over_https)?;
-    let (transport, circuits) = transport::with_circuits(&keypair, &carrier)?;
+    let (answers, reached) = mpsc::channel(REACHED);
+    // One that finds no room is a dial more.
+    let tell = move |peer| answers.try_send(peer).unwrap_or_default();
+    let (transport, circuits) = transport::with_circuits(&keypair, &carrier, tell)?;
     let transport = transport::either(websockets, transport);
     let accepted = [PIPE_PROTOCOL, PEER_PROTOCOL, LEG_PROTOCOL, DIRECT_PROTOCOL];
     let mut streams = stream::Config::accepting(accepted.map(StreamProtocol::new));
@@ -253,7 +262,7 @@ fn swarm(config: &Config) -> Result<Swarm<Behaviour>, StartError> {
     };
     let negotiating = NonZeroUsize::new(128).unwrap_or(NonZeroUsize::MIN);
     let swarm_config = transport::swarm_config(negotiating, IDLE);
-    Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config))
+    Ok((Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config), reached))
 }
 
 /// Why a node does not start.

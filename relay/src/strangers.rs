@@ -8,6 +8,7 @@
 //! gets the place of the one from there who has waited longest, so that nobody shuts out the rest by being many.
 
 mod handshakes;
+mod turns;
 mod waiting;
 
 use std::{

@@ -7,6 +7,7 @@ use futures::{AsyncRead, AsyncWrite, future::Either};
 use libp2p::{
     PeerId, Transport,
     core::{
+        ConnectedPoint,
         muxing::StreamMuxerBox,
         transport::{Boxed, OrTransport},
         upgrade::Version,
@@ -15,7 +16,7 @@ use libp2p::{
     quic, relay, swarm, tcp,
 };
 
-use crate::{mux, security};
+use crate::{address, mux, security};
 pub use crate::{
     mux::Windows,
     security::{SecurityError, Suite},
@@ -67,25 +68,51 @@ pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
 /// # Errors
 /// [`SecurityError`] when the key cannot sign what the handshakes need.
 pub fn transport(keypair: &Keypair, config: &Config) -> Result<PeerTransport, SecurityError> {
-    let tcp = secured(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)), keypair, config)?;
+    over(tcp(), keypair, config)
+}
+
+fn tcp() -> tcp::tokio::Transport {
+    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+}
+
+/// QUIC, and `tcp` secured.
+fn over<T>(tcp: T, keypair: &Keypair, config: &Config) -> Result<PeerTransport, SecurityError>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    let tcp = secured(tcp, keypair, config)?;
     let quic = quic::tokio::Transport::new(quic_config(keypair, config))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     Ok(either(quic.boxed(), tcp))
 }
 
 /// The same, and circuits through a relay that another node can be dialled by, or dials us by, with the behaviour that they
-/// need. A circuit is secured like a connection, so that the relay sees nothing of it.
+/// need. A circuit is secured like a connection, so that the relay sees nothing of it. `reached` is told when the machine of a peer
+/// whom we dial answers over TCP, before anything has proved who it is; it must not wait.
 ///
 /// # Errors
 /// As [`transport`].
 pub fn with_circuits(
     keypair: &Keypair,
     config: &Config,
+    reached: impl Fn(PeerId) + Clone + Send + Unpin + 'static,
 ) -> Result<(PeerTransport, relay::client::Behaviour), SecurityError> {
     let (circuits, behaviour) = relay::client::new(keypair.public().to_peer_id());
     let circuits = secured(circuits, keypair, config)?;
+    let tcp = tcp().map(move |stream, end| {
+        if let ConnectedPoint::Dialer { address, .. } = &end
+            && let Some(peer) = address::peer(address)
+        {
+            reached(peer);
+        }
+        stream
+    });
     // Whether an address is one of a circuit is for the first to say.
-    Ok((either(circuits, transport(keypair, config)?), behaviour))
+    Ok((either(circuits, over(tcp, keypair, config)?), behaviour))
 }
 
 /// `first`, and where it does not know an address, `second`.

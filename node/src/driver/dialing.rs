@@ -7,7 +7,10 @@ use libp2p::{
     swarm::{ConnectionId, DialError, NetworkBehaviour, dial_opts::DialOpts, dial_opts::PeerCondition},
 };
 use mytunnel_carrier::address;
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+};
 
 use crate::{carrier::Carrier, relays::RelayAddress};
 
@@ -17,6 +20,16 @@ pub(super) struct Dialing {
     relays: Vec<RelayAddress>,
     lookups: JoinSet<Lookup>,
     under_way: HashMap<ConnectionId, Carrier>,
+    reached: mpsc::Receiver<PeerId>,
+}
+
+/// How far dials are.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// To be dialled now.
+    LookedUp(Lookup),
+    /// The machine of this relay, by its number, has answered a dial over TCP.
+    Reached(usize),
 }
 
 /// Host names that were looked up.
@@ -36,8 +49,9 @@ pub(super) struct Failed {
 }
 
 impl Dialing {
-    pub(super) fn new(relays: Vec<RelayAddress>) -> Self {
-        Self { relays, lookups: JoinSet::new(), under_way: HashMap::new() }
+    /// Dials `relays`; the transport tells in `reached` which peers' machines answer.
+    pub(super) fn new(relays: Vec<RelayAddress>, reached: mpsc::Receiver<PeerId>) -> Self {
+        Self { relays, lookups: JoinSet::new(), under_way: HashMap::new(), reached }
     }
 
     /// Begins to dial relay number `relay`.
@@ -60,11 +74,19 @@ impl Dialing {
         relays.flat_map(|relay| relay.over(carrier)).collect()
     }
 
-    /// The next look-up that is done. Pending for ever while there is none. Safe to cancel.
-    pub(super) async fn looked_up(&mut self) -> Result<Lookup, JoinError> {
-        match self.lookups.join_next().await {
-            Some(done) => done,
-            None => std::future::pending().await,
+    /// What happens next. Pending for ever while nothing is dialled. Safe to cancel.
+    pub(super) async fn progress(&mut self) -> Result<Progress, JoinError> {
+        loop {
+            tokio::select! {
+                Some(done) = self.lookups.join_next() => return done.map(Progress::LookedUp),
+                Some(peer) = self.reached.recv() => {
+                    let relay = self.relays.iter().position(|relay| relay.peer() == peer);
+                    if let Some(relay) = relay {
+                        return Ok(Progress::Reached(relay));
+                    }
+                }
+                else => std::future::pending().await,
+            }
         }
     }
 

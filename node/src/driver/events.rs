@@ -13,7 +13,7 @@ use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use super::{
     BehaviourEvent, Connection, Driver,
-    dialing::Failed,
+    dialing::{Failed, Progress},
     session::Event,
     shares::Way,
     welcome::{self, Unwelcome, Welcome},
@@ -111,6 +111,16 @@ impl Driver {
             self.on_direct_stream(connection, stream);
         } else {
             self.on_peer_stream(connection, protocol, stream);
+        }
+    }
+
+    pub(super) fn on_dialing(&mut self, progress: Progress) {
+        match progress {
+            Progress::LookedUp(lookup) => {
+                let dialled = self.dialing.dial(&mut self.swarm, lookup);
+                self.on_dial_failed(dialled.err());
+            }
+            Progress::Reached(relay) => self.link.on_reached(relay, Instant::now().into_std()),
         }
     }
 

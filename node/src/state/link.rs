@@ -8,10 +8,13 @@
 //! there is none, or the current one is in doubt, there is a *search*: dials in growing intervals, the earlier ones
 //! going on. The first connection that stands becomes the *candidate* and is greeted; one over the carrier that is not
 //! preferred first waits a moment *in reserve*, in which the other is tried again. The last resort is dialled once all others have
-//! failed, or have had their time. A candidate that is welcomed replaces
+//! failed, or have had their time. After a session, a relay whose machine answers over TCP is waited for, and left alone for a while
+//! when it breaks off the handshake: a fleet comes back to it. A candidate that is welcomed replaces
 //! the current connection; a current connection that answers again in the meantime stays, and the search ends. So a false
 //! alarm costs nothing that is in flight. While nothing is, a session over the last resort looks for a better carrier now and then: the
 //! relay may only have been busy.
+
+mod search;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,16 +29,7 @@ use super::{
     verdict::{self, Verdict},
 };
 use crate::carrier::Carrier;
-
-/// Head start of the preferred carrier, as of one address family before the other (RFC 8305).
-const HEAD_START: Duration = Duration::from_millis(250);
-
-/// Time that all other carriers have before the last resort: as long as a handshake may take, since a relay that is flooded is not to be
-/// asked for more of them.
-const LAST_RESORT: Duration = Duration::from_secs(5);
-
-/// The same where the last resort was what led to the relay before.
-const KNOWN_RESORT: Duration = Duration::from_millis(500);
+use search::{Aim, HEAD_START, Knows, Search};
 
 /// How often a session over the last resort tries the other carriers.
 const BETTER: Duration = Duration::from_secs(300);
@@ -122,33 +116,10 @@ struct Candidate {
     until: Instant,
 }
 
-#[derive(Debug)]
-struct Search {
-    attempts: u32,
-    since: Instant,
-    next: Instant,
-    /// The relay that was tried last.
-    relay: usize,
-    /// The carrier that waits for the head start of the preferred one.
-    second: Option<(Instant, usize)>,
-    /// The same for the last resort.
-    last: Option<(Instant, usize)>,
-    aim: Aim,
-    reason: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Aim {
-    /// Any connection.
-    Any,
-    /// One over a better carrier than the current one's, by one try.
-    Better,
-}
-
 impl Link {
     /// Begins to search among `relays` relays (at least one) at once.
     pub(crate) fn new(relays: usize, preferred: Carrier, now: Instant) -> Self {
-        let search = Search::new(0, now, now, "connecting");
+        let search = Search::new(0, now, now, "connecting", false);
         Self {
             relays: relays.max(1),
             preferred,
@@ -231,6 +202,9 @@ impl Link {
             if let Some(reason) = reason {
                 search.reason = reason;
             }
+            if carrier == Carrier::Tcp && search.on_broken_off(now) {
+                return;
+            }
             if let Some((at, _)) = search.second.as_mut().filter(|_| carrier == self.preferred) {
                 *at = now.min(*at);
             }
@@ -238,6 +212,14 @@ impl Link {
             if let Some((at, _)) = search.last.as_mut().filter(|_| all_failed) {
                 *at = now.min(*at);
             }
+        }
+    }
+
+    /// The machine of relay number `relay` has answered a dial over TCP; its handshake is still to come.
+    pub(crate) fn on_reached(&mut self, relay: usize, now: Instant) {
+        let is_dialled = self.dials.get(&Carrier::Tcp).is_some_and(|dials| *dials > 0);
+        if let Some(search) = self.search.as_mut().filter(|_| is_dialled) {
+            search.on_reached(relay, self.relays, now);
         }
     }
 
@@ -250,7 +232,7 @@ impl Link {
             return;
         };
         // The relay is reached: what it answers, it answers over either carrier.
-        (search.second, search.last) = (None, None);
+        (search.second, search.last, search.busy) = (None, None, None);
         let relay = search.relay;
         let reserve = self.reserve.take();
         self.reached_over = carrier;
@@ -398,7 +380,7 @@ impl Link {
         let lasted = self.current.as_ref().filter(|current| now.duration_since(current.since) < STABLE);
         let attempts = lasted.map_or(0, |current| current.attempts);
         let pause = backoff::delay(attempts, Duration::ZERO, 0);
-        self.search = Some(Search::new(attempts, now, now + pause, reason));
+        self.search = Some(Search::new(attempts, now, now + pause, reason, true));
     }
 
     fn is_for_better(&self) -> bool {
@@ -414,34 +396,22 @@ impl Link {
         if current.better_at.take_if(|at| *at <= now).is_some() {
             current.better_at = Some(now + if is_idle { BETTER } else { RECHECK });
             if is_idle {
-                let search = Search::new(0, now, now, "looking for a better way");
-                self.search = Some(Search { aim: Aim::Better, ..search });
+                self.search = Some(Search::for_better(now));
             }
         }
     }
 
     fn attempt(&mut self, now: Instant, jitter: u32) {
-        let preferred = self.preferred;
-        let offline = self.current.is_none();
-        let relays = self.relays;
-        let last_resort = if self.reached_over == Carrier::WebSocket { KNOWN_RESORT } else { LAST_RESORT };
-        // A fleet that lost its relay at one moment does not come to the visitors' port at one.
-        let last_resort = last_resort + (last_resort / 4).mul_f64(f64::from(jitter) / f64::from(u32::MAX));
+        let knows = Knows { relays: self.relays, preferred: self.preferred, reached_over: self.reached_over };
         let Some(search) = self.search.as_mut().filter(|search| search.next <= now) else { return };
-        let relay = usize::try_from(search.attempts).unwrap_or(0) % relays;
-        search.attempts = search.attempts.saturating_add(1);
-        search.relay = relay;
-        search.second.get_or_insert((now + HEAD_START, relay));
-        search.next = now + backoff::delay(search.attempts, now.duration_since(search.since), jitter);
-        match search.aim {
-            Aim::Any => _ = search.last.get_or_insert((now + last_resort, relay)),
-            Aim::Better => search.next = now + GREETING,
-        }
-        if offline {
+        let relay = search.attempt(knows, now, jitter);
+        if self.current.is_none() {
             let (attempt, reason) = (search.attempts, search.reason.clone());
             self.commands.push_back(Command::Offline { attempt, reason });
         }
-        self.dial(relay, preferred);
+        if let Some(relay) = relay {
+            self.dial(relay, self.preferred);
+        }
     }
 
     fn dial(&mut self, relay: usize, carrier: Carrier) {
@@ -477,21 +447,6 @@ impl Link {
         ];
         self.commands.extend(connections.into_iter().flatten().map(Command::Close));
         self.commands.push_back(Command::GiveUp(refusal));
-    }
-}
-
-impl Search {
-    fn new(attempts: u32, since: Instant, next: Instant, reason: &str) -> Self {
-        Self {
-            attempts,
-            since,
-            next,
-            relay: 0,
-            second: None,
-            last: None,
-            aim: Aim::Any,
-            reason: reason.to_owned(),
-        }
     }
 }
 

@@ -61,7 +61,8 @@ fn claims(number: u8, change: impl FnOnce(&mut Claims)) -> (Seed, Claims) {
 
 fn swarm(seed: &Seed) -> Swarm<Behaviour> {
     let keypair = mytunnel_carrier::keypair(seed);
-    let (transport, circuits) = transport::with_circuits(&keypair, &transport::Config::default()).unwrap();
+    let (transport, circuits) =
+        transport::with_circuits(&keypair, &transport::Config::default(), drop).unwrap();
     let mut accepted = stream::Config::accepting([StreamProtocol::new(PEER_PROTOCOL)]);
     accepted.keep_alive = true;
     let behaviour = Behaviour { streams: stream::Behaviour::new(accepted), circuits };

@@ -20,12 +20,17 @@ use libp2p::{
 };
 use mytunnel_carrier::transport::PeerTransport;
 
+use super::turns::Turns;
+
 /// Hands the handle of each handshake from the transport, which begins it, to the behaviour, which may end it.
 ///
 /// The swarm asks its behaviour about an incoming connection before it polls the transport again, so that there is
 /// never more than one to hand over.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Handshakes(Arc<Mutex<Option<AbortHandle>>>);
+pub(crate) struct Handshakes {
+    newest: Arc<Mutex<Option<AbortHandle>>>,
+    turns: Turns,
+}
 
 impl Handshakes {
     /// The same transport, with handshakes that can be broken off.
@@ -35,14 +40,17 @@ impl Handshakes {
 
     /// The handshake that the swarm is asking about.
     pub(super) fn newest(&self) -> Option<AbortHandle> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn begin(&self, upgrade: Upgrade) -> Upgrade {
         let (handle, registration) = AbortHandle::new_pair();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
         let broken_off = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
-        Abortable::new(upgrade, registration).map_err(broken_off).map(Result::flatten).boxed()
+        Abortable::new(self.turns.clone().take(upgrade), registration)
+            .map_err(broken_off)
+            .map(Result::flatten)
+            .boxed()
     }
 }
 

@@ -127,7 +127,8 @@ mod tests {
     async fn no_circuit_leads_over_a_connection_that_is_left_out() {
         let relay = Crooked::start().await;
         let keypair = mytunnel_carrier::keypair(&Seed::from_bytes([7; 32]));
-        let (transport, inner) = transport::with_circuits(&keypair, &transport::Config::default()).unwrap();
+        let (transport, inner) =
+            transport::with_circuits(&keypair, &transport::Config::default(), drop).unwrap();
         let config = transport::swarm_config(NonZeroUsize::MIN, SOON);
         let me = keypair.public().to_peer_id();
         let mut swarm = Swarm::new(transport, Client::new(inner), me, config);

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    search::{KNOWN_RESORT, LAST_RESORT},
+    *,
+};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -466,4 +469,90 @@ fn the_other_carrier_waits_a_moment_for_the_preferred_one() {
     connected(&mut bench, 1, Carrier::Tcp);
     bench.link.on_closed(connection(1), "reset", bench.now);
     assert!(!dials(&bench.wait()).is_empty(), "the search goes on");
+}
+
+/// One that came over TCP, has lost its session and dials again.
+fn dialling_again() -> Bench {
+    let now = Instant::now();
+    let mut bench = Bench { link: Link::new(1, Carrier::Tcp, now), now };
+    bench.tick();
+    bench.link.on_connected(connection(1), Carrier::Tcp, bench.now);
+    bench.link.on_welcomed(connection(1), bench.now, true);
+    bench.pass(STABLE);
+    bench.commands();
+    bench.link.on_closed(connection(1), "it was killed", bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
+    bench
+}
+
+#[test]
+fn a_relay_whose_machine_answers_is_not_asked_for_more_handshakes() {
+    let mut bench = dialling_again();
+    let begun = bench.now;
+    bench.link.on_reached(0, bench.now);
+    assert_eq!(dials(&bench.wait()), [(0, Carrier::Tcp)], "nothing else was dialled in between");
+    assert_eq!(bench.now - begun, Duration::from_secs(5));
+    // What answers for so long may be something else.
+    let mut seen = Vec::new();
+    while bench.now - begun < Duration::from_secs(60) {
+        bench.link.on_dial_failed(Carrier::Tcp, Some("time".to_owned()), bench.now);
+        for (_, carrier) in dials(&bench.wait()) {
+            seen.push(carrier);
+            if carrier == Carrier::Tcp {
+                bench.link.on_reached(0, bench.now);
+            } else {
+                bench.link.on_dial_failed(carrier, None, bench.now);
+            }
+        }
+    }
+    assert!(seen.contains(&Carrier::Quic) && seen.contains(&Carrier::WebSocket), "{seen:?}");
+}
+
+#[test]
+fn a_relay_that_breaks_a_handshake_off_is_left_alone_for_a_while() {
+    let mut bench = dialling_again();
+    bench.link.on_reached(0, bench.now);
+    bench.pass(MS * 300);
+    bench.link.on_dial_failed(Carrier::Tcp, Some("reset".to_owned()), bench.now);
+    let failed = bench.now;
+    let mut dialled = bench.wait();
+    while dials(&dialled).is_empty() {
+        dialled = bench.wait();
+    }
+    assert_eq!(dials(&dialled), [(0, Carrier::Tcp)]);
+    assert_eq!(bench.now - failed, Duration::from_secs(1), "the shortest pause");
+}
+
+#[test]
+fn a_first_search_takes_an_answering_machine_for_nothing() {
+    let now = Instant::now();
+    let mut bench = Bench { link: Link::new(1, Carrier::Tcp, now), now };
+    bench.tick();
+    bench.link.on_reached(0, bench.now);
+    let mut seen = Vec::new();
+    while !seen.contains(&(0, Carrier::Quic)) {
+        seen.extend(dials(&bench.wait()));
+    }
+    assert_eq!(bench.now - now, HEAD_START);
+}
+
+#[test]
+fn another_relay_is_tried_while_one_is_busy() {
+    let now = Instant::now();
+    let mut bench = Bench { link: Link::new(2, Carrier::Tcp, now), now };
+    bench.tick();
+    bench.link.on_connected(connection(1), Carrier::Tcp, bench.now);
+    bench.link.on_welcomed(connection(1), bench.now, true);
+    bench.pass(STABLE);
+    bench.commands();
+    bench.link.on_closed(connection(1), "it was killed", bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
+    bench.link.on_reached(0, bench.now);
+    let lost = bench.now;
+    let mut dialled = bench.wait();
+    while dials(&dialled).is_empty() {
+        dialled = bench.wait();
+    }
+    assert_eq!(dials(&dialled), [(1, Carrier::Tcp)]);
+    assert!(bench.now - lost < Duration::from_secs(1));
 }
