@@ -14,6 +14,7 @@ mod waiting;
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
+    pin::Pin,
     task::{Context, Poll, Waker},
 };
 
@@ -27,6 +28,7 @@ use libp2p::{
     },
 };
 use mytunnel_carrier::address;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 pub(crate) use handshakes::Handshakes;
 use waiting::{Full, Waiting};
@@ -34,7 +36,7 @@ use waiting::{Full, Waiting};
 /// How many strangers there may be at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StrangerLimits {
-    /// In all. Default 2,048.
+    /// In all. Default 8,192: a fleet that comes back at one moment has to wait somewhere.
     pub total: usize,
     /// From one IPv4 address or one IPv6 /64. Default 64.
     pub per_address: usize,
@@ -42,7 +44,7 @@ pub struct StrangerLimits {
 
 impl Default for StrangerLimits {
     fn default() -> Self {
-        Self { total: 2048, per_address: 64 }
+        Self { total: 8192, per_address: 64 }
     }
 }
 
@@ -54,6 +56,8 @@ pub(crate) struct Behaviour {
     strangers: HashMap<ConnectionId, Stranger>,
     evicted: VecDeque<(PeerId, ConnectionId)>,
     waker: Option<Waker>,
+    /// When turns of handshakes end that nobody has ended.
+    turns_end: Option<Pin<Box<Sleep>>>,
 }
 
 /// How far a stranger is, and so how its connection is ended.
@@ -72,6 +76,7 @@ impl Behaviour {
             strangers: HashMap::new(),
             evicted: VecDeque::new(),
             waker: None,
+            turns_end: None,
         }
     }
 
@@ -83,7 +88,21 @@ impl Behaviour {
 
     fn leave(&mut self, connection: ConnectionId) {
         self.waiting.leave(connection);
-        self.strangers.remove(&connection);
+        if let Some(Stranger::Connected(_)) = self.strangers.remove(&connection) {
+            self.handshakes.end_one();
+        }
+    }
+
+    /// Ends turns that are over, and sees to it that this is called again in time.
+    fn end_turns(&mut self, cx: &mut Context<'_>) {
+        while let Some(next) = self.handshakes.end_late(Instant::now()) {
+            let sleep = self.turns_end.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            sleep.as_mut().reset(next);
+            if sleep.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+        self.turns_end = None;
     }
 
     fn evict(&mut self, connection: ConnectionId) {
@@ -165,6 +184,7 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.end_turns(cx);
         if let Some((peer_id, connection)) = self.evicted.pop_front() {
             return Poll::Ready(ToSwarm::CloseConnection {
                 peer_id,

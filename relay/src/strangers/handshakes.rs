@@ -19,6 +19,7 @@ use libp2p::{
     },
 };
 use mytunnel_carrier::transport::PeerTransport;
+use tokio::time::Instant;
 
 use super::turns::Turns;
 
@@ -41,6 +42,16 @@ impl Handshakes {
     /// The handshake that the swarm is asking about.
     pub(super) fn newest(&self) -> Option<AbortHandle> {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// See [`Turns::end_one`].
+    pub(super) fn end_one(&self) {
+        self.turns.end_one();
+    }
+
+    /// See [`Turns::end_late`].
+    pub(super) fn end_late(&self, now: Instant) -> Option<Instant> {
+        self.turns.end_late(now)
     }
 
     fn begin(&self, upgrade: Upgrade) -> Upgrade {

@@ -5,7 +5,7 @@
 //! the oldest are the likeliest to have been given up.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -41,11 +41,13 @@ struct Inner {
     next: u64,
     /// Those who wait, by the order in which they came.
     waiting: BTreeMap<u64, oneshot::Sender<Turn>>,
+    /// When the turns of those end at the latest whose handshake is done, and who have yet to show a certificate.
+    arrived: VecDeque<Instant>,
 }
 
 /// A place among those that are worked on, until it is dropped.
 #[derive(Debug)]
-struct Turn(Turns);
+struct Turn(Option<Turns>);
 
 /// A place among those who wait, until it is dropped.
 #[derive(Debug)]
@@ -67,13 +69,19 @@ impl Wake for Called {
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Inner { free: AT_ONCE, next: 0, waiting: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(Inner {
+            free: AT_ONCE,
+            next: 0,
+            waiting: BTreeMap::new(),
+            arrived: VecDeque::new(),
+        })))
     }
 }
 
 impl Turns {
-    /// Does `work` when it has its turn.
-    pub(super) async fn take<T>(self, work: impl Future<Output = T>) -> T {
+    /// Does a handshake when it has its turn, which lasts until [`Self::end_one`] where it succeeds in time: whoever has begun is to come to an
+    /// end before others begin.
+    pub(super) async fn take<T, E>(self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let turn = self.turn().await;
         let mut work = std::pin::pin!(work);
         let called = Arc::new(Called { is_due: AtomicBool::new(true), waker: AtomicWaker::new() });
@@ -92,10 +100,51 @@ impl Turns {
             if is_over { Poll::Ready(None) } else { Poll::Pending }
         });
         if let Some(done) = in_turn.await {
+            if let (Ok(_), Some(turn)) = (&done, turn) {
+                turn.arrive();
+            }
             return done;
         }
         drop(turn);
         work.await
+    }
+
+    /// One whose handshake was done is admitted or gone.
+    pub(super) fn end_one(&self) {
+        let ended = self.lock().arrived.pop_front();
+        if ended.is_some() {
+            self.pass_on();
+        }
+    }
+
+    /// Ends the turns of those who take too long to show a certificate, and says when to look again.
+    pub(super) fn end_late(&self, now: Instant) -> Option<Instant> {
+        loop {
+            let mut inner = self.lock();
+            let first = *inner.arrived.front()?;
+            if first > now {
+                return Some(first);
+            }
+            inner.arrived.pop_front();
+            drop(inner);
+            self.pass_on();
+        }
+    }
+
+    /// A turn is over.
+    fn pass_on(&self) {
+        let next = {
+            let mut inner = self.lock();
+            let next = inner.waiting.pop_last();
+            if next.is_none() {
+                inner.free += 1;
+            }
+            next
+        };
+        if let Some((_, next)) = next {
+            // Should it have left in this moment, what comes back is a turn again, which is dropped in turn.
+            drop(next.send(Turn(Some(self.clone()))));
+        }
     }
 
     async fn turn(&self) -> Option<Turn> {
@@ -103,7 +152,7 @@ impl Turns {
             let mut inner = self.lock();
             if let Some(free) = inner.free.checked_sub(1) {
                 inner.free = free;
-                return Some(Turn(self.clone()));
+                return Some(Turn(Some(self.clone())));
             }
             let (sender, turn) = oneshot::channel();
             let number = inner.next;
@@ -120,19 +169,19 @@ impl Turns {
     }
 }
 
+impl Turn {
+    /// The handshake is done.
+    fn arrive(mut self) {
+        if let Some(turns) = self.0.take() {
+            turns.lock().arrived.push_back(Instant::now() + TURN);
+        }
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
-        let next = {
-            let mut inner = self.0.lock();
-            let next = inner.waiting.pop_last();
-            if next.is_none() {
-                inner.free += 1;
-            }
-            next
-        };
-        if let Some((_, next)) = next {
-            // Should it have left in this moment, what comes back is a turn again, which is dropped in turn.
-            drop(next.send(Turn(self.0.clone())));
+        if let Some(turns) = self.0.take() {
+            turns.pass_on();
         }
     }
 }
@@ -187,7 +236,7 @@ mod tests {
     }
 
     /// Lets so many begin that there is no turn left; each does `work`.
-    fn all<W: Future<Output = ()>>(turns: &Turns, work: impl Fn() -> W) -> impl Future {
+    fn all<W: Future<Output = Result<(), ()>>>(turns: &Turns, work: impl Fn() -> W) -> impl Future {
         let each = (0..AT_ONCE).map(|_| {
             let mut one = Box::pin(turns.clone().take(work()));
             assert!(one.as_mut().now_or_never().is_none());
@@ -202,7 +251,10 @@ mod tests {
         tokio::select! {
             biased;
             _ = others => panic!("they never end"),
-            () = turns.clone().take(async {}) => begun.elapsed(),
+            done = turns.clone().take(async { Err::<(), ()>(()) }) => {
+                assert_eq!(done, Err(()));
+                begun.elapsed()
+            }
         }
     }
 
@@ -234,5 +286,29 @@ mod tests {
         assert_eq!(free(&turns), (AT_ONCE, 0));
         sender.send(7).unwrap();
         assert_eq!(slow.await, Ok(7));
+        assert_eq!(free(&turns), (AT_ONCE, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_lasts_until_a_certificate_is_shown_or_should_have_been() {
+        let turns = Turns::default();
+        for _ in 0..AT_ONCE {
+            turns.clone().take(async { Ok::<(), ()>(()) }).await.unwrap();
+        }
+        assert_eq!(free(&turns), (0, 0));
+        let mut waiting = [Box::pin(turns.turn()), Box::pin(turns.turn())];
+        for one in &mut waiting {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        turns.end_one();
+        let newest = waiting[1].as_mut().now_or_never().expect("one is admitted");
+        assert!(waiting[0].as_mut().now_or_never().is_none());
+        let look_again = turns.end_late(Instant::now()).expect("the others may still");
+        turns.end_late(look_again);
+        assert!(waiting[0].as_mut().now_or_never().is_some(), "they have had their time");
+        drop((newest, waiting));
+        assert_eq!(free(&turns), (AT_ONCE, 0));
+        turns.end_one();
+        assert_eq!(free(&turns), (AT_ONCE, 0), "nobody gives back what was taken away");
     }
 }
