@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -18,7 +19,7 @@ use libp2p::{
         transport::{DialOpts, ListenerId, TransportEvent},
     },
 };
-use mytunnel_carrier::transport::PeerTransport;
+use mytunnel_carrier::{address, transport::PeerTransport};
 use tokio::time::Instant;
 
 use super::turns::Turns;
@@ -54,11 +55,11 @@ impl Handshakes {
         self.turns.end_late(now)
     }
 
-    fn begin(&self, upgrade: Upgrade) -> Upgrade {
+    fn begin(&self, from: Option<IpAddr>, upgrade: Upgrade) -> Upgrade {
         let (handle, registration) = AbortHandle::new_pair();
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
         let broken_off = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
-        Abortable::new(self.turns.clone().take(upgrade), registration)
+        Abortable::new(self.turns.clone().take(from, upgrade), registration)
             .map_err(broken_off)
             .map(Result::flatten)
             .boxed()
@@ -96,8 +97,13 @@ impl Transport for Breakable {
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
         let handshakes = self.handshakes.clone();
-        Pin::new(&mut self.inner)
-            .poll(cx)
-            .map(|event| event.map_upgrade(|upgrade| handshakes.begin(upgrade.boxed())))
+        Pin::new(&mut self.inner).poll(cx).map(|event| {
+            let from = if let TransportEvent::Incoming { send_back_addr, .. } = &event {
+                address::ip(send_back_addr)
+            } else {
+                None
+            };
+            event.map_upgrade(|upgrade| handshakes.begin(from, upgrade.boxed()))
+        })
     }
 }

@@ -8,8 +8,9 @@ use crate::carrier::Carrier;
 /// Head start of the preferred carrier, as of one address family before the other (RFC 8305).
 pub(super) const HEAD_START: Duration = Duration::from_millis(250);
 
-/// The same of TCP where it led to the relay a moment ago: what is blocked all at once is UDP.
-const KNOWN_HEAD_START: Duration = Duration::from_millis(1500);
+/// The same of TCP where it led to the relay a moment ago: what is blocked all at once is UDP. The kernel knocks again after one second
+/// and after three, when a relay to which a fleet comes back has missed it.
+const KNOWN_HEAD_START: Duration = Duration::from_millis(3500);
 
 /// Time that all other carriers have before the last resort: as long as a handshake may take, since a relay that is flooded is not to be
 /// asked for more of them.

@@ -1,0 +1,151 @@
+use futures::{FutureExt as _, future::pending};
+
+use super::*;
+
+fn free(turns: &Turns) -> (usize, usize) {
+    turns.lock().count()
+}
+
+fn from(number: u8) -> Network {
+    Some(IpAddr::from([198, 51, number, 0]))
+}
+
+/// Takes all turns.
+fn taken(turns: &Turns) -> Vec<Option<Turn>> {
+    (0..AT_ONCE).map(|_| turns.turn(None).now_or_never().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_newest_comes_first_and_who_leaves_is_forgotten() {
+    let turns = Turns::default();
+    let mut first = taken(&turns);
+    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(turns.turn(None))).collect();
+    for one in &mut waiting {
+        assert!(one.as_mut().now_or_never().is_none(), "there is no room");
+    }
+    drop(waiting.pop());
+    assert_eq!(free(&turns), (0, 2));
+    first.pop();
+    assert!(waiting[0].as_mut().now_or_never().is_none(), "it is the other's turn");
+    let mut second = waiting.pop().unwrap();
+    let second = second.as_mut().now_or_never().expect("the newest has it");
+    assert_eq!(free(&turns), (0, 1));
+    drop((first, second));
+    assert!(waiting[0].as_mut().now_or_never().is_some());
+    drop(waiting);
+    assert_eq!(free(&turns), (AT_ONCE, 0), "nothing is left behind");
+    assert_eq!(turns.lock().networks(), 0, "nor anybody's network");
+}
+
+#[tokio::test]
+async fn whose_network_has_fewest_turns_comes_before_newer_ones() {
+    let turns = Turns::default();
+    let mut first = taken(&turns);
+    let mut other = Box::pin(turns.turn(from(1)));
+    assert!(other.as_mut().now_or_never().is_none());
+    let mut flood: Vec<_> = (0..100).map(|_| Box::pin(turns.turn(None))).collect();
+    for one in &mut flood {
+        assert!(one.as_mut().now_or_never().is_none());
+    }
+    first.pop();
+    assert!(other.as_mut().now_or_never().is_some());
+    assert_eq!(free(&turns), (0, 100 - 1), "what it gave back is the flood's again");
+}
+
+#[tokio::test]
+async fn one_who_is_given_its_turn_and_leaves_gives_it_back() {
+    let turns = Turns::default();
+    let first = taken(&turns);
+    let mut leaving = Box::pin(turns.turn(from(1)));
+    assert!(leaving.as_mut().now_or_never().is_none());
+    drop(first);
+    drop(leaving);
+    assert_eq!(free(&turns), (AT_ONCE, 0));
+    assert_eq!(turns.lock().networks(), 0);
+}
+
+/// Lets so many begin that there is no turn left; each does `work`.
+fn all<W: Future<Output = Result<(), ()>>>(turns: &Turns, work: impl Fn() -> W) -> impl Future {
+    let each = (0..AT_ONCE).map(|_| {
+        let mut one = Box::pin(turns.clone().take(None, work()));
+        assert!(one.as_mut().now_or_never().is_none());
+        one
+    });
+    futures::future::join_all(each.collect::<Vec<_>>())
+}
+
+/// When one more is done, beside those that have all turns.
+async fn after(turns: &Turns, others: impl Future) -> Duration {
+    let begun = Instant::now();
+    tokio::select! {
+        biased;
+        _ = others => panic!("they never end"),
+        done = turns.clone().take(None, async { Err::<(), ()>(()) }) => {
+            assert_eq!(done, Err(()));
+            begun.elapsed()
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_hardly_keeps_anybody_waiting_and_who_goes_on_not_for_long() {
+    let turns = Turns::default();
+    let silent = all(&turns, pending);
+    assert!(after(&turns, silent).await < SILENT * 2);
+
+    let turns = Turns::default();
+    let stopping = all(&turns, || async {
+        sleep(SILENT / 2).await;
+        pending().await
+    });
+    let waited = after(&turns, stopping).await;
+    assert!(waited > SILENT * 2 && waited < QUIET * 2, "{waited:?}");
+
+    let turns = Turns::default();
+    let dripping = all(&turns, || async {
+        loop {
+            sleep(SILENT / 2).await;
+        }
+    });
+    let waited = after(&turns, dripping).await;
+    assert!(waited > QUIET * 2 && waited < TURN * 2, "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_goes_on_after_its_turn() {
+    let (sender, receiver) = oneshot::channel();
+    let turns = Turns::default();
+    let mut slow = Box::pin(turns.clone().take(None, receiver));
+    tokio::select! {
+        biased;
+        _ = &mut slow => panic!("it cannot be done"),
+        () = sleep(TURN) => {}
+    }
+    assert_eq!(free(&turns), (AT_ONCE, 0));
+    sender.send(7).unwrap();
+    assert_eq!(slow.await, Ok(7));
+    assert_eq!(free(&turns), (AT_ONCE, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_lasts_until_a_certificate_is_shown_or_should_have_been() {
+    let turns = Turns::default();
+    for _ in 0..AT_ONCE {
+        turns.clone().take(None, async { Ok::<(), ()>(()) }).await.unwrap();
+    }
+    assert_eq!(free(&turns), (0, 0));
+    let mut waiting = [Box::pin(turns.turn(None)), Box::pin(turns.turn(None))];
+    for one in &mut waiting {
+        assert!(one.as_mut().now_or_never().is_none());
+    }
+    turns.end_one();
+    let newest = waiting[1].as_mut().now_or_never().expect("one is admitted");
+    assert!(waiting[0].as_mut().now_or_never().is_none());
+    let look_again = turns.end_late(Instant::now()).expect("the others may still");
+    turns.end_late(look_again);
+    assert!(waiting[0].as_mut().now_or_never().is_some(), "they have had their time");
+    drop((newest, waiting));
+    assert_eq!(free(&turns), (AT_ONCE, 0));
+    turns.end_one();
+    assert_eq!(free(&turns), (AT_ONCE, 0), "nobody gives back what was taken away");
+}
