@@ -406,9 +406,11 @@ fn own_certificate(config: &Config, id: &PublicKey) -> Result<OwnCertificate, St
 fn swarm(config: &Config, admitted: &Admitted, door: Door) -> Result<Swarm<Boxed<Behaviour>>, StartError> {
     let limits = &config.limits;
     let keypair = mytunnel_carrier::keypair(&config.seed);
-    let handshakes = Handshakes::default();
-    let websockets = transport::secured(door, &keypair, &limits.transport)?;
-    let transport = transport::either(websockets, transport::transport(&keypair, &limits.transport)?);
+    let handshakes = Handshakes::new(limits.transport.handshake);
+    let mut carrier = limits.transport.clone();
+    carrier.handshake += Handshakes::QUEUE;
+    let websockets = transport::secured(door, &keypair, &carrier)?;
+    let transport = transport::either(websockets, transport::transport(&keypair, &carrier)?);
     let transport = metered(transport, admitted);
     let transport = handshakes.of(transport);
     let behaviour = Boxed(Behaviour::new(&keypair, limits, admitted, handshakes));

@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn quic_and_tcp_share_the_places_of_an_address() {
         let limits = StrangerLimits { total: 10, per_address: 2 };
-        let mut strangers = Behaviour::new(limits, Handshakes::default());
+        let mut strangers = Behaviour::new(limits, Handshakes::new(std::time::Duration::from_secs(5)));
         let mut come = |number, from: &str| {
             let connection = ConnectionId::new_unchecked(number);
             let (local, remote) = (Multiaddr::empty(), from.parse().unwrap());

@@ -9,7 +9,7 @@ use libp2p::{
     core::{
         ConnectedPoint,
         muxing::StreamMuxerBox,
-        transport::{Boxed, OrTransport},
+        transport::{Boxed, OrTransport, timeout::TransportTimeout},
         upgrade::Version,
     },
     identity::Keypair,
@@ -43,6 +43,9 @@ pub struct Config {
     pub quic_idle: Duration,
     /// Time from the first byte to a secured, multiplexed connection. Default 5 s.
     pub handshake: Duration,
+    /// The same once the machine of a peer that we dial has answered over TCP, of [`with_circuits`]. Default 15 s: a relay to which a fleet comes back is
+    /// waited for.
+    pub answered: Duration,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             quic_keep_alive: Duration::from_secs(5),
             quic_idle: Duration::from_secs(10),
             handshake: Duration::from_secs(5),
+            answered: Duration::from_secs(15),
         }
     }
 }
@@ -68,26 +72,18 @@ pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
 /// # Errors
 /// [`SecurityError`] when the key cannot sign what the handshakes need.
 pub fn transport(keypair: &Keypair, config: &Config) -> Result<PeerTransport, SecurityError> {
-    over(tcp(), keypair, config)
+    Ok(beside_quic(secured(tcp(), keypair, config)?, keypair, config))
 }
 
 fn tcp() -> tcp::tokio::Transport {
     tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
 }
 
-/// QUIC, and `tcp` secured.
-fn over<T>(tcp: T, keypair: &Keypair, config: &Config) -> Result<PeerTransport, SecurityError>
-where
-    T: Transport + Send + Unpin + 'static,
-    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    T::Error: Send + Sync,
-    T::Dial: Send,
-    T::ListenerUpgrade: Send,
-{
-    let tcp = secured(tcp, keypair, config)?;
+/// QUIC, and TCP that is secured.
+fn beside_quic(tcp: PeerTransport, keypair: &Keypair, config: &Config) -> PeerTransport {
     let quic = quic::tokio::Transport::new(quic_config(keypair, config))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
-    Ok(either(quic.boxed(), tcp))
+    either(quic.boxed(), tcp)
 }
 
 /// The same, and circuits through a relay that another node can be dialled by, or dials us by, with the behaviour that they
@@ -111,8 +107,10 @@ pub fn with_circuits(
         }
         stream
     });
+    let tcp = TransportTimeout::with_outgoing_timeout(tcp, config.handshake);
+    let tcp = secured_within(tcp, keypair, config, config.answered)?;
     // Whether an address is one of a circuit is for the first to say.
-    Ok((either(circuits, over(tcp, keypair, config)?), behaviour))
+    Ok((either(circuits, beside_quic(tcp, keypair, config)), behaviour))
 }
 
 /// `first`, and where it does not know an address, `second`.
@@ -135,12 +133,30 @@ where
     T::Dial: Send,
     T::ListenerUpgrade: Send,
 {
-    Ok(inner
+    secured_within(inner, keypair, config, config.handshake)
+}
+
+/// As [`secured`], with a time of its own for what we dial.
+fn secured_within<T>(
+    inner: T,
+    keypair: &Keypair,
+    config: &Config,
+    dialled: Duration,
+) -> Result<PeerTransport, SecurityError>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    let secured = inner
         .upgrade(Version::V1Lazy)
         .authenticate(security::Upgrade::new(keypair, config.suite)?)
         .multiplex(mux::Upgrade::new(config.windows))
-        .timeout(config.handshake)
-        .boxed())
+        .boxed();
+    let dialled = TransportTimeout::with_outgoing_timeout(secured, dialled);
+    Ok(TransportTimeout::with_ingoing_timeout(dialled, config.handshake).boxed())
 }
 
 fn quic_config(keypair: &Keypair, config: &Config) -> quic::Config {

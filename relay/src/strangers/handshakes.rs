@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{
@@ -20,7 +21,7 @@ use libp2p::{
     },
 };
 use mytunnel_carrier::{address, transport::PeerTransport};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::turns::Turns;
 
@@ -28,13 +29,23 @@ use super::turns::Turns;
 ///
 /// The swarm asks its behaviour about an incoming connection before it polls the transport again, so that there is
 /// never more than one to hand over.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Handshakes {
+    /// How long each may take once it has its turn.
+    patience: Duration,
     newest: Arc<Mutex<Option<AbortHandle>>>,
     turns: Turns,
 }
 
 impl Handshakes {
+    /// How long one may wait for its turn. Whoever waits for longer has been given up at the other end.
+    pub(crate) const QUEUE: Duration = Duration::from_secs(15);
+
+    /// Each may take so long once it has its turn.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { patience, newest: Arc::default(), turns: Turns::default() }
+    }
+
     /// The same transport, with handshakes that can be broken off.
     pub(crate) fn of(&self, inner: PeerTransport) -> PeerTransport {
         Breakable { inner, handshakes: self.clone() }.boxed()
@@ -59,6 +70,11 @@ impl Handshakes {
         let (handle, registration) = AbortHandle::new_pair();
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
         let broken_off = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
+        let patience = self.patience;
+        let upgrade = async move {
+            let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
+            timeout(patience, upgrade).await.unwrap_or_else(late)
+        };
         Abortable::new(self.turns.clone().take(from, upgrade), registration)
             .map_err(broken_off)
             .map(Result::flatten)

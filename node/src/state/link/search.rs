@@ -19,15 +19,15 @@ pub(super) const LAST_RESORT: Duration = Duration::from_secs(5);
 /// The same where the last resort was what led to the relay before.
 pub(super) const KNOWN_RESORT: Duration = Duration::from_millis(500);
 
-/// How long a relay whose machine answers may take for its handshake before it is asked anew: as long as a dial lasts.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long a relay whose machine answers may take for its handshake before it is asked anew: as long as such a dial lasts.
+const BUSY: Duration = Duration::from_secs(15);
 
 /// A handshake that fails with more than this left of its time was broken off.
 const EARLY: Duration = Duration::from_secs(2);
 
 /// How old a search may be for a relay to be thought busy: from then on, what answers may as well be something in between that
 /// lets nothing more through.
-const FORBEARANCE: Duration = Duration::from_secs(30);
+const FORBEARANCE: Duration = Duration::from_secs(45);
 
 /// Shortest pause after a relay has broken a handshake off, for want of room. The longest is four times that.
 const OVERLOAD: Duration = Duration::from_secs(1);

@@ -244,7 +244,7 @@ fn after_a_loss_the_first_try_is_at_once_and_a_second_never_far() {
     bench.link.on_closed(connection(1), "reset", bench.now);
     assert_eq!(bench.commands(), [Command::Offline { attempt: 0, reason: "reset".to_owned() }]);
     let mut tries = Vec::new();
-    while bench.now < lost + Duration::from_secs(60) {
+    while bench.now < lost + Duration::from_secs(120) {
         for command in bench.wait() {
             match command {
                 Command::Offline { .. } => tries.push(bench.now - lost),
@@ -491,7 +491,7 @@ fn a_relay_whose_machine_answers_is_not_asked_for_more_handshakes() {
     let begun = bench.now;
     bench.link.on_reached(0, bench.now);
     assert_eq!(dials(&bench.wait()), [(0, Carrier::Tcp)], "nothing else was dialled in between");
-    assert_eq!(bench.now - begun, Duration::from_secs(5));
+    assert_eq!(bench.now - begun, Duration::from_secs(15));
     // What answers for so long may be something else.
     let mut seen = Vec::new();
     while bench.now - begun < Duration::from_secs(60) {
