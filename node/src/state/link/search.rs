@@ -47,8 +47,9 @@ pub(super) struct Search {
     /// A relay whose machine has answered, and until when its handshake is waited for. A relay to which a fleet comes back at one moment
     /// is not helped by being asked for more handshakes.
     pub(super) busy: Option<(usize, Instant)>,
-    /// The relay that was busy has broken the handshake off.
+    /// The relay that was busy has broken the handshake off, and not for the first time, which may have been a router.
     is_put_off: bool,
+    was_broken_off: bool,
     /// After a session, so that what led to it is known to lead to the relay.
     is_again: bool,
     pub(super) aim: Aim,
@@ -83,6 +84,7 @@ impl Search {
             last: None,
             busy: None,
             is_put_off: false,
+            was_broken_off: false,
             is_again,
             aim: Aim::Any,
             reason: reason.to_owned(),
@@ -142,7 +144,8 @@ impl Search {
     pub(super) fn on_broken_off(&mut self, now: Instant) -> bool {
         let Some((_, until)) = self.busy.take() else { return false };
         self.next = now;
-        self.is_put_off = until.saturating_duration_since(now) > EARLY;
+        let is_early = until.saturating_duration_since(now) > EARLY;
+        self.is_put_off = is_early && std::mem::replace(&mut self.was_broken_off, true);
         true
     }
 }

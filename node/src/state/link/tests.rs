@@ -509,8 +509,11 @@ fn a_relay_whose_machine_answers_is_not_asked_for_more_handshakes() {
 }
 
 #[test]
-fn a_relay_that_breaks_a_handshake_off_is_left_alone_for_a_while() {
+fn a_relay_that_breaks_handshakes_off_is_left_alone_for_a_while() {
     let mut bench = dialling_again();
+    bench.link.on_reached(0, bench.now);
+    bench.link.on_dial_failed(Carrier::Tcp, Some("reset".to_owned()), bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)], "once at once");
     bench.link.on_reached(0, bench.now);
     bench.pass(MS * 300);
     bench.link.on_dial_failed(Carrier::Tcp, Some("reset".to_owned()), bench.now);
