@@ -55,7 +55,13 @@ impl Tunnel {
         told.as_mut().enable();
         if let Some(probe) = self.health.ask() {
             let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-            while asking.try_join_next().is_some() {}
+            while let Some(ended) = asking.try_join_next() {
+                if let Err(error) = ended
+                    && error.is_panic()
+                {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
             asking.spawn(asking::ask(Arc::clone(&self.source), Arc::clone(&self.health), probe));
         }
         told.await;

@@ -44,3 +44,74 @@ pub(super) async fn is_back(tunnel: &Tunnel) -> bool {
     tunnel.ask().await;
     !tunnel.is_silent()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        future::pending,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+    };
+
+    use futures::future::BoxFuture;
+    use mytunnel_keys::id::{TunnelId, TunnelKind};
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::route::{Pipe, PipeError, PipeSource};
+
+    /// Says nothing, and counts how often it is asked.
+    #[derive(Debug, Default)]
+    struct Still(AtomicUsize);
+
+    impl PipeSource for Still {
+        fn open(&self) -> BoxFuture<'_, Result<Pipe, PipeError>> {
+            Box::pin(pending())
+        }
+
+        fn probe(&self) -> BoxFuture<'_, Result<(), PipeError>> {
+            self.0.fetch_add(1, Relaxed);
+            Box::pin(pending())
+        }
+    }
+
+    fn still() -> (Arc<Still>, Tunnel) {
+        let source = Arc::new(Still::default());
+        let (id, name, project) = (TunnelId::from_bytes([1; 16]), "web".parse(), "proj_a".parse());
+        let its = Arc::clone(&source) as Arc<dyn PipeSource>;
+        (source, Tunnel::new(id, name.unwrap(), project.unwrap(), TunnelKind::Http, its))
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_go_nowhere_looks_for_another_less_and_less_often_and_asks_nobody() {
+        let (asked, tunnel) = still();
+        let looked = Cell::new(0);
+        let may_move = || {
+            looked.set(looked.get() + 1);
+            false
+        };
+        assert!(timeout(HOUR, gives_up(&tunnel, true, may_move)).await.is_err());
+        assert!((890..=910).contains(&looked.get()), "{}", looked.get());
+        assert_eq!(asked.0.load(Relaxed), 1, "what was found out is known until something is heard");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_finds_out_and_who_may_not_move_waits_on() {
+        let (asked, tunnel) = still();
+        let since = Instant::now();
+        let (moved, stayed) = tokio::join!(
+            async {
+                gives_up(&tunnel, true, || true).await;
+                since.elapsed()
+            },
+            timeout(HOUR, gives_up(&tunnel, false, || panic!("it may not move"))),
+        );
+        assert!(moved < Duration::from_secs(3) && stayed.is_err(), "{moved:?}");
+        assert_eq!(asked.0.load(Relaxed), 1, "once for both");
+    }
+}
