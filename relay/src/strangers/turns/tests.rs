@@ -6,9 +6,7 @@ fn free(turns: &Turns) -> (usize, usize) {
     turns.lock().count()
 }
 
-fn from(number: u8) -> Network {
-    Some(IpAddr::from([198, 51, number, 0]))
-}
+const OTHER: Network = Some(IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 0)));
 
 /// Takes all turns.
 fn taken(turns: &Turns) -> Vec<Option<Turn>> {
@@ -41,7 +39,7 @@ async fn the_newest_comes_first_and_who_leaves_is_forgotten() {
 async fn whose_network_has_fewest_turns_comes_before_newer_ones() {
     let turns = Turns::default();
     let mut first = taken(&turns);
-    let mut other = Box::pin(turns.turn(from(1)));
+    let mut other = Box::pin(turns.turn(OTHER));
     assert!(other.as_mut().now_or_never().is_none());
     let mut flood: Vec<_> = (0..100).map(|_| Box::pin(turns.turn(None))).collect();
     for one in &mut flood {
@@ -56,7 +54,7 @@ async fn whose_network_has_fewest_turns_comes_before_newer_ones() {
 async fn one_who_is_given_its_turn_and_leaves_gives_it_back() {
     let turns = Turns::default();
     let first = taken(&turns);
-    let mut leaving = Box::pin(turns.turn(from(1)));
+    let mut leaving = Box::pin(turns.turn(OTHER));
     assert!(leaving.as_mut().now_or_never().is_none());
     drop(first);
     drop(leaving);
