@@ -82,6 +82,7 @@ impl Behaviour {
 
     /// The peer has shown a valid certificate.
     pub(crate) fn admitted(&mut self, connection: ConnectionId) {
+        self.handshakes.prove();
         self.leave(connection);
         self.evicted.retain(|(_, evicted)| *evicted != connection);
     }

@@ -218,8 +218,9 @@ impl Link {
     /// The machine of relay number `relay` has answered a dial over TCP; its handshake is still to come.
     pub(crate) fn on_reached(&mut self, relay: usize, now: Instant) {
         let is_dialled = self.dials.get(&Carrier::Tcp).is_some_and(|dials| *dials > 0);
+        let knows = self.knows();
         if let Some(search) = self.search.as_mut().filter(|_| is_dialled) {
-            search.on_reached(relay, self.relays, now);
+            search.on_reached(relay, knows, now);
         }
     }
 
@@ -232,7 +233,8 @@ impl Link {
             return;
         };
         // The relay is reached: what it answers, it answers over either carrier.
-        (search.second, search.last, search.busy) = (None, None, None);
+        (search.second, search.last) = (None, None);
+        search.on_connected();
         let relay = search.relay;
         let reserve = self.reserve.take();
         self.reached_over = carrier;
@@ -402,7 +404,7 @@ impl Link {
     }
 
     fn attempt(&mut self, now: Instant, jitter: u32) {
-        let knows = Knows { relays: self.relays, preferred: self.preferred, reached_over: self.reached_over };
+        let knows = self.knows();
         let Some(search) = self.search.as_mut().filter(|search| search.next <= now) else { return };
         let relay = search.attempt(knows, now, jitter);
         if self.current.is_none() {
@@ -412,6 +414,10 @@ impl Link {
         if let Some(relay) = relay {
             self.dial(relay, self.preferred);
         }
+    }
+
+    fn knows(&self) -> Knows {
+        Knows { relays: self.relays, preferred: self.preferred, reached_over: self.reached_over }
     }
 
     fn dial(&mut self, relay: usize, carrier: Carrier) {

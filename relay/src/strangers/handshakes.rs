@@ -56,6 +56,11 @@ impl Handshakes {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// See [`Turns::prove`].
+    pub(super) fn prove(&self) {
+        self.turns.prove();
+    }
+
     /// See [`Turns::end_one`].
     pub(super) fn end_one(&self) {
         self.turns.end_one();

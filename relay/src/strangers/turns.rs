@@ -29,7 +29,7 @@ use inner::Inner;
 /// Handshakes that are worked on at once.
 const AT_ONCE: usize = 32;
 
-/// How long a handshake keeps others waiting at most.
+/// How long a handshake keeps others waiting at most, and then its certificate. Less where few come to an end.
 const TURN: Duration = Duration::from_secs(1);
 
 /// How long it does so when nothing comes from its peer: waiting costs nothing.
@@ -89,9 +89,10 @@ impl Turns {
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         let turn = self.turn(from.map(|ip| network(ip.to_canonical()))).await;
+        let longest = self.lock().longest();
         let mut work = std::pin::pin!(work);
         let called = Arc::new(Called { state: AtomicU8::new(FRESH), waker: AtomicWaker::new() });
-        let mut end = std::pin::pin!(sleep(TURN));
+        let mut end = std::pin::pin!(sleep(longest));
         let mut quiet = std::pin::pin!(sleep(SILENT));
         let in_turn = poll_fn(|cx| {
             called.waker.register(cx.waker());
@@ -112,8 +113,14 @@ impl Turns {
             }
             return done;
         }
+        self.lock().waste();
         drop(turn);
         work.await
+    }
+
+    /// Somebody has shown a certificate.
+    pub(super) fn prove(&self) {
+        self.lock().prove();
     }
 
     /// One whose handshake was done is admitted or gone.
@@ -164,7 +171,9 @@ impl Turn {
     /// The handshake is done.
     fn arrive(mut self) {
         if let Some((turns, network)) = self.0.take() {
-            turns.lock().arrive(network, Instant::now() + TURN);
+            let mut inner = turns.lock();
+            let longest = inner.longest();
+            inner.arrive(network, Instant::now() + longest);
         }
     }
 }

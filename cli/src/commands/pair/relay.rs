@@ -11,6 +11,7 @@ use mytunnel_keys::id::{Scope, Scopes, TunnelName};
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::token::{ChildToken, Secret};
 use mytunnel_pairing::api::{GrantedTicket, RelayGrant, Request};
+use mytunnel_pairing::limits;
 use mytunnel_pairing::ways::WayKey;
 use serde_json::{Value, json};
 
@@ -62,7 +63,8 @@ impl Offer {
         there: &Value,
         context: &Context,
     ) -> Result<Self, Failure> {
-        if wish == Wish::Off {
+        // Of a number that cannot be, the daemon says so; nobody is asked for tickets.
+        if wish == Wish::Off || !(1..limits::MEMBERS).contains(&count) {
             return Ok(Self::default());
         }
         let began = Instant::now();
@@ -136,7 +138,7 @@ fn granted(count: usize, ttl: u64, there: &Value, context: &Context) -> Result<R
             (name, Some(key), about)
         }
     };
-    let mut tickets = Vec::with_capacity(count);
+    let mut tickets = Vec::new();
     for _ in 0..count {
         let within = ttl.clamp(SHORTEST, span::MAX_TTL);
         let (text, made) = ticket::make(&session, (name.clone(), project.clone()), within, span::MAX_TTL)?;
@@ -177,12 +179,18 @@ pub(crate) fn there(
     ask: impl FnOnce(&Request) -> Result<Value, Failure>,
 ) -> Result<Value, Failure> {
     let mut status = ask(&Request::Status { session, reader: String::new() })?;
-    let sessions = status["sessions"].as_array_mut();
-    // Of several none is meant by who names none, which the daemon says.
-    Ok(match sessions.map(Vec::as_mut_slice) {
-        Some([one]) => one["relay"].take(),
-        Some(_) | None => Value::Null,
+    // Of several that are open none is meant by who names none, which the daemon says.
+    let sessions = status["sessions"].as_array_mut().into_iter().flatten();
+    let mut open = sessions.filter(|one| one["state"] != "closed");
+    Ok(match (open.next(), open.next()) {
+        (Some(one), None) => one["relay"].take(),
+        (_, Some(_)) | (None, None) => Value::Null,
     })
+}
+
+/// Whether all invites of an answer lead through a relay.
+pub(crate) fn leads(answer: &Value) -> bool {
+    answer["invites"].as_array().is_some_and(|all| all.iter().all(|one| one["relay"] == true))
 }
 
 /// Takes back the tickets of links that let nobody in any more. They end by themselves, too, and lead to a door that is shut.

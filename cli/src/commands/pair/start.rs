@@ -180,7 +180,7 @@ pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
         relay: grant,
     };
     let mut answer = client::ask_or_start(&request, context)?;
-    if wish == Wish::Demanded && answer["relay"]["state"] != "open" {
+    if wish == Wish::Demanded && !(answer["relay"]["state"] == "open" && relay::leads(&answer)) {
         let session = answer["session"].as_str().map(str::to_owned);
         let mut closed = client::ask(&Request::Close { session, forget: args.keep.keep }, context)?;
         relay::withdraw(&mut closed, context);
@@ -208,7 +208,7 @@ pub(crate) fn invite(args: &InviteArgs, context: &Context) -> Result<(), Failure
     let (relay, trouble) = Offer::make(wish, (args.count, args.ttl), &there, context)?.parts();
     let request = Request::Invite { session, count: args.count, code: args.code, ttl_s: args.ttl, relay };
     let mut answer = client::ask(&request, context)?;
-    if wish == Wish::Demanded && answer["relay"]["state"] != "open" {
+    if wish == Wish::Demanded && !(answer["relay"]["state"] == "open" && relay::leads(&answer)) {
         return Err(no_relay(&answer["relay"]));
     }
     Offer::tell(trouble, &mut answer);
@@ -256,7 +256,11 @@ fn print_invites(answer: &Value, context: &Context) {
              the guest runs `mytunnel pair join` and pastes it there."
         ));
     }
-    print_relay(&answer["relay"], context);
+    // Of a way that stands beside invites that do not lead there is nothing to say.
+    let stands = answer["relay"]["state"] == "open" || answer["relay"]["state"] == "opening";
+    if relay::leads(answer) || !stands {
+        print_relay(&answer["relay"], context);
+    }
 }
 
 pub(crate) fn join(args: &JoinArgs, context: &Context) -> Result<(), Failure> {

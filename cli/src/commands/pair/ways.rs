@@ -30,6 +30,7 @@ use crate::commands::share::plain_node;
 use crate::context::{now, random};
 use crate::failure::{Failure, chain};
 use crate::identity::Holder;
+use crate::inspect::told::printable;
 use crate::places::ConfigDir;
 
 /// How soon something is tried again that may work then; the last goes on.
@@ -43,6 +44,9 @@ const AGAIN: [Duration; 5] = [
 
 /// Connections through a way at once: more than strangers and members of one session may have.
 const MOST: usize = 256;
+
+/// Characters of somebody else's words that are passed on.
+const MOST_TOLD: usize = 200;
 
 /// Makes ways through the relays of a coordinator.
 #[derive(Debug, Clone)]
@@ -105,7 +109,7 @@ struct NoWay {
 
 impl NoWay {
     fn of(failure: &Failure) -> Self {
-        Self { code: None, why: failure.message().to_owned() }
+        Self { code: None, why: told(failure.message()) }
     }
 }
 
@@ -213,9 +217,9 @@ async fn redeemed(ticket: &WayKey, stand: &watch::Sender<Stand>) -> Result<WayKe
             Err(error) => Failure::new(Code::Internal, error.to_string()),
         };
         if is_final(failure.code()) {
-            return Err(NoWay { code: refusal(&failure), why: failure.message().to_owned() });
+            return Err(NoWay { code: refusal(&failure), why: of_ticket(&failure) });
         }
-        opening(stand, failure.message());
+        opening(stand, &of_ticket(&failure));
         sleep(again.next().unwrap_or(AGAIN[0])).await;
     }
 }
@@ -253,10 +257,38 @@ fn is_final(code: Code) -> bool {
     )
 }
 
+/// Somebody else's words, for a terminal and an agent: in one line, and not many.
+fn told(words: &str) -> String {
+    printable(words).chars().take(MOST_TOLD).collect()
+}
+
+/// What became of a guest's ticket. The coordinator is one that the link names, and its words are not those of this program.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other refusal is none of the ticket's own")]
+fn of_ticket(failure: &Failure) -> String {
+    match refusal(failure) {
+        Some(Code::PairUsed) => "the link's ticket was used by somebody else".to_owned(),
+        Some(Code::PairExpired) => "the link's ticket has expired".to_owned(),
+        Some(_) => "the link's ticket was taken back".to_owned(),
+        None => match failure.code() {
+            Code::CoordinatorUnreachable => "the coordinator that the link names does not answer".to_owned(),
+            Code::RelayUnreachable => {
+                "no relay is connected to the coordinator that the link names".to_owned()
+            }
+            code => {
+                let name = code.name();
+                format!(
+                    "the coordinator that the link names does not take its ticket ({name}); is this clock right?"
+                )
+            }
+        },
+    }
+}
+
 fn opening(stand: &watch::Sender<Stand>, why: &str) {
+    let why = told(why);
     stand.send_if_modified(|stand| {
         let is_new = stand.state != State::Opening || stand.why != why;
-        (stand.state, stand.why) = (State::Opening, why.to_owned());
+        (stand.state, stand.why) = (State::Opening, why.clone());
         is_new
     });
 }
@@ -377,7 +409,7 @@ async fn local() -> std::io::Result<(TcpListener, SocketAddr)> {
 /// Why it is over, if it will not go on.
 fn ended(closed: Closed, stand: &watch::Sender<Stand>) -> Option<NoWay> {
     if closed.code.is_none_or(is_final) {
-        return Some(NoWay { code: None, why: closed.message });
+        return Some(NoWay { code: None, why: told(&closed.message) });
     }
     opening(stand, &closed.message);
     None

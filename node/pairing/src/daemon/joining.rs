@@ -259,8 +259,17 @@ impl Daemon {
         match joined {
             Joined::New { welcome, begun, reply } => self.on_welcome(*welcome, *begun, reply),
             Joined::NotNew { trouble, ticket, client } => {
-                // Whoever was not reached may be on the next try.
-                if let Some(ticket) = ticket.filter(|_| trouble.code != Code::PairUnreachable) {
+                // Whoever was not reached may be on the next try, as may who had no room; the ticket is good once.
+                let is_over = matches!(
+                    trouble.code,
+                    Code::PairUsed
+                        | Code::PairExpired
+                        | Code::PairBurned
+                        | Code::PairLocked
+                        | Code::PairClosed
+                        | Code::PairDenied
+                );
+                if let Some(ticket) = ticket.filter(|_| is_over) {
                     self.give_up(&ticket);
                 }
                 // The client may have gone.

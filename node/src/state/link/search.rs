@@ -44,16 +44,25 @@ pub(super) struct Search {
     pub(super) second: Option<(Instant, usize)>,
     /// The same for the last resort.
     pub(super) last: Option<(Instant, usize)>,
-    /// A relay whose machine has answered, and until when its handshake is waited for. A relay to which a fleet comes back at one moment
-    /// is not helped by being asked for more handshakes.
-    pub(super) busy: Option<(usize, Instant)>,
+    /// A relay to which a fleet comes back at one moment is not helped by being asked for more handshakes.
+    busy: Option<Busy>,
     /// The relay that was busy has broken the handshake off, and not for the first time, which may have been a router.
     is_put_off: bool,
     was_broken_off: bool,
-    /// After a session, so that what led to it is known to lead to the relay.
+    /// After a session, so that what led to it is known to lead to the relay; until something answers for long and says nothing.
     is_again: bool,
     pub(super) aim: Aim,
     pub(super) reason: String,
+}
+
+/// A relay whose machine has answered.
+#[derive(Debug, Clone, Copy)]
+struct Busy {
+    relay: usize,
+    /// Until when its handshake is waited for.
+    until: Instant,
+    /// When the next try would be without it.
+    next: Instant,
 }
 
 /// What a search is for.
@@ -106,8 +115,10 @@ impl Search {
         let relay = usize::try_from(self.attempts).unwrap_or(0) % knows.relays;
         self.attempts = self.attempts.saturating_add(1);
         self.next = now + backoff::delay(self.attempts, now.duration_since(self.since), jitter);
-        self.busy.take_if(|(_, until)| *until <= now);
-        if self.busy.is_some_and(|(busy, _)| busy == relay) {
+        if self.busy.take_if(|busy| busy.until <= now).is_some() {
+            self.is_again = false;
+        }
+        if self.busy.is_some_and(|busy| busy.relay == relay) {
             return None;
         }
         self.relay = relay;
@@ -123,28 +134,37 @@ impl Search {
         Some(relay)
     }
 
-    /// The machine of one of `relays` relays has answered.
-    pub(super) fn on_reached(&mut self, relay: usize, relays: usize, now: Instant) {
-        let is_late = now.duration_since(self.since) >= FORBEARANCE;
-        if !self.is_again || is_late || self.aim != Aim::Any {
+    /// The machine of a relay has answered. Where another carrier than TCP led to it before, or none, that may be something in between
+    /// that lets nothing more through.
+    pub(super) fn on_reached(&mut self, relay: usize, knows: Knows, now: Instant) {
+        let is_known = self.is_again && knows.reached_over == Carrier::Tcp;
+        if !is_known || now.duration_since(self.since) >= FORBEARANCE || self.aim != Aim::Any {
             return;
         }
         let until = now + BUSY;
-        self.busy = Some((relay, until));
+        self.busy = Some(Busy { relay, until, next: self.next });
         "the relay is busy".clone_into(&mut self.reason);
         for later in [&mut self.second, &mut self.last] {
             later.take_if(|(_, of)| *of == relay);
         }
-        if relays == 1 {
+        if knows.relays == 1 {
             self.next = self.next.max(until);
+        }
+    }
+
+    /// A dial succeeded. Should nothing come of it, the tries go on as they would have.
+    pub(super) fn on_connected(&mut self) {
+        if let Some(busy) = self.busy.take() {
+            self.next = self.next.min(busy.next);
         }
     }
 
     /// A dial over TCP has failed: whether it was one to a relay that was busy, which is then left alone for a while.
     pub(super) fn on_broken_off(&mut self, now: Instant) -> bool {
-        let Some((_, until)) = self.busy.take() else { return false };
+        let Some(Busy { until, .. }) = self.busy.take() else { return false };
         self.next = now;
         let is_early = until.saturating_duration_since(now) > EARLY;
+        self.is_again &= is_early;
         self.is_put_off = is_early && std::mem::replace(&mut self.was_broken_off, true);
         true
     }

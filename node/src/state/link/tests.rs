@@ -492,20 +492,54 @@ fn a_relay_whose_machine_answers_is_not_asked_for_more_handshakes() {
     bench.link.on_reached(0, bench.now);
     assert_eq!(dials(&bench.wait()), [(0, Carrier::Tcp)], "nothing else was dialled in between");
     assert_eq!(bench.now - begun, Duration::from_secs(15));
-    // What answers for so long may be something else.
-    let mut seen = Vec::new();
-    while bench.now - begun < Duration::from_secs(60) {
-        bench.link.on_dial_failed(Carrier::Tcp, Some("time".to_owned()), bench.now);
+    // What answers and says nothing for so long may be something else.
+    bench.link.on_dial_failed(Carrier::Tcp, Some("time".to_owned()), bench.now);
+    bench.link.on_reached(0, bench.now);
+    let (timed_out, mut seen) = (bench.now, Vec::new());
+    while !seen.contains(&Carrier::WebSocket) {
         for (_, carrier) in dials(&bench.wait()) {
             seen.push(carrier);
             if carrier == Carrier::Tcp {
                 bench.link.on_reached(0, bench.now);
-            } else {
-                bench.link.on_dial_failed(carrier, None, bench.now);
             }
         }
     }
-    assert!(seen.contains(&Carrier::Quic) && seen.contains(&Carrier::WebSocket), "{seen:?}");
+    assert!(seen.contains(&Carrier::Quic), "{seen:?}");
+    assert!(bench.now - timed_out < Duration::from_secs(10), "{:?}", bench.now - timed_out);
+}
+
+#[test]
+fn what_answers_over_tcp_keeps_nobody_from_the_way_that_led_there() {
+    let mut bench = over_the_last_resort();
+    bench.pass(STABLE);
+    bench.link.on_closed(connection(1), "it broke", bench.now);
+    let lost = bench.now;
+    let mut seen = Vec::new();
+    while !seen.contains(&Carrier::WebSocket) {
+        for (_, carrier) in dials(&bench.wait()) {
+            seen.push(carrier);
+            if carrier == Carrier::Tcp {
+                bench.link.on_reached(0, bench.now);
+            }
+        }
+    }
+    assert!(bench.now - lost <= KNOWN_RESORT * 2, "{:?}", bench.now - lost);
+}
+
+#[test]
+fn after_a_busy_relay_that_closes_again_the_next_try_is_not_far() {
+    let mut bench = dialling_again();
+    bench.link.on_reached(0, bench.now);
+    bench.pass(Duration::from_secs(3));
+    bench.link.on_connected(connection(2), Carrier::Tcp, bench.now);
+    bench.link.on_closed(connection(2), "no room", bench.now);
+    bench.commands();
+    let closed = bench.now;
+    let mut dialled = bench.wait();
+    while dials(&dialled).is_empty() {
+        dialled = bench.wait();
+    }
+    assert!(bench.now - closed < Duration::from_secs(1), "{:?}", bench.now - closed);
 }
 
 #[test]

@@ -3,9 +3,15 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     net::IpAddr,
+    time::Duration,
 };
 
 use tokio::time::Instant;
+
+use super::{SILENT, TURN};
+
+/// How much is remembered of what became of turns.
+const MEMORY: u32 = 64;
 
 type Network = Option<IpAddr>;
 
@@ -17,6 +23,8 @@ pub(super) struct Inner<W> {
     networks: HashMap<Network, Crowd<W>>,
     /// When the turns of those end at the latest whose handshake is done, and who have yet to show a certificate.
     arrived: VecDeque<(Instant, Network)>,
+    /// How many of the last turns led to a certificate, more or less.
+    proved: u32,
 }
 
 /// Those of one network.
@@ -30,7 +38,24 @@ struct Crowd<W> {
 
 impl<W> Inner<W> {
     pub(super) fn new(at_once: usize) -> Self {
-        Self { free: at_once, next: 0, networks: HashMap::new(), arrived: VecDeque::new() }
+        Self { free: at_once, next: 0, networks: HashMap::new(), arrived: VecDeque::new(), proved: MEMORY }
+    }
+
+    /// How long a turn may be. Whoever comes to drag out turns finds them short; who loses his goes on without.
+    pub(super) fn longest(&self) -> Duration {
+        (TURN * self.proved / MEMORY).max(SILENT)
+    }
+
+    /// A turn that others waited for came to nothing.
+    pub(super) fn waste(&mut self) {
+        if self.networks.values().any(|crowd| !crowd.waiting.is_empty()) {
+            self.proved = self.proved.saturating_sub(1);
+        }
+    }
+
+    /// A certificate was shown.
+    pub(super) fn prove(&mut self) {
+        self.proved = (self.proved + 2).min(MEMORY);
     }
 
     /// Takes a turn, if there is one.
@@ -70,6 +95,9 @@ impl<W> Inner<W> {
             return None;
         }
         let (_, network) = self.arrived.pop_front()?;
+        if late.is_some() {
+            self.waste();
+        }
         Some(self.end(network))
     }
 

@@ -72,6 +72,12 @@ fn all<W: Future<Output = Result<(), ()>>>(turns: &Turns, work: impl Fn() -> W) 
     futures::future::join_all(each.collect::<Vec<_>>())
 }
 
+async fn drag() -> Result<(), ()> {
+    loop {
+        sleep(SILENT / 2).await;
+    }
+}
+
 /// When one more is done, beside those that have all turns.
 async fn after(turns: &Turns, others: impl Future) -> Duration {
     let begun = Instant::now();
@@ -100,11 +106,7 @@ async fn who_says_nothing_hardly_keeps_anybody_waiting_and_who_goes_on_not_for_l
     assert!(waited > SILENT * 2 && waited < QUIET * 2, "{waited:?}");
 
     let turns = Turns::default();
-    let dripping = all(&turns, || async {
-        loop {
-            sleep(SILENT / 2).await;
-        }
-    });
+    let dripping = all(&turns, drag);
     let waited = after(&turns, dripping).await;
     assert!(waited > QUIET * 2 && waited < TURN * 2, "{waited:?}");
 }
@@ -146,4 +148,22 @@ async fn a_turn_lasts_until_a_certificate_is_shown_or_should_have_been() {
     assert_eq!(free(&turns), (AT_ONCE, 0));
     turns.end_one();
     assert_eq!(free(&turns), (AT_ONCE, 0), "nobody gives back what was taken away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_drags_turns_out_finds_them_short_until_certificates_are_shown() {
+    let turns = Turns::default();
+    for _ in 0..4 {
+        let dragging = all(&turns, drag);
+        after(&turns, dragging).await;
+    }
+    let dragging = all(&turns, drag);
+    let short = after(&turns, dragging).await;
+    assert!(short < TURN / 4, "{short:?}");
+    for _ in 0..AT_ONCE {
+        turns.prove();
+    }
+    let dragging = all(&turns, drag);
+    let long = after(&turns, dragging).await;
+    assert!(long > TURN / 2, "{long:?}");
 }
