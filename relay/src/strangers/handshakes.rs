@@ -76,14 +76,11 @@ impl Handshakes {
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
         let broken_off = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
         let patience = self.patience;
-        let upgrade = async move {
-            let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
-            timeout(patience, upgrade).await.unwrap_or_else(late)
-        };
-        Abortable::new(self.turns.clone().take(from, upgrade), registration)
-            .map_err(broken_off)
-            .map(Result::flatten)
-            .boxed()
+        let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
+        let upgrade = async move { timeout(patience, upgrade).await.unwrap_or_else(late) };
+        let in_turn = self.turns.clone().take(from, upgrade);
+        let in_time = async move { timeout(patience + Self::QUEUE, in_turn).await.unwrap_or_else(late) };
+        Abortable::new(in_time, registration).map_err(broken_off).map(Result::flatten).boxed()
     }
 }
 

@@ -150,20 +150,23 @@ async fn a_turn_lasts_until_a_certificate_is_shown_or_should_have_been() {
     assert_eq!(free(&turns), (AT_ONCE, 0), "nobody gives back what was taken away");
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_drags_turns_out_finds_them_short_until_certificates_are_shown() {
+#[tokio::test]
+async fn turns_that_are_dragged_out_get_short_until_certificates_are_shown() {
     let turns = Turns::default();
-    for _ in 0..4 {
-        let dragging = all(&turns, drag);
-        after(&turns, dragging).await;
+    for _ in 0..100 {
+        turns.lock().waste();
     }
-    let dragging = all(&turns, drag);
-    let short = after(&turns, dragging).await;
-    assert!(short < TURN / 4, "{short:?}");
+    assert_eq!(turns.lock().longest(), TURN, "nobody waited");
+    let first = taken(&turns);
+    let mut waiting = Box::pin(turns.turn(OTHER));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    for _ in 0..100 {
+        turns.lock().waste();
+    }
+    assert_eq!(turns.lock().longest(), SILENT);
     for _ in 0..AT_ONCE {
         turns.prove();
     }
-    let dragging = all(&turns, drag);
-    let long = after(&turns, dragging).await;
-    assert!(long > TURN / 2, "{long:?}");
+    assert_eq!(turns.lock().longest(), TURN);
+    drop((first, waiting));
 }
