@@ -82,7 +82,15 @@ impl Agent {
     }
 
     async fn join(&self, invite: &str, more: &[&str]) -> Result<Value> {
-        self.try_to_join(invite, more).await?.success()?.json()
+        let began = Instant::now();
+        loop {
+            let ended = self.try_to_join(invite, more).await?;
+            // Who was not reached in a few seconds, on a busy machine, may try the same link again.
+            let is_unreached = ended.json().is_ok_and(|answer| answer["code"] == "PAIR_UNREACHABLE");
+            if !is_unreached || began.elapsed() >= SOON {
+                return ended.success()?.json();
+            }
+        }
     }
 
     async fn status(&self) -> Result<Value> {

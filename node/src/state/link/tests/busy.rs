@@ -1,0 +1,126 @@
+//! A relay whose machine answers, and which has no time yet.
+
+use super::*;
+
+/// One that came over TCP, has lost its session and dials again.
+fn dialling_again() -> Bench {
+    let now = Instant::now();
+    let mut bench = Bench { link: Link::new(1, Carrier::Tcp, now), now };
+    bench.tick();
+    bench.link.on_connected(connection(1), Carrier::Tcp, bench.now);
+    bench.link.on_welcomed(connection(1), bench.now, true);
+    bench.pass(STABLE);
+    bench.commands();
+    bench.link.on_closed(connection(1), "it was killed", bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
+    bench
+}
+
+#[test]
+fn a_relay_whose_machine_answers_is_not_asked_for_more_handshakes() {
+    let mut bench = dialling_again();
+    let begun = bench.now;
+    bench.link.on_reached(0, bench.now);
+    assert_eq!(dials(&bench.wait()), [(0, Carrier::Tcp)], "nothing else was dialled in between");
+    assert_eq!(bench.now - begun, Duration::from_secs(15));
+    // What answers and says nothing for so long may be something else.
+    bench.link.on_dial_failed(Carrier::Tcp, Some("time".to_owned()), bench.now);
+    bench.link.on_reached(0, bench.now);
+    let (timed_out, mut seen) = (bench.now, Vec::new());
+    while !seen.contains(&Carrier::WebSocket) {
+        for (_, carrier) in dials(&bench.wait()) {
+            seen.push(carrier);
+            if carrier == Carrier::Tcp {
+                bench.link.on_reached(0, bench.now);
+            }
+        }
+    }
+    assert!(seen.contains(&Carrier::Quic), "{seen:?}");
+    assert!(bench.now - timed_out < Duration::from_secs(10), "{:?}", bench.now - timed_out);
+}
+
+#[test]
+fn what_answers_over_tcp_keeps_nobody_from_the_way_that_led_there() {
+    let mut bench = over_the_last_resort();
+    bench.pass(STABLE);
+    bench.link.on_closed(connection(1), "it broke", bench.now);
+    let lost = bench.now;
+    let mut seen = Vec::new();
+    while !seen.contains(&Carrier::WebSocket) {
+        for (_, carrier) in dials(&bench.wait()) {
+            seen.push(carrier);
+            if carrier == Carrier::Tcp {
+                bench.link.on_reached(0, bench.now);
+            }
+        }
+    }
+    assert!(bench.now - lost <= KNOWN_RESORT * 2, "{:?}", bench.now - lost);
+}
+
+#[test]
+fn after_a_busy_relay_that_closes_again_the_next_try_is_not_far() {
+    let mut bench = dialling_again();
+    bench.link.on_reached(0, bench.now);
+    bench.pass(Duration::from_secs(3));
+    bench.link.on_connected(connection(2), Carrier::Tcp, bench.now);
+    bench.link.on_closed(connection(2), "no room", bench.now);
+    bench.commands();
+    let closed = bench.now;
+    let mut dialled = bench.wait();
+    while dials(&dialled).is_empty() {
+        dialled = bench.wait();
+    }
+    assert!(bench.now - closed < Duration::from_secs(1), "{:?}", bench.now - closed);
+}
+
+#[test]
+fn a_relay_that_breaks_handshakes_off_is_left_alone_for_a_while() {
+    let mut bench = dialling_again();
+    bench.link.on_reached(0, bench.now);
+    bench.link.on_dial_failed(Carrier::Tcp, Some("reset".to_owned()), bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)], "once at once");
+    bench.link.on_reached(0, bench.now);
+    bench.pass(MS * 300);
+    bench.link.on_dial_failed(Carrier::Tcp, Some("reset".to_owned()), bench.now);
+    let failed = bench.now;
+    let mut dialled = bench.wait();
+    while dials(&dialled).is_empty() {
+        dialled = bench.wait();
+    }
+    assert_eq!(dials(&dialled), [(0, Carrier::Tcp)]);
+    assert_eq!(bench.now - failed, Duration::from_secs(1), "the shortest pause");
+}
+
+#[test]
+fn a_first_search_takes_an_answering_machine_for_nothing() {
+    let now = Instant::now();
+    let mut bench = Bench { link: Link::new(1, Carrier::Tcp, now), now };
+    bench.tick();
+    bench.link.on_reached(0, bench.now);
+    let mut seen = Vec::new();
+    while !seen.contains(&(0, Carrier::Quic)) {
+        seen.extend(dials(&bench.wait()));
+    }
+    assert_eq!(bench.now - now, HEAD_START);
+}
+
+#[test]
+fn another_relay_is_tried_while_one_is_busy() {
+    let now = Instant::now();
+    let mut bench = Bench { link: Link::new(2, Carrier::Tcp, now), now };
+    bench.tick();
+    bench.link.on_connected(connection(1), Carrier::Tcp, bench.now);
+    bench.link.on_welcomed(connection(1), bench.now, true);
+    bench.pass(STABLE);
+    bench.commands();
+    bench.link.on_closed(connection(1), "it was killed", bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
+    bench.link.on_reached(0, bench.now);
+    let lost = bench.now;
+    let mut dialled = bench.wait();
+    while dials(&dialled).is_empty() {
+        dialled = bench.wait();
+    }
+    assert_eq!(dials(&dialled), [(1, Carrier::Tcp)]);
+    assert!(bench.now - lost < Duration::from_secs(1));
+}
