@@ -3,9 +3,9 @@
 use super::*;
 
 /// One that came over TCP, has lost its session and dials again.
-fn dialling_again() -> Bench {
+fn dialling_again(relays: usize) -> Bench {
     let now = Instant::now();
-    let mut bench = Bench { link: Link::new(1, Carrier::Tcp, now), now };
+    let mut bench = Bench { link: Link::new(relays, Carrier::Tcp, now), now };
     bench.tick();
     bench.link.on_connected(connection(1), Carrier::Tcp, bench.now);
     bench.link.on_welcomed(connection(1), bench.now, true);
@@ -18,7 +18,7 @@ fn dialling_again() -> Bench {
 
 #[test]
 fn a_relay_whose_machine_answers_is_not_asked_for_more_handshakes() {
-    let mut bench = dialling_again();
+    let mut bench = dialling_again(1);
     let begun = bench.now;
     bench.link.on_reached(0, bench.now);
     assert_eq!(dials(&bench.wait()), [(0, Carrier::Tcp)], "nothing else was dialled in between");
@@ -59,7 +59,7 @@ fn what_answers_over_tcp_keeps_nobody_from_the_way_that_led_there() {
 
 #[test]
 fn after_a_busy_relay_that_closes_again_the_next_try_is_not_far() {
-    let mut bench = dialling_again();
+    let mut bench = dialling_again(1);
     bench.link.on_reached(0, bench.now);
     bench.pass(Duration::from_secs(3));
     bench.link.on_connected(connection(2), Carrier::Tcp, bench.now);
@@ -75,7 +75,7 @@ fn after_a_busy_relay_that_closes_again_the_next_try_is_not_far() {
 
 #[test]
 fn a_relay_that_breaks_handshakes_off_is_left_alone_for_a_while() {
-    let mut bench = dialling_again();
+    let mut bench = dialling_again(1);
     bench.link.on_reached(0, bench.now);
     bench.link.on_dial_failed(Carrier::Tcp, Some("reset".to_owned()), bench.now);
     assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)], "once at once");
@@ -106,15 +106,7 @@ fn a_first_search_takes_an_answering_machine_for_nothing() {
 
 #[test]
 fn another_relay_is_tried_while_one_is_busy() {
-    let now = Instant::now();
-    let mut bench = Bench { link: Link::new(2, Carrier::Tcp, now), now };
-    bench.tick();
-    bench.link.on_connected(connection(1), Carrier::Tcp, bench.now);
-    bench.link.on_welcomed(connection(1), bench.now, true);
-    bench.pass(STABLE);
-    bench.commands();
-    bench.link.on_closed(connection(1), "it was killed", bench.now);
-    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
+    let mut bench = dialling_again(2);
     bench.link.on_reached(0, bench.now);
     let lost = bench.now;
     let mut dialled = bench.wait();
