@@ -269,16 +269,12 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::testing::{
-        coordinator::{TestCoordinator, unix_now},
-        logged::Logged,
-        serial, trust_at,
-    };
+    use crate::testing::{coordinator::TestCoordinator, logged::Logged, serial, trust_now};
 
     /// Follows `coordinator` on a task.
     fn follow(coordinator: &TestCoordinator) -> (mpsc::Receiver<News>, JoinSet<()>) {
         let (news, heard) = mpsc::channel(64);
-        let trust = trust_at(unix_now());
+        let trust = trust_now();
         let remembered = Remembered { position: None, trust: trust.bytes().to_vec(), witnessed: None };
         let follower = Follower {
             authority: Arc::new(coordinator.clone()),

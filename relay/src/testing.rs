@@ -9,6 +9,8 @@ pub(crate) mod logged;
 #[path = "testing/node.rs"]
 pub(crate) mod node;
 
+use std::sync::OnceLock;
+
 use mytunnel_keys::{
     Verified,
     certificate::{self, Claims, Flags, IssuerKey, Kind},
@@ -69,6 +71,13 @@ pub(crate) fn bundle(version: u64, issuers: &[Seed], now: u64) -> Vec<u8> {
 
 pub(crate) fn trust_at(now: u64) -> Trust {
     Trust::open(&bundle(1, &[seed(201)], now), &root().fingerprint()).unwrap()
+}
+
+/// The bundle of this moment: one for the whole process, since a relay and a coordinator whose bundles were signed in two seconds
+/// never agree.
+pub(crate) fn trust_now() -> Trust {
+    static BEGAN: OnceLock<u64> = OnceLock::new();
+    trust_at(*BEGAN.get_or_init(coordinator::unix_now))
 }
 
 pub(crate) fn trust() -> Trust {

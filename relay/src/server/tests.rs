@@ -27,7 +27,7 @@ use crate::{
         Credential, child_claims,
         coordinator::{Reports, TestCoordinator, unix_now},
         node::Node,
-        relay_claims, trust_at,
+        relay_claims, trust_now,
     },
 };
 
@@ -41,7 +41,7 @@ fn any_port() -> SocketAddr {
 fn config(authority: impl Authority + 'static) -> Config {
     let now = unix_now();
     let relay = Credential::issue(150, relay_claims(150, now));
-    let mut config = Config::new(relay.seed, relay.certificate, trust_at(now), Arc::new(authority));
+    let mut config = Config::new(relay.seed, relay.certificate, trust_now(), Arc::new(authority));
     config.http = Some(any_port());
     config.p2p = vec![any_port()];
     config.limits.patience = PATIENCE;

@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Credential, cluster, feed_seed, relay_claims, trust_at};
+use super::{Credential, cluster, feed_seed, relay_claims, trust_now};
 use crate::{Authority, AuthorityError, FeedLink};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ impl TestCoordinator {
         let (reports, reported) = mpsc::channel(4096);
         let inner = Inner {
             writer: FeedWriter::new(FeedKey::new(feed_seed()), cluster(), Position::start(1), 0),
-            trust: trust_at(unix_now()),
+            trust: trust_now(),
             state: Vec::new(),
             subscribers: Vec::new(),
             reports,
