@@ -52,7 +52,7 @@ pub(crate) struct Args {
 /// What came of one look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+pub(crate) enum State {
     Ok,
     Warning,
     Failed,
@@ -60,33 +60,33 @@ enum State {
 }
 
 /// One look.
-#[derive(Debug, Serialize)]
-struct Check {
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Check {
     name: &'static str,
-    state: State,
-    message: String,
+    pub(crate) state: State,
+    pub(crate) message: String,
     #[serde(skip_serializing_if = "String::is_empty")]
-    help: String,
+    pub(crate) help: String,
 }
 
 impl Check {
-    fn new(name: &'static str, state: State, message: impl Into<String>) -> Self {
+    pub(crate) fn new(name: &'static str, state: State, message: impl Into<String>) -> Self {
         Self { name, state, message: message.into(), help: String::new() }
     }
 
-    fn ok(name: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn ok(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(name, State::Ok, message)
     }
 
-    fn failed(name: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn failed(name: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { help: help.into(), ..Self::new(name, State::Failed, message) }
     }
 
-    fn warning(name: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn warning(name: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { help: help.into(), ..Self::new(name, State::Warning, message) }
     }
 
-    fn of(name: &'static str, failure: &Failure) -> Self {
+    pub(crate) fn of(name: &'static str, failure: &Failure) -> Self {
         Self::failed(name, failure.message(), failure.help())
     }
 }
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     if let Some(target) = &args.target {
         checks.push(block_on(async { Ok::<_, Failure>(target_answers(target).await) })?);
     }
-    tell(&checks, context.report)
+    tell(&checks, "keeps this machine from sharing", context.report)
 }
 
 /// Everything that has to do with the relay of a key.
@@ -400,7 +400,8 @@ async fn target_answers(text: &str) -> Check {
     }
 }
 
-fn tell(checks: &[Check], report: Report) -> Result<(), Failure> {
+/// Shows them, and fails where one did: it `hinders`, which is the end of a sentence.
+pub(crate) fn tell(checks: &[Check], hinders: &str, report: Report) -> Result<(), Failure> {
     let failed = checks.iter().filter(|check| check.state == State::Failed).count();
     report.object(&json!({"ok": failed == 0, "checks": checks}));
     for check in checks {
@@ -417,8 +418,8 @@ fn tell(checks: &[Check], report: Report) -> Result<(), Failure> {
     }
     match failed {
         0 => Ok(()),
-        1 => Err(Failure::local("something keeps this machine from sharing", "See above.")),
-        count => Err(Failure::local(format!("{count} things keep this machine from sharing"), "See above.")),
+        1 => Err(Failure::local(format!("something {hinders}"), "See above.")),
+        count => Err(Failure::local(format!("something {hinders}, in {count} ways"), "See above.")),
     }
 }
 

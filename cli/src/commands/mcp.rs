@@ -7,6 +7,7 @@ mod answers;
 mod compat;
 mod desk;
 mod files;
+mod forms;
 mod schema;
 mod server;
 mod tools;
@@ -34,7 +35,8 @@ Examples:
   claude mcp add pair -- mytunnel mcp
   mytunnel mcp --compat tunnel-mcp      the names and fields of tunnel-mcp, for agents that know those
 
-Comparing words and approving are for a person, at the command line: `mytunnel pair verify`, `approve`, `deny`.")]
+Comparing words and approving are for a person: in a form, where the agent's client shows such (MCP elicitation), or at the
+command line: `mytunnel pair verify`, `approve`, `deny`.")]
 pub(crate) struct Args {
     /// Offer the tools of another server by their names
     #[arg(long, value_enum, value_name = "SERVER")]

@@ -3,9 +3,10 @@
 
 pub(crate) mod client;
 mod daemon;
+mod doctor;
 pub(crate) mod files;
 mod listen;
-mod people;
+pub(crate) mod people;
 mod person;
 mod record;
 pub(crate) mod relay;
@@ -50,7 +51,7 @@ enum PairCommand {
     Open(start::OpenArgs),
     /// Join a session by the invite that its host printed
     Join(start::JoinArgs),
-    /// Show who is in the session
+    /// Show who is in the session, and which codes are open on this network
     Peers(SessionArgs),
     /// Make further invites
     Invite(start::InviteArgs),
@@ -87,6 +88,8 @@ enum PairCommand {
     VerifyLog(record::VerifyArgs),
     /// End the session, or leave it as a guest
     Close(people::CloseArgs),
+    /// Find out what keeps agents from this machine's sessions, and how to mend it
+    Doctor,
     /// Teach an agent how to treat its peers
     InstallSkill(skill::SkillArgs),
     /// Hold the sessions of this user
@@ -95,7 +98,7 @@ enum PairCommand {
 }
 
 #[derive(Debug, clap::Args)]
-struct SessionArgs {
+pub(crate) struct SessionArgs {
     /// Which session, where there are several
     #[arg(long, value_name = "ID")]
     session: Option<String>,
@@ -123,6 +126,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         PairCommand::Export(args) => record::export(args, context),
         PairCommand::VerifyLog(args) => record::verify(args, context),
         PairCommand::Close(args) => people::close(args, context),
+        PairCommand::Doctor => doctor::run(context),
         PairCommand::InstallSkill(args) => skill::install(args, context),
         PairCommand::Daemon(args) => daemon::run(args, context),
     }

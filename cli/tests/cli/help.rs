@@ -58,6 +58,7 @@ fn every_command_has_help_of_its_own() {
         &["pair", "share"],
         &["pair", "offers"],
         &["pair", "receive"],
+        &["pair", "doctor"],
         &["mcp"],
         &["domains", "add"],
         &["domains", "list"],

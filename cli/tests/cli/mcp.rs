@@ -1,6 +1,8 @@
 //! The tools for agents, as a client speaks to them: JSON-RPC, a line each, over standard input and output.
 
-use std::collections::BTreeMap;
+mod forms;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ use crate::program::User;
 struct Agent {
     user: User,
     server: Option<Server>,
+    /// What its client can do.
+    can: Value,
 }
 
 struct Server {
@@ -21,13 +25,24 @@ struct Server {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     next: u64,
+    /// What the server has asked its client.
+    asked: VecDeque<Value>,
     /// What each tool says that it gives.
     schemas: BTreeMap<String, Value>,
 }
 
 impl Agent {
     fn new(args: &[&str]) -> Self {
-        let mut agent = Self { user: User::new(), server: None };
+        Self::that_can(json!({}), args)
+    }
+
+    /// One whose client shows forms to its person.
+    fn with_forms(args: &[&str]) -> Self {
+        Self::that_can(json!({ "elicitation": {} }), args)
+    }
+
+    fn that_can(can: Value, args: &[&str]) -> Self {
+        let mut agent = Self { user: User::new(), server: None, can };
         agent.start(args);
         agent
     }
@@ -43,10 +58,11 @@ impl Agent {
         command.env("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut server = Server { child, input, output, next: 0, schemas: BTreeMap::new() };
+        let mut server =
+            Server { child, input, output, next: 0, asked: VecDeque::new(), schemas: BTreeMap::new() };
         let hello = json!({
             "protocolVersion": "2025-06-18",
-            "capabilities": {},
+            "capabilities": self.can,
             "clientInfo": { "name": "test", "version": "1" },
         });
         let answer = server.ask("initialize", &hello);
@@ -137,13 +153,32 @@ impl Server {
 
     fn answer(&mut self, id: u64) -> Value {
         loop {
-            let mut line = String::new();
-            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the server ended");
-            let answer: Value = serde_json::from_str(&line).unwrap();
-            if answer["id"] == id {
+            let answer = self.read();
+            if answer["id"] == id && answer["method"].is_null() {
                 return answer;
             }
+            if answer["method"].is_string() {
+                self.asked.push_back(answer);
+            }
         }
+    }
+
+    fn read(&mut self) -> Value {
+        let mut line = String::new();
+        assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the server ended");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// What the server asks its client next: it looks for that with each call of a tool.
+    fn asked(&mut self, method: &str) -> Value {
+        let begun = Instant::now();
+        while self.asked.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server asks nothing");
+            self.ask("tools/call", &json!({ "name": "pair_status", "arguments": {} }));
+        }
+        let asked = self.asked.pop_front().unwrap();
+        assert_eq!(asked["method"], method, "{asked}");
+        asked
     }
 }
 

@@ -205,6 +205,30 @@ fn a_spoken_code_joins_with_no_link_and_three_wrong_guesses_spoil_it() {
 }
 
 #[test]
+fn what_keeps_guests_away_is_told_with_a_remedy() {
+    let agent = Agent::new();
+    let state = |checks: &Value, name: &str| {
+        let of = |check: &&Value| check["name"] == name;
+        checks.as_array().unwrap().iter().find(of).unwrap()["state"].as_str().unwrap().to_owned()
+    };
+    let told = agent.pair(&["doctor"]).succeeded().json();
+    for name in ["process", "ports"] {
+        assert_eq!(state(&told["checks"], name), "ok", "{told}");
+    }
+    for name in ["addresses", "multicast", "firewall"] {
+        assert!(["ok", "warning"].contains(&state(&told["checks"], name).as_str()), "{told}");
+    }
+    assert_eq!(
+        (state(&told["checks"], "relay"), state(&told["checks"], "clock")),
+        ("skipped".into(), "skipped".into())
+    );
+    // Of this network, since it is for examples (RFC 5737), no machine has an address.
+    let elsewhere = agent.pair_with(&["doctor"], &[("MYTUNNEL_PAIR_LISTEN", "192.0.2.1:4900")]);
+    assert_ne!(elsewhere.code, Some(0), "{elsewhere:?}");
+    assert!(elsewhere.stdout.contains("192.0.2.1 cannot be listened on"), "{elsewhere:?}");
+}
+
+#[test]
 fn nothing_is_told_before_both_persons_have_compared_the_words() {
     let (host, guest) = (Agent::new(), Agent::new());
     let (_, invites) = host.open(&["--goal", "secret plan", "--verify", "required"]);

@@ -55,6 +55,7 @@ use crate::{
 };
 use control::Control;
 use discovery::Discovery;
+pub use discovery::{NoMulticast, Window, hears_itself, windows};
 use keeper::Keeper;
 use keeping::{Found, Machine};
 use net::{Behaviour, BehaviourEvent};

@@ -155,6 +155,9 @@ async fn a_spoken_code_finds_its_host_without_a_link() -> Result<()> {
     let opened =
         host.pair(&["open", "--code", "--goal", "by-word-of-mouth", "--name", "ada-at-home"]).await?;
     let code = opened["invites"][0]["text"].as_str().context("a code")?.to_owned();
+    let windows = guest.pair(&["peers"]).await?["windows"].take();
+    let number = windows[0]["number"].as_u64().with_context(|| windows.to_string())?;
+    ensure!(code.starts_with(&format!("{number}-")), "{windows}");
     let joined = guest.join(&code, &[]).await?;
     ensure!(joined["goal"] == "by-word-of-mouth", "{joined}");
     host.pair(&["say", "said-in-confidence"]).await?;
@@ -166,6 +169,28 @@ async fn a_spoken_code_finds_its_host_without_a_link() -> Result<()> {
     for secret in ["by-word-of-mouth", "ada-at-home", "said-in-confidence", words] {
         ensure!(!seen.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_look_says_whether_codes_would_be_heard() -> Result<()> {
+    let lab = Lab::new()?;
+    let bridge = lab.router(Nat::new(Kind::Routed))?;
+    let agent = Agent::start(&lab, &bridge).await?;
+    let state = async |name: &str| {
+        let told = agent.pair(&["doctor"]).await?;
+        let checks = told["checks"].as_array().context("checks")?.iter();
+        let found = checks.filter(|check| check["name"] == name).map(|check| check["state"].clone()).next();
+        found.with_context(|| told.to_string())
+    };
+    ensure!(state("multicast").await? == "ok" && state("addresses").await? == "ok");
+    agent.host.cable.cut()?;
+    agent.host.inside(|| {
+        let off = Command::new("ip").args(["-4", "address", "flush", "scope", "global"]).status()?;
+        ensure!(off.success(), "the addresses stay");
+        Ok(())
+    })?;
+    ensure!(state("multicast").await? == "warning");
     Ok(())
 }
 

@@ -54,6 +54,15 @@ pub(super) fn status_of_one() -> Value {
                 ),
             ),
             relay_answer(),
+            (
+                "approvals",
+                list(
+                    some_object(
+                        "Proposals: approval, from, action, risk, files, own, state (pending, approved, denied), by (human or agent); untrusted",
+                    ),
+                    "The newest",
+                ),
+            ),
             ("cursor", count("Up to where you have read")),
             ("unread", count("Things said by others behind that")),
             ("last", count("Number of the last entry")),

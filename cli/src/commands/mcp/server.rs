@@ -12,6 +12,7 @@ use rmcp::{ErrorData, RoleServer};
 use serde_json::Value;
 
 use super::desk::Desk;
+use super::forms::Forms;
 use super::tools::Offered;
 use crate::failure::Failure;
 
@@ -25,11 +26,12 @@ and works once: give it to your person to hand over, and nowhere else. Call pair
 pub(super) struct Server {
     desk: Arc<Desk>,
     tools: Vec<Offered>,
+    forms: Forms,
 }
 
 impl Server {
     pub(super) fn new(desk: Arc<Desk>, tools: Vec<Offered>) -> Self {
-        Self { desk, tools }
+        Self { desk, tools, forms: Forms::default() }
     }
 }
 
@@ -63,6 +65,8 @@ impl ServerHandler for Server {
         let (act, desk) = (tool.act, Arc::clone(&self.desk));
         let arguments = request.arguments.unwrap_or_default();
         let hands = tool.hands && arguments.get("since").is_none_or(Value::is_null);
+        // Who waits may wait for its person.
+        self.forms.look(&self.desk, &context.peer);
         // The client blocks, for 25 seconds at most.
         let done = tokio::task::spawn_blocking(move || {
             desk.settle();
@@ -80,6 +84,7 @@ impl ServerHandler for Server {
         {
             self.desk.hand(context.id, value);
         }
+        self.forms.look(&self.desk, &context.peer);
         Ok(match answer {
             Ok(value) => CallToolResult::structured(value),
             Err(failure) => CallToolResult::structured_error(told(&failure)),

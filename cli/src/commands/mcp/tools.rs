@@ -12,6 +12,7 @@ use super::answers::{
 };
 use super::desk::{Desk, READER};
 use super::schema::{answer, arguments, count, list, maybe, number, some_object, text, yes_no};
+use crate::commands::pair::people::windows;
 use crate::commands::pair::relay::Offer;
 use crate::failure::Failure;
 
@@ -197,14 +198,21 @@ fn talking() -> Vec<Offered> {
 
 fn looking() -> Vec<Offered> {
     let member = some_object("id, name, agent, online, verified; name and agent are untrusted");
+    let window = some_object("number: what the code begins with; at: where its host is");
     vec![
         Offered {
             name: "pair_peers",
-            description: "Who is in the sessions of this machine. Names are what peers call themselves.",
+            description: "Who is in the sessions of this machine, and which spoken codes are open on this network. Names are what peers call themselves.",
             input: arguments(&[], &[]),
             output: answer(
-                &[("peers", list(member, "Members of all sessions, each with its session"))],
-                &["peers"],
+                &[
+                    ("peers", list(member, "Members of all sessions, each with its session")),
+                    (
+                        "windows",
+                        list(window, "Codes that are open on this network, as anybody there may say"),
+                    ),
+                ],
+                &["peers", "windows"],
             ),
             hands: false,
             act: peers,
@@ -421,7 +429,7 @@ fn peers(desk: &Desk, value: Value) -> Result<Value, Failure> {
             member
         })
     });
-    Ok(json!({ "peers": peers.collect::<Vec<_>>() }))
+    Ok(json!({ "peers": peers.collect::<Vec<_>>(), "windows": windows()? }))
 }
 
 fn status(desk: &Desk, value: Value) -> Result<Value, Failure> {

@@ -65,7 +65,7 @@ fn proxies(context: &Context) -> Proxies {
 }
 
 /// Where peers come, if the environment says.
-fn listen(context: &Context) -> Result<Vec<SocketAddr>, Failure> {
+pub(super) fn listen(context: &Context) -> Result<Vec<SocketAddr>, Failure> {
     let Some(text) = context.env.pair_listen.as_deref() else { return Ok(Vec::new()) };
     text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>().map_err(|_| {
         let message = format!("MYTUNNEL_PAIR_LISTEN is no list of addresses: {text}");

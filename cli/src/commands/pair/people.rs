@@ -1,7 +1,9 @@
 //! Who is in a session, and what its person decides about them.
 
+use std::time::Duration;
+
 use mytunnel_keys::error::Code;
-use mytunnel_pairing::{By, Said, Verdict, api::Request};
+use mytunnel_pairing::{By, Said, Verdict, api::Request, daemon};
 use serde_json::{Value, json};
 
 use super::listen::READER;
@@ -9,9 +11,13 @@ use super::person::Person;
 use super::start::text;
 use super::{SessionArgs, client, relay};
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::report::{Style, columns};
+use crate::runtime::block_on;
 use crate::span;
+
+/// How long codes of this network are heard of.
+const LOOKING: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
@@ -114,15 +120,42 @@ fn status_of(args: &SessionArgs) -> Request {
 }
 
 pub(crate) fn peers(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
-    let answer = client::ask(&status_of(args), context)?;
-    let sessions = answer["sessions"].as_array().cloned().unwrap_or_default();
+    let answer = client::ask(&status_of(args), context);
+    // That nothing runs is an answer, unless a session was named.
+    let is_none = |failure: &Failure| failure.code() == Code::PairNoSession && args.session.is_none();
+    let sessions = match answer {
+        Err(failure) if is_none(&failure) => Vec::new(),
+        other => other?["sessions"].as_array().cloned().unwrap_or_default(),
+    };
+    let windows = if args.session.is_none() { windows()? } else { Vec::new() };
     let peers: Vec<Value> = sessions
         .iter()
         .map(|session| json!({ "session": session["session"], "peers": session["members"] }))
         .collect();
-    context.report.object(&json!({ "sessions": peers }));
+    context.report.object(&json!({ "sessions": peers, "windows": windows }));
+    if sessions.is_empty() {
+        context.report.note("There is no session on this machine.");
+    }
     sessions.iter().for_each(|session| print_members(session, context));
+    for window in windows {
+        let (number, at) = (&window["number"], text(&window, "at"));
+        context.report.line(format_args!(
+            "A code that begins with {number} is open at {at}: who knows it joins by `mytunnel pair join`."
+        ));
+    }
     Ok(())
+}
+
+/// The codes that are open on this network; none where it has no multicast.
+pub(crate) fn windows() -> Result<Vec<Value>, Failure> {
+    let found = block_on(async { Ok(daemon::windows(LOOKING).await) })?;
+    Ok(match found {
+        Ok(windows) => windows.iter().map(|one| json!({ "number": one.number, "at": one.at })).collect(),
+        Err(error) => {
+            tracing::debug!(why = chain(&error), "codes of this network are not known");
+            Vec::new()
+        }
+    })
 }
 
 /// How the way through a relay stands, where there is one.

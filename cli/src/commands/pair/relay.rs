@@ -108,7 +108,7 @@ impl Offer {
     }
 }
 
-fn has_credentials(context: &Context) -> Result<bool, Failure> {
+pub(super) fn has_credentials(context: &Context) -> Result<bool, Failure> {
     let login = Login::load(&context.config_dir()?, wanted_server(context, None)?.as_ref())?;
     Ok(login.is_some() || context.env.master.is_some())
 }

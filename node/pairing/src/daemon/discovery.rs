@@ -16,6 +16,24 @@ const VERSION: &str = "1";
 pub(super) const RESPONDERS: usize = 3;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Codes of others that are listed: anybody may say that there is one.
+const WINDOWS: usize = 64;
+/// No code has it: by this a machine looks for itself.
+const NOBODY: u16 = 0;
+
+/// Why multicast DNS does not work on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("multicast DNS cannot be used here")]
+pub struct NoMulticast(#[from] mdns_sd::Error);
+
+/// A code that is open on this network, as a record says that anybody there can make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The number that its code begins with.
+    pub number: u16,
+    /// Where its host is.
+    pub at: SocketAddr,
+}
 
 /// The records of this daemon's open codes.
 #[derive(Default)]
@@ -76,31 +94,75 @@ impl Drop for Discovery {
 
 /// Who on this network says that it has that number; one address of each.
 pub(super) async fn find(number: u16) -> Vec<SocketAddr> {
-    let found = async {
-        let daemon = ServiceDaemon::new()?;
-        let events = daemon.browse(TYPE)?;
-        let (end, mut hosts) = (Instant::now() + PATIENCE, Vec::new());
-        while hosts.len() < RESPONDERS {
-            // Once somebody has answered, others have a moment more.
-            let until = if hosts.is_empty() { end } else { end.min(Instant::now() + PATIENCE / 6) };
-            let Ok(Ok(event)) = timeout_at(until, events.recv_async()).await else { break };
-            let ServiceEvent::ServiceResolved(host) = event else { continue };
-            let is_it = host.get_property_val_str("n") == Some(&number.to_string())
-                && host.get_property_val_str("v") == Some(VERSION);
-            let mut addresses: Vec<IpAddr> = host.get_addresses_v4().into_iter().map(IpAddr::V4).collect();
-            addresses.sort_unstable();
-            if let Some(ip) = addresses.first().filter(|_| is_it) {
-                let address = SocketAddr::new(*ip, host.get_port());
-                if !hosts.contains(&address) {
-                    hosts.push(address);
-                }
-            }
+    let (end, mut hosts) = (Instant::now() + PATIENCE, Vec::new());
+    let found = browse(end, |window| {
+        if window.number == number && !hosts.contains(&window.at) {
+            hosts.push(window.at);
         }
-        daemon.shutdown()?;
-        Ok::<_, mdns_sd::Error>(hosts)
-    };
-    found.await.unwrap_or_else(|error| {
+        match hosts.len() {
+            0 => end,
+            // Once somebody has answered, others have a moment more.
+            known if known < RESPONDERS => end.min(Instant::now() + PATIENCE / 6),
+            _ => Instant::now(),
+        }
+    });
+    if let Err(error) = found.await {
         tracing::debug!(%error, "multicast DNS does not work here");
-        Vec::new()
+    }
+    hosts
+}
+
+/// The codes that are open on this network, as far as they are heard of in this time.
+///
+/// # Errors
+/// [`NoMulticast`]
+pub async fn windows(time: Duration) -> Result<Vec<Window>, NoMulticast> {
+    let (end, mut windows) = (Instant::now() + time, Vec::new());
+    browse(end, |window| {
+        if window.number != NOBODY && !windows.contains(&window) {
+            windows.push(window);
+        }
+        if windows.len() < WINDOWS { end } else { Instant::now() }
     })
+    .await?;
+    windows.sort_unstable_by_key(|window| (window.number, window.at));
+    Ok(windows)
+}
+
+/// Whether a record of this machine is heard by this machine; in most networks where it is not, no other hears it either.
+/// `port` tells it from that of another who looks at the same time.
+///
+/// # Errors
+/// [`NoMulticast`]
+pub async fn hears_itself(port: u16) -> Result<bool, NoMulticast> {
+    let mut own = Discovery::default();
+    own.register(NOBODY, port, &format!("pair-look-{port}"))?;
+    let (end, mut heard) = (Instant::now() + PATIENCE, false);
+    browse(end, |window| {
+        // Over the loopback it says nothing of the network.
+        heard |= window.number == NOBODY && window.at.port() == port && !window.at.ip().is_loopback();
+        if heard { Instant::now() } else { end }
+    })
+    .await?;
+    Ok(heard)
+}
+
+/// Hears of codes until `end`, or what is answered to one instead.
+async fn browse(mut end: Instant, mut heard: impl FnMut(Window) -> Instant) -> Result<(), mdns_sd::Error> {
+    let daemon = ServiceDaemon::new()?;
+    let events = daemon.browse(TYPE)?;
+    while let Ok(Ok(event)) = timeout_at(end, events.recv_async()).await {
+        let ServiceEvent::ServiceResolved(host) = event else { continue };
+        let number = host.get_property_val_str("n").and_then(|number| number.parse().ok());
+        let is_ours = host.get_property_val_str("v") == Some(VERSION);
+        let mut addresses: Vec<IpAddr> = host.get_addresses_v4().into_iter().map(IpAddr::V4).collect();
+        addresses.sort_unstable_by_key(|ip| (ip.is_loopback(), *ip));
+        if let (Some(number), Some(ip), true) = (number, addresses.first(), is_ours) {
+            end = heard(Window { number, at: SocketAddr::new(*ip, host.get_port()) });
+        }
+        if end <= Instant::now() {
+            break;
+        }
+    }
+    daemon.shutdown().map(drop)
 }

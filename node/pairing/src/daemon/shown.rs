@@ -1,5 +1,7 @@
 //! What clients are shown of a session, as JSON. Everything that a peer wrote is marked as not to be trusted.
 
+mod approvals;
+
 use mytunnel_keys::error::Code;
 use serde_json::{Map, Value, json};
 
@@ -295,6 +297,7 @@ impl Session {
         shown["lost"] = self.lost().into();
         shown["kept"] = self.is_kept().into();
         shown["host_keeps"] = self.host_keeps().into();
+        shown["approvals"] = self.approvals().into();
         shown
     }
 
