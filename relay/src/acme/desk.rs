@@ -84,7 +84,8 @@ impl Desk {
         // When the tunnels that are up were looked over.
         let (mut looked, mut is_news) = (Instant::now(), true);
         let (mut suggested, mut ask) = (JoinSet::new(), Instant::now());
-        let mut tidy = Instant::now();
+        // Not at once: after a start nothing is served under any name yet.
+        let mut tidy = Instant::now() + TIDY;
         loop {
             let now = SystemTime::now();
             if tidy <= Instant::now() {

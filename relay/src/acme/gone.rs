@@ -11,8 +11,8 @@ use super::scope::Subject;
 /// How long one is kept for a name that may come back: an authority counts new ones by the week.
 const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Certificates that are kept at all. Beyond that those go first under whose names nothing is served.
-pub(super) const MOST: usize = 10_000;
+/// Beyond so many certificates those go first under whose names nothing is served. What is needed stays.
+const MOST: usize = 10_000;
 
 /// Since when nothing is served under which names.
 #[derive(Debug, Default)]

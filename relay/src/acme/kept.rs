@@ -96,8 +96,8 @@ impl Store {
         write(&self.directory.join(WEEK), text, 0o600)
     }
 
-    /// All that can be used, or as many as may be kept; what cannot is passed over, and ordered anew. What has ended long since
-    /// is thrown away.
+    /// All that can be used; what cannot is passed over, and ordered anew. What has ended long since is thrown away. (Which of
+    /// too many are needed is not known before the tunnels are.)
     pub(super) fn load(&self, now: SystemTime) -> HashMap<Box<str>, Arc<Kept>> {
         let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         files
@@ -119,7 +119,6 @@ impl Store {
                     }
                 }
             })
-            .take(gone::MOST)
             .collect()
     }
 
