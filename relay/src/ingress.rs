@@ -55,13 +55,13 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1};
+use hyper::server::conn::http1;
 use mytunnel_carrier::websocket::Entrance;
 
 #[doc(hidden)]
 pub use self::http2::request::fuzz;
 pub use self::{
-    body::BodyError,
+    body::{BodyError, VisitorBody},
     inside::{Certificates, Inside, InsideError, Upkeep},
     limits::{AddressSeat, Addresses, Limits},
     listener::{Https, IngressConfig, IngressError, serve},
@@ -89,7 +89,7 @@ pub struct VisitorAddress(pub IpAddr);
 /// Serves the dashboard, the API and sign-in: everything for the console's own host. Each request has a
 /// [`VisitorAddress`] among its extensions.
 pub type ConsoleService =
-    Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<ConsoleBody>> + Send + Sync>;
+    Arc<dyn Fn(Request<VisitorBody>) -> BoxFuture<'static, Response<ConsoleBody>> + Send + Sync>;
 
 /// What every visitor's connection needs.
 #[derive(Clone)]

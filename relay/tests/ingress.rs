@@ -33,6 +33,8 @@ mod http2_visitor;
 mod http2_websocket;
 #[path = "ingress/inside.rs"]
 mod inside;
+#[path = "ingress/interim.rs"]
+mod interim;
 #[path = "ingress/passthrough.rs"]
 mod passthrough;
 #[path = "ingress/pooling.rs"]

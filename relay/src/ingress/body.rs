@@ -2,6 +2,7 @@
 //! them. One enum per direction, so that the hot path boxes nothing.
 
 mod response;
+mod visitor;
 
 use std::{
     error::Error,
@@ -18,10 +19,10 @@ use std::{
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 pub(crate) use response::{Download, ResponseBody};
+pub use visitor::VisitorBody;
 
 use super::{head, locked, visit::Visit};
 use crate::{route::Tunnel, traffic::Pause};
@@ -92,7 +93,7 @@ impl HeldUpload {
 /// A request body that has bytes to come.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    incoming: Incoming,
+    incoming: VisitorBody,
     visit: Arc<Visit>,
     tunnel: Arc<Tunnel>,
     /// Set when the visitor waits for permission to send (RFC 9110 §10.1.1).
@@ -103,7 +104,7 @@ pub(crate) struct Upload {
 
 impl Upload {
     pub(crate) fn new(
-        incoming: Incoming,
+        incoming: VisitorBody,
         visit: Arc<Visit>,
         tunnel: Arc<Tunnel>,
         permission: Option<Permission>,
@@ -171,7 +172,7 @@ impl Body for RequestBody {
             }
             Some(Err(error)) => {
                 upload.visit.upload().set_broken();
-                Some(Err(error.into()))
+                Some(Err(error))
             }
             None => None,
         })
@@ -194,8 +195,7 @@ impl Body for RequestBody {
     }
 }
 
-/// Holds a request body back until the tunnel's server says 100, or for a second: not every server does, and the
-/// visitor's own patience is about as long.
+/// Holds a request body back until the tunnel's server says 100, or for a while: not every server does.
 #[derive(Debug)]
 pub(crate) struct Permission {
     granted: Arc<Granted>,
@@ -207,8 +207,6 @@ pub(crate) struct Granted {
     granted: AtomicBool,
     waker: AtomicWaker,
 }
-
-const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Granted {
     pub(crate) fn grant(&self) {
@@ -223,8 +221,8 @@ impl Granted {
 }
 
 impl Permission {
-    pub(crate) fn new(granted: Arc<Granted>) -> Self {
-        Self { granted, patience: Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)) }
+    pub(crate) fn new(granted: Arc<Granted>, patience: Duration) -> Self {
+        Self { granted, patience: Box::pin(tokio::time::sleep(patience)) }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {

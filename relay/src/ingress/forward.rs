@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 
-use http::{
-    HeaderMap, HeaderValue, Request, StatusCode, Uri, Version,
-    header::{CONTENT_TYPE, EXPECT},
-};
-use http_body::Body as _;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-
 use super::{
-    body::{Granted, HeldUpload, Permission, RequestBody, Upload},
+    body::{Granted, HeldUpload, Permission, RequestBody, Upload, VisitorBody},
     failure::Failure,
     head::{self, Visitor},
     http2,
     limits::Limits,
+    upgrade::Way,
     upstream::Speech,
     visit::Visit,
 };
 use crate::{gate::Passed, route::Tunnel};
+use http::{
+    HeaderMap, HeaderValue, Request, StatusCode, Uri, Version,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
+};
+use http_body::Body as _;
 
 /// What the visitor speaks, where that makes a difference to the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +62,11 @@ impl Spare {
 impl Protocol {
     /// What `request` came in. A request in HTTP/2 becomes one in HTTP/1.1.
     pub(super) fn of<B>(request: &mut Request<B>, limits: &Limits) -> Result<Self, Failure> {
-        if request.version() == Version::HTTP_2 {
-            return http2::request::translate(request, limits);
-        }
         if !expects_what_is_known(request.headers()) {
             return Err(Failure::BadRequest);
+        }
+        if request.version() == Version::HTTP_2 {
+            return http2::request::translate(request, limits);
         }
         Ok(if request.version() == Version::HTTP_10 { Self::Http10 } else { Self::Http11 })
     }
@@ -83,7 +82,7 @@ pub(super) struct Forward {
     /// Whether it changes nothing at whoever gets it, and has not been repeated at another node yet.
     pub(super) has_second_try: bool,
     /// What becomes of the visitor's connection after a 101, and the protocol that was asked for.
-    pub(super) upgrade: Option<(OnUpgrade, HeaderValue)>,
+    pub(super) upgrade: Option<(Way, HeaderValue)>,
     pub(super) protocol: Protocol,
     /// What the node's server is spoken to in.
     pub(super) speech: Speech,
@@ -103,7 +102,7 @@ impl Forward {
 
 /// Turns a visitor's request into one for the node.
 pub(super) fn prepare(
-    mut request: Request<Incoming>,
+    mut request: Request<VisitorBody>,
     protocol: Protocol,
     tunnel: &Arc<Tunnel>,
     visit: &Arc<Visit>,
@@ -112,7 +111,12 @@ pub(super) fn prepare(
 ) -> Forward {
     let has_body = !request.body().is_end_stream();
     let wanted = head::wanted_upgrade(&request, has_body);
-    let upgrade = wanted.map(|protocol| (hyper::upgrade::on(&mut request), protocol));
+    let upgrade = wanted.map(|wanted| match protocol {
+        Protocol::WebSocketOverHttp2 => (Way::Stream, wanted),
+        Protocol::Http10 | Protocol::Http11 | Protocol::Http2 => {
+            (Way::Connection(hyper::upgrade::on(&mut request)), wanted)
+        }
+    });
     let (mut parts, incoming) = request.into_parts();
     head::to_node(&mut parts.headers, visitor, upgrade.is_some());
     passed.introduce(&mut parts.headers);
@@ -127,22 +131,30 @@ pub(super) fn prepare(
     if speech == Speech::Http2 {
         http2::request::translate_back(&mut parts);
     }
+    if !has_body {
+        // A body that is spoken of and does not come would be the next request.
+        parts.headers.remove(EXPECT);
+        if parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+    }
     let repeatable = !has_body && parts.method.is_idempotent();
     let has_second_try = !has_body && parts.method.is_safe();
     let waits = has_body && parts.headers.get(EXPECT).is_some_and(is_continue);
     let granted = waits.then(Arc::<Granted>::default);
     let body = if has_body {
-        let permission = granted.clone().map(Permission::new);
+        let permission = granted.clone().map(|granted| Permission::new(granted, visit.continue_patience()));
         RequestBody::Upload(Upload::new(incoming, Arc::clone(visit), Arc::clone(tunnel), permission))
     } else {
         RequestBody::Empty
     };
     let mut request = Request::from_parts(parts, body);
-    if let Some(granted) = granted {
-        hyper::ext::on_informational(&mut request, move |response| {
-            if response.status() == StatusCode::CONTINUE {
-                granted.grant();
-            }
+    let hinted = (protocol == Protocol::Http2).then(|| Arc::clone(visit));
+    if granted.is_some() || hinted.is_some() {
+        hyper::ext::on_informational(&mut request, move |response| match response.status() {
+            StatusCode::CONTINUE => granted.iter().for_each(|granted| granted.grant()),
+            StatusCode::EARLY_HINTS => hinted.iter().for_each(|visit| visit.hint(response.headers())),
+            _ => {}
         });
     }
     Forward {

@@ -1,21 +1,23 @@
 //! Visitors who speak HTTP/2 (RFC 9113): many exchanges at once on one connection.
 //!
-//! Everything of a connection runs in its one task, as with HTTP/1.1: hyper hands the future of each exchange to
-//! [`Streams`], which the task polls beside the connection. An exchange has a [`Visit`] of its own, with its stages and
-//! deadlines; the connection's only knows whether there is any exchange, and whether the socket takes bytes.
+//! Everything of a connection runs in its one task, as with HTTP/1.1: [`h2`] hands over each request with the stream that it
+//! came by, and the task polls their [`Streams`] beside the connection. An exchange has a [`Visit`] of its own, with its stages
+//! and deadlines; the connection's only knows whether there is any exchange, and whether the socket takes bytes.
 //!
 //! What is opened and taken back before it was answered is counted: who does little else (CVE-2023-44487) is cut off.
 
+mod alive;
 pub(super) mod client;
+mod exchange;
+mod io;
+pub(super) mod received;
 pub(super) mod request;
 pub(super) mod response;
-
-mod io;
+mod socket;
 mod streams;
 
 use std::{
-    convert::Infallible,
-    future::Future,
+    future::Future as _,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -24,23 +26,22 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use hyper::{
-    body::Incoming,
-    server::conn::http2::{Builder, Connection},
-    service::{HttpService, service_fn},
+use bytes::Bytes;
+use h2::{
+    RecvStream,
+    server::{Builder, Connection, Handshake, SendResponse},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::Request;
 use tokio::{io as tokio_io, net::TcpStream, time::Instant};
 
 use self::{
+    alive::{Alive, Heard},
     io::Http2Io,
-    streams::{Arrivals, Executor, Streams},
+    streams::Streams,
 };
 use super::{
     Shared,
-    body::{BodyError, ResponseBody},
     deadline::{Cut, Stage, Verdict},
-    failure::ERROR_HEADER,
     limits::Limits,
     owed::Owed,
     proxy::Proxy,
@@ -67,49 +68,32 @@ pub(super) async fn is_preface(stream: &TcpStream) -> tokio_io::Result<bool> {
 
 /// Serves one visitor until the connection ends.
 pub(super) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visit: Arc<Visit>) {
-    let arrivals = Arc::new(Arrivals::default());
-    let (counts, owed) = (Arc::new(Counts::default()), Arc::new(Owed::default()));
-    let service = {
-        let (arrivals, counts) = (Arc::clone(&arrivals), Arc::clone(&counts));
-        let (shared, visit, owed) = (Arc::clone(&shared), Arc::clone(&visit), Arc::clone(&owed));
-        service_fn(move |request| {
-            let exchange = Arc::new(visit.exchange(&owed, Instant::now()));
-            arrivals.announce(&exchange);
-            counts.begun.fetch_add(1, Relaxed);
-            let proxy = Proxy::new(Arc::clone(&shared), exchange);
-            let counts = Arc::clone(&counts);
-            async move {
-                let response = proxy.serve(request).await;
-                // The relay's own pages cost nobody anything, so that they speak neither for nor against anybody.
-                match response.headers().contains_key(ERROR_HEADER) {
-                    true => counts.begun.fetch_sub(1, Relaxed),
-                    false => counts.answered.fetch_add(1, Relaxed),
-                };
-                Ok::<_, Infallible>(response)
-            }
-        })
+    let heard = Heard::default();
+    let io = Http2Io::new(stream, Arc::clone(&visit), Arc::clone(&heard));
+    let opening = State::Opening(builder(&shared.limits).handshake(io), heard);
+    let multiplexed = Multiplexed {
+        state: opening,
+        streams: Streams::default(),
+        shared,
+        visit,
+        counts: Arc::default(),
+        owed: Arc::default(),
+        closing: false,
     };
-    let io = TokioIo::new(Http2Io::new(stream, Arc::clone(&visit)));
-    let connection = builder(&arrivals, &shared.limits).serve_connection(io, service);
-    let multiplexed =
-        Multiplexed { connection, streams: Streams::new(arrivals), visit, counts, owed, closing: false };
     multiplexed.run().await;
 }
 
 /// Of a head that is too large so many times as much is read as one may have: enough to say what is wrong with it.
 const READ: u32 = 4;
 
-fn builder(arrivals: &Arc<Arrivals>, limits: &Limits) -> Builder<Executor> {
-    let mut builder = Builder::new(Executor::new(arrivals));
+fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.streams_per_connection)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX).saturating_mul(READ))
-        .max_send_buf_size(limits.buffer_bytes)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .max_send_buffer_size(limits.buffer_bytes)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.ping_interval)
-        .keep_alive_timeout(limits.ping_timeout)
         .enable_connect_protocol();
     builder
 }
@@ -122,6 +106,14 @@ struct Counts {
 }
 
 impl Counts {
+    /// A request was answered. The relay's own pages cost nobody anything, so that they speak neither for nor against anybody.
+    fn answered(&self, by_tunnel: bool) {
+        match by_tunnel {
+            true => self.answered.fetch_add(1, Relaxed),
+            false => self.begun.fetch_sub(1, Relaxed),
+        };
+    }
+
     /// Whether the visitor takes most of its requests back, `open` of them being under way.
     fn is_flood(&self, open: usize) -> bool {
         let (begun, answered) = (self.begun.load(Relaxed), self.answered.load(Relaxed));
@@ -132,22 +124,23 @@ impl Counts {
 }
 
 /// A connection and the exchanges on it.
-struct Multiplexed<S: VisitorStream, V: HttpService<Incoming>> {
-    connection: Connection<TokioIo<Http2Io<S>>, V, Executor>,
+struct Multiplexed<S> {
+    state: State<S>,
     streams: Streams,
+    shared: Arc<Shared>,
     visit: Arc<Visit>,
     counts: Arc<Counts>,
     owed: Arc<Owed>,
     closing: bool,
 }
 
-impl<S, V> Multiplexed<S, V>
-where
-    S: VisitorStream,
-    V: HttpService<Incoming, ResBody = ResponseBody> + Unpin,
-    V::Error: Into<BodyError>,
-    V::Future: Send + 'static,
-{
+enum State<S> {
+    /// Until the visitor has sent its preface.
+    Opening(Handshake<Http2Io<S>>, Heard),
+    Open(Connection<Http2Io<S>, Bytes>, Option<Alive>),
+}
+
+impl<S: VisitorStream> Multiplexed<S> {
     /// Until the visitor leaves, is told to by a last word (a GOAWAY), or is cut off.
     async fn run(mut self) {
         let mut watchdog = pin!(tokio::time::sleep_until(self.visit.armed()));
@@ -174,29 +167,67 @@ where
     /// The connection, and its exchanges until none has anything to do.
     fn poll_http(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(cx) {
-                if let Err(error) = ended {
+            let began = match self.poll_connection(cx) {
+                Ok(Some(began)) => began,
+                Ok(None) => return Poll::Ready(()),
+                Err(error) => {
                     tracing::debug!(%error, "visitor connection failed");
-                    if error.is_timeout() {
-                        self.visit.note_cut(Cut::Silent);
-                    }
+                    return Poll::Ready(());
                 }
-                return Poll::Ready(());
-            }
+            };
             // It has written what there was to write, but for what the visitor's windows do not let through.
             if !self.visit.is_stalled() {
                 self.owed.give_back();
             }
-            let came = self.streams.poll(cx);
+            let moved = self.streams.poll(cx) || began;
             self.watch();
             if self.counts.is_flood(self.streams.len()) {
                 tracing::debug!("visitor takes back what it asks for");
                 return Poll::Ready(());
             }
-            if !came {
+            if !moved {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Moves the connection as far as it goes, and tells whether exchanges began; `None` once it is over.
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Result<Option<bool>, h2::Error> {
+        if let State::Opening(handshake, heard) = &mut self.state {
+            let Poll::Ready(opened) = Pin::new(handshake).poll(cx) else { return Ok(Some(false)) };
+            let mut connection = opened?;
+            let limits = Arc::clone(&self.shared.limits);
+            let alive = connection.ping_pong().map(|pings| Alive::new(pings, Arc::clone(heard), limits));
+            if self.closing {
+                connection.graceful_shutdown();
+            }
+            self.state = State::Open(connection, alive);
+        }
+        let State::Open(connection, alive) = &mut self.state else { return Ok(Some(false)) };
+        let mut began = false;
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(request)) => {
+                    let (request, respond) = request?;
+                    begin(
+                        request,
+                        respond,
+                        (&mut self.streams, &self.counts),
+                        (&self.shared, &self.visit, &self.owed),
+                    );
+                    began = true;
+                }
+                Poll::Ready(None) => return Ok(None),
+                Poll::Pending => break,
+            }
+        }
+        // After all that has come was read, which is a sign of life.
+        if alive.as_mut().is_some_and(|alive| alive.poll_silent(cx).is_ready()) {
+            tracing::debug!("visitor answers no ping");
+            self.visit.note_cut(Cut::Silent);
+            return Ok(None);
+        }
+        Ok(Some(began))
     }
 
     /// Keeps the connection's stage: it is idle while there is no exchange.
@@ -212,11 +243,30 @@ where
     /// Takes no further request; those under way may end.
     fn close(&mut self) {
         self.closing = true;
-        Pin::new(&mut self.connection).graceful_shutdown();
+        if let State::Open(connection, _) = &mut self.state {
+            connection.graceful_shutdown();
+        }
         if self.visit.is_draining() {
             self.streams.drain();
         }
     }
+}
+
+/// Begins one exchange.
+fn begin(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    (streams, counts): (&mut Streams, &Arc<Counts>),
+    (shared, connection, owed): (&Arc<Shared>, &Visit, &Arc<Owed>),
+) {
+    let visit = Arc::new(connection.exchange(owed, Instant::now()));
+    if connection.is_draining() {
+        visit.drain();
+    }
+    counts.begun.fetch_add(1, Relaxed);
+    let proxy = Proxy::new(Arc::clone(shared), Arc::clone(&visit));
+    let exchange = exchange::serve(request, respond, proxy, Arc::clone(&visit), Arc::clone(counts));
+    streams.push(exchange, visit);
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// See [`ping_interval`](Self::ping_interval).
     pub ping_timeout: Duration,
+    /// For which a body is held back whose visitor waits to be told to go on: not every server says so (RFC 9110 §10.1.1).
+    pub continue_patience: Duration,
     /// How long nothing may go through a connection whose TLS ends behind the relay.
     pub tls_idle_timeout: Duration,
     /// How long a request waits for a node that is away.
@@ -92,6 +94,7 @@ impl Default for Limits {
             download_grace: Duration::from_secs(300),
             ping_interval: Duration::from_secs(60),
             ping_timeout: Duration::from_secs(600),
+            continue_patience: Duration::from_secs(1),
             tls_idle_timeout: Duration::from_secs(3600),
             away_patience: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),

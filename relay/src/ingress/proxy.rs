@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     Shared, VisitorAddress,
-    body::{Download, ResponseBody},
+    body::{Download, ResponseBody, VisitorBody},
     deadline::Stage,
     exchange::{Exchange, Turn},
     failure::Failure,
@@ -67,7 +67,7 @@ impl Proxy {
     }
 
     /// Answers one request. Whatever goes wrong before the head of a response is a page.
-    pub(crate) async fn serve(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(crate) async fn serve(&self, mut request: Request<VisitorBody>) -> Response<ResponseBody> {
         self.visit.request();
         let accept = request.headers().get(ACCEPT).cloned();
         let by_proxy = || self.shared.proxies.trust(self.visit.visitor().ip());
@@ -105,7 +105,7 @@ impl Proxy {
     }
 
     /// Whom a request is for, if it may be served at all. A request in HTTP/2 becomes one in HTTP/1.1.
-    fn way(&self, request: &mut Request<Incoming>, turn: &Turn) -> Result<(Target, Protocol), Refused> {
+    fn way(&self, request: &mut Request<VisitorBody>, turn: &Turn) -> Result<(Target, Protocol), Refused> {
         if self.visit.is_objected() {
             return Err(Failure::BadRequest.into());
         }
@@ -127,7 +127,7 @@ impl Proxy {
     async fn otherwise(
         &self,
         target: Target,
-        request: Request<Incoming>,
+        request: Request<VisitorBody>,
         protocol: Protocol,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Refused> {
@@ -152,7 +152,7 @@ impl Proxy {
         }
     }
 
-    fn target(&self, request: &Request<Incoming>) -> Result<Target, Failure> {
+    fn target(&self, request: &Request<VisitorBody>) -> Result<Target, Failure> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(Failure::MethodNotAllowed);
         }
@@ -172,7 +172,7 @@ impl Proxy {
     }
 
     /// Where to ask instead: with TLS.
-    fn elsewhere(&self, request: &Request<Incoming>, turn: &Turn) -> Refused {
+    fn elsewhere(&self, request: &Request<VisitorBody>, turn: &Turn) -> Refused {
         let Some(port) = self.shared.https_port.filter(|_| !turn.visitor().is_secure()) else {
             return Failure::Misdirected.into();
         };
@@ -186,14 +186,14 @@ impl Proxy {
     }
 
     /// Whether a request for the console's host is one of a visitor who signs in.
-    fn is_sign_in(&self, request: &Request<Incoming>) -> bool {
+    fn is_sign_in(&self, request: &Request<VisitorBody>) -> bool {
         request.uri().path().starts_with(gate::OWN) && self.shared.gates.offers_sign_ins()
     }
 
     /// A node that comes by a WebSocket.
     fn take_node(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<VisitorBody>,
         turn: &Turn,
     ) -> Result<Response<ResponseBody>, Failure> {
         let entrance = self.shared.nodes.as_ref().ok_or(Failure::UnknownName)?;
@@ -207,7 +207,7 @@ impl Proxy {
 
     async fn sign_in(
         &self,
-        request: Request<Incoming>,
+        request: Request<VisitorBody>,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Failure> {
         let (parts, _) = request.into_parts();
@@ -222,7 +222,7 @@ impl Proxy {
     fn step(
         &self,
         label: &str,
-        request: &Request<Incoming>,
+        request: &Request<VisitorBody>,
         turn: &Turn,
     ) -> Option<Result<Response<ResponseBody>, Refused>> {
         let gates = self.shared.routes.known_gates(label)?;
@@ -236,7 +236,7 @@ impl Proxy {
 
     async fn console(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<VisitorBody>,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Failure> {
         let Some(service) = &self.shared.console_service else { return Err(Failure::UnknownName) };
@@ -252,7 +252,7 @@ impl Proxy {
     async fn enter(
         &self,
         tunnel: Arc<Tunnel>,
-        request: Request<Incoming>,
+        request: Request<VisitorBody>,
         protocol: Protocol,
         turn: Turn,
     ) -> Result<Response<ResponseBody>, Refused> {
@@ -271,7 +271,7 @@ impl Proxy {
         &self,
         tunnel: &Tunnel,
         gates: Arc<Gates>,
-        request: &Request<Incoming>,
+        request: &Request<VisitorBody>,
         turn: &Turn,
     ) -> Result<Entry, Refused> {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
@@ -286,7 +286,7 @@ impl Proxy {
         &self,
         own: &Own,
         tunnel: &Tunnel,
-        request: Request<Incoming>,
+        request: Request<VisitorBody>,
         turn: &Turn,
     ) -> Result<Response<ResponseBody>, Refused> {
         let (parts, body) = request.into_parts();

@@ -34,10 +34,19 @@ pub(crate) enum Next {
     Node(NodeSocket),
 }
 
+/// Where an upgraded exchange goes on at the visitor's end.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// On the whole connection, once hyper lets go of it.
+    Connection(OnUpgrade),
+    /// On the stream that it came by.
+    Stream,
+}
+
 /// Both ends of an upgraded exchange, waiting for hyper to let go of the visitor's.
 #[derive(Debug)]
 pub(crate) struct Upgrade {
-    pub(crate) visitor: OnUpgrade,
+    pub(crate) visitor: Way,
     pub(crate) node: Answered,
     /// What the node has sent of the new protocol already.
     pub(crate) first: Bytes,

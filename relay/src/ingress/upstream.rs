@@ -10,7 +10,7 @@ use std::{
     error::Error as _,
     fmt,
     future::Future,
-    io,
+    io, mem,
     pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::{Context, Poll, Waker, ready},
@@ -254,6 +254,8 @@ pub(crate) struct Answered {
     pipe: Pipe,
     answered: bool,
     shut: bool,
+    /// Whether a read found nothing, so that what comes next has come since.
+    waited: bool,
     /// Where a refusal is noted for those whom the error does not reach.
     refused: Option<Arc<OnceLock<PipeStatus>>>,
     accepted: Option<Arc<Granted>>,
@@ -263,7 +265,15 @@ pub(crate) struct Answered {
 impl Answered {
     /// A pipe to a node of which this is heard.
     pub(crate) fn new(pipe: Pipe, life: &Arc<Life>) -> Self {
-        Self { pipe, answered: false, shut: false, refused: None, accepted: None, life: Arc::clone(life) }
+        Self {
+            pipe,
+            answered: false,
+            shut: false,
+            waited: false,
+            refused: None,
+            accepted: None,
+            life: Arc::clone(life),
+        }
     }
 
     /// The same, which tells there that the tunnel's server has taken the connection.
@@ -363,10 +373,17 @@ impl AsyncRead for Answered {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.pipe).poll_read(cx, buf))?;
-        match buf.filled().len() == before {
-            true => self.check_end(cx)?,
-            false => self.life.hear(),
+        let Poll::Ready(read) = Pin::new(&mut self.pipe).poll_read(cx, buf) else {
+            self.waited = true;
+            return Poll::Pending;
+        };
+        read?;
+        // What lay here may be from before the node stood still: a visitor who reads slowly is no sign of its life.
+        let is_news = mem::take(&mut self.waited);
+        if buf.filled().len() == before {
+            self.check_end(cx)?;
+        } else if is_news {
+            self.life.hear();
         }
         Poll::Ready(Ok(()))
     }
@@ -398,5 +415,31 @@ impl AsyncWrite for Answered {
 
     fn is_write_vectored(&self) -> bool {
         self.pipe.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_lay_here_when_it_was_asked_for_is_no_sign_of_life() {
+        let (mut node, pipe) = duplex(1024);
+        let life = Arc::<Life>::default();
+        let mut answered = Answered::new(Box::new(pipe), &life);
+        node.write_all(&[PipeStatus::Connected as u8]).await.unwrap();
+        answered.answer().await.unwrap();
+        node.write_all(&[0; 100]).await.unwrap();
+        let heard = life.heard();
+        let mut chunk = [0; 10];
+        for _ in 0..10 {
+            answered.read_exact(&mut chunk).await.unwrap();
+        }
+        assert!(!life.is_heard_since(heard), "a visitor who reads slowly");
+        let (read, written) = tokio::join!(answered.read_exact(&mut chunk), node.write_all(&[0; 10]));
+        read.and(written.map(|()| 0)).unwrap();
+        assert!(life.is_heard_since(heard));
     }
 }

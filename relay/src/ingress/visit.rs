@@ -18,6 +18,7 @@ use std::{
 };
 
 use futures::task::AtomicWaker;
+use http::HeaderMap;
 use tokio::time::{Instant, Sleep};
 
 use super::{
@@ -25,6 +26,7 @@ use super::{
     deadline::{Cut, Stage, Times, Verdict, millis},
     half::Half,
     head::Visitor,
+    http2::response::Interim,
     limits::{AddressSeat, Limits},
     owed::{Owed, Place},
     pace::Pace,
@@ -66,6 +68,7 @@ pub(crate) struct Visit {
     close_delimited: AtomicBool,
     waker: AtomicWaker,
     next: Mutex<Option<Next>>,
+    interim: Interim,
     guest: Arc<Guest>,
     /// Where the connection is others' too: what it owes until its socket has taken all.
     owed: Option<Arc<Owed>>,
@@ -98,6 +101,7 @@ impl Visit {
             close_delimited: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             next: Mutex::new(None),
+            interim: Interim::default(),
             limits,
         }
     }
@@ -340,6 +344,28 @@ impl Visit {
 
     pub(crate) fn take_next(&self) -> Option<Next> {
         super::locked(&self.next).take()
+    }
+
+    /// What the visitor is told ahead of its answer. Who waits for that passes it on.
+    pub(crate) fn interim(&self) -> &Interim {
+        &self.interim
+    }
+
+    /// The visitor is to send its body. A task beside the connection's may say so.
+    pub(crate) fn go_on(&self) {
+        self.interim.go_on();
+        self.waker.wake();
+    }
+
+    /// A node's server gives early hints.
+    pub(crate) fn hint(&self, fields: &HeaderMap) {
+        self.interim.hint(fields);
+        self.waker.wake();
+    }
+
+    /// See [`Limits::continue_patience`].
+    pub(crate) fn continue_patience(&self) -> Duration {
+        self.limits.continue_patience
     }
 
     // -- for the driver

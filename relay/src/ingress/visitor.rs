@@ -10,19 +10,20 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
-use hyper::{server::conn::http1, service::service_fn};
+use http::{HeaderMap, Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     Shared,
+    body::VisitorBody,
     deadline::{Stage, Verdict},
     failure::Failure,
     limits::Limits,
     own_answer,
     proxy::Proxy,
-    upgrade::{self, Next, Spliced},
+    upgrade::{self, Next, Spliced, Way},
     upstream::HYPER_HEAD_FIELDS,
     visit::Visit,
     visitor_io::{VisitorIo, VisitorStream},
@@ -43,8 +44,8 @@ pub(super) enum End {
     Closed,
 }
 
-impl End {
-    fn failed(error: &hyper::Error) -> Self {
+impl From<hyper::Error> for End {
+    fn from(error: hyper::Error) -> Self {
         tracing::debug!(%error, "visitor connection failed");
         if error.is_parse() { Self::Refused } else { Self::Aborted }
     }
@@ -67,9 +68,9 @@ pub(crate) fn http1(limits: &Limits) -> http1::Builder {
 /// Serves one visitor until its connection ends.
 pub(crate) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visit: Arc<Visit>) {
     let proxy = Arc::new(Proxy::new(Arc::clone(&shared), Arc::clone(&visit)));
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let proxy = Arc::clone(&proxy);
-        async move { Ok::<_, Infallible>(proxy.serve(request).await) }
+        async move { Ok::<_, Infallible>(proxy.serve(request.map(VisitorBody::Http1)).await) }
     });
     let io = TokioIo::new(VisitorIo::new(stream, Arc::clone(&visit), shared.limits.head_bytes));
     let mut connection = shared.http1.serve_connection(io, service).with_upgrades();
@@ -95,9 +96,10 @@ pub(crate) async fn serve<S: VisitorStream>(stream: S, shared: Arc<Shared>, visi
 }
 
 /// Polls `connection` and the watchdog over it until either ends it. `close` tells it to take no further request.
-pub(super) async fn drive<C>(connection: &mut C, visit: &Visit, close: impl Fn(Pin<&mut C>)) -> End
+pub(super) async fn drive<C, E>(connection: &mut C, visit: &Visit, close: impl Fn(Pin<&mut C>)) -> End
 where
-    C: Future<Output = hyper::Result<()>> + Unpin,
+    C: Future<Output = Result<(), E>> + Unpin,
+    E: Into<End>,
 {
     let mut watchdog = pin!(tokio::time::sleep_until(visit.armed()));
     let mut closing = false;
@@ -105,7 +107,7 @@ where
         visit.register(cx.waker());
         loop {
             if let Poll::Ready(done) = Pin::new(&mut *connection).poll(cx) {
-                return Poll::Ready(done.map_or_else(|error| End::failed(&error), |()| End::Done));
+                return Poll::Ready(done.map_or_else(Into::into, |()| End::Done));
             }
             if visit.is_last_request() && !closing {
                 closing = true;
@@ -127,7 +129,8 @@ where
 }
 
 async fn take_over<S: VisitorStream>(mut upgrade: upgrade::Upgrade, visit: &Visit) {
-    let Ok(upgraded) = (&mut upgrade.visitor).await else { return };
+    let Way::Connection(visitor) = &mut upgrade.visitor else { return };
+    let Ok(upgraded) = visitor.await else { return };
     if let Ok(parts) = upgraded.downcast::<TokioIo<VisitorIo<S>>>() {
         let mut stream = parts.io.into_inner().into_stream();
         if upgrade::splice(&mut stream, parts.read_buf, upgrade, visit).await == Spliced::Cut {

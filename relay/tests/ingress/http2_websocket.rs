@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::{RecvStream, ext::Protocol};
+use h2::{Reason, RecvStream, ext::Protocol};
 use http::{Method, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
@@ -122,8 +122,39 @@ async fn closing_the_tunnel_or_the_relay_ends_a_websocket() {
             tunnel.close();
             empty(&tunnel).await;
         }
-        drop(all(from).await);
+        assert_eq!(all(from).await.unwrap().0, b"", "by relay: {by_relay}");
     }
+}
+
+/// No body follows a CONNECT (RFC 9113 §8.5): a server that believed in one would take the next visitor's request for it.
+#[tokio::test]
+async fn a_websocket_that_is_asked_for_with_a_body_smuggles_nothing() {
+    let (house, tunnel) = House::with_demo(&Origin::echo()).await;
+    let mut visitor = Http2::plain(&house).await;
+    for (length, status) in [("5", 400), ("0", 502)] {
+        let mut asked = websocket("websocket");
+        asked.headers_mut().insert("content-length", length.parse().unwrap());
+        asked.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        let (response, _to) = visitor.open(asked, false).await;
+        assert_eq!(within(response).await.unwrap().status(), status, "{length}");
+    }
+    let seen = visitor.ask(request(Method::GET, "/next")).await.into_body();
+    assert!(seen.starts_with("GET /next HTTP/1.1\r\n"), "{seen}");
+    empty(&tunnel).await;
+    house.close().await;
+}
+
+/// A visitor who resets the stream is gone, and so is the connection to the server.
+#[tokio::test]
+async fn a_visitor_who_resets_the_stream_of_a_websocket_ends_it() {
+    let (house, tunnel) = House::with_demo(&socket(SWITCHING)).await;
+    let mut visitor = Http2::plain(&house).await;
+    let (response, mut to) = visitor.open(websocket("websocket"), false).await;
+    let mut from = within(response).await.unwrap().into_body();
+    assert_eq!(exactly(&mut from, 5).await, b"hello");
+    to.send_reset(Reason::CANCEL);
+    empty(&tunnel).await;
+    house.close().await;
 }
 
 /// A WebSocket for `demo` of whoever has this session.

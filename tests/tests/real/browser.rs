@@ -108,3 +108,36 @@ async fn an_edit_reaches_the_browser_through_vite() -> Result<()> {
     assert_eq!(browser.line().await?, "true", "the edit came without a reload");
     Ok(())
 }
+
+/// A server that does not answer before the browser has asked for what its early hints name.
+const HINTING: &str = "
+    import http from 'node:http';
+    let told; const asked = new Promise((resolve) => { told = resolve; });
+    const server = http.createServer(async (request, response) => {
+      if (request.url === '/a.css') { told(); response.setHeader('content-type', 'text/css'); return response.end('p { color: red }'); }
+      if (request.url !== '/') { response.statusCode = 404; return response.end(); }
+      response.writeEarlyHints({ link: '</a.css>; rel=preload; as=style' });
+      await asked;
+      response.setHeader('content-type', 'text/html');
+      response.end('<link rel=stylesheet href=/a.css><p>whole</p>');
+    });
+    server.listen(0, '127.0.0.1', () => console.log(server.address().port));";
+
+#[tokio::test]
+async fn a_browser_takes_early_hints_while_the_server_is_at_work() -> Result<()> {
+    let lab = lab().await?;
+    let file = lab.path("hinting.mjs");
+    std::fs::write(&file, HINTING)?;
+    let file = file.to_str().context("a path in UTF-8")?;
+    let mut server = Running::start(Path::new("node"), vec![file], &[], packages().await?)?;
+    let (_node, _) = lab.node(&server.line().await?, "hints").await?;
+    let https = lab.ready["https"].as_str().and_then(|at| at.trim_end_matches('/').rsplit(':').next());
+    let url = format!("https://hints.localhost:{}/", https.context("a port for HTTPS")?);
+    let script = "const visitor = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage();
+                  await visitor.goto(url); console.log(await visitor.innerText('p'));
+                  console.log(await visitor.evaluate(() => getComputedStyle(document.querySelector('p')).color));";
+    let mut browser = browse(script, &[&url]).await?;
+    assert_eq!(browser.line().await?, "whole");
+    assert_eq!(browser.line().await?, "rgb(255, 0, 0)");
+    Ok(())
+}

@@ -4,12 +4,13 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::alive::Heard;
 use crate::ingress::{deadline::Stage, visit::Visit, visitor_io::VisitorStream};
 
 /// What every client sends first (RFC 9113 §3.4): the preface, and the head of its settings.
@@ -20,16 +21,18 @@ const OPENING: usize = 24 + 9;
 pub(super) struct Http2Io<S> {
     stream: S,
     visit: Arc<Visit>,
+    heard: Heard,
     /// What is missing of the opening.
     opening: usize,
 }
 
 impl<S> Http2Io<S> {
-    pub(super) fn new(stream: S, visit: Arc<Visit>) -> Self {
-        Self { stream, visit, opening: OPENING }
+    pub(super) fn new(stream: S, visit: Arc<Visit>, heard: Heard) -> Self {
+        Self { stream, visit, heard, opening: OPENING }
     }
 
     fn received(&mut self, bytes: usize) {
+        self.heard.store(true, Relaxed);
         if self.opening > 0 {
             self.opening = self.opening.saturating_sub(bytes);
             if self.opening == 0 && self.visit.stage() == Stage::Opened {

@@ -3,6 +3,7 @@
 //! (fields of one connection, upper case, a length that is not kept) has been refused by then.
 
 use data_encoding::BASE64;
+use h2::ext;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri, Version,
     header::{
@@ -12,7 +13,6 @@ use http::{
     request::Parts,
     uri::{self, Authority, Scheme},
 };
-use hyper::ext;
 
 use crate::ingress::{failure::Failure, forward::Protocol, framing, host, limits::Limits};
 
@@ -32,8 +32,6 @@ pub(in crate::ingress) fn translate<B>(
         return Err(Failure::BadRequest);
     }
     name_host(request)?;
-    // Nobody can be told here to go on (hyper sends no 100): the body is taken as it comes.
-    request.headers_mut().remove(EXPECT);
     *request.version_mut() = Version::HTTP_11;
     match request.extensions_mut().remove::<ext::Protocol>() {
         Some(protocol) if protocol.as_str() == "websocket" => {
@@ -66,6 +64,8 @@ pub(in crate::ingress) fn translate_back(parts: &mut Parts) {
     // What is no URI for the want of a host is refused where it is sent.
     parts.uri = Uri::from_parts(uri).unwrap_or_default();
     parts.version = Version::HTTP_2;
+    // Whether the server says so is not heard (hyper/h2 takes interim answers out): the visitor is told to go on at once.
+    parts.headers.remove(EXPECT);
     parts.headers.insert(TE, HeaderValue::from_static("trailers"));
 }
 
@@ -97,7 +97,12 @@ fn ask_for_websocket<B>(request: &mut Request<B>) -> Result<(), Failure> {
     let mut key = [0; 16];
     getrandom::fill(&mut key).map_err(|_| Failure::Broken)?;
     let key = HeaderValue::try_from(BASE64.encode(&key)).map_err(|_| Failure::Broken)?;
+    // What follows on the stream is no body, whatever is said of its length.
+    if request.headers().get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+        return Err(Failure::BadRequest);
+    }
     *request.method_mut() = Method::GET;
+    request.headers_mut().remove(EXPECT);
     let headers = request.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -133,12 +138,13 @@ pub fn fuzz(data: &[u8]) -> bool {
     let Ok(protocol) = translate(&mut request, &Limits::default()) else { return false };
     assert_eq!(request.version(), Version::HTTP_11);
     let count = |name: http::HeaderName| request.headers().get_all(name).iter().count();
-    assert!(count(HOST) > 0 && count(CONTENT_LENGTH) <= 1 && count(COOKIE) <= 1 && count(EXPECT) == 0);
+    assert!(count(HOST) > 0 && count(CONTENT_LENGTH) <= 1 && count(COOKIE) <= 1);
     let length = request.headers().get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
     assert!(length.is_none_or(framing::is_plain), "{length:?}");
     if protocol == Protocol::WebSocketOverHttp2 {
         assert!(request.method() == Method::GET && count(SEC_WEBSOCKET_KEY) == 1);
         assert_eq!(request.headers()[UPGRADE], "websocket");
+        assert!(length.is_none_or(|length| length == b"0") && count(EXPECT) == 0);
     }
     let Ok(host) =
         host::requested(request.uri(), request.headers()).map(|authority| authority.host.into_owned())

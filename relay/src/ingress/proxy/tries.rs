@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        body::ResponseBody,
+        body::{ResponseBody, VisitorBody},
         exchange::{Exchange, Turn, Unconnected},
         failure::Failure,
         forward::{self, Forward, Protocol, Spare},
@@ -48,7 +48,7 @@ impl Proxy {
     pub(super) fn prepare(
         &self,
         tunnel: &Arc<Tunnel>,
-        mut request: Request<Incoming>,
+        mut request: Request<VisitorBody>,
         protocol: Protocol,
         (passed, turn): (Passed, &Turn),
     ) -> Result<Forward, Refused> {
@@ -77,7 +77,7 @@ impl Proxy {
     }
 
     /// The domain of a tenant's own that a request came by.
-    fn domain_of(&self, request: &Request<Incoming>) -> Option<Box<str>> {
+    fn domain_of(&self, request: &Request<VisitorBody>) -> Option<Box<str>> {
         let authority = host::requested(request.uri(), request.headers()).ok()?;
         let Shared { domain, console, .. } = &*self.shared;
         let own = host::destination(&authority.host, domain, console) == Destination::Nowhere;
