@@ -19,7 +19,7 @@ use crate::{carrier::Carrier, relays::RelayAddress};
 pub(super) struct Dialing {
     relays: Vec<RelayAddress>,
     lookups: JoinSet<Lookup>,
-    under_way: HashMap<ConnectionId, Carrier>,
+    under_way: HashMap<ConnectionId, (usize, Carrier)>,
     reached: mpsc::Receiver<PeerId>,
 }
 
@@ -35,6 +35,7 @@ pub(super) enum Progress {
 /// Host names that were looked up.
 #[derive(Debug)]
 pub(super) struct Lookup {
+    relay: usize,
     peer: PeerId,
     carrier: Carrier,
     found: io::Result<Vec<Multiaddr>>,
@@ -43,6 +44,7 @@ pub(super) struct Lookup {
 /// A dial that came to nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failed {
+    pub(super) relay: usize,
     pub(super) carrier: Carrier,
     /// `None` when there was nothing to dial.
     pub(super) reason: Option<String>,
@@ -56,15 +58,15 @@ impl Dialing {
 
     /// Begins to dial relay number `relay`.
     pub(super) fn begin(&mut self, relay: usize, carrier: Carrier) {
-        let Some(relay) = self.relays.get(relay) else { return };
-        let (peer, addresses) = (relay.peer(), relay.over(carrier));
+        let Some(address) = self.relays.get(relay) else { return };
+        let (peer, addresses) = (address.peer(), address.over(carrier));
         self.lookups.spawn(async move {
             let found = match carrier {
                 Carrier::Quic | Carrier::Tcp => look_up(addresses).await,
                 // A proxy looks names up by itself, and there may be no other way to.
                 Carrier::WebSocket => Ok(addresses),
             };
-            Lookup { peer, carrier, found }
+            Lookup { relay, peer, carrier, found }
         });
     }
 
@@ -95,12 +97,12 @@ impl Dialing {
     where
         B: NetworkBehaviour,
     {
-        let Lookup { peer, carrier, found } = lookup;
-        let failed = |reason: String| Failed { carrier, reason: Some(reason) };
+        let Lookup { relay, peer, carrier, found } = lookup;
+        let failed = |reason: String| Failed { relay, carrier, reason: Some(reason) };
         let addresses =
             found.map_err(|error| failed(format!("the relay's name cannot be resolved: {error}")))?;
         if addresses.is_empty() {
-            return Err(Failed { carrier, reason: None });
+            return Err(Failed { relay, carrier, reason: None });
         }
         let options = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::Always);
         let options = match carrier {
@@ -111,19 +113,19 @@ impl Dialing {
         let options = options.build();
         let connection = options.connection_id();
         swarm.dial(options).map_err(|error| failed(reason(&error)))?;
-        self.under_way.insert(connection, carrier);
+        self.under_way.insert(connection, (relay, carrier));
         Ok(())
     }
 
-    /// A connection stands: what it was dialled over, if it was us who dialled.
-    pub(super) fn succeeded(&mut self, connection: ConnectionId) -> Option<Carrier> {
+    /// A connection stands: which relay was dialled and over what, if it was us who dialled.
+    pub(super) fn succeeded(&mut self, connection: ConnectionId) -> Option<(usize, Carrier)> {
         self.under_way.remove(&connection)
     }
 
     /// A dial failed.
     pub(super) fn failed(&mut self, connection: ConnectionId, error: &DialError) -> Option<Failed> {
-        let carrier = self.under_way.remove(&connection)?;
-        Some(Failed { carrier, reason: Some(reason(error)) })
+        let (relay, carrier) = self.under_way.remove(&connection)?;
+        Some(Failed { relay, carrier, reason: Some(reason(error)) })
     }
 }
 

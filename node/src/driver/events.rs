@@ -73,7 +73,7 @@ impl Driver {
     fn on_stream(&mut self, event: stream::Event) {
         match event {
             stream::Event::Opened { peer, connection, endpoint, opener } => {
-                let Some(carrier) = self.dialing.succeeded(connection) else {
+                let Some((relay, carrier)) = self.dialing.succeeded(connection) else {
                     return self.on_peer_connected(peer, connection, &endpoint, opener);
                 };
                 let remote = endpoint.get_remote_address();
@@ -93,7 +93,7 @@ impl Driver {
                         outgoing: None,
                     },
                 );
-                self.link.on_connected(connection, carrier, Instant::now().into_std());
+                self.link.on_connected(connection, relay, carrier, Instant::now().into_std());
             }
             stream::Event::Inbound { connection, protocol, stream, .. } => {
                 self.on_inbound(connection, &protocol, stream);
@@ -125,12 +125,12 @@ impl Driver {
     }
 
     pub(super) fn on_dial_failed(&mut self, failed: Option<Failed>) {
-        if let Some(Failed { carrier, reason }) = failed {
+        if let Some(Failed { relay, carrier, reason }) = failed {
             tracing::debug!(%carrier, reason, "dial failed");
             if reason.is_some() {
                 self.trouble.clone_from(&reason);
             }
-            self.link.on_dial_failed(carrier, reason, Instant::now().into_std());
+            self.link.on_dial_failed(relay, carrier, reason, Instant::now().into_std());
         }
     }
 

@@ -50,7 +50,7 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// Time in which a relay that has said a last goodbye closes the connection itself.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Dials of one carrier under way. An address that swallows packets keeps each for seconds.
+/// Dials of one carrier to one relay under way. An address that swallows packets keeps each for seconds.
 const MOST_DIALS: usize = 3;
 
 /// A refusal as the relay worded it.
@@ -90,7 +90,7 @@ pub(crate) struct Link {
     search: Option<Search>,
     /// The relay has said its last word on it, and is about to close it.
     farewell: Option<Candidate>,
-    dials: HashMap<Carrier, usize>,
+    dials: HashMap<(usize, Carrier), usize>,
     /// What the last connection that was greeted was dialled over.
     reached_over: Carrier,
     refused: bool,
@@ -191,8 +191,14 @@ impl Link {
 
     /// A dial failed, or there was nothing to dial, which is no `reason`. If it was the preferred carrier, the other one
     /// need not wait.
-    pub(crate) fn on_dial_failed(&mut self, carrier: Carrier, reason: Option<String>, now: Instant) {
-        self.dial_ended(carrier);
+    pub(crate) fn on_dial_failed(
+        &mut self,
+        relay: usize,
+        carrier: Carrier,
+        reason: Option<String>,
+        now: Instant,
+    ) {
+        self.dial_ended(relay, carrier);
         if carrier == self.preferred
             && let Some(reserve) = self.reserve.take()
         {
@@ -202,14 +208,15 @@ impl Link {
             if let Some(reason) = reason {
                 search.reason = reason;
             }
-            if carrier == Carrier::Tcp && search.on_broken_off(now) {
+            if carrier == Carrier::Tcp && search.on_broken_off(relay, now) {
                 return;
             }
             if let Some((at, _)) = search.second.as_mut().filter(|_| carrier == self.preferred) {
                 *at = now.min(*at);
             }
-            let all_failed = search.second.is_none() && self.dials.values().all(|dials| *dials == 0);
-            if let Some((at, _)) = search.last.as_mut().filter(|_| all_failed) {
+            let has_none = |of: usize| self.dials.iter().all(|((to, _), dials)| *to != of || *dials == 0);
+            let have_all_failed = search.second.is_none();
+            if let Some((at, _)) = search.last.as_mut().filter(|(_, of)| have_all_failed && has_none(*of)) {
                 *at = now.min(*at);
             }
         }
@@ -217,16 +224,22 @@ impl Link {
 
     /// The machine of relay number `relay` has answered a dial over TCP; its handshake is still to come.
     pub(crate) fn on_reached(&mut self, relay: usize, now: Instant) {
-        let is_dialled = self.dials.get(&Carrier::Tcp).is_some_and(|dials| *dials > 0);
+        let is_dialled = self.dials.get(&(relay, Carrier::Tcp)).is_some_and(|dials| *dials > 0);
         let knows = self.knows();
         if let Some(search) = self.search.as_mut().filter(|_| is_dialled) {
             search.on_reached(relay, knows, now);
         }
     }
 
-    /// A dial succeeded.
-    pub(crate) fn on_connected(&mut self, connection: ConnectionId, carrier: Carrier, now: Instant) {
-        self.dial_ended(carrier);
+    /// A dial of relay number `relay` succeeded.
+    pub(crate) fn on_connected(
+        &mut self,
+        connection: ConnectionId,
+        relay: usize,
+        carrier: Carrier,
+        now: Instant,
+    ) {
+        self.dial_ended(relay, carrier);
         let is_wanted = |search: &&mut Search| search.aim == Aim::Any || carrier != Carrier::WebSocket;
         let (Some(search), None) = (self.search.as_mut().filter(is_wanted), &self.candidate) else {
             self.commands.push_back(Command::Close(connection));
@@ -234,8 +247,7 @@ impl Link {
         };
         // The relay is reached: what it answers, it answers over either carrier.
         (search.second, search.last) = (None, None);
-        search.on_connected();
-        let relay = search.relay;
+        search.on_connected(relay);
         let reserve = self.reserve.take();
         self.reached_over = carrier;
         if carrier != self.preferred && reserve.is_none() {
@@ -421,15 +433,15 @@ impl Link {
     }
 
     fn dial(&mut self, relay: usize, carrier: Carrier) {
-        let dials = self.dials.entry(carrier).or_default();
+        let dials = self.dials.entry((relay, carrier)).or_default();
         if *dials < MOST_DIALS {
             *dials += 1;
             self.commands.push_back(Command::Dial { relay, carrier });
         }
     }
 
-    fn dial_ended(&mut self, carrier: Carrier) {
-        if let Some(dials) = self.dials.get_mut(&carrier) {
+    fn dial_ended(&mut self, relay: usize, carrier: Carrier) {
+        if let Some(dials) = self.dials.get_mut(&(relay, carrier)) {
             *dials = dials.saturating_sub(1);
         }
     }

@@ -1,6 +1,9 @@
 //! A search for a connection: which relay is tried next, over what, and when.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use super::{GREETING, backoff};
 use crate::carrier::Carrier;
@@ -22,8 +25,9 @@ pub(super) const KNOWN_RESORT: Duration = Duration::from_millis(500);
 /// How long a relay whose machine answers may take for its handshake before it is asked anew: as long as such a dial lasts.
 const BUSY: Duration = Duration::from_secs(15);
 
-/// A handshake that fails with more than this left of its time was broken off.
-const EARLY: Duration = Duration::from_secs(2);
+/// A handshake that fails with more than this left of its time was broken off. The dial's time began when it was dialled, up to five seconds
+/// before its machine answered.
+const EARLY: Duration = Duration::from_secs(6);
 
 /// How old a search may be for a relay to be thought busy: from then on, what answers may as well be something in between that
 /// lets nothing more through.
@@ -38,17 +42,16 @@ pub(super) struct Search {
     pub(super) attempts: u32,
     since: Instant,
     pub(super) next: Instant,
-    /// The relay that was tried last.
-    pub(super) relay: usize,
     /// The carrier that waits for the head start of the preferred one.
     pub(super) second: Option<(Instant, usize)>,
     /// The same for the last resort.
     pub(super) last: Option<(Instant, usize)>,
     /// A relay to which a fleet comes back at one moment is not helped by being asked for more handshakes.
-    busy: Option<Busy>,
-    /// The relay that was busy has broken the handshake off, and not for the first time, which may have been a router.
-    is_put_off: bool,
-    was_broken_off: bool,
+    busy: BTreeMap<usize, Busy>,
+    /// Relays that were busy and have broken a handshake off: the first time it may have been a router.
+    broken_off: BTreeSet<usize>,
+    /// Those of them that did so again, and until when they are left alone, which is for the next try to say.
+    put_off: BTreeMap<usize, Option<Instant>>,
     /// After a session, so that what led to it is known to lead to the relay; until something answers for long and says nothing.
     is_again: bool,
     pub(super) aim: Aim,
@@ -58,7 +61,6 @@ pub(super) struct Search {
 /// A relay whose machine has answered.
 #[derive(Debug, Clone, Copy)]
 struct Busy {
-    relay: usize,
     /// Until when its handshake is waited for.
     until: Instant,
     /// When the next try would be without it.
@@ -88,12 +90,11 @@ impl Search {
             attempts,
             since,
             next,
-            relay: 0,
             second: None,
             last: None,
-            busy: None,
-            is_put_off: false,
-            was_broken_off: false,
+            busy: BTreeMap::new(),
+            broken_off: BTreeSet::new(),
+            put_off: BTreeMap::new(),
             is_again,
             aim: Aim::Any,
             reason: reason.to_owned(),
@@ -108,20 +109,22 @@ impl Search {
     /// One more try: which relay to dial over the preferred carrier, if any. `jitter` is random over its whole range.
     pub(super) fn attempt(&mut self, knows: Knows, now: Instant, jitter: u32) -> Option<usize> {
         let part = f64::from(jitter) / f64::from(u32::MAX);
-        if std::mem::take(&mut self.is_put_off) {
-            self.next = now + OVERLOAD + (OVERLOAD * 3).mul_f64(part);
-            return None;
+        let (known, busy) = (self.busy.len(), &mut self.busy);
+        busy.retain(|_, busy| busy.until > now);
+        self.is_again &= busy.len() == known;
+        for until in self.put_off.values_mut() {
+            until.get_or_insert(now + OVERLOAD + (OVERLOAD * 3).mul_f64(part));
         }
+        self.put_off.retain(|_, until| until.is_some_and(|until| until > now));
         let relay = usize::try_from(self.attempts).unwrap_or(0) % knows.relays;
+        let free = |relay: &usize| !self.busy.contains_key(relay) && !self.put_off.contains_key(relay);
+        let Some(relay) = (0..knows.relays).map(|more| (relay + more) % knows.relays).find(free) else {
+            let busy = self.busy.values().map(|busy| busy.until);
+            self.next = busy.chain(self.put_off.values().copied().flatten()).min().unwrap_or(now);
+            return None;
+        };
         self.attempts = self.attempts.saturating_add(1);
         self.next = now + backoff::delay(self.attempts, now.duration_since(self.since), jitter);
-        if self.busy.take_if(|busy| busy.until <= now).is_some() {
-            self.is_again = false;
-        }
-        if self.busy.is_some_and(|busy| busy.relay == relay) {
-            return None;
-        }
-        self.relay = relay;
         let is_known = self.is_again && knows.preferred == Carrier::Tcp && knows.reached_over == Carrier::Tcp;
         let head_start = if is_known { KNOWN_HEAD_START } else { HEAD_START };
         self.second.get_or_insert((now + head_start, relay));
@@ -141,31 +144,33 @@ impl Search {
         if !is_known || now.duration_since(self.since) >= FORBEARANCE || self.aim != Aim::Any {
             return;
         }
-        let until = now + BUSY;
-        self.busy = Some(Busy { relay, until, next: self.next });
+        self.busy.insert(relay, Busy { until: now + BUSY, next: self.next });
         "the relay is busy".clone_into(&mut self.reason);
         for later in [&mut self.second, &mut self.last] {
             later.take_if(|(_, of)| *of == relay);
         }
-        if knows.relays == 1 {
-            self.next = self.next.max(until);
+        if self.busy.len() == knows.relays {
+            let until = self.busy.values().map(|busy| busy.until).min();
+            self.next = until.map_or(self.next, |until| self.next.max(until));
         }
     }
 
     /// A dial succeeded. Should nothing come of it, the tries go on as they would have.
-    pub(super) fn on_connected(&mut self) {
-        if let Some(busy) = self.busy.take() {
+    pub(super) fn on_connected(&mut self, relay: usize) {
+        if let Some(busy) = self.busy.remove(&relay) {
             self.next = self.next.min(busy.next);
         }
     }
 
     /// A dial over TCP has failed: whether it was one to a relay that was busy, which is then left alone for a while.
-    pub(super) fn on_broken_off(&mut self, now: Instant) -> bool {
-        let Some(Busy { until, .. }) = self.busy.take() else { return false };
+    pub(super) fn on_broken_off(&mut self, relay: usize, now: Instant) -> bool {
+        let Some(Busy { until, .. }) = self.busy.remove(&relay) else { return false };
         self.next = now;
         let is_early = until.saturating_duration_since(now) > EARLY;
         self.is_again &= is_early;
-        self.is_put_off = is_early && std::mem::replace(&mut self.was_broken_off, true);
+        if is_early && !self.broken_off.insert(relay) {
+            self.put_off.insert(relay, None);
+        }
         true
     }
 }

@@ -56,7 +56,7 @@ impl Bench {
     }
 
     fn connected(&mut self, number: usize) -> Vec<Command> {
-        self.link.on_connected(connection(number), Carrier::Quic, self.now);
+        self.link.on_connected(connection(number), 0, Carrier::Quic, self.now);
         self.commands()
     }
 
@@ -91,7 +91,7 @@ fn the_preferred_carrier_has_a_head_start() {
 fn the_other_carrier_need_not_wait_for_one_that_failed() {
     let mut bench = Bench::new(1);
     bench.tick();
-    bench.link.on_dial_failed(Carrier::Quic, Some("no route".to_owned()), bench.now);
+    bench.link.on_dial_failed(0, Carrier::Quic, Some("no route".to_owned()), bench.now);
     assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
 }
 
@@ -108,11 +108,11 @@ fn the_last_resort_is_for_when_all_others_have_failed_or_had_their_time() {
 
     let mut bench = Bench::new(1);
     bench.tick();
-    bench.link.on_dial_failed(Carrier::Quic, Some("no route".to_owned()), bench.now);
+    bench.link.on_dial_failed(0, Carrier::Quic, Some("no route".to_owned()), bench.now);
     assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
-    bench.link.on_dial_failed(Carrier::Tcp, Some("no route".to_owned()), bench.now);
+    bench.link.on_dial_failed(0, Carrier::Tcp, Some("no route".to_owned()), bench.now);
     assert_eq!(dials(&bench.tick()), [(0, Carrier::WebSocket)]);
-    bench.link.on_connected(connection(1), Carrier::WebSocket, bench.now);
+    bench.link.on_connected(connection(1), 0, Carrier::WebSocket, bench.now);
     bench.commands();
     assert!(bench.wait().contains(&Command::Greet(connection(1))));
     bench.link.on_welcomed(connection(1), bench.now, true);
@@ -131,11 +131,11 @@ fn over_the_last_resort() -> Bench {
     let mut bench = Bench::new(1);
     bench.tick();
     for carrier in [Carrier::Quic, Carrier::Tcp] {
-        bench.link.on_dial_failed(carrier, Some("no route".to_owned()), bench.now);
+        bench.link.on_dial_failed(0, carrier, Some("no route".to_owned()), bench.now);
         bench.tick();
     }
-    bench.link.on_connected(connection(1), Carrier::WebSocket, bench.now);
-    bench.link.on_dial_failed(Carrier::Quic, Some("no route".to_owned()), bench.now);
+    bench.link.on_connected(connection(1), 0, Carrier::WebSocket, bench.now);
+    bench.link.on_dial_failed(0, Carrier::Quic, Some("no route".to_owned()), bench.now);
     bench.link.on_welcomed(connection(1), bench.now, true);
     assert_eq!(bench.commands().last(), Some(&Command::Online(connection(1))));
     bench
@@ -150,7 +150,7 @@ fn who_came_by_the_last_resort_looks_for_a_better_way_now_and_then() {
     bench.link.on_alive(connection(1));
     assert_eq!(dials(&bench.wait()), [(0, Carrier::Tcp)]);
     for carrier in [Carrier::Quic, Carrier::Tcp] {
-        bench.link.on_dial_failed(carrier, Some("no route".to_owned()), bench.now);
+        bench.link.on_dial_failed(0, carrier, Some("no route".to_owned()), bench.now);
     }
     while bench.now - begun < 2 * BETTER {
         let commands = bench.wait();
@@ -251,7 +251,7 @@ fn after_a_loss_the_first_try_is_at_once_and_a_second_never_far() {
             match command {
                 Command::Offline { .. } => tries.push(bench.now - lost),
                 Command::Dial { carrier, .. } => {
-                    bench.link.on_dial_failed(carrier, Some("refused".to_owned()), bench.now);
+                    bench.link.on_dial_failed(0, carrier, Some("refused".to_owned()), bench.now);
                 }
                 other => panic!("{other:?}"),
             }
@@ -270,7 +270,7 @@ fn dials_that_hang_are_bounded() {
         begun += dials(&bench.wait()).len();
     }
     assert_eq!(begun, 3 * MOST_DIALS);
-    bench.link.on_dial_failed(Carrier::Tcp, Some("timed out".to_owned()), bench.now);
+    bench.link.on_dial_failed(0, Carrier::Tcp, Some("timed out".to_owned()), bench.now);
     let next: Vec<_> = (0..4).flat_map(|_| dials(&bench.wait())).collect();
     assert_eq!(next, [(0, Carrier::Tcp)]);
 }
@@ -281,7 +281,7 @@ fn every_relay_has_its_turn() {
     let mut turns = Vec::new();
     while turns.len() < 6 {
         for (relay, carrier) in dials(&bench.wait()) {
-            bench.link.on_dial_failed(carrier, Some("refused".to_owned()), bench.now);
+            bench.link.on_dial_failed(relay, carrier, Some("refused".to_owned()), bench.now);
             if carrier == Carrier::Quic {
                 turns.push(relay);
             }
@@ -442,7 +442,7 @@ fn what_other_connections_say_is_ignored() {
 #[test]
 fn the_other_carrier_waits_a_moment_for_the_preferred_one() {
     let connected = |bench: &mut Bench, number, carrier| {
-        bench.link.on_connected(connection(number), carrier, bench.now);
+        bench.link.on_connected(connection(number), 0, carrier, bench.now);
         bench.commands()
     };
     let again = Command::Dial { relay: 0, carrier: Carrier::Quic };
@@ -463,7 +463,7 @@ fn the_other_carrier_waits_a_moment_for_the_preferred_one() {
     let mut bench = Bench::new(1);
     bench.tick();
     connected(&mut bench, 1, Carrier::Tcp);
-    bench.link.on_dial_failed(Carrier::Quic, None, bench.now);
+    bench.link.on_dial_failed(0, Carrier::Quic, None, bench.now);
     assert_eq!(bench.commands(), [Command::Greet(connection(1))], "there is nothing to wait for");
 
     let mut bench = Bench::new(1);

@@ -7,7 +7,7 @@ fn dialling_again(relays: usize) -> Bench {
     let now = Instant::now();
     let mut bench = Bench { link: Link::new(relays, Carrier::Tcp, now), now };
     bench.tick();
-    bench.link.on_connected(connection(1), Carrier::Tcp, bench.now);
+    bench.link.on_connected(connection(1), 0, Carrier::Tcp, bench.now);
     bench.link.on_welcomed(connection(1), bench.now, true);
     bench.pass(STABLE);
     bench.commands();
@@ -24,7 +24,7 @@ fn a_relay_whose_machine_answers_is_not_asked_for_more_handshakes() {
     assert_eq!(dials(&bench.wait()), [(0, Carrier::Tcp)], "nothing else was dialled in between");
     assert_eq!(bench.now - begun, Duration::from_secs(15));
     // What answers and says nothing for so long may be something else.
-    bench.link.on_dial_failed(Carrier::Tcp, Some("time".to_owned()), bench.now);
+    bench.link.on_dial_failed(0, Carrier::Tcp, Some("time".to_owned()), bench.now);
     bench.link.on_reached(0, bench.now);
     let (timed_out, mut seen) = (bench.now, Vec::new());
     while !seen.contains(&Carrier::WebSocket) {
@@ -62,7 +62,7 @@ fn after_a_busy_relay_that_closes_again_the_next_try_is_not_far() {
     let mut bench = dialling_again(1);
     bench.link.on_reached(0, bench.now);
     bench.pass(Duration::from_secs(3));
-    bench.link.on_connected(connection(2), Carrier::Tcp, bench.now);
+    bench.link.on_connected(connection(2), 0, Carrier::Tcp, bench.now);
     bench.link.on_closed(connection(2), "no room", bench.now);
     bench.commands();
     let closed = bench.now;
@@ -77,11 +77,11 @@ fn after_a_busy_relay_that_closes_again_the_next_try_is_not_far() {
 fn a_relay_that_breaks_handshakes_off_is_left_alone_for_a_while() {
     let mut bench = dialling_again(1);
     bench.link.on_reached(0, bench.now);
-    bench.link.on_dial_failed(Carrier::Tcp, Some("reset".to_owned()), bench.now);
+    bench.link.on_dial_failed(0, Carrier::Tcp, Some("reset".to_owned()), bench.now);
     assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)], "once at once");
     bench.link.on_reached(0, bench.now);
     bench.pass(MS * 300);
-    bench.link.on_dial_failed(Carrier::Tcp, Some("reset".to_owned()), bench.now);
+    bench.link.on_dial_failed(0, Carrier::Tcp, Some("reset".to_owned()), bench.now);
     let failed = bench.now;
     let mut dialled = bench.wait();
     while dials(&dialled).is_empty() {
@@ -115,4 +115,82 @@ fn another_relay_is_tried_while_one_is_busy() {
     }
     assert_eq!(dials(&dialled), [(1, Carrier::Tcp)]);
     assert!(bench.now - lost < Duration::from_secs(1));
+}
+
+#[test]
+fn a_dead_relay_takes_nothing_from_the_wait_for_a_busy_one() {
+    let mut bench = dialling_again(2);
+    let lost = bench.now;
+    bench.link.on_reached(0, bench.now);
+    let mut seen = Vec::new();
+    while bench.now - lost < Duration::from_secs(10) {
+        for (relay, carrier) in dials(&bench.wait()) {
+            seen.push((relay, carrier, bench.now - lost));
+            assert_eq!(relay, 1, "the busy one is asked for no second handshake: {seen:?}");
+            bench.link.on_dial_failed(relay, carrier, Some("refused".to_owned()), bench.now);
+        }
+    }
+    for carrier in [Carrier::Tcp, Carrier::Quic, Carrier::WebSocket] {
+        let at = seen.iter().find(|(_, over, _)| *over == carrier).map(|(.., at)| *at);
+        assert!(at.is_some_and(|at| at < Duration::from_secs(1)), "{carrier:?}: {at:?}");
+    }
+}
+
+#[test]
+fn of_relays_that_are_all_busy_each_is_asked_once() {
+    let mut bench = dialling_again(3);
+    let lost = bench.now;
+    bench.link.on_reached(0, bench.now);
+    for relay in [1, 2] {
+        let mut dialled = bench.wait();
+        while dials(&dialled).is_empty() {
+            dialled = bench.wait();
+        }
+        assert_eq!(dials(&dialled), [(relay, Carrier::Tcp)]);
+        bench.link.on_reached(relay, bench.now);
+    }
+    assert!(bench.now - lost < Duration::from_secs(1));
+    let mut dialled = bench.wait();
+    while dials(&dialled).is_empty() {
+        dialled = bench.wait();
+    }
+    assert!(bench.now - lost >= Duration::from_secs(15), "{:?}", bench.now - lost);
+}
+
+#[test]
+fn a_relay_that_is_left_alone_keeps_nobody_from_the_others() {
+    let mut bench = dialling_again(2);
+    // Relay 1 refuses whatever comes.
+    let until_dialled = |bench: &mut Bench| {
+        let (begun, mut others) = (bench.now, 0);
+        loop {
+            for (relay, carrier) in dials(&bench.wait()) {
+                if (relay, carrier) == (0, Carrier::Tcp) {
+                    return (bench.now - begun, others);
+                }
+                others += usize::from((relay, carrier) == (1, Carrier::Tcp));
+                bench.link.on_dial_failed(relay, carrier, Some("refused".to_owned()), bench.now);
+            }
+        }
+    };
+    bench.link.on_reached(0, bench.now);
+    bench.link.on_dial_failed(0, Carrier::Tcp, Some("reset".to_owned()), bench.now);
+    let (again, _) = until_dialled(&mut bench);
+    assert!(again < Duration::from_secs(1), "once nearly at once: {again:?}");
+    bench.link.on_reached(0, bench.now);
+    bench.link.on_dial_failed(0, Carrier::Tcp, Some("reset".to_owned()), bench.now);
+    let (again, others) = until_dialled(&mut bench);
+    assert!(again >= Duration::from_secs(1), "the shortest pause: {again:?}");
+    assert!(others > 0, "the other one was tried meanwhile");
+}
+
+#[test]
+fn relays_that_accept_and_hang_keep_nobody_from_the_next_one() {
+    let now = Instant::now();
+    let mut bench = Bench { link: Link::new(4, Carrier::Tcp, now), now };
+    let mut seen = Vec::new();
+    while !seen.contains(&(3, Carrier::Tcp)) {
+        seen.extend(dials(&bench.wait()));
+        assert!(bench.now - now < Duration::from_secs(5), "{seen:?}");
+    }
 }
