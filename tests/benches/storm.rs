@@ -1,17 +1,18 @@
 //! A fleet of nodes at one relay: how fast they come, what each costs while it rests, and how soon all are back after the relay
 //! was killed.
 //!
-//! `cargo bench -p mytunnel-tests --bench storm [-- --nodes 5000 --visitors 8]`
+//! `cargo bench -p mytunnel-tests --bench storm [-- --nodes 5000 --visitors 8 --round-trip 60]`
 //!
 //! A relay with its coordinator runs as a process of its own; the complete nodes share this one, and the machine with it.
 //! While the relay restarts, visitors ask for one name after the other: a request waits up to five seconds for its node. Whoever
-//! cannot even connect, as nobody listens, asks again.
+//! cannot even connect, as nobody listens, asks again. With a round trip of so many milliseconds, nodes are that far away, each in
+//! a network of its own (root, `ip` and `ethtool` are needed for that).
 
 #![expect(clippy::print_stdout, reason = "the figures are its output")]
 
 mod crowd;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,20 +39,51 @@ struct Told {
     unheard: usize,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let value = |name: &str, default: usize| {
         let text = arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1));
         text.map_or(Ok(default), |text| text.parse())
     };
-    let (count, visitors) = (value("--nodes", 5000)?, value("--visitors", 8)?);
+    let (count, visitors, round_trip) =
+        (value("--nodes", 5000)?, value("--visitors", 8)?, value("--round-trip", 0)?);
+    let far = match round_trip {
+        0 => None,
+        _ => Some(lay(Duration::from_millis(u64::try_from(round_trip)?))?),
+    };
+    tokio::runtime::Runtime::new()?.block_on(storm(count, visitors, far))
+}
 
+#[cfg(target_os = "linux")]
+fn lay(round_trip: Duration) -> Result<Ipv4Addr> {
+    crowd::far::lay(round_trip)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lay(_: Duration) -> Result<Ipv4Addr> {
+    anyhow::bail!("a round trip is made of Linux's devices")
+}
+
+#[cfg(target_os = "linux")]
+fn host(number: usize) -> Ipv4Addr {
+    crowd::far::address(number)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn host(_: usize) -> Ipv4Addr {
+    Ipv4Addr::LOCALHOST
+}
+
+async fn storm(count: usize, visitors: usize, far: Option<Ipv4Addr>) -> Result<()> {
     let (mut lab, origin) =
-        (Lab::start(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e"))).await?, Origin::start().await?);
+        (Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?, Origin::start().await?);
+    let p2p = SocketAddr::from((far.unwrap_or(Ipv4Addr::LOCALHOST), 0)).to_string();
+    lab.start_relay(&["127.0.0.1:0", "127.0.0.1:0", &p2p]).await?;
+    let code = lab.ready["setup_code"].as_str().context("a setup code")?.to_owned();
+    lab.own(&lab.server(), &code).await?;
     let project = lab.project("fleet").await?;
     let master = Arc::new(Token::parse(project["master_key"].as_str().context("master")?)?.into_master()?);
-    let keys = crowd::keys(&lab, &master, count).await?;
+    let keys = crowd::keys(&lab, &master, count, |number| far.map(|_| host(number))).await?;
     let hosts: Arc<[String]> = keys.iter().map(crowd::Key::host).collect();
     let relay = lab.relay.as_ref().and_then(|relay| relay.id()).context("the relay runs")?;
 
@@ -97,6 +129,8 @@ async fn main() -> Result<()> {
     let killed = Instant::now();
     lab.restart_relay().await?;
     let listening = Instant::now();
+    let relay = lab.relay.as_ref().and_then(|relay| relay.id()).context("the relay runs")?;
+    let here = usage::cpu(std::process::id())?;
     let (mut times, mut members) = (Vec::with_capacity(count), Vec::with_capacity(count));
     while let Some(back) = returning.join_next().await {
         let (at, member) = back?;
@@ -112,6 +146,11 @@ async fn main() -> Result<()> {
         at(50),
         at(99),
         at(100),
+    );
+    println!(
+        "CPU meanwhile: {:.1} s of the relay's, {:.1} s of the nodes' and the visitors'",
+        usage::cpu(relay)?.as_secs_f64(),
+        (usage::cpu(std::process::id())? - here).as_secs_f64(),
     );
     let mut told = Told::default();
     while let Some(one) = asking.join_next().await {

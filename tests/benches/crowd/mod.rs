@@ -1,5 +1,10 @@
 //! Nodes by the thousand in this process, each with a key and a tunnel of its own, at the relay of a [`Lab`].
 
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "not every benchmark has a line")]
+pub(crate) mod far;
+
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -40,14 +45,18 @@ impl Key {
     }
 }
 
-/// Mints a child for each of so many nodes.
-pub(crate) async fn keys(lab: &Lab, master: &Arc<MasterToken>, count: usize) -> Result<Vec<Key>> {
+/// Mints a child for each of so many nodes, by whose number `host` tells at which host each reaches the relay instead of its own.
+pub(crate) async fn keys(
+    lab: &Lab,
+    master: &Arc<MasterToken>,
+    count: usize,
+    host: impl Fn(usize) -> Option<Ipv4Addr>,
+) -> Result<Vec<Key>> {
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    let relay = relay(lab)?;
     let mut minting = JoinSet::new();
     for number in 0..count {
         let (master, relay, places, http) =
-            (Arc::clone(master), relay.clone(), Arc::clone(&places), lab.http);
+            (Arc::clone(master), relay(lab, host(number))?, Arc::clone(&places), lab.http);
         minting.spawn(async move {
             let _place = places.acquire().await?;
             let seed = Seed::from_bytes(random()?);
@@ -110,9 +119,16 @@ pub(crate) async fn call(
     Ok(serde_json::from_slice(&answer)?)
 }
 
-fn relay(lab: &Lab) -> Result<RelayAddress> {
-    let addresses = lab.ready["p2p"].as_array().context("addresses")?;
-    let addresses: Vec<&str> = addresses.iter().filter_map(Value::as_str).collect();
+fn relay(lab: &Lab, host: Option<Ipv4Addr>) -> Result<RelayAddress> {
+    let addresses = lab.ready["p2p"].as_array().context("addresses")?.iter().filter_map(Value::as_str);
+    let at = |address: &str| {
+        let mut parts: Vec<String> = address.split('/').map(str::to_owned).collect();
+        if let (Some(part), Some(host)) = (parts.get_mut(2), host) {
+            *part = host.to_string();
+        }
+        parts.join("/")
+    };
+    let addresses: Vec<String> = addresses.map(at).collect();
     let peer = addresses.first().and_then(|address| address.rsplit('/').next()).context("a peer id")?;
     Ok(RelayAddress::parse(peer, &addresses)?)
 }
