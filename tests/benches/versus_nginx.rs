@@ -12,8 +12,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use mytunnel_tests::compare::{self, Subject};
 use mytunnel_tests::lab::Lab;
-use mytunnel_tests::load::{self, Outcome, Work};
+use mytunnel_tests::load::Work;
 use mytunnel_tests::origin::Origin;
 use mytunnel_tests::process::Running;
 use mytunnel_tests::usage;
@@ -30,23 +31,6 @@ const MEASURES: [(&str, Work, usize); 10] = [
     ("websocket-1", Work::WebSocket, 1),
     ("websocket-16", Work::WebSocket, 16),
 ];
-
-/// One program under load: where visitors knock, as whom, and whose CPU and memory it costs.
-struct Subject {
-    name: &'static str,
-    address: SocketAddr,
-    host: String,
-    processes: Vec<u32>,
-}
-
-struct Measured {
-    rate: f64,
-    gigabytes: f64,
-    cpu_per_10k: f64,
-    cpu_per_gigabyte: f64,
-    resident: f64,
-    p99: u32,
-}
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -87,91 +71,11 @@ async fn main() -> Result<()> {
     });
 
     println!("idle memory: relay {:.1} MiB, node {:.1} MiB", mebibytes(relay)?, mebibytes(node)?);
-    println!(
-        "| measure | subject | per second | GB/s | ratio to nginx | p99 µs | CPU s per 10,000 | CPU s per GB | RSS MiB |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    for (name, work, connections) in MEASURES {
-        if only.as_ref().is_some_and(|only| only != name) {
-            continue;
-        }
-        let mut results: Vec<Vec<Measured>> = subjects.iter().map(|_| Vec::new()).collect();
-        for _ in 0..rounds {
-            for (subject, results) in subjects.iter().zip(&mut results) {
-                results.push(measure(subject, work, connections, Duration::from_secs_f64(seconds)).await?);
-            }
-        }
-        report(name, work, &subjects, &mut results);
-    }
+    let measures = MEASURES.iter().filter(|(name, ..)| only.as_ref().is_none_or(|only| only == name));
+    compare::print(measures, &subjects, "nginx", rounds, Duration::from_secs_f64(seconds)).await?;
     let peak = |process| usage::resident_peak(process).map(|bytes| bytes as f64 / (1 << 20) as f64);
     println!("peak memory: relay {:.1} MiB, node {:.1} MiB", peak(relay)?, peak(node)?);
     Ok(())
-}
-
-async fn measure(subject: &Subject, work: Work, connections: usize, duration: Duration) -> Result<Measured> {
-    let warm = duration.min(Duration::from_millis(500));
-    load::run(work, subject.address, &subject.host, connections, warm).await;
-    for process in &subject.processes {
-        // Not permitted in some containers; the peak then is the highest so far.
-        let _ = usage::forget_peak(*process);
-    }
-    let before = cpu(subject)?;
-    let outcome: Outcome = load::run(work, subject.address, &subject.host, connections, duration).await;
-    let spent = (cpu(subject)? - before).as_secs_f64();
-    if outcome.failed > 0 {
-        println!(
-            "{}: {} failed: {}",
-            subject.name,
-            outcome.failed,
-            outcome.first_failure.as_deref().unwrap_or("")
-        );
-    }
-    let peaks = subject.processes.iter().filter_map(|process| usage::resident_peak(*process).ok());
-    Ok(Measured {
-        rate: outcome.rate(),
-        gigabytes: outcome.gigabytes(),
-        cpu_per_10k: spent / outcome.count.max(1) as f64 * 1e4,
-        cpu_per_gigabyte: spent / (outcome.bytes.max(1) as f64 / 1e9),
-        resident: peaks.sum::<u64>() as f64 / (1 << 20) as f64,
-        p99: outcome.latency(0.99),
-    })
-}
-
-fn cpu(subject: &Subject) -> Result<Duration> {
-    subject.processes.iter().map(|process| usage::cpu(*process)).sum()
-}
-
-fn mebibytes(process: u32) -> Result<f64> {
-    Ok(usage::resident(process)? as f64 / (1 << 20) as f64)
-}
-
-/// The median of each column, and the median of the ratios of the same round.
-fn report(name: &str, work: Work, subjects: &[Subject], results: &mut [Vec<Measured>]) {
-    let bulk = matches!(work, Work::Download | Work::Upload);
-    let figure = |measured: &Measured| if bulk { measured.gigabytes } else { measured.rate };
-    let nginx = subjects.iter().position(|subject| subject.name == "nginx");
-    let base: Option<Vec<f64>> = nginx.map(|index| results[index].iter().map(figure).collect());
-    for (subject, results) in subjects.iter().zip(results) {
-        let column = |of: &dyn Fn(&Measured) -> f64| median(results.iter().map(of).collect());
-        let ratio =
-            base.as_ref().map(|base| median(results.iter().zip(base).map(|(m, b)| figure(m) / b).collect()));
-        println!(
-            "| {name} | {} | {:.0} | {:.2} | {} | {:.0} | {:.3} | {:.2} | {:.1} |",
-            subject.name,
-            column(&|m| m.rate),
-            column(&|m| m.gigabytes),
-            ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}")),
-            column(&|m| f64::from(m.p99)),
-            column(&|m| m.cpu_per_10k),
-            column(&|m| m.cpu_per_gigabyte),
-            column(&|m| m.resident),
-        );
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Starts nginx as a reverse proxy with kept upstream connections and no buffering.
@@ -207,4 +111,8 @@ http {{ access_log off; client_max_body_size 0; keepalive_requests 100000000; ke
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok((process, free))
+}
+
+fn mebibytes(process: u32) -> Result<f64> {
+    Ok(usage::resident(process)? as f64 / (1 << 20) as f64)
 }

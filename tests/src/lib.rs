@@ -4,6 +4,7 @@
 //! Nothing here knows the product's crates: it drives the binary as a user's script does, through the contract of
 //! its command line.
 
+pub mod compare;
 pub mod lab;
 pub mod load;
 pub mod origin;
