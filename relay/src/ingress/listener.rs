@@ -220,6 +220,7 @@ impl Acceptor {
                 senders,
                 tally,
                 nodes: beside_nodes,
+                began: Instant::now(),
             }),
         })
     }

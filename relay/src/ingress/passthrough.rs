@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mytunnel_carrier::greeting::{Greeting, Transport};
 use mytunnel_keys::id::TunnelKind;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Shared,
@@ -106,7 +106,7 @@ async fn carry(
         name: label,
         visitor: visitor.ip().to_canonical(),
         greeting: &greeting,
-        patience: limits.away_patience,
+        patience: shared.patience(Instant::now()),
         most: Bounds::of_requests(limits),
     };
     let (moved, idle) = (stream.moved(), limits.tls_idle_timeout);
@@ -138,10 +138,7 @@ async fn idled(moved: Moved, patience: Duration) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tokio::{
-        io::{AsyncWriteExt as _, duplex},
-        time::Instant,
-    };
+    use tokio::io::{AsyncWriteExt as _, duplex};
 
     use super::*;
 
