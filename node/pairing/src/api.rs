@@ -34,6 +34,8 @@ pub enum Request {
         addresses: Vec<std::net::SocketAddr>,
         verify: Verify,
         keep: bool,
+        /// Whether by the way through a relay that its link may name, too.
+        relay: bool,
     },
     Invite {
         session: Option<String>,

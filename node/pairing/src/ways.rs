@@ -60,6 +60,10 @@ pub struct Stand {
     pub state: State,
     /// What is in its way, where something is.
     pub why: String,
+    /// What helps, where that is known.
+    pub help: String,
+    /// Though it is closed it may work later, when it is made anew.
+    pub passes: bool,
     /// Why it will never be one, as a code of pairing, where there is one for that.
     pub code: Option<Code>,
     /// At a guest's end: where it begins on this machine.
@@ -78,7 +82,7 @@ pub enum State {
     Opening,
     /// It leads to the other end.
     Open,
-    /// It never will again.
+    /// It is over, and this one never will again.
     Closed,
 }
 

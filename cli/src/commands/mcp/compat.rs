@@ -248,6 +248,7 @@ fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
         addresses: Vec::new(),
         verify: Verify::Ask,
         keep: false,
+        relay: true,
     })?;
     let members = members(&joined);
     let host = members.iter().find(|member| member["isHost"] == true);

@@ -108,6 +108,10 @@ fn coming_in() -> Vec<Offered> {
                     ("secret", text("The invite: pair1-…, or a number and three words")),
                     ("verify", verify),
                     ("keep", keep),
+                    (
+                        "relay",
+                        yes_no("False: by the network alone, also where the invite leads through a relay"),
+                    ),
                 ],
                 &["secret"],
             ),
@@ -328,13 +332,15 @@ struct Join {
     verify: Verify,
     #[serde(default)]
     keep: bool,
+    #[serde(default = "yes")]
+    relay: bool,
 }
 
 fn join(desk: &Desk, value: Value) -> Result<Value, Failure> {
-    let Join { secret, verify, keep } = read(value)?;
+    let Join { secret, verify, keep, relay } = read(value)?;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
     let (secret, addresses) = (Zeroizing::new(secret), Vec::new());
-    desk.begin(&Request::Join { secret, name, agent, addresses, verify, keep })
+    desk.begin(&Request::Join { secret, name, agent, addresses, verify, keep, relay })
 }
 
 #[derive(Deserialize)]

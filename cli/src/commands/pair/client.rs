@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use mytunnel_keys::error::Code;
@@ -18,6 +20,9 @@ use crate::failure::{Failure, chain};
 const ANSWER: u64 = 64 * 1024 * 1024;
 /// A daemon that takes longer than this is stuck: it waits for 25 s at most itself.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// For how long nothing is said to who waits.
+const MOMENT: Duration = Duration::from_secs(3);
 
 /// The same of one that reads a file of 10 GiB.
 const READING: Duration = Duration::from_secs(15 * 60);
@@ -44,6 +49,22 @@ pub(crate) fn ask(request: &Request, context: &Context) -> Result<Value, Failure
 /// Asks the daemon, which is started if none runs.
 pub(crate) fn ask_or_start(request: &Request, context: &Context) -> Result<Value, Failure> {
     Client::of(context)?.ask_or_start(request)
+}
+
+/// As [`ask_or_start`], and says something to who waits for longer than a moment.
+pub(crate) fn ask_and_tell(request: &Request, words: &str, context: &Context) -> Result<Value, Failure> {
+    let (done, waits) = mpsc::channel::<()>();
+    let report = context.report;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if waits.recv_timeout(MOMENT) == Err(RecvTimeoutError::Timeout) {
+                report.note(words);
+            }
+        });
+        let answer = ask_or_start(request, context);
+        drop(done);
+        answer
+    })
 }
 
 /// The way to this user's daemon.

@@ -252,6 +252,11 @@ pub(crate) fn kick(args: &KickArgs, context: &Context) -> Result<(), Failure> {
     let answer = client::ask(&request, context)?;
     context.report.object(&answer);
     context.report.note(format_args!("{} is out.", args.peer));
+    if let Some(ticket) = answer["ticket"].as_str() {
+        context.report.note(format_args!(
+            "Its key for the relay came from {ticket}: `mytunnel keys list` shows it, `mytunnel keys revoke` ends it."
+        ));
+    }
     Ok(())
 }
 

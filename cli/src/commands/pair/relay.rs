@@ -75,7 +75,7 @@ impl Offer {
                 Code::InvalidKey,
                 "this machine is not signed in to a relay, through which guests could come",
             )
-            .with_help("Sign in with `mytunnel login URL`, or set MTK_MASTER; or leave --relay away.")),
+            .with_help("Sign in with `mytunnel login URL`, or set MTK_MASTER; or leave out --relay.")),
             Err(failure) => Err(failure),
         };
         match granted {

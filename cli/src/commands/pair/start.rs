@@ -14,6 +14,9 @@ use crate::failure::Failure;
 use crate::report::Style;
 use crate::span;
 
+/// What is told to who waits for a host.
+const LOOKING: &str = "Looking for the host, by the network and through a relay where the invite names one: for half a minute at most.";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct OpenArgs {
     /// What the session is for; members alone see it
@@ -55,6 +58,10 @@ pub(crate) struct JoinArgs {
     /// Whether both persons compare three words before anything is said; the stricter of both sides counts
     #[arg(long, value_enum, default_value_t = VerifyArg::Ask)]
     verify: VerifyArg,
+
+    /// By the network alone, also where the invite leads through a relay
+    #[arg(long)]
+    no_relay: bool,
 
     #[command(flatten)]
     keep: KeepArgs,
@@ -221,7 +228,7 @@ fn no_relay(relay: &Value) -> Failure {
     let why = text(relay, "why");
     let why = if why.is_empty() { "it does not answer" } else { why };
     Failure::new(Code::RelayUnreachable, format!("guests cannot come through the relay: {why}"))
-        .with_help("Try again when it is up, or leave --relay away: guests of this network come without it.")
+        .with_help("Try again when it is up, or leave out --relay: guests of this network come without it.")
 }
 
 /// Whether guests may be elsewhere, and if not, why and what helps.
@@ -277,8 +284,9 @@ pub(crate) fn join(args: &JoinArgs, context: &Context) -> Result<(), Failure> {
         addresses: args.addr.clone(),
         verify: args.verify.into(),
         keep: args.keep.keep,
+        relay: !args.no_relay,
     };
-    let answer = client::ask_or_start(&request, context)?;
+    let answer = client::ask_and_tell(&request, LOOKING, context)?;
     context.report.object(&answer);
     context.report.line(text(&answer, "session"));
     if text(&answer, "state") == "unverified" {

@@ -53,6 +53,8 @@ const MOST_TOLD: usize = 200;
 pub(super) struct Relays {
     pub(super) config: ConfigDir,
     pub(super) proxies: Proxies,
+    /// Whether paths past the relay are looked for, for which it listens on all addresses.
+    pub(super) direct: bool,
 }
 
 impl Ways for Relays {
@@ -101,15 +103,24 @@ struct Started {
     node: Node,
 }
 
-/// Why a way is none for good.
+/// Why a way is over.
+#[derive(Clone)]
 struct NoWay {
     code: Option<Code>,
     why: String,
+    help: String,
+    /// It may work when it is made anew.
+    passes: bool,
 }
 
 impl NoWay {
     fn of(failure: &Failure) -> Self {
-        Self { code: None, why: told(failure.message()) }
+        let help = told(failure.help());
+        Self { help, passes: may_pass(failure.code()), ..Self::because(told(failure.message())) }
+    }
+
+    const fn because(why: String) -> Self {
+        Self { code: None, why, help: String::new(), passes: false }
     }
 }
 
@@ -121,16 +132,17 @@ async fn end(
     keep: impl AsyncFnOnce(&Started) -> NoWay,
 ) {
     let closed = match &started {
-        Err(NoWay { code, why }) => Some(NoWay { code: *code, why: why.clone() }),
+        Err(no_way) => Some(no_way.clone()),
         Ok(started) => tokio::select! {
             () = stop.cancelled() => None,
             closed = keep(started) => Some(closed),
         },
     };
-    if let Some(NoWay { code, why }) = closed {
+    if let Some(NoWay { code, why, help, passes }) = closed {
         tracing::warn!(why, "a way past the network is over");
         stand.send_modify(|stand| {
-            *stand = Stand { state: State::Closed, why, code, key: stand.key.take(), ..Stand::default() };
+            let (state, key) = (State::Closed, stand.key.take());
+            *stand = Stand { state, why, help, passes, code, key, ..Stand::default() };
         });
     }
     if let Ok(Started { node, .. }) = started {
@@ -146,14 +158,14 @@ impl Relays {
         let mut again = AGAIN.into_iter().chain(std::iter::repeat(AGAIN[AGAIN.len() - 1]));
         loop {
             if expires_at <= now() {
-                return Err(NoWay { code: None, why: "its key has ended".to_owned() });
+                return Err(NoWay::because("its key has ended".to_owned()));
             }
             let (relays, token) = (self.clone(), token.clone());
             let configured = spawn_blocking(move || relays.configured(&token)).await;
             let failure = match configured {
                 Ok(Ok(config)) => match Node::start(config) {
                     Ok(node) => return Ok((name, node)),
-                    Err(error) => return Err(NoWay { code: None, why: chain(&error) }),
+                    Err(error) => return Err(NoWay::because(chain(&error))),
                 },
                 Ok(Err(failure)) => failure,
                 Err(error) => Failure::new(Code::Internal, error.to_string()),
@@ -185,6 +197,7 @@ impl Relays {
         let mut config = plain_node(holder, (cluster, root), &found.known)?;
         config.proxies = self.proxies.clone();
         config.max_pipes = MOST;
+        config.direct = self.direct;
         Ok(config)
     }
 }
@@ -217,7 +230,11 @@ async fn redeemed(ticket: &WayKey, stand: &watch::Sender<Stand>) -> Result<WayKe
             Err(error) => Failure::new(Code::Internal, error.to_string()),
         };
         if is_final(failure.code()) {
-            return Err(NoWay { code: refusal(&failure), why: of_ticket(&failure) });
+            let code = refusal(&failure);
+            let passes = code.is_none() && may_pass(failure.code());
+            let help =
+                if passes { "Set this clock, if it is wrong, and try the same link again." } else { "" };
+            return Err(NoWay { code, help: help.to_owned(), passes, ..NoWay::because(of_ticket(&failure)) });
         }
         opening(stand, &of_ticket(&failure));
         sleep(again.next().unwrap_or(AGAIN[0])).await;
@@ -255,6 +272,11 @@ fn is_final(code: Code) -> bool {
             | Code::ProjectMismatch
             | Code::BadRequest
     )
+}
+
+/// Whether what keeps a way from being may be this machine's clock, or else mended while its session lives.
+fn may_pass(code: Code) -> bool {
+    matches!(code, Code::InvalidKey | Code::KeyExpired | Code::BadRequest)
 }
 
 /// Somebody else's words, for a terminal and an agent: in one line, and not many.
@@ -320,7 +342,7 @@ async fn serve(started: &Started, target: SocketAddr, stand: &watch::Sender<Stan
     let Started { name, node } = started;
     let target = match Target::parse(&target.to_string()) {
         Ok(target) => target,
-        Err(error) => return NoWay { code: None, why: chain(&error) },
+        Err(error) => return NoWay::because(chain(&error)),
     };
     let spec = TunnelSpec::new(name.clone(), TunnelKind::Private, target);
     let mut status = node.watch_status();
@@ -343,7 +365,7 @@ async fn serve(started: &Started, target: SocketAddr, stand: &watch::Sender<Stan
                 }
             },
             Err(ShareError::Refused(closed)) => closed,
-            Err(error) => return NoWay { code: None, why: chain(&error) },
+            Err(error) => return NoWay::because(chain(&error)),
         };
         if let Some(no_way) = ended(closed, stand) {
             return no_way;
@@ -370,7 +392,7 @@ async fn reach(started: &Started, stand: &watch::Sender<Stand>) -> NoWay {
                                         doors.spawn(door.serve(listener));
                                         at
                                     }
-                                    Err(error) => return NoWay { code: None, why: chain(&error) },
+                                    Err(error) => return NoWay::because(chain(&error)),
                                 };
                                 open(stand, Some(at));
                             } else {
@@ -390,7 +412,7 @@ async fn reach(started: &Started, stand: &watch::Sender<Stand>) -> NoWay {
                 }
             },
             Err(ShareError::Refused(closed)) => closed,
-            Err(error) => return NoWay { code: None, why: chain(&error) },
+            Err(error) => return NoWay::because(chain(&error)),
         };
         if let Some(no_way) = ended(closed, stand) {
             return no_way;
@@ -409,17 +431,18 @@ async fn local() -> std::io::Result<(TcpListener, SocketAddr)> {
 /// Why it is over, if it will not go on.
 fn ended(closed: Closed, stand: &watch::Sender<Stand>) -> Option<NoWay> {
     if closed.code.is_none_or(is_final) {
-        return Some(NoWay { code: None, why: told(&closed.message) });
+        let passes = closed.code.is_some_and(may_pass);
+        return Some(NoWay { passes, ..NoWay::because(told(&closed.message)) });
     }
     opening(stand, &closed.message);
     None
 }
 
 fn stopped() -> NoWay {
-    NoWay { code: None, why: "the node stopped".to_owned() }
+    NoWay::because("the node stopped".to_owned())
 }
 
 /// The same for the daemon.
-pub(super) fn of(config: ConfigDir, proxies: Proxies) -> Arc<dyn Ways> {
-    Arc::new(Relays { config, proxies })
+pub(super) fn of(config: ConfigDir, proxies: Proxies, direct: bool) -> Arc<dyn Ways> {
+    Arc::new(Relays { config, proxies, direct })
 }

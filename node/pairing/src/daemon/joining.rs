@@ -52,6 +52,8 @@ pub(super) struct Wishes {
     pub(super) verify: Verify,
     /// On disk.
     pub(super) keep: bool,
+    /// By the way that the link may name, too.
+    pub(super) relay: bool,
 }
 
 /// How an attempt went.
@@ -96,7 +98,7 @@ impl Daemon {
         extra: &[SocketAddr],
         client: Reply,
     ) {
-        match self.attempt(text, name, agent, extra) {
+        match self.attempt(text, (name, agent), wishes.relay, extra) {
             Ok((attempt, addresses)) => {
                 self.tasks.spawn(attempt.join(addresses, wishes, client));
             }
@@ -108,8 +110,8 @@ impl Daemon {
     fn attempt(
         &mut self,
         text: &str,
-        name: String,
-        agent: String,
+        (name, agent): (String, String),
+        relay: bool,
         extra: &[SocketAddr],
     ) -> Result<(Attempt, Vec<Multiaddr>), Trouble> {
         if let Some(code) = Spoken::parse(text) {
@@ -146,10 +148,8 @@ impl Daemon {
         }
         let extra = extra.iter().flat_map(|socket| address::listen_on(*socket));
         let addresses: Vec<Multiaddr> = extra.chain(link.addresses.iter().cloned()).collect();
-        let detour = link.ticket.clone().filter(|_| self.passages.are_there()).map(|ticket| Detour {
-            host,
-            wanted: passages::Wanted::Join(ticket),
-            events: self.events.clone(),
+        let detour = link.ticket.clone().filter(|_| relay && self.passages.are_there()).map(|ticket| {
+            Detour { host, wanted: passages::Wanted::Join(ticket), events: self.events.clone() }
         });
         let attempt = Attempt {
             way: Reach::Peer(self.reach(host, addresses.clone()), detour),
@@ -315,7 +315,7 @@ impl Daemon {
     fn on_welcome(&mut self, welcome: Welcome, begun: Begun, reply: oneshot::Sender<Option<LinkId>>) {
         let now = self.now();
         let Begun { host, handshake, seed, wishes, addresses, outgoing, connection, ticket, client } = begun;
-        let Wishes { verify, keep } = wishes;
+        let Wishes { verify, keep, relay: _ } = wishes;
         let via = self.via(connection);
         let id = welcome.session;
         let seat = random()

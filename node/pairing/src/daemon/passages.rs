@@ -2,6 +2,8 @@
 //! on the loopback, so that who comes by it is told from who is on this machine; and at a guest one where the addresses of
 //! its host lead nowhere.
 
+mod anew;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     net::{Ipv4Addr, SocketAddr},
@@ -65,6 +67,10 @@ pub(super) enum Via {
 struct Passage {
     stand: watch::Receiver<Stand>,
     listener: Option<ListenerId>,
+    /// How often it has begun anew since it stood.
+    tries: u32,
+    /// When it does so next.
+    again: Option<Duration>,
     _stop: DropGuard,
 }
 
@@ -156,7 +162,7 @@ impl Passages {
             }
             changed.send_modify(|count| *count += 1);
         });
-        Some(Passage { stand, listener: None, _stop: stop.drop_guard() })
+        Some(Passage { stand, listener: None, tries: 0, again: None, _stop: stop.drop_guard() })
     }
 
     /// Takes what has ended.
@@ -268,14 +274,25 @@ impl Daemon {
     fn detour_to_join(&mut self, ticket: Ticket, now: Now) -> Option<watch::Receiver<Stand>> {
         let until = now.steady + RETRY;
         let passages = &mut self.passages;
-        if let Some(early) = passages.early.iter_mut().find(|early| early.ticket == ticket) {
-            early.until = until;
-            return Some(early.passage.stand.clone());
+        let mut pass = Pass::Ticket(WayKey::new(ticket.text().to_owned().into()));
+        if let Some(at) = passages.early.iter().position(|early| early.ticket == ticket) {
+            let mut early = passages.early.swap_remove(at);
+            let (is_over, key) = {
+                let stand = early.passage.stand.borrow();
+                (stand.state == State::Closed && stand.passes, stand.key.clone())
+            };
+            if !is_over {
+                early.until = until;
+                let stand = early.passage.stand.clone();
+                passages.early.push(early);
+                return Some(stand);
+            }
+            // What was got for the ticket is good for another try.
+            pass = key.map_or(pass, Pass::Key);
         }
         if passages.early.len() >= EARLY {
             passages.early.remove(0);
         }
-        let pass = Pass::Ticket(WayKey::new(ticket.text().to_owned().into()));
         let passage = passages.start(|ways, line| ways.reach(pass, line), &self.changed)?;
         let stand = passage.stand.clone();
         passages.early.push(Early { ticket, passage, until });
@@ -353,6 +370,7 @@ impl Daemon {
                 self.close_door(listener);
             }
         }
+        self.begin_anew(now);
         self.note_keys();
     }
 
@@ -376,7 +394,7 @@ impl Daemon {
         let Some(passport) = self.sessions.get(&id).and_then(|session| session.passport.as_ref()) else {
             return Value::Null;
         };
-        let mut shown = json!({ "state": "unused", "why": "", "paths": [] });
+        let mut shown = json!({ "state": "unused", "why": "", "help": "", "paths": [] });
         if let Some(passage) = self.passages.of.get(&id) {
             let stand = passage.stand.borrow();
             let paths = stand.paths.iter().map(|path| {
@@ -391,7 +409,8 @@ impl Daemon {
                 State::Open => "open",
                 State::Closed => "closed",
             };
-            shown = json!({ "state": state, "why": stand.why, "paths": paths.collect::<Vec<_>>() });
+            let (why, help) = (&stand.why, &stand.help);
+            shown = json!({ "state": state, "why": why, "help": help, "paths": paths.collect::<Vec<_>>() });
         } else if matches!(self.sessions.get(&id), Some(Session { side: Side::Host(_), .. })) {
             shown["state"] = if self.passages.are_there() { "opening" } else { "closed" }.into();
         }
@@ -399,6 +418,13 @@ impl Daemon {
             shown[name] = value.clone().into();
         }
         shown
+    }
+
+    /// The ticket in the link by which a member came, which its key in the way's relay is listed under.
+    pub(super) fn ticket_of(&self, id: SessionId, member: MemberId) -> Option<&str> {
+        let session = self.sessions.get(&id)?;
+        let Side::Host(room) = &session.side else { return None };
+        session.tickets.get(&room.members.get(&member)?.invite).map(String::as_str)
     }
 
     /// Says of each member by what it is connected: to this machine, if that is its host.
@@ -414,6 +440,9 @@ impl Daemon {
             });
             if !is_guest || number == Some(HOST) {
                 member["via"] = via.into();
+            }
+            if !is_guest {
+                member["ticket"] = number.and_then(|number| self.ticket_of(id, number)).into();
             }
         }
     }

@@ -77,8 +77,8 @@ impl Session {
             let state = room.invites.get(invite).map(Invite::state);
             matches!(state, Some(State::Reserved | State::Consumed))
         };
-        let tickets = std::mem::take(&mut self.tickets);
-        tickets.into_iter().filter(|(invite, _)| !is_used(invite)).map(|(_, ticket)| ticket).collect()
+        let unused: Vec<InviteId> = self.tickets.keys().filter(|invite| !is_used(invite)).copied().collect();
+        unused.iter().filter_map(|invite| self.tickets.remove(invite)).collect()
     }
 
     pub(super) fn closed(&self) -> Option<Why> {

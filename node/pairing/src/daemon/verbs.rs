@@ -35,9 +35,11 @@ use crate::{
 
 impl Daemon {
     pub(super) fn on_request(&mut self, request: Request, reply: oneshot::Sender<Result<Value, Trouble>>) {
-        if let Request::Join { secret, name, agent, addresses, verify, keep } = request {
+        if let Request::Join { secret, name, agent, addresses, verify, keep, relay } = request {
             match checked_name(&name) {
-                Ok(name) => self.join(&secret, name, agent, Wishes { verify, keep }, &addresses, reply),
+                Ok(name) => {
+                    self.join(&secret, name, agent, Wishes { verify, keep, relay }, &addresses, reply);
+                }
                 // The client may have gone; so below.
                 Err(trouble) => drop(reply.send(Err(trouble))),
             }
@@ -71,7 +73,9 @@ impl Daemon {
                 let wanted = Wanted { count, code, ttl: Duration::from_secs(ttl_s) };
                 let tickets = self.take_grant(id, relay);
                 let invites = self.invite(id, &wanted, tickets, now)?;
-                let relay = self.shown_way(id);
+                // Of a way beside invites that do not lead there is nothing to say.
+                let leads = invites.iter().any(|invite| invite.relay);
+                let relay = if leads { self.shown_way(id) } else { Value::Null };
                 Ok(json!({ "session": id.to_string(), "invites": invites, "relay": relay }))
             }
             Request::Revoke { session } => {
@@ -301,9 +305,11 @@ impl Daemon {
     ) -> Result<Value, Trouble> {
         let (id, room) = self.hosted(session)?;
         let member = member_of(room, peer)?;
+        let ticket = self.ticket_of(id, member).map(str::to_owned);
+        let (_, room) = self.hosted(session)?;
         act(room, member, now).map_err(|code| Trouble::new(code, format!("{peer} is not in the session")))?;
         self.flush(id);
-        Ok(json!({ "session": id.to_string(), "peer": peer, "state": "removed" }))
+        Ok(json!({ "session": id.to_string(), "peer": peer, "state": "removed", "ticket": ticket }))
     }
 
     pub(super) fn say(

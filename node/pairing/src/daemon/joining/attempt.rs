@@ -7,7 +7,7 @@ use mytunnel_carrier::{address, stream::Opener};
 use mytunnel_keys::{error::Code, secret::Seed};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -28,10 +28,15 @@ use crate::{
 const REACH: Duration = Duration::from_millis(4_500);
 /// By how much addresses of the network go before a way through a relay.
 const HEAD_START: Duration = Duration::from_millis(500);
-/// Time in which a way has to be there for who joins: the ticket is used, both ends find the relay.
-const DETOUR: Duration = Duration::from_secs(15);
+/// Time for who joins by a way: the ticket is used, both ends find the relay, and the host is dialled through it. The ticket is
+/// good once, so that giving up costs more than waiting.
+const DETOUR: Duration = Duration::from_secs(25);
 /// The same for who comes back, whose way stands as a rule, and who tries again.
-const DETOUR_BACK: Duration = Duration::from_secs(5);
+const DETOUR_BACK: Duration = Duration::from_secs(8);
+/// How long it takes until a host is dialled again that was not reached through a way that stands.
+const REDIAL: Duration = Duration::from_millis(500);
+/// Time in which a host that was reached through a way has to let somebody in: each byte goes through the relay.
+const MEET_BY_WAY: Duration = Duration::from_secs(10);
 
 /// Everything that an attempt needs.
 pub(super) struct Attempt {
@@ -65,6 +70,7 @@ pub(super) struct Detour {
 pub(super) struct NoWay {
     code: Option<Code>,
     why: String,
+    help: String,
 }
 
 /// Why an attempt failed.
@@ -90,12 +96,13 @@ impl Failed {
     fn told(&self, addresses: &[Multiaddr]) -> Trouble {
         match &self.no_way {
             None => Trouble::new(self.code, words(self.code, addresses)),
-            Some(NoWay { code: Some(code), why }) => {
+            Some(NoWay { code: Some(code), why, .. }) => {
                 Trouble::new(*code, format!("{} ({why})", words(*code, addresses)))
             }
-            Some(NoWay { code: None, why }) => {
+            Some(NoWay { code: None, why, help }) => {
                 let tried = words(Code::PairUnreachable, addresses);
-                Trouble::new(self.code, format!("{tried}; and not through a relay: {why}"))
+                let trouble = Trouble::new(self.code, format!("{tried}; and not through a relay: {why}"));
+                if help.is_empty() { trouble } else { trouble.with_help(help.clone()) }
             }
         }
     }
@@ -199,7 +206,7 @@ impl Attempt {
                         .map_err(|_| Failed::from(Code::PairClosed))?;
                     let opener = timeout(REACH, opener).await.ok().and_then(Result::ok).flatten();
                     let prover = Prover { approach: &approach, own, signer: &signer, begun };
-                    outcome = prover.meet(opener).await;
+                    outcome = prover.meet(opener, REACH).await;
                     if let Ok(reached) = &mut outcome {
                         reached.at = Some(at);
                         break;
@@ -218,13 +225,13 @@ async fn find(
     prover: &Prover<'_>,
 ) -> Result<Reached, Failed> {
     let by_network = async { timeout(REACH, opener).await.ok().and_then(Result::ok).flatten() };
-    let Some(detour) = detour else { return Ok(prover.meet(by_network.await).await?) };
+    let Some(detour) = detour else { return Ok(prover.meet(by_network.await, REACH).await?) };
     let mut by_network = pin!(by_network);
     let early = timeout(HEAD_START, &mut by_network).await;
     let is_pending = early.is_err();
     if let Ok(Some(opener)) = early {
         // A connection that stands may be one that leads nowhere any more.
-        match prover.meet(Some(opener)).await {
+        match prover.meet(Some(opener), REACH).await {
             Err(Code::PairUnreachable) => {}
             outcome => return Ok(outcome?),
         }
@@ -244,7 +251,7 @@ async fn find(
         }
     };
     match opener {
-        Some(opener) => Ok(prover.meet(Some(opener)).await?),
+        Some(opener) => Ok(prover.meet(Some(opener), MEET_BY_WAY).await?),
         None => Err(no_way.map_or_else(|| Code::PairUnreachable.into(), Failed::no_way)),
     }
 }
@@ -254,26 +261,30 @@ impl Detour {
     async fn reach(self) -> Result<Opener, NoWay> {
         let Self { host, wanted, events } = self;
         let patience = if matches!(wanted, Wanted::Join(_)) { DETOUR } else { DETOUR_BACK };
-        let none = |why: &str| NoWay { code: None, why: why.to_owned() };
+        let end = Instant::now() + patience;
+        let none = |why: &str| NoWay { code: None, why: why.to_owned(), help: String::new() };
         let (reply, answer) = oneshot::channel();
         let gone = |_| none("this program is stopping");
         events.send(links::Event::Detour { wanted, reply }).await.map_err(|_| none("stopping"))?;
         let mut stand = answer.await.map_err(gone)?;
-        let at = match timeout(patience, standing(&mut stand)).await {
-            Ok(at) => at?,
-            Err(_) => {
+        loop {
+            let Ok(at) = timeout_at(end, standing(&mut stand)).await else {
                 let why = stand.borrow().why.clone();
-                return Err(NoWay {
-                    code: None,
-                    why: if why.is_empty() { "no answer".to_owned() } else { why },
-                });
+                return Err(none(if why.is_empty() { "no answer" } else { &why }));
+            };
+            let (found, opener) = oneshot::channel();
+            let dial = links::Event::DialThrough { at: at?, peer: host, found };
+            events.send(dial).await.map_err(|_| none("stopping"))?;
+            if let Ok(Ok(Some(opener))) = timeout_at(end, opener).await {
+                return Ok(opener);
             }
-        };
-        let (found, opener) = oneshot::channel();
-        let dial = links::Event::DialThrough { at, peer: host, found };
-        events.send(dial).await.map_err(|_| none("stopping"))?;
-        let opener = timeout(REACH, opener).await.ok().and_then(Result::ok).flatten();
-        opener.ok_or_else(|| none("the host does not answer there"))
+            // The path may have changed under the dial, or either end had no time for its handshake.
+            let again = Instant::now() + REDIAL;
+            if again >= end {
+                return Err(none("the host does not answer there"));
+            }
+            sleep_until(again).await;
+        }
     }
 }
 
@@ -281,12 +292,12 @@ impl Detour {
 async fn standing(stand: &mut watch::Receiver<Stand>) -> Result<SocketAddr, NoWay> {
     let decided = |stand: &Stand| stand.state != State::Opening;
     let Ok(stand) = stand.wait_for(decided).await else {
-        return Err(NoWay { code: None, why: "it ended".to_owned() });
+        return Err(NoWay { code: None, why: "it ended".to_owned(), help: String::new() });
     };
     match (stand.state, stand.at) {
         (State::Open, Some(at)) => Ok(at),
         (State::Open | State::Opening | State::Closed, _) => {
-            Err(NoWay { code: stand.code, why: stand.why.clone() })
+            Err(NoWay { code: stand.code, why: stand.why.clone(), help: stand.help.clone() })
         }
     }
 }
@@ -300,7 +311,7 @@ struct Prover<'a> {
 }
 
 impl Prover<'_> {
-    async fn meet(&self, opener: Option<Opener>) -> Result<Reached, Code> {
+    async fn meet(&self, opener: Option<Opener>, within: Duration) -> Result<Reached, Code> {
         let opener = opener.ok_or(Code::PairUnreachable)?;
         let (host, connection) = (opener.peer(), opener.connection());
         let met = async {
@@ -316,7 +327,7 @@ impl Prover<'_> {
             let first = ToGuest::parse(&first).ok_or(Code::PairVersion)?;
             Ok(Reached { wire, channel, host, at: None, connection, handshake, first })
         };
-        timeout(REACH, met).await.unwrap_or(Err(Code::PairUnreachable))
+        timeout(within, met).await.unwrap_or(Err(Code::PairUnreachable))
     }
 }
 
@@ -359,3 +370,6 @@ fn words(code: Code, addresses: &[Multiaddr]) -> String {
         _ => "the host lets nobody in with this".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

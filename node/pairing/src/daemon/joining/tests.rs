@@ -47,7 +47,7 @@ fn invited(now: Now, keep: bool) -> (Welcome, Begun, oneshot::Receiver<Result<se
         host: mytunnel_carrier::peer_id(&seed(2).public()),
         handshake,
         seed: seed(6),
-        wishes: Wishes { verify: Verify::Off, keep },
+        wishes: Wishes { verify: Verify::Off, keep, relay: true },
         addresses: Vec::new(),
         outgoing,
         connection: ConnectionId::new_unchecked(1),

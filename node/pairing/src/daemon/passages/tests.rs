@@ -9,6 +9,7 @@ use mytunnel_keys::{
     trust::RootFingerprint,
 };
 
+use super::anew::{ANEW, ANEW_MOST};
 use super::*;
 use crate::{
     api::{GrantedTicket, RelayGrant, Request},
@@ -18,11 +19,16 @@ use crate::{
 };
 
 #[derive(Debug, Default)]
-struct Asked(Mutex<Vec<(Option<SocketAddr>, Line)>>);
+struct Asked(Mutex<Vec<(Option<SocketAddr>, Line)>>, Mutex<Vec<bool>>);
 
 impl Asked {
     fn all<T>(&self, look: impl FnOnce(&[(Option<SocketAddr>, Line)]) -> T) -> T {
         look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Of each guest's way, whether it began with a key.
+    fn passes(&self) -> Vec<bool> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note(&self, target: Option<SocketAddr>, line: Line) -> BoxFuture<'static, ()> {
@@ -37,7 +43,8 @@ impl Ways for Asked {
         self.note(Some(target), line)
     }
 
-    fn reach(&self, _pass: Pass, line: Line) -> BoxFuture<'static, ()> {
+    fn reach(&self, pass: Pass, line: Line) -> BoxFuture<'static, ()> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).push(matches!(pass, Pass::Key(_)));
         self.note(None, line)
     }
 }
@@ -133,6 +140,66 @@ async fn whoever_tries_again_has_the_same_way_and_no_more_than_some_are_kept_for
     daemon.tick_passages(now);
     assert_eq!((ended(&asked), daemon.passages.early.len()), (1 + EARLY, 0));
     assert!(daemon.is_idle());
+    daemon.passages.stop().await;
+}
+
+#[tokio::test]
+async fn a_way_that_ended_for_a_reason_that_may_pass_begins_anew_later_and_later() {
+    let (place, asked) = (Place::new(), Arc::new(Asked::default()));
+    let (mut daemon, _inbox) = place.daemon_with(asked.clone()).await;
+    done(&mut daemon, open(Some(grant("pair-a", true)))).await;
+    while daemon.passages.of.is_empty() {
+        let event = daemon.swarm.select_next_some().await;
+        daemon.on_swarm(event);
+    }
+    let close = |passes| {
+        asked.all(|asked| {
+            asked.last().unwrap().1.stand.send_modify(|stand| {
+                *stand = Stand { state: State::Closed, why: "x".to_owned(), passes, ..Stand::default() };
+            });
+        });
+    };
+    let mut now = daemon.now();
+    for (count, pause) in [(1, ANEW), (2, 2 * ANEW), (3, 4 * ANEW)] {
+        close(true);
+        daemon.tick_passages(now);
+        now.steady += pause - Duration::from_secs(1);
+        daemon.tick_passages(now);
+        assert_eq!(asked.all(<[_]>::len), count, "not yet");
+        now.steady += Duration::from_secs(1);
+        daemon.tick_passages(now);
+        assert_eq!(asked.all(<[_]>::len), count + 1);
+    }
+    let doors = asked.all(|asked| asked.iter().map(|(door, _)| door.unwrap()).collect::<HashSet<_>>());
+    assert_eq!(doors.len(), 1, "it leads to the same door");
+    close(false);
+    daemon.tick_passages(now);
+    now.steady += 2 * ANEW_MOST;
+    daemon.tick_passages(now);
+    assert_eq!(asked.all(<[_]>::len), 4, "what is over for good stays so");
+    daemon.passages.stop().await;
+}
+
+#[tokio::test]
+async fn who_tries_a_link_again_whose_way_is_over_for_now_gets_another_with_what_it_got_for_its_ticket() {
+    let (place, asked) = (Place::new(), Arc::new(Asked::default()));
+    let (mut daemon, _inbox) = place.daemon_with(asked.clone()).await;
+    let mut ask = |byte| {
+        let (reply, mut stand) = oneshot::channel();
+        daemon.detour(Wanted::Join(Ticket::parse(&ticket(byte)).unwrap()), reply);
+        stand.try_recv().unwrap()
+    };
+    for (passes, count) in [(true, 2), (false, 2)] {
+        ask(1);
+        asked.all(|asked| {
+            asked.last().unwrap().1.stand.send_modify(|stand| {
+                *stand = Stand { state: State::Closed, passes, key: Some(key("k")), ..Stand::default() };
+            });
+        });
+        ask(1);
+        assert_eq!(asked.all(<[_]>::len), count);
+    }
+    assert_eq!(asked.passes(), [false, true], "the ticket, and then the key");
     daemon.passages.stop().await;
 }
 
