@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::BodyError;
 use crate::ingress::http2::received::Received;
 
-/// See the [module](self).
+/// The body of a request, in whatever version of HTTP it comes.
 #[derive(Debug)]
 pub enum VisitorBody {
     /// None, and none to come.
