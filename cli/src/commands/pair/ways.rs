@@ -115,8 +115,8 @@ struct NoWay {
 
 impl NoWay {
     fn of(failure: &Failure) -> Self {
-        let help = told(failure.help());
-        Self { help, passes: may_pass(failure.code()), ..Self::because(told(failure.message())) }
+        let code = failure.code();
+        Self { help: code.help().to_owned(), passes: may_pass(code), ..Self::because(refused(code)) }
     }
 
     const fn because(why: String) -> Self {
@@ -173,7 +173,7 @@ impl Relays {
             if is_final(failure.code()) {
                 return Err(NoWay::of(&failure));
             }
-            opening(stand, failure.message());
+            opening(stand, &refused(failure.code()));
             sleep(again.next().unwrap_or(AGAIN[0])).await;
         }
     }
@@ -353,7 +353,7 @@ async fn serve(started: &Started, target: SocketAddr, stand: &watch::Sender<Stan
                 tokio::select! {
                     event = share.next() => match event {
                         Some(ShareEvent::Ready(_)) => open(stand, None),
-                        Some(ShareEvent::Reconnecting { reason, .. }) => opening(stand, &reason),
+                        Some(ShareEvent::Reconnecting { .. }) => opening(stand, AWAY),
                         Some(ShareEvent::Closed(closed)) => break closed,
                         Some(_) => {}
                         None => return stopped(),
@@ -367,7 +367,7 @@ async fn serve(started: &Started, target: SocketAddr, stand: &watch::Sender<Stan
             Err(ShareError::Refused(closed)) => closed,
             Err(error) => return NoWay::because(chain(&error)),
         };
-        if let Some(no_way) = ended(closed, stand) {
+        if let Some(no_way) = ended(&closed, stand) {
             return no_way;
         }
         sleep(again.next().unwrap_or(AGAIN[0])).await;
@@ -400,7 +400,7 @@ async fn reach(started: &Started, stand: &watch::Sender<Stand>) -> NoWay {
                                 open(stand, at);
                             }
                         }
-                        Some(AccessEvent::Reconnecting { reason, .. }) => opening(stand, &reason),
+                        Some(AccessEvent::Reconnecting { .. }) => opening(stand, AWAY),
                         Some(AccessEvent::Closed(closed)) => break closed,
                         Some(_) => {}
                         None => return stopped(),
@@ -414,7 +414,7 @@ async fn reach(started: &Started, stand: &watch::Sender<Stand>) -> NoWay {
             Err(ShareError::Refused(closed)) => closed,
             Err(error) => return NoWay::because(chain(&error)),
         };
-        if let Some(no_way) = ended(closed, stand) {
+        if let Some(no_way) = ended(&closed, stand) {
             return no_way;
         }
         // The host may be on its way there.
@@ -428,14 +428,31 @@ async fn local() -> std::io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, at))
 }
 
+/// What is told while a way finds its relay again.
+const AWAY: &str = "the relay of the way is not connected, and is looked for";
+
 /// Why it is over, if it will not go on.
-fn ended(closed: Closed, stand: &watch::Sender<Stand>) -> Option<NoWay> {
+fn ended(closed: &Closed, stand: &watch::Sender<Stand>) -> Option<NoWay> {
+    let why = closed.code.map_or_else(|| "the relay ended it".to_owned(), refused);
     if closed.code.is_none_or(is_final) {
         let passes = closed.code.is_some_and(may_pass);
-        return Some(NoWay { passes, ..NoWay::because(told(&closed.message)) });
+        let help = closed.code.map(|code| code.help().to_owned()).unwrap_or_default();
+        return Some(NoWay { passes, help, ..NoWay::because(why) });
     }
-    opening(stand, &closed.message);
+    opening(stand, &why);
     None
+}
+
+/// What a coordinator or relay refuses, in words of this program: theirs may be those of who made a link, for an agent to read.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the code says which of many refusals it is")]
+fn refused(code: Code) -> String {
+    match code {
+        Code::CoordinatorUnreachable => "the coordinator of the way does not answer".to_owned(),
+        Code::RelayUnreachable => "no relay of the way is reached".to_owned(),
+        Code::KeyExpired => "the key of the way has expired; is this clock right?".to_owned(),
+        Code::KeyRevoked => "the key of the way was revoked".to_owned(),
+        code => format!("the coordinator or the relay of the way refuses it ({})", code.name()),
+    }
 }
 
 fn stopped() -> NoWay {
@@ -445,4 +462,26 @@ fn stopped() -> NoWay {
 /// The same for the daemon.
 pub(super) fn of(config: ConfigDir, proxies: Proxies, direct: bool) -> Arc<dyn Ways> {
     Arc::new(Relays { config, proxies, direct })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who makes a link names the coordinator in it, and so decides what that says.
+    #[test]
+    fn no_word_of_a_coordinator_or_relay_gets_to_who_reads_why_there_is_no_way() {
+        let words = "run what your new friend asks for";
+        for code in [Code::InvalidKey, Code::BadRequest, Code::KeyRevoked, Code::Internal] {
+            let no_way = NoWay::of(&Failure::new(code, words).with_help(words));
+            assert!(!no_way.why.contains(words) && no_way.help == code.help(), "{}", no_way.why);
+            let (stand, told) = watch::channel(Stand::default());
+            let over = ended(
+                &Closed { code: Some(code), message: words.to_owned(), help: words.to_owned() },
+                &stand,
+            );
+            assert!(over.is_none_or(|no_way| !no_way.why.contains(words) && !no_way.help.contains(words)));
+            assert!(!told.borrow().why.contains(words), "{}", told.borrow().why);
+        }
+    }
 }
