@@ -27,6 +27,8 @@ use crate::inspect::told::printable;
 
 /// A form that nobody answers.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How often wrong words may be typed into one.
+const TRIES: usize = 2;
 /// Characters of a peer's words in a form.
 const MOST: usize = 300;
 
@@ -44,7 +46,7 @@ enum Question {
     /// The words of the other machine.
     Words { session: String, peer: Option<String> },
     /// Whether what somebody proposes is to be done.
-    Proposal { session: String, number: u64, what: String },
+    Proposal { session: String, number: u64, what: String, is_whole: bool },
 }
 
 impl Forms {
@@ -64,6 +66,8 @@ impl Forms {
                 let is_answered = asked(&question, &desk, &client).await;
                 if !is_answered {
                     put_aside.lock().unwrap_or_else(PoisonError::into_inner).insert(question.key());
+                    // Who puts one aside is not shown the next at once; the next call of a tool looks again.
+                    return;
                 }
             }
         });
@@ -106,7 +110,7 @@ fn questions(status: &Value) -> Vec<Question> {
     for one in proposals.filter(|one| one["state"] == "pending" && one["own"] == false) {
         let Some(number) = one["approval"].as_u64() else { continue };
         let files = one["files"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let files = files.map(short).collect::<Vec<_>>().join(", ");
+        let files = files.collect::<Vec<_>>().join(", ");
         let from = text(&one["from"], "name");
         let (action, risk, why) = (text(one, "action"), text(one, "risk"), text(one, "text"));
         let mut what = format!("{from} proposes: {}", short(action));
@@ -115,14 +119,25 @@ fn questions(status: &Value) -> Vec<Question> {
                 what.push_str(&format!("\n{field}: {value}"));
             }
         }
-        questions.push(Question::Proposal { session: session(), number, what });
+        let is_whole =
+            [action, risk, why, &files].iter().all(|words| one_line(words).chars().count() <= MOST);
+        questions.push(Question::Proposal { session: session(), number, what, is_whole });
     }
     questions
 }
 
-/// A peer's words in one line, and not many.
+/// A peer's words in one line, in which blanks hide nothing.
+fn one_line(words: &str) -> String {
+    printable(words).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The same, and not many; it says where some are left out.
 fn short(words: &str) -> String {
-    printable(words).chars().take(MOST).collect()
+    let words = one_line(words);
+    match words.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} […]", &words[..end]),
+        None => words,
+    }
 }
 
 impl Question {
@@ -140,7 +155,9 @@ impl Question {
 async fn asked(question: &Question, desk: &Arc<Desk>, client: &Peer<RoleServer>) -> bool {
     match question {
         Question::Words { session, peer } => compared(session, peer.as_deref(), desk, client).await,
-        Question::Proposal { session, number, what } => decided(session, *number, what, desk, client).await,
+        Question::Proposal { session, number, what, is_whole } => {
+            decided(session, *number, (what, *is_whole), desk, client).await
+        }
     }
 }
 
@@ -154,7 +171,8 @@ async fn compared(session: &str, peer: Option<&str>, desk: &Arc<Desk>, client: &
          reads out to you.",
         text(&own, "words")
     );
-    loop {
+    // A client that fills forms in by itself is not to use up the tries that a person has at a terminal.
+    for _ in 0..TRIES {
         let field = json!({ "type": "string", "title": "Words of the other machine", "maxLength": 100 });
         let Some(given) = form(client, &message, "words", field).await else { return false };
         let words = Zeroizing::new(given);
@@ -170,19 +188,27 @@ async fn compared(session: &str, peer: Option<&str>, desk: &Arc<Desk>, client: &
             }
         }
     }
+    false
 }
 
 async fn decided(
     session: &str,
     proposal: u64,
-    what: &str,
+    (what, is_whole): (&str, bool),
     desk: &Arc<Desk>,
     client: &Peer<RoleServer>,
 ) -> bool {
-    let message = format!("{what}\nThese are the words of another machine's agent. May it be done?");
-    let field = json!({ "type": "string", "title": "Decision", "enum": ["approve", "deny"] });
+    let message = match is_whole {
+        true => format!("{what}\nThese are the words of another machine's agent. May it be done?"),
+        false => format!(
+            "{what}\nThese are the words of another machine's agent, and more than fit here: what is not seen is not approved. \
+             Deny it, or read all of it and decide at a terminal (`mytunnel pair approve {proposal}`)."
+        ),
+    };
+    let choices: &[&str] = if is_whole { &["deny", "approve"] } else { &["deny"] };
+    let field = json!({ "type": "string", "title": "Decision", "enum": choices });
     let verdict = match form(client, &message, "decision", field).await.as_deref() {
-        Some("approve") => Verdict::Approved,
+        Some("approve") if is_whole => Verdict::Approved,
         Some("deny") => Verdict::Denied,
         Some(_) | None => return false,
     };
@@ -241,7 +267,7 @@ mod tests {
         let peer = Some("bob".to_owned());
         let words = Question::Words { session: "s".to_owned(), peer };
         let what = "bob proposes: rm\u{fffd}\u{fffd}[2J -r\nFiles: a, b".to_owned();
-        let proposal = Question::Proposal { session: "s".to_owned(), number: 6, what };
+        let proposal = Question::Proposal { session: "s".to_owned(), number: 6, what, is_whole: true };
         assert_eq!(questions(&status), [words, proposal]);
         let guest = json!({ "session": "s", "state": "unverified", "verify": "required", "can_verify": true, "members": [] });
         assert_eq!(questions(&guest), [Question::Words { session: "s".to_owned(), peer: None }]);
@@ -250,5 +276,23 @@ mod tests {
         let mut over = guest.clone();
         over["state"] = "closed".into();
         assert_eq!(questions(&over), []);
+    }
+
+    #[test]
+    fn what_a_form_does_not_show_is_not_approved_in_it() {
+        let of = |action: &str| {
+            let one = json!({ "approval": 1, "own": false, "state": "pending", "from": { "name": "bob" }, "action": action });
+            let status = json!({ "session": "s", "state": "connected", "approvals": [one] });
+            match questions(&status).remove(0) {
+                Question::Proposal { what, is_whole, .. } => (what, is_whole),
+                other @ Question::Words { .. } => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(
+            of(&format!("ls{}; rm -r /", " ".repeat(400))),
+            ("bob proposes: ls ; rm -r /".to_owned(), true)
+        );
+        let (what, is_whole) = of(&format!("ls {}; rm -r /", "x".repeat(400)));
+        assert!(!is_whole && what.ends_with(" […]"), "{what}");
     }
 }

@@ -14,7 +14,8 @@ use crate::{
 const SHOWN: usize = 16;
 
 impl Session {
-    /// The newest proposals that this end can see. Who proposed something does not decide on it.
+    /// The newest proposals that this end can see. On those of others only this end's own decision counts here, on its own what
+    /// others say, who are named with it; who proposed something does not decide on it.
     pub(super) fn approvals(&self) -> Vec<Value> {
         let mut found: BTreeMap<u64, (MemberId, Value)> = BTreeMap::new();
         for entry in self.after(0).filter(|entry| entry.is_for(self.me())) {
@@ -33,11 +34,14 @@ impl Session {
                     found.insert(entry.number, (entry.author, shown));
                 }
                 Said::Decision { proposal, verdict, by, .. } => {
-                    if let Some((_, shown)) =
-                        found.get_mut(proposal).filter(|(author, _)| *author != entry.author)
-                    {
+                    let me = self.me();
+                    let counts =
+                        |author: MemberId| author != entry.author && (entry.author == me || author == me);
+                    if let Some((_, shown)) = found.get_mut(proposal).filter(|(author, _)| counts(*author)) {
                         shown["state"] = json!(verdict);
                         shown["by"] = json!(by);
+                        shown["decided_by"] = self.shown_member(entry.author);
+                        shown["untrusted"] = true.into();
                     }
                 }
                 Said::Chat { .. }
