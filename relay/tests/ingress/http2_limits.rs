@@ -355,29 +355,6 @@ async fn closing_a_tunnel_resets_its_exchanges_and_no_other() {
     empty(&tunnel).await;
 }
 
-/// It is there, with what came of it, before it breaks.
-#[tokio::test]
-async fn an_answer_whose_server_dies_in_it_is_seen_as_far_as_it_came() {
-    let origin = Origin::new(|_, pipe| async move {
-        let mut pipe = BufReader::new(pipe);
-        if read_head(&mut pipe).await.is_ok() {
-            pipe.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
-        }
-    });
-    let (house, _) = House::with_demo(&origin).await;
-    let mut visitor = Http2::plain(&house).await;
-    let mut open = Vec::new();
-    for _ in 0..20 {
-        open.push(visitor.open(get("/"), true).await.0);
-    }
-    for response in open {
-        let mut body = within(response).await.unwrap().into_body();
-        assert_eq!(within(body.data()).await.unwrap().unwrap(), "half");
-        assert!(within(body.data()).await.unwrap().is_err());
-    }
-    house.close().await;
-}
-
 #[tokio::test]
 async fn a_body_that_was_cut_off_does_not_look_whole() {
     let origin = Origin::new(|_, pipe| async move {

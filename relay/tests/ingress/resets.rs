@@ -5,7 +5,10 @@ use std::sync::Arc;
 use mytunnel_relay::route::Tunnel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
-use crate::house::{House, Origin, ok, read_head, read_request, within};
+use crate::{
+    house::{House, Origin, ok, read_head, read_request, within},
+    http2_visitor::{Http2, get},
+};
 
 const HOST: &str = "Host: demo.tun.test\r\n";
 
@@ -110,4 +113,27 @@ async fn a_visitor_of_http_1_0_is_reset_with_its_server() {
         let end = within(visitor.stream.read_to_end(&mut body)).await;
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "{start:?}");
     }
+}
+
+/// It is there, with what came of it, before it breaks.
+#[tokio::test]
+async fn an_answer_whose_server_dies_in_it_is_seen_as_far_as_it_came() {
+    let origin = Origin::new(|_, pipe| async move {
+        let mut pipe = BufReader::new(pipe);
+        if read_head(&mut pipe).await.is_ok() {
+            pipe.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+        }
+    });
+    let (house, _) = House::with_demo(&origin).await;
+    let mut visitor = Http2::plain(&house).await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        open.push(visitor.open(get("/"), true).await.0);
+    }
+    for response in open {
+        let mut body = within(response).await.unwrap().into_body();
+        assert_eq!(within(body.data()).await.unwrap().unwrap(), "half");
+        assert!(within(body.data()).await.unwrap().is_err());
+    }
+    house.close().await;
 }
