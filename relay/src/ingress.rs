@@ -51,14 +51,12 @@ mod visitor_io;
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::server::conn::http1;
 use mytunnel_carrier::websocket::Entrance;
-use tokio::time::Instant;
 
 #[doc(hidden)]
 pub use self::http2::request::fuzz;
@@ -117,15 +115,6 @@ struct Shared {
     tally: Tally,
     /// Where WebSockets of nodes go.
     nodes: Option<Entrance>,
-    /// When it began to serve.
-    began: Instant,
-}
-
-impl Shared {
-    /// How long a request waits for a node that is away.
-    fn patience(&self, now: Instant) -> Duration {
-        self.limits.patience(now.saturating_duration_since(self.began))
-    }
 }
 
 impl std::fmt::Debug for Shared {

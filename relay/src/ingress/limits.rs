@@ -114,16 +114,7 @@ impl Default for Limits {
     }
 }
 
-/// So many times as long as else a request waits at a relay that has just begun.
-const RETURN: u32 = 3;
-
 impl Limits {
-    /// How long a request waits for a node that is away, at a relay that has served for so long: to one that has just begun
-    /// thousands may be on their way back.
-    pub(super) fn patience(&self, served: Duration) -> Duration {
-        self.away_patience.max(self.away_patience.saturating_mul(RETURN).saturating_sub(served))
-    }
-
     /// The least rate of uploads.
     pub(crate) fn upload(&self) -> Least {
         Least { rate: self.upload_rate, grace: self.upload_grace }
@@ -236,13 +227,6 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_asks_for_a_node_that_is_away_waits_longer_at_a_relay_that_has_just_begun() {
-        let limits = Limits { away_patience: Duration::from_secs(5), ..Limits::default() };
-        let waits = [0, 4, 10, 12, 100].map(|served| limits.patience(Duration::from_secs(served)).as_secs());
-        assert_eq!(waits, [15, 11, 5, 5, 5]);
-    }
 
     #[test]
     fn an_address_has_its_share_and_gives_it_back() {

@@ -220,7 +220,6 @@ impl Acceptor {
                 senders,
                 tally,
                 nodes: beside_nodes,
-                began: Instant::now(),
             }),
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mytunnel_carrier::greeting::{Greeting, Transport};
 use mytunnel_keys::id::TunnelKind;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     Shared,
@@ -106,7 +106,7 @@ async fn carry(
         name: label,
         visitor: visitor.ip().to_canonical(),
         greeting: &greeting,
-        patience: shared.patience(Instant::now()),
+        patience: limits.away_patience,
         most: Bounds::of_requests(limits),
     };
     let (moved, idle) = (stream.moved(), limits.tls_idle_timeout);
@@ -138,7 +138,10 @@ async fn idled(moved: Moved, patience: Duration) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tokio::io::{AsyncWriteExt as _, duplex};
+    use tokio::{
+        io::{AsyncWriteExt as _, duplex},
+        time::Instant,
+    };
 
     use super::*;
 

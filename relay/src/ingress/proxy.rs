@@ -145,7 +145,7 @@ impl Proxy {
                 if let Some(step) = self.step(&label, &request, &turn) {
                     return step;
                 }
-                let patience = self.shared.patience(Instant::now());
+                let patience = self.shared.limits.away_patience;
                 let tunnel = live(self.shared.routes.wait_live(&label, patience).await)?;
                 self.enter(tunnel, request, protocol, turn).await
             }

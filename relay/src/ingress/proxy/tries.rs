@@ -129,8 +129,8 @@ impl Proxy {
                 (Some(other), _) => other,
                 (None, Some(failure)) => return Err(failure.into()),
                 (None, None) => {
-                    let now = Instant::now();
-                    let until = *patience.get_or_insert_with(|| now + self.shared.patience(now));
+                    let (now, limits) = (Instant::now(), &self.shared.limits);
+                    let until = *patience.get_or_insert(now + limits.away_patience);
                     let left = until.checked_duration_since(now).ok_or(Failure::Away)?;
                     live(Box::pin(self.shared.routes.wait_other(&tunnel, left)).await)?
                 }
