@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::pair::daemon_of;
 use crate::program::User;
 
 /// An agent with a server of its own.
@@ -134,7 +133,6 @@ impl Drop for Agent {
             let _ = server.child.kill();
             let _ = server.child.wait();
         }
-        let _ = self.user.run(&["pair", "close"]);
     }
 }
 
@@ -436,7 +434,7 @@ fn a_session_that_is_kept_goes_on_where_it_was_when_the_daemons_of_both_agents_a
     assert_eq!((&joined["kept"], &joined["host_keeps"]), (&true.into(), &true.into()));
     bob.call("pair_say", &json!({ "text": "before" }));
     for agent in [&ada, &bob] {
-        let (_, daemon) = daemon_of(&agent.user);
+        let (_, daemon) = agent.user.daemon().unwrap();
         let number = daemon.file_name().unwrap().to_str().unwrap();
         assert!(Command::new("kill").args(["-s", "KILL", number]).status().unwrap().success());
         // It locks its folder for as long as it lives.

@@ -1,7 +1,6 @@
 //! Agents in one room: two users of one machine, each with a daemon of his own, over the loopback.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
 
@@ -12,7 +11,7 @@ use crate::program::{Ended, User};
 
 pub(crate) const LOOPBACK: (&str, &str) = ("MYTUNNEL_PAIR_LISTEN", "127.0.0.1:0");
 
-/// A user of `mytunnel pair`; his sessions end with him.
+/// A user of `mytunnel pair`.
 pub(crate) struct Agent(pub(crate) User);
 
 impl Agent {
@@ -89,25 +88,6 @@ impl Agent {
     fn is_gone(&self) -> bool {
         !self.0.path("config/pair/daemon.sock").exists()
     }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // What is not open needs no closing.
-        let _ = self.pair(&["close"]);
-    }
-}
-
-/// The environment of the daemon that a command of this user has started, and where the kernel tells of it.
-pub(crate) fn daemon_of(user: &User) -> (String, PathBuf) {
-    let config = user.path("config");
-    let environment = |entry: std::io::Result<std::fs::DirEntry>| {
-        let path = entry.ok()?.path();
-        let is_daemon = std::fs::read(path.join("cmdline")).ok()?.ends_with(b"pair\0daemon\0--json\0");
-        let text = String::from_utf8(std::fs::read(path.join("environ")).ok()?).ok()?;
-        (is_daemon && text.contains(config.to_str()?)).then_some((text, path))
-    };
-    std::fs::read_dir("/proc").unwrap().find_map(environment).unwrap()
 }
 
 pub(crate) fn texts(messages: &[Value]) -> Vec<&str> {
@@ -420,7 +400,7 @@ fn a_daemon_that_is_started_keeps_nothing_of_the_environment_but_where_it_listen
     let (host, guest) = (Agent::new(), Agent::new());
     let (_, invites) = host.open(&[]);
     guest.join(&invites[0]).succeeded();
-    let (text, path) = daemon_of(&guest.0);
+    let (text, path) = guest.0.daemon().unwrap();
     let mut names: Vec<_> =
         text.split_terminator('\0').filter_map(|one| Some(one.split_once('=')?.0)).collect();
     names.retain(|name| *name != "MYTUNNEL_LOG" && *name != "TMPDIR");

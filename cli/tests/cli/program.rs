@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A user.
+/// A user, with whom the daemon of his sessions ends.
 pub(crate) struct User {
     home: TempDir,
 }
@@ -116,6 +116,27 @@ impl User {
 
     pub(crate) fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
         Running::of(self.command(args).envs(env.iter().copied()))
+    }
+
+    /// The environment of the daemon that a command of this user has started, and where the kernel tells of it.
+    pub(crate) fn daemon(&self) -> Option<(String, PathBuf)> {
+        let config = self.path("config");
+        let environment = |entry: std::io::Result<std::fs::DirEntry>| {
+            let path = entry.ok()?.path();
+            let is_daemon = std::fs::read(path.join("cmdline")).ok()?.ends_with(b"pair\0daemon\0--json\0");
+            let text =
+                is_daemon.then(|| String::from_utf8(std::fs::read(path.join("environ")).ok()?).ok())??;
+            text.contains(config.to_str()?).then_some((text, path))
+        };
+        std::fs::read_dir("/proc").ok()?.find_map(environment)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        if let Some(number) = self.daemon().and_then(|(_, path)| path.file_name().map(ToOwned::to_owned)) {
+            let _ = Command::new("kill").args(["-s", "KILL"]).arg(number).status();
+        }
     }
 }
 
