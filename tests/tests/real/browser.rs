@@ -16,7 +16,13 @@ pub(crate) async fn packages() -> Result<&'static Path> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("package.json"), r#"{"private":true,"type":"module"}"#)?;
-        let packages = ["vite@7", "playwright-core@1", "oidc-provider@9.13.3"];
+        let packages = [
+            "vite@7",
+            "playwright-core@1",
+            "oidc-provider@9.13.3",
+            "@modelcontextprotocol/sdk@1.32.2",
+            "@modelcontextprotocol/inspector@2.12.0",
+        ];
         let install = ["install", "--silent", "--no-audit", "--no-fund"];
         output(Command::new("npm").args(install).args(packages).current_dir(&folder)).await?;
         anyhow::Ok(folder)

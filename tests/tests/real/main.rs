@@ -1,4 +1,4 @@
-//! The product among programs that are not ours: curl, Chromium, Python, Vite, git, oathtool, PostgreSQL, an OpenID provider, a clock that is off. `.ci/run` installs them; a program
+//! The product among programs that are not ours: curl, Chromium, Python, Vite, git, oathtool, PostgreSQL, an OpenID provider, clients of MCP, a clock that is off. `.ci/run` installs them; a program
 //! that is missing fails its test and says which.
 
 mod acme;
@@ -13,6 +13,7 @@ mod end_to_end;
 mod git;
 mod grpc;
 mod inspect;
+mod mcp;
 mod openapi;
 mod pair;
 mod ports;
