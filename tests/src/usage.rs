@@ -21,6 +21,24 @@ pub fn resident(process: u32) -> Result<u64> {
     status_bytes(process, "VmRSS:")
 }
 
+/// What a process holds, in bytes (`/proc/PID/smaps_rollup`).
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// All that is in memory.
+    pub resident: u64,
+    /// The same, where what several processes share is divided among them.
+    pub proportional: u64,
+    /// What is no part of a file: neither the program nor its libraries.
+    pub data: u64,
+}
+
+/// See [`Memory`].
+pub fn memory(process: u32) -> Result<Memory> {
+    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+    let of = |field| bytes(&rollup, field);
+    Ok(Memory { resident: of("Rss:")?, proportional: of("Pss:")?, data: of("Anonymous:")? })
+}
+
 /// The highest resident memory so far, in bytes.
 pub fn resident_peak(process: u32) -> Result<u64> {
     status_bytes(process, "VmHWM:")
@@ -45,8 +63,11 @@ pub fn tree(root: u32) -> Vec<u32> {
 }
 
 fn status_bytes(process: u32, field: &str) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find(|line| line.starts_with(field)).context("the field stands in status")?;
+    bytes(&std::fs::read_to_string(format!("/proc/{process}/status"))?, field)
+}
+
+fn bytes(text: &str, field: &str) -> Result<u64> {
+    let line = text.lines().find(|line| line.starts_with(field)).context("the field is there")?;
     let kilobytes: u64 = line.split_whitespace().nth(1).context("the field has a value")?.parse()?;
     Ok(kilobytes * 1024)
 }
