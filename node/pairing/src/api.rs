@@ -1,12 +1,23 @@
 //! What clients of the daemon ask, and what they are answered: one JSON object each way on a connection of its own.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use mytunnel_keys::error::Code;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{content::Said, message::Verify, ways::WayKey};
+
+/// Where a daemon is to listen for peers, and at which ports it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Where it is to; port 0 for any.
+    pub at: SocketAddr,
+    /// Nothing where it cannot.
+    pub tcp: Option<u16>,
+    /// Nothing where it cannot.
+    pub udp: Option<u16>,
+}
 
 /// A request. `session` may be left out where there is only one.
 #[derive(Serialize, Deserialize)]
@@ -31,7 +42,7 @@ pub enum Request {
         secret: Zeroizing<String>,
         name: String,
         agent: String,
-        addresses: Vec<std::net::SocketAddr>,
+        addresses: Vec<SocketAddr>,
         verify: Verify,
         keep: bool,
         /// Whether by the way through a relay that its link may name, too.
@@ -47,6 +58,8 @@ pub enum Request {
     },
     Revoke {
         session: Option<String>,
+        /// Their ids; without any, all.
+        invites: Vec<String>,
     },
     Lock {
         session: Option<String>,
@@ -148,7 +161,7 @@ impl Request {
         match self {
             Self::Open { .. } | Self::Join { .. } => None,
             Self::Invite { session, .. }
-            | Self::Revoke { session }
+            | Self::Revoke { session, .. }
             | Self::Lock { session }
             | Self::Words { session, .. }
             | Self::Verify { session, .. }
@@ -252,6 +265,9 @@ pub enum Answer {
 /// One invite, shown once.
 #[derive(Serialize, Deserialize)]
 pub struct InviteAnswer {
+    /// By which the host knows it, which is no secret.
+    #[serde(default)]
+    pub id: String,
     /// The text to hand over.
     #[serde(with = "wiped")]
     pub text: Zeroizing<String>,

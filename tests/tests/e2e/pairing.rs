@@ -267,6 +267,24 @@ async fn a_session_opens_in_time_without_its_coordinator_and_says_what_is_missin
     Ok(())
 }
 
+/// How many tickets are of use, and keys.
+async fn made(lab: &Lab) -> Result<[usize; 2]> {
+    let count = async |args: &[&str], of: &str| {
+        let listed = lab.run(args).await?.success()?.json()?;
+        let listed = listed[of].as_array().context("a list")?;
+        anyhow::Ok(listed.iter().filter(|one| one["revoked_at"].is_null()).count())
+    };
+    let tickets = count(&["ticket", "--list", "--json"], "tickets").await?;
+    Ok([tickets, count(&["keys", "list", "--json"], "keys").await?])
+}
+
+/// How many invites of a host's open session let somebody in.
+async fn invites_of(host: &Agent) -> Result<usize> {
+    let status = host.status().await?;
+    let invites = status["invites"].as_array().into_iter().flatten();
+    Ok(invites.filter(|invite| invite["state"] == "open").count())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_does_not_answer_is_waited_for_behind_the_open() -> Result<()> {
     let (mut lab, _coordinator, url, join) = owned().await?;
@@ -276,6 +294,24 @@ async fn a_relay_that_does_not_answer_is_waited_for_behind_the_open() -> Result<
     relay.stand_still().await?;
     let opened = host.open(&[]).await?;
     ensure!(opened["relay"]["state"] == "opening" && opened["invites"][0]["relay"] == true, "{opened}");
+    // What is demanded and cannot be had leaves nothing behind, here or at the coordinator, if that answers in its time.
+    for verb in ["open", "invite"] {
+        let began = Instant::now();
+        loop {
+            let before = (made(&lab).await?, invites_of(&host).await?);
+            let asked = Instant::now();
+            let refused = host.run(&[verb, "--relay"]).await?;
+            ensure!(asked.elapsed() < OPENING, "it took {:?}", asked.elapsed());
+            let code = refused.json()?["code"].as_str().unwrap_or_default().to_owned();
+            ensure!(["RELAY_UNREACHABLE", "COORDINATOR_UNREACHABLE"].contains(&code.as_str()), "{refused:?}");
+            let after = (made(&lab).await?, invites_of(&host).await?);
+            ensure!(after.1 == before.1, "{verb}: an invite is open");
+            if code == "RELAY_UNREACHABLE" && after.0 == before.0 {
+                break;
+            }
+            ensure!(began.elapsed() < SOON, "{verb} leaves {after:?} of {before:?}");
+        }
+    }
     relay.go_on().await?;
     host.until("open", |status| status["relay"]["state"] == "open").await?;
     let joined = guest.join(&from_afar(invite(&opened)?)?, &[]).await?;

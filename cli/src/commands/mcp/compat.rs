@@ -68,7 +68,7 @@ fn coming_in() -> Vec<Offered> {
         },
         Offered {
             name: "tunnel_join",
-            description: "Join another person's tunnel by its link.",
+            description: "Join another person's tunnel by its link. It answers within 40 seconds.",
             input: arguments(&[("joinLink", text("The link"))], &["joinLink"]),
             output: answer(
                 &[
@@ -185,17 +185,10 @@ struct Open {
 fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Open { goal, invites } = read(value)?;
     let invites = invites.unwrap_or(1);
-    let (relay, _) = desk.offer(true, (invites, limits::TTL.as_secs()))?.parts();
-    let opened = desk.begin(&Request::Open {
-        goal,
-        invites,
-        code: false,
-        ttl_s: limits::TTL.as_secs(),
-        verify: Verify::Ask,
-        name: desk.name.clone(),
-        agent: desk.agent.clone(),
-        keep: false,
-        relay,
+    let (name, agent, ttl_s) = (desk.name.clone(), desk.agent.clone(), limits::TTL.as_secs());
+    let (code, verify, keep) = (false, Verify::Ask, false);
+    let opened = desk.used(desk.offer(true, (invites, ttl_s))?, |relay| {
+        desk.begin(&Request::Open { goal, invites, code, ttl_s, verify, name, agent, keep, relay })
     })?;
     Ok(json!({
         "tunnelId": opened["session"],
@@ -215,9 +208,10 @@ struct Invite {
 fn invite(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Invite { count } = read(value)?;
     let (session, count, ttl_s) = (desk.session(None), count.unwrap_or(1), limits::TTL.as_secs());
-    let (relay, _) = desk.offer_more(true, session.clone(), (count, ttl_s))?.parts();
-    let request = Request::Invite { session, count, code: false, ttl_s, relay };
-    Ok(json!({ "invites": invites_of(&desk.ask(&request)?) }))
+    let offer = desk.offer_more(true, session.clone(), (count, ttl_s))?;
+    let invited =
+        desk.used(offer, |relay| desk.ask(&Request::Invite { session, count, code: false, ttl_s, relay }))?;
+    Ok(json!({ "invites": invites_of(&invited) }))
 }
 
 fn invites_of(answer: &Value) -> Vec<Value> {

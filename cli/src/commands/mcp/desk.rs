@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use mytunnel_pairing::api::Request;
+use mytunnel_pairing::api::{RelayGrant, Request};
 use rmcp::model::RequestId;
 use serde_json::Value;
 
@@ -111,6 +111,15 @@ impl Desk {
     /// Takes back the tickets of links that let nobody in any more.
     pub(super) fn withdraw(&self, answer: &mut Value) {
         relay::withdraw(answer, &self.context);
+    }
+
+    /// See [`Offer::used`].
+    pub(super) fn used(
+        &self,
+        offer: Offer,
+        ask: impl FnOnce(Option<RelayGrant>) -> Result<Value, Failure>,
+    ) -> Result<Value, Failure> {
+        offer.used(&self.context, ask)
     }
 
     /// The session that is named, which is pinned with that, or else the pinned one; nothing where there is none yet.

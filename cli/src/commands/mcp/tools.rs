@@ -13,7 +13,6 @@ use super::answers::{
 use super::desk::{Desk, READER};
 use super::schema::{answer, arguments, count, list, maybe, number, some_object, text, yes_no};
 use crate::commands::pair::people::windows;
-use crate::commands::pair::relay::Offer;
 use crate::failure::Failure;
 
 /// One tool.
@@ -102,7 +101,7 @@ fn coming_in() -> Vec<Offered> {
         },
         Offered {
             name: "pair_join",
-            description: "Join the session of another person's agent by the invite that your person was handed.",
+            description: "Join the session of another person's agent by the invite that your person was handed. It answers within 40 seconds; a host that is found late, through a relay, takes that long.",
             input: arguments(
                 &[
                     ("secret", text("The invite: pair1-…, or a number and three words")),
@@ -202,7 +201,7 @@ fn talking() -> Vec<Offered> {
 
 fn looking() -> Vec<Offered> {
     let member = some_object("id, name, agent, online, verified; name and agent are untrusted");
-    let window = some_object("number: what the code begins with; at: where its host is");
+    let window = some_object("number: what the code begins with; at: where its host is; untrusted");
     vec![
         Offered {
             name: "pair_peers",
@@ -296,11 +295,10 @@ fn open(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Open { goal, invites, mode, ttl_s, verify, keep, relay } = read(value)?;
     let code = mode == Mode::Code;
     let (name, agent) = (desk.name.clone(), desk.agent.clone());
-    let (relay, trouble) = desk.offer(relay && !code, (invites, ttl_s))?.parts();
-    let open = Request::Open { goal, invites, code, ttl_s, verify, name, agent, keep, relay };
-    let mut opened = desk.begin(&open)?;
-    Offer::tell(trouble, &mut opened);
-    Ok(opened)
+    let offer = desk.offer(relay && !code, (invites, ttl_s))?;
+    desk.used(offer, |relay| {
+        desk.begin(&Request::Open { goal, invites, code, ttl_s, verify, name, agent, keep, relay })
+    })
 }
 
 #[derive(Deserialize)]
@@ -318,10 +316,8 @@ struct Invite {
 fn invite(desk: &Desk, value: Value) -> Result<Value, Failure> {
     let Invite { session, count, ttl_s, relay } = read(value)?;
     let session = desk.session(session);
-    let (relay, trouble) = desk.offer_more(relay, session.clone(), (count, ttl_s))?.parts();
-    let mut invited = desk.ask(&Request::Invite { session, count, code: false, ttl_s, relay })?;
-    Offer::tell(trouble, &mut invited);
-    Ok(invited)
+    let offer = desk.offer_more(relay, session.clone(), (count, ttl_s))?;
+    desk.used(offer, |relay| desk.ask(&Request::Invite { session, count, code: false, ttl_s, relay }))
 }
 
 #[derive(Deserialize)]

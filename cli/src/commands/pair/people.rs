@@ -12,6 +12,7 @@ use super::start::text;
 use super::{SessionArgs, client, relay};
 use crate::context::Context;
 use crate::failure::{Failure, chain};
+use crate::inspect::told::printable;
 use crate::report::{Style, columns};
 use crate::runtime::block_on;
 use crate::span;
@@ -150,7 +151,10 @@ pub(crate) fn peers(args: &SessionArgs, context: &Context) -> Result<(), Failure
 pub(crate) fn windows() -> Result<Vec<Value>, Failure> {
     let found = block_on(async { Ok(daemon::windows(LOOKING).await) })?;
     Ok(match found {
-        Ok(windows) => windows.iter().map(|one| json!({ "number": one.number, "at": one.at })).collect(),
+        Ok(windows) => windows
+            .iter()
+            .map(|one| json!({ "number": one.number, "at": one.at, "untrusted": true }))
+            .collect(),
         Err(error) => {
             tracing::debug!(why = chain(&error), "codes of this network are not known");
             Vec::new()
@@ -253,6 +257,7 @@ pub(crate) fn kick(args: &KickArgs, context: &Context) -> Result<(), Failure> {
     context.report.object(&answer);
     context.report.note(format_args!("{} is out.", args.peer));
     if let Some(ticket) = answer["ticket"].as_str() {
+        let ticket = printable(ticket);
         context.report.note(format_args!(
             "Its key for the relay came from {ticket}: `mytunnel keys list` shows it, `mytunnel keys revoke` ends it."
         ));
@@ -269,7 +274,8 @@ pub(crate) fn lock(args: &SessionArgs, context: &Context) -> Result<(), Failure>
 }
 
 pub(crate) fn revoke(args: &SessionArgs, context: &Context) -> Result<(), Failure> {
-    let mut answer = client::ask(&Request::Revoke { session: args.session.clone() }, context)?;
+    let mut answer =
+        client::ask(&Request::Revoke { session: args.session.clone(), invites: Vec::new() }, context)?;
     relay::withdraw(&mut answer, context);
     context.report.object(&answer);
     context.report.note(format_args!("Took back {} invites.", answer["revoked"]));

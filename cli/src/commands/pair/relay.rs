@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use data_encoding::BASE32_NOPAD;
 use mytunnel_keys::error::Code;
-use mytunnel_keys::id::{Scope, Scopes, TunnelName};
+use mytunnel_keys::id::{Scope, Scopes, Serial, TunnelName};
 use mytunnel_keys::secret::Seed;
 use mytunnel_keys::token::{ChildToken, Secret};
 use mytunnel_pairing::api::{GrantedTicket, RelayGrant, Request};
@@ -29,10 +29,8 @@ const PREPARING: Duration = Duration::from_millis(2_000);
 /// How much later than it was begun a session is open at the latest, if a relay does not answer; all else takes the rest of
 /// the five seconds that are promised.
 const OPEN: Duration = Duration::from_millis(3_000);
-/// The same where nothing but a relay will do.
-const OPEN_BY_RELAY: Duration = Duration::from_millis(4_500);
-/// The longest that tickets are taken back for.
-const WITHDRAWING: Duration = Duration::from_secs(2);
+/// The longest that tickets and a key are taken back for.
+const WITHDRAWING: Duration = Duration::from_millis(1_500);
 /// The shortest life of a ticket.
 const SHORTEST: u64 = 60;
 
@@ -47,10 +45,40 @@ pub(crate) enum Wish {
     Off,
 }
 
+/// What was made at a coordinator for links, so that it can be undone.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Made {
+    /// Id of the host's key, where one was made.
+    key: Option<String>,
+    tickets: Vec<String>,
+}
+
+impl Made {
+    /// Takes back what nobody will use. It ends by itself, too.
+    pub(crate) fn undo(&self, context: &Context) {
+        if self.key.is_none() && self.tickets.is_empty() {
+            return;
+        }
+        let undone = api::within(WITHDRAWING, || {
+            let session = Session::person_or_master(context, None)?;
+            let tickets = self.tickets.iter().map(|id| format!("/tickets/{id}"));
+            // The last, since its answer waits for relays, which may be what does not answer.
+            let key = self.key.iter().map(|id| format!("/tokens/{id}?cascade=true&masters=false"));
+            let all = tickets.chain(key);
+            // One that is gone keeps none of the others.
+            all.map(|path| session.delete::<Value>(&path).map(drop)).fold(Ok(()), Result::and)
+        });
+        if let Err(failure) = undone {
+            tracing::debug!(why = failure.message(), "what was made for links stays until it ends");
+        }
+    }
+}
+
 /// What there is for it.
 #[derive(Debug, Default)]
 pub(crate) struct Offer {
-    pub(crate) grant: Option<RelayGrant>,
+    made: Made,
+    grant: Option<RelayGrant>,
     /// Why there is nothing, where there should be.
     trouble: Option<Failure>,
 }
@@ -67,9 +95,9 @@ impl Offer {
         if wish == Wish::Off || !(1..limits::MEMBERS).contains(&count) {
             return Ok(Self::default());
         }
-        let began = Instant::now();
+        let (began, mut made) = (Instant::now(), Made::default());
         let granted = match has_credentials(context) {
-            Ok(true) => api::within(PREPARING, || granted(count, ttl, there, context)),
+            Ok(true) => api::within(PREPARING, || granted((count, ttl), there, context, &mut made)),
             Ok(false) if wish == Wish::Maybe => return Ok(Self::default()),
             Ok(false) => Err(Failure::new(
                 Code::InvalidKey,
@@ -80,19 +108,33 @@ impl Offer {
         };
         match granted {
             Ok(mut grant) => {
-                let end = if wish == Wish::Demanded { OPEN_BY_RELAY } else { OPEN };
-                let left = end.saturating_sub(began.elapsed());
+                let left = OPEN.saturating_sub(began.elapsed());
                 grant.wait_ms = u64::try_from(left.as_millis()).unwrap_or_default();
-                Ok(Self { grant: Some(grant), trouble: None })
+                Ok(Self { made, grant: Some(grant), trouble: None })
             }
-            Err(failure) if wish == Wish::Maybe => Ok(Self { grant: None, trouble: Some(failure) }),
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                made.undo(context);
+                match wish {
+                    Wish::Maybe => Ok(Self { trouble: Some(failure), ..Self::default() }),
+                    Wish::Demanded | Wish::Off => Err(failure),
+                }
+            }
         }
     }
 
-    /// Says in the answer why there is no way, where there should be one.
-    pub(crate) fn tell(trouble: Option<Failure>, answer: &mut Value) {
-        if let Some(failure) = trouble {
+    /// What is to be undone if nothing comes of it.
+    pub(crate) fn made(&self) -> Made {
+        self.made.clone()
+    }
+
+    /// Asks the daemon with it, and says in the answer why there is no way, where there should be one.
+    pub(crate) fn used(
+        self,
+        context: &Context,
+        ask: impl FnOnce(Option<RelayGrant>) -> Result<Value, Failure>,
+    ) -> Result<Value, Failure> {
+        let mut answer = ask(self.grant).inspect_err(|_| self.made.undo(context))?;
+        if let Some(failure) = self.trouble {
             answer["relay"] = json!({
                 "state": "off",
                 "code": failure.code().name(),
@@ -100,11 +142,7 @@ impl Offer {
                 "help": failure.help(),
             });
         }
-    }
-
-    /// Both parts.
-    pub(crate) fn parts(self) -> (Option<RelayGrant>, Option<Failure>) {
-        (self.grant, self.trouble)
+        Ok(answer)
     }
 }
 
@@ -113,7 +151,12 @@ pub(super) fn has_credentials(context: &Context) -> Result<bool, Failure> {
     Ok(login.is_some() || context.env.master.is_some())
 }
 
-fn granted(count: usize, ttl: u64, there: &Value, context: &Context) -> Result<RelayGrant, Failure> {
+fn granted(
+    (count, ttl): (usize, u64),
+    there: &Value,
+    context: &Context,
+    made: &mut Made,
+) -> Result<RelayGrant, Failure> {
     let (session, project) = ticket::issuer(None, None, context)?;
     let server = session.server().base().to_owned();
     let of = project.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -133,6 +176,8 @@ fn granted(count: usize, ttl: u64, there: &Value, context: &Context) -> Result<R
         None => {
             let name = fresh_name()?;
             let (key, serial) = host_key(&session, &name, project.clone())?;
+            made.key = Some(serial.nonce());
+            let serial = serial.to_string();
             let about = [("name", name.to_string()), ("server", server), ("project", of), ("key", serial)];
             let about = about.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
             (name, Some(key), about)
@@ -141,8 +186,9 @@ fn granted(count: usize, ttl: u64, there: &Value, context: &Context) -> Result<R
     let mut tickets = Vec::new();
     for _ in 0..count {
         let within = ttl.clamp(SHORTEST, span::MAX_TTL);
-        let (text, made) = ticket::make(&session, (name.clone(), project.clone()), within, span::MAX_TTL)?;
-        tickets.push(GrantedTicket { text: WayKey::new(text), id: made.id });
+        let (text, ticket) = ticket::make(&session, (name.clone(), project.clone()), within, span::MAX_TTL)?;
+        made.tickets.push(ticket.id.clone());
+        tickets.push(GrantedTicket { text: WayKey::new(text), id: ticket.id });
     }
     Ok(RelayGrant { key, about, tickets, wait_ms: 0 })
 }
@@ -153,12 +199,12 @@ fn fresh_name() -> Result<TunnelName, Failure> {
     format!("pair-{letters}").parse().map_err(|_| Failure::new(Code::Internal, "that is no name"))
 }
 
-/// A key that serves this one name for as long as a session may last, and its serial.
+/// A key that serves this one name for as long as a session may last, and by what it is revoked.
 fn host_key(
     session: &Session,
     name: &TunnelName,
     project: Option<mytunnel_keys::id::ProjectId>,
-) -> Result<(WayKey, String), Failure> {
+) -> Result<(WayKey, Serial), Failure> {
     let seed = Seed::from_bytes(random()?);
     let options = MintOptions {
         scope: Some(Scopes::from_iter([Scope::Private])),
@@ -167,10 +213,9 @@ fn host_key(
         ..MintOptions::for_one_share(None)
     };
     let answer = mint::ask(session, &seed, &options, project)?;
-    let serial = answer.serial.to_string();
     let (root, server) = (*session.root(), session.server().clone());
     let token = ChildToken::new(Secret::Portable(seed), answer.certificate, root, server)?;
-    Ok((ways::written(name, token), serial))
+    Ok((ways::written(name, token), answer.serial))
 }
 
 /// The way that a session has, as its status tells.

@@ -15,7 +15,7 @@ use crate::report::Style;
 use crate::span;
 
 /// What is told to who waits for a host.
-const LOOKING: &str = "Looking for the host, by the network and through a relay where the invite names one: for half a minute at most.";
+const LOOKING: &str = "Looking for the host, by the network and through a relay where the invite names one: for 40 seconds at most.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct OpenArgs {
@@ -174,26 +174,27 @@ pub(crate) fn user_name(context: &Context, otherwise: &str) -> String {
 pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
     let wish = args.relay.wish(args.code);
     let offer = Offer::make(wish, (args.invites, args.ttl), &Value::Null, context)?;
-    let (grant, trouble) = offer.parts();
-    let request = Request::Open {
-        goal: args.goal.clone(),
-        invites: args.invites,
-        code: args.code,
-        ttl_s: args.ttl,
-        verify: args.verify.into(),
-        name: args.who.name(context, "host"),
-        agent: args.who.agent.clone(),
-        keep: args.keep.keep,
-        relay: grant,
-    };
-    let mut answer = client::ask_or_start(&request, context)?;
+    let made = offer.made();
+    let answer = offer.used(context, |relay| {
+        let request = Request::Open {
+            goal: args.goal.clone(),
+            invites: args.invites,
+            code: args.code,
+            ttl_s: args.ttl,
+            verify: args.verify.into(),
+            name: args.who.name(context, "host"),
+            agent: args.who.agent.clone(),
+            keep: args.keep.keep,
+            relay,
+        };
+        client::ask_or_start(&request, context)
+    })?;
     if wish == Wish::Demanded && !(answer["relay"]["state"] == "open" && relay::leads(&answer)) {
         let session = answer["session"].as_str().map(str::to_owned);
-        let mut closed = client::ask(&Request::Close { session, forget: args.keep.keep }, context)?;
-        relay::withdraw(&mut closed, context);
+        client::ask(&Request::Close { session, forget: args.keep.keep }, context)?;
+        made.undo(context);
         return Err(no_relay(&answer["relay"]));
     }
-    Offer::tell(trouble, &mut answer);
     context.report.object(&answer);
     print_invites(&answer, context);
     if args.code {
@@ -212,13 +213,21 @@ pub(crate) fn invite(args: &InviteArgs, context: &Context) -> Result<(), Failure
         Wish::Off => Value::Null,
         Wish::Maybe | Wish::Demanded => relay::there(session.clone(), |ask| client::ask(ask, context))?,
     };
-    let (relay, trouble) = Offer::make(wish, (args.count, args.ttl), &there, context)?.parts();
-    let request = Request::Invite { session, count: args.count, code: args.code, ttl_s: args.ttl, relay };
-    let mut answer = client::ask(&request, context)?;
+    let offer = Offer::make(wish, (args.count, args.ttl), &there, context)?;
+    let made = offer.made();
+    let (count, code, ttl_s) = (args.count, args.code, args.ttl);
+    let answer = offer.used(context, |relay| {
+        client::ask(&Request::Invite { session, count, code, ttl_s, relay }, context)
+    })?;
     if wish == Wish::Demanded && !(answer["relay"]["state"] == "open" && relay::leads(&answer)) {
+        // Nobody has seen them.
+        let ids = answer["invites"].as_array().into_iter().flatten();
+        let invites: Vec<String> = ids.map(|invite| text(invite, "id").to_owned()).collect();
+        let session = answer["session"].as_str().map(str::to_owned);
+        client::ask(&Request::Revoke { session, invites }, context)?;
+        made.undo(context);
         return Err(no_relay(&answer["relay"]));
     }
-    Offer::tell(trouble, &mut answer);
     context.report.object(&answer);
     print_invites(&answer, context);
     Ok(())

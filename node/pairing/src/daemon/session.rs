@@ -73,9 +73,10 @@ impl Session {
     /// Tickets of links that nobody has used, which are somebody else's to take back. They are told once.
     pub(super) fn tickets_to_withdraw(&mut self) -> Vec<String> {
         let Side::Host(room) = &self.side else { return Vec::new() };
+        // Open ones lead somebody in yet, and of those that were used the host wants to know whose they are.
         let is_used = |invite: &InviteId| {
             let state = room.invites.get(invite).map(Invite::state);
-            matches!(state, Some(State::Reserved | State::Consumed))
+            matches!(state, Some(State::Open | State::Reserved | State::Consumed))
         };
         let unused: Vec<InviteId> = self.tickets.keys().filter(|invite| !is_used(invite)).copied().collect();
         unused.iter().filter_map(|invite| self.tickets.remove(invite)).collect()

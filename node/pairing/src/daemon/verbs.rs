@@ -78,9 +78,9 @@ impl Daemon {
                 let relay = if leads { self.shown_way(id) } else { Value::Null };
                 Ok(json!({ "session": id.to_string(), "invites": invites, "relay": relay }))
             }
-            Request::Revoke { session } => {
+            Request::Revoke { session, invites } => {
                 let (id, room) = self.hosted(session.as_deref())?;
-                let revoked = room.revoke_all();
+                let revoked = if invites.is_empty() { room.revoke_all() } else { room.revoke(&invites) };
                 let tickets = self.tickets_to_withdraw(id);
                 Ok(json!({ "session": id.to_string(), "revoked": revoked, "tickets": tickets }))
             }
@@ -206,7 +206,7 @@ impl Daemon {
             if let (Some(session), Some(granted)) = (self.sessions.get_mut(&id), granted) {
                 session.tickets.insert(invite, granted.id);
             }
-            made.push(InviteAnswer { text, expires_in_s: ttl.as_secs(), relay });
+            made.push(InviteAnswer { id: invite.to_string(), text, expires_in_s: ttl.as_secs(), relay });
         }
         self.show_codes(now);
         Ok(made)

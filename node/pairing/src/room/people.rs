@@ -55,6 +55,12 @@ impl Room {
         self.invites.values_mut().map(super::Invite::revoke).filter(|open| *open).count()
     }
 
+    /// The same of those with these ids.
+    pub(crate) fn revoke(&mut self, ids: &[String]) -> usize {
+        let named = self.invites.iter_mut().filter(|(id, _)| ids.contains(&id.to_string()));
+        named.filter_map(|(_, invite)| invite.revoke().then_some(())).count()
+    }
+
     /// The end. Who has not heard everything yet hears it first, within a bound.
     pub(crate) fn close(&mut self, why: Why, now: Now) {
         if self.closed.is_some() {
