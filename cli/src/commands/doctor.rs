@@ -19,6 +19,7 @@ use crate::context::{Context, now};
 use crate::embedded::is_local;
 use crate::failure::{Failure, chain};
 use crate::identity::{self, Holder, Identity};
+use crate::inspect::told::printable;
 use crate::report::{Report, Style};
 use crate::runtime::block_on;
 use crate::span;
@@ -411,9 +412,11 @@ pub(crate) fn tell(checks: &[Check], hinders: &str, report: Report) -> Result<()
             State::Failed => "FAILED ",
             State::Skipped => "-      ",
         };
-        report.line(format!("{mark}  {}: {}", report.styled(Style::Strong, check.name), check.message));
+        // Some of it is what a server says.
+        let message = printable(&check.message);
+        report.line(format!("{mark}  {}: {message}", report.styled(Style::Strong, check.name)));
         if !check.help.is_empty() {
-            report.line(format!("         {}", check.help));
+            report.line(format!("         {}", printable(&check.help)));
         }
     }
     match failed {

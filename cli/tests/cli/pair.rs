@@ -206,6 +206,11 @@ fn what_keeps_guests_away_is_told_with_a_remedy() {
     let elsewhere = agent.pair_with(&["doctor"], &[("MYTUNNEL_PAIR_LISTEN", "192.0.2.1:4900")]);
     assert_ne!(elsewhere.code, Some(0), "{elsewhere:?}");
     assert!(elsewhere.stdout.contains("192.0.2.1 cannot be listened on"), "{elsewhere:?}");
+    // A port that another program has is none of the process, though the rest of it listens.
+    let (other, held) = (Agent::new(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let at = held.local_addr().unwrap().to_string();
+    let told = other.pair_with(&["doctor"], &[("MYTUNNEL_PAIR_LISTEN", &at)]).succeeded().json();
+    assert_eq!(state(&told["checks"], "ports"), "warning", "{told}");
 }
 
 #[test]

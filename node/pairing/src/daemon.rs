@@ -138,6 +138,8 @@ struct Way {
 struct Daemon {
     swarm: Swarm<Behaviour>,
     own: PeerId,
+    /// Where it is to listen.
+    places: Vec<SocketAddr>,
     sessions: BTreeMap<SessionId, Session>,
     keeper: Keeper,
     era: Era,
@@ -166,24 +168,11 @@ struct Daemon {
 /// # Errors
 /// [`DaemonError`] if it could not start.
 pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) -> Result<(), DaemonError> {
-    let control = Control::bind(&config.dir)?;
-    let run = u64::from_be_bytes(random().map_err(DaemonError::Random)?);
-    let (begun, era) = (Instant::now(), Era::of_machine(run, wall()));
-    let path = api::kept(&config.dir);
-    let mut found = Found::read(path.clone(), &era, now(begun)).await?;
-    let mut machine = match found.machine.take() {
-        Some(machine) => machine,
-        None => Machine::new(&Seed::from_bytes(random().map_err(DaemonError::Random)?)),
-    };
-    let mut swarm = net::swarm(&machine.seed())?;
-    machine.listen(&mut swarm, config.listen).await?;
+    let (control, linger) = (Control::bind(&config.dir)?, config.linger);
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let (commands, mut asked) = mpsc::channel(EVENTS);
     let (changed, changes) = watch::channel(0);
-    let keeper = found.keeper(path, &machine);
-    let passages = Passages::new(config.ways);
-    let mut daemon = Daemon::new(swarm, keeper, passages, (era, begun), events, changed);
-    daemon.go_on(found);
+    let mut daemon = begin(config, events, changed).await?;
     let busy = control.busy();
     let mut clients = JoinSet::new();
     clients.spawn(control.serve(commands, changes, stop.clone()));
@@ -203,7 +192,7 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
             _ = ticks.tick() => {
                 daemon.tick();
                 if daemon.is_idle() && Arc::strong_count(&busy) <= 2 {
-                    if used_at.elapsed() >= config.linger {
+                    if used_at.elapsed() >= linger {
                         break;
                     }
                 } else {
@@ -221,6 +210,30 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
     Ok(())
 }
 
+/// Listens, and goes on with what is kept.
+async fn begin(
+    config: Config,
+    events: mpsc::Sender<links::Event>,
+    changed: watch::Sender<u64>,
+) -> Result<Daemon, DaemonError> {
+    let run = u64::from_be_bytes(random().map_err(DaemonError::Random)?);
+    let (begun, era) = (Instant::now(), Era::of_machine(run, wall()));
+    let path = api::kept(&config.dir);
+    let mut found = Found::read(path.clone(), &era, now(begun)).await?;
+    let mut machine = match found.machine.take() {
+        Some(machine) => machine,
+        None => Machine::new(&Seed::from_bytes(random().map_err(DaemonError::Random)?)),
+    };
+    let mut swarm = net::swarm(&machine.seed())?;
+    machine.listen(&mut swarm, config.listen).await?;
+    let keeper = found.keeper(path, &machine);
+    let passages = Passages::new(config.ways, machine.is_everywhere());
+    let mut daemon = Daemon::new(swarm, keeper, passages, (era, begun), events, changed);
+    daemon.places = machine.places().to_vec();
+    daemon.go_on(found);
+    Ok(daemon)
+}
+
 impl Daemon {
     /// Without a session; `(era, begun)` is what is known of the time when it began.
     fn new(
@@ -234,6 +247,7 @@ impl Daemon {
         Self {
             own: *swarm.local_peer_id(),
             swarm,
+            places: Vec::new(),
             sessions: BTreeMap::new(),
             files: files::Files::new(keeper.path()),
             keeper,

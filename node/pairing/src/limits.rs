@@ -119,6 +119,8 @@ pub const LAST_CALL: Duration = Duration::from_secs(30);
 pub const BATCH: usize = 50;
 /// Bytes of messages in one answer to `listen`, as they are shown.
 pub const BATCH_BYTES: usize = 128 * 1024;
+/// Who joins is told within this what became of it.
+pub const JOIN: Duration = Duration::from_secs(40);
 /// A `listen` waits no longer, so that it answers within 25 seconds.
 pub const LISTEN: Duration = Duration::from_millis(24_500);
 /// Bytes of the name of a file that is offered.

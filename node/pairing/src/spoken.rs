@@ -16,7 +16,7 @@ use crate::{
 /// Bytes of a message of SPAKE2.
 pub(crate) const MESSAGE: usize = 33;
 /// Numbers are easily said.
-const NUMBERS: u16 = 999;
+pub(crate) const NUMBERS: u16 = 999;
 
 /// A spoken code.
 #[derive(Clone)]

@@ -26,8 +26,14 @@ pub(crate) fn line(text: &str) -> String {
 
 /// As much of `text` as fits into a [`field`].
 pub(crate) fn cut(text: &str) -> String {
-    let fits = |(at, letter): &(usize, char)| at + letter.len_utf8() <= limits::FIELD;
-    text.char_indices().take_while(fits).map(|(_, letter)| letter).collect()
+    begin(text, limits::FIELD).to_owned()
+}
+
+/// The whole letters of `text` that fit into so many bytes.
+pub(crate) fn begin(text: &str, most: usize) -> &str {
+    let fits = |(at, letter): &(usize, char)| at + letter.len_utf8() <= most;
+    let end = text.char_indices().take_while(fits).last().map_or(0, |(at, letter)| at + letter.len_utf8());
+    text.get(..end).unwrap_or_default()
 }
 
 /// `wished`, or with a number behind it, so that it differs from each of `taken` also in other case.
@@ -99,6 +105,14 @@ mod tests {
         let second = unique(&long, [long.as_str()].into_iter());
         assert_eq!(second.len(), 32);
         assert_eq!(name(&second), Some(second.clone()));
+    }
+
+    #[test]
+    fn a_text_begins_with_whole_letters() {
+        let begun = [(0, ""), (1, "a"), (2, "a"), (3, "aß"), (4, "aßb"), (9, "aßb")];
+        for (most, shown) in begun {
+            assert_eq!(begin("aßb", most), shown);
+        }
     }
 
     #[test]

@@ -100,6 +100,8 @@ pub struct WayPath {
 /// What the daemon holds of a way that somebody else makes.
 #[derive(Debug)]
 pub struct Line {
+    /// Whether it may look for paths past what carries it, for which it listens on all addresses of the machine.
+    pub direct: bool,
     /// Where it says how far it is.
     pub stand: watch::Sender<Stand>,
     /// When it is over.

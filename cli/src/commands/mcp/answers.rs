@@ -58,7 +58,7 @@ pub(super) fn status_of_one() -> Value {
                 "approvals",
                 list(
                     some_object(
-                        "Proposals: approval, from, action, risk, files, own, state (pending, approved, denied), by (human or agent); untrusted",
+                        "Proposals: approval, from, action, risk, files, text, cut (more was said: the record has it), own, state (pending, approved, denied), by (human or agent); untrusted",
                     ),
                     "The newest",
                 ),

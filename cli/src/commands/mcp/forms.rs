@@ -44,9 +44,16 @@ pub(super) struct Forms {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Question {
     /// The words of the other machine.
-    Words { session: String, peer: Option<String> },
+    Words { session: String, peer: Option<Member> },
     /// Whether what somebody proposes is to be done.
     Proposal { session: String, number: u64, what: String, is_whole: bool },
+}
+
+/// Who is a member by that name at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Member {
+    id: u64,
+    name: String,
 }
 
 impl Forms {
@@ -102,8 +109,8 @@ fn questions(status: &Value) -> Vec<Question> {
         }
         let waiting = status["members"].as_array().into_iter().flatten();
         for member in waiting.filter(|member| member["can_verify"] == true) {
-            let peer = Some(text(member, "name").to_owned());
-            questions.push(Question::Words { session: session(), peer });
+            let (id, name) = (member["id"].as_u64().unwrap_or_default(), text(member, "name").to_owned());
+            questions.push(Question::Words { session: session(), peer: Some(Member { id, name }) });
         }
     }
     let proposals = status["approvals"].as_array().into_iter().flatten();
@@ -119,8 +126,8 @@ fn questions(status: &Value) -> Vec<Question> {
                 what.push_str(&format!("\n{field}: {value}"));
             }
         }
-        let is_whole =
-            [action, risk, why, &files].iter().all(|words| one_line(words).chars().count() <= MOST);
+        let fits = |words: &&str| one_line(words).chars().count() <= MOST;
+        let is_whole = one["cut"] == false && [action, risk, why, &files].iter().all(fits);
         questions.push(Question::Proposal { session: session(), number, what, is_whole });
     }
     questions
@@ -144,7 +151,8 @@ impl Question {
     fn key(&self) -> String {
         match self {
             Self::Words { session, peer } => {
-                format!("{session} words {}", peer.as_deref().unwrap_or_default())
+                // The name may be somebody else's later.
+                format!("{session} words {}", peer.as_ref().map_or(0, |member| member.id))
             }
             Self::Proposal { session, number, .. } => format!("{session} proposal {number}"),
         }
@@ -154,7 +162,9 @@ impl Question {
 /// Shows the form, and does what the person says; whether that was done.
 async fn asked(question: &Question, desk: &Arc<Desk>, client: &Peer<RoleServer>) -> bool {
     match question {
-        Question::Words { session, peer } => compared(session, peer.as_deref(), desk, client).await,
+        Question::Words { session, peer } => {
+            compared(session, peer.as_ref().map(|member| member.name.as_str()), desk, client).await
+        }
         Question::Proposal { session, number, what, is_whole } => {
             decided(session, *number, (what, *is_whole), desk, client).await
         }
@@ -163,8 +173,8 @@ async fn asked(question: &Question, desk: &Arc<Desk>, client: &Peer<RoleServer>)
 
 async fn compared(session: &str, peer: Option<&str>, desk: &Arc<Desk>, client: &Peer<RoleServer>) -> bool {
     let (session, peer) = (Some(session.to_owned()), peer.map(str::to_owned));
-    let words = Request::Words { session: session.clone(), peer: peer.clone() };
-    let Ok(own) = ask(desk, words).await else { return false };
+    let words = || Request::Words { session: session.clone(), peer: peer.clone() };
+    let Ok(own) = ask(desk, words()).await else { return false };
     let with = peer.as_deref().unwrap_or("the host");
     let mut message = format!(
         "Compare words with the person of {with}, by voice. Read out: {}. Then type the three words that the other person \
@@ -175,6 +185,10 @@ async fn compared(session: &str, peer: Option<&str>, desk: &Arc<Desk>, client: &
     for _ in 0..TRIES {
         let field = json!({ "type": "string", "title": "Words of the other machine", "maxLength": 100 });
         let Some(given) = form(client, &message, "words", field).await else { return false };
+        // Somebody else may go by the name by now, at whose words this is no try.
+        if !ask(desk, words()).await.is_ok_and(|of_now| of_now["words"] == own["words"]) {
+            return false;
+        }
         let words = Zeroizing::new(given);
         let verify = Request::Verify { session: session.clone(), peer: peer.clone(), words };
         match ask(desk, verify).await {
@@ -255,17 +269,19 @@ mod tests {
         let status = json!({
             "session": "s", "state": "connected", "verify": "required",
             "members": [
-                { "name": "bob", "can_verify": true },
-                { "name": "cy", "can_verify": false },
+                { "id": 1, "name": "bob", "can_verify": true },
+                { "id": 2, "name": "cy", "can_verify": false },
             ],
             "approvals": [
                 { "approval": 4, "own": true, "state": "pending", "from": { "name": "ada" }, "action": "x", "files": [] },
                 { "approval": 5, "own": false, "state": "approved", "from": { "name": "bob" }, "action": "x", "files": [] },
-                { "approval": 6, "own": false, "state": "pending", "from": { "name": "bob" }, "action": "rm\n\u{1b}[2J -r", "risk": "", "files": ["a", "b"], "text": "" },
+                { "approval": 6, "own": false, "state": "pending", "from": { "name": "bob" }, "action": "rm\n\u{1b}[2J -r", "risk": "", "files": ["a", "b"], "text": "", "cut": false },
             ],
         });
-        let peer = Some("bob".to_owned());
-        let words = Question::Words { session: "s".to_owned(), peer };
+        let bob = |id| Some(Member { id, name: "bob".to_owned() });
+        let words = Question::Words { session: "s".to_owned(), peer: bob(1) };
+        let other = Question::Words { session: "s".to_owned(), peer: bob(3) };
+        assert_ne!(words.key(), other.key(), "who was put aside is not who comes after by the same name");
         let what = "bob proposes: rm\u{fffd}\u{fffd}[2J -r\nFiles: a, b".to_owned();
         let proposal = Question::Proposal { session: "s".to_owned(), number: 6, what, is_whole: true };
         assert_eq!(questions(&status), [words, proposal]);
@@ -280,8 +296,8 @@ mod tests {
 
     #[test]
     fn what_a_form_does_not_show_is_not_approved_in_it() {
-        let of = |action: &str| {
-            let one = json!({ "approval": 1, "own": false, "state": "pending", "from": { "name": "bob" }, "action": action });
+        let of = |action: &str, cut: bool| {
+            let one = json!({ "approval": 1, "own": false, "state": "pending", "from": { "name": "bob" }, "action": action, "cut": cut });
             let status = json!({ "session": "s", "state": "connected", "approvals": [one] });
             match questions(&status).remove(0) {
                 Question::Proposal { what, is_whole, .. } => (what, is_whole),
@@ -289,10 +305,13 @@ mod tests {
             }
         };
         assert_eq!(
-            of(&format!("ls{}; rm -r /", " ".repeat(400))),
+            of(&format!("ls{}; rm -r /", " ".repeat(400)), false),
             ("bob proposes: ls ; rm -r /".to_owned(), true)
         );
-        let (what, is_whole) = of(&format!("ls {}; rm -r /", "x".repeat(400)));
+        let (what, is_whole) = of(&format!("ls {}; rm -r /", "x".repeat(400)), false);
         assert!(!is_whole && what.ends_with(" […]"), "{what}");
+        // What was left out before it came here would be behind the blanks.
+        let (what, is_whole) = of(&format!("ls{}", " ".repeat(1022)), true);
+        assert!(!is_whole && what == "bob proposes: ls", "{what}");
     }
 }

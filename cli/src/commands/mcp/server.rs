@@ -67,7 +67,7 @@ impl ServerHandler for Server {
         let hands = tool.hands && arguments.get("since").is_none_or(Value::is_null);
         // Who waits may wait for its person.
         self.forms.look(&self.desk, &context.peer);
-        // The client blocks, for 25 seconds at most.
+        // The client blocks, for 25 seconds at most; to join, for a minute.
         let done = tokio::task::spawn_blocking(move || {
             desk.settle();
             act(&desk, Value::Object(arguments))

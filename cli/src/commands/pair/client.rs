@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mytunnel_keys::error::Code;
 use mytunnel_pairing::api::{Answer, Request, Trouble, kept, socket};
+use mytunnel_pairing::limits;
 use serde_json::Value;
 
 use crate::context::Context;
@@ -20,6 +21,8 @@ use crate::failure::{Failure, chain};
 const ANSWER: u64 = 64 * 1024 * 1024;
 /// A daemon that takes longer than this is stuck: it waits for 25 s at most itself.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// The same where it looks for a host. Who gave up before it does would have used an invite up for nothing.
+const JOINING: Duration = limits::JOIN.saturating_add(Duration::from_secs(20));
 
 /// For how long nothing is said to who waits.
 const MOMENT: Duration = Duration::from_secs(3);
@@ -139,9 +142,17 @@ fn exchange(stream: UnixStream, request: &Request) -> Result<Value, Failure> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "two of many verbs take their time")]
+const fn patience(request: &Request) -> Duration {
+    match request {
+        Request::Join { .. } => JOINING,
+        Request::Share { .. } => READING,
+        _ => PATIENCE,
+    }
+}
+
 fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
-    let patience = if matches!(request, Request::Share { .. }) { READING } else { PATIENCE };
-    stream.set_read_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(patience(request)))?;
     let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request)?);
     line.push(b'\n');
     stream.write_all(&line)?;

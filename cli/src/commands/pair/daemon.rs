@@ -27,8 +27,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         dir: context.config_dir()?.pairing(),
         listen: listen(context)?,
         linger: Duration::from_secs(args.linger),
-        // Who says where it listens has a firewall to please: nothing else is opened, nor is the router asked.
-        ways: Some(ways::of(context.config_dir()?, proxies(context), context.env.pair_listen.is_none())),
+        ways: Some(ways::of(context.config_dir()?, proxies(context))),
     };
     // A question to a coordinator that is under way would keep the process.
     block_on_and_leave(async {

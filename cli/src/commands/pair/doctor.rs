@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
-use mytunnel_pairing::api::Request;
+use mytunnel_pairing::api::{Place, Request};
 use mytunnel_pairing::daemon::{NoMulticast, hears_itself};
 
 use super::client;
@@ -20,14 +20,15 @@ use crate::session::wanted_server;
 /// Where firewalls of Linux say that they are on.
 const UFW: &str = "/etc/ufw/ufw.conf";
 const FIREWALLD: &str = "/run/firewalld";
+/// The name of that look.
+const PORTS: &str = "ports";
+const BY_MASTER: &str = "that of MTK_MASTER, which is not asked here (`mytunnel pair open --relay` does)";
 
 pub(crate) fn run(context: &Context) -> Result<(), Failure> {
-    let mut checks = vec![process(context)];
-    let places = listen(context).and_then(|at| ports(&at));
-    checks.push(match &places {
-        Ok(check) => check.clone(),
-        Err(failure) => Check::of("ports", failure),
-    });
+    let (process, places) = process(context);
+    let ports = listen(context).and_then(|said| ports(&said, places.as_deref()));
+    let ports = ports.unwrap_or_else(|failure| Check::of(PORTS, &failure));
+    let mut checks = vec![process, ports];
     checks.push(addresses(&own_addresses()));
     let heard = block_on(async { Ok::<_, Failure>(hears_itself(free_port()).await) })?;
     checks.push(multicast(heard));
@@ -36,34 +37,59 @@ pub(crate) fn run(context: &Context) -> Result<(), Failure> {
     tell(&checks, "keeps agents from this machine's sessions", context.report)
 }
 
-/// Whether the process with the sessions answers, or could be started.
-fn process(context: &Context) -> Check {
+/// Whether the process with the sessions answers, or could be started, and where it listens.
+fn process(context: &Context) -> (Check, Option<Vec<Place>>) {
     const NAME: &str = "process";
     match client::ask_or_start(&Request::Status { session: None, reader: String::new() }, context) {
         Ok(status) => {
             let open = status["sessions"].as_array().into_iter().flatten();
             let open = open.filter(|one| one["state"] != "closed").count();
-            Check::ok(NAME, format!("answers; {open} sessions are open"))
+            let check = Check::ok(NAME, format!("answers; {open} sessions are open"));
+            (check, serde_json::from_value(status["listens"].clone()).ok())
         }
-        Err(failure) => Check::of(NAME, &failure),
+        Err(failure) => (Check::of(NAME, &failure), None),
     }
 }
 
-/// Whether peers could be listened for. What the process listens at is its own already.
-fn ports(at: &[SocketAddr]) -> Result<Check, Failure> {
-    const NAME: &str = "ports";
-    if at.is_empty() {
-        return Ok(Check::ok(NAME, "free ones of TCP and UDP, on all addresses"));
-    }
-    for socket in at {
+/// Whether peers are listened for where they are to be: where was `said` here, or else to who started the process.
+fn ports(said: &[SocketAddr], places: Option<&[Place]>) -> Result<Check, Failure> {
+    for socket in said {
         let foreign = SocketAddr::new(socket.ip(), 0);
         TcpListener::bind(foreign).and_then(|_| UdpSocket::bind(foreign)).map_err(|error| {
             let message = format!("{} cannot be listened on: {error}", socket.ip());
             Failure::local(message, "MYTUNNEL_PAIR_LISTEN has to name an address of this machine.")
         })?;
     }
-    let shown: Vec<String> = at.iter().map(SocketAddr::to_string).collect();
-    Ok(Check::ok(NAME, format!("TCP and UDP at {} (MYTUNNEL_PAIR_LISTEN)", shown.join(", "))))
+    let Some(places) = places else {
+        return Ok(Check::new(PORTS, State::Skipped, "there is no process to be asked where it listens"));
+    };
+    let listens: Vec<String> = places.iter().filter_map(ports_of).collect();
+    let listens = if listens.is_empty() { "nowhere".to_owned() } else { listens.join(", ") };
+    if !said.is_empty() && !said.iter().eq(places.iter().map(|place| &place.at)) {
+        let message = format!("the process listens elsewhere than MYTUNNEL_PAIR_LISTEN says: {listens}");
+        let help = "It reads that when it starts. Close its sessions: one that is started some seconds later listens there.";
+        return Ok(Check::warning(PORTS, message, help));
+    }
+    let is_deaf = |place: &&Place| place.tcp.is_none() || place.udp.is_none();
+    // Of any ports some are found, and a machine without IPv6 has none of those.
+    if let Some(deaf) = places.iter().filter(is_deaf).find(|place| place.at.port() != 0) {
+        let what = if deaf.tcp.is_none() { "TCP" } else { "UDP" };
+        let message = format!("{} is not listened on by {what}: another program may have it", deaf.at);
+        let help = "End that program, or name another port in MYTUNNEL_PAIR_LISTEN. Then close the sessions, and wait some seconds.";
+        return Ok(Check::warning(PORTS, message, help));
+    }
+    Ok(match listens.as_str() {
+        "nowhere" => Check::warning(PORTS, "no peer is listened for", "Connect this machine to a network."),
+        listens => Check::ok(PORTS, listens),
+    })
+}
+
+/// At an address, as a firewall wants to know it.
+fn ports_of(place: &Place) -> Option<String> {
+    let named = [("TCP", place.tcp), ("UDP", place.udp)];
+    let named: Vec<String> =
+        named.iter().filter_map(|(what, port)| port.map(|port| format!("{what} {port}"))).collect();
+    (!named.is_empty()).then(|| format!("{} at {}", named.join(" and "), place.at.ip()))
 }
 
 fn own_addresses() -> Vec<IpAddr> {
@@ -124,7 +150,8 @@ fn firewall(found: Option<&str>, listens: Option<&str>) -> Check {
     let help = if fixed {
         "Let the port of MYTUNNEL_PAIR_LISTEN in, by TCP and UDP, and UDP 5353 for codes."
     } else {
-        "Set MYTUNNEL_PAIR_LISTEN=0.0.0.0:4900, and let that port in by TCP and UDP, and UDP 5353 for codes."
+        "Set MYTUNNEL_PAIR_LISTEN=0.0.0.0:4900, and let that port in by TCP and UDP, and UDP 5353 for codes. Guests of other \
+         networks then have no direct path: all of it goes through the relay, and is charged."
     };
     let message = format!("{name} is on: guests of this network come in only where it lets them");
     Check::warning(NAME, message, help)
@@ -148,7 +175,7 @@ fn relay_and_clock(context: &Context) -> [Check; 2] {
         .and_then(|dir| Ok((Login::load(&dir, wanted_server(context, None)?.as_ref())?, dir)));
     let (login, dir) = match login {
         Ok((Some(login), dir)) => (login, dir),
-        Ok((None, _)) => return [Check::ok(RELAY, "by MTK_MASTER"), alone],
+        Ok((None, _)) => return [Check::new(RELAY, State::Skipped, BY_MASTER), alone],
         Err(failure) => return [Check::of(RELAY, &failure), alone],
     };
     let found = match bootstrap::fetch_or_recall(&dir, &login.server, &login.root) {
@@ -192,6 +219,7 @@ mod tests {
         assert_eq!(firewall_of(root.path()), Some("ufw"));
         let told = firewall(Some("ufw"), Some("0.0.0.0:0"));
         assert!(told.state == State::Warning && told.help.contains("MYTUNNEL_PAIR_LISTEN=0.0.0.0:4900"));
+        assert!(told.help.contains("no direct path"));
         assert!(!firewall(Some("ufw"), Some("0.0.0.0:4900")).help.contains("Set "));
     }
 
@@ -208,8 +236,27 @@ mod tests {
 
     #[test]
     fn an_address_of_another_machine_cannot_be_listened_on() {
-        assert!(ports(&[]).is_ok() && ports(&["127.0.0.1:0".parse().unwrap()]).is_ok());
-        let foreign = ports(&["192.0.2.1:4900".parse().unwrap()]).unwrap_err();
+        assert_eq!(ports(&["127.0.0.1:0".parse().unwrap()], None).unwrap().state, State::Skipped);
+        let foreign = ports(&["192.0.2.1:4900".parse().unwrap()], None).unwrap_err();
         assert!(foreign.message().contains("192.0.2.1"), "{}", foreign.message());
+    }
+
+    #[test]
+    fn a_process_that_listens_elsewhere_or_not_at_all_is_told_of() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let place = |text, tcp, udp| Place { at: at(text), tcp, udp };
+        let any = [place("0.0.0.0:0", Some(5000), Some(5001)), place("[::]:0", None, None)];
+        let told = ports(&[], Some(&any)).unwrap();
+        assert_eq!((told.state, told.message.as_str()), (State::Ok, "TCP 5000 and UDP 5001 at 0.0.0.0"));
+        // Started by somebody with the variable, or without.
+        let named = [place("127.0.0.1:4900", Some(4900), Some(4900))];
+        assert_eq!(ports(&[], Some(&named)).unwrap().state, State::Ok);
+        assert_eq!(ports(&[at("127.0.0.1:4900")], Some(&named)).unwrap().state, State::Ok);
+        let told = ports(&[at("127.0.0.1:4900")], Some(&any)).unwrap();
+        assert!(told.state == State::Warning && told.message.contains("TCP 5000"), "{}", told.message);
+        let deaf = [place("127.0.0.1:4900", None, Some(4900))];
+        let told = ports(&[], Some(&deaf)).unwrap();
+        assert!(told.state == State::Warning && told.message.contains("4900 is not"), "{}", told.message);
+        assert_eq!(ports(&[], Some(&any[1..])).unwrap().state, State::Warning);
     }
 }

@@ -53,17 +53,15 @@ const MOST_TOLD: usize = 200;
 pub(super) struct Relays {
     pub(super) config: ConfigDir,
     pub(super) proxies: Proxies,
-    /// Whether paths past the relay are looked for, for which it listens on all addresses.
-    pub(super) direct: bool,
 }
 
 impl Ways for Relays {
     fn serve(&self, key: WayKey, target: SocketAddr, line: Line) -> BoxFuture<'static, ()> {
         let relays = self.clone();
         async move {
-            let Line { stand, stop } = line;
+            let Line { direct, stand, stop } = line;
             let served = async {
-                let (name, node) = relays.node(&key, &stand).await?;
+                let (name, node) = relays.node(&key, direct, &stand).await?;
                 Ok(Started { name, node })
             };
             let started = tokio::select! {
@@ -78,14 +76,14 @@ impl Ways for Relays {
     fn reach(&self, pass: Pass, line: Line) -> BoxFuture<'static, ()> {
         let relays = self.clone();
         async move {
-            let Line { stand, stop } = line;
+            let Line { direct, stand, stop } = line;
             let reached = async {
                 let key = match pass {
                     Pass::Key(key) => key,
                     Pass::Ticket(ticket) => redeemed(&ticket, &stand).await?,
                 };
                 stand.send_modify(|stand| stand.key = Some(key.clone()));
-                let (name, node) = relays.node(&key, &stand).await?;
+                let (name, node) = relays.node(&key, direct, &stand).await?;
                 Ok(Started { name, node })
             };
             let started = tokio::select! {
@@ -136,6 +134,7 @@ async fn end(
         Ok(started) => tokio::select! {
             () = stop.cancelled() => None,
             closed = keep(started) => Some(closed),
+            stopped = note_paths(&started.node, stand) => Some(stopped),
         },
     };
     if let Some(NoWay { code, why, help, passes }) = closed {
@@ -152,7 +151,12 @@ async fn end(
 
 impl Relays {
     /// A node for what a key's text says; asks until the coordinator or the disk has told where its relays are.
-    async fn node(&self, key: &WayKey, stand: &watch::Sender<Stand>) -> Result<(TunnelName, Node), NoWay> {
+    async fn node(
+        &self,
+        key: &WayKey,
+        direct: bool,
+        stand: &watch::Sender<Stand>,
+    ) -> Result<(TunnelName, Node), NoWay> {
         let (name, token) = read(key).map_err(|failure| NoWay::of(&failure))?;
         let expires_at = token.claims().not_after;
         let mut again = AGAIN.into_iter().chain(std::iter::repeat(AGAIN[AGAIN.len() - 1]));
@@ -161,7 +165,7 @@ impl Relays {
                 return Err(NoWay::because("its key has ended".to_owned()));
             }
             let (relays, token) = (self.clone(), token.clone());
-            let configured = spawn_blocking(move || relays.configured(&token)).await;
+            let configured = spawn_blocking(move || relays.configured(&token, direct)).await;
             let failure = match configured {
                 Ok(Ok(config)) => match Node::start(config) {
                     Ok(node) => return Ok((name, node)),
@@ -178,7 +182,7 @@ impl Relays {
         }
     }
 
-    fn configured(&self, token: &ChildToken) -> Result<NodeConfig, Failure> {
+    fn configured(&self, token: &ChildToken, direct: bool) -> Result<NodeConfig, Failure> {
         let (server, root) = (token.server().clone(), *token.root());
         let found = bootstrap::fetch_or_recall(&self.config, &server, &root)?;
         let Secret::Portable(seed) = token.secret() else {
@@ -197,7 +201,7 @@ impl Relays {
         let mut config = plain_node(holder, (cluster, root), &found.known)?;
         config.proxies = self.proxies.clone();
         config.max_pipes = MOST;
-        config.direct = self.direct;
+        config.direct = direct;
         Ok(config)
     }
 }
@@ -323,18 +327,23 @@ fn open(stand: &watch::Sender<Stand>, at: Option<SocketAddr>) {
     });
 }
 
-fn note_paths(stand: &watch::Sender<Stand>, peers: &[PeerStatus]) {
+/// Says how the machines at the other end are reached, for as long as the node lives.
+async fn note_paths(node: &Node, stand: &watch::Sender<Stand>) -> NoWay {
     let shown = |peer: &PeerStatus| WayPath {
         direct: peer.path == Path::Direct,
         reason: peer.reason.clone(),
         rtt: peer.rtt,
     };
-    let paths: Vec<WayPath> = peers.iter().map(shown).collect();
-    stand.send_if_modified(|stand| {
-        let is_new = stand.paths != paths;
-        stand.paths = paths;
-        is_new
-    });
+    let mut status = node.watch_status();
+    while status.changed().await.is_ok() {
+        let paths: Vec<WayPath> = status.borrow_and_update().peers.iter().map(shown).collect();
+        stand.send_if_modified(|stand| {
+            let is_new = stand.paths != paths;
+            stand.paths = paths;
+            is_new
+        });
+    }
+    stopped()
 }
 
 /// Shares the daemon's door until that is refused for good.
@@ -345,23 +354,16 @@ async fn serve(started: &Started, target: SocketAddr, stand: &watch::Sender<Stan
         Err(error) => return NoWay::because(chain(&error)),
     };
     let spec = TunnelSpec::new(name.clone(), TunnelKind::Private, target);
-    let mut status = node.watch_status();
     let mut again = AGAIN.into_iter().chain(std::iter::repeat(AGAIN[AGAIN.len() - 1]));
     loop {
         let closed = match node.share(spec.clone()).await {
             Ok(mut share) => loop {
-                tokio::select! {
-                    event = share.next() => match event {
-                        Some(ShareEvent::Ready(_)) => open(stand, None),
-                        Some(ShareEvent::Reconnecting { .. }) => opening(stand, AWAY),
-                        Some(ShareEvent::Closed(closed)) => break closed,
-                        Some(_) => {}
-                        None => return stopped(),
-                    },
-                    told = status.changed() => match told {
-                        Ok(()) => note_paths(stand, &status.borrow_and_update().peers),
-                        Err(_) => return stopped(),
-                    },
+                match share.next().await {
+                    Some(ShareEvent::Ready(_)) => open(stand, None),
+                    Some(ShareEvent::Reconnecting { .. }) => opening(stand, AWAY),
+                    Some(ShareEvent::Closed(closed)) => break closed,
+                    Some(_) => {}
+                    None => return stopped(),
                 }
             },
             Err(ShareError::Refused(closed)) => closed,
@@ -377,38 +379,26 @@ async fn serve(started: &Started, target: SocketAddr, stand: &watch::Sender<Stan
 /// Keeps the host's share in reach, at an address of this machine alone.
 async fn reach(started: &Started, stand: &watch::Sender<Stand>) -> NoWay {
     let Started { name, node } = started;
-    let mut status = node.watch_status();
     loop {
         let mut doors = JoinSet::new();
         let closed = match node.access(name.clone()).await {
             Ok(mut access) => loop {
-                tokio::select! {
-                    event = access.next() => match event {
-                        Some(AccessEvent::Ready(reached)) => {
-                            if doors.is_empty() {
-                                let door = access.door(&reached, limits::SILENCE);
-                                let at = match local().await {
-                                    Ok((listener, at)) => {
-                                        doors.spawn(door.serve(listener));
-                                        at
-                                    }
-                                    Err(error) => return NoWay::because(chain(&error)),
-                                };
-                                open(stand, Some(at));
-                            } else {
-                                let at = stand.borrow().at;
-                                open(stand, at);
-                            }
+                match access.next().await {
+                    Some(AccessEvent::Ready(_)) if !doors.is_empty() => {
+                        let at = stand.borrow().at;
+                        open(stand, at);
+                    }
+                    Some(AccessEvent::Ready(reached)) => match local().await {
+                        Ok((listener, at)) => {
+                            doors.spawn(access.door(&reached, limits::SILENCE).serve(listener));
+                            open(stand, Some(at));
                         }
-                        Some(AccessEvent::Reconnecting { .. }) => opening(stand, AWAY),
-                        Some(AccessEvent::Closed(closed)) => break closed,
-                        Some(_) => {}
-                        None => return stopped(),
+                        Err(error) => return NoWay::because(chain(&error)),
                     },
-                    told = status.changed() => match told {
-                        Ok(()) => note_paths(stand, &status.borrow_and_update().peers),
-                        Err(_) => return stopped(),
-                    },
+                    Some(AccessEvent::Reconnecting { .. }) => opening(stand, AWAY),
+                    Some(AccessEvent::Closed(closed)) => break closed,
+                    Some(_) => {}
+                    None => return stopped(),
                 }
             },
             Err(ShareError::Refused(closed)) => closed,
@@ -460,8 +450,8 @@ fn stopped() -> NoWay {
 }
 
 /// The same for the daemon.
-pub(super) fn of(config: ConfigDir, proxies: Proxies, direct: bool) -> Arc<dyn Ways> {
-    Arc::new(Relays { config, proxies, direct })
+pub(super) fn of(config: ConfigDir, proxies: Proxies) -> Arc<dyn Ways> {
+    Arc::new(Relays { config, proxies })
 }
 
 #[cfg(test)]

@@ -81,6 +81,30 @@ fn persons_compare_words_and_decide_in_forms_that_the_agents_do_not_see() {
 }
 
 #[test]
+fn words_that_were_typed_for_somebody_who_is_gone_are_no_try_at_those_of_the_next_by_that_name() {
+    let mut host = Agent::with_forms(&["--name", "ada"]);
+    let opened = host.call("pair_open", &json!({ "goal": "meet", "verify": "required", "invites": 2 }));
+    let mut forms = Vec::new();
+    for invite in 0..2 {
+        let mut guest = Agent::new(&["--name", "bob"]);
+        guest.call("pair_join", &json!({ "secret": opened["invites"][invite]["text"] }));
+        if let Some((form, _)) = forms.first() {
+            answer(&mut host, form, "three wrong words");
+        }
+        let begun = std::time::Instant::now();
+        while host.server().asked.is_empty() {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(60), "no form");
+            host.call("pair_status", &json!({}));
+        }
+        forms.push(shown(&mut host));
+        host.user.run_with(&["pair", "kick", "bob", "--json"], &[]).succeeded();
+    }
+    let [(_, first), (_, second)] = forms.try_into().unwrap();
+    assert!(second.starts_with("Compare words with the person of bob"), "{second}");
+    assert_ne!(own_words(&first), own_words(&second));
+}
+
+#[test]
 fn a_form_that_is_put_aside_is_not_shown_again_and_the_terminal_stays() {
     let (mut host, mut guest) = (Agent::with_forms(&["--name", "ada"]), Agent::new(&["--name", "bob"]));
     let opened = host.call("pair_open", &json!({ "goal": "meet" }));

@@ -10,12 +10,14 @@ use std::{
 use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::time::{Instant, timeout_at};
 
+use crate::spoken;
+
 const TYPE: &str = "_mytunnel-pair._tcp.local.";
 const VERSION: &str = "1";
 /// How many who answer to a number are tried: each could be somebody else.
 pub(super) const RESPONDERS: usize = 3;
 /// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// Codes of others that are listed: anybody may say that there is one.
 const WINDOWS: usize = 64;
 /// No code has it: by this a machine looks for itself.
@@ -38,7 +40,7 @@ pub struct Window {
 /// The records of this daemon's open codes.
 #[derive(Default)]
 pub(super) struct Discovery {
-    daemon: Option<ServiceDaemon>,
+    daemon: Option<Multicast>,
     records: HashMap<u16, String>,
 }
 
@@ -49,7 +51,7 @@ impl Discovery {
             self.records.keys().filter(|number| !numbers.contains(number)).copied().collect();
         for number in gone {
             if let (Some(daemon), Some(name)) = (&self.daemon, self.records.remove(&number))
-                && let Err(error) = daemon.unregister(&name)
+                && let Err(error) = daemon.0.unregister(&name)
             {
                 tracing::debug!(%error, "a record stays until it ends by itself");
             }
@@ -70,23 +72,24 @@ impl Discovery {
     fn register(&mut self, number: u16, port: u16, name: &str) -> Result<String, mdns_sd::Error> {
         let daemon = match &self.daemon {
             Some(daemon) => daemon,
-            None => self.daemon.insert(ServiceDaemon::new()?),
+            None => self.daemon.insert(Multicast(ServiceDaemon::new()?)),
         };
         let number = number.to_string();
         let fields = [("v", VERSION), ("n", number.as_str())];
         let host = format!("{name}.local.");
         let record = ServiceInfo::new(TYPE, name, &host, "", port, &fields[..])?.enable_addr_auto();
         let full = record.get_fullname().to_owned();
-        daemon.register(record)?;
+        daemon.0.register(record)?;
         Ok(full)
     }
 }
 
-impl Drop for Discovery {
+/// A thread of its own, which ends with this.
+struct Multicast(ServiceDaemon);
+
+impl Drop for Multicast {
     fn drop(&mut self) {
-        if let Some(daemon) = &self.daemon
-            && let Err(error) = daemon.shutdown()
-        {
+        if let Err(error) = self.0.shutdown() {
             tracing::debug!(%error, "multicast DNS does not end");
         }
     }
@@ -119,14 +122,19 @@ pub(super) async fn find(number: u16) -> Vec<SocketAddr> {
 pub async fn windows(time: Duration) -> Result<Vec<Window>, NoMulticast> {
     let (end, mut windows) = (Instant::now() + time, Vec::new());
     browse(end, |window| {
-        if window.number != NOBODY && !windows.contains(&window) {
-            windows.push(window);
-        }
+        note(&mut windows, window);
         if windows.len() < WINDOWS { end } else { Instant::now() }
     })
     .await?;
     windows.sort_unstable_by_key(|window| (window.number, window.at));
     Ok(windows)
+}
+
+/// Lists one, unless no code can have such a number.
+fn note(windows: &mut Vec<Window>, window: Window) {
+    if (1..=spoken::NUMBERS).contains(&window.number) && !windows.contains(&window) {
+        windows.push(window);
+    }
 }
 
 /// Whether a record of this machine is heard by this machine; in most networks where it is not, no other hears it either.
@@ -148,21 +156,56 @@ pub async fn hears_itself(port: u16) -> Result<bool, NoMulticast> {
 }
 
 /// Hears of codes until `end`, or what is answered to one instead.
-async fn browse(mut end: Instant, mut heard: impl FnMut(Window) -> Instant) -> Result<(), mdns_sd::Error> {
-    let daemon = ServiceDaemon::new()?;
-    let events = daemon.browse(TYPE)?;
-    while let Ok(Ok(event)) = timeout_at(end, events.recv_async()).await {
-        let ServiceEvent::ServiceResolved(host) = event else { continue };
-        let number = host.get_property_val_str("n").and_then(|number| number.parse().ok());
+async fn browse(end: Instant, mut heard: impl FnMut(Window) -> Instant) -> Result<(), mdns_sd::Error> {
+    let daemon = Multicast(ServiceDaemon::new()?);
+    let events = daemon.0.browse(TYPE)?;
+    let next = || async { events.recv_async().await.ok() };
+    hear(end, next, |event| {
+        let ServiceEvent::ServiceResolved(host) = event else { return None };
+        let number = host.get_property_val_str("n").and_then(|number| number.parse().ok())?;
         let is_ours = host.get_property_val_str("v") == Some(VERSION);
         let mut addresses: Vec<IpAddr> = host.get_addresses_v4().into_iter().map(IpAddr::V4).collect();
         addresses.sort_unstable_by_key(|ip| (ip.is_loopback(), *ip));
-        if let (Some(number), Some(ip), true) = (number, addresses.first(), is_ours) {
-            end = heard(Window { number, at: SocketAddr::new(*ip, host.get_port()) });
-        }
-        if end <= Instant::now() {
-            break;
-        }
+        let ip = addresses.first().filter(|_| is_ours)?;
+        Some(heard(Window { number, at: SocketAddr::new(*ip, host.get_port()) }))
+    })
+    .await;
+    Ok(())
+}
+
+/// Takes events until `end`, or what is answered to one instead; no longer also where they come without an end.
+async fn hear<E, F: Future<Output = Option<E>>>(
+    mut end: Instant,
+    mut next: impl FnMut() -> F,
+    mut heard: impl FnMut(E) -> Option<Instant>,
+) {
+    while Instant::now() < end {
+        let Ok(Some(event)) = timeout_at(end, next()).await else { break };
+        end = heard(event).unwrap_or(end);
     }
-    daemon.shutdown().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn events_that_do_not_stop_coming_keep_nobody() {
+        let (begun, time) = (Instant::now(), Duration::from_millis(10));
+        let heard = |()| {
+            assert!(begun.elapsed() < 1_000 * time, "it goes on");
+            None
+        };
+        hear(begun + time, || std::future::ready(Some(())), heard).await;
+        assert!(begun.elapsed() >= time);
+    }
+
+    #[test]
+    fn codes_are_listed_once_and_none_that_nobody_can_have() {
+        let mut windows = Vec::new();
+        for number in [0, 1, 999, 999, 1_000, u16::MAX] {
+            note(&mut windows, Window { number, at: ([192, 0, 2, 1], 4900).into() });
+        }
+        assert_eq!(windows.iter().map(|window| window.number).collect::<Vec<_>>(), [1, 999]);
+    }
 }

@@ -1,7 +1,7 @@
 //! How the owner keeps sessions: what has changed is written before anything of it is told, and what is on disk goes on.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -27,6 +27,12 @@ use crate::{
     store::{Rows, Store, StoreError},
 };
 
+/// All addresses, and any ports.
+const EVERYWHERE: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+];
+
 /// What makes a machine the same after a restart, while it keeps sessions that are not over: its key, by which peers know
 /// it, and where they find it.
 #[derive(Serialize, Deserialize)]
@@ -50,6 +56,15 @@ impl Machine {
         Seed::from_bytes(self.seed)
     }
 
+    pub(super) fn places(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// Whether it listens wherever it can. Who says where has a firewall to please: ways open nothing else then.
+    pub(super) fn is_everywhere(&self) -> bool {
+        self.listen == EVERYWHERE
+    }
+
     /// Listens there, or where it did before, or everywhere.
     pub(super) async fn listen(
         &mut self,
@@ -59,7 +74,7 @@ impl Machine {
         if !at.is_empty() {
             self.listen = at;
         } else if self.listen.is_empty() {
-            self.listen = vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
+            self.listen = EVERYWHERE.to_vec();
         }
         self.ports = net::listen(swarm, &self.listen, &self.ports).await?;
         Ok(())

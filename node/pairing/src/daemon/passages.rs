@@ -84,8 +84,10 @@ struct Early {
 /// All of them.
 pub(super) struct Passages {
     ways: Option<Arc<dyn Ways>>,
+    direct: bool,
     tasks: JoinSet<()>,
     of: BTreeMap<SessionId, Passage>,
+    /// The one that was asked for last is the last.
     early: Vec<Early>,
     /// Doors whose port is not known yet.
     doors: HashMap<ListenerId, SessionId>,
@@ -103,9 +105,11 @@ pub(super) enum Wanted {
 }
 
 impl Passages {
-    pub(super) fn new(ways: Option<Arc<dyn Ways>>) -> Self {
+    /// See [`Line::direct`].
+    pub(super) fn new(ways: Option<Arc<dyn Ways>>, direct: bool) -> Self {
         Self {
             ways,
+            direct,
             tasks: JoinSet::new(),
             of: BTreeMap::new(),
             early: Vec::new(),
@@ -147,7 +151,8 @@ impl Passages {
         let ways = self.ways.clone()?;
         let (sender, stand) = watch::channel(Stand::default());
         let stop = CancellationToken::new();
-        let mut made = make(ways.as_ref(), Line { stand: sender, stop: stop.clone() });
+        let line = Line { direct: self.direct, stand: sender, stop: stop.clone() };
+        let mut made = make(ways.as_ref(), line);
         let (mut seen, changed) = (stand.clone(), changed.clone());
         self.tasks.spawn(async move {
             loop {
@@ -276,7 +281,7 @@ impl Daemon {
         let passages = &mut self.passages;
         let mut pass = Pass::Ticket(WayKey::new(ticket.text().to_owned().into()));
         if let Some(at) = passages.early.iter().position(|early| early.ticket == ticket) {
-            let mut early = passages.early.swap_remove(at);
+            let mut early = passages.early.remove(at);
             let (is_over, key) = {
                 let stand = early.passage.stand.borrow();
                 (stand.state == State::Closed && stand.passes, stand.key.clone())
@@ -314,7 +319,7 @@ impl Daemon {
     pub(super) fn settle(&mut self, id: SessionId, ticket: &Ticket) {
         let at = self.passages.early.iter().position(|early| early.ticket == *ticket);
         if let Some(at) = at {
-            let Early { passage, .. } = self.passages.early.swap_remove(at);
+            let Early { passage, .. } = self.passages.early.remove(at);
             self.passages.of.insert(id, passage);
         }
         if let Some(session) = self.sessions.get_mut(&id) {

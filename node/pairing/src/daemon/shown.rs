@@ -2,6 +2,9 @@
 
 mod approvals;
 
+use std::net::SocketAddr;
+
+use mytunnel_carrier::address;
 use mytunnel_keys::error::Code;
 use serde_json::{Map, Value, json};
 
@@ -11,7 +14,7 @@ use super::{
     verbs::no_session,
 };
 use crate::{
-    api::Trouble,
+    api::{Place, Trouble},
     clock::Now,
     content::{Content, Envelope, HOST, MemberId, Said, SessionId, System, Why},
     ledger::Entry,
@@ -110,9 +113,29 @@ impl Daemon {
             unreadable.map(|(id, why)| json!({ "session": id.to_string(), "why": why.to_string() }));
         Ok(json!({
             "sessions": shown,
+            "listens": self.listens(),
             "records": records.collect::<Vec<_>>(),
             "unreadable": unreadable.collect::<Vec<_>>(),
         }))
+    }
+
+    /// Where peers come, for who looks for what keeps them away.
+    fn listens(&self) -> Vec<Place> {
+        let here = self.swarm.listeners().filter(|address| !self.passages.is_inner(address));
+        let here: Vec<_> = here.filter_map(address::socket).collect();
+        let port = |at: &SocketAddr, by: address::Transport| {
+            let is_there = |(socket, transport): &&(SocketAddr, address::Transport)| {
+                let is_ip =
+                    at.ip() == socket.ip() || at.ip().is_unspecified() && at.is_ipv4() == socket.is_ipv4();
+                *transport == by && is_ip && (at.port() == 0 || at.port() == socket.port())
+            };
+            here.iter().find(is_there).map(|(socket, _)| socket.port())
+        };
+        let place = |at: &SocketAddr| {
+            let (tcp, udp) = (port(at, address::Transport::Tcp), port(at, address::Transport::Udp));
+            Place { at: *at, tcp, udp }
+        };
+        self.places.iter().map(place).collect()
     }
 
     pub(super) fn joined_answer(&self, id: SessionId) -> Result<Value, Trouble> {
@@ -462,21 +485,50 @@ mod tests {
     use super::*;
     use crate::room::Opening;
 
+    fn room(now: Now) -> Room {
+        let opening = Opening {
+            session: SessionId([1; 8]),
+            goal: String::new(),
+            name: "ada".to_owned(),
+            agent: String::new(),
+            verify: Verify::Ask,
+            seed: Seed::from_bytes([1; 32]),
+            keep: false,
+        };
+        Room::open(opening, now)
+    }
+
+    #[test]
+    fn of_proposals_a_status_has_the_newest_and_of_each_what_can_be_read_at_once() {
+        let now = Now { wall: 1_800_000_000, steady: Duration::from_secs(1) };
+        let mut room = room(now);
+        let mut propose = |text: String, risk: String, files: usize, file: &str| {
+            let (action, files) = ("do it".to_owned(), vec![file.to_owned(); files]);
+            room.say(Said::Proposal { text, action, risk, files }, None, Vec::new(), now).unwrap()
+        };
+        for _ in 0..20 {
+            let (text, risk) = ("\"".repeat(limits::TEXT), "\"".repeat(limits::PART));
+            propose(text, risk, 20, &"\"".repeat(limits::PART));
+        }
+        // What fits exactly is whole, and with one letter or file more it is not.
+        let mut newest = Vec::new();
+        for (text, files, cut) in [(1024, 16, false), (1025, 16, true), (0, 17, true), (0, 0, false)] {
+            newest.push((json!(propose("y".repeat(text), String::new(), files, "a")), json!(cut)));
+        }
+        let shown = Session::new(Side::Host(room), false, now).approvals();
+        let is = |one: &Value| (one["approval"].clone(), one["cut"].clone());
+        assert_eq!(shown.iter().rev().take(4).rev().map(is).collect::<Vec<_>>(), newest);
+        assert!(
+            shown.len() > 4 && shown[0]["cut"] == true && shown[0]["files"].as_array().unwrap().len() == 16
+        );
+        let bytes = json!(shown).to_string().len();
+        assert!(bytes <= limits::BATCH_BYTES + 2 * shown.len(), "{bytes}");
+    }
+
     #[test]
     fn an_answer_is_bounded_by_all_that_it_holds_and_not_by_the_texts_alone() {
         let now = Now { wall: 1_800_000_000, steady: Duration::from_secs(1) };
-        let mut room = Room::open(
-            Opening {
-                session: SessionId([1; 8]),
-                goal: String::new(),
-                name: "ada".to_owned(),
-                agent: String::new(),
-                verify: Verify::Ask,
-                seed: Seed::from_bytes([1; 32]),
-                keep: false,
-            },
-            now,
-        );
+        let mut room = room(now);
         for _ in 0..3 {
             let files = vec!["x".repeat(limits::PART); 20];
             let (text, action, risk) = (String::new(), String::new(), String::new());

@@ -19,6 +19,7 @@ use crate::{
     content::SessionId,
     frame::Channel,
     handshake::{Ends, Signer},
+    limits,
     link::Ticket,
     message::ToGuest,
     ways::{Stand, State},
@@ -37,6 +38,13 @@ const DETOUR_BACK: Duration = Duration::from_secs(8);
 const REDIAL: Duration = Duration::from_millis(500);
 /// Time in which a host that was reached through a way has to let somebody in: each byte goes through the relay.
 const MEET_BY_WAY: Duration = Duration::from_secs(10);
+
+const _: () = {
+    let by_way = HEAD_START.as_millis() + REACH.as_millis() + DETOUR.as_millis() + MEET_BY_WAY.as_millis();
+    // By the network, three who answer to a code are each dialled, and met.
+    let by_code = discovery::PATIENCE.as_millis() + 2 * discovery::RESPONDERS as u128 * REACH.as_millis();
+    assert!(by_way <= limits::JOIN.as_millis() && by_code <= limits::JOIN.as_millis());
+};
 
 /// Everything that an attempt needs.
 pub(super) struct Attempt {

@@ -43,7 +43,7 @@ impl Place {
 
     /// A daemon that begins here.
     pub(in crate::daemon) async fn daemon(&self) -> (Daemon, mpsc::Receiver<links::Event>) {
-        self.daemon_of(Passages::new(None)).await
+        self.daemon_of(Passages::new(None, true)).await
     }
 
     /// One that has ways made.
@@ -51,7 +51,21 @@ impl Place {
         &self,
         ways: std::sync::Arc<dyn crate::ways::Ways>,
     ) -> (Daemon, mpsc::Receiver<links::Event>) {
-        self.daemon_of(Passages::new(Some(ways))).await
+        self.daemon_of(Passages::new(Some(ways), true)).await
+    }
+
+    /// One that begins as its process does.
+    pub(in crate::daemon) async fn daemon_at(
+        &self,
+        listen: Vec<SocketAddr>,
+        ways: std::sync::Arc<dyn crate::ways::Ways>,
+    ) -> (Daemon, mpsc::Receiver<links::Event>) {
+        self.mend();
+        let (dir, linger) = (self.0.path().join("folder"), Duration::ZERO);
+        let config = crate::daemon::Config { dir, listen, linger, ways: Some(ways) };
+        let (events, inbox) = mpsc::channel(8);
+        let (changed, _) = watch::channel(0);
+        (crate::daemon::begin(config, events, changed).await.unwrap(), inbox)
     }
 
     async fn daemon_of(&self, passages: Passages) -> (Daemon, mpsc::Receiver<links::Event>) {

@@ -70,8 +70,12 @@ fn grant(name: &str, has_key: bool) -> RelayGrant {
 }
 
 fn open(relay: Option<RelayGrant>) -> Request {
+    open_and_keep(relay, false)
+}
+
+fn open_and_keep(relay: Option<RelayGrant>, keep: bool) -> Request {
     let (goal, name, agent) = (String::new(), "ada".to_owned(), String::new());
-    let (code, ttl_s, verify, keep) = (false, 600, Verify::Ask, false);
+    let (code, ttl_s, verify) = (false, 600, Verify::Ask);
     Request::Open { goal, invites: 1, code, ttl_s, verify, name, agent, keep, relay }
 }
 
@@ -144,6 +148,42 @@ async fn whoever_tries_again_has_the_same_way_and_no_more_than_some_are_kept_for
 }
 
 #[tokio::test]
+async fn an_invite_is_taken_back_by_its_id_with_its_ticket_and_no_other() {
+    let (place, asked) = (Place::new(), Arc::new(Asked::default()));
+    let (mut daemon, _inbox) = place.daemon_with(asked).await;
+    let opened = done(&mut daemon, open(Some(grant("pair-a", true)))).await;
+    let mut relay = grant("pair-a", false);
+    relay.tickets[0].id = "tkt_2".to_owned();
+    let more = Request::Invite { session: None, count: 1, code: false, ttl_s: 600, relay: Some(relay) };
+    let invited = done(&mut daemon, more).await;
+    let id = |answer: &Value| answer["invites"][0]["id"].as_str().unwrap().to_owned();
+    let revoke = Request::Revoke { session: None, invites: vec![id(&invited)] };
+    let revoked = done(&mut daemon, revoke).await;
+    assert_eq!((&revoked["revoked"], &revoked["tickets"]), (&json!(1), &json!(["tkt_2"])));
+    let status = status(&mut daemon).await;
+    let invites = status["sessions"][0]["invites"].as_array().unwrap();
+    let state = |wanted: &str| &invites.iter().find(|invite| invite["id"] == wanted).unwrap()["state"];
+    assert_eq!((state(&id(&opened)), state(&id(&invited))), (&"open".into(), &"revoked".into()));
+    let closed = done(&mut daemon, Request::Close { session: None, forget: false }).await;
+    assert_eq!(closed["tickets"], json!(["tkt_1"]));
+    daemon.passages.stop().await;
+}
+
+#[tokio::test]
+async fn of_the_ways_of_guests_the_one_that_was_not_asked_for_the_longest_makes_room() {
+    let (place, asked) = (Place::new(), Arc::new(Asked::default()));
+    let (mut daemon, _inbox) = place.daemon_with(asked.clone()).await;
+    for byte in [1, 2, 3, 4, 1, 5] {
+        let (reply, mut stand) = oneshot::channel();
+        daemon.detour(Wanted::Join(Ticket::parse(&ticket(byte)).unwrap()), reply);
+        stand.try_recv().unwrap();
+    }
+    let ended: Vec<bool> = asked.all(|all| all.iter().map(|(_, line)| line.stop.is_cancelled()).collect());
+    assert_eq!(ended, [false, true, false, false, false]);
+    daemon.passages.stop().await;
+}
+
+#[tokio::test]
 async fn a_way_that_ended_for_a_reason_that_may_pass_begins_anew_later_and_later() {
     let (place, asked) = (Place::new(), Arc::new(Asked::default()));
     let (mut daemon, _inbox) = place.daemon_with(asked.clone()).await;
@@ -201,6 +241,29 @@ async fn who_tries_a_link_again_whose_way_is_over_for_now_gets_another_with_what
     }
     assert_eq!(asked.passes(), [false, true], "the ticket, and then the key");
     daemon.passages.stop().await;
+}
+
+/// Which paths may be looked for is decided by where peers come, also of those who started no process themselves.
+#[tokio::test]
+async fn ways_open_nothing_else_where_it_was_said_where_to_listen_also_after_a_restart_where_it_was_not() {
+    let narrow = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    for (said, direct) in [(narrow, false), (Vec::new(), true)] {
+        let place = Place::new();
+        for (listen, is_new) in [(said, true), (Vec::new(), false)] {
+            let asked = Arc::new(Asked::default());
+            let (mut daemon, _inbox) = place.daemon_at(listen, asked.clone()).await;
+            if is_new {
+                done(&mut daemon, open_and_keep(Some(grant("pair-a", true)), true)).await;
+            }
+            while daemon.passages.of.is_empty() {
+                let event = daemon.swarm.select_next_some().await;
+                daemon.on_swarm(event);
+            }
+            assert_eq!(asked.all(|asked| asked[0].1.direct), direct, "new: {is_new}");
+            daemon.passages.stop().await;
+            daemon.keeper.close().await;
+        }
+    }
 }
 
 #[tokio::test]
