@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js';
-import { check } from './house.mjs';
+import { check, tell } from './house.mjs';
 
 /** Starts a server in a home, for an agent of this name, whose person is shown forms if there is something to fill them in. */
 export async function agent(program, home, name, { more = [], fill } = {}) {
@@ -31,6 +31,8 @@ export async function agent(program, home, name, { more = [], fill } = {}) {
       const result = await client.callTool({ name, arguments: args }, undefined, options);
       check(!result.isError, `${name}: ${JSON.stringify(result)}`);
       unused.delete(name);
+      // Who runs this waits for a line, and not for all of it.
+      tell('called', { name });
       // A client that knows no structure reads the same as text.
       check(JSON.stringify(JSON.parse(result.content[0].text)) === JSON.stringify(result.structuredContent), `${name} says two things`);
       return result.structuredContent;
