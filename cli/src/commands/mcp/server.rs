@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CancelledNotificationParam, Implementation,
-    JsonObject, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelledNotificationParam, ContentBlock,
+    Implementation, JsonObject, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+    Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer};
@@ -87,7 +88,8 @@ impl ServerHandler for Server {
         self.forms.look(&self.desk, &context.peer);
         Ok(match answer {
             Ok(value) => CallToolResult::structured(value),
-            Err(failure) => CallToolResult::structured_error(told(&failure)),
+            // As text alone: clients hold what is structured against the schema of what the tool gives.
+            Err(failure) => CallToolResult::error(vec![ContentBlock::text(told(&failure).to_string())]),
         }
         .into())
     }

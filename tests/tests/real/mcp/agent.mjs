@@ -37,6 +37,13 @@ export async function agent(program, home, name, { more = [], fill } = {}) {
       check(JSON.stringify(JSON.parse(result.content[0].text)) === JSON.stringify(result.structuredContent), `${name} says two things`);
       return result.structuredContent;
     },
+    /** What a tool says that cannot do it: what happened, and what helps. */
+    async fail(name, args = {}) {
+      const result = await client.callTool({ name, arguments: args });
+      const told = JSON.parse(result.content[0].text);
+      check(result.isError && told.code && told.message && told.help, `${name}: ${JSON.stringify(result)}`);
+      return told;
+    },
     async end() {
       await client.close();
       check(faults.length === 0, faults.join('\n'));

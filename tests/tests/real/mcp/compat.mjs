@@ -9,6 +9,7 @@ const more = ['--compat', 'tunnel-mcp'];
 const host = await agent(program, hostHome, 'ada', { more });
 const guest = await agent(program, guestHome, 'bob', { more });
 tell('tools', { names: [...guest.unused] });
+check((await guest.fail('tunnel_status')).code === 'PAIR_NO_SESSION', 'there is no tunnel yet');
 
 const opened = await host.call('tunnel_open', { goal: 'find the bug', invites: 2 });
 check(opened.status === 'waiting_for_guest' && opened.joinLinkExpiresInSec === 600 && opened.invites.length === 2, 'it is open');

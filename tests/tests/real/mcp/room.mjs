@@ -15,6 +15,7 @@ const guest = await agent(program, guestHome, 'bob');
 tell('tools', { names: [...guest.unused] });
 
 check((await guest.call('pair_status')).sessions.length === 0, 'there is no session yet');
+check((await guest.fail('pair_say', { text: 'x' })).code === 'PAIR_NO_SESSION', 'and nobody to talk to');
 const opened = await host.call('pair_open', { goal: 'find the bug' });
 check(opened.state === 'waiting_for_guest' && opened.invites.length === 1, JSON.stringify(opened.state));
 const joined = await guest.call('pair_join', { secret: opened.invites[0].text });
@@ -61,6 +62,7 @@ const last = hear(guest, 'pair_listen');
 await host.call('pair_close', { summary: 'found' });
 check((await last).messages[0]?.text === 'found', 'the summary comes before the end');
 check((await hear(guest, 'pair_listen')).reason === 'closed', 'and then the end');
+check((await guest.fail('pair_say', { text: 'late' })).code === 'PAIR_CLOSED', 'it is closed');
 await guest.call('pair_open', { goal: 'another' });
 await guest.call('pair_close');
 host.unused.forEach((name) => check(!guest.unused.has(name), `${name} was not called`));
