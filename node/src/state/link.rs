@@ -29,7 +29,7 @@ use super::{
     verdict::{self, Verdict},
 };
 use crate::carrier::Carrier;
-use search::{Aim, HEAD_START, Knows, Search};
+use search::{Aim, HEAD_START, Knows, Search, Try};
 
 /// How often a session over the last resort tries the other carriers.
 const BETTER: Duration = Duration::from_secs(300);
@@ -91,7 +91,8 @@ pub(crate) struct Link {
     /// The relay has said its last word on it, and is about to close it.
     farewell: Option<Candidate>,
     dials: HashMap<(usize, Carrier), usize>,
-    /// What the last connection that was greeted was dialled over.
+    /// The relay of the last connection that stood, and what it was dialled over.
+    reached: usize,
     reached_over: Carrier,
     refused: bool,
     commands: VecDeque<Command>,
@@ -129,6 +130,7 @@ impl Link {
             search: Some(search),
             farewell: None,
             dials: HashMap::new(),
+            reached: 0,
             reached_over: preferred,
             refused: false,
             commands: VecDeque::new(),
@@ -204,11 +206,12 @@ impl Link {
         {
             self.greet(reserve.connection, now);
         }
+        let (knows, was_dialled) = (self.knows(), reason.is_some());
         if let Some(search) = &mut self.search {
             if let Some(reason) = reason {
                 search.reason = reason;
             }
-            if carrier == Carrier::Tcp && search.on_broken_off(relay, now) {
+            if search.on_failed(Try { relay, carrier }, was_dialled, knows, now) {
                 return;
             }
             if let Some((at, _)) = search.second.as_mut().filter(|_| carrier == self.preferred) {
@@ -249,7 +252,7 @@ impl Link {
         (search.second, search.last) = (None, None);
         search.on_connected(relay);
         let reserve = self.reserve.take();
-        self.reached_over = carrier;
+        (self.reached, self.reached_over) = (relay, carrier);
         if carrier != self.preferred && reserve.is_none() {
             self.reserve = Some(Candidate { connection, until: now + HEAD_START });
             self.dial(relay, self.preferred);
@@ -372,6 +375,7 @@ impl Link {
             self.candidate = None;
             if let Some(search) = &mut self.search {
                 reason.clone_into(&mut search.reason);
+                search.on_lost(self.reached, false);
             }
         }
         if self.current() == Some(connection) {
@@ -418,13 +422,13 @@ impl Link {
     fn attempt(&mut self, now: Instant, jitter: u32) {
         let knows = self.knows();
         let Some(search) = self.search.as_mut().filter(|search| search.next <= now) else { return };
-        let relay = search.attempt(knows, now, jitter);
+        let tried = search.attempt(knows, now, jitter);
         if self.current.is_none() {
             let (attempt, reason) = (search.attempts, search.reason.clone());
             self.commands.push_back(Command::Offline { attempt, reason });
         }
-        if let Some(relay) = relay {
-            self.dial(relay, self.preferred);
+        if let Some(Try { relay, carrier }) = tried {
+            self.dial(relay, carrier);
         }
     }
 
@@ -452,6 +456,7 @@ impl Link {
         }
         if let Some(search) = &mut self.search {
             reason.clone_into(&mut search.reason);
+            search.on_lost(self.reached, true);
         }
     }
 

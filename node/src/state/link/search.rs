@@ -1,7 +1,7 @@
 //! A search for a connection: which relay is tried next, over what, and when.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -29,12 +29,13 @@ const BUSY: Duration = Duration::from_secs(15);
 /// before its machine answered.
 const EARLY: Duration = Duration::from_secs(6);
 
-/// How old a search may be for a relay to be thought busy: from then on, what answers may as well be something in between that
-/// lets nothing more through.
-const FORBEARANCE: Duration = Duration::from_secs(45);
-
-/// Shortest pause after a relay has broken a handshake off, for want of room. The longest is four times that.
+/// Shortest pause after a handshake that came to nothing with a relay whose machine answers. The longest is four times that, and both double
+/// twice where the relay says nothing: a fleet that comes back must not keep it from ever doing a handshake in time.
 const OVERLOAD: Duration = Duration::from_secs(1);
+
+/// What such a relay is tried over once it has said nothing for as long as a dial lasts, one after the other: what answers may be something in
+/// between that lets nothing more through.
+const IN_TURN: [Carrier; 4] = [Carrier::WebSocket, Carrier::Tcp, Carrier::Quic, Carrier::Tcp];
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -48,23 +49,52 @@ pub(super) struct Search {
     pub(super) last: Option<(Instant, usize)>,
     /// A relay to which a fleet comes back at one moment is not helped by being asked for more handshakes.
     busy: BTreeMap<usize, Busy>,
-    /// Relays that were busy and have broken a handshake off: the first time it may have been a router.
-    broken_off: BTreeSet<usize>,
-    /// Those of them that did so again, and until when they are left alone, which is for the next try to say.
-    put_off: BTreeMap<usize, Option<Instant>>,
-    /// After a session, so that what led to it is known to lead to the relay; until something answers for long and says nothing.
+    /// What has come of those handshakes.
+    troubles: BTreeMap<usize, Trouble>,
+    /// After a session, so that what led to it is known to lead to the relay.
     is_again: bool,
     pub(super) aim: Aim,
     pub(super) reason: String,
 }
 
-/// A relay whose machine has answered.
+/// A relay whose machine has answered, or that is given time to.
 #[derive(Debug, Clone, Copy)]
 struct Busy {
-    /// Until when its handshake is waited for.
+    /// What is waited for.
+    over: Carrier,
+    /// Until when.
     until: Instant,
     /// When the next try would be without it.
     next: Instant,
+}
+
+/// A relay whose machine has answered, and whose handshakes came to nothing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Trouble {
+    /// How many. The first time it may have been a router that broke it off.
+    times: u32,
+    /// Those of them that were waited for until their time was over.
+    late: u32,
+    pause: Pause,
+    /// One was waited for in vain: how many there have been since then, if TCP was known to lead to the relay.
+    silent: Option<usize>,
+}
+
+/// Whether a relay is left alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Pause {
+    #[default]
+    No,
+    /// For how long is for the next try to say.
+    Due,
+    Until(Instant),
+}
+
+/// The dials of one try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Try {
+    pub(super) relay: usize,
+    pub(super) carrier: Carrier,
 }
 
 /// What a search is for.
@@ -93,8 +123,7 @@ impl Search {
             second: None,
             last: None,
             busy: BTreeMap::new(),
-            broken_off: BTreeSet::new(),
-            put_off: BTreeMap::new(),
+            troubles: BTreeMap::new(),
             is_again,
             aim: Aim::Any,
             reason: reason.to_owned(),
@@ -106,26 +135,30 @@ impl Search {
         Self { aim: Aim::Better, ..Self::new(0, now, now, "looking for a better way", false) }
     }
 
-    /// One more try: which relay to dial over the preferred carrier, if any. `jitter` is random over its whole range.
-    pub(super) fn attempt(&mut self, knows: Knows, now: Instant, jitter: u32) -> Option<usize> {
+    /// One more try: which relay to dial over what, if any. `jitter` is random over its whole range.
+    pub(super) fn attempt(&mut self, knows: Knows, now: Instant, jitter: u32) -> Option<Try> {
         let part = f64::from(jitter) / f64::from(u32::MAX);
-        let (known, busy) = (self.busy.len(), &mut self.busy);
-        busy.retain(|_, busy| busy.until > now);
-        self.is_again &= busy.len() == known;
-        for until in self.put_off.values_mut() {
-            until.get_or_insert(now + OVERLOAD + (OVERLOAD * 3).mul_f64(part));
+        self.busy.retain(|_, busy| busy.until > now);
+        for trouble in self.troubles.values_mut() {
+            trouble.rest(now, part);
         }
-        self.put_off.retain(|_, until| until.is_some_and(|until| until > now));
         let relay = usize::try_from(self.attempts).unwrap_or(0) % knows.relays;
-        let free = |relay: &usize| !self.busy.contains_key(relay) && !self.put_off.contains_key(relay);
-        let Some(relay) = (0..knows.relays).map(|more| (relay + more) % knows.relays).find(free) else {
+        let is_paused = |relay: &usize| self.troubles.get(relay).is_some_and(|trouble| trouble.pause != Pause::No);
+        let is_free = |relay: &usize| !self.busy.contains_key(relay) && !is_paused(relay);
+        let Some(relay) = (0..knows.relays).map(|more| (relay + more) % knows.relays).find(is_free) else {
             let busy = self.busy.values().map(|busy| busy.until);
-            self.next = busy.chain(self.put_off.values().copied().flatten()).min().unwrap_or(now);
+            self.next = busy.chain(self.troubles.values().filter_map(Trouble::until)).min().unwrap_or(now);
             return None;
         };
         self.attempts = self.attempts.saturating_add(1);
         self.next = now + backoff::delay(self.attempts, now.duration_since(self.since), jitter);
-        let is_known = self.is_again && knows.preferred == Carrier::Tcp && knows.reached_over == Carrier::Tcp;
+        if let Some(silent) = self.troubles.get_mut(&relay).and_then(|trouble| trouble.silent.as_mut()) {
+            let carrier = IN_TURN[*silent % IN_TURN.len()];
+            *silent += 1;
+            self.wait_for(relay, carrier, knows, now);
+            return Some(Try { relay, carrier });
+        }
+        let is_known = self.is_known(knows) && knows.preferred == Carrier::Tcp;
         let head_start = if is_known { KNOWN_HEAD_START } else { HEAD_START };
         self.second.get_or_insert((now + head_start, relay));
         // A fleet that lost its relay at one moment does not come to the visitors' port at one.
@@ -134,21 +167,31 @@ impl Search {
             Aim::Any => _ = self.last.get_or_insert((now + last + (last / 4).mul_f64(part), relay)),
             Aim::Better => self.next = now + GREETING,
         }
-        Some(relay)
+        Some(Try { relay, carrier: knows.preferred })
     }
 
     /// The machine of a relay has answered. Where another carrier than TCP led to it before, or none, that may be something in between
-    /// that lets nothing more through.
+    /// that lets nothing more through: the others are dialled as well, once.
     pub(super) fn on_reached(&mut self, relay: usize, knows: Knows, now: Instant) {
-        let is_known = self.is_again && knows.reached_over == Carrier::Tcp;
-        if !is_known || now.duration_since(self.since) >= FORBEARANCE || self.aim != Aim::Any {
+        if self.aim != Aim::Any {
             return;
         }
-        self.busy.insert(relay, Busy { until: now + BUSY, next: self.next });
-        "the relay is busy".clone_into(&mut self.reason);
-        for later in [&mut self.second, &mut self.last] {
-            later.take_if(|(_, of)| *of == relay);
+        self.wait_for(relay, Carrier::Tcp, knows, now);
+        if self.is_known(knows) {
+            "the relay is busy".clone_into(&mut self.reason);
+            for later in [&mut self.second, &mut self.last] {
+                later.take_if(|(_, of)| *of == relay);
+            }
         }
+    }
+
+    fn is_known(&self, knows: Knows) -> bool {
+        self.is_again && knows.reached_over == Carrier::Tcp
+    }
+
+    /// Nothing more is asked of a relay before this has come to an end.
+    fn wait_for(&mut self, relay: usize, over: Carrier, knows: Knows, now: Instant) {
+        self.busy.insert(relay, Busy { over, until: now + BUSY, next: self.next });
         if self.busy.len() == knows.relays {
             let until = self.busy.values().map(|busy| busy.until).min();
             self.next = until.map_or(self.next, |until| self.next.max(until));
@@ -162,15 +205,59 @@ impl Search {
         }
     }
 
-    /// A dial over TCP has failed: whether it was one to a relay that was busy, which is then left alone for a while.
-    pub(super) fn on_broken_off(&mut self, relay: usize, now: Instant) -> bool {
-        let Some(Busy { until, .. }) = self.busy.remove(&relay) else { return false };
+    /// A dial has failed, or there was nothing to dial: whether it was one that was waited for. Its relay is then left alone for a while.
+    pub(super) fn on_failed(&mut self, tried: Try, was_dialled: bool, knows: Knows, now: Instant) -> bool {
+        let Some(busy) = self.busy.get(&tried.relay).filter(|busy| busy.over == tried.carrier) else {
+            return false;
+        };
+        let is_early = busy.until.saturating_duration_since(now) > EARLY;
+        self.busy.remove(&tried.relay);
         self.next = now;
-        let is_early = until.saturating_duration_since(now) > EARLY;
-        self.is_again &= is_early;
-        if is_early && !self.broken_off.insert(relay) {
-            self.put_off.insert(relay, None);
+        let is_known = self.is_known(knows);
+        let trouble = self.troubles.entry(tried.relay).or_default();
+        if was_dialled {
+            trouble.add(!is_early);
+            if !is_early {
+                trouble.pause = Pause::Due;
+            }
+        }
+        if !is_early && is_known {
+            trouble.silent.get_or_insert(0);
         }
         true
+    }
+
+    /// A relay has done a handshake and then given no session; late, if it was waited for in vain.
+    pub(super) fn on_lost(&mut self, relay: usize, is_late: bool) {
+        self.troubles.entry(relay).or_default().add(is_late);
+    }
+}
+
+impl Trouble {
+    /// One more handshake came to nothing.
+    fn add(&mut self, is_late: bool) {
+        if self.times > 0 {
+            self.pause = Pause::Due;
+        }
+        self.times = self.times.saturating_add(1);
+        self.late = self.late.saturating_add(u32::from(is_late));
+    }
+
+    /// Begins the pause that is due, and ends the one that is over. `part` is random between 0 and 1.
+    fn rest(&mut self, now: Instant, part: f64) {
+        if self.pause == Pause::Due {
+            let shortest = OVERLOAD * (1 << self.late.saturating_sub(1).min(2));
+            self.pause = Pause::Until(now + shortest + (shortest * 3).mul_f64(part));
+        }
+        if self.until().is_some_and(|until| until <= now) {
+            self.pause = Pause::No;
+        }
+    }
+
+    fn until(&self) -> Option<Instant> {
+        match self.pause {
+            Pause::Until(until) => Some(until),
+            Pause::No | Pause::Due => None,
+        }
     }
 }

@@ -23,20 +23,74 @@ fn a_relay_whose_machine_answers_is_not_asked_for_more_handshakes() {
     bench.link.on_reached(0, bench.now);
     assert_eq!(dials(&bench.wait()), [(0, Carrier::Tcp)], "nothing else was dialled in between");
     assert_eq!(bench.now - begun, Duration::from_secs(15));
-    // What answers and says nothing for so long may be something else.
-    bench.link.on_dial_failed(0, Carrier::Tcp, Some("time".to_owned()), bench.now);
+}
+
+#[test]
+fn what_answers_and_says_nothing_is_tried_over_one_carrier_after_the_other() {
+    let mut bench = dialling_again(1);
     bench.link.on_reached(0, bench.now);
-    let (timed_out, mut seen) = (bench.now, Vec::new());
-    while !seen.contains(&Carrier::WebSocket) {
-        for (_, carrier) in dials(&bench.wait()) {
-            seen.push(carrier);
-            if carrier == Carrier::Tcp {
-                bench.link.on_reached(0, bench.now);
-            }
+    bench.pass(Duration::from_secs(15));
+    let (lost, mut seen, mut pauses) = (bench.now, Vec::new(), Vec::new());
+    let mut over = Carrier::Tcp;
+    while seen.len() < 6 {
+        bench.link.on_dial_failed(0, over, Some("time".to_owned()), bench.now);
+        let failed = bench.now;
+        let mut dialled = bench.wait();
+        while dials(&dialled).is_empty() {
+            dialled = bench.wait();
+        }
+        let [(0, carrier)] = dials(&dialled)[..] else { panic!("one at a time: {dialled:?}") };
+        over = carrier;
+        seen.push(carrier);
+        pauses.push((bench.now - failed).as_secs());
+        if carrier == Carrier::Tcp {
+            bench.link.on_reached(0, bench.now);
+        }
+        assert!(seen.len() > 1 || bench.now - lost < Duration::from_secs(5));
+        let begun = bench.now;
+        while bench.now - begun < Duration::from_secs(14) {
+            bench.pass(Duration::from_secs(1));
+            assert!(dials(&bench.tick()).is_empty(), "nothing beside it");
         }
     }
-    assert!(seen.contains(&Carrier::Quic), "{seen:?}");
-    assert!(bench.now - timed_out < Duration::from_secs(10), "{:?}", bench.now - timed_out);
+    let [web, tcp, quic] = [Carrier::WebSocket, Carrier::Tcp, Carrier::Quic];
+    assert_eq!(seen, [web, tcp, quic, tcp, web, tcp]);
+    assert_eq!(pauses, [1, 2, 4, 4, 4, 4], "the shortest ones");
+}
+
+#[test]
+fn what_there_is_nothing_of_to_dial_takes_no_time() {
+    let mut bench = dialling_again(1);
+    bench.link.on_reached(0, bench.now);
+    bench.pass(Duration::from_secs(15));
+    bench.link.on_dial_failed(0, Carrier::Tcp, Some("time".to_owned()), bench.now);
+    let mut dialled = bench.wait();
+    while dials(&dialled).is_empty() {
+        dialled = bench.wait();
+    }
+    assert_eq!(dials(&dialled), [(0, Carrier::WebSocket)]);
+    bench.link.on_dial_failed(0, Carrier::WebSocket, None, bench.now);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
+}
+
+#[test]
+fn who_is_never_welcomed_asks_for_fewer_and_fewer_handshakes() {
+    let mut bench = dialling_again(1);
+    let mut begun = Vec::new();
+    for number in 2..6 {
+        begun.push(bench.now);
+        bench.link.on_reached(0, bench.now);
+        bench.link.on_connected(connection(number), 0, Carrier::Tcp, bench.now);
+        bench.commands();
+        bench.pass(GREETING);
+        let mut dialled = bench.tick();
+        while dials(&dialled).is_empty() {
+            dialled = bench.wait();
+        }
+        assert_eq!(dials(&dialled), [(0, Carrier::Tcp)]);
+    }
+    let between: Vec<_> = begun.windows(2).map(|pair| (pair[1] - pair[0] - GREETING).as_secs()).collect();
+    assert_eq!(between, [0, 2, 4], "the shortest pauses");
 }
 
 #[test]
