@@ -89,10 +89,9 @@ pub(crate) struct Link {
     reserve: Option<Candidate>,
     search: Option<Search>,
     /// The relay has said its last word on it, and is about to close it.
-    farewell: Option<Candidate>,
+    farewell: Option<Farewell>,
     dials: HashMap<(usize, Carrier), usize>,
-    /// The relay of the last connection that stood, and what it was dialled over.
-    reached: usize,
+    /// What the last session came over.
     reached_over: Carrier,
     refused: bool,
     commands: VecDeque<Command>,
@@ -114,6 +113,14 @@ struct Current {
 #[derive(Debug)]
 struct Candidate {
     connection: ConnectionId,
+    relay: usize,
+    carrier: Carrier,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Farewell {
+    connection: ConnectionId,
     until: Instant,
 }
 
@@ -130,7 +137,6 @@ impl Link {
             search: Some(search),
             farewell: None,
             dials: HashMap::new(),
-            reached: 0,
             reached_over: preferred,
             refused: false,
             commands: VecDeque::new(),
@@ -174,12 +180,12 @@ impl Link {
             self.fail_candidate("the relay did not answer the greeting");
         }
         if let Some(reserve) = self.reserve.take_if(|reserve| reserve.until <= now) {
-            self.greet(reserve.connection, now);
+            self.greet(reserve, now);
         }
         if self.candidate.is_some() || self.reserve.is_some() {
             return;
         }
-        self.look_for_better(now, is_idle);
+        self.look_for_better(now, jitter, is_idle);
         let Some(search) = &mut self.search else { return };
         if let Some((_, relay)) = search.second.take_if(|(at, _)| *at <= now) {
             self.dial(relay, self.preferred.other());
@@ -204,7 +210,7 @@ impl Link {
         if carrier == self.preferred
             && let Some(reserve) = self.reserve.take()
         {
-            self.greet(reserve.connection, now);
+            self.greet(reserve, now);
         }
         let (knows, was_dialled) = (self.knows(), reason.is_some());
         if let Some(search) = &mut self.search {
@@ -252,26 +258,25 @@ impl Link {
         (search.second, search.last) = (None, None);
         search.on_connected(relay);
         let reserve = self.reserve.take();
-        (self.reached, self.reached_over) = (relay, carrier);
+        let candidate = Candidate { connection, relay, carrier, until: now + HEAD_START };
         if carrier != self.preferred && reserve.is_none() {
-            self.reserve = Some(Candidate { connection, until: now + HEAD_START });
+            self.reserve = Some(candidate);
             self.dial(relay, self.preferred);
             return;
         }
         self.commands.extend(reserve.map(|reserve| Command::Close(reserve.connection)));
-        self.greet(connection, now);
+        self.greet(candidate, now);
     }
 
-    fn greet(&mut self, connection: ConnectionId, now: Instant) {
-        self.candidate = Some(Candidate { connection, until: now + GREETING });
-        self.commands.push_back(Command::Greet(connection));
+    fn greet(&mut self, candidate: Candidate, now: Instant) {
+        self.commands.push_back(Command::Greet(candidate.connection));
+        self.candidate = Some(Candidate { until: now + GREETING, ..candidate });
     }
 
     /// The session of a connection was welcomed. `is_idle` as in [`Self::tick`].
     pub(crate) fn on_welcomed(&mut self, connection: ConnectionId, now: Instant, is_idle: bool) {
-        if self.candidate.take_if(|candidate| candidate.connection == connection).is_none() {
-            return;
-        }
+        let is_ours = |candidate: &mut Candidate| candidate.connection == connection;
+        let Some(candidate) = self.candidate.take_if(is_ours) else { return };
         if !is_idle
             && self.is_for_better()
             && let Some(current) = &mut self.current
@@ -282,7 +287,8 @@ impl Link {
             return;
         }
         let attempts = self.search.take().map_or(0, |search| search.attempts);
-        let better_at = (self.reached_over == Carrier::WebSocket).then(|| now + BETTER);
+        self.reached_over = candidate.carrier;
+        let better_at = (candidate.carrier == Carrier::WebSocket).then(|| now + BETTER);
         let current =
             Current { connection, since: now, attempts, silent_since: None, leaving: false, better_at };
         let old = self.current.replace(current);
@@ -321,7 +327,7 @@ impl Link {
         }
         if verdict::on(refusal.code) == Verdict::Final {
             self.current = None;
-            self.farewell = Some(Candidate { connection, until: now + FAREWELL });
+            self.farewell = Some(Farewell { connection, until: now + FAREWELL });
             self.give_up(refusal);
             return;
         }
@@ -371,12 +377,11 @@ impl Link {
     pub(crate) fn on_closed(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
         self.reserve.take_if(|reserve| reserve.connection == connection);
         self.farewell.take_if(|farewell| farewell.connection == connection);
-        if self.is_candidate(connection) {
-            self.candidate = None;
-            if let Some(search) = &mut self.search {
-                reason.clone_into(&mut search.reason);
-                search.on_lost(self.reached, false);
-            }
+        if let Some(lost) = self.candidate.take_if(|candidate| candidate.connection == connection)
+            && let Some(search) = &mut self.search
+        {
+            reason.clone_into(&mut search.reason);
+            search.on_lost(lost.relay, false);
         }
         if self.current() == Some(connection) {
             self.search_again(reason, now);
@@ -406,7 +411,7 @@ impl Link {
     }
 
     /// Begins to look for a better carrier, or ends that.
-    fn look_for_better(&mut self, now: Instant, is_idle: bool) {
+    fn look_for_better(&mut self, now: Instant, jitter: u32, is_idle: bool) {
         let is_over =
             |search: &mut Search| search.aim == Aim::Better && search.attempts > 0 && search.next <= now;
         self.search.take_if(is_over);
@@ -414,7 +419,9 @@ impl Link {
         if current.better_at.take_if(|at| *at <= now).is_some() {
             current.better_at = Some(now + if is_idle { BETTER } else { RECHECK });
             if is_idle {
-                self.search = Some(Search::for_better(now));
+                // A fleet that came so at one moment does not look at one.
+                let spread = (BETTER / 2).mul_f64(f64::from(jitter) / f64::from(u32::MAX));
+                self.search = Some(Search::for_better(now, now + spread));
             }
         }
     }
@@ -451,12 +458,11 @@ impl Link {
     }
 
     fn fail_candidate(&mut self, reason: &str) {
-        if let Some(candidate) = self.candidate.take() {
-            self.commands.push_back(Command::Close(candidate.connection));
-        }
+        let Some(candidate) = self.candidate.take() else { return };
+        self.commands.push_back(Command::Close(candidate.connection));
         if let Some(search) = &mut self.search {
             reason.clone_into(&mut search.reason);
-            search.on_lost(self.reached, true);
+            search.on_lost(candidate.relay, true);
         }
     }
 

@@ -130,9 +130,9 @@ impl Search {
         }
     }
 
-    /// One for a better carrier.
-    pub(super) fn for_better(now: Instant) -> Self {
-        Self { aim: Aim::Better, ..Self::new(0, now, now, "looking for a better way", false) }
+    /// One for a better carrier, from `next` on.
+    pub(super) fn for_better(now: Instant, next: Instant) -> Self {
+        Self { aim: Aim::Better, ..Self::new(0, now, next, "looking for a better way", false) }
     }
 
     /// One more try: which relay to dial over what, if any. `jitter` is random over its whole range.
@@ -143,7 +143,8 @@ impl Search {
             trouble.rest(now, part);
         }
         let relay = usize::try_from(self.attempts).unwrap_or(0) % knows.relays;
-        let is_paused = |relay: &usize| self.troubles.get(relay).is_some_and(|trouble| trouble.pause != Pause::No);
+        let is_paused =
+            |relay: &usize| self.troubles.get(relay).is_some_and(|trouble| trouble.pause != Pause::No);
         let is_free = |relay: &usize| !self.busy.contains_key(relay) && !is_paused(relay);
         let Some(relay) = (0..knows.relays).map(|more| (relay + more) % knows.relays).find(is_free) else {
             let busy = self.busy.values().map(|busy| busy.until);
@@ -171,13 +172,14 @@ impl Search {
     }
 
     /// The machine of a relay has answered. Where another carrier than TCP led to it before, or none, that may be something in between
-    /// that lets nothing more through: the others are dialled as well, once.
+    /// that lets nothing more through. Whoever was never there dials the others as well, once.
     pub(super) fn on_reached(&mut self, relay: usize, knows: Knows, now: Instant) {
-        if self.aim != Aim::Any {
+        let is_known = self.is_known(knows);
+        if self.aim != Aim::Any || (self.is_again && !is_known) {
             return;
         }
         self.wait_for(relay, Carrier::Tcp, knows, now);
-        if self.is_known(knows) {
+        if is_known {
             "the relay is busy".clone_into(&mut self.reason);
             for later in [&mut self.second, &mut self.last] {
                 later.take_if(|(_, of)| *of == relay);
@@ -191,7 +193,8 @@ impl Search {
 
     /// Nothing more is asked of a relay before this has come to an end.
     fn wait_for(&mut self, relay: usize, over: Carrier, knows: Knows, now: Instant) {
-        self.busy.insert(relay, Busy { over, until: now + BUSY, next: self.next });
+        let next = self.busy.get(&relay).map_or(self.next, |busy| busy.next);
+        self.busy.insert(relay, Busy { over, until: now + BUSY, next });
         if self.busy.len() == knows.relays {
             let until = self.busy.values().map(|busy| busy.until).min();
             self.next = until.map_or(self.next, |until| self.next.max(until));
@@ -205,7 +208,8 @@ impl Search {
         }
     }
 
-    /// A dial has failed, or there was nothing to dial: whether it was one that was waited for. Its relay is then left alone for a while.
+    /// A dial has failed, or there was nothing to dial. The relay of one that was waited for is then left alone for a while. Whether nothing
+    /// else was dialled beside it.
     pub(super) fn on_failed(&mut self, tried: Try, was_dialled: bool, knows: Knows, now: Instant) -> bool {
         let Some(busy) = self.busy.get(&tried.relay).filter(|busy| busy.over == tried.carrier) else {
             return false;
@@ -224,7 +228,7 @@ impl Search {
         if !is_early && is_known {
             trouble.silent.get_or_insert(0);
         }
-        true
+        is_known
     }
 
     /// A relay has done a handshake and then given no session; late, if it was waited for in vain.

@@ -159,6 +159,21 @@ fn a_first_search_takes_an_answering_machine_for_nothing() {
 }
 
 #[test]
+fn a_first_search_dials_everything_once_and_asks_for_no_second_handshake_beside_the_first() {
+    let now = Instant::now();
+    let mut bench = Bench { link: Link::new(1, Carrier::Tcp, now), now };
+    bench.tick();
+    bench.link.on_reached(0, bench.now);
+    let mut seen = Vec::new();
+    while bench.now - now < Duration::from_secs(14) {
+        seen.extend(dials(&bench.wait()).into_iter().map(|(_, carrier)| carrier));
+    }
+    assert_eq!(seen[..2], [Carrier::Quic, Carrier::WebSocket]);
+    assert_eq!(seen[2..], [Carrier::Tcp], "which is not before its time is over");
+    assert!(bench.now - now >= Duration::from_secs(15));
+}
+
+#[test]
 fn another_relay_is_tried_while_one_is_busy() {
     let mut bench = dialling_again(2);
     bench.link.on_reached(0, bench.now);
