@@ -64,6 +64,10 @@ impl Default for Config {
     }
 }
 
+/// Connections that the kernel keeps until they are taken from it, if it may keep so many (`net.core.somaxconn`): those of a fleet that comes back at
+/// one moment. Who finds no room knocks again after a second, or three.
+const BACKLOG: u32 = 8192;
+
 /// What libp2p's swarm takes as its transport.
 pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
 
@@ -76,7 +80,7 @@ pub fn transport(keypair: &Keypair, config: &Config) -> Result<PeerTransport, Se
 }
 
 fn tcp() -> tcp::tokio::Transport {
-    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true).listen_backlog(BACKLOG))
 }
 
 /// QUIC, and TCP that is secured.

@@ -3,6 +3,9 @@
 //! A handshake costs the relay far more than what comes before it, and has a few seconds at the other end. When a fleet comes back at
 //! one moment, working on all of them at once would let most of them run out of time with the work done in vain; and of those that wait,
 //! the oldest are the likeliest to have been given up.
+//!
+//! How many a few are is told by the relay itself: more, while whatever comes is looked at soon, since then it is the peers that are waited
+//! for; and fewer once it takes long.
 
 mod inner;
 
@@ -24,18 +27,12 @@ use tokio::{
 };
 
 use crate::ingress::network;
-use inner::Inner;
-
-/// Handshakes that are worked on at once.
-const AT_ONCE: usize = 32;
+use inner::{Inner, MOST};
 
 /// How long a handshake keeps others waiting at most, and then its certificate. Less where few come to an end.
-const TURN: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_secs(4);
 
-/// How long it does so when nothing comes from its peer: waiting costs nothing.
-const QUIET: Duration = Duration::from_millis(250);
-
-/// The same of a peer that has not said anything. Whoever opens connections and is silent is not to have the turns of those who speak.
+/// The same of a peer that has not said anything yet. Whoever opens connections and is silent is not to have the turns of those who speak.
 const SILENT: Duration = Duration::from_millis(20);
 
 /// See the [module documentation](self).
@@ -58,6 +55,8 @@ struct Waiting(Turns, Network, u64);
 struct Called {
     state: AtomicU8,
     waker: AtomicWaker,
+    /// When it was called first since it was last looked at.
+    since: Mutex<Option<Instant>>,
 }
 
 /// Nothing to do.
@@ -69,14 +68,21 @@ const FRESH: u8 = 2;
 
 impl Wake for Called {
     fn wake(self: Arc<Self>) {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
         self.state.store(DUE, Ordering::SeqCst);
         self.waker.wake();
     }
 }
 
+impl Called {
+    fn take(&self) -> Option<Instant> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Inner::new(AT_ONCE))))
+        Self(Arc::new(Mutex::new(Inner::new(MOST))))
     }
 }
 
@@ -88,23 +94,33 @@ impl Turns {
         from: Option<IpAddr>,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let turn = self.turn(from.map(|ip| network(ip.to_canonical()))).await;
+        let network = from.map(|ip| network(ip.to_canonical()));
+        // Of one that had to wait, what its peer has said first is there already, and says nothing about what it will say.
+        let (turn, state) = match self.turn_now(network) {
+            Some(turn) => (Some(turn), FRESH),
+            None => (self.turn(network).await, DUE),
+        };
         let longest = self.lock().longest();
         let mut work = std::pin::pin!(work);
-        let called = Arc::new(Called { state: AtomicU8::new(FRESH), waker: AtomicWaker::new() });
+        let called = Arc::new(Called {
+            state: AtomicU8::new(state),
+            waker: AtomicWaker::new(),
+            since: Mutex::default(),
+        });
         let mut end = std::pin::pin!(sleep(longest));
-        let mut quiet = std::pin::pin!(sleep(SILENT));
+        let mut silent = std::pin::pin!(sleep(SILENT));
         let in_turn = poll_fn(|cx| {
             called.waker.register(cx.waker());
             let state = called.state.swap(IDLE, Ordering::SeqCst);
             if state != IDLE {
+                self.look(called.take());
                 let waker = Waker::from(Arc::clone(&called));
                 if let Poll::Ready(done) = work.as_mut().poll(&mut Context::from_waker(&waker)) {
                     return Poll::Ready(Some(done));
                 }
-                quiet.as_mut().reset(Instant::now() + if state == FRESH { SILENT } else { QUIET });
+                silent.as_mut().reset(Instant::now() + if state == FRESH { SILENT } else { longest });
             }
-            let is_over = end.as_mut().poll(cx).is_ready() || quiet.as_mut().poll(cx).is_ready();
+            let is_over = end.as_mut().poll(cx).is_ready() || silent.as_mut().poll(cx).is_ready();
             if is_over { Poll::Ready(None) } else { Poll::Pending }
         });
         if let Some(done) = in_turn.await {
@@ -138,6 +154,21 @@ impl Turns {
                 None => return self.lock().look_again(),
             }
         }
+    }
+
+    /// What is worked on is looked at, after something had come for it at this time.
+    fn look(&self, since: Option<Instant>) {
+        let Some(since) = since else { return };
+        let now = Instant::now();
+        let mut next = self.lock().look(now.saturating_duration_since(since), now);
+        while next.is_some() {
+            self.hand(next);
+            next = self.lock().next();
+        }
+    }
+
+    fn turn_now(&self, network: Network) -> Option<Turn> {
+        self.lock().begin(network).then(|| Turn(Some((self.clone(), network))))
     }
 
     async fn turn(&self, network: Network) -> Option<Turn> {

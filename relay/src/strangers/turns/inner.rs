@@ -1,7 +1,8 @@
 //! Who has a turn and who waits for one: pure bookkeeping.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::IpAddr,
     time::Duration,
 };
@@ -9,6 +10,16 @@ use std::{
 use tokio::time::Instant;
 
 use super::{SILENT, TURN};
+
+/// Turns that there are at once, at least, and at most: a peer that is far away is waited for during most of its turn.
+pub(super) const LEAST: usize = 32;
+pub(super) const MOST: usize = 256;
+
+/// What is worked on was looked at so soon after something had come: the relay has time for one more.
+pub(super) const PROMPT: Duration = Duration::from_millis(10);
+
+/// And so late: it has begun too much.
+pub(super) const LATE: Duration = Duration::from_millis(40);
 
 /// How much is remembered of what became of turns.
 const MEMORY: u32 = 64;
@@ -18,9 +29,16 @@ type Network = Option<IpAddr>;
 /// `W` is what a turn is handed to.
 #[derive(Debug)]
 pub(super) struct Inner<W> {
-    free: usize,
+    /// How many turns there may be now, and ever; and when they last became fewer.
+    limit: usize,
+    most: usize,
+    cut: Option<Instant>,
+    /// How many there are.
+    given: usize,
     next: u64,
     networks: HashMap<Network, Crowd<W>>,
+    /// The networks of which somebody waits, in the order in which they are next.
+    order: BTreeSet<(usize, Reverse<u64>, Network)>,
     /// When the turns of those end at the latest whose handshake is done, and who have yet to show a certificate.
     arrived: VecDeque<(Instant, Network)>,
     /// How many of the last turns led to a certificate, more or less.
@@ -37,8 +55,32 @@ struct Crowd<W> {
 }
 
 impl<W> Inner<W> {
-    pub(super) fn new(at_once: usize) -> Self {
-        Self { free: at_once, next: 0, networks: HashMap::new(), arrived: VecDeque::new(), proved: MEMORY }
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            limit: LEAST,
+            most,
+            cut: None,
+            given: 0,
+            next: 0,
+            networks: HashMap::new(),
+            order: BTreeSet::new(),
+            arrived: VecDeque::new(),
+            proved: MEMORY,
+        }
+    }
+
+    /// One that is worked on was looked at so long after something had come for it. There are more turns while that is soon, and fewer once it is
+    /// late. Gives who may begin now.
+    pub(super) fn look(&mut self, delay: Duration, now: Instant) -> Option<(Network, W)> {
+        if self.order.is_empty() {
+            return None;
+        }
+        if delay <= PROMPT {
+            self.limit = (self.limit + 1).min(self.most);
+        } else if delay >= LATE && self.cut.is_none_or(|cut| now.saturating_duration_since(cut) >= delay) {
+            (self.limit, self.cut) = ((self.limit - self.limit / 4).max(LEAST), Some(now));
+        }
+        self.next()
     }
 
     /// How long a turn may be. Whoever comes to drag out turns finds them short; who loses his goes on without.
@@ -48,7 +90,7 @@ impl<W> Inner<W> {
 
     /// A turn that others waited for came to nothing.
     pub(super) fn waste(&mut self) {
-        if self.networks.values().any(|crowd| !crowd.waiting.is_empty()) {
+        if !self.order.is_empty() {
             self.proved = self.proved.saturating_sub(1);
         }
     }
@@ -60,26 +102,27 @@ impl<W> Inner<W> {
 
     /// Takes a turn, if there is one.
     pub(super) fn begin(&mut self, network: Network) -> bool {
-        let Some(free) = self.free.checked_sub(1) else { return false };
-        self.free = free;
-        self.crowd(network).turns += 1;
-        true
+        let is_free = self.given < self.limit;
+        if is_free {
+            self.given += 1;
+            self.change(network, |crowd| crowd.turns += 1);
+        }
+        is_free
     }
 
     /// Waits for one. The number is for [`Self::forget`].
     pub(super) fn wait(&mut self, network: Network, who: W) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.crowd(network).waiting.insert(number, who);
+        self.change(network, |crowd| crowd.waiting.insert(number, who));
         number
     }
 
     /// Waits no longer.
     pub(super) fn forget(&mut self, network: Network, number: u64) {
-        if let Some(crowd) = self.networks.get_mut(&network) {
-            crowd.waiting.remove(&number);
+        if self.networks.contains_key(&network) {
+            self.change(network, |crowd| crowd.waiting.remove(&number));
         }
-        self.tidy(network);
     }
 
     /// A handshake is done; what is left has until then.
@@ -108,49 +151,63 @@ impl<W> Inner<W> {
 
     /// A turn of this network is over: who has it now, if anybody waits.
     pub(super) fn end(&mut self, network: Network) -> Option<(Network, W)> {
-        let crowd = self.crowd(network);
-        crowd.turns = crowd.turns.saturating_sub(1);
-        let next = self.next();
-        if next.is_none() {
-            self.free += 1;
-        }
-        self.tidy(network);
-        next
+        self.given = self.given.saturating_sub(1);
+        self.change(network, |crowd| crowd.turns = crowd.turns.saturating_sub(1));
+        self.next()
     }
 
-    /// The newest of those whose network has fewest turns.
-    fn next(&mut self) -> Option<(Network, W)> {
-        let newest = |crowd: &Crowd<W>| crowd.waiting.last_key_value().map(|(number, _)| *number);
-        let waiting = self.networks.iter().filter_map(|(network, crowd)| {
-            let newest = newest(crowd)?;
-            Some(((crowd.turns, std::cmp::Reverse(newest)), *network))
-        });
-        let (_, network) = waiting.min()?;
-        let crowd = self.networks.get_mut(&network)?;
-        let (_, who) = crowd.waiting.pop_last()?;
-        crowd.turns += 1;
+    /// The newest of those whose network has fewest turns, if there is a turn to be had.
+    pub(super) fn next(&mut self) -> Option<(Network, W)> {
+        if self.given >= self.limit {
+            return None;
+        }
+        let network = self.order.first()?.2;
+        let (_, who) = self.change(network, |crowd| {
+            crowd.turns += 1;
+            crowd.waiting.pop_last()
+        })?;
+        self.given += 1;
         Some((network, who))
     }
 
-    fn crowd(&mut self, network: Network) -> &mut Crowd<W> {
-        self.networks.entry(network).or_insert_with(|| Crowd { turns: 0, waiting: BTreeMap::new() })
-    }
-
-    fn tidy(&mut self, network: Network) {
-        if self.networks.get(&network).is_some_and(|crowd| crowd.turns == 0 && crowd.waiting.is_empty()) {
+    /// Changes what is known of a network, and its place in the order.
+    fn change<R>(&mut self, network: Network, change: impl FnOnce(&mut Crowd<W>) -> R) -> R {
+        let place = |crowd: &Crowd<W>| {
+            let (newest, _) = crowd.waiting.last_key_value()?;
+            Some((crowd.turns, Reverse(*newest), network))
+        };
+        let crowd =
+            self.networks.entry(network).or_insert_with(|| Crowd { turns: 0, waiting: BTreeMap::new() });
+        let before = place(crowd);
+        let result = change(crowd);
+        let after = place(crowd);
+        if crowd.turns == 0 && crowd.waiting.is_empty() {
             self.networks.remove(&network);
         }
+        if before != after {
+            if let Some(before) = before {
+                self.order.remove(&before);
+            }
+            self.order.extend(after);
+        }
+        result
     }
 
-    /// Free turns, and who waits.
+    /// Turns that are given, and who waits.
     #[cfg(test)]
     pub(super) fn count(&self) -> (usize, usize) {
-        (self.free, self.networks.values().map(|crowd| crowd.waiting.len()).sum())
+        (self.given, self.networks.values().map(|crowd| crowd.waiting.len()).sum())
     }
 
-    /// Networks that are known.
+    /// How many turns there may be.
     #[cfg(test)]
-    pub(super) fn networks(&self) -> usize {
-        self.networks.len()
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Networks that are known, and those of which somebody waits.
+    #[cfg(test)]
+    pub(super) fn networks(&self) -> (usize, usize) {
+        (self.networks.len(), self.order.len())
     }
 }

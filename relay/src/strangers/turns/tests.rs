@@ -1,16 +1,22 @@
 use futures::{FutureExt as _, future::pending};
 
-use super::*;
+use super::{
+    inner::{LATE, LEAST, PROMPT},
+    *,
+};
 
+/// Turns that are left, and who waits.
 fn free(turns: &Turns) -> (usize, usize) {
-    turns.lock().count()
+    let inner = turns.lock();
+    let (given, waiting) = inner.count();
+    (inner.limit().saturating_sub(given), waiting)
 }
 
 const OTHER: Network = Some(IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 0)));
 
 /// Takes all turns.
 fn taken(turns: &Turns) -> Vec<Option<Turn>> {
-    (0..AT_ONCE).map(|_| turns.turn(None).now_or_never().unwrap()).collect()
+    (0..LEAST).map(|_| turns.turn(None).now_or_never().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -31,8 +37,8 @@ async fn the_newest_comes_first_and_who_leaves_is_forgotten() {
     drop((first, second));
     assert!(waiting[0].as_mut().now_or_never().is_some());
     drop(waiting);
-    assert_eq!(free(&turns), (AT_ONCE, 0), "nothing is left behind");
-    assert_eq!(turns.lock().networks(), 0, "nor anybody's network");
+    assert_eq!(free(&turns), (LEAST, 0), "nothing is left behind");
+    assert_eq!(turns.lock().networks(), (0, 0), "nor anybody's network");
 }
 
 #[tokio::test]
@@ -58,13 +64,13 @@ async fn one_who_is_given_its_turn_and_leaves_gives_it_back() {
     assert!(leaving.as_mut().now_or_never().is_none());
     drop(first);
     drop(leaving);
-    assert_eq!(free(&turns), (AT_ONCE, 0));
-    assert_eq!(turns.lock().networks(), 0);
+    assert_eq!(free(&turns), (LEAST, 0));
+    assert_eq!(turns.lock().networks(), (0, 0));
 }
 
 /// Lets so many begin that there is no turn left; each does `work`.
 fn all<W: Future<Output = Result<(), ()>>>(turns: &Turns, work: impl Fn() -> W) -> impl Future {
-    let each = (0..AT_ONCE).map(|_| {
+    let each = (0..LEAST).map(|_| {
         let mut one = Box::pin(turns.clone().take(None, work()));
         assert!(one.as_mut().now_or_never().is_none());
         one
@@ -97,18 +103,24 @@ async fn who_says_nothing_hardly_keeps_anybody_waiting_and_who_goes_on_not_for_l
     let silent = all(&turns, pending);
     assert!(after(&turns, silent).await < SILENT * 2);
 
-    let turns = Turns::default();
+    let fixed = || Turns(Arc::new(Mutex::new(Inner::new(LEAST))));
+    let turns = fixed();
     let stopping = all(&turns, || async {
         sleep(SILENT / 2).await;
         pending().await
     });
     let waited = after(&turns, stopping).await;
-    assert!(waited > SILENT * 2 && waited < QUIET * 2, "{waited:?}");
+    assert!(waited > TURN / 2 && waited < TURN * 2, "{waited:?}");
 
-    let turns = Turns::default();
+    let turns = fixed();
     let dripping = all(&turns, drag);
     let waited = after(&turns, dripping).await;
-    assert!(waited > QUIET * 2 && waited < TURN * 2, "{waited:?}");
+    assert!(waited > TURN / 2 && waited < TURN * 2, "{waited:?}");
+
+    // A relay that has the time begins more.
+    let turns = Turns::default();
+    let dripping = all(&turns, drag);
+    assert!(after(&turns, dripping).await < SILENT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,16 +133,16 @@ async fn work_goes_on_after_its_turn() {
         _ = &mut slow => panic!("it cannot be done"),
         () = sleep(TURN) => {}
     }
-    assert_eq!(free(&turns), (AT_ONCE, 0));
+    assert_eq!(free(&turns), (LEAST, 0));
     sender.send(7).unwrap();
     assert_eq!(slow.await, Ok(7));
-    assert_eq!(free(&turns), (AT_ONCE, 0));
+    assert_eq!(free(&turns), (LEAST, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_lasts_until_a_certificate_is_shown_or_should_have_been() {
     let turns = Turns::default();
-    for _ in 0..AT_ONCE {
+    for _ in 0..LEAST {
         turns.clone().take(None, async { Ok::<(), ()>(()) }).await.unwrap();
     }
     assert_eq!(free(&turns), (0, 0));
@@ -145,9 +157,9 @@ async fn a_turn_lasts_until_a_certificate_is_shown_or_should_have_been() {
     turns.end_late(look_again);
     assert!(waiting[0].as_mut().now_or_never().is_some(), "they have had their time");
     drop((newest, waiting));
-    assert_eq!(free(&turns), (AT_ONCE, 0));
+    assert_eq!(free(&turns), (LEAST, 0));
     turns.end_one();
-    assert_eq!(free(&turns), (AT_ONCE, 0), "nobody gives back what was taken away");
+    assert_eq!(free(&turns), (LEAST, 0), "nobody gives back what was taken away");
 }
 
 #[tokio::test]
@@ -164,9 +176,77 @@ async fn turns_that_are_dragged_out_get_short_until_certificates_are_shown() {
         turns.lock().waste();
     }
     assert_eq!(turns.lock().longest(), SILENT);
-    for _ in 0..AT_ONCE {
+    for _ in 0..LEAST {
         turns.prove();
     }
     assert_eq!(turns.lock().longest(), TURN);
     drop((first, waiting));
+}
+
+/// Who waits until it may begin, and then knows for how long it had to.
+fn waiting(turns: &Turns) -> Vec<std::pin::Pin<Box<impl Future<Output = Option<Turn>> + use<'_>>>> {
+    let mut all: Vec<_> = (0..2 * MOST).map(|_| Box::pin(turns.turn(None))).collect();
+    all.iter_mut().for_each(|one| assert!(one.as_mut().now_or_never().is_none()));
+    all
+}
+
+#[tokio::test]
+async fn there_are_more_turns_while_whatever_comes_is_looked_at_soon_and_fewer_once_it_takes_long() {
+    let turns = Turns::default();
+    let first = taken(&turns);
+    let ago = |delay: Duration| Instant::now().checked_sub(delay);
+    turns.look(ago(Duration::ZERO));
+    assert_eq!(turns.lock().limit(), LEAST, "nobody waited");
+    let crowd = waiting(&turns);
+    for more in 1..=8 {
+        turns.look(ago(Duration::ZERO));
+        assert_eq!(turns.lock().count(), (LEAST + more, 2 * MOST - more), "one more begins");
+    }
+    turns.lock().look((PROMPT + LATE) / 2, Instant::now());
+    assert_eq!(turns.lock().limit(), LEAST + 8);
+    for _ in 0..2 * MOST {
+        turns.look(ago(Duration::ZERO));
+    }
+    assert_eq!(turns.lock().limit(), MOST);
+    // All that are late at one moment are late once.
+    let now = Instant::now();
+    for _ in 0..100 {
+        assert!(turns.lock().look(LATE, now).is_none());
+    }
+    assert_eq!(turns.lock().limit(), MOST * 3 / 4);
+    for later in 1..100 {
+        turns.lock().look(LATE, now + LATE * later);
+    }
+    assert_eq!(turns.lock().limit(), LEAST);
+    let waits = turns.lock().count().1;
+    drop(first);
+    assert_eq!(
+        turns.lock().count(),
+        (MOST - LEAST, waits),
+        "nobody begins while there are more than there may be"
+    );
+    drop(crowd);
+    assert_eq!(turns.lock().count(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_that_are_far_away_leave_room_for_others() {
+    // A handshake of four round trips of 100 ms each.
+    let far = || async {
+        for _ in 0..4 {
+            sleep(Duration::from_millis(100)).await;
+        }
+        Err::<(), ()>(())
+    };
+    let turns = Turns::default();
+    let begun = Instant::now();
+    let fleet = (0..1000).map(|_| turns.clone().take(None, far()));
+    assert!(futures::future::join_all(fleet).await.iter().all(Result::is_err));
+    let took = begun.elapsed();
+    assert!(
+        took < Duration::from_secs(3),
+        "{took:?}: with so many turns as there are at first it would be 12 s"
+    );
+    assert!(took > Duration::from_millis(800), "{took:?}");
+    assert_eq!(turns.lock().count(), (0, 0));
 }
