@@ -12,6 +12,7 @@
 
 mod crowd;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -108,16 +109,18 @@ async fn storm(count: usize, visitors: usize, far: Option<Ipv4Addr>) -> Result<(
     let mut returning = JoinSet::new();
     for mut member in members {
         returning.spawn(async move {
-            let mut is_lost = false;
+            let (mut is_lost, mut reasons) = (false, Vec::new());
             while let Some(event) = member.share.next().await {
-                if let ShareEvent::Ready(_) = event
-                    && is_lost
-                {
-                    break;
+                match event {
+                    ShareEvent::Ready(_) if is_lost => break,
+                    ShareEvent::Reconnecting { reason, .. } => {
+                        is_lost = true;
+                        reasons.push((Instant::now(), reason));
+                    }
+                    _ => {}
                 }
-                is_lost |= matches!(event, ShareEvent::Reconnecting { .. });
             }
-            (Instant::now(), member)
+            (Instant::now(), member, reasons)
         });
     }
     let over = Arc::new(AtomicBool::new(false));
@@ -132,10 +135,15 @@ async fn storm(count: usize, visitors: usize, far: Option<Ipv4Addr>) -> Result<(
     let relay = lab.relay.as_ref().and_then(|relay| relay.id()).context("the relay runs")?;
     let here = usage::cpu(std::process::id())?;
     let (mut times, mut members) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let (mut reasons, mut last) = (BTreeMap::<String, usize>::new(), Vec::new());
     while let Some(back) = returning.join_next().await {
-        let (at, member) = back?;
+        let (at, member, told) = back?;
         times.push(at.saturating_duration_since(listening));
         members.push(member);
+        for (_, reason) in &told {
+            *reasons.entry(reason.clone()).or_default() += 1;
+        }
+        last = told;
     }
     over.store(true, Ordering::SeqCst);
     times.sort();
@@ -152,6 +160,14 @@ async fn storm(count: usize, visitors: usize, far: Option<Ipv4Addr>) -> Result<(
         usage::cpu(relay)?.as_secs_f64(),
         (usage::cpu(std::process::id())? - here).as_secs_f64(),
     );
+    println!("why nodes tried again, each time they did:");
+    for (reason, times) in reasons {
+        println!("  {times:6}  {reason}");
+    }
+    println!("of the last one:");
+    for (at, reason) in last {
+        println!("  {:5.2} s  {reason}", at.saturating_duration_since(listening).as_secs_f64());
+    }
     let mut told = Told::default();
     while let Some(one) = asking.join_next().await {
         let one = one?;
