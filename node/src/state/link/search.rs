@@ -33,9 +33,15 @@ const EARLY: Duration = Duration::from_secs(6);
 /// twice where the relay says nothing: a fleet that comes back must not keep it from ever doing a handshake in time.
 const OVERLOAD: Duration = Duration::from_secs(1);
 
-/// What such a relay is tried over once it has said nothing for as long as a dial lasts, one after the other: what answers may be something in
-/// between that lets nothing more through.
-const IN_TURN: [Carrier; 4] = [Carrier::WebSocket, Carrier::Tcp, Carrier::Quic, Carrier::Tcp];
+/// What such a relay is tried over once it has said nothing for as long as a dial lasts, or has broken off [`OFTEN`], one after the other: what
+/// answers may be something in between that lets nothing more through.
+const IN_TURN: [Carrier; 3] = [Carrier::WebSocket, Carrier::Quic, Carrier::Tcp];
+
+/// See [`IN_TURN`].
+const OFTEN: u32 = 3;
+
+/// What fails sooner of those was broken off. A dial over QUIC has five seconds.
+const SOON: Duration = Duration::from_secs(4);
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -62,7 +68,8 @@ pub(super) struct Search {
 struct Busy {
     /// What is waited for.
     over: Carrier,
-    /// Until when.
+    /// Since when, and until when.
+    since: Instant,
     until: Instant,
     /// When the next try would be without it.
     next: Instant,
@@ -76,7 +83,7 @@ struct Trouble {
     /// Those of them that were waited for until their time was over.
     late: u32,
     pause: Pause,
-    /// One was waited for in vain: how many there have been since then, if TCP was known to lead to the relay.
+    /// One was waited for in vain, or broke off too often: how many there have been since then, if TCP was known to lead to the relay.
     silent: Option<usize>,
 }
 
@@ -194,7 +201,7 @@ impl Search {
     /// Nothing more is asked of a relay before this has come to an end.
     fn wait_for(&mut self, relay: usize, over: Carrier, knows: Knows, now: Instant) {
         let next = self.busy.get(&relay).map_or(self.next, |busy| busy.next);
-        self.busy.insert(relay, Busy { over, until: now + BUSY, next });
+        self.busy.insert(relay, Busy { over, since: now, until: now + BUSY, next });
         if self.busy.len() == knows.relays {
             let until = self.busy.values().map(|busy| busy.until).min();
             self.next = until.map_or(self.next, |until| self.next.max(until));
@@ -214,18 +221,22 @@ impl Search {
         let Some(busy) = self.busy.get(&tried.relay).filter(|busy| busy.over == tried.carrier) else {
             return false;
         };
-        let is_early = busy.until.saturating_duration_since(now) > EARLY;
+        let (since, until) = (busy.since, busy.until);
         self.busy.remove(&tried.relay);
         self.next = now;
         let is_known = self.is_known(knows);
         let trouble = self.troubles.entry(tried.relay).or_default();
+        let is_early = match trouble.silent {
+            Some(_) => now.saturating_duration_since(since) < SOON,
+            None => until.saturating_duration_since(now) > EARLY,
+        };
         if was_dialled {
             trouble.add(!is_early);
             if !is_early {
                 trouble.pause = Pause::Due;
             }
         }
-        if !is_early && is_known {
+        if is_known && (!is_early || trouble.times >= OFTEN) {
             trouble.silent.get_or_insert(0);
         }
         is_known

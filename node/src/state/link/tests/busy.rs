@@ -47,14 +47,16 @@ fn what_answers_and_says_nothing_is_tried_over_one_carrier_after_the_other() {
             bench.link.on_reached(0, bench.now);
         }
         assert!(seen.len() > 1 || bench.now - lost < Duration::from_secs(5));
+        // As long as such a dial lasts.
+        let lasts = Duration::from_secs(if carrier == Carrier::Quic { 5 } else { 15 });
         let begun = bench.now;
-        while bench.now - begun < Duration::from_secs(14) {
-            bench.pass(Duration::from_secs(1));
+        while bench.now - begun < lasts {
             assert!(dials(&bench.tick()).is_empty(), "nothing beside it");
+            bench.pass(Duration::from_secs(1));
         }
     }
     let [web, tcp, quic] = [Carrier::WebSocket, Carrier::Tcp, Carrier::Quic];
-    assert_eq!(seen, [web, tcp, quic, tcp, web, tcp]);
+    assert_eq!(seen, [web, quic, tcp, web, quic, tcp]);
     assert_eq!(pauses, [1, 2, 4, 4, 4, 4], "the shortest ones");
 }
 
@@ -70,7 +72,33 @@ fn what_there_is_nothing_of_to_dial_takes_no_time() {
     }
     assert_eq!(dials(&dialled), [(0, Carrier::WebSocket)]);
     bench.link.on_dial_failed(0, Carrier::WebSocket, None, bench.now);
-    assert_eq!(dials(&bench.tick()), [(0, Carrier::Tcp)]);
+    assert_eq!(dials(&bench.tick()), [(0, Carrier::Quic)]);
+}
+
+#[test]
+fn what_answers_and_breaks_off_again_and_again_is_not_the_only_way_that_is_tried() {
+    let mut bench = dialling_again(1);
+    let (lost, mut seen) = (bench.now, Vec::new());
+    let mut over = Carrier::Tcp;
+    while bench.now - lost < Duration::from_secs(30) {
+        if over == Carrier::Tcp {
+            bench.link.on_reached(0, bench.now);
+        }
+        bench.pass(MS * 30);
+        bench.link.on_dial_failed(0, over, Some("reset".to_owned()), bench.now);
+        let mut dialled = bench.tick();
+        while dials(&dialled).is_empty() {
+            dialled = bench.wait();
+        }
+        let [(0, carrier)] = dials(&dialled)[..] else { panic!("one at a time: {dialled:?}") };
+        over = carrier;
+        seen.push((carrier, bench.now - lost));
+    }
+    for carrier in [Carrier::WebSocket, Carrier::Quic] {
+        let at = seen.iter().find(|(over, _)| *over == carrier).map(|(_, at)| *at);
+        assert!(at.is_some_and(|at| at < Duration::from_secs(5)), "{seen:?}");
+    }
+    assert!(seen.len() < 40, "{seen:?}");
 }
 
 #[test]
