@@ -14,6 +14,7 @@ mod waiting;
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -64,7 +65,8 @@ pub(crate) struct Behaviour {
 #[derive(Debug)]
 enum Stranger {
     Handshake(Option<AbortHandle>),
-    Connected(PeerId),
+    /// Who it is, and where.
+    Connected(PeerId, Option<IpAddr>),
 }
 
 impl Behaviour {
@@ -89,8 +91,8 @@ impl Behaviour {
 
     fn leave(&mut self, connection: ConnectionId) {
         self.waiting.leave(connection);
-        if let Some(Stranger::Connected(_)) = self.strangers.remove(&connection) {
-            self.handshakes.end_one();
+        if let Some(Stranger::Connected(_, from)) = self.strangers.remove(&connection) {
+            self.handshakes.end_one(from);
         }
     }
 
@@ -109,7 +111,8 @@ impl Behaviour {
     fn evict(&mut self, connection: ConnectionId) {
         match self.strangers.remove(&connection) {
             Some(Stranger::Handshake(Some(handshake))) => handshake.abort(),
-            Some(Stranger::Connected(peer)) => {
+            Some(Stranger::Connected(peer, from)) => {
+                self.handshakes.end_one(from);
                 self.evicted.push_back((peer, connection));
                 if let Some(waker) = self.waker.take() {
                     waker.wake();
@@ -145,13 +148,13 @@ impl NetworkBehaviour for Behaviour {
         connection: ConnectionId,
         peer: PeerId,
         _local: &Multiaddr,
-        _remote: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         // Its handshake may have ended in the moment in which it was broken off.
         if !self.waiting.has(connection) {
             return Err(ConnectionDenied::new(Full::Evicted));
         }
-        self.strangers.insert(connection, Stranger::Connected(peer));
+        self.strangers.insert(connection, Stranger::Connected(peer, address::ip(remote)));
         Ok(dummy::ConnectionHandler)
     }
 

@@ -62,8 +62,8 @@ impl Handshakes {
     }
 
     /// See [`Turns::end_one`].
-    pub(super) fn end_one(&self) {
-        self.turns.end_one();
+    pub(super) fn end_one(&self, from: Option<IpAddr>) {
+        self.turns.end_one(from);
     }
 
     /// See [`Turns::end_late`].

@@ -32,6 +32,9 @@ use inner::{Inner, MOST};
 /// How long a handshake keeps others waiting at most, and then its certificate. Less where few come to an end.
 const TURN: Duration = Duration::from_secs(4);
 
+/// The same of one that had to wait, until it says more than it had said by then.
+const QUIET: Duration = Duration::from_millis(250);
+
 /// The same of a peer that has not said anything yet. Whoever opens connections and is silent is not to have the turns of those who speak.
 const SILENT: Duration = Duration::from_millis(20);
 
@@ -41,7 +44,7 @@ pub(super) struct Turns(Arc<Mutex<Inner<oneshot::Sender<Turn>>>>);
 
 /// A place among those that are worked on, until it is dropped.
 #[derive(Debug)]
-struct Turn(Option<(Turns, Network)>);
+struct Turn(Option<(Turns, Network, Instant)>);
 
 /// Whose turns are counted together. Nothing where there is no address.
 type Network = Option<IpAddr>;
@@ -96,29 +99,32 @@ impl Turns {
     ) -> Result<T, E> {
         let network = from.map(|ip| network(ip.to_canonical()));
         // Of one that had to wait, what its peer has said first is there already, and says nothing about what it will say.
-        let (turn, state) = match self.turn_now(network) {
-            Some(turn) => (Some(turn), FRESH),
-            None => (self.turn(network).await, DUE),
+        let (turn, first) = match self.turn_now(network) {
+            Some(turn) => (Some(turn), SILENT),
+            None => (self.turn(network).await, QUIET),
         };
         let longest = self.lock().longest();
         let mut work = std::pin::pin!(work);
         let called = Arc::new(Called {
-            state: AtomicU8::new(state),
+            state: AtomicU8::new(FRESH),
             waker: AtomicWaker::new(),
             since: Mutex::default(),
         });
         let mut end = std::pin::pin!(sleep(longest));
-        let mut silent = std::pin::pin!(sleep(SILENT));
+        let mut silent = std::pin::pin!(sleep(first.min(longest)));
+        let mut has_grown = false;
         let in_turn = poll_fn(|cx| {
             called.waker.register(cx.waker());
             let state = called.state.swap(IDLE, Ordering::SeqCst);
             if state != IDLE {
-                self.look(called.take());
+                has_grown |= self.look(called.take(), !has_grown);
                 let waker = Waker::from(Arc::clone(&called));
                 if let Poll::Ready(done) = work.as_mut().poll(&mut Context::from_waker(&waker)) {
                     return Poll::Ready(Some(done));
                 }
-                silent.as_mut().reset(Instant::now() + if state == FRESH { SILENT } else { longest });
+                silent
+                    .as_mut()
+                    .reset(Instant::now() + if state == FRESH { first.min(longest) } else { longest });
             }
             let is_over = end.as_mut().poll(cx).is_ready() || silent.as_mut().poll(cx).is_ready();
             if is_over { Poll::Ready(None) } else { Poll::Pending }
@@ -129,7 +135,6 @@ impl Turns {
             }
             return done;
         }
-        self.lock().waste();
         drop(turn);
         work.await
     }
@@ -139,16 +144,16 @@ impl Turns {
         self.lock().prove();
     }
 
-    /// One whose handshake was done is admitted or gone.
-    pub(super) fn end_one(&self) {
-        let next = self.lock().end_arrived(None);
-        self.hand(next.flatten());
+    /// One at this address whose handshake was done is admitted or gone.
+    pub(super) fn end_one(&self, from: Option<IpAddr>) {
+        let next = self.lock().end_arrived(from.map(|ip| network(ip.to_canonical())));
+        self.hand(next);
     }
 
     /// Ends the turns of those who take too long to show a certificate, and says when to look again.
     pub(super) fn end_late(&self, now: Instant) -> Option<Instant> {
         loop {
-            let next = self.lock().end_arrived(Some(now));
+            let next = self.lock().end_late(now);
             match next {
                 Some(next) => self.hand(next),
                 None => return self.lock().look_again(),
@@ -156,26 +161,27 @@ impl Turns {
         }
     }
 
-    /// What is worked on is looked at, after something had come for it at this time.
-    fn look(&self, since: Option<Instant>) {
-        let Some(since) = since else { return };
+    /// What is worked on is looked at, after something had come for it at this time. Whether anything had.
+    fn look(&self, since: Option<Instant>, is_first: bool) -> bool {
+        let Some(since) = since else { return false };
         let now = Instant::now();
-        let mut next = self.lock().look(now.saturating_duration_since(since), now);
+        let mut next = self.lock().look(now.saturating_duration_since(since), is_first, now);
         while next.is_some() {
             self.hand(next);
             next = self.lock().next();
         }
+        true
     }
 
     fn turn_now(&self, network: Network) -> Option<Turn> {
-        self.lock().begin(network).then(|| Turn(Some((self.clone(), network))))
+        self.lock().begin(network).then(|| Turn::new(self, network))
     }
 
     async fn turn(&self, network: Network) -> Option<Turn> {
         let (_place, turn) = {
             let mut inner = self.lock();
             if inner.begin(network) {
-                return Some(Turn(Some((self.clone(), network))));
+                return Some(Turn::new(self, network));
             }
             let (sender, turn) = oneshot::channel();
             let number = inner.wait(network, sender);
@@ -189,7 +195,7 @@ impl Turns {
     fn hand(&self, next: Option<(Network, oneshot::Sender<Turn>)>) {
         if let Some((network, next)) = next {
             // Should it have left in this moment, what comes back is a turn again, which is dropped in turn.
-            drop(next.send(Turn(Some((self.clone(), network)))));
+            drop(next.send(Turn::new(self, network)));
         }
     }
 
@@ -199,20 +205,30 @@ impl Turns {
 }
 
 impl Turn {
+    fn new(turns: &Turns, network: Network) -> Self {
+        Self(Some((turns.clone(), network, Instant::now())))
+    }
+
     /// The handshake is done.
     fn arrive(mut self) {
-        if let Some((turns, network)) = self.0.take() {
+        if let Some((turns, network, since)) = self.0.take() {
             let mut inner = turns.lock();
-            let longest = inner.longest();
-            inner.arrive(network, Instant::now() + longest);
+            let until = (since + inner.longest()).max(Instant::now() + SILENT);
+            inner.arrive(network, until);
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some((turns, network)) = self.0.take() {
-            let next = turns.lock().end(network);
+        if let Some((turns, network, since)) = self.0.take() {
+            let mut inner = turns.lock();
+            // Also where whoever had it left before its end.
+            if since.elapsed() >= SILENT {
+                inner.waste();
+            }
+            let next = inner.end(network);
+            drop(inner);
             turns.hand(next);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     time::Duration,
 };
@@ -40,7 +40,7 @@ pub(super) struct Inner<W> {
     /// The networks of which somebody waits, in the order in which they are next.
     order: BTreeSet<(usize, Reverse<u64>, Network)>,
     /// When the turns of those end at the latest whose handshake is done, and who have yet to show a certificate.
-    arrived: VecDeque<(Instant, Network)>,
+    arrived: BTreeSet<(Instant, u64, Network)>,
     /// How many of the last turns led to a certificate, more or less.
     proved: u32,
 }
@@ -64,18 +64,18 @@ impl<W> Inner<W> {
             next: 0,
             networks: HashMap::new(),
             order: BTreeSet::new(),
-            arrived: VecDeque::new(),
+            arrived: BTreeSet::new(),
             proved: MEMORY,
         }
     }
 
-    /// One that is worked on was looked at so long after something had come for it. There are more turns while that is soon, and fewer once it is
-    /// late. Gives who may begin now.
-    pub(super) fn look(&mut self, delay: Duration, now: Instant) -> Option<(Network, W)> {
+    /// One that is worked on was looked at so long after something had come for it. There are more turns while that is soon, by one for each turn,
+    /// and fewer once it is late. Gives who may begin now.
+    pub(super) fn look(&mut self, delay: Duration, is_first: bool, now: Instant) -> Option<(Network, W)> {
         if self.order.is_empty() {
             return None;
         }
-        if delay <= PROMPT {
+        if delay <= PROMPT && is_first {
             self.limit = (self.limit + 1).min(self.most);
         } else if delay >= LATE && self.cut.is_none_or(|cut| now.saturating_duration_since(cut) >= delay) {
             (self.limit, self.cut) = ((self.limit - self.limit / 4).max(LEAST), Some(now));
@@ -127,32 +127,37 @@ impl<W> Inner<W> {
 
     /// A handshake is done; what is left has until then.
     pub(super) fn arrive(&mut self, network: Network, until: Instant) {
-        self.arrived.push_back((until, network));
+        self.arrived.insert((until, self.next, network));
+        self.next += 1;
     }
 
-    /// Ends the turn of the one who has arrived first; if `late`, only when its time is over. Gives who is next, if anybody waits; nothing
-    /// where no turn was ended.
-    pub(super) fn end_arrived(&mut self, late: Option<Instant>) -> Option<Option<(Network, W)>> {
-        let is_meant = |first: &mut (Instant, Network)| late.is_none_or(|now| first.0 <= now);
-        if !self.arrived.front_mut().is_some_and(is_meant) {
-            return None;
-        }
-        let (_, network) = self.arrived.pop_front()?;
-        if late.is_some() {
-            self.waste();
-        }
-        Some(self.end(network))
+    /// Ends the turn of one of this network who has arrived. Gives who is next, if anybody waits.
+    pub(super) fn end_arrived(&mut self, network: Network) -> Option<(Network, W)> {
+        let first = self.arrived.iter().find(|(.., of)| *of == network).copied()?;
+        self.arrived.remove(&first);
+        self.end(network)
+    }
+
+    /// Ends a turn whose time is over, if there is one. Gives who is next, if anybody waits.
+    pub(super) fn end_late(&mut self, now: Instant) -> Option<Option<(Network, W)>> {
+        let first = self.arrived.first().filter(|(until, ..)| *until <= now).copied()?;
+        self.arrived.remove(&first);
+        self.waste();
+        Some(self.end(first.2))
     }
 
     /// When the next turn ends that nobody has ended.
     pub(super) fn look_again(&self) -> Option<Instant> {
-        self.arrived.front().map(|(until, _)| *until)
+        self.arrived.first().map(|(until, ..)| *until)
     }
 
     /// A turn of this network is over: who has it now, if anybody waits.
     pub(super) fn end(&mut self, network: Network) -> Option<(Network, W)> {
         self.given = self.given.saturating_sub(1);
         self.change(network, |crowd| crowd.turns = crowd.turns.saturating_sub(1));
+        if self.given == 0 && self.order.is_empty() {
+            (self.limit, self.cut) = (LEAST, None);
+        }
         self.next()
     }
 

@@ -127,13 +127,18 @@ async fn who_says_nothing_hardly_keeps_anybody_waiting_and_who_goes_on_not_for_l
 async fn work_goes_on_after_its_turn() {
     let (sender, receiver) = oneshot::channel();
     let turns = Turns::default();
-    let mut slow = Box::pin(turns.clone().take(None, receiver));
-    tokio::select! {
-        biased;
-        _ = &mut slow => panic!("it cannot be done"),
-        () = sleep(TURN) => {}
+    let mut slow = Box::pin(turns.clone().take(None, async {
+        sleep(SILENT / 2).await;
+        receiver.await
+    }));
+    for (until, free_turns) in [(TURN - SILENT, LEAST - 1), (SILENT, LEAST)] {
+        tokio::select! {
+            biased;
+            _ = &mut slow => panic!("it cannot be done"),
+            () = sleep(until) => {}
+        }
+        assert_eq!(free(&turns), (free_turns, 0));
     }
-    assert_eq!(free(&turns), (LEAST, 0));
     sender.send(7).unwrap();
     assert_eq!(slow.await, Ok(7));
     assert_eq!(free(&turns), (LEAST, 0));
@@ -150,7 +155,9 @@ async fn a_turn_lasts_until_a_certificate_is_shown_or_should_have_been() {
     for one in &mut waiting {
         assert!(one.as_mut().now_or_never().is_none());
     }
-    turns.end_one();
+    turns.end_one(Some(IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7))));
+    assert!(waiting[1].as_mut().now_or_never().is_none(), "nobody of that network has arrived");
+    turns.end_one(None);
     let newest = waiting[1].as_mut().now_or_never().expect("one is admitted");
     assert!(waiting[0].as_mut().now_or_never().is_none());
     let look_again = turns.end_late(Instant::now()).expect("the others may still");
@@ -158,7 +165,7 @@ async fn a_turn_lasts_until_a_certificate_is_shown_or_should_have_been() {
     assert!(waiting[0].as_mut().now_or_never().is_some(), "they have had their time");
     drop((newest, waiting));
     assert_eq!(free(&turns), (LEAST, 0));
-    turns.end_one();
+    turns.end_one(None);
     assert_eq!(free(&turns), (LEAST, 0), "nobody gives back what was taken away");
 }
 
@@ -195,27 +202,28 @@ async fn there_are_more_turns_while_whatever_comes_is_looked_at_soon_and_fewer_o
     let turns = Turns::default();
     let first = taken(&turns);
     let ago = |delay: Duration| Instant::now().checked_sub(delay);
-    turns.look(ago(Duration::ZERO));
+    turns.look(ago(Duration::ZERO), true);
     assert_eq!(turns.lock().limit(), LEAST, "nobody waited");
     let crowd = waiting(&turns);
     for more in 1..=8 {
-        turns.look(ago(Duration::ZERO));
+        turns.look(ago(Duration::ZERO), true);
         assert_eq!(turns.lock().count(), (LEAST + more, 2 * MOST - more), "one more begins");
     }
-    turns.lock().look((PROMPT + LATE) / 2, Instant::now());
+    turns.look(ago(Duration::ZERO), false);
+    turns.lock().look((PROMPT + LATE) / 2, true, Instant::now());
     assert_eq!(turns.lock().limit(), LEAST + 8);
     for _ in 0..2 * MOST {
-        turns.look(ago(Duration::ZERO));
+        turns.look(ago(Duration::ZERO), true);
     }
     assert_eq!(turns.lock().limit(), MOST);
     // All that are late at one moment are late once.
     let now = Instant::now();
     for _ in 0..100 {
-        assert!(turns.lock().look(LATE, now).is_none());
+        assert!(turns.lock().look(LATE, true, now).is_none());
     }
     assert_eq!(turns.lock().limit(), MOST * 3 / 4);
     for later in 1..100 {
-        turns.lock().look(LATE, now + LATE * later);
+        turns.lock().look(LATE, true, now + LATE * later);
     }
     assert_eq!(turns.lock().limit(), LEAST);
     let waits = turns.lock().count().1;
@@ -227,6 +235,7 @@ async fn there_are_more_turns_while_whatever_comes_is_looked_at_soon_and_fewer_o
     );
     drop(crowd);
     assert_eq!(turns.lock().count(), (0, 0));
+    assert_eq!(turns.lock().limit(), LEAST, "it is forgotten when nobody comes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,4 +258,50 @@ async fn peers_that_are_far_away_leave_room_for_others() {
     );
     assert!(took > Duration::from_millis(800), "{took:?}");
     assert_eq!(turns.lock().count(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_had_to_wait_and_says_nothing_keeps_a_turn_for_less_and_less() {
+    let turns = Turns::default();
+    let flood = (0..50 * LEAST).map(|_| turns.clone().take(OTHER, pending::<Result<(), ()>>()));
+    let mut flood = Box::pin(futures::future::join_all(flood));
+    assert!(flood.as_mut().now_or_never().is_none());
+    let waited = after(&turns, flood).await;
+    assert!(waited < SILENT * 2, "its network has none: {waited:?}");
+
+    // From as many networks as there are of them, the newest is no better off than they.
+    let turns = Turns::default();
+    let from =
+        |number: usize| Some(IpAddr::V4(std::net::Ipv4Addr::from_bits(u32::try_from(number << 8).unwrap())));
+    let flood = (0..50 * LEAST).map(|number| turns.clone().take(from(number), pending::<Result<(), ()>>()));
+    let mut flood = Box::pin(futures::future::join_all(flood));
+    assert!(flood.as_mut().now_or_never().is_none());
+    let begun = Instant::now();
+    while turns.lock().count().1 > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", turns.lock().count());
+        tokio::select! {
+            biased;
+            _ = &mut flood => panic!("they never end"),
+            () = sleep(SILENT) => {}
+        }
+    }
+    assert_eq!(turns.lock().longest(), SILENT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_before_the_end_of_a_turn_has_wasted_it_as_well() {
+    let turns = Turns::default();
+    let (first, mut waiting) = (taken(&turns), Box::pin(turns.turn(OTHER)));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(first);
+    assert_eq!(turns.lock().longest(), TURN, "they were short");
+    drop(waiting);
+    for _ in 0..4 {
+        let (first, mut waiting) = (taken(&turns), Box::pin(turns.turn(OTHER)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        sleep(QUIET).await;
+        first.into_iter().for_each(drop);
+        drop(waiting);
+    }
+    assert!(turns.lock().longest() < TURN, "{:?}", turns.lock().longest());
 }
