@@ -111,13 +111,11 @@ async fn storm(count: usize, visitors: usize, far: Option<Ipv4Addr>) -> Result<(
         returning.spawn(async move {
             let (mut is_lost, mut reasons) = (false, Vec::new());
             while let Some(event) = member.share.next().await {
-                match event {
-                    ShareEvent::Ready(_) if is_lost => break,
-                    ShareEvent::Reconnecting { reason, .. } => {
-                        is_lost = true;
-                        reasons.push((Instant::now(), reason));
-                    }
-                    _ => {}
+                if let ShareEvent::Reconnecting { reason, .. } = event {
+                    is_lost = true;
+                    reasons.push((Instant::now(), reason));
+                } else if is_lost && matches!(event, ShareEvent::Ready(_)) {
+                    break;
                 }
             }
             (Instant::now(), member, reasons)
