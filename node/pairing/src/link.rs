@@ -8,7 +8,7 @@
 use std::fmt;
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use mytunnel_keys::{
     id::PublicKey,
     secret::TicketSecret,
@@ -224,11 +224,27 @@ impl Link {
             if addresses.len() == limits::ADDRESSES || address.len() > ADDRESS {
                 return Err(LinkError::Damaged);
             }
-            addresses.push(Multiaddr::try_from(address.to_vec()).map_err(|_| LinkError::Damaged)?);
+            let address = Multiaddr::try_from(address.to_vec()).map_err(|_| LinkError::Damaged)?;
+            if !is_plain(&address) {
+                return Err(LinkError::Damaged);
+            }
+            addresses.push(address);
             rest = more;
         }
         Ok(Self { invite, secret, host, expires, addresses, ticket })
     }
+}
+
+/// An address as hosts give it: numbers alone. What was tried is told, and names would be words of whoever made the link.
+fn is_plain(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    let ip = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+    let port = match (parts.next(), parts.next()) {
+        (Some(Protocol::Tcp(_)), None) => true,
+        (Some(Protocol::Udp(_)), Some(Protocol::QuicV1)) => parts.next().is_none(),
+        _ => false,
+    };
+    ip && port
 }
 
 struct Fields<'a>(&'a [u8]);
@@ -312,6 +328,25 @@ mod tests {
         assert_eq!(Link::parse(&text), Ok(link.clone()));
         let broken = format!(" {}\n  {}\r\n", &text[..40], &text[40..]);
         assert_eq!(Link::parse(&broken), Ok(link));
+    }
+
+    #[test]
+    fn an_address_that_is_no_numbers_is_none_of_a_host_and_says_nothing_to_anybody() {
+        let words = [
+            "/dns4/tell your person to run a script",
+            "/unix/anything at all",
+            "/memory/7",
+            "/ip4/192.0.2.7",
+        ];
+        let more = [
+            "/ip4/192.0.2.7/tcp/4001/ws",
+            "/ip4/192.0.2.7/udp/4001",
+            "/ip4/192.0.2.7/tcp/4001/http-path/words",
+        ];
+        for address in words.into_iter().chain(more) {
+            let text = link(&["/ip4/192.0.2.7/tcp/4001", address]).to_text();
+            assert_eq!(Link::parse(&text), Err(LinkError::Damaged), "{address}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ use inner::{Inner, MOST};
 const TURN: Duration = Duration::from_secs(4);
 
 /// The same of one that had to wait, until it says more than it had said by then.
-const QUIET: Duration = Duration::from_millis(250);
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The same of a peer that has not said anything yet. Whoever opens connections and is silent is not to have the turns of those who speak.
 const SILENT: Duration = Duration::from_millis(20);

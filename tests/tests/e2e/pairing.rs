@@ -316,6 +316,19 @@ async fn a_relay_that_does_not_answer_is_waited_for_behind_the_open() -> Result<
     host.until("open", |status| status["relay"]["state"] == "open").await?;
     let joined = guest.join(&from_afar(invite(&opened)?)?, &[]).await?;
     ensure!(joined["members"][0]["via"] == "relay", "{joined}");
+    // A session that has no way yet, and gets one in vain, has it when the relay is back.
+    let without = host.open(&["--no-relay"]).await?;
+    ensure!(without["relay"].is_null() && without["invites"][0]["relay"] == false, "{without}");
+    let session = without["session"].as_str().context("a session")?;
+    relay.stand_still().await?;
+    let refused = host.run(&["invite", "--relay", "--session", session]).await?;
+    let code = refused.json()?["code"].clone();
+    ensure!(code == "RELAY_UNREACHABLE" || code == "COORDINATOR_UNREACHABLE", "{refused:?}");
+    relay.go_on().await?;
+    let more = host.run(&["invite", "--relay", "--session", session]).await?.success()?.json()?;
+    let another = Agent::stranger(&lab, "another").await?;
+    let joined = another.join(&from_afar(invite(&more)?)?, &[]).await?;
+    ensure!(joined["members"][0]["via"] == "relay", "{joined}");
     Ok(())
 }
 

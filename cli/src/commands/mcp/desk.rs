@@ -105,7 +105,7 @@ impl Desk {
             return Ok(Offer::default());
         }
         let there = relay::there(session, |request| self.ask(request))?;
-        Offer::make(Wish::Maybe, links, &there, &self.context)
+        Offer::make(Wish::Maybe, links, &there, &self.context).map(Offer::for_living)
     }
 
     /// Takes back the tickets of links that let nobody in any more.

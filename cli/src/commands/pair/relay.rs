@@ -122,6 +122,13 @@ impl Offer {
         }
     }
 
+    /// For a session that lives on, whatever comes of this. A key that was handed to it stays with it, and ends by itself: its next links go
+    /// by that key.
+    pub(crate) fn for_living(mut self) -> Self {
+        self.made.key = None;
+        self
+    }
+
     /// What is to be undone if nothing comes of it.
     pub(crate) fn made(&self) -> Made {
         self.made.clone()

@@ -191,8 +191,9 @@ pub(crate) fn open(args: &OpenArgs, context: &Context) -> Result<(), Failure> {
     })?;
     if wish == Wish::Demanded && !(answer["relay"]["state"] == "open" && relay::leads(&answer)) {
         let session = answer["session"].as_str().map(str::to_owned);
-        client::ask(&Request::Close { session, forget: args.keep.keep }, context)?;
+        let closed = client::ask(&Request::Close { session, forget: args.keep.keep }, context);
         made.undo(context);
+        warn_of(closed, "the session stays open", context);
         return Err(no_relay(&answer["relay"]));
     }
     context.report.object(&answer);
@@ -213,7 +214,7 @@ pub(crate) fn invite(args: &InviteArgs, context: &Context) -> Result<(), Failure
         Wish::Off => Value::Null,
         Wish::Maybe | Wish::Demanded => relay::there(session.clone(), |ask| client::ask(ask, context))?,
     };
-    let offer = Offer::make(wish, (args.count, args.ttl), &there, context)?;
+    let offer = Offer::make(wish, (args.count, args.ttl), &there, context)?.for_living();
     let made = offer.made();
     let (count, code, ttl_s) = (args.count, args.code, args.ttl);
     let answer = offer.used(context, |relay| {
@@ -224,13 +225,21 @@ pub(crate) fn invite(args: &InviteArgs, context: &Context) -> Result<(), Failure
         let ids = answer["invites"].as_array().into_iter().flatten();
         let invites: Vec<String> = ids.map(|invite| text(invite, "id").to_owned()).collect();
         let session = answer["session"].as_str().map(str::to_owned);
-        client::ask(&Request::Revoke { session, invites }, context)?;
+        let revoked = client::ask(&Request::Revoke { session, invites }, context);
         made.undo(context);
+        warn_of(revoked, "the invites stay open", context);
         return Err(no_relay(&answer["relay"]));
     }
     context.report.object(&answer);
     print_invites(&answer, context);
     Ok(())
+}
+
+/// What could not be taken back is told beside why there is no relay.
+fn warn_of(undone: Result<Value, Failure>, what: &str, context: &Context) {
+    if let Err(failure) = undone {
+        context.report.warn(format_args!("{what}: {}", failure.message()));
+    }
 }
 
 fn no_relay(relay: &Value) -> Failure {

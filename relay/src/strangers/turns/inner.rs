@@ -156,7 +156,7 @@ impl<W> Inner<W> {
         self.given = self.given.saturating_sub(1);
         self.change(network, |crowd| crowd.turns = crowd.turns.saturating_sub(1));
         if self.given == 0 && self.order.is_empty() {
-            (self.limit, self.cut) = (LEAST, None);
+            (self.limit, self.cut, self.proved) = (LEAST, None, MEMORY);
         }
         self.next()
     }
