@@ -296,12 +296,14 @@ async fn who_leaves_before_the_end_of_a_turn_has_wasted_it_as_well() {
     drop(first);
     assert_eq!(turns.lock().longest(), TURN, "they were short");
     drop(waiting);
-    for _ in 0..4 {
-        let (first, mut waiting) = (taken(&turns), Box::pin(turns.turn(OTHER)));
-        assert!(waiting.as_mut().now_or_never().is_none());
-        sleep(QUIET).await;
-        first.into_iter().for_each(drop);
-        drop(waiting);
-    }
-    assert!(turns.lock().longest() < TURN, "{:?}", turns.lock().longest());
+    assert_eq!(turns.lock().count(), (0, 0));
+    let mut held = taken(&turns);
+    let mut crowd: Vec<_> = (0..8).map(|_| Box::pin(turns.turn(OTHER))).collect();
+    crowd.iter_mut().for_each(|one| assert!(one.as_mut().now_or_never().is_none()));
+    sleep(SILENT).await;
+    held.truncate(LEAST - 4);
+    let shorter = turns.lock().longest();
+    assert!(shorter < TURN, "{shorter:?}");
+    drop((held, crowd));
+    assert_eq!(turns.lock().longest(), TURN, "it is forgotten when nobody comes");
 }
