@@ -237,7 +237,7 @@ pub(super) fn meant(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use mytunnel_keys::secret::Seed;
 
     use super::*;
@@ -259,21 +259,24 @@ mod tests {
         meant(ages).ok()
     }
 
+    /// One that was opened a moment ago.
+    pub(in crate::daemon) fn room(now: Now) -> Room {
+        let opening = Opening {
+            session: id(1),
+            goal: String::new(),
+            name: "ada".to_owned(),
+            agent: String::new(),
+            verify: Verify::Ask,
+            seed: Seed::from_bytes([1; 32]),
+            keep: false,
+        };
+        Room::open(opening, now)
+    }
+
     #[test]
     fn a_session_that_others_ended_waits_to_be_read_to_its_end_and_one_that_was_ended_here_does_not() {
         let at = |seconds| Now { wall: 1_800_000_000, steady: Duration::from_secs(seconds) };
-        let session = || {
-            let opening = Opening {
-                session: id(1),
-                goal: String::new(),
-                name: "ada".to_owned(),
-                agent: String::new(),
-                verify: Verify::Ask,
-                seed: Seed::from_bytes([1; 32]),
-                keep: false,
-            };
-            Session::new(Side::Host(Room::open(opening, at(1))), false, at(1))
-        };
+        let session = || Session::new(Side::Host(room(at(1))), false, at(1));
         let end = |session: &mut Session, why| {
             let Side::Host(room) = &mut session.side else { panic!("it is the host's") };
             room.close(why, at(10));
