@@ -14,7 +14,6 @@ mod waiting;
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
-    net::IpAddr,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -66,7 +65,7 @@ pub(crate) struct Behaviour {
 enum Stranger {
     Handshake(Option<AbortHandle>),
     /// Who it is, and where.
-    Connected(PeerId, Option<IpAddr>),
+    Connected(PeerId, Multiaddr),
 }
 
 impl Behaviour {
@@ -92,7 +91,7 @@ impl Behaviour {
     fn leave(&mut self, connection: ConnectionId) {
         self.waiting.leave(connection);
         if let Some(Stranger::Connected(_, from)) = self.strangers.remove(&connection) {
-            self.handshakes.end_one(from);
+            self.handshakes.end_one(&from);
         }
     }
 
@@ -112,7 +111,7 @@ impl Behaviour {
         match self.strangers.remove(&connection) {
             Some(Stranger::Handshake(Some(handshake))) => handshake.abort(),
             Some(Stranger::Connected(peer, from)) => {
-                self.handshakes.end_one(from);
+                self.handshakes.end_one(&from);
                 self.evicted.push_back((peer, connection));
                 if let Some(waker) = self.waker.take() {
                     waker.wake();
@@ -154,7 +153,7 @@ impl NetworkBehaviour for Behaviour {
         if !self.waiting.has(connection) {
             return Err(ConnectionDenied::new(Full::Evicted));
         }
-        self.strangers.insert(connection, Stranger::Connected(peer, address::ip(remote)));
+        self.strangers.insert(connection, Stranger::Connected(peer, remote.clone()));
         Ok(dummy::ConnectionHandler)
     }
 

@@ -177,7 +177,7 @@ impl Link {
             if candidate.until > now {
                 return;
             }
-            self.fail_candidate("the relay did not answer the greeting");
+            self.fail_candidate(&format!("the relay did not answer the greeting over {}", candidate.carrier));
         }
         if let Some(reserve) = self.reserve.take_if(|reserve| reserve.until <= now) {
             self.greet(reserve, now);

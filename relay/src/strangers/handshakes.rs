@@ -1,8 +1,10 @@
 //! Handshakes that can be broken off: libp2p has no way to end a connection that is not established yet.
+//!
+//! Those over QUIC take no turn: quinn does them whether they are looked at or not, and the peer counts the time of what it says next from
+//! their end.
 
 use std::{
     io,
-    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -61,9 +63,11 @@ impl Handshakes {
         self.turns.prove();
     }
 
-    /// See [`Turns::end_one`].
-    pub(super) fn end_one(&self, from: Option<IpAddr>) {
-        self.turns.end_one(from);
+    /// One at this address whose handshake was done is admitted or gone. See [`Turns::end_one`].
+    pub(super) fn end_one(&self, from: &Multiaddr) {
+        if takes_turns(from) {
+            self.turns.end_one(address::ip(from));
+        }
     }
 
     /// See [`Turns::end_late`].
@@ -71,17 +75,26 @@ impl Handshakes {
         self.turns.end_late(now)
     }
 
-    fn begin(&self, from: Option<IpAddr>, upgrade: Upgrade) -> Upgrade {
+    fn begin(&self, from: &Multiaddr, upgrade: Upgrade) -> Upgrade {
         let (handle, registration) = AbortHandle::new_pair();
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
         let broken_off = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
         let patience = self.patience;
         let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
         let upgrade = async move { timeout(patience, upgrade).await.unwrap_or_else(late) };
-        let in_turn = self.turns.clone().take(from, upgrade);
-        let in_time = async move { timeout(patience + Self::QUEUE, in_turn).await.unwrap_or_else(late) };
-        Abortable::new(in_time, registration).map_err(broken_off).map(Result::flatten).boxed()
+        let upgrade = if takes_turns(from) {
+            let in_turn = self.turns.clone().take(address::ip(from), upgrade);
+            async move { timeout(patience + Self::QUEUE, in_turn).await.unwrap_or_else(late) }.boxed()
+        } else {
+            upgrade.boxed()
+        };
+        Abortable::new(upgrade, registration).map_err(broken_off).map(Result::flatten).boxed()
     }
+}
+
+/// Whether a handshake with a peer at this address is done by whoever looks at it.
+fn takes_turns(from: &Multiaddr) -> bool {
+    !address::socket(from).is_some_and(|(_, transport)| transport == address::Transport::Udp)
 }
 
 type Output = (PeerId, StreamMuxerBox);
@@ -117,11 +130,37 @@ impl Transport for Breakable {
         let handshakes = self.handshakes.clone();
         Pin::new(&mut self.inner).poll(cx).map(|event| {
             let from = if let TransportEvent::Incoming { send_back_addr, .. } = &event {
-                address::ip(send_back_addr)
+                send_back_addr.clone()
             } else {
-                None
+                Multiaddr::empty()
             };
-            event.map_upgrade(|upgrade| handshakes.begin(from, upgrade.boxed()))
+            event.map_upgrade(|upgrade| handshakes.begin(&from, upgrade.boxed()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::{join_all, pending};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_over_quic_waits_for_nobodys_turn_and_ends_none() {
+        let handshakes = Handshakes::new(Duration::from_secs(5));
+        let done = handshakes.turns.clone().take(None, futures::future::ready(Ok::<_, ()>(())));
+        done.now_or_never().unwrap().unwrap();
+        handshakes.end_one(&"/ip4/192.0.2.1/udp/4000/quic-v1".parse().unwrap());
+        assert_eq!(handshakes.turns.given(), 1, "it is another's");
+        handshakes.end_one(&Multiaddr::empty());
+        assert_eq!(handshakes.turns.given(), 0);
+
+        let begin = |from: &str, upgrade| handshakes.begin(&from.parse().unwrap(), upgrade);
+        let silent = (0..1000).map(|_| begin("/ip4/192.0.2.1/tcp/4000", pending().boxed()));
+        let mut silent = Box::pin(join_all(silent));
+        assert!((&mut silent).now_or_never().is_none());
+        let refused = || futures::future::ready(Err(io::ErrorKind::ConnectionRefused.into())).boxed();
+        assert!(begin("/ip4/192.0.2.2/tcp/4000", refused()).now_or_never().is_none(), "there is no turn");
+        assert!(begin("/ip4/192.0.2.2/udp/4000/quic-v1", refused()).now_or_never().is_some());
     }
 }

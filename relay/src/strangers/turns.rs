@@ -161,6 +161,12 @@ impl Turns {
         }
     }
 
+    /// How many there are at this time.
+    #[cfg(test)]
+    pub(super) fn given(&self) -> usize {
+        self.lock().count().0
+    }
+
     /// What is worked on is looked at, after something had come for it at this time. Whether anything had.
     fn look(&self, since: Option<Instant>, is_first: bool) -> bool {
         let Some(since) = since else { return false };
