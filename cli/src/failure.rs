@@ -13,7 +13,11 @@ use serde::Serialize;
 use crate::config::ConfigError;
 use crate::credentials::StoreError;
 use crate::files::FileError;
+use crate::inspect::told::printable;
 use crate::places::NoHome;
+
+/// The longest that a coordinator's words are shown, in letters.
+const MOST_WORDS: usize = 1000;
 
 /// Exit status of wrong usage, as the shells and clap have it.
 const USAGE: u8 = 2;
@@ -67,10 +71,12 @@ impl Failure {
         Self { message: message.into(), ..self }
     }
 
-    /// The coordinator's refusal. Its help is the server's, unless something nearer is at hand.
+    /// The coordinator's refusal. Its help is the server's, unless something nearer is at hand. Neither acts on a terminal, nor fills the
+    /// context of an agent: whoever answers at an address that was typed need not be one.
     pub(crate) fn from_api(detail: ErrorDetail) -> Self {
-        let own = Self::new(detail.code, detail.message);
-        if own.help == detail.code.help() { own.with_help(detail.help) } else { own }
+        let words = |text: &str| printable(text).chars().take(MOST_WORDS).collect::<String>();
+        let own = Self::new(detail.code, words(&detail.message));
+        if own.help == detail.code.help() { own.with_help(words(&detail.help)) } else { own }
     }
 
     pub(crate) const fn code(&self) -> Code {
@@ -198,6 +204,17 @@ impl From<ConfigError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_coordinator_says_acts_on_no_terminal_and_fills_no_context() {
+        let text = format!("no\n\u{1b}[2J\u{202e}{}", "x".repeat(100_000));
+        let detail = ErrorDetail { code: Code::KeyExpired, message: text.clone(), help: text };
+        let failure = Failure::from_api(detail);
+        for words in [failure.message(), failure.help()] {
+            assert!(words.starts_with("no\u{fffd}\u{fffd}[2J\u{fffd}xxx"), "{words}");
+            assert_eq!(words.chars().count(), MOST_WORDS);
+        }
+    }
 
     #[test]
     fn a_code_brings_its_exit_status_and_help() {

@@ -67,11 +67,9 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|char| if is_harmless(char) { char } else { '\u{fffd}' }).collect()
 }
 
-/// Whether a terminal shows it as itself: what moves the cursor, and what turns the direction of writing (Unicode TR 36), makes
-/// a line look like another.
+/// Whether a terminal shows it as itself, on the same line: neither moves the cursor, nor turns the direction of writing, nor is invisible.
 pub(crate) fn is_harmless(char: char) -> bool {
-    let turns = matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !char.is_control() && !turns
+    !matches!(char, '\n' | '\t') && !mytunnel_pairing::acts(char)
 }
 
 #[cfg(test)]

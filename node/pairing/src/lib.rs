@@ -54,6 +54,6 @@ pub use self::{
     link::{InviteId, InviteSecret, Link, LinkError, Ticket},
     message::Verify,
     store::StoreError,
-    text::name,
+    text::{acts, name},
     transcript::{Checked, Transcript, TranscriptError},
 };

@@ -57,7 +57,8 @@ pub(crate) fn neutral(text: &str) -> (String, usize) {
     (kept, stripped)
 }
 
-fn acts(letter: char) -> bool {
+/// Whether a letter acts on a terminal or a reader instead of being read.
+pub fn acts(letter: char) -> bool {
     if letter.is_control() {
         return !matches!(letter, '\n' | '\t');
     }

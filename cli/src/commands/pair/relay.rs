@@ -59,18 +59,25 @@ impl Made {
         if self.key.is_none() && self.tickets.is_empty() {
             return;
         }
-        let undone = api::within(WITHDRAWING, || {
-            let session = Session::person_or_master(context, None)?;
-            let tickets = self.tickets.iter().map(|id| format!("/tickets/{id}"));
-            // The last, since its answer waits for relays, which may be what does not answer.
-            let key = self.key.iter().map(|id| format!("/tokens/{id}?cascade=true&masters=false"));
-            let all = tickets.chain(key);
-            // One that is gone keeps none of the others.
-            all.map(|path| session.delete::<Value>(&path).map(drop)).fold(Ok(()), Result::and)
-        });
-        if let Err(failure) = undone {
-            tracing::debug!(why = failure.message(), "what was made for links stays until it ends");
-        }
+        let tickets = self.tickets.iter().map(|id| ticket_path(id));
+        // The last, since its answer waits for relays, which may be what does not answer.
+        let key = self.key.iter().map(|id| format!("/tokens/{id}?cascade=true&masters=false"));
+        take_back(tickets.chain(key), context);
+    }
+}
+
+fn ticket_path(id: &str) -> String {
+    format!("/tickets/{id}")
+}
+
+/// Takes all of these back, one after the other. One that is gone keeps none of the others.
+fn take_back(paths: impl Iterator<Item = String>, context: &Context) {
+    let taken = api::within(WITHDRAWING, || {
+        let session = Session::person_or_master(context, None)?;
+        paths.map(|path| session.delete::<Value>(&path).map(drop)).fold(Ok(()), Result::and)
+    });
+    if let Err(failure) = taken {
+        tracing::debug!(why = failure.message(), "what was made for links stays until it ends");
     }
 }
 
@@ -252,11 +259,5 @@ pub(crate) fn withdraw(answer: &mut Value, context: &Context) {
     if tickets.is_empty() {
         return;
     }
-    let withdrawn = api::within(WITHDRAWING, || {
-        let session = Session::person_or_master(context, None)?;
-        tickets.iter().try_for_each(|id| session.delete::<Value>(&format!("/tickets/{id}")).map(drop))
-    });
-    if let Err(failure) = withdrawn {
-        tracing::debug!(why = failure.message(), "tickets stay until they end");
-    }
+    take_back(tickets.into_iter().map(ticket_path), context);
 }

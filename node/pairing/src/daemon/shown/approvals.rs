@@ -1,6 +1,9 @@
 //! What is proposed in a session, and what was decided on it.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde_json::{Value, json};
 
@@ -8,11 +11,14 @@ use crate::{
     content::{By, Content, MemberId, Said, Verdict},
     daemon::session::Session,
     ledger::Entry,
-    limits, text,
+    text,
 };
 
-/// Proposals in the status of a session, the newest.
+/// Proposals in the status of a session: the newest of each member before those that are older, so that nobody who proposes much hides what others
+/// propose.
 const SHOWN: usize = 16;
+/// Bytes of all of them.
+const BYTES: usize = 32 << 10;
 /// Bytes of what is shown of each text of a proposal: an agent reads all of a status, and the record has the rest.
 const WORDS: usize = 1024;
 /// Files that are shown of a proposal, and bytes of each name.
@@ -23,6 +29,18 @@ struct Proposed<'a> {
     entry: &'a Entry,
     said: &'a Said,
     decided: Option<(Verdict, By, MemberId)>,
+}
+
+/// The numbers of entries that are given with their authors, the oldest first: the newest of each author, then the one before it of each, and so on, and of those of one rank the newest first.
+fn of_each_the_newest_first(entries: impl DoubleEndedIterator<Item = (u64, MemberId)>) -> Vec<u64> {
+    let mut newer: BTreeMap<MemberId, usize> = BTreeMap::new();
+    let ranked = entries.rev().map(|(number, author)| {
+        let rank = newer.entry(author).or_default();
+        *rank += 1;
+        (*rank, Reverse(number))
+    });
+    let ranked: BTreeSet<_> = ranked.collect();
+    ranked.into_iter().map(|(_, Reverse(number))| number).collect()
 }
 
 impl Session {
@@ -57,18 +75,21 @@ impl Session {
                 | Said::Offer { .. } => {}
             }
         }
-        let (mut shown, mut bytes) = (Vec::new(), 0);
-        for proposed in found.values().rev().take(SHOWN) {
+        let order = of_each_the_newest_first(
+            found.values().map(|proposed| (proposed.entry.number, proposed.entry.author)),
+        );
+        let (mut shown, mut bytes) = (BTreeMap::new(), 0);
+        for number in order.into_iter().take(SHOWN) {
+            let Some(proposed) = found.get(&number) else { continue };
             let one = self.shown_proposal(proposed);
             // As it is written: escapes may double it.
             bytes += one.to_string().len();
-            if bytes > limits::BATCH_BYTES {
+            if bytes > BYTES {
                 break;
             }
-            shown.push(one);
+            shown.insert(number, one);
         }
-        shown.reverse();
-        shown
+        shown.into_values().collect()
     }
 
     fn shown_proposal(&self, proposed: &Proposed<'_>) -> Value {
@@ -99,5 +120,17 @@ impl Session {
             shown["decided_by"] = self.shown_member(*author);
         }
         shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_proposes_much_hides_nothing_of_what_others_propose() {
+        let authors: [MemberId; 8] = [1, 2, 2, 3, 2, 2, 1, 2];
+        let entries: Vec<_> = (1..).zip(authors).collect();
+        assert_eq!(of_each_the_newest_first(entries.into_iter()), [8, 7, 4, 6, 1, 5, 3, 2]);
     }
 }

@@ -25,7 +25,7 @@ fn of_proposals_a_status_has_the_newest_and_of_each_what_can_be_read_at_once() {
     assert_eq!(shown.iter().rev().take(4).rev().map(is).collect::<Vec<_>>(), newest);
     assert!(shown.len() > 4 && shown[0]["cut"] == true && shown[0]["files"].as_array().unwrap().len() == 16);
     let bytes = json!(shown).to_string().len();
-    assert!(bytes <= limits::BATCH_BYTES + 2 * shown.len(), "{bytes}");
+    assert!(bytes <= (32 << 10) + 2 * shown.len(), "{bytes}");
 }
 
 #[test]
