@@ -18,5 +18,6 @@ mod reload;
 mod share;
 mod trust;
 mod up;
+mod verbs;
 mod vouched;
 mod wiretap;

@@ -67,12 +67,12 @@ impl Agent {
     }
 
     /// The person of this machine types words of another.
-    fn verify(&self, words: &str) -> Ended {
+    pub(crate) fn verify(&self, words: &str) -> Ended {
         self.0.run_at_terminal(&["pair", "verify", "--json"], words)
     }
 
     /// What this machine shows to its person.
-    fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let shown = self.verify("").stdout;
         let (_, words) = shown.split_once("to the other person: ").unwrap_or_else(|| panic!("{shown}"));
         words.split_whitespace().next().unwrap().to_owned()

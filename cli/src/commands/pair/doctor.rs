@@ -44,7 +44,8 @@ fn process(context: &Context) -> (Check, Option<Vec<Place>>) {
         Ok(status) => {
             let open = status["sessions"].as_array().into_iter().flatten();
             let open = open.filter(|one| one["state"] != "closed").count();
-            let check = Check::ok(NAME, format!("answers; {open} sessions are open"));
+            let sessions = if open == 1 { "session is" } else { "sessions are" };
+            let check = Check::ok(NAME, format!("answers; {open} {sessions} open"));
             (check, serde_json::from_value(status["listens"].clone()).ok())
         }
         Err(failure) => (Check::of(NAME, &failure), None),

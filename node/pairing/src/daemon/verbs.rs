@@ -321,6 +321,9 @@ impl Daemon {
         now: Now,
     ) -> Result<Value, Trouble> {
         let (id, held) = self.live(session)?;
+        if let Said::Decision { proposal, .. } = &said {
+            held.may_decide(*proposal)?;
+        }
         let to = to.iter().map(|name| held.member(name)).collect::<Result<BTreeSet<_>, _>>()?;
         let to = to.into_iter().collect();
         let said = match &mut held.side {

@@ -5,9 +5,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+use mytunnel_keys::error::Code;
 use serde_json::{Value, json};
 
 use crate::{
+    api::Trouble,
     content::{By, Content, MemberId, Said, Verdict},
     daemon::session::Session,
     ledger::Entry,
@@ -90,6 +92,26 @@ impl Session {
             shown.insert(number, one);
         }
         shown.into_values().collect()
+    }
+
+    /// Whether this end may decide on what has this number: it is a proposal, and of somebody else.
+    pub(in crate::daemon) fn may_decide(&self, proposal: u64) -> Result<(), Trouble> {
+        let me = self.me();
+        let found = self.after(0).find(|entry| entry.number == proposal && entry.is_for(me));
+        let content = found.and_then(|entry| Some((entry, &entry.envelope.as_ref()?.content)));
+        match content {
+            Some((entry, Content::Said(Said::Proposal { .. }))) if entry.author == me => {
+                Err(Trouble::new(Code::BadRequest, format!("{proposal} is this end's own proposal"))
+                    .with_help(
+                        "The others decide on it: `mytunnel pair status --json` shows what they have said.",
+                    ))
+            }
+            Some((_, Content::Said(Said::Proposal { .. }))) => Ok(()),
+            Some(_) | None => {
+                Err(Trouble::new(Code::NotFound, format!("{proposal} is no proposal of this session"))
+                    .with_help("`mytunnel pair log` shows their numbers."))
+            }
+        }
     }
 
     fn shown_proposal(&self, proposed: &Proposed<'_>) -> Value {
