@@ -113,7 +113,7 @@ impl Daemon {
         let (established, carried) = oneshot::channel();
         let stranger = Stranger { ends, connection, events: self.events.clone(), begun: self.begun };
         let heard = self.tasks.spawn(async move {
-            // An aborted stranger leaves nothing behind for the second task.
+            // An aborted stranger leaves nothing behind for the second task, and has used no invite.
             let _ = established.send(stranger.hear(stream).await);
         });
         // A proof takes two round trips, an idler has no end.
@@ -122,7 +122,9 @@ impl Daemon {
         }
         let (events, begun) = (self.events.clone(), self.begun);
         self.tasks.spawn(async move {
-            if let Ok(Some(guest)) = carried.await {
+            if let Ok(Some(proved)) = carried.await
+                && let Some(guest) = proved.admit(&events, begun).await
+            {
                 carry(guest, events, begun).await;
             }
         });
@@ -329,6 +331,14 @@ struct Stranger {
 }
 
 /// One that has.
+struct Proved {
+    proof: Proof,
+    wire: wire::Wire,
+    channel: Channel,
+    outgoing: Queue,
+}
+
+/// One that is in.
 enum LetIn {
     /// A member, on its link.
     Member { link: LinkId, wire: wire::Wire, channel: Channel, outgoing: Queue },
@@ -337,8 +347,8 @@ enum LetIn {
 }
 
 impl Stranger {
-    /// From the hello to the admission. Whoever fails is told nothing but that.
-    async fn hear(self, stream: Stream) -> Option<LetIn> {
+    /// From the hello to the proof. Whoever fails is told nothing but that.
+    async fn hear(self, stream: Stream) -> Option<Proved> {
         let mut wire = wire::wire(stream);
         let proved = timeout(limits::PROOF, self.proof(&mut wire)).await;
         let Ok(Ok((proof, channel, outgoing))) = proved else {
@@ -346,19 +356,7 @@ impl Stranger {
             wire::refuse(wire).await;
             return None;
         };
-        if let Hello::Files { seat } = proof.hello {
-            let asker = files::Asker { seat, peer: proof.peer, key: proof.card.key };
-            return Some(LetIn::Files(asker, files::Line::new(wire, channel, self.begun)));
-        }
-        let (reply, answer) = oneshot::channel();
-        self.events.send(Event::Proved { proof: Box::new(proof), reply }).await.ok()?;
-        match answer.await.ok()? {
-            Ok(link) => Some(LetIn::Member { link, wire, channel, outgoing }),
-            Err(code) => {
-                self.tell_no(wire, channel, code).await;
-                None
-            }
-        }
+        Some(Proved { proof, wire, channel, outgoing })
     }
 
     async fn proof(&self, wire: &mut wire::Wire) -> Result<(Proof, Channel, Queue), wire::WireError> {
@@ -385,17 +383,36 @@ impl Stranger {
         let proof = Proof { hello, card, peer, handshake, outgoing, connection: self.connection };
         Ok((proof, Channel::new(established, self.begun.elapsed()), queued))
     }
+}
 
-    /// Who knows the secret may know why it does not come in.
-    async fn tell_no(&self, wire: wire::Wire, channel: Channel, code: Code) {
-        let (outgoing, queued) = queue();
-        let no = ToGuest::No { code }.to_bytes();
-        if outgoing.send(no) {
-            drop(outgoing);
-            let told = wire::carry(wire, channel, queued, self.begun, |_| async { true });
-            if let Ok(Err(error)) = timeout(limits::PROOF, told).await {
-                tracing::debug!(%error, "a refusal was not read");
+impl Proved {
+    /// Lets it in, or tells it why not: who knows the secret may know that.
+    async fn admit(self, events: &mpsc::Sender<Event>, begun: Instant) -> Option<LetIn> {
+        let Self { proof, wire, channel, outgoing } = self;
+        if let Hello::Files { seat } = proof.hello {
+            let asker = files::Asker { seat, peer: proof.peer, key: proof.card.key };
+            return Some(LetIn::Files(asker, files::Line::new(wire, channel, begun)));
+        }
+        let (reply, answer) = oneshot::channel();
+        events.send(Event::Proved { proof: Box::new(proof), reply }).await.ok()?;
+        match answer.await.ok()? {
+            Ok(link) => Some(LetIn::Member { link, wire, channel, outgoing }),
+            Err(code) => {
+                tell_no(wire, channel, code, begun).await;
+                None
             }
+        }
+    }
+}
+
+async fn tell_no(wire: wire::Wire, channel: Channel, code: Code, begun: Instant) {
+    let (outgoing, queued) = queue();
+    let no = ToGuest::No { code }.to_bytes();
+    if outgoing.send(no) {
+        drop(outgoing);
+        let told = wire::carry(wire, channel, queued, begun, |_| async { true });
+        if let Ok(Err(error)) = timeout(limits::PROOF, told).await {
+            tracing::debug!(%error, "a refusal was not read");
         }
     }
 }

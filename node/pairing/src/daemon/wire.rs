@@ -40,6 +40,8 @@ pub(super) type Wire = Compat<Stream>;
 pub(super) enum WireError {
     #[error("the other end refused")]
     Refused,
+    #[error("the other end ended the stream and refused nothing")]
+    Cut,
     #[error("what came is no message of this protocol")]
     Garbage,
     #[error("the stream failed")]
@@ -90,8 +92,22 @@ pub(super) enum Approach {
     Spoken(Spoken),
 }
 
-/// The guest's half of the handshake.
+/// Who ends a stream and says nothing has more strangers than it hears out, and has looked at no proof.
+fn cut(error: WireError) -> WireError {
+    if matches!(error, WireError::Io(_)) { WireError::Cut } else { error }
+}
+
+/// The guest's half of the handshake. It is [`WireError::Cut`] where the host has not been given the proof.
 pub(super) async fn prove(
+    wire: &mut Wire,
+    approach: &Approach,
+    ends: &Ends,
+    signer: &Signer<'_>,
+) -> Result<Established, WireError> {
+    prove_uncut(wire, approach, ends, signer).await.map_err(cut)
+}
+
+async fn prove_uncut(
     wire: &mut Wire,
     approach: &Approach,
     ends: &Ends,
@@ -167,10 +183,11 @@ pub(super) async fn read_message(
     }
 }
 
-/// The first message behind the handshake, before the stream is shared by two loops.
+/// The first message behind the handshake, before the stream is shared by two loops. It is [`WireError::Cut`] where there is
+/// none.
 pub(super) async fn first_message(wire: &mut Wire, channel: &mut Channel) -> Result<Vec<u8>, WireError> {
     loop {
-        let frame = read_frame(wire, limits::FRAME).await?;
+        let frame = read_frame(wire, limits::FRAME).await.map_err(cut)?;
         if let Some(message) = channel.open(&frame).map_err(|_| WireError::Garbage)? {
             return Ok(message);
         }

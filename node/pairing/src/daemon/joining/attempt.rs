@@ -7,7 +7,7 @@ use mytunnel_carrier::{address, stream::Opener};
 use mytunnel_keys::{error::Code, secret::Seed};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -38,6 +38,13 @@ const DETOUR_BACK: Duration = Duration::from_secs(8);
 const REDIAL: Duration = Duration::from_millis(500);
 /// Time in which a host that was reached through a way has to let somebody in: each byte goes through the relay.
 const MEET_BY_WAY: Duration = Duration::from_secs(10);
+/// How long who is cut off waits until it tries again; each time is one of the few that a host grants in a minute.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
 
 const _: () = {
     let by_way = HEAD_START.as_millis() + REACH.as_millis() + DETOUR.as_millis() + MEET_BY_WAY.as_millis();
@@ -319,23 +326,59 @@ struct Prover<'a> {
 }
 
 impl Prover<'_> {
+    /// A host with more strangers than it hears out at once cuts some of them off, who come again.
     async fn meet(&self, opener: Option<Opener>, within: Duration) -> Result<Reached, Code> {
         let opener = opener.ok_or(Code::PairUnreachable)?;
-        let (host, connection) = (opener.peer(), opener.connection());
         let met = async {
-            let stream = opener.open(PROTOCOL).await.map_err(|_| Code::PairUnreachable)?;
-            let mut wire = wire::wire(stream);
-            let ends = Ends { host, guest: self.own };
-            let established = wire::prove(&mut wire, self.approach, &ends, self.signer).await;
-            let established = established.map_err(|error| refused(&error, self.approach))?;
-            let handshake = established.hash;
-            let mut channel = Channel::new(established, self.begun.elapsed());
-            let first = wire::first_message(&mut wire, &mut channel).await;
-            let first = first.map_err(|error| refused(&error, self.approach))?;
-            let first = ToGuest::parse(&first).ok_or(Code::PairVersion)?;
-            Ok(Reached { wire, channel, host, at: None, connection, handshake, first })
+            let mut pauses = PAUSES.iter();
+            loop {
+                match (self.meet_once(&opener).await, pauses.next()) {
+                    (Err(Missed::CutOff), Some(pause)) => sleep(*pause).await,
+                    (met, _) => return met.map_err(|missed| self.told(&missed)),
+                }
+            }
         };
         timeout(within, met).await.unwrap_or(Err(Code::PairUnreachable))
+    }
+
+    async fn meet_once(&self, opener: &Opener) -> Result<Reached, Missed> {
+        let (host, connection) = (opener.peer(), opener.connection());
+        let stream = opener.open(PROTOCOL).await.map_err(|_| Missed::Is(Code::PairUnreachable))?;
+        let mut wire = wire::wire(stream);
+        let ends = Ends { host, guest: self.own };
+        let established = wire::prove(&mut wire, self.approach, &ends, self.signer).await;
+        let established = established.map_err(|error| Missed::of(&error, true))?;
+        let handshake = established.hash;
+        let mut channel = Channel::new(established, self.begun.elapsed());
+        let first = wire::first_message(&mut wire, &mut channel).await;
+        // A proof of a code may have cost one of its guesses.
+        let may_again = matches!(self.approach, wire::Approach::Psk(..));
+        let first = first.map_err(|error| Missed::of(&error, may_again))?;
+        let first = ToGuest::parse(&first).ok_or(Missed::Is(Code::PairVersion))?;
+        Ok(Reached { wire, channel, host, at: None, connection, handshake, first })
+    }
+
+    fn told(&self, missed: &Missed) -> Code {
+        match (missed, self.approach) {
+            (Missed::Is(code), _) => *code,
+            (Missed::CutOff | Missed::Refused, wire::Approach::Psk(..)) => Code::PairRefused,
+            (Missed::CutOff | Missed::Refused, wire::Approach::Spoken(_)) => Code::PairSecret,
+        }
+    }
+}
+
+/// Why a stream led to no first word.
+enum Missed {
+    /// It was ended, and may be tried again.
+    CutOff,
+    Refused,
+    Is(Code),
+}
+
+impl Missed {
+    fn of(error: &wire::WireError, may_again: bool) -> Self {
+        tracing::debug!(%error, "not let in");
+        if may_again && matches!(error, wire::WireError::Cut) { Self::CutOff } else { Self::Refused }
     }
 }
 
@@ -346,14 +389,6 @@ fn refusal(first: &ToGuest) -> Code {
         ToGuest::No { code } if code.name().starts_with("PAIR_") => *code,
         ToGuest::No { .. } => Code::PairRefused,
         _ => Code::PairVersion,
-    }
-}
-
-fn refused(error: &wire::WireError, approach: &wire::Approach) -> Code {
-    tracing::debug!(%error, "not let in");
-    match approach {
-        wire::Approach::Psk(..) => Code::PairRefused,
-        wire::Approach::Spoken(_) => Code::PairSecret,
     }
 }
 
