@@ -1,0 +1,114 @@
+//! Very many strangers at once.
+
+use std::{
+    io::Write as _,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::try_join_all;
+use mytunnel_carrier::address;
+use mytunnel_pairing::Link;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    FLOOD,
+    agent::{Agent, SOON, link},
+    dice::Dice,
+    proof::hello,
+    stranger::{Stranger, framed},
+};
+
+/// The bound of a join, whoever else knocks.
+const JOINING: Duration = Duration::from_secs(5);
+/// Attempts in a second, while somebody joins.
+const RATE: f64 = 1_000.0;
+/// How long the crowd may take to be as many.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Of one key; a third of them is what it may in a minute.
+const TRIES: usize = 30;
+/// Of so many keys all tries are heard out at once.
+const AT_ONCE: usize = 16;
+/// So many join while they are.
+const JOINS: usize = 10;
+const IDLERS: usize = 300;
+
+/// Comes again and again with a new key, tries more often than that may, and counts. Of many who try at once the daemon hears
+/// out the newest.
+async fn try_without_end(link: &Link, number: usize, tried: &watch::Sender<usize>) -> Result<()> {
+    let mut dice = Dice::new(1 << 60 | number as u64);
+    loop {
+        let stranger = Stranger::connect(link, dice.array()).await?;
+        let sent = (0..TRIES).map(|_| [framed(&hello(dice.array())), framed(&dice.bytes(48))].concat());
+        let sent: Vec<_> = sent.collect();
+        try_join_all(sent.iter().map(async |sent| {
+            let answer = stranger.ask(sent).await?;
+            ensure!(answer.is_refusal() || answer.bytes.is_empty(), "{answer:?}");
+            tried.send_modify(|count| *count += 1);
+            Ok(())
+        }))
+        .await?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_bad_attempts_a_second_and_three_hundred_idlers_keep_nobody_out() -> Result<()> {
+    let _flood = FLOOD.lock().await;
+    let host = Agent::start().await?;
+    let (_, invites) = host.open(&[]).await?;
+    let link = link(&invites[0])?;
+    let door = door(&link)?;
+    let idlers = (0..IDLERS).map(|_| TcpStream::connect(door)).collect::<Result<Vec<_>, _>>()?;
+    let (tried, mut count) = watch::channel(0);
+    let crowd = try_join_all((0..AT_ONCE).map(|number| try_without_end(&link, number, &tried)));
+    let join = async {
+        // They are in full swing.
+        timeout(SOON, count.wait_for(|count| *count >= 1_000)).await??;
+        let (start, mut slowest) = (Instant::now(), Duration::ZERO);
+        // A machine that has other things to do may be too slow for the crowd at first.
+        while start.elapsed() < PATIENCE {
+            let (before, began) = (*tried.borrow(), Instant::now());
+            for _ in 0..JOINS {
+                slowest = slowest.max(a_guest_joins(&host).await?);
+            }
+            let rate = (*tried.borrow() - before) as f64 / began.elapsed().as_secs_f64();
+            writeln!(
+                std::io::stdout(),
+                "{JOINS} joined beside {rate:.0} attempts a second, in {slowest:?} at most"
+            )?;
+            if rate >= RATE {
+                return Ok(slowest);
+            }
+        }
+        bail!("the crowd is too slow");
+    };
+    let slowest = tokio::select! {
+        joined = join => joined?,
+        crowd = crowd => return crowd.map(drop),
+    };
+    ensure!(slowest < JOINING, "it took {slowest:?}");
+    drop(idlers);
+    Ok(())
+}
+
+/// How long it takes a new guest to come in.
+async fn a_guest_joins(host: &Agent) -> Result<Duration> {
+    let guest = Agent::start().await?;
+    let (session, invites) = host.open(&[]).await?;
+    let asked = Instant::now();
+    guest.try_to_join(&invites[0]).await?.success()?;
+    let took = asked.elapsed();
+    host.pair(&["close", "--session", &session]).await?;
+    Ok(took)
+}
+
+/// Where a link's host listens by TCP.
+fn door(link: &Link) -> Result<SocketAddr> {
+    let sockets = link.addresses.iter().filter_map(address::socket);
+    let mut tcp = sockets.filter(|(_, kind)| *kind == address::Transport::Tcp);
+    Ok(tcp.next().context("an address of TCP")?.0)
+}
