@@ -262,7 +262,8 @@ pub(super) fn artifacts(status: &Value) -> Vec<Value> {
     let told = offers.map(|offer| {
         let mut told = artifact(offer);
         told["id"] = offer["offer"].to_string().into();
-        told["from"] = offer["from"]["name"].clone();
+        told["from"] = super::compat::participant(&offer["from"]["id"]).into();
+        told["fromName"] = offer["from"]["name"].as_str().unwrap_or_default().into();
         told
     });
     told.collect()

@@ -38,6 +38,8 @@ pub(super) struct Session {
     pub(super) tickets: BTreeMap<InviteId, String>,
     /// When it was opened or joined here.
     pub(super) began: Duration,
+    /// The same in seconds of the Unix epoch, to be told.
+    pub(super) since: u64,
     /// Since when it is over.
     ended: Option<Duration>,
     /// Its end was this user's own doing.
@@ -58,6 +60,7 @@ impl Session {
             passport: None,
             tickets: BTreeMap::new(),
             began,
+            since: now.wall,
             ended: None,
             is_dismissed: false,
             marks: keep.then(Marks::default),

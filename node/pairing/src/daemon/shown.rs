@@ -207,6 +207,9 @@ fn shown_message(held: &Session, entry: &Entry, envelope: &Envelope, said: &Said
     message.insert("reply_to".to_owned(), envelope.reply_to.into());
     message.insert("private".to_owned(), (!envelope.to.is_empty()).into());
     message.insert("age_ms".to_owned(), age.into());
+    // A clock that is ahead says nothing of the future.
+    let latest = now.wall.saturating_mul(1000).saturating_add(999);
+    message.insert("at".to_owned(), envelope.at.min(latest).into());
     Value::Object(message)
 }
 
@@ -314,6 +317,7 @@ impl Session {
     fn status(&self, id: SessionId, reader: &str, now: Now) -> Value {
         let cursor = self.readers.known(reader).unwrap_or_default();
         let mut shown = self.status_of_side(id, now);
+        shown["opened_at"] = self.since.saturating_mul(1000).into();
         shown["cursor"] = cursor.into();
         shown["unread"] = self.unread(cursor).into();
         shown["last"] = self.last().into();

@@ -169,12 +169,14 @@ impl Session {
             }
             (KeptSide::Host(_), Loose::Guest(_)) | (KeptSide::Guest(..), Loose::Host(_)) => return None,
         };
+        let began = at.past(kept.began);
         let mut session = Self {
             side,
             readers: kept.readers,
             passport: kept.passport,
             tickets: BTreeMap::new(),
-            began: at.past(kept.began),
+            began,
+            since: now.wall.saturating_sub(now.steady.saturating_sub(began).as_secs()),
             ended: kept.ended.map(|ended| at.past(ended)),
             is_dismissed: kept.is_dismissed,
             forgets: kept.forgets,

@@ -44,3 +44,20 @@ fn an_answer_is_bounded_by_all_that_it_holds_and_not_by_the_texts_alone() {
     assert_eq!((taken, batch.messages.len(), batch.more), (2, 1, true));
     assert!(batch.bytes <= limits::BATCH_BYTES);
 }
+
+#[test]
+fn when_something_was_said_is_told_by_its_senders_clock_and_never_in_the_future() {
+    let at = |wall: u64, seconds| Now { wall: 1_800_000_000 + wall, steady: Duration::from_secs(seconds) };
+    let mut room = room(at(0, 1));
+    room.say(Said::Chat { text: "x".to_owned() }, None, Vec::new(), at(5, 6)).unwrap();
+    let held = Session::new(Side::Host(room), false, at(0, 1));
+    let told = |now: Now| {
+        let mut batch = Batch::default();
+        assert!(held.after(0).all(|entry| batch.take(&held, entry, HOST, true, now)));
+        batch.messages[0]["at"].clone()
+    };
+    assert_eq!(told(at(60, 61)), 1_800_000_005_000_u64);
+    // Whoever looks has set its clock back.
+    assert_eq!(told(at(2, 63)), 1_800_000_002_999_u64);
+    assert_eq!(held.status(SessionId([1; 8]), "", at(60, 61))["opened_at"], 1_800_000_000_000_u64);
+}

@@ -72,6 +72,8 @@ fn a_session_that_is_kept_lasts_a_day_and_no_longer_however_many_processes_it_ha
                 steady: crate::era::BEGIN + Duration::from_secs(seconds),
             };
             let mut session = Session::restored(ID, &rows, &era, now).unwrap();
+            // It began so many seconds behind the beginning of its process's clock.
+            assert_eq!(session.since, WALL + 100);
             match &mut session.side {
                 Side::Host(room) => room.tick(now),
                 Side::Guest(seat, _) => seat.tick(now),
