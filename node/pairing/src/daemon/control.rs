@@ -347,3 +347,6 @@ fn merged(mut shared: Value, said: Value) -> Value {
     }
     shared
 }
+
+#[cfg(test)]
+mod tests;
