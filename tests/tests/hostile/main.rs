@@ -6,7 +6,7 @@ mod crowd;
 mod dice;
 mod frames;
 mod proof;
-
+mod refusals;
 mod stranger;
 
 /// One flood at a time.

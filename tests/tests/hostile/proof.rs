@@ -27,7 +27,7 @@ pub(crate) fn hello(invite: [u8; 8]) -> Vec<u8> {
 pub(crate) struct Guest {
     noise: HandshakeState,
     pub(crate) stream: Stream,
-    second: Vec<u8>,
+    pub(crate) second: Vec<u8>,
 }
 
 /// A guest who has proved.
@@ -66,9 +66,20 @@ pub(crate) fn first(at: &Stranger, hello: &[u8], psk: &[u8; 32]) -> Result<(Hand
 impl Guest {
     /// Says hello and message 1, and hears message 2.
     pub(crate) async fn begin(at: &Stranger, hello: &[u8], psk: &[u8; 32]) -> Result<Self> {
-        let (noise, first) = first(at, hello, psk)?;
         let mut stream = at.open().await?;
-        say(&mut stream, &[framed(hello), framed(&first)].concat()).await?;
+        say(&mut stream, &framed(hello)).await?;
+        Self::go_on(stream, at, hello, psk).await
+    }
+
+    /// The same behind the hello, on a stream.
+    pub(crate) async fn go_on(
+        mut stream: Stream,
+        at: &Stranger,
+        hello: &[u8],
+        psk: &[u8; 32],
+    ) -> Result<Self> {
+        let (noise, first) = first(at, hello, psk)?;
+        say(&mut stream, &framed(&first)).await?;
         let second = hear(&mut stream).await?;
         Ok(Self { noise, stream, second })
     }
@@ -136,7 +147,8 @@ impl Seat {
     }
 }
 
-fn field<'a>(of: &'a Value, name: &str) -> Result<&'a Value> {
+/// What is under a name in a message.
+pub(crate) fn field<'a>(of: &'a Value, name: &str) -> Result<&'a Value> {
     let found = of.as_map().and_then(|map| map.iter().find(|(key, _)| key.as_text() == Some(name)));
     Ok(&found.with_context(|| format!("no {name} in {of:?}"))?.1)
 }
