@@ -14,17 +14,17 @@ use crate::pair::Agent;
 
 /// What is on the path does with the bytes.
 #[derive(Default)]
-struct Path {
-    seen: Mutex<Vec<u8>>,
+pub(crate) struct Path {
+    pub(crate) seen: Mutex<Vec<u8>>,
     /// Changes one bit of each piece from now on.
     changes: AtomicBool,
     /// Lets nothing through from now on, and ends what there is.
     is_cut: AtomicBool,
-    connections: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
 }
 
 /// An invite that leads through the path.
-fn through(invite: &str, path: &Arc<Path>) -> String {
+pub(crate) fn through(invite: &str, path: &Arc<Path>) -> String {
     let mut link = Link::parse(invite).unwrap();
     let tcp =
         link.addresses.iter().map(ToString::to_string).find(|address| address.contains("/tcp/")).unwrap();
@@ -71,12 +71,12 @@ impl Path {
     }
 }
 
-fn contains(all: &[u8], part: impl AsRef<[u8]>) -> bool {
+pub(crate) fn contains(all: &[u8], part: impl AsRef<[u8]>) -> bool {
     all.windows(part.as_ref().len()).any(|window| window == part.as_ref())
 }
 
 /// The secret of a link, as it would be on a wire: behind version, flags and the invite's id.
-fn secret_of(invite: &str) -> Vec<u8> {
+pub(crate) fn secret_of(invite: &str) -> Vec<u8> {
     let payload = invite.strip_prefix("pair1-").and_then(|rest| rest.rsplit_once('-')).unwrap().0;
     let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap();
     let secret = payload[10..42].to_vec();
