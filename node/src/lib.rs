@@ -51,6 +51,8 @@ mod tasks;
 #[cfg(test)]
 mod testing;
 
+#[doc(hidden)]
+pub use self::mapping::fuzz as fuzz_router;
 pub use self::{
     access::{Access, AccessEvent, Door, Outcome, Reached},
     carrier::Carrier,

@@ -1,12 +1,13 @@
-//! Ports at which this machine's router leads to the node, asked for by PCP (RFC 6887), or by NAT-PMP (RFC 6886) where a router speaks
-//! no other.
+//! Ports at which this machine's router leads to the node, asked for by PCP (RFC 6887), by NAT-PMP (RFC 6886), or by [`upnp`] where a router
+//! speaks no other.
 //!
-//! Both are one packet to the router and one back. A mapping ends by itself within an hour of the last time that it was asked for, and
+//! The first two are one packet to the router and one back. A mapping ends by itself within an hour of the last time that it was asked for, and
 //! is given back when the node shuts down.
 
 mod ask;
 mod gateway;
 mod keep;
+mod upnp;
 
 use std::{
     collections::BTreeSet,
@@ -28,6 +29,8 @@ use crate::{
 };
 use ask::{Refused, Routers, ask};
 use keep::{Lead as _, Port, keep};
+#[doc(hidden)]
+pub use upnp::fuzz;
 
 /// Where the node listens inside, by each carrier.
 pub(crate) type Ports = BTreeSet<Port>;

@@ -8,3 +8,8 @@ mod seeds;
 fn pipes_that_are_inspected() {
     seeds::replay("inspect", mytunnel_node::inspect::fuzz);
 }
+
+#[test]
+fn what_a_router_answers() {
+    seeds::replay("router", mytunnel_node::fuzz_router);
+}

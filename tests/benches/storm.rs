@@ -29,6 +29,9 @@ use mytunnel_tests::wire::Connection;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+/// Reasons that are printed, the most frequent.
+const REASONS: usize = 12;
+
 /// What visitors were told.
 #[derive(Debug, Default, Clone, Copy)]
 struct Told {
@@ -159,9 +162,13 @@ async fn storm(count: usize, visitors: usize, far: Option<Ipv4Addr>) -> Result<(
         (usage::cpu(std::process::id())? - here).as_secs_f64(),
     );
     println!("why nodes tried again, each time they did:");
-    for (reason, times) in reasons {
+    let mut reasons: Vec<_> = reasons.into_iter().map(|(reason, times)| (times, reason)).collect();
+    reasons.sort_unstable_by(|one, other| other.cmp(one));
+    let others: usize = reasons.iter().skip(REASONS).map(|(times, _)| times).sum();
+    for (times, reason) in reasons.iter().take(REASONS) {
         println!("  {times:6}  {reason}");
     }
+    println!("  {others:6}  others");
     println!("of the last one:");
     for (at, reason) in last {
         println!("  {:5.2} s  {reason}", at.saturating_duration_since(listening).as_secs_f64());

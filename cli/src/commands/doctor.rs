@@ -279,7 +279,7 @@ fn nat(nat: Option<Nat>) -> Check {
             format!(
                 "symmetric, most likely: the relay sees this machine at {seen}, which is no port of its own"
             ),
-            "Private shares go through the relay where the other end's NAT is not an easier one. Switch PCP or NAT-PMP on in the router, or use IPv6.",
+            "Private shares go through the relay where the other end's NAT is not an easier one. Switch PCP, NAT-PMP or UPnP on in the router, or use IPv6.",
         ),
         Some(Nat::NoUdp) => Check::warning(
             "nat",
@@ -306,7 +306,7 @@ fn router(router: Router) -> Check {
             Check::ok("router", format!("none is needed: {ip}, which this machine has, is a public address"))
         }
         Router::Refuses { gateway, why } => skipped(
-            "Where `mytunnel status` says \"symmetric NAT here\", switch PCP or NAT-PMP on in it.",
+            "Where `mytunnel status` says \"symmetric NAT here\", switch PCP, NAT-PMP or UPnP on in it.",
             format!("{gateway} leads no ports here: {why}"),
         ),
         Router::Behind { gateway, outside } => skipped(

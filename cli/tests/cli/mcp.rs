@@ -1,6 +1,7 @@
 //! The tools for agents, as a client speaks to them: JSON-RPC, a line each, over standard input and output.
 
 mod compat;
+mod ends;
 mod forms;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,4 @@
-//! One question to a router: PCP first, then NAT-PMP.
+//! One question to a router: PCP first, then NAT-PMP, then UPnP.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -12,11 +12,12 @@ use mytunnel_keys::wire::direct::Over;
 use super::{
     gateway,
     keep::{Lead, Lent, Port},
+    upnp,
 };
 use crate::direct::candidates::may_be_mapped;
 
 /// Seconds for which a router is to keep a mapping; it may choose others.
-const LIFE: u32 = 3600;
+pub(super) const LIFE: u32 = 3600;
 
 /// A router is near: what it has not answered within two seconds it does not.
 const PATIENCE: TimeoutConfig = TimeoutConfig {
@@ -41,31 +42,65 @@ pub(super) enum Refused {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Routers;
 
+/// A port that a router leads here.
+#[derive(Debug, Clone)]
+pub(super) enum Lease {
+    /// By PCP or NAT-PMP.
+    Packet(PortMapping),
+    /// By UPnP.
+    Upnp(upnp::Mapping),
+}
+
 impl Lead for Routers {
-    type Lease = PortMapping;
+    type Lease = Lease;
 
     fn gateway(&self, local: Ipv4Addr) -> Option<Ipv4Addr> {
         gateway::of(local)
     }
 
-    async fn ask(
-        self,
-        port: Port,
-        gateway: Ipv4Addr,
-        before: Option<PortMapping>,
-    ) -> Result<Lent<PortMapping>, String> {
+    async fn ask(self, port: Port, gateway: Ipv4Addr, before: Option<Lease>) -> Result<Lent<Lease>, String> {
         ask(port, gateway, before).await.map_err(|refused| refused.to_string())
     }
 
-    async fn give_back(self, lease: PortMapping) {
-        if let Err((error, _)) = lease.try_drop().await {
-            tracing::debug!(%error, "the router keeps a port until its time is over");
+    async fn give_back(self, lease: Lease) {
+        match lease {
+            Lease::Packet(mapping) => give_back(mapping).await,
+            Lease::Upnp(mapping) => upnp::give_back(mapping).await,
         }
+    }
+}
+
+async fn give_back(mapping: PortMapping) {
+    if let Err((error, _)) = mapping.try_drop().await {
+        tracing::debug!(%error, "the router keeps a port until its time is over");
     }
 }
 
 /// Asks for a port, or for one that is there already; why there is none.
 pub(super) async fn ask(
+    port: Port,
+    gateway: Ipv4Addr,
+    before: Option<Lease>,
+) -> Result<Lent<Lease>, Refused> {
+    let by_upnp = |lent: Lent<upnp::Mapping>| lent.map(Lease::Upnp);
+    let before = match before {
+        Some(Lease::Upnp(mapping)) => match upnp::again(mapping).await {
+            Ok(lent) => return Ok(by_upnp(lent)),
+            Err(_) => None,
+        },
+        Some(Lease::Packet(mapping)) => Some(mapping),
+        None => None,
+    };
+    match ask_by_packet(port, gateway, before).await {
+        Ok(lent) => Ok(lent.map(Lease::Packet)),
+        Err(Refused::No(why)) => {
+            upnp::ask(port, gateway).await.map(by_upnp).map_err(|trouble| trouble.after(why))
+        }
+        Err(refused) => Err(refused),
+    }
+}
+
+async fn ask_by_packet(
     port: Port,
     gateway: Ipv4Addr,
     before: Option<PortMapping>,
@@ -101,14 +136,14 @@ pub(super) async fn ask(
         PortMappingType::NatPmp => match natpmp::external_address(gateway.into(), Some(PATIENCE)).await {
             Ok(ip) => ip.into(),
             Err(error) => {
-                Routers.give_back(mapping).await;
+                give_back(mapping).await;
                 return Err(Refused::No(error.to_string()));
             }
         },
     };
     let outside = SocketAddr::new(ip, mapping.external_port().get());
     if !may_be_mapped(outside) {
-        Routers.give_back(mapping).await;
+        give_back(mapping).await;
         return Err(Refused::Behind(outside.ip()));
     }
     let life = Duration::from_secs(mapping.lifetime().into());

@@ -55,6 +55,13 @@ pub(super) struct Lent<L> {
     pub(super) life: Duration,
 }
 
+impl<L> Lent<L> {
+    /// The same as another kind of lease.
+    pub(super) fn map<M>(self, kind: impl FnOnce(L) -> M) -> Lent<M> {
+        Lent { lease: kind(self.lease), outside: self.outside, life: self.life }
+    }
+}
+
 /// A port of the router.
 struct Held<L> {
     port: Port,

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::time::timeout;
 
 use crate::{
-    lab::Lab,
+    lab::{Lab, mapper::Speaks},
     nat::{Egress, Kind, Nat},
     pair::{Accessor, Between, Home, Sharer, TRANSFER},
 };
@@ -241,11 +241,16 @@ async fn between_networks_that_let_out_nothing_but_https_the_relay_carries() -> 
 /// What a router leads is given back: miniupnpd takes its rules away before it answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_that_is_asked_for_a_port_makes_direct_what_no_punch_could() -> Result<()> {
-    for (what, egress) in [("QUIC", QUIC_ALONE), ("TCP", Egress::Tcp)] {
+    for (what, egress, speaks) in [
+        ("QUIC", QUIC_ALONE, Speaks::Packets),
+        ("TCP", Egress::Tcp, Speaks::Packets),
+        ("QUIC by UPnP", QUIC_ALONE, Speaks::Upnp),
+        ("TCP by UPnP", Egress::Tcp, Speaks::Upnp),
+    ] {
         let nat = Nat::new(Kind::Symmetric).with_egress(egress);
         let between = Between::start(Lab::new()?).await?;
         let (here, there) = (Home::new(&between.lab, nat.clone())?, Home::new(&between.lab, nat)?);
-        let mapper = there.router.map_ports(true)?;
+        let mapper = there.router.map_ports(speaks, true)?;
         let sharer = between.share(&there.machine, "box", &[]).await?;
         let mut accessor = between.access(&here.machine, "box", &[]).await?;
         let (taken, took) = accessor.direct().await?;
@@ -262,12 +267,15 @@ async fn a_router_that_is_asked_for_a_port_makes_direct_what_no_punch_could() ->
 async fn a_router_that_gives_no_port_changes_nothing() -> Result<()> {
     let between = Between::start(Lab::new()?).await?;
     let home = || Home::new(&between.lab, Nat::new(Kind::Symmetric));
-    let (here, there) = (home()?, home()?);
-    let mapper = there.router.map_ports(false)?;
-    let _sharer = between.share(&there.machine, "box", &[]).await?;
-    let mut accessor = between.access(&here.machine, "box", &[]).await?;
-    accessor.relayed("symmetric NAT at both ends").await?;
-    ensure!(mapper.count()? == 0, "a port is led somewhere");
+    let here = home()?;
+    for (name, speaks) in [("packets", Speaks::Packets), ("upnp", Speaks::Upnp)] {
+        let there = home()?;
+        let mapper = there.router.map_ports(speaks, false)?;
+        let _sharer = between.share(&there.machine, name, &[]).await?;
+        let mut accessor = between.access(&here.machine, name, &[]).await?;
+        accessor.relayed("symmetric NAT at both ends").await?;
+        ensure!(mapper.count()? == 0, "a port is led somewhere");
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What a home router has beside its NAT: a server of PCP and NAT-PMP (miniupnpd), which leads ports to hosts that ask for them.
+//! What a home router has beside its NAT: a server of PCP and NAT-PMP, or of UPnP (miniupnpd), which leads ports to hosts that ask for them.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -24,6 +24,14 @@ table inet filter {
 }
 ";
 
+/// What a router is asked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// PCP and NAT-PMP.
+    Packets,
+    Upnp,
+}
+
 /// See the [module documentation](self). Ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Mapper {
@@ -33,16 +41,25 @@ pub(crate) struct Mapper {
 }
 
 impl Mapper {
-    pub(super) fn start(namespace: Arc<Namespace>, lan: Subnet, allows: bool) -> Result<Self> {
+    pub(super) fn start(
+        namespace: Arc<Namespace>,
+        lan: Subnet,
+        speaks: Speaks,
+        allows: bool,
+    ) -> Result<Self> {
         namespace.nft(RULES)?;
         let place = tempfile::tempdir()?;
         let (config, pid) = (place.path().join("config"), place.path().join("pid"));
         let who =
             if allows { format!("allow 1024-65535 {} 1024-65535\n", lan.network()) } else { String::new() };
+        let (natpmp, upnp, ready) = match speaks {
+            Speaks::Packets => ("yes", "no", "Listening for NAT-PMP/PCP"),
+            Speaks::Upnp => ("no", "yes", "HTTP listening on port"),
+        };
         std::fs::write(
             &config,
             format!(
-                "ext_ifname=wan\nlistening_ip=lan\nenable_natpmp=yes\nenable_upnp=no\nsecure_mode=yes\n\
+                "ext_ifname=wan\nlistening_ip=lan\nenable_natpmp={natpmp}\nenable_upnp={upnp}\nsecure_mode=yes\n\
                  uuid=00000000-0000-0000-0000-000000000001\n{who}deny 0-65535 0.0.0.0/0 0-65535\n"
             ),
         )?;
@@ -57,7 +74,7 @@ impl Mapper {
         loop {
             let Some(line) = lines.next().transpose()? else { bail!("miniupnpd has ended: {said}") };
             said.push_str(&line);
-            if line.contains("Listening for NAT-PMP/PCP") {
+            if line.contains(ready) {
                 break;
             }
         }

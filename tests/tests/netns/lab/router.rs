@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::{
-    mapper::Mapper,
+    mapper::{Mapper, Speaks},
     namespace::Namespace,
     segment::{Segment, Subnet},
 };
@@ -63,8 +63,8 @@ impl Router {
     }
 
     /// Leads ports to hosts that ask for them, or is asked in vain.
-    pub(crate) fn map_ports(&self, allows: bool) -> Result<Mapper> {
-        Mapper::start(Arc::clone(&self.namespace), self.subnet, allows)
+    pub(crate) fn map_ports(&self, speaks: Speaks, allows: bool) -> Result<Mapper> {
+        Mapper::start(Arc::clone(&self.namespace), self.subnet, speaks, allows)
     }
 
     /// The router starts anew: every mapping is forgotten, and new ones get other ports.

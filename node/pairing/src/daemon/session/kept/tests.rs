@@ -1,6 +1,7 @@
 //! A host and two guests whose processes die at any moment, before what they did is on disk or behind that, and whose
 //! lines break: nothing that was confirmed is lost, nothing is doubled, and what was read stays as it was read.
 
+mod first;
 mod people;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -136,11 +137,7 @@ impl End {
     }
 
     fn texts(&self) -> Vec<(u64, String)> {
-        let text = |entry: &Entry| match &entry.envelope.as_ref()?.content {
-            Content::Said(said) => Some((entry.number, said.text().to_owned())),
-            Content::System(_) => None,
-        };
-        self.session.after(0).filter_map(text).collect()
+        texts(&self.session)
     }
 
     fn room(&mut self) -> &mut Room {
@@ -152,6 +149,14 @@ impl End {
         let Side::Guest(seat, _) = &mut self.session.side else { panic!("it is the host") };
         seat
     }
+}
+
+fn texts(session: &Session) -> Vec<(u64, String)> {
+    let text = |entry: &Entry| match &entry.envelope.as_ref()?.content {
+        Content::Said(said) => Some((entry.number, said.text().to_owned())),
+        Content::System(_) => None,
+    };
+    session.after(0).filter_map(text).collect()
 }
 
 struct World {
