@@ -22,6 +22,8 @@ use crate::{
 
 /// From the invite to the first message.
 const JOINING: Duration = Duration::from_secs(3);
+/// In which a session is open, whatever the network does.
+const OPEN: Duration = Duration::from_secs(5);
 /// When somebody who is silent counts as away, and the second in which that is looked at.
 const AWAY: Duration = Duration::from_secs(17);
 /// Longest wait between two attempts to come back, and the attempt.
@@ -162,6 +164,9 @@ async fn a_spoken_code_finds_its_host_without_a_link() -> Result<()> {
     ensure!(joined["goal"] == "by-word-of-mouth", "{joined}");
     host.pair(&["say", "said-in-confidence"]).await?;
     ensure!(guest.hear(1, JOINING).await? == ["said-in-confidence"]);
+    // It has let somebody in, and so is nobody's any more.
+    let windows = guest.pair(&["peers"]).await?["windows"].take();
+    ensure!(windows == serde_json::json!([]), "{windows}");
     // The code's number is what the record by multicast says, and its words are nobody's.
     let seen = wire.read()?;
     ensure!(seen.windows(14).any(|part| part == b"_mytunnel-pair"), "{} bytes were seen", seen.len());
@@ -191,6 +196,13 @@ async fn a_look_says_whether_codes_would_be_heard() -> Result<()> {
         Ok(())
     })?;
     ensure!(state("multicast").await? == "warning");
+    // Who is in no network opens sessions all the same, and at once.
+    for how in ["--no-relay", "--code"] {
+        let began = Instant::now();
+        let opened = agent.pair(&["open", how]).await?;
+        ensure!(opened["state"] == "waiting_for_guest", "{opened}");
+        ensure!(began.elapsed() < OPEN, "{how}: it took {:?}", began.elapsed());
+    }
     Ok(())
 }
 
