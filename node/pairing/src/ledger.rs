@@ -12,7 +12,7 @@ use crate::{
     bytes,
     content::{self, Content, ENVELOPE, Envelope, HOST, MemberId, SEAL, SKIP, Seal, SessionId, Skip, System},
     limits,
-    signed::{Hash, Signed},
+    signed::{Hash, Signed, Vouched},
     transcript::{END, End, Line, Transcript},
 };
 
@@ -201,21 +201,38 @@ impl Ledger {
     /// [`Fork`] where anything does not fit; nothing was taken then.
     pub(crate) fn accept(&mut self, seal: Signed, signed: Option<Signed>) -> Result<bool, Fork> {
         let fork = Fork { number: self.number.saturating_add(1) };
-        let place: Seal = seal.open(SEAL, &self.host).ok_or(fork)?;
+        let seal: Vouched<Seal> = seal.vouched(SEAL, &self.host).ok_or(fork)?;
+        let place = &seal.value;
         if place.number <= self.number {
             let known = self.hash_at(place.number);
-            return if known.is_none_or(|hash| hash == seal.hash()) { Ok(false) } else { Err(fork) };
+            return if known.is_none_or(|hash| hash == seal.signed.hash()) { Ok(false) } else { Err(fork) };
         }
+        let said = |signed| self.authors.get(&place.author).and_then(|author| opened(signed, place, author));
+        let envelope = signed.map(|signed| said(signed).ok_or(fork)).transpose()?;
+        self.append(seal, envelope).map(|()| true)
+    }
+
+    /// Takes the next entry, of which the seal is known to be the host's, and what it seals to be its author's.
+    ///
+    /// # Errors
+    /// [`Fork`] where anything else does not fit; nothing was taken then.
+    pub(crate) fn append(
+        &mut self,
+        seal: Vouched<Seal>,
+        said: Option<Vouched<Envelope>>,
+    ) -> Result<(), Fork> {
+        let fork = Fork { number: self.number.saturating_add(1) };
+        let Vouched { value: place, signed: seal } = seal;
         let is_next = reached(place.number) == Ok(fork.number);
         let fits = place.session == self.session && is_next && place.before == self.head;
         let author = self.authors.get(&place.author).filter(|_| fits).ok_or(fork)?;
         if !author.is_next(place.by_author) {
             return Err(fork);
         }
-        let envelope = match &signed {
-            Some(signed) => Some(opened(signed, &place, author).ok_or(fork)?),
-            None if place.is_for(self.reader) => return Err(fork),
-            None => None,
+        let (envelope, signed) = match said {
+            Some(said) if is_placed(&said, &place, author) => (Some(said.value), Some(said.signed)),
+            None if !place.is_for(self.reader) => (None, None),
+            Some(_) | None => return Err(fork),
         };
         let joined = match envelope.as_ref().map(|envelope| &envelope.content) {
             Some(Content::System(System::Joined { member })) => Some((member.id, member.key)),
@@ -241,7 +258,7 @@ impl Ledger {
             seal,
             signed,
         });
-        Ok(true)
+        Ok(())
     }
 
     /// What is kept, as anybody can check it; `seed` is the reader's, who vouches for where it ends.
@@ -294,12 +311,16 @@ const fn reached(number: u64) -> Result<u64, Fork> {
     if number <= limits::NUMBER { Ok(number) } else { Err(Fork { number }) }
 }
 
-/// What the author said, if it is what the seal names, and the author may say such a thing.
-fn opened(signed: &Signed, place: &Seal, author: &Author) -> Option<Envelope> {
-    if signed.size() > limits::ENTRY || signed.hash() != place.envelope {
-        return None;
-    }
-    let envelope: Envelope = signed.open(ENVELOPE, &author.key)?;
+/// What the author said, if it is what the seal names: nothing else is worth a look.
+fn opened(signed: Signed, place: &Seal, author: &Author) -> Option<Vouched<Envelope>> {
+    let is_named = signed.size() <= limits::ENTRY && signed.hash() == place.envelope;
+    is_named.then(|| signed.vouched(ENVELOPE, &author.key)).flatten()
+}
+
+/// Whether what the author said is what the seal names, and the author may say such a thing.
+fn is_placed(said: &Vouched<Envelope>, place: &Seal, author: &Author) -> bool {
+    let Vouched { value: envelope, signed } = said;
+    let is_named = signed.size() <= limits::ENTRY && signed.hash() == place.envelope;
     let placed = (envelope.session, envelope.author, envelope.number);
     let chained = author.hash.is_none_or(|hash| envelope.before == hash);
     let may = match &envelope.content {
@@ -307,7 +328,7 @@ fn opened(signed: &Signed, place: &Seal, author: &Author) -> Option<Envelope> {
         Content::System(_) => envelope.author == HOST,
     };
     let placed = placed == (place.session, place.author, place.by_author) && envelope.to == place.to;
-    (placed && chained && may).then_some(envelope)
+    is_named && placed && chained && may
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use crate::{
     rate::Rate,
     sas::{self, Commitment, Nonce},
     secret::{self, ResumeSecret},
-    signed::Signed,
+    signed::{Signed, Vouched},
     text,
 };
 
@@ -375,31 +375,24 @@ impl Room {
         let session = self.opening.session;
         let number = number + 1;
         let at = now.wall * 1000;
-        let envelope =
-            Envelope { session, author: HOST, number, before, at, reply_to, to: to.clone(), content };
-        let signed = Signed::sign(ENVELOPE, &envelope, &self.opening.seed);
-        self.append(HOST, number, to, signed).expect("what the host writes fits its own record")
+        let envelope = Envelope { session, author: HOST, number, before, at, reply_to, to, content };
+        let said = Vouched::sign(ENVELOPE, envelope, &self.opening.seed);
+        self.append(said).expect("what the host writes fits its own record")
     }
 
-    fn append(
-        &mut self,
-        author: MemberId,
-        by_author: u64,
-        to: Vec<MemberId>,
-        signed: Signed,
-    ) -> Result<u64, Code> {
+    fn append(&mut self, said: Vouched<Envelope>) -> Result<u64, Code> {
         let seal = Seal {
             session: self.opening.session,
             number: self.ledger.number() + 1,
             before: self.ledger.head(),
-            author,
-            by_author,
-            to,
-            envelope: signed.hash(),
+            author: said.value.author,
+            by_author: said.value.number,
+            to: said.value.to.clone(),
+            envelope: said.signed.hash(),
         };
         let number = seal.number;
-        let seal = Signed::sign(SEAL, &seal, &self.opening.seed);
-        self.ledger.accept(seal, Some(signed)).map_err(|_| Code::PairFork)?;
+        let seal = Vouched::sign(SEAL, seal, &self.opening.seed);
+        self.ledger.append(seal, Some(said)).map_err(|_| Code::PairFork)?;
         let flowing: Vec<MemberId> =
             self.members.iter().filter(|(_, member)| member.flows).map(|(id, _)| *id).collect();
         for member in flowing {

@@ -25,6 +25,21 @@ pub(crate) struct Signed {
     signature: [u8; 64],
 }
 
+/// A value, and what was signed: by ourselves, or by whom it is known to be of. It is not checked twice.
+#[derive(Debug)]
+pub(crate) struct Vouched<T> {
+    pub(crate) value: T,
+    pub(crate) signed: Signed,
+}
+
+impl<T: Serialize> Vouched<T> {
+    /// Signs a value for one purpose.
+    pub(crate) fn sign(purpose: &str, value: T, seed: &Seed) -> Self {
+        let signed = Signed::sign(purpose, &value, seed);
+        Self { value, signed }
+    }
+}
+
 impl Signed {
     /// Signs a value for one purpose.
     pub(crate) fn sign(purpose: &str, value: &impl Serialize, seed: &Seed) -> Self {
@@ -37,6 +52,16 @@ impl Signed {
     pub(crate) fn open<T: for<'de> Deserialize<'de>>(&self, purpose: &str, key: &PublicKey) -> Option<T> {
         key.verify(&message(purpose, &self.body), &self.signature).ok()?;
         bytes::decode(&self.body)
+    }
+
+    /// The same together with what it was read from.
+    pub(crate) fn vouched<T: for<'de> Deserialize<'de>>(
+        self,
+        purpose: &str,
+        key: &PublicKey,
+    ) -> Option<Vouched<T>> {
+        let value = self.open(purpose, key)?;
+        Some(Vouched { value, signed: self })
     }
 
     pub(crate) fn hash(&self) -> Hash {

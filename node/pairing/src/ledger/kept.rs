@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mytunnel_keys::id::PublicKey;
 use serde::{Deserialize, Serialize};
 
-use super::{Author, Entry, Ledger, opened};
+use super::{Author, Entry, Ledger, is_placed, opened};
 use crate::{
     bytes,
     content::{MemberId, SEAL, Seal, SessionId},
@@ -83,10 +83,14 @@ impl Ledger {
             return None;
         }
         let key = self.authors.get(&place.author)?.key;
-        let envelope = match &signed {
-            Some(signed) => Some(opened(signed, &place, &Author { key, number: 0, hash: None })?),
+        let author = Author { key, number: 0, hash: None };
+        let (envelope, signed) = match signed {
+            Some(signed) => {
+                let said = opened(signed, &place, &author).filter(|said| is_placed(said, &place, &author))?;
+                (Some(said.value), Some(said.signed))
+            }
             None if place.is_for(self.reader) => return None,
-            None => None,
+            None => (None, None),
         };
         let Seal { number, author, before, .. } = place;
         Some(Entry { number, author, envelope, before, seal, signed })

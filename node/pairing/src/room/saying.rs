@@ -7,7 +7,7 @@ use crate::{
     clock::Now,
     content::{self, Content, ENVELOPE, Envelope, MemberId, Why},
     message::ToGuest,
-    signed::Signed,
+    signed::{Signed, Vouched},
 };
 
 impl Room {
@@ -37,17 +37,23 @@ impl Room {
 
     fn place(&mut self, id: MemberId, signed: Signed, now: Now) -> Result<(), Code> {
         let member = self.members.get(&id).ok_or(Code::PairNoSession)?;
-        let envelope: Envelope = signed.open(ENVELOPE, &member.card.key).ok_or(Code::PairFork)?;
+        let said: Vouched<Envelope> = signed.vouched(ENVELOPE, &member.card.key).ok_or(Code::PairFork)?;
+        let envelope = &said.value;
+        // It is sealed under the author that it names.
+        if envelope.author != id {
+            return Err(Code::PairFork);
+        }
         let (last, _) = self.ledger.last_of(id);
         if envelope.number <= last {
             self.send(id, ToGuest::Taken { number: last });
             return Ok(());
         }
-        let Content::Said(said) = &envelope.content else { return Err(Code::PairFork) };
-        content::check(said)?;
-        self.append(id, envelope.number, envelope.to, signed).map_err(|_| Code::PairFork)?;
+        let Content::Said(content) = &envelope.content else { return Err(Code::PairFork) };
+        content::check(content)?;
+        let number = envelope.number;
+        self.append(said).map_err(|_| Code::PairFork)?;
         self.active_at = now.steady;
-        self.send(id, ToGuest::Taken { number: envelope.number });
+        self.send(id, ToGuest::Taken { number });
         Ok(())
     }
 }

@@ -51,6 +51,32 @@ fn who_was_kicked_or_is_in_already_is_refused_and_keeps_the_invite() {
 }
 
 #[test]
+fn nobody_says_anything_under_the_number_of_another() {
+    let mut world = World::new(Verify::Ask);
+    (1..=2).for_each(|invite| world.invite(invite));
+    let (mallory, other) = (world.admit(1, 10, at(1)).unwrap(), world.admit(2, 11, at(1)).unwrap());
+    world.run(at(1));
+    let before = world.room.ledger.number();
+    for author in [other, HOST] {
+        let (number, last) = world.room.ledger.last_of(author);
+        let envelope = Envelope {
+            session: world.room.opening.session,
+            author,
+            number: number + 1,
+            before: last,
+            at: 0,
+            reply_to: None,
+            to: Vec::new(),
+            content: Content::Said(chat("said by another")),
+        };
+        let envelope = Signed::sign(ENVELOPE, &envelope, &seed(10));
+        let said = world.room.on_message(mallory, ToHost::Say { envelope }, at(2));
+        assert_eq!(said, Err(Code::PairFork));
+    }
+    assert_eq!(world.room.ledger.number(), before);
+}
+
+#[test]
 fn who_sends_more_than_may_wait_is_cut_and_drives_nothing_out_of_what_is_kept() {
     let mut world = World::new(Verify::Ask);
     world.invite(1);
