@@ -123,7 +123,7 @@ pub enum Router {
     Unknown,
 }
 
-/// Asks the router for a port for a moment. Within some seconds.
+/// Asks the router for a port for a moment. Within some seconds, or a quarter of a minute where it is slow.
 pub async fn look_at_router() -> Router {
     let addresses: Vec<_> =
         if_addrs::get_if_addrs().unwrap_or_default().iter().map(if_addrs::Interface::ip).collect();

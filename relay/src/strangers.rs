@@ -83,7 +83,9 @@ impl Behaviour {
 
     /// The peer has shown a valid certificate.
     pub(crate) fn admitted(&mut self, connection: ConnectionId) {
-        self.handshakes.prove();
+        if let Some(Stranger::Connected(_, from)) = self.strangers.get(&connection) {
+            self.handshakes.prove(from);
+        }
         self.leave(connection);
         self.evicted.retain(|(_, evicted)| *evicted != connection);
     }

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp};
+use crab_nat::{
+    InternetProtocol, MappingFailure, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig,
+    natpmp, pcp,
+};
 use mytunnel_keys::wire::direct::Over;
 
 use super::{
@@ -33,6 +36,9 @@ pub(super) enum Refused {
     NoPort,
     #[error("{0}")]
     No(String),
+    /// It does not speak that.
+    #[error("{0}")]
+    Speechless(String),
     /// It has this address outside, which is no public one.
     #[error("it is behind another router itself: its address is {0}")]
     Behind(IpAddr),
@@ -93,11 +99,29 @@ pub(super) async fn ask(
     };
     match ask_by_packet(port, gateway, before).await {
         Ok(lent) => Ok(lent.map(Lease::Packet)),
-        Err(Refused::No(why)) => {
+        // Whoever says no by the one is not asked by the other.
+        Err(Refused::Speechless(why)) => {
             upnp::ask(port, gateway).await.map(by_upnp).map_err(|trouble| trouble.after(why))
         }
         Err(refused) => Err(refused),
     }
+}
+
+fn is_speechless(error: &MappingFailure) -> bool {
+    matches!(
+        error,
+        MappingFailure::Pcp(
+            pcp::Failure::Timeout
+                | pcp::Failure::Socket(_)
+                | pcp::Failure::UnsupportedVersion(_)
+                | pcp::Failure::UnsupportedOpcode
+        ) | MappingFailure::NatPmp(
+            natpmp::Failure::Timeout
+                | natpmp::Failure::Socket(_)
+                | natpmp::Failure::UnsupportedVersion(_)
+                | natpmp::Failure::UnsupportedOpcode
+        )
+    )
 }
 
 async fn ask_by_packet(
@@ -126,9 +150,10 @@ async fn ask_by_packet(
         Some(mapping) => mapping,
         None => {
             let client = IpAddr::from(*local.ip());
-            PortMapping::new(gateway.into(), client, protocol, inside, options)
-                .await
-                .map_err(|error| Refused::No(error.to_string()))?
+            PortMapping::new(gateway.into(), client, protocol, inside, options).await.map_err(|error| {
+                let why = error.to_string();
+                if is_speechless(&error) { Refused::Speechless(why) } else { Refused::No(why) }
+            })?
         }
     };
     let ip = match mapping.mapping_type() {

@@ -1,8 +1,10 @@
 //! One question to a router by UPnP (Internet Gateway Device, versions 1 and 2), for those that speak neither PCP nor NAT-PMP.
 //!
 //! Anybody in a network may answer a search with the address of a document to fetch, and a document with the address of a service to call. Here
-//! only the default route's gateway is heard, only what lies on its own address is fetched or called, of each answer 64 KiB are read, and
-//! nothing is asked for that would not end by itself.
+//! answers count from the default route's gateway alone, and only what lies on its own address is fetched or called: who forges that address can
+//! choose which document of the router this machine fetches, and no more. It is asked alone at first, so that nobody else is shown the port at
+//! which an answer is waited for. Documents are small and plain, all of it has an end, and a port is kept only if the router says
+//! itself that it will end.
 
 mod description;
 mod exchange;
@@ -15,6 +17,7 @@ use std::{
 };
 
 use mytunnel_keys::wire::direct::Over;
+use tokio::time::Instant;
 
 use self::{description::Service, soap::Fault};
 use super::{
@@ -24,7 +27,10 @@ use super::{
 use crate::direct::candidates::may_be_mapped;
 
 /// Other ports that are tried where somebody has the one that was wanted.
-const OTHERS: usize = 3;
+const OTHERS: usize = 2;
+
+/// After this time nothing more is tried; what is under way has [`exchange::PATIENCE`].
+const BOUND: Duration = Duration::from_secs(8);
 
 /// A port that a router leads here.
 #[derive(Debug, Clone)]
@@ -32,6 +38,8 @@ pub(super) struct Mapping {
     service: Service,
     port: Port,
     outside: u16,
+    /// The router's address, once it has been told.
+    ip: Option<Ipv4Addr>,
 }
 
 /// Why a router leads no port by UPnP.
@@ -46,7 +54,9 @@ pub(super) enum Trouble {
     NoService,
     #[error(transparent)]
     Fault(#[from] Fault),
-    #[error("it leads ports for ever only, which nobody would take back")]
+    #[error(
+        "it does not say that it would lead a port for a time alone, and nobody would take it back after a crash"
+    )]
     ForEver,
     #[error("there is no randomness")]
     NoRandomness,
@@ -70,29 +80,36 @@ impl Trouble {
 
 /// Asks for a port.
 pub(super) async fn ask(port: Port, gateway: Ipv4Addr) -> Result<Lent<Mapping>, Trouble> {
-    let local = *port.1.ip();
+    let (local, until) = (*port.1.ip(), Instant::now() + BOUND);
     let place = search::description(local, gateway).await?;
     let text = exchange::get(local, &place).await?;
-    let mut last = Trouble::NoService;
+    let mut first = None;
     // A router with several ways out has a service for each; those that are not connected refuse.
     for service in description::services(&text, &place) {
-        match lend(service, port).await {
+        match lend(service, port, until).await {
             Ok(lent) => return Ok(lent),
-            Err(trouble) => last = trouble,
+            Err(trouble) => _ = first.get_or_insert(trouble),
+        }
+        if Instant::now() >= until {
+            break;
         }
     }
-    Err(last)
+    Err(first.unwrap_or(Trouble::NoService))
 }
 
 /// Asks for one more life of a port.
 pub(super) async fn again(mapping: Mapping) -> Result<Lent<Mapping>, Trouble> {
     add(&mapping).await?;
-    whole(mapping).await
+    match whole(mapping.clone()).await {
+        // It leads here as before, and says so no more.
+        Err(Trouble::Fault(fault)) => mapping.lent().ok_or(Trouble::Fault(fault)),
+        told => told,
+    }
 }
 
 /// Gives a port back.
 pub(super) async fn give_back(mapping: Mapping) {
-    let Mapping { service, port: (over, local), outside } = &mapping;
+    let Mapping { service, port: (over, local), outside, .. } = &mapping;
     let outside = outside.to_string();
     let arguments = [("NewRemoteHost", ""), ("NewExternalPort", &outside), ("NewProtocol", protocol(*over))];
     if let Err(error) = soap::call(*local.ip(), service, "DeletePortMapping", &arguments).await {
@@ -100,20 +117,43 @@ pub(super) async fn give_back(mapping: Mapping) {
     }
 }
 
-async fn lend(service: Service, port: Port) -> Result<Lent<Mapping>, Trouble> {
-    let mut mapping = Mapping { service, port, outside: port.1.port() };
-    for _ in 0..OTHERS {
+async fn lend(service: Service, port: Port, until: Instant) -> Result<Lent<Mapping>, Trouble> {
+    let mut mapping = Mapping { service, port, outside: port.1.port(), ip: None };
+    for left in (0..=OTHERS).rev() {
         match add(&mapping).await {
-            Ok(()) => return whole(mapping).await,
-            Err(Trouble::Fault(fault)) if fault.is_taken() => mapping.outside = any_port()?,
-            Err(trouble) => return Err(trouble),
+            Ok(()) => break,
+            Err(Trouble::Fault(fault)) if fault.is_taken() && left > 0 && Instant::now() < until => {
+                mapping.outside = any_port()?;
+            }
+            Err(trouble) => {
+                // It may have done it and not have said so in time.
+                if matches!(&trouble, Trouble::Fault(fault) if fault.is_unheard()) {
+                    give_back(mapping).await;
+                }
+                return Err(trouble);
+            }
         }
     }
-    add(&mapping).await?;
-    whole(mapping).await
+    let lent = match ends(&mapping).await {
+        true => whole(mapping.clone()).await,
+        false => Err(Trouble::ForEver),
+    };
+    if lent.is_err() {
+        give_back(mapping).await;
+    }
+    lent
 }
 
-async fn add(Mapping { service, port: (over, local), outside }: &Mapping) -> Result<(), Trouble> {
+/// Whether the router says that the port will end by itself. Many take a lease and forget it.
+async fn ends(Mapping { service, port: (over, local), outside, .. }: &Mapping) -> bool {
+    let outside = outside.to_string();
+    let arguments = [("NewRemoteHost", ""), ("NewExternalPort", &outside), ("NewProtocol", protocol(*over))];
+    let told = soap::call(*local.ip(), service, "GetSpecificPortMappingEntry", &arguments).await;
+    let left = told.ok().and_then(|answer| answer.value("NewLeaseDuration")?.parse::<u32>().ok());
+    left.is_some_and(|left| (1..=LIFE).contains(&left))
+}
+
+async fn add(Mapping { service, port: (over, local), outside, .. }: &Mapping) -> Result<(), Trouble> {
     let (outside, inside) = (outside.to_string(), local.port().to_string());
     let (client, life) = (local.ip().to_string(), LIFE.to_string());
     let arguments = [
@@ -134,25 +174,22 @@ async fn add(Mapping { service, port: (over, local), outside }: &Mapping) -> Res
 }
 
 /// What was granted, if it leads here from a public address.
-async fn whole(mapping: Mapping) -> Result<Lent<Mapping>, Trouble> {
+async fn whole(mut mapping: Mapping) -> Result<Lent<Mapping>, Trouble> {
     let local = *mapping.port.1.ip();
-    let told = soap::call(local, &mapping.service, "GetExternalIPAddress", &[]).await;
-    let ip = told.and_then(|answer| {
-        let ip = answer.value("NewExternalIPAddress").and_then(|ip| ip.trim().parse::<Ipv4Addr>().ok());
-        ip.ok_or(Fault::Nonsense)
-    });
-    let trouble = match ip {
-        Ok(ip) => {
-            let outside = SocketAddr::V4(SocketAddrV4::new(ip, mapping.outside));
-            if may_be_mapped(outside) {
-                return Ok(Lent { lease: mapping, outside, life: Duration::from_secs(LIFE.into()) });
-            }
-            Trouble::Behind(ip)
-        }
-        Err(fault) => fault.into(),
-    };
-    give_back(mapping).await;
-    Err(trouble)
+    let told = soap::call(local, &mapping.service, "GetExternalIPAddress", &[]).await?;
+    let ip = told.value("NewExternalIPAddress").and_then(|ip| ip.parse::<Ipv4Addr>().ok());
+    let ip = ip.ok_or(Fault::Nonsense)?;
+    mapping.ip = Some(ip);
+    mapping.lent().ok_or(Trouble::Behind(ip))
+}
+
+impl Mapping {
+    /// As what is offered to others, if anybody could come there.
+    fn lent(self) -> Option<Lent<Self>> {
+        let outside = SocketAddr::V4(SocketAddrV4::new(self.ip?, self.outside));
+        let life = Duration::from_secs(LIFE.into());
+        may_be_mapped(outside).then_some(Lent { lease: self, outside, life })
+    }
 }
 
 fn protocol(over: Over) -> &'static str {

@@ -58,9 +58,11 @@ impl Handshakes {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// See [`Turns::prove`].
-    pub(super) fn prove(&self) {
-        self.turns.prove();
+    /// One at this address has shown a certificate. See [`Turns::prove`].
+    pub(super) fn prove(&self, from: &Multiaddr) {
+        if takes_turns(from) {
+            self.turns.prove();
+        }
     }
 
     /// One at this address whose handshake was done is admitted or gone. See [`Turns::end_one`].

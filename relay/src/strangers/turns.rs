@@ -4,6 +4,8 @@
 //! one moment, working on all of them at once would let most of them run out of time with the work done in vain; and of those that wait,
 //! the oldest are the likeliest to have been given up.
 //!
+//! Those over QUIC are none of these ([`super::handshakes`]).
+//!
 //! How many a few are is told by the relay itself: more, while whatever comes is looked at soon, since then it is the peers that are waited
 //! for; and fewer once it takes long.
 

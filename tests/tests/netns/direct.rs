@@ -274,6 +274,10 @@ async fn a_router_that_gives_no_port_changes_nothing() -> Result<()> {
         let _sharer = between.share(&there.machine, name, &[]).await?;
         let mut accessor = between.access(&here.machine, name, &[]).await?;
         accessor.relayed("symmetric NAT at both ends").await?;
+        let rows = between.doctor(&there.machine).await?;
+        let row = rows.iter().find(|row| row["name"] == "router").context("a row of the router")?;
+        let says = row["message"].as_str().context("a message")?;
+        ensure!(says.contains("by UPnP: it refuses") == (speaks == Speaks::Upnp), "{row}");
         ensure!(mapper.count()? == 0, "a port is led somewhere");
     }
     Ok(())

@@ -14,10 +14,13 @@ const KINDS: [&str; 3] = [
 ];
 
 /// Services of one router that are tried.
-const MOST: usize = 4;
+const MOST: usize = 2;
 
 /// Elements and texts of a document.
 const NODES: u32 = 10_000;
+
+/// Names of namespaces in a document. The parser looks each up among those that there are, for each element within.
+const NAMESPACES: usize = 64;
 
 /// A service that leads ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,9 @@ pub(super) struct Service {
 
 /// The document, if it is one. What names of its own could make it large is refused.
 pub(super) fn parsed(text: &str) -> Option<Document<'_>> {
+    if text.matches("xmlns").count() > NAMESPACES {
+        return None;
+    }
     Document::parse_with_options(text, ParsingOptions { nodes_limit: NODES, ..ParsingOptions::default() })
         .ok()
 }
@@ -50,14 +56,14 @@ pub(super) fn services(description: &str, from: &Place) -> Vec<Service> {
         let place = resolved(text(node, "controlURL")?, &base, gateway)?;
         Some((rank, Service { kind: KINDS.get(rank)?, place }))
     });
-    let mut found: Vec<_> = found.take(MOST).collect();
+    let mut found: Vec<_> = found.collect();
     found.sort_by_key(|(rank, _)| *rank);
-    found.into_iter().map(|(_, service)| service).collect()
+    found.into_iter().take(MOST).map(|(_, service)| service).collect()
 }
 
 /// An address as a document has it (RFC 3986, section 5.2, as far as routers go): whole, from the root, or beside the document.
 fn resolved(control: &str, base: &Place, gateway: Ipv4Addr) -> Option<Place> {
-    if control.contains("://") {
+    if control.starts_with("http://") {
         return Place::on(gateway, control);
     }
     let path = if control.starts_with('/') {
@@ -106,9 +112,9 @@ mod tests {
             [
                 (KINDS[0], "192.168.1.1:5000/igd/two".to_owned()),
                 (KINDS[1], "192.168.1.1:5000/ip?a=b".to_owned()),
-                (KINDS[2], "192.168.1.1:5000/ppp".to_owned()),
             ]
         );
+        assert_eq!(found(&all[1], ""), [(KINDS[2], "192.168.1.1:5000/ppp".to_owned())]);
         let one = service("WANIPConnection:1", "http://192.168.1.1:81/c");
         assert_eq!(found(&one, ""), [(KINDS[1], "192.168.1.1:81/c".to_owned())]);
         let base = "<URLBase>http://192.168.1.1:82/</URLBase>";
@@ -135,6 +141,11 @@ mod tests {
         assert!(parsed(of_itself).is_none(), "no document has names of its own");
         assert!(parsed(&"<a>".repeat(100_000)).is_none());
         assert!(parsed(&format!("<a>{}</a>", "<b/>".repeat(20_000))).is_none());
+        let many = |count: usize| {
+            let open: String = (0..count).map(|number| format!("<a xmlns:n{number}='u{number}'>")).collect();
+            format!("{open}{}", "</a>".repeat(count))
+        };
+        assert!(parsed(&many(NAMESPACES)).is_some() && parsed(&many(NAMESPACES + 1)).is_none());
     }
 
     proptest::proptest! {

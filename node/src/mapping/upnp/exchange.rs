@@ -13,10 +13,13 @@ use tokio::{net::TcpSocket, time::timeout};
 use super::search::Place;
 
 /// How long one exchange may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is read of an answer.
 const LARGEST: usize = 64 << 10;
+
+/// The same of what comes before it.
+const HEAD: usize = 16 << 10;
 
 /// Why a router gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +30,7 @@ pub(in crate::mapping) enum ExchangeError {
     Http(#[from] hyper::Error),
     #[error("it takes too long")]
     Late,
-    #[error("its answer is too large or no text")]
+    #[error("its answer is too large, or torn")]
     Body,
     #[error("it answers {0}")]
     Status(StatusCode),
@@ -67,7 +70,8 @@ async fn answered(
     let socket = TcpSocket::new_v4()?;
     socket.bind((local, 0).into())?;
     let stream = socket.connect(place.at.into()).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(HEAD).handshake(TokioIo::new(stream)).await?;
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
@@ -75,8 +79,8 @@ async fn answered(
         // The connection ends with it.
         drop(sender);
         let body = body.map_err(|_| ExchangeError::Body)?.to_bytes();
-        let text = String::from_utf8(body.into()).map_err(|_| ExchangeError::Body)?;
-        Ok((status, text))
+        // What matters of it is ASCII; a maker's name need not be.
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
     join(connection, answer).await.1
 }

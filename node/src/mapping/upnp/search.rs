@@ -23,9 +23,8 @@ const SEARCH: &[u8] =
     b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\n\
     ST: urn:schemas-upnp-org:device:InternetGatewayDevice:1\r\n\r\n";
 
-/// How long an answer is waited for, and how often the search is sent in that time.
-const WAIT: Duration = Duration::from_millis(900);
-const TIMES: u32 = 2;
+/// How long an answer is waited for each time.
+const WAIT: Duration = Duration::from_millis(1100);
 
 /// What is read of an answer.
 const LONGEST: usize = 2048;
@@ -55,16 +54,16 @@ pub(super) async fn description(local: Ipv4Addr, gateway: Ipv4Addr) -> Result<Pl
 
 async fn found(local: Ipv4Addr, gateway: Ipv4Addr) -> io::Result<Option<Place>> {
     let socket = UdpSocket::bind((local, 0)).await?;
-    for _ in 0..TIMES {
-        // Some hear only the one, some only the other; one that cannot be sent leaves the other.
-        let sent =
-            [socket.send_to(SEARCH, (EVERYBODY, PORT)).await, socket.send_to(SEARCH, (gateway, PORT)).await];
-        if sent.iter().all(Result::is_err) {
-            return Ok(None);
+    // Of everybody only where the router does not hear what is for it alone (allowed since version 1.1).
+    for whom in [&[gateway][..], &[gateway, EVERYBODY]] {
+        for one in whom {
+            // What cannot be sent to one leaves the other.
+            let _ = socket.send_to(SEARCH, (*one, PORT)).await;
         }
         let until = Instant::now() + WAIT;
         let mut answer = [0; LONGEST];
-        while let Ok(heard) = timeout_at(until, socket.recv_from(&mut answer)).await {
+        while Instant::now() < until {
+            let Ok(heard) = timeout_at(until, socket.recv_from(&mut answer)).await else { break };
             // A port where nobody listens is told as an error.
             let Ok((length, from)) = heard else { continue };
             let place = answer
@@ -73,9 +72,6 @@ async fn found(local: Ipv4Addr, gateway: Ipv4Addr) -> io::Result<Option<Place>> 
                 .and_then(|answer| told(answer, gateway));
             if place.is_some() {
                 return Ok(place);
-            }
-            if Instant::now() >= until {
-                break;
             }
         }
     }

@@ -31,6 +31,11 @@ impl Fault {
         matches!(self, Self::Refused(718 | 729, _))
     }
 
+    /// Whether the service may have done what it was called for.
+    pub(super) const fn is_unheard(&self) -> bool {
+        matches!(self, Self::Exchange(_) | Self::Nonsense)
+    }
+
     /// It keeps ports until somebody takes them back (`OnlyPermanentLeasesSupported`).
     pub(super) const fn wants_for_ever(&self) -> bool {
         matches!(self, Self::Refused(725, _))
@@ -48,8 +53,9 @@ impl Answer {
     fn fault(&self) -> Fault {
         /// Letters that are shown of its words.
         const WORDS: usize = 80;
-        let code = self.value("errorCode").and_then(|code| code.parse().ok());
-        let words = self.value("errorDescription").unwrap_or_default();
+        let Some(document) = description::parsed(&self.0) else { return Fault::Nonsense };
+        let code = description::text(document.root(), "errorCode").and_then(|code| code.parse().ok());
+        let words = description::text(document.root(), "errorDescription").unwrap_or_default();
         let words = words.chars().filter(|letter| letter.is_ascii_graphic() || *letter == ' ').take(WORDS);
         code.map_or(Fault::Nonsense, |code| Fault::Refused(code, words.collect()))
     }

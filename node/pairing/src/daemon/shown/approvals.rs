@@ -19,12 +19,19 @@ use crate::{
 /// Proposals in the status of a session: the newest of each member before those that are older, so that nobody who proposes much hides what others
 /// propose.
 const SHOWN: usize = 16;
-/// Bytes of all of them.
+/// Bytes of those that are shown at length.
 const BYTES: usize = 32 << 10;
-/// Bytes of what is shown of each text of a proposal: an agent reads all of a status, and the record has the rest.
-const WORDS: usize = 1024;
-/// Files that are shown of a proposal, and bytes of each name.
-const FILES: (usize, usize) = (16, 256);
+/// What is shown of a proposal: an agent reads all of a status, and the record has the rest.
+const LONG: Size = Size { words: 1024, files: 16, name: 256 };
+/// The same where there is no room for that.
+const SHORT: Size = Size { words: 100, files: 0, name: 0 };
+
+/// Bytes of each text, how many files, and bytes of the name of each.
+struct Size {
+    words: usize,
+    files: usize,
+    name: usize,
+}
 
 /// A proposal, and the decision that counts here.
 struct Proposed<'a> {
@@ -83,11 +90,13 @@ impl Session {
         let (mut shown, mut bytes) = (BTreeMap::new(), 0);
         for number in order.into_iter().take(SHOWN) {
             let Some(proposed) = found.get(&number) else { continue };
-            let one = self.shown_proposal(proposed);
+            let mut one = self.shown_proposal(proposed, &LONG);
             // As it is written: escapes may double it.
-            bytes += one.to_string().len();
-            if bytes > BYTES {
-                break;
+            let size = one.to_string().len();
+            if bytes + size > BYTES {
+                one = self.shown_proposal(proposed, &SHORT);
+            } else {
+                bytes += size;
             }
             shown.insert(number, one);
         }
@@ -114,7 +123,7 @@ impl Session {
         }
     }
 
-    fn shown_proposal(&self, proposed: &Proposed<'_>) -> Value {
+    fn shown_proposal(&self, proposed: &Proposed<'_>, size: &Size) -> Value {
         let Proposed { entry, said, decided } = proposed;
         let mut cut = false;
         let mut part = |words: &str, most: usize| {
@@ -125,10 +134,10 @@ impl Session {
         let mut shown = json!({});
         if let Said::Proposal { text, action, risk, files } = said {
             for (field, words) in [("text", text), ("action", action), ("risk", risk)] {
-                shown[field] = part(words, WORDS).into();
+                shown[field] = part(words, size.words).into();
             }
-            shown["files"] = files.iter().take(FILES.0).map(|file| part(file, FILES.1)).collect();
-            cut |= files.len() > FILES.0;
+            shown["files"] = files.iter().take(size.files).map(|file| part(file, size.name)).collect();
+            cut |= files.len() > size.files;
         }
         shown["cut"] = cut.into();
         shown["approval"] = entry.number.into();

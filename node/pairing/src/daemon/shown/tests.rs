@@ -23,9 +23,14 @@ fn of_proposals_a_status_has_the_newest_and_of_each_what_can_be_read_at_once() {
     let shown = Session::new(Side::Host(room), false, now).approvals();
     let is = |one: &Value| (one["approval"].clone(), one["cut"].clone());
     assert_eq!(shown.iter().rev().take(4).rev().map(is).collect::<Vec<_>>(), newest);
-    assert!(shown.len() > 4 && shown[0]["cut"] == true && shown[0]["files"].as_array().unwrap().len() == 16);
+    // All that there is room for, and of the others their beginning.
+    assert!(
+        shown.len() == 16 && shown[11]["cut"] == true && shown[11]["files"].as_array().unwrap().len() == 16
+    );
+    assert!(shown[0]["cut"] == true && shown[0]["files"] == json!([]));
+    assert_eq!(shown[0]["text"].as_str().unwrap().len(), 100);
     let bytes = json!(shown).to_string().len();
-    assert!(bytes <= (32 << 10) + 2 * shown.len(), "{bytes}");
+    assert!(bytes <= (32 << 10) + 16 * 1024, "{bytes}");
 }
 
 #[test]
