@@ -107,6 +107,16 @@ impl Agent {
 
 /// That an answer is what its schema says, as far as our schemas say anything.
 fn fits(value: &Value, schema: &Value, place: &str) {
+    if let Err(fault) = fit(value, schema, place) {
+        panic!("{fault}");
+    }
+}
+
+fn fit(value: &Value, schema: &Value, place: &str) -> Result<(), String> {
+    if let Some(choices) = schema["anyOf"].as_array() {
+        let faults: Vec<_> = choices.iter().filter_map(|one| fit(value, one, place).err()).collect();
+        return if faults.len() < choices.len() { Ok(()) } else { Err(faults.join("; ")) };
+    }
     let is = |kind: &str| match kind {
         "object" => value.is_object(),
         "array" => value.is_array(),
@@ -116,20 +126,36 @@ fn fits(value: &Value, schema: &Value, place: &str) {
         "null" => value.is_null(),
         other => panic!("{place}: our schemas have no {other}"),
     };
-    let kinds =
-        schema["type"].as_array().map_or_else(|| vec![&schema["type"]], |kinds| kinds.iter().collect());
-    assert!(kinds.iter().any(|kind| is(kind.as_str().unwrap())), "{place} is no {kinds:?}: {value}");
+    let kind = schema["type"].as_str().unwrap_or_else(|| panic!("{place}: one type each, not {schema}"));
+    if !is(kind) {
+        return Err(format!("{place} is no {kind}: {value}"));
+    }
     for name in schema["required"].as_array().into_iter().flatten() {
-        assert!(value.get(name.as_str().unwrap()).is_some(), "{place} has no {name}: {value}");
+        if value.get(name.as_str().unwrap()).is_none() {
+            return Err(format!("{place} has no {name}: {value}"));
+        }
     }
     for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
         if let Some(value) = value.get(name) {
-            fits(value, schema, &format!("{place}.{name}"));
+            fit(value, schema, &format!("{place}.{name}"))?;
         }
     }
     for (at, item) in value.as_array().into_iter().flatten().enumerate() {
-        fits(item, &schema["items"], &format!("{place}[{at}]"));
+        fit(item, &schema["items"], &format!("{place}[{at}]"))?;
     }
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_is_not_what_its_schema_says_is_found() {
+    let maybe = json!({ "anyOf": [{ "type": "integer" }, { "type": "null" }] });
+    let item = json!({ "type": "object", "properties": { "seq": maybe }, "required": ["seq"] });
+    let schema = json!({ "type": "array", "items": item });
+    let fault = |value: Value| fit(&value, &schema, "it").err();
+    assert_eq!((fault(json!([{ "seq": 1 }])), fault(json!([{ "seq": null }]))), (None, None));
+    let other = r#"it[0].seq is no integer: "1"; it[0].seq is no null: "1""#;
+    assert_eq!(fault(json!([{ "seq": "1" }])).as_deref(), Some(other));
+    assert_eq!(fault(json!([{}])).as_deref(), Some(r#"it[0] has no "seq": {}"#));
 }
 
 impl Drop for Agent {

@@ -35,11 +35,16 @@ async fn lab() -> Result<Lab> {
 
 /// Runs a program to its end and returns its standard output; a failure shows both outputs.
 async fn output(command: &mut Command) -> Result<String> {
+    Ok(spoken(command).await?.0)
+}
+
+/// The same with what it said beside it.
+async fn spoken(command: &mut Command) -> Result<(String, String)> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let output = command.output().await.with_context(|| format!("{program} is not installed"))?;
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{program}: {}\n{stdout}\n{stderr}", output.status);
-    Ok(stdout.into_owned())
+    Ok((stdout.into_owned(), stderr.into_owned()))
 }
 
 /// A port that was free a moment ago, for programs that cannot take port 0.

@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::browser::packages;
 use crate::dashboard::drive_in;
-use crate::output;
+use crate::spoken;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mytunnel-e2e");
 const PAIR: [&str; 11] =
@@ -79,7 +79,9 @@ async fn inspect(home: &Home, more: &[&str]) -> Result<Value> {
     for (name, value) in environment(home.directory.path()) {
         command.env(name, &value).arg("-e").arg(format!("{name}={}", value.display()));
     }
-    let text = output(&mut command).await?;
+    let (text, warned) = spoken(&mut command).await?;
+    // What another program could not do with a schema is there.
+    ensure!(warned.trim().is_empty(), "{warned}");
     serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
 }
 
@@ -87,6 +89,9 @@ async fn inspect(home: &Home, more: &[&str]) -> Result<Value> {
 async fn the_inspector_lists_the_tools_and_calls_them() -> Result<()> {
     let home = Home::new().await?;
     // Also whether other programs can do something with their schemas.
+    let compat = ["--compat", "tunnel-mcp", "--method", "tools/list", "--strict"];
+    let listed = inspect(&home, &compat).await?;
+    ensure!(listed["tools"].as_array().map(Vec::len) == Some(TUNNEL.len()), "{listed}");
     let listed = inspect(&home, &["--method", "tools/list", "--strict"]).await?;
     let tools = listed["tools"].as_array().context("tools")?;
     let names: Vec<_> =

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::desk::{Desk, READER};
 use super::files;
-use super::schema::{answer, arguments, count, list, number, some_object, text, yes_no};
+use super::schema::{answer, arguments, count, list, maybe, number, some_object, text, yes_no};
 use super::tools::{Offered, end, read};
 use crate::failure::Failure;
 
@@ -146,7 +146,7 @@ fn inside() -> Vec<Offered> {
             name: "tunnel_say",
             description: "Send a message to the others.",
             input: arguments(&[("text", text("64 KiB at most"))], &["text"]),
-            output: answer(&[("seq", json!({ "type": ["integer", "null"] }))], &["seq"]),
+            output: answer(&[("seq", maybe("integer", "Its number, once it has one"))], &["seq"]),
             hands: false,
             act: say,
         },

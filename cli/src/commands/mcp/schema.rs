@@ -36,9 +36,9 @@ pub(super) fn list(items: Value, description: &str) -> Value {
     json!({ "type": "array", "items": items, "description": description })
 }
 
-/// Whatever the kind is, or nothing.
+/// Whatever the kind is, or nothing. Not as a list of types, which clients with one type for each thing cannot read.
 pub(super) fn maybe(kind: &str, description: &str) -> Value {
-    json!({ "type": [kind, "null"], "description": description })
+    json!({ "anyOf": [{ "type": kind }, { "type": "null" }], "description": description })
 }
 
 /// An object that is described elsewhere.
