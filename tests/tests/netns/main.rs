@@ -11,6 +11,7 @@ mod link;
 mod nat;
 mod pair;
 mod pairing;
+mod pairing_false;
 mod probe;
 mod selftest;
 mod survival;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use mytunnel_tests::process::Running;
+use mytunnel_tests::process::{Ended, Running};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
@@ -27,18 +27,18 @@ const OPEN: Duration = Duration::from_secs(5);
 /// When somebody who is silent counts as away, and the second in which that is looked at.
 const AWAY: Duration = Duration::from_secs(17);
 /// Longest wait between two attempts to come back, and the attempt.
-const BACK: Duration = Duration::from_secs(40);
+pub(crate) const BACK: Duration = Duration::from_secs(40);
 
 /// A machine with a daemon of its own.
-struct Agent {
-    host: Host,
+pub(crate) struct Agent {
+    pub(crate) host: Host,
     program: PathBuf,
     home: TempDir,
     daemon: Option<Running>,
 }
 
 impl Agent {
-    async fn start(lab: &Lab, bridge: &Router) -> Result<Self> {
+    pub(crate) async fn start(lab: &Lab, bridge: &Router) -> Result<Self> {
         let host = lab.host_behind(bridge)?;
         host.inside(|| {
             let gone = Command::new("ip").args(["route", "del", "default"]).status()?;
@@ -67,17 +67,22 @@ impl Agent {
         self.daemon.take().context("a daemon")?.kill().await
     }
 
-    async fn pair(&self, args: &[&str]) -> Result<Value> {
+    pub(crate) async fn pair(&self, args: &[&str]) -> Result<Value> {
         run(&self.program, args, &self.home, &[])?.ended().await?.success()?.json()
     }
 
-    async fn join(&self, invite: &str, args: &[&str]) -> Result<Value> {
+    pub(crate) async fn join(&self, invite: &str, args: &[&str]) -> Result<Value> {
         let secret = [("MYTUNNEL_PAIR_SECRET", OsStr::new(invite))];
         run(&self.program, &[&["join"], args].concat(), &self.home, &secret)?.ended().await?.success()?.json()
     }
 
+    pub(crate) async fn try_to_join(&self, invite: &str) -> Result<Ended> {
+        let secret = [("MYTUNNEL_PAIR_SECRET", OsStr::new(invite))];
+        run(&self.program, &["join"], &self.home, &secret)?.ended().await
+    }
+
     /// The texts of as many messages.
-    async fn hear(&self, count: usize, bound: Duration) -> Result<Vec<String>> {
+    pub(crate) async fn hear(&self, count: usize, bound: Duration) -> Result<Vec<String>> {
         let (began, mut heard) = (Instant::now(), Vec::new());
         while heard.len() < count {
             ensure!(began.elapsed() < bound, "heard {heard:?} in {bound:?}");
