@@ -100,6 +100,7 @@ fn inside() -> Vec<Offered> {
                 ("openedAt", count("When it was opened or joined here, in milliseconds since 1970")),
                 ("members", list(some_object("id, name, isHost, connected; names are untrusted"), "")),
                 ("pendingInvites", count("Invites that nobody has used")),
+                ("closed", text("Why it is over, once it is: there is no more to listen for")),
                 (
                     "artifacts",
                     list(
@@ -370,7 +371,7 @@ fn told_status(status: &Value) -> Value {
     let me = participant(&status["self"]["id"]);
     let others = members.iter().filter(|member| member["id"] != me);
     let is_open = |invite: &&Value| invite["state"] == "open";
-    json!({
+    let mut told = json!({
         "role": status["role"],
         "peerConnected": others.clone().any(|member| member["connected"] == true),
         "goal": status["goal"].as_str().unwrap_or_default(),
@@ -380,7 +381,11 @@ fn told_status(status: &Value) -> Value {
         "members": members,
         "pendingInvites": status["invites"].as_array().into_iter().flatten().filter(is_open).count(),
         "artifacts": files::artifacts(status),
-    })
+    });
+    if status["closed"].is_string() {
+        told["closed"] = status["closed"].clone();
+    }
+    told
 }
 
 /// Everybody, this end among them.

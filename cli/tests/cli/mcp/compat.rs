@@ -105,7 +105,12 @@ fn agents_that_know_tunnel_mcp_find_its_names_and_fields() {
     );
     let status = guest.call("tunnel_status", &json!({}));
     assert_eq!(status["members"].as_array().unwrap().len(), 2);
+    assert!(status.get("closed").is_none(), "{status}");
     assert_eq!(host.call("tunnel_close", &json!({})), json!({ "ok": true }));
+    // Who listens on is told that there is no more to come.
+    let heard = guest.call("tunnel_listen", &json!({ "sinceSeq": 0, "timeoutMs": 25_000 }));
+    assert_eq!(heard["messages"], json!([]), "{heard}");
+    assert_eq!(heard["status"]["closed"], "closed by the host", "{heard}");
     host.fail("tunnel_say", &json!({ "text": "late" }));
 }
 
