@@ -71,6 +71,74 @@ async fn two_agents_of_the_official_sdk_go_through_a_session_by_the_names_of_tun
     two_agents("compat.mjs", &TUNNEL, "tunnel_").await
 }
 
+const PATHS: [&str; 3] = ["/cart", "/search", "/login"];
+
+/// Which commit a deployment brought, of one history or another.
+fn commit(history: usize, number: usize) -> String {
+    format!("{:07x}", ((number + 1) * 7_919_993 + history * 104_729) & 0x0fff_ffff)
+}
+
+/// Of the deployments of three paths, in turn to the instances of each: when, what, to which instance, which commit.
+fn deploys(history: usize) -> String {
+    let line = |number: usize| {
+        let (path, instance) = (PATHS[number % 3], number / 3 % 3 + 1);
+        format!("{} {path} {instance} {}\n", number * 10 + 5, commit(history, number))
+    };
+    (0..140).map(line).collect()
+}
+
+/// What visitors met whose path is broken by one deployment: when, which request, which path, at which instance, with which
+/// status. Others fail, too, and go well again.
+fn requests(broken: usize) -> String {
+    let line = |number: usize| {
+        let (time, path, instance) = (number * 7, PATHS[number % 3], number / 3 % 3 + 1);
+        let is_hit = (path, instance) == (PATHS[broken % 3], broken / 3 % 3 + 1) && time >= broken * 10 + 5;
+        let status = if is_hit || [11, 29, 58].contains(&number) { 500 } else { 200 };
+        format!("{time} r{:05x} {path} {instance} {status}\n", number * 4_099 % 0xf_ffff)
+    };
+    (0..200).map(line).collect()
+}
+
+/// Two agents, each a process that has its own home and half of what is to be known; gives what both say in the end.
+async fn split(names: &str, requests: &str, deploys: &str) -> Result<String> {
+    let (host, guest) = (Home::new().await?, Home::new().await?);
+    for (home, name, text) in [(&host, "requests.log", requests), (&guest, "deploys.log", deploys)] {
+        let project = home.directory.path().join("project");
+        std::fs::create_dir(&project)?;
+        std::fs::write(project.join(name), text)?;
+    }
+    let mut ada = drive_in("mcp", "split.mjs", &[PROGRAM, host.path()?, "host", names]).await?;
+    let opened = ada.event("open").await?;
+    let invite = opened["invite"].as_str().context("an invite")?;
+    let mut bob = drive_in("mcp", "split.mjs", &[PROGRAM, guest.path()?, "guest", names, invite]).await?;
+    let (one, other) = tokio::try_join!(ada.event("stated"), bob.event("stated"))?;
+    ensure!(one["own"] == one["other"] && one == other, "{one} {other}");
+    // The host closes it, and the guest hears that it is over.
+    tokio::try_join!(ada.event("over"), bob.event("over"))?;
+    ada.ended().await?.success()?;
+    bob.ended().await?.success()?;
+    Ok(one["own"].as_str().context("an answer")?.to_owned())
+}
+
+#[tokio::test]
+async fn agents_that_know_half_each_find_what_neither_half_tells() -> Result<()> {
+    // The same half with another one has another answer: neither of them holds it alone.
+    for (history, broken) in [(1, 73), (1, 98), (2, 73)] {
+        let (requests, deploys) = (requests(broken), deploys(history));
+        let answer = commit(history, broken);
+        ensure!(!requests.contains(&answer), "the host's half names it");
+        ensure!(split("pair", &requests, &deploys).await? == answer, "{history} {broken}");
+    }
+    ensure!(commit(1, 73) != commit(1, 98) && commit(1, 73) != commit(2, 73), "three answers");
+    Ok(())
+}
+
+#[tokio::test]
+async fn agents_that_know_half_each_find_it_by_the_names_of_tunnel_mcp() -> Result<()> {
+    ensure!(split("tunnel", &requests(73), &deploys(1)).await? == commit(1, 73), "another commit");
+    Ok(())
+}
+
 /// Asks a server that is started for it, by the inspector.
 async fn inspect(home: &Home, more: &[&str]) -> Result<Value> {
     let mut command = Command::new(packages().await?.join("node_modules/.bin/mcp-inspector"));
