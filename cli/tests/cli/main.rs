@@ -18,6 +18,7 @@ mod relay;
 mod reload;
 mod room;
 mod share;
+mod skill;
 mod trust;
 mod up;
 mod verbs;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::context::Context;
 use crate::failure::{Failure, io_help};
@@ -14,8 +15,11 @@ use crate::files;
 /// The text itself.
 const ETIQUETTE: &str = include_str!("skill/etiquette.md");
 
-/// Marks a file as one that we wrote, which we may write again.
-const OURS: &str = "<!-- written by mytunnel pair install-skill; it writes this file anew -->";
+/// Marks a file as one that we wrote, and which we may write again while it is as we wrote it; between these is a hash of the rest.
+const OURS: (&str, &str) = (
+    "<!-- written by mytunnel pair install-skill (",
+    "), which writes this file anew unless somebody has changed it -->\n",
+);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -63,7 +67,7 @@ impl Agent {
         let here = project.unwrap_or(Path::new("."));
         let plan = |path: PathBuf, head: String, next| Plan {
             path,
-            content: format!("{head}{OURS}\n\n{ETIQUETTE}"),
+            content: marked(&head, &format!("\n{ETIQUETTE}")),
             next,
         };
         Some(match self {
@@ -111,7 +115,24 @@ pub(super) fn install(args: &SkillArgs, context: &Context) -> Result<(), Failure
     Ok(())
 }
 
-/// Writes the file unless it is there already, as it is to be. One that somebody else wrote is left alone.
+/// With the mark between both parts.
+fn marked(head: &str, rest: &str) -> String {
+    let (begin, end) = OURS;
+    format!("{head}{begin}{}{end}{rest}", hash(head, rest))
+}
+
+fn hash(head: &str, rest: &str) -> String {
+    let hash = Sha256::new().chain_update(head).chain_update(rest).finalize();
+    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a file with our mark is as we wrote it; nothing where there is no such mark.
+fn is_untouched(found: &str) -> Option<bool> {
+    let (head, behind) = found.split_once(OURS.0)?;
+    Some(behind.split_once(OURS.1).is_some_and(|(told, rest)| told == hash(head, rest)))
+}
+
+/// Writes the file unless it is there already, as it is to be. One that somebody else wrote or changed is left alone.
 fn write(plan: &Plan) -> Result<bool, Failure> {
     let failed = |error: io::Error| {
         Failure::local(
@@ -122,15 +143,18 @@ fn write(plan: &Plan) -> Result<bool, Failure> {
             },
         )
     };
-    match fs::read_to_string(&plan.path) {
+    let left = |why| {
+        let message = format!("{} is there already and {why}", plan.path.display());
+        Err(Failure::local(message, "Move it away, or add the text of --print to it."))
+    };
+    // What a version control makes of the ends of lines is no change.
+    match fs::read_to_string(&plan.path).map(|found| found.replace("\r\n", "\n")) {
         Ok(found) if found == plan.content => return Ok(false),
-        Ok(found) if !found.contains(OURS) => {
-            return Err(Failure::local(
-                format!("{} is there already and is none of ours", plan.path.display()),
-                "Move it away, or add the text of --print to it.",
-            ));
-        }
-        Ok(_) => {}
+        Ok(found) => match is_untouched(&found) {
+            Some(true) => {}
+            Some(false) => return left("somebody has changed it"),
+            None => return left("is none of ours"),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
@@ -156,7 +180,7 @@ mod tests {
         assert_eq!(Agent::ClaudeCode.plan(None, None), None, "there is no home");
         for agent in Agent::value_variants() {
             let content = agent.plan(Some(home), None).unwrap().content;
-            assert!(content.contains(OURS) && content.ends_with(ETIQUETTE));
+            assert!(is_untouched(&content) == Some(true) && content.ends_with(ETIQUETTE));
             // Front matter has to be the first thing in a file.
             assert!(!content.contains("---\n") || content.starts_with("---\n"));
             // YAML takes a second colon for another field.
@@ -173,14 +197,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let plan = |content: &str| Plan {
             path: folder.path().join("a/b.md"),
-            content: format!("{OURS}{content}"),
+            content: marked("", content),
             next: "",
         };
         assert!(write(&plan("one")).unwrap());
         assert!(!write(&plan("one")).unwrap(), "nothing is to be done");
         assert!(write(&plan("two")).unwrap());
         let path = plan("").path;
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{OURS}two"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), plan("two").content);
+        fs::write(&path, plan("two\n").content.replace('\n', "\r\n")).unwrap();
+        assert!(!write(&plan("two\n")).unwrap(), "only the ends of lines differ");
+        let changed = plan("two").content + " and mine";
+        fs::write(&path, &changed).unwrap();
+        assert!(write(&plan("three")).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), changed);
         fs::write(&path, "mine").unwrap();
         assert!(write(&plan("three")).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
