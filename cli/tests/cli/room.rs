@@ -87,6 +87,21 @@ fn who_was_put_out_hears_nothing_more_and_comes_in_by_no_invite() {
 }
 
 #[test]
+fn who_left_by_itself_comes_in_again_with_another_invite() {
+    let (host, guest) = (Agent::new(), Agent::new());
+    let (opened, invites) = host.open(&["--invites", "2"]);
+    guest.join(&invites[0]).succeeded();
+    host.say("before");
+    guest.pair(&["close"]).succeeded();
+    refused(&guest.join(&invites[0]), "PAIR_USED");
+    assert_eq!(guest.join(&invites[1]).succeeded().json()["session"], opened["session"]);
+    host.say("again");
+    assert_eq!(texts(&guest.hear(1)), ["again"]);
+    guest.say("here");
+    assert_eq!(texts(&host.hear(1)), ["here"]);
+}
+
+#[test]
 fn a_locked_room_says_so_to_who_has_an_invite_and_takes_nobody() {
     let (host, guest, late) = (Agent::new(), Agent::new(), Agent::new());
     let (_, invites) = host.open(&["--invites", "2", "--goal", "fix the build"]);

@@ -324,7 +324,10 @@ impl Daemon {
                 Seat::welcomed(welcome, host, handshake, seed, Nonce::from_bytes(nonce), verify, now)
                     .map_err(|code| Trouble::new(code, "the host does not show that it is the link's"))
             })
-            .and_then(|seat| self.is_new(id).map(|()| seat));
+            .and_then(|seat| {
+                self.forget_left(id, host);
+                self.is_new(id).map(|()| seat)
+            });
         match seat {
             Ok(seat) => {
                 let way = Way { addresses, failures: 0, next: now.steady, trying: false };
@@ -340,6 +343,17 @@ impl Daemon {
                 self.reply(self.joined_answer(id), client);
             }
             Err(trouble) => drop(client.send(Err(trouble))),
+        }
+    }
+
+    /// Who has left a host's session by itself comes in there again, and nothing of the time before is waited for.
+    fn forget_left(&mut self, id: SessionId, host: PeerId) {
+        let left = |session: &Session| {
+            session.is_left() && matches!(&session.side, Side::Guest(seat, _) if seat.host == host)
+        };
+        if self.sessions.get(&id).is_some_and(left) {
+            self.sessions.remove(&id);
+            self.files.forget(id);
         }
     }
 

@@ -92,6 +92,11 @@ impl Session {
         }
     }
 
+    /// This user has ended it or is done with it, and nothing of it is to be said or kept any more.
+    pub(super) fn is_left(&self) -> bool {
+        self.is_dismissed && self.is_over() && !self.is_kept()
+    }
+
     /// This user ends it, or has done with one that is over.
     pub(super) fn close(&mut self, now: Now) {
         self.is_dismissed = true;
