@@ -3,6 +3,7 @@
 
 mod agent;
 mod crowd;
+mod cutting;
 mod dice;
 mod frames;
 mod proof;

@@ -13,11 +13,11 @@ use mytunnel_keys::secret::Seed;
 use mytunnel_pairing::Link;
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/mytunnel/pair/1");
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/mytunnel/pair/1");
 /// How long an answer is waited for; the daemon gives nobody more than five seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Connections end when their strangers do, and not before.
-const QUIET: Duration = Duration::from_secs(600);
+pub(crate) const QUIET: Duration = Duration::from_secs(600);
 
 pub(crate) struct Stranger {
     pub(crate) peer: PeerId,
