@@ -2,11 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::pair::{Agent, LOOPBACK, texts};
 use crate::program::Ended;
+
+/// In which it is known that somebody has left.
+const LEAVING: Duration = Duration::from_secs(30);
 
 /// Refused by this code, and nothing else was told.
 #[track_caller]
@@ -26,18 +30,27 @@ fn a_full_room_refuses_the_seventeenth_whose_invite_is_good_once_somebody_leaves
     let (host, late) = (Agent::new(), Agent::new());
     let guests: Vec<Agent> = (0..15).map(|_| Agent::new()).collect();
     let (_, invites) = host.open(&["--invites", "15", "--goal", "fix the build"]);
-    thread::scope(|scope| {
-        for (guest, invite) in guests.iter().zip(&invites) {
-            scope.spawn(move || guest.join(invite).succeeded());
-        }
+    let joined: Vec<Value> = thread::scope(|scope| {
+        let each = guests.iter().zip(&invites);
+        let joining: Vec<_> =
+            each.map(|(guest, invite)| scope.spawn(move || guest.join(invite).succeeded().json())).collect();
+        joining.into_iter().map(|joining| joining.join().unwrap()).collect()
     });
     let more = host.pair(&["invite"]).succeeded().json();
     let more = more["invites"][0]["text"].as_str().unwrap();
     refused(&late.join(more), "PAIR_FULL");
     guests[0].pair(&["close"]).succeeded();
-    let here =
-        || host.status()["members"].as_array().unwrap().iter().filter(|one| one["online"] == true).count();
-    while here() == 15 {}
+    // Each look waits for something to be said, and for a second at most.
+    let (begun, left) = (Instant::now(), joined[0]["self"]["name"].clone());
+    let is_there = || {
+        let status = host.status();
+        let members = status["members"].as_array().unwrap();
+        members.iter().any(|one| one["name"] == left && one["online"] == true)
+    };
+    while is_there() {
+        assert!(begun.elapsed() < LEAVING, "{left} is still there");
+        host.pair(&["listen", "--wait", "1"]).succeeded();
+    }
     let joined = late.join(more).succeeded().json();
     assert_eq!((&joined["goal"], joined["members"].as_array().unwrap().len()), (&"fix the build".into(), 15));
     refused(&guests[0].join(more), "PAIR_USED");

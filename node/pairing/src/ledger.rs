@@ -202,10 +202,10 @@ impl Ledger {
     pub(crate) fn accept(&mut self, seal: Signed, signed: Option<Signed>) -> Result<bool, Fork> {
         let fork = Fork { number: self.number.saturating_add(1) };
         let seal: Vouched<Seal> = seal.vouched(SEAL, &self.host).ok_or(fork)?;
-        let place = &seal.value;
+        let place = seal.value();
         if place.number <= self.number {
             let known = self.hash_at(place.number);
-            return if known.is_none_or(|hash| hash == seal.signed.hash()) { Ok(false) } else { Err(fork) };
+            return if known.is_none_or(|hash| hash == seal.signed().hash()) { Ok(false) } else { Err(fork) };
         }
         let said = |signed| self.authors.get(&place.author).and_then(|author| opened(signed, place, author));
         let envelope = signed.map(|signed| said(signed).ok_or(fork)).transpose()?;
@@ -222,7 +222,7 @@ impl Ledger {
         said: Option<Vouched<Envelope>>,
     ) -> Result<(), Fork> {
         let fork = Fork { number: self.number.saturating_add(1) };
-        let Vouched { value: place, signed: seal } = seal;
+        let (place, seal) = seal.into_parts();
         let is_next = reached(place.number) == Ok(fork.number);
         let fits = place.session == self.session && is_next && place.before == self.head;
         let author = self.authors.get(&place.author).filter(|_| fits).ok_or(fork)?;
@@ -230,7 +230,10 @@ impl Ledger {
             return Err(fork);
         }
         let (envelope, signed) = match said {
-            Some(said) if is_placed(&said, &place, author) => (Some(said.value), Some(said.signed)),
+            Some(said) if is_placed(&said, &place, author) => {
+                let (envelope, signed) = said.into_parts();
+                (Some(envelope), Some(signed))
+            }
             None if !place.is_for(self.reader) => (None, None),
             Some(_) | None => return Err(fork),
         };
@@ -319,7 +322,7 @@ fn opened(signed: Signed, place: &Seal, author: &Author) -> Option<Vouched<Envel
 
 /// Whether what the author said is what the seal names, and the author may say such a thing.
 fn is_placed(said: &Vouched<Envelope>, place: &Seal, author: &Author) -> bool {
-    let Vouched { value: envelope, signed } = said;
+    let (envelope, signed) = (said.value(), said.signed());
     let is_named = signed.size() <= limits::ENTRY && signed.hash() == place.envelope;
     let placed = (envelope.session, envelope.author, envelope.number);
     let chained = author.hash.is_none_or(|hash| envelope.before == hash);

@@ -385,10 +385,10 @@ impl Room {
             session: self.opening.session,
             number: self.ledger.number() + 1,
             before: self.ledger.head(),
-            author: said.value.author,
-            by_author: said.value.number,
-            to: said.value.to.clone(),
-            envelope: said.signed.hash(),
+            author: said.value().author,
+            by_author: said.value().number,
+            to: said.value().to.clone(),
+            envelope: said.signed().hash(),
         };
         let number = seal.number;
         let seal = Vouched::sign(SEAL, seal, &self.opening.seed);

@@ -28,8 +28,22 @@ pub(crate) struct Signed {
 /// A value, and what was signed: by ourselves, or by whom it is known to be of. It is not checked twice.
 #[derive(Debug)]
 pub(crate) struct Vouched<T> {
-    pub(crate) value: T,
-    pub(crate) signed: Signed,
+    value: T,
+    signed: Signed,
+}
+
+impl<T> Vouched<T> {
+    pub(crate) const fn value(&self) -> &T {
+        &self.value
+    }
+
+    pub(crate) const fn signed(&self) -> &Signed {
+        &self.signed
+    }
+
+    pub(crate) fn into_parts(self) -> (T, Signed) {
+        (self.value, self.signed)
+    }
 }
 
 impl<T: Serialize> Vouched<T> {

@@ -1,16 +1,13 @@
 //! Very many strangers at once.
 
-use std::{
-    io::Write as _,
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{io::Write as _, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use mytunnel_carrier::address;
 use mytunnel_pairing::Link;
 use tokio::{
+    net::TcpStream,
     sync::watch,
     time::{Instant, timeout},
 };
@@ -35,7 +32,22 @@ const TRIES: usize = 30;
 const AT_ONCE: usize = 16;
 /// So many join while they are.
 const JOINS: usize = 10;
+/// Rounds of joins that may be spoilt by a machine that stands still for a while.
+const ROUNDS: usize = 3;
 const IDLERS: usize = 300;
+/// How many of them stand there at any time: the daemon ends each after some seconds, and it comes again.
+const STANDING: usize = 250;
+
+/// Connects and says nothing, again and again.
+async fn idle(door: SocketAddr, standing: &watch::Sender<usize>) -> Result<()> {
+    loop {
+        let mut stream = TcpStream::connect(door).await?;
+        standing.send_modify(|count| *count += 1);
+        // Whatever it says at first, and its end.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        standing.send_modify(|count| *count -= 1);
+    }
+}
 
 /// Comes again and again with a new key, tries more often than that may, and counts. Of many who try at once the daemon hears
 /// out the newest.
@@ -62,37 +74,41 @@ async fn a_thousand_bad_attempts_a_second_and_three_hundred_idlers_keep_nobody_o
     let (_, invites) = host.open(&[]).await?;
     let link = link(&invites[0])?;
     let door = door(&link)?;
-    let idlers = (0..IDLERS).map(|_| TcpStream::connect(door)).collect::<Result<Vec<_>, _>>()?;
+    let (standing, mut stand) = watch::channel(0);
+    let idlers = try_join_all((0..IDLERS).map(|_| idle(door, &standing)));
     let (tried, mut count) = watch::channel(0);
     let crowd = try_join_all((0..AT_ONCE).map(|number| try_without_end(&link, number, &tried)));
     let join = async {
         // They are in full swing.
         timeout(SOON, count.wait_for(|count| *count >= 1_000)).await??;
-        let (start, mut slowest) = (Instant::now(), Duration::ZERO);
+        let (start, mut spoilt) = (Instant::now(), 0);
         // A machine that has other things to do may be too slow for the crowd at first.
         while start.elapsed() < PATIENCE {
-            let (before, began) = (*tried.borrow(), Instant::now());
+            timeout(SOON, stand.wait_for(|standing| *standing >= STANDING)).await??;
+            let (before, began, mut slowest) = (*tried.borrow(), Instant::now(), Duration::ZERO);
             for _ in 0..JOINS {
                 slowest = slowest.max(a_guest_joins(&host).await?);
             }
             let rate = (*tried.borrow() - before) as f64 / began.elapsed().as_secs_f64();
+            let idle = *standing.borrow();
             writeln!(
                 std::io::stdout(),
-                "{JOINS} joined beside {rate:.0} attempts a second, in {slowest:?} at most"
+                "{JOINS} joined beside {rate:.0} attempts a second and {idle} idlers, in {slowest:?} at most"
             )?;
-            if rate >= RATE {
-                return Ok(slowest);
+            if slowest >= JOINING {
+                spoilt += 1;
+                ensure!(spoilt < ROUNDS, "it took {slowest:?}, and as long the times before");
+            } else if rate >= RATE {
+                return Ok(());
             }
         }
         bail!("the crowd is too slow");
     };
-    let slowest = tokio::select! {
-        joined = join => joined?,
-        crowd = crowd => return crowd.map(drop),
-    };
-    ensure!(slowest < JOINING, "it took {slowest:?}");
-    drop(idlers);
-    Ok(())
+    tokio::select! {
+        joined = join => joined,
+        crowd = crowd => crowd.map(drop),
+        idlers = idlers => idlers.map(drop),
+    }
 }
 
 /// How long it takes a new guest to come in.

@@ -1,12 +1,16 @@
 //! What a stranger sees of a refusal: the same, whatever the reason. Who has the secret is told the reason, behind the
 //! handshake.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    io::Write as _,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
-use anyhow::{Context, Result, ensure};
-use futures::future::try_join_all;
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::{join_all, try_join_all};
 
 use crate::{
+    FLOOD,
     agent::{Agent, link},
     dice::Dice,
     proof::{Guest, Seat, field, hello, of_link},
@@ -15,6 +19,10 @@ use crate::{
 
 /// As many as are heard out at once, but for a few.
 const RACERS: usize = 60;
+/// How often that is tried.
+const ROUNDS: usize = 5;
+/// From when on a machine was too slow for that.
+const STALL: Duration = Duration::from_secs(4);
 
 /// The message of SPAKE2 of somebody who knows no code: the base point, as one of the first of the two.
 const GUESS: [u8; 33] = {
@@ -112,22 +120,44 @@ async fn strangers_are_refused_alike_whatever_the_reason_which_who_has_the_secre
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_sixty_who_prove_one_invite_at_the_same_moment_one_comes_in() -> Result<()> {
+    let _flood = FLOOD.lock().await;
     let host = Agent::start().await?;
-    let (session, invites) = host.open(&[]).await?;
-    let (link, mut dice) = (link(&invites[0])?, Dice::new(8));
-    let keys: Vec<[u8; 32]> = (0..RACERS).map(|_| dice.array()).collect();
-    let strangers = try_join_all(keys.into_iter().map(|key| Stranger::connect(&link, key))).await?;
-    let (hello, psk) = (hello(*link.invite.as_bytes()), of_link(&link)?);
-    // All of them have heard message 2 before one of them proves.
-    let guests = try_join_all(strangers.iter().map(|at| Guest::begin(at, &hello, &psk))).await?;
-    let heard = try_join_all(guests.into_iter().map(async |guest| guest.prove().await?.hear().await)).await?;
-    let won = heard.iter().filter(|first| field(first, "welcome").is_ok()).count();
-    let lost = heard.iter().filter(|first| format!("{first:?}").contains("PAIR_USED")).count();
-    ensure!((won, lost) == (1, RACERS - 1), "{won} and {lost}: {heard:?}");
-    let status = host.pair(&["status", "--session", &session]).await?;
-    ensure!(
-        status["sessions"][0]["members"].as_array().is_some_and(|members| members.len() == 1),
-        "{status}"
-    );
-    Ok(())
+    let mut dice = Dice::new(8);
+    for _ in 0..ROUNDS {
+        let (session, invites) = host.open(&[]).await?;
+        let link = link(&invites[0])?;
+        let keys: Vec<[u8; 32]> = (0..RACERS).map(|_| dice.array()).collect();
+        let strangers = try_join_all(keys.into_iter().map(|key| Stranger::connect(&link, key))).await?;
+        let (hello, psk) = (hello(*link.invite.as_bytes()), of_link(&link)?);
+        let begun = Instant::now();
+        // All of them have heard message 2 before one of them proves.
+        let guests = join_all(strangers.iter().map(|at| Guest::begin(at, &hello, &psk))).await;
+        let ready: Result<Vec<_>> = guests.into_iter().collect();
+        let heard = match ready {
+            Ok(guests) => {
+                join_all(guests.into_iter().map(async |guest| guest.prove().await?.hear().await)).await
+            }
+            Err(error) => vec![Err(error)],
+        };
+        let heard: Result<Vec<_>> = heard.into_iter().collect();
+        let heard = match heard {
+            // Each has five seconds from its hello to its proof, and the machine stood still.
+            Err(error) if begun.elapsed() > STALL => {
+                writeln!(std::io::stdout(), "once more after {:?}: {error}", begun.elapsed())?;
+                host.pair(&["close", "--session", &session]).await?;
+                continue;
+            }
+            heard => heard?,
+        };
+        let won = heard.iter().filter(|first| field(first, "welcome").is_ok()).count();
+        let lost = heard.iter().filter(|first| format!("{first:?}").contains("PAIR_USED")).count();
+        ensure!((won, lost) == (1, RACERS - 1), "{won} and {lost}: {heard:?}");
+        let status = host.pair(&["status", "--session", &session]).await?;
+        ensure!(
+            status["sessions"][0]["members"].as_array().is_some_and(|members| members.len() == 1),
+            "{status}"
+        );
+        return Ok(());
+    }
+    bail!("the machine is too slow for {RACERS} at once")
 }

@@ -87,7 +87,8 @@ impl Ledger {
         let (envelope, signed) = match signed {
             Some(signed) => {
                 let said = opened(signed, &place, &author).filter(|said| is_placed(said, &place, &author))?;
-                (Some(said.value), Some(said.signed))
+                let (envelope, signed) = said.into_parts();
+                (Some(envelope), Some(signed))
             }
             None if place.is_for(self.reader) => return None,
             None => (None, None),

@@ -38,7 +38,7 @@ impl Room {
     fn place(&mut self, id: MemberId, signed: Signed, now: Now) -> Result<(), Code> {
         let member = self.members.get(&id).ok_or(Code::PairNoSession)?;
         let said: Vouched<Envelope> = signed.vouched(ENVELOPE, &member.card.key).ok_or(Code::PairFork)?;
-        let envelope = &said.value;
+        let envelope = said.value();
         // It is sealed under the author that it names.
         if envelope.author != id {
             return Err(Code::PairFork);

@@ -333,7 +333,7 @@ impl Prover<'_> {
             let mut pauses = PAUSES.iter();
             loop {
                 match (self.meet_once(&opener).await, pauses.next()) {
-                    (Err(Missed::CutOff), Some(pause)) => sleep(*pause).await,
+                    (Err(Missed::CutOff), Some(pause)) => sleep(jittered(*pause)).await,
                     (met, _) => return met.map_err(|missed| self.told(&missed)),
                 }
             }
@@ -347,12 +347,12 @@ impl Prover<'_> {
         let mut wire = wire::wire(stream);
         let ends = Ends { host, guest: self.own };
         let established = wire::prove(&mut wire, self.approach, &ends, self.signer).await;
-        let established = established.map_err(|error| Missed::of(&error, true))?;
+        // A proof of a code may have cost one of its guesses, also where it was cut off half way; and who asks again gives one more away.
+        let may_again = matches!(self.approach, wire::Approach::Psk(..));
+        let established = established.map_err(|error| Missed::of(&error, may_again))?;
         let handshake = established.hash;
         let mut channel = Channel::new(established, self.begun.elapsed());
         let first = wire::first_message(&mut wire, &mut channel).await;
-        // A proof of a code may have cost one of its guesses.
-        let may_again = matches!(self.approach, wire::Approach::Psk(..));
         let first = first.map_err(|error| Missed::of(&error, may_again))?;
         let first = ToGuest::parse(&first).ok_or(Missed::Is(Code::PairVersion))?;
         Ok(Reached { wire, channel, host, at: None, connection, handshake, first })
@@ -365,6 +365,13 @@ impl Prover<'_> {
             (Missed::CutOff | Missed::Refused, wire::Approach::Spoken(_)) => Code::PairSecret,
         }
     }
+}
+
+/// Up to twice as long: those who were cut off at one moment do not come again at one.
+fn jittered(pause: Duration) -> Duration {
+    // Without randomness nobody has got so far.
+    let part = getrandom::u32().unwrap_or_default();
+    pause + pause.mul_f64(f64::from(part) / f64::from(u32::MAX))
 }
 
 /// Why a stream led to no first word.
