@@ -85,6 +85,9 @@ async fn strangers_are_refused_alike_whatever_the_reason_which_who_has_the_secre
         ensure!(told == code, "{told} for {code}");
     }
 
+    let told = guest.try_to_join(&late[0]).await?.json()?;
+    ensure!(told["message"].as_str().is_some_and(|said| said.contains("expired 1 min ago")), "{told}");
+
     let stranger = Stranger::connect(&door, dice.array()).await?;
     let unknown = seen(&stranger, &hello(dice.array())).await?;
     ensure!(unknown.1.is_refusal(), "{unknown:?}");

@@ -126,6 +126,7 @@ impl Daemon {
                 seed: Seed::from_bytes(random().map_err(no_random)?),
                 events: self.events.clone(),
                 begun: self.begun,
+                left: None,
             };
             return Ok((attempt, addresses));
         }
@@ -138,7 +139,8 @@ impl Daemon {
                 "this link is one of this very machine's own session",
             ));
         }
-        let late = self.now().wall.saturating_sub(u64::from(link.expires));
+        let left = i64::from(link.expires).saturating_sub(i64::try_from(self.now().wall).unwrap_or(i64::MAX));
+        let late = left.min(0).unsigned_abs();
         // The host decides; but its answer cannot be had when it is gone, and this one is as good.
         if late > 24 * 3600 {
             return Err(Trouble::new(
@@ -163,6 +165,7 @@ impl Daemon {
             seed: Seed::from_bytes(random().map_err(no_random)?),
             events: self.events.clone(),
             begun: self.begun,
+            left: Some(left),
         };
         Ok((attempt, addresses))
     }
@@ -188,6 +191,7 @@ impl Daemon {
             seed,
             events: self.events.clone(),
             begun: self.begun,
+            left: None,
         };
         self.tasks.spawn(attempt.come_back(id));
     }

@@ -63,6 +63,8 @@ pub(super) struct Attempt {
     pub(super) seed: Seed,
     pub(super) events: mpsc::Sender<links::Event>,
     pub(super) begun: Instant,
+    /// Seconds for which the invite lives from here on, by what is written in it; less than none where it has ended.
+    pub(super) left: Option<i64>,
 }
 
 /// Where the host is looked for.
@@ -138,11 +140,11 @@ struct Reached {
 impl Attempt {
     pub(super) async fn join(self, addresses: Vec<Multiaddr>, wishes: Wishes, client: Reply) {
         let events = self.events.clone();
-        let (begun_at, seed, ticket) = (self.begun, self.seed.clone(), self.ticket());
+        let (begun_at, seed, ticket, left) = (self.begun, self.seed.clone(), self.ticket(), self.left);
         let reached = match self.reach().await {
             Ok(reached) => reached,
             Err(failed) => {
-                let trouble = failed.told(&addresses);
+                let trouble = in_time(failed.told(&addresses), left);
                 // Without an owner there is no client either.
                 let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, ticket, client })).await;
                 return;
@@ -154,7 +156,7 @@ impl Attempt {
         let addresses: Vec<Multiaddr> = found.chain(addresses).collect();
         let ToGuest::Welcome(welcome) = first else {
             let code = refusal(&first);
-            let trouble = Trouble::new(code, words(code, &addresses));
+            let trouble = in_time(Trouble::new(code, words(code, &addresses)), left);
             let _ = events.send(links::Event::Joined(Joined::NotNew { trouble, ticket, client })).await;
             return;
         };
@@ -204,7 +206,7 @@ impl Attempt {
 
     /// Finds the host, proves, and hears the first word.
     async fn reach(self) -> Result<Reached, Failed> {
-        let Self { way, approach, own, name, agent, seed, events, begun } = self;
+        let Self { way, approach, own, name, agent, seed, events, begun, left: _ } = self;
         let signer = Signer { name: &name, agent: &agent, seed: &seed };
         match way {
             Reach::Peer(opener, detour) => {
@@ -396,6 +398,17 @@ fn refusal(first: &ToGuest) -> Code {
         ToGuest::No { code } if code.name().starts_with("PAIR_") => *code,
         ToGuest::No { .. } => Code::PairRefused,
         _ => Code::PairVersion,
+    }
+}
+
+/// Says of an invite that has expired since when, where that is written in it.
+fn in_time(trouble: Trouble, left: Option<i64>) -> Trouble {
+    match left.filter(|left| trouble.code == Code::PairExpired && *left <= 0) {
+        Some(left) => trouble.with_message(format!(
+            "this invite expired {} min ago; ask the host for a new one",
+            left.unsigned_abs().div_ceil(60).max(1)
+        )),
+        None => trouble,
     }
 }
 

@@ -61,3 +61,17 @@ async fn why_there_is_no_way_comes_with_what_helps() {
     let told = Failed::no_way(no_way).told(&[]);
     assert_eq!((told.code, told.help.as_deref()), (Code::PairUnreachable, Some("Set the clock.")), "{told}");
 }
+
+#[test]
+fn of_an_invite_that_has_expired_it_is_said_since_when() {
+    let said = |code, left| in_time(Trouble::new(code, "x"), left).to_string();
+    for (left, minutes) in [(0, 1), (-1, 1), (-60, 1), (-61, 2), (-3600, 60)] {
+        let said = said(Code::PairExpired, Some(left));
+        assert!(said.contains(&format!("expired {minutes} min ago")), "{said}");
+    }
+    // By the host's clock, and not by this one; or it is not written in it.
+    assert!(
+        !said(Code::PairExpired, Some(5)).contains("ago") && !said(Code::PairExpired, None).contains("ago")
+    );
+    assert!(!said(Code::PairUsed, Some(-5)).contains("ago"));
+}
