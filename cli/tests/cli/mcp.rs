@@ -173,6 +173,12 @@ impl Server {
         self.input.flush().unwrap();
     }
 
+    /// A call of the number 99, whose answer is not waited for.
+    fn begin_to_listen(&mut self) {
+        let call = json!({ "name": "pair_listen", "arguments": {} });
+        self.write(&json!({ "jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": call }));
+    }
+
     fn ask(&mut self, method: &str, params: &Value) -> Value {
         self.next += 1;
         let id = self.next;
@@ -282,8 +288,7 @@ fn what_an_agent_gave_up_on_is_given_again_and_so_is_what_it_may_not_have_seen()
     let opened = host.call("pair_open", &json!({ "goal": "x" }));
     guest.call("pair_join", &json!({ "secret": opened["invites"][0]["text"] }));
     let server = guest.server();
-    let call = json!({ "name": "pair_listen", "arguments": {} });
-    server.write(&json!({ "jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": call }));
+    server.begin_to_listen();
     let cancelled = json!({ "requestId": 99, "reason": "the person pressed a key" });
     server.write(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled }));
     host.call("pair_say", &json!({ "text": "lost?" }));

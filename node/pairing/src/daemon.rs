@@ -37,7 +37,7 @@ use libp2p::{
 use mytunnel_carrier::{stream::Opener, transport};
 use mytunnel_keys::secret::Seed;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
     time::{Instant, MissedTickBehavior, interval},
 };
@@ -155,6 +155,8 @@ struct Daemon {
     discovery: Discovery,
     files: files::Files,
     strangers: Strangers<AbortHandle>,
+    /// Places for those who have proved a secret that lets nobody in, while they are told so.
+    refusals: Arc<Semaphore>,
     tries: Tries,
     tasks: JoinSet<()>,
     events: mpsc::Sender<links::Event>,
@@ -261,6 +263,7 @@ impl Daemon {
             passages,
             discovery: Discovery::default(),
             strangers: Strangers::new(),
+            refusals: Arc::new(Semaphore::new(limits::STRANGERS)),
             tries: Tries::default(),
             tasks: JoinSet::new(),
             events,

@@ -37,9 +37,7 @@ fn a_server_that_is_told_to_stop_while_it_listens_ends_at_once_and_its_session_l
     let (mut host, mut guest) = (Agent::new(&[]), Agent::new(&[]));
     let opened = host.call("pair_open", &json!({ "goal": "x" }));
     guest.call("pair_join", &json!({ "secret": opened["invites"][0]["text"] }));
-    let server = guest.server();
-    let call = json!({ "name": "pair_listen", "arguments": {} });
-    server.write(&json!({ "jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": call }));
+    guest.server().begin_to_listen();
     let Some(Server { mut child, input, .. }) = guest.server.take() else { unreachable!() };
     let (begun, process) = (Instant::now(), child.id().to_string());
     assert!(Command::new("kill").args(["-s", "TERM", &process]).status().unwrap().success());

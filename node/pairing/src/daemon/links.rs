@@ -1,12 +1,12 @@
 //! Streams of peers: from a stranger's hello to the link of a member, and what travels on it.
 
-use std::{net::SocketAddr, panic};
+use std::{net::SocketAddr, panic, sync::Arc};
 
 use libp2p::{PeerId, Stream, swarm::ConnectionId};
 use mytunnel_carrier::stream::{self, Opener};
 use mytunnel_keys::error::Code;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinError,
     time::{Instant, timeout},
 };
@@ -120,10 +120,10 @@ impl Daemon {
         if let Some(idler) = self.strangers.enter(origin, heard) {
             idler.abort();
         }
-        let (events, begun) = (self.events.clone(), self.begun);
+        let (events, begun, refusals) = (self.events.clone(), self.begun, Arc::clone(&self.refusals));
         self.tasks.spawn(async move {
             if let Ok(Some(proved)) = carried.await
-                && let Some(guest) = proved.admit(&events, begun).await
+                && let Some(guest) = proved.admit(&events, begun, &refusals).await
             {
                 carry(guest, events, begun).await;
             }
@@ -386,8 +386,13 @@ impl Stranger {
 }
 
 impl Proved {
-    /// Lets it in, or tells it why not: who knows the secret may know that.
-    async fn admit(self, events: &mpsc::Sender<Event>, begun: Instant) -> Option<LetIn> {
+    /// Lets it in, or tells it why not: who knows the secret may know that, while not too many are being told.
+    async fn admit(
+        self,
+        events: &mpsc::Sender<Event>,
+        begun: Instant,
+        refusals: &Semaphore,
+    ) -> Option<LetIn> {
         let Self { proof, wire, channel, outgoing } = self;
         if let Hello::Files { seat } = proof.hello {
             let asker = files::Asker { seat, peer: proof.peer, key: proof.card.key };
@@ -398,6 +403,7 @@ impl Proved {
         match answer.await.ok()? {
             Ok(link) => Some(LetIn::Member { link, wire, channel, outgoing }),
             Err(code) => {
+                let _place = refusals.try_acquire().ok()?;
                 tell_no(wire, channel, code, begun).await;
                 None
             }
