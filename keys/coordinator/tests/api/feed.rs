@@ -12,9 +12,10 @@ use mytunnel_keys::id::TunnelKind;
 use mytunnel_keys::wire;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::support::{
-    By, DAY, Key, Lab, Relay, START, eventually, fresh_seed, named, named_as, random, store_at,
+    By, DAY, Key, Lab, PATIENCE, Relay, START, eventually, fresh_seed, named, named_as, random, store_at,
 };
 
 async fn live_tunnels(lab: &Lab, by: &Key, key: &Key) -> Value {
@@ -91,15 +92,26 @@ async fn a_relay_that_does_not_read_is_cut_off_and_comes_back_to_a_snapshot() {
     let lab = lab.await.unwrap();
     let house = lab.house().await;
     let slow = lab.relay().await;
-    let shown = async || {
+    let mut steady = lab.relay().await;
+    let cut_off = async || {
         let relays = lab.call(By::Bearer(&house.token), "GET", "/api/v1/relays", Value::Null).await.ok();
-        relays["relays"][0]["connected"].clone()
+        let relays = relays["relays"].as_array().unwrap().clone();
+        let here = |id| relays.iter().find(|relay| relay["id"] == json!(id)).unwrap()["connected"].clone();
+        assert_eq!(here(steady.id), true, "who reads goes on");
+        here(slow.id) == false
     };
-    assert_eq!(shown().await, true);
-    eventually(async || (shown().await == false).then_some(())).await;
+    // What the other is sent was put into the queue of the slow one, too.
+    let mut sent = 0;
+    while !cut_off().await {
+        timeout(PATIENCE, steady.link.frames.recv()).await.unwrap().expect("who reads goes on");
+        sent += 1 + std::iter::from_fn(|| steady.link.frames.try_recv().ok()).count();
+        assert!(sent < 8192, "so many frames wait for one that does not read");
+    }
+    drop(steady);
     let child = lab.child(&house.master).await;
     let answer = lab.revoke(By::Key(&child), &child, false).await.ok();
-    assert_eq!(answer["relays"][0]["applied"], false, "it is named for as long as it may serve");
+    let told = answer["relays"].as_array().unwrap().iter().find(|relay| relay["id"] == json!(slow.id));
+    assert_eq!(told.unwrap()["applied"], false, "it is named for as long as it may serve");
     let id = slow.id;
     drop(slow);
     let back = lab.subscribe(id, None).await;
