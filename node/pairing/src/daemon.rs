@@ -65,6 +65,8 @@ use session::{Session, Side};
 
 /// Events of tasks that wait for the owner.
 const EVENTS: usize = 256;
+/// How many of them it takes at once.
+const AT_ONCE: usize = 16;
 /// How long a daemon that is told to stop says goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -175,6 +177,7 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
     let (commands, mut asked) = mpsc::channel(EVENTS);
     let (changed, changes) = watch::channel(0);
     let mut daemon = begin(config, events, changed).await?;
+    let mut events = Vec::with_capacity(AT_ONCE);
     let busy = control.busy();
     let mut clients = JoinSet::new();
     clients.spawn(control.serve(commands, changes, stop.clone()));
@@ -187,7 +190,7 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: CancellationToken) 
         tokio::select! {
             () = stop.cancelled() => break,
             Some(Command { request, reply }) = asked.recv() => daemon.on_asked(request, reply),
-            Some(event) = inbox.recv() => daemon.on_event(event),
+            _ = inbox.recv_many(&mut events, AT_ONCE) => daemon.on_events(events.drain(..)),
             event = daemon.swarm.select_next_some() => daemon.on_swarm(event),
             Some(ended) = daemon.tasks.join_next() => links::ended(ended),
             Some(done) = daemon.keeper.done() => daemon.on_kept(done),
@@ -392,7 +395,7 @@ impl Daemon {
             while !self.links.is_empty() || !self.keeper.is_idle() {
                 tokio::select! {
                     Some(done) = self.keeper.done() => self.on_kept(done),
-                    Some(event) = inbox.recv() => self.on_event(event),
+                    Some(event) = inbox.recv() => self.on_events([event]),
                     event = self.swarm.select_next_some() => self.on_swarm(event),
                     Some(ended) = self.tasks.join_next() => links::ended(ended),
                 }

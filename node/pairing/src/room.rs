@@ -81,6 +81,8 @@ pub(crate) struct Room {
     opened_at: Duration,
     active_at: Duration,
     outgoing: VecDeque<Outgoing>,
+    /// What each has said has its place up to here, of which it is to be told.
+    taken: BTreeMap<MemberId, u64>,
 }
 
 impl Room {
@@ -97,6 +99,7 @@ impl Room {
             opened_at: now.steady,
             active_at: now.steady,
             outgoing: VecDeque::new(),
+            taken: BTreeMap::new(),
         };
         room.note(System::Opened, now);
         room
@@ -313,9 +316,12 @@ impl Room {
         Ok(self.write(Content::Said(said), reply_to, to, now))
     }
 
-    /// The next message for somebody.
+    /// The next message for somebody. That its words have their place is told to each once, behind those of all.
     pub(crate) fn poll_message(&mut self) -> Option<Outgoing> {
-        self.outgoing.pop_front()
+        self.outgoing.pop_front().or_else(|| {
+            let (member, number) = self.taken.pop_first()?;
+            Some(Outgoing { member, message: ToGuest::Taken { number } })
+        })
     }
 
     /// What time alone brings: silence, and the end of sessions that are idle or old.
@@ -446,6 +452,12 @@ impl Room {
     }
 
     fn send(&mut self, member: MemberId, message: ToGuest) {
+        // Nothing comes behind last words.
+        if matches!(message, ToGuest::Bye { .. })
+            && let Some(number) = self.taken.remove(&member)
+        {
+            self.outgoing.push_back(Outgoing { member, message: ToGuest::Taken { number } });
+        }
         self.outgoing.push_back(Outgoing { member, message });
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Seat {
     /// When anybody has last said anything.
     active_at: Duration,
     outgoing: VecDeque<ToHost>,
+    /// How much of the record came since that was last said.
+    has: Option<u64>,
 }
 
 /// Somebody in the session, as the host tells it.
@@ -149,6 +151,7 @@ impl Seat {
             joined_at: now.steady,
             active_at: now.steady,
             outgoing: VecDeque::from([ToHost::Nonce { nonce }]),
+            has: None,
         })
     }
 
@@ -168,6 +171,7 @@ impl Seat {
     pub(crate) fn disconnected(&mut self, now: Now) {
         self.away_since.get_or_insert(now.steady);
         self.outgoing.clear();
+        self.has = None;
     }
 
     pub(crate) fn is_silent(&self, now: Now) -> bool {
@@ -330,9 +334,10 @@ impl Seat {
         self.outgoing.push_back(ToHost::Beat);
     }
 
-    /// The next message for the host.
+    /// The next message for the host. What it has is said once of all that came together, and before any last words.
     pub(crate) fn poll_message(&mut self) -> Option<ToHost> {
-        self.outgoing.pop_front()
+        let has = self.has.take().map(|number| ToHost::Have { number });
+        has.or_else(|| self.outgoing.pop_front())
     }
 
     /// The entries behind `number`.
@@ -425,7 +430,7 @@ impl Seat {
                 Content::System(event) => Some(event.clone()),
                 Content::Said(_) => None,
             });
-        self.outgoing.push_back(ToHost::Have { number });
+        self.has = Some(number);
         match event.filter(|_| new) {
             Some(System::Joined { member }) => self.meet(member),
             Some(System::Left { member } | System::Kicked { member }) => {

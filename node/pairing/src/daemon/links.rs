@@ -1,6 +1,6 @@
 //! Streams of peers: from a stranger's hello to the link of a member, and what travels on it.
 
-use std::{net::SocketAddr, panic, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, panic, sync::Arc};
 
 use libp2p::{PeerId, Stream, swarm::ConnectionId};
 use mytunnel_carrier::stream::{self, Opener};
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     card::Card,
     clock::Now,
-    content::{HOST, MemberId, SessionId, Why},
+    content::{HOST, MemberId, SessionId},
     frame::Channel,
     handshake::Ends,
     hello::Hello,
@@ -57,8 +57,8 @@ pub(super) enum Event {
     Files(files::Event),
     /// A guest of ours has its place in a session, or has it again.
     Joined(super::joining::Joined),
-    /// A message of an established link.
-    Message { link: LinkId, bytes: Vec<u8> },
+    /// Messages of an established link, as they came together.
+    Messages { link: LinkId, batch: Vec<Vec<u8>> },
     /// The link is over.
     Gone { link: LinkId },
 }
@@ -130,7 +130,27 @@ impl Daemon {
         });
     }
 
-    pub(super) fn on_event(&mut self, event: Event) {
+    /// What happened, in its order. What members say in it is answered, and told to who waits for it, once.
+    pub(super) fn on_events(&mut self, events: impl IntoIterator<Item = Event>) {
+        let mut due = BTreeSet::new();
+        for event in events {
+            // Nothing that a member has said before is told behind this.
+            if !matches!(event, Event::Messages { .. }) {
+                self.flush_all(&mut due);
+            }
+            due.extend(self.on_event(event));
+        }
+        self.flush_all(&mut due);
+    }
+
+    fn flush_all(&mut self, due: &mut BTreeSet<SessionId>) {
+        while let Some(session) = due.pop_first() {
+            self.flush(session);
+        }
+    }
+
+    /// The session of which something is to be sent yet.
+    fn on_event(&mut self, event: Event) -> Option<SessionId> {
         let now = self.now();
         match event {
             Event::Hello { hello, reply } => {
@@ -165,9 +185,10 @@ impl Daemon {
             }
             Event::Files(event) => self.on_files(event),
             Event::Joined(joined) => self.on_joined(joined),
-            Event::Message { link, bytes } => self.on_message(link, &bytes, now),
+            Event::Messages { link, batch } => return self.on_messages(link, &batch, now),
             Event::Gone { link } => self.on_gone(link, now),
         }
+        None
     }
 
     fn on_proof(&mut self, proof: Proof, now: Now) -> Result<LinkId, Code> {
@@ -222,31 +243,16 @@ impl Daemon {
         id
     }
 
-    fn on_message(&mut self, link: LinkId, bytes: &[u8], now: Now) {
-        let Some((session, member)) = self.links.get(&link).map(|link| (link.session, link.member)) else {
-            return;
-        };
-        let Some(held) = self.sessions.get_mut(&session) else { return };
-        let taken = match &mut held.side {
-            Side::Host(room) => ToHost::parse(bytes)
-                .ok_or(Code::PairVersion)
-                .and_then(|message| room.on_message(member, message, now)),
-            Side::Guest(seat, _) => {
-                let taken = ToGuest::parse(bytes)
-                    .ok_or(Code::PairVersion)
-                    .and_then(|message| seat.on_message(message, now));
-                if taken == Err(Code::PairFork) {
-                    seat.close(Why::Fork);
-                }
-                taken
-            }
-        };
-        self.flush(session);
-        if let Err(code) = taken {
+    fn on_messages(&mut self, link: LinkId, batch: &[Vec<u8>], now: Now) -> Option<SessionId> {
+        let (session, member) = self.links.get(&link).map(|link| (link.session, link.member))?;
+        let held = self.sessions.get_mut(&session)?;
+        let mut taken = batch.iter().map(|bytes| held.on_message(member, bytes, now));
+        if let Some(code) = taken.find_map(Result::err) {
             tracing::debug!(%session, member, %code, "a link is cut");
-            self.cut(session, member, now);
             self.flush(session);
+            self.cut(session, member, now);
         }
+        Some(session)
     }
 
     fn on_gone(&mut self, link: LinkId, now: Now) {
@@ -451,8 +457,8 @@ pub(super) async fn run(
     events: &mpsc::Sender<Event>,
     begun: Instant,
 ) {
-    let ended = wire::carry(wire, channel, outgoing, begun, |bytes| async move {
-        events.send(Event::Message { link, bytes }).await.is_ok()
+    let ended = wire::carry(wire, channel, outgoing, begun, |batch| async move {
+        events.send(Event::Messages { link, batch }).await.is_ok()
     });
     if let Err(error) = ended.await {
         tracing::debug!(link, %error, "a link ended");

@@ -56,11 +56,8 @@ impl Queue {
     pub(super) async fn next(&mut self) -> Option<Queued> {
         self.messages.recv().await
     }
-}
 
-#[cfg(test)]
-impl Queue {
-    /// What has been queued already.
+    /// The next that is there already.
     pub(super) fn try_next(&mut self) -> Option<Queued> {
         self.messages.try_recv().ok()
     }

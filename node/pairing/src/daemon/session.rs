@@ -17,6 +17,7 @@ use crate::{
     ledger::{Entry, Ledger},
     limits,
     link::InviteId,
+    message::{ToGuest, ToHost},
     readers::Readers,
     room::{Member, Room},
     seat::Seat,
@@ -103,6 +104,21 @@ impl Session {
         match &mut self.side {
             Side::Host(room) => room.close(Why::Host, now),
             Side::Guest(seat, _) => seat.leave(now),
+        }
+    }
+
+    /// What a member's link brought, or the host's. An error ends that link.
+    pub(super) fn on_message(&mut self, member: MemberId, bytes: &[u8], now: Now) -> Result<(), Code> {
+        match &mut self.side {
+            Side::Host(room) => room.on_message(member, ToHost::parse(bytes).ok_or(Code::PairVersion)?, now),
+            Side::Guest(seat, _) => {
+                let message = ToGuest::parse(bytes).ok_or(Code::PairVersion)?;
+                let taken = seat.on_message(message, now);
+                if taken == Err(Code::PairFork) {
+                    seat.close(Why::Fork);
+                }
+                taken
+            }
         }
     }
 

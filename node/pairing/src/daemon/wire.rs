@@ -11,7 +11,7 @@ use std::{
 
 use libp2p::Stream;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
@@ -31,6 +31,10 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long a link that its owner has ended may take for what is queued.
 const LAST: Duration = Duration::from_secs(5);
+/// Bytes that are read from a stream, or written to it, at once: what has come together is taken together.
+const AT_ONCE: usize = 16 * 1024;
+/// How many messages the owner is given at once: it hears others in between.
+const BATCH: usize = 32;
 
 /// A stream of the protocol.
 pub(super) type Wire = Compat<Stream>;
@@ -175,12 +179,26 @@ pub(super) async fn read_message(
     channel: &Mutex<Channel>,
 ) -> Result<Vec<u8>, WireError> {
     loop {
-        let frame = read_frame(reader, limits::FRAME).await?;
-        let opened = channel.lock().unwrap_or_else(PoisonError::into_inner).open(&frame);
-        if let Some(message) = opened.map_err(|_| WireError::Garbage)? {
+        if let Some(message) = read_piece(reader, channel).await? {
             return Ok(message);
         }
     }
+}
+
+/// The next frame, and the message that it ends.
+async fn read_piece(
+    reader: &mut (impl AsyncRead + Unpin),
+    channel: &Mutex<Channel>,
+) -> Result<Option<Vec<u8>>, WireError> {
+    let frame = read_frame(reader, limits::FRAME).await?;
+    let opened = channel.lock().unwrap_or_else(PoisonError::into_inner).open(&frame);
+    opened.map_err(|_| WireError::Garbage)
+}
+
+/// Whether the next frame is here as a whole.
+fn holds_frame(buffered: &[u8]) -> bool {
+    let Some((length, rest)) = buffered.split_first_chunk() else { return false };
+    rest.len() >= usize::from(u16::from_be_bytes(*length))
 }
 
 /// The first message behind the handshake, before the stream is shared by two loops. It is [`WireError::Cut`] where there is
@@ -194,6 +212,11 @@ pub(super) async fn first_message(wire: &mut Wire, channel: &mut Channel) -> Res
     }
 }
 
+fn seal(channel: &Mutex<Channel>, message: &[u8], begun: Instant) -> Result<Vec<u8>, WireError> {
+    let sealed = channel.lock().unwrap_or_else(PoisonError::into_inner).seal(message, begun.elapsed());
+    sealed.map_err(|_| WireError::Garbage)
+}
+
 /// Sends one message, and waits until it is out.
 pub(super) async fn write_message(
     writer: &mut (impl AsyncWrite + Unpin),
@@ -201,19 +224,19 @@ pub(super) async fn write_message(
     message: &[u8],
     begun: Instant,
 ) -> Result<(), WireError> {
-    let sealed = channel.lock().unwrap_or_else(PoisonError::into_inner).seal(message, begun.elapsed());
-    writer.write_all(&sealed.map_err(|_| WireError::Garbage)?).await?;
+    writer.write_all(&seal(channel, message, begun)?).await?;
     Ok(writer.flush().await?)
 }
 
-/// Carries messages until either end is done: the owner drops its sender, or the other end its stream. An owner that is
+/// Carries messages until either end is done: the owner drops its sender, or the other end its stream. `incoming` is given
+/// what has come, in its order: one message, and those that are here with it. An owner that is
 /// done hears nothing more, and the other end has [`LAST`] for reading what was sent until then.
 pub(super) async fn carry<F: Future<Output = bool>>(
     wire: impl AsyncRead + AsyncWrite,
     channel: Channel,
     outgoing: Queue,
     begun: Instant,
-    mut incoming: impl FnMut(Vec<u8>) -> F,
+    mut incoming: impl FnMut(Vec<Vec<u8>>) -> F,
 ) -> Result<(), WireError> {
     let channel = Mutex::new(channel);
     let ended = outgoing.ended.clone();
@@ -221,15 +244,23 @@ pub(super) async fn carry<F: Future<Output = bool>>(
         ended.cancelled().await;
         sleep(LAST).await;
     };
-    let (mut reader, writer) = tokio::io::split(wire);
+    let (reader, writer) = tokio::io::split(wire);
+    let mut reader = BufReader::with_capacity(AT_ONCE, reader);
     let read = async {
+        let mut batch = Vec::new();
         loop {
-            let message = read_message(&mut reader, &channel).await?;
-            if ended.is_cancelled() {
+            let read = read_piece(&mut reader, &channel).await;
+            let failed = read.map(|message| batch.extend(message)).err();
+            let is_whole = !batch.is_empty() && (batch.len() >= BATCH || !holds_frame(reader.buffer()));
+            if failed.is_none() && !is_whole {
                 continue;
             }
-            if !incoming(message).await {
-                return Ok::<(), WireError>(());
+            let batch = std::mem::take(&mut batch);
+            let goes_on = batch.is_empty() || ended.is_cancelled() || incoming(batch).await;
+            match failed {
+                Some(error) => return Err(error),
+                None if !goes_on => return Ok::<(), WireError>(()),
+                None => {}
             }
         }
     };
@@ -250,8 +281,22 @@ async fn write_all(
     mut outgoing: Queue,
     begun: Instant,
 ) -> Result<(), WireError> {
-    while let Some(message) = outgoing.next().await {
-        let written = write_message(&mut writer, channel, &message.bytes, begun);
+    while let Some(first) = outgoing.next().await {
+        // What is being written has its room until it is out.
+        let mut batch = vec![first];
+        let mut sealed = Vec::new();
+        while let Some(message) = batch.last() {
+            sealed.extend(seal(channel, &message.bytes, begun)?);
+            if sealed.len() >= AT_ONCE {
+                break;
+            }
+            let Some(next) = outgoing.try_next() else { break };
+            batch.push(next);
+        }
+        let written = async {
+            writer.write_all(&sealed).await?;
+            writer.flush().await
+        };
         timeout(limits::SILENCE, written).await.map_err(io::Error::from)??;
     }
     writer.shutdown().await?;
@@ -302,5 +347,85 @@ mod tests {
         let channel = Channel::new(host, Duration::ZERO);
         let carried = carry(ours, channel, queued, Instant::now(), |_| async { panic!("it is heard") });
         assert!(carried.await.is_err());
+    }
+
+    /// Messages on their way from a host, sealed, and the guest's channel.
+    fn sealed(messages: &[&[u8]]) -> (Vec<u8>, Channel) {
+        let (guest, host) = crate::handshake::tests::pair();
+        let (mut from, to) = (Channel::new(host, Duration::ZERO), Channel::new(guest, Duration::ZERO));
+        let sealed =
+            messages.iter().flat_map(|message| from.seal(message, Duration::ZERO).unwrap()).collect();
+        (sealed, to)
+    }
+
+    /// In which batches they are given to the owner, and how the link ends.
+    async fn given(stream: &[u8], channel: Channel) -> (Vec<Vec<Vec<u8>>>, Result<(), WireError>) {
+        let (ours, mut theirs) = duplex(1 << 20);
+        theirs.write_all(stream).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let (_owner, queued) = queue();
+        let batches = Mutex::new(Vec::new());
+        let carried = carry(ours, channel, queued, Instant::now(), async |batch| {
+            batches.lock().unwrap().push(batch);
+            true
+        });
+        let ended = carried.await;
+        (batches.into_inner().unwrap(), ended)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_together_is_given_together_and_in_bounds() {
+        let numbers: Vec<[u8; 1]> = (0..100).map(|number| [number]).collect();
+        let messages: Vec<&[u8]> = numbers.iter().map(<[u8; 1]>::as_slice).collect();
+        let (stream, channel) = sealed(&messages);
+        let (batches, ended) = given(&stream, channel).await;
+        assert_eq!(batches.concat(), messages);
+        assert!(matches!(ended, Err(WireError::Io(_))), "{ended:?}");
+        let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [BATCH, BATCH, BATCH, 100 - 3 * BATCH]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_does_not_wait_for_one_that_is_not_here_as_a_whole() {
+        let large = vec![7; limits::MESSAGE];
+        for missing in [1, large.len()] {
+            let (stream, channel) = sealed(&[b"small", &large]);
+            let (batches, ended) = given(&stream[..stream.len() - missing], channel).await;
+            assert_eq!(batches, [[b"small"]]);
+            assert!(ended.is_err());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_before_a_frame_that_is_none_is_heard_and_nothing_behind_it() {
+        let (mut stream, channel) = sealed(&[b"one", b"two", b"three"]);
+        let end = stream.len();
+        stream[end - 1 - (2 + 1 + 5 + 16)] ^= 1;
+        let (batches, ended) = given(&stream, channel).await;
+        assert_eq!(batches.concat(), [b"one"]);
+        assert!(matches!(ended, Err(WireError::Garbage)), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_written_together_and_read_in_its_order() {
+        let (guest, host) = crate::handshake::tests::pair();
+        let (ours, theirs) = duplex(1 << 20);
+        let (outgoing, queued) = queue();
+        let messages: Vec<Vec<u8>> =
+            (0..200).map(|number| vec![number; 1 + 50 * usize::from(number)]).collect();
+        assert!(messages.iter().all(|message| outgoing.send(message.clone())));
+        drop(outgoing);
+        let (_owner, silent) = queue();
+        let heard = Mutex::new(Vec::new());
+        let there =
+            carry(theirs, Channel::new(guest, Duration::ZERO), silent, Instant::now(), async |batch| {
+                heard.lock().unwrap().extend(batch);
+                true
+            });
+        let here = carry(ours, Channel::new(host, Duration::ZERO), queued, Instant::now(), async |_| true);
+        // The host is done, and its guest's stream ends with that.
+        let (here, there) = tokio::join!(here, there);
+        assert!(here.is_ok() && there.is_err());
+        assert!(*heard.lock().unwrap() == messages);
     }
 }

@@ -139,6 +139,7 @@ impl Room {
             opened_at: at.past(kept.opened_at),
             active_at: at.past(loose.active_at),
             outgoing: VecDeque::new(),
+            taken: BTreeMap::new(),
         })
     }
 }

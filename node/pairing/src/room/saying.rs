@@ -6,7 +6,6 @@ use super::{Room, Standing};
 use crate::{
     clock::Now,
     content::{self, Content, ENVELOPE, Envelope, MemberId, Why},
-    message::ToGuest,
     signed::{Signed, Vouched},
 };
 
@@ -45,7 +44,7 @@ impl Room {
         }
         let (last, _) = self.ledger.last_of(id);
         if envelope.number <= last {
-            self.send(id, ToGuest::Taken { number: last });
+            self.taken.insert(id, last);
             return Ok(());
         }
         let Content::Said(content) = &envelope.content else { return Err(Code::PairFork) };
@@ -53,7 +52,7 @@ impl Room {
         let number = envelope.number;
         self.append(said).map_err(|_| Code::PairFork)?;
         self.active_at = now.steady;
-        self.send(id, ToGuest::Taken { number });
+        self.taken.insert(id, number);
         Ok(())
     }
 }

@@ -165,6 +165,40 @@ fn a_guest_learns_goal_and_roster_and_both_hear_each_other() {
 }
 
 #[test]
+fn of_what_comes_together_it_is_said_once_that_it_came_and_before_last_words() {
+    let mut world = World::new(Verify::Ask);
+    world.invite(1);
+    let guest = world.admit(1, 10, at(1)).unwrap();
+    let seat = world.seats.get_mut(&guest).unwrap();
+    for number in 1..=5 {
+        assert_eq!(seat.say(chat("words"), None, Vec::new(), at(2)), Ok(number));
+    }
+    let said: Vec<ToHost> = std::iter::from_fn(|| seat.poll_message()).collect();
+    assert_eq!(said.len(), 5);
+    said.into_iter().for_each(|message| world.room.on_message(guest, message, at(2)).unwrap());
+    let answers: Vec<ToGuest> =
+        std::iter::from_fn(|| world.room.poll_message()).map(|sent| sent.message).collect();
+    let told = |number: usize| matches!(answers[number], ToGuest::Taken { number: 5 });
+    assert!(answers.len() == 6 && told(5), "{answers:?}");
+    let seat = world.seats.get_mut(&guest).unwrap();
+    answers.into_iter().for_each(|message| seat.on_message(message, at(2)).unwrap());
+    let has: Vec<ToHost> = std::iter::from_fn(|| seat.poll_message()).collect();
+    let number = world.room.ledger.number();
+    assert!(matches!(has[..], [ToHost::Have { number: has }] if has == number), "{has:?}");
+
+    seat.say(chat("one more"), None, Vec::new(), at(3)).unwrap();
+    let last = seat.poll_message().unwrap();
+    world.room.on_message(guest, last, at(3)).unwrap();
+    world.room.kick(guest, at(3)).unwrap();
+    let to_guest: Vec<ToGuest> =
+        std::iter::from_fn(|| world.room.poll_message()).map(|sent| sent.message).collect();
+    assert!(
+        matches!(to_guest[..], [ToGuest::Entry { .. }, ToGuest::Taken { number: 6 }, ToGuest::Bye { .. }]),
+        "{to_guest:?}"
+    );
+}
+
+#[test]
 fn a_used_invite_is_used_whether_its_guest_is_there_or_left() {
     let mut world = World::new(Verify::Ask);
     world.invite(1);

@@ -171,6 +171,7 @@ impl Seat {
             joined_at: at.past(kept.joined_at),
             active_at: at.past(loose.active_at),
             outgoing: VecDeque::new(),
+            has: None,
         })
     }
 }

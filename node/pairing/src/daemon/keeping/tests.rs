@@ -212,7 +212,7 @@ async fn a_guess_is_granted_when_it_is_counted_on_disk() {
     let number = code.split_once('-').unwrap().0.parse().unwrap();
     for granted in [true, true, true, false] {
         let (reply, mut answer) = oneshot::channel();
-        daemon.on_event(links::Event::Guess { number, reply });
+        daemon.on_events([links::Event::Guess { number, reply }]);
         assert_eq!(answer.try_recv().is_err(), granted);
         write(&mut daemon).await;
         if granted {
@@ -224,7 +224,7 @@ async fn a_guess_is_granted_when_it_is_counted_on_disk() {
     let (mut daemon, _inbox) = place.daemon().await;
     write(&mut daemon).await;
     let (reply, answer) = oneshot::channel();
-    daemon.on_event(links::Event::Guess { number, reply });
+    daemon.on_events([links::Event::Guess { number, reply }]);
     assert!(!answer.await.unwrap());
 }
 
