@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Failure, chain};
@@ -17,16 +17,25 @@ const REMINDER: Duration = Duration::from_secs(1);
 
 /// Runs a command to its end on a multi-threaded runtime.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    run(work, |runtime| runtime.shutdown_timeout(GRACE))
+    run(Builder::new_multi_thread(), work, |runtime| runtime.shutdown_timeout(GRACE))
+}
+
+/// As [`block_on_and_leave`], on this thread alone: what comes at a time is taken together, and no thread wakes another.
+pub(crate) fn block_on_one_thread<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    run(Builder::new_current_thread(), work, Runtime::shutdown_background)
 }
 
 /// As [`block_on`], but waits at the end for no thread that is blocked.
 pub(crate) fn block_on_and_leave<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    run(work, Runtime::shutdown_background)
+    run(Builder::new_multi_thread(), work, Runtime::shutdown_background)
 }
 
-fn run<T>(work: impl Future<Output = Result<T, Failure>>, leave: impl FnOnce(Runtime)) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+fn run<T>(
+    mut builder: Builder,
+    work: impl Future<Output = Result<T, Failure>>,
+    leave: impl FnOnce(Runtime),
+) -> Result<T, Failure> {
+    let runtime = builder.enable_all().build().map_err(|error| {
         Failure::local(format!("cannot start: {}", chain(&error)), "Check the limits of this user (ulimit).")
     })?;
     let outcome = runtime.block_on(work);

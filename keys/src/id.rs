@@ -13,7 +13,7 @@ use thiserror::Error;
 
 pub(crate) use self::text::{bytes_serde, text_serde};
 pub use self::{
-    key::{Kid, PublicKey, SignatureError},
+    key::{Kid, PublicKey, ReadyKey, SignatureError},
     name::{Cluster, DomainName, NameError, NamePattern, TunnelName},
     opaque::{ProjectId, Serial, TenantId, TunnelId},
     scope::{Scope, Scopes, TunnelKind},

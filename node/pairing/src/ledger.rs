@@ -1,21 +1,26 @@
 //! The record of a session as one end has checked it: each entry signed by its author, its place signed by the host,
 //! both chained by hashes, so that nothing can be forged, changed, dropped, swapped or told differently unseen.
 
+mod burst;
 mod kept;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use mytunnel_keys::{id::PublicKey, secret::Seed};
+use mytunnel_keys::{
+    id::{PublicKey, ReadyKey},
+    secret::Seed,
+};
 
 use crate::{
     bytes,
-    content::{self, Content, ENVELOPE, Envelope, HOST, MemberId, SEAL, SKIP, Seal, SessionId, Skip, System},
+    content::{self, Content, ENVELOPE, Envelope, HOST, MemberId, SKIP, Seal, SessionId, Skip, System},
     limits,
     signed::{Hash, Signed, Vouched},
     transcript::{END, End, Line, Transcript},
 };
 
+use self::burst::Burst;
 pub(crate) use self::kept::KeptLedger;
 
 /// One entry that was checked.
@@ -56,7 +61,7 @@ pub struct Fork {
 /// What an author has said so far.
 #[derive(Debug)]
 struct Author {
-    key: PublicKey,
+    key: ReadyKey,
     /// The number of the last that this end knows of. Nothing up to here is taken again, whatever was missed since.
     number: u64,
     /// Its hash; nothing where this end came later, or missed something.
@@ -76,21 +81,23 @@ impl Author {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     session: SessionId,
-    host: PublicKey,
+    host: ReadyKey,
     reader: MemberId,
     authors: BTreeMap<MemberId, Author>,
     number: u64,
     head: Hash,
     entries: VecDeque<Entry>,
     bytes: usize,
+    burst: Burst,
 }
 
 impl Ledger {
     /// The record of a new session as `reader` has it.
     pub(crate) fn new(session: SessionId, host: PublicKey, reader: MemberId) -> Self {
+        let host = host.ready();
         let authors = BTreeMap::from([(HOST, Author { key: host, number: 0, hash: Some(Hash::default()) })]);
         let (number, head, entries) = (0, Hash::default(), VecDeque::new());
-        Self { session, host, reader, authors, number, head, entries, bytes: 0 }
+        Self { session, host, reader, authors, number, head, entries, bytes: 0, burst: Burst::default() }
     }
 
     /// A record as `reader` has it who comes later: it begins behind entry `number`, of hash `head`.
@@ -117,8 +124,9 @@ impl Ledger {
     /// # Errors
     /// [`Fork`] where this number has another key.
     pub(crate) fn introduce(&mut self, member: MemberId, key: PublicKey) -> Result<(), Fork> {
-        let author = self.authors.entry(member).or_insert(Author { key, number: 0, hash: None });
-        if author.key == key { Ok(()) } else { Err(Fork { number: self.number }) }
+        let new = || Author { key: key.ready(), number: 0, hash: None };
+        let author = self.authors.entry(member).or_insert_with(new);
+        if *author.key.public() == key { Ok(()) } else { Err(Fork { number: self.number }) }
     }
 
     /// Whether anybody has, or had, this number.
@@ -127,7 +135,7 @@ impl Ledger {
     }
 
     /// The key of whoever has this number.
-    pub(crate) fn key_of(&self, member: MemberId) -> Option<&PublicKey> {
+    pub(crate) fn key_of(&self, member: MemberId) -> Option<&ReadyKey> {
         self.authors.get(&member).map(|author| &author.key)
     }
 
@@ -175,7 +183,7 @@ impl Ledger {
     /// [`Fork`] where the host did not sign it, or it leads back, or to other members under the same numbers.
     pub(crate) fn skip(&mut self, skip: &Signed) -> Result<Skip, Fork> {
         let fork = Fork { number: self.number.saturating_add(1) };
-        let skip: Skip = skip.open(SKIP, &self.host).ok_or(fork)?;
+        let skip: Skip = skip.opened(SKIP, &self.host).ok_or(fork)?;
         if skip.session != self.session || skip.number <= self.number || reached(skip.number).is_err() {
             return Err(fork);
         }
@@ -201,7 +209,7 @@ impl Ledger {
     /// [`Fork`] where anything does not fit; nothing was taken then.
     pub(crate) fn accept(&mut self, seal: Signed, signed: Option<Signed>) -> Result<bool, Fork> {
         let fork = Fork { number: self.number.saturating_add(1) };
-        let seal: Vouched<Seal> = seal.vouched(SEAL, &self.host).ok_or(fork)?;
+        let (seal, proof) = self.vouched(seal).ok_or(fork)?;
         let place = seal.value();
         if place.number <= self.number {
             let known = self.hash_at(place.number);
@@ -209,7 +217,10 @@ impl Ledger {
         }
         let said = |signed| self.authors.get(&place.author).and_then(|author| opened(signed, place, author));
         let envelope = signed.map(|signed| said(signed).ok_or(fork)).transpose()?;
-        self.append(seal, envelope).map(|()| true)
+        self.append(seal, envelope)?;
+        let first = self.first_kept();
+        self.burst.note(self.number, proof, first);
+        Ok(true)
     }
 
     /// Takes the next entry, of which the seal is known to be the host's, and what it seals to be its author's.
@@ -249,7 +260,7 @@ impl Ledger {
             (author.number, author.hash) = (place.by_author, Some(place.envelope));
         }
         if let Some((id, key)) = joined {
-            self.authors.insert(id, Author { key, number: 0, hash: Some(Hash::default()) });
+            self.authors.insert(id, Author { key: key.ready(), number: 0, hash: Some(Hash::default()) });
         }
         self.number = place.number;
         self.head = seal.hash();
@@ -278,10 +289,10 @@ impl Ledger {
             End { session: self.session, reader: self.reader, after, last: self.number, head: self.head };
         Transcript {
             session: self.session.to_string(),
-            host: self.host,
+            host: *self.host.public(),
             after,
             head: HEXLOWER.encode(&tail().next().map_or(self.head, |entry| entry.before).0),
-            authors: authors.map(|(id, author)| (*id, author.key)).collect(),
+            authors: authors.map(|(id, author)| (*id, *author.key.public())).collect(),
             reader: self.reader,
             last: self.number,
             end: BASE64URL_NOPAD.encode(&bytes::encode(&Signed::sign(END, &end, seed))),

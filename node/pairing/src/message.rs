@@ -122,6 +122,11 @@ impl ToGuest {
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         bytes::decode(bytes)
     }
+
+    /// The place of an entry.
+    pub(crate) const fn seal(&self) -> Option<&Signed> {
+        if let Self::Entry { seal, .. } = self { Some(seal) } else { None }
+    }
 }
 
 impl ToHost {

@@ -27,6 +27,7 @@ use crate::{
     secret::{self, Psk, ResumeSecret},
     signed::{Hash, Signed},
     text,
+    transcript::Transcript,
 };
 
 /// See the module.
@@ -194,11 +195,31 @@ impl Seat {
         if self.leaving.is_some_and(|until| now.steady >= until) {
             self.part();
         }
+        self.check(limits::CHECKED);
     }
 
     /// It is closed, and nothing is to be sent any more.
     pub(crate) const fn is_over(&self) -> bool {
         self.closed.is_some() && self.leaving.is_none()
+    }
+
+    /// Looks at what is about to be taken together.
+    pub(crate) fn foresee(&mut self, messages: &[ToGuest]) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.foresee(messages.iter().filter_map(ToGuest::seal));
+        }
+    }
+
+    /// The record, as far as all of it can be shown to anybody.
+    pub(crate) fn record(&mut self) -> Option<Transcript> {
+        self.check(limits::KEPT);
+        self.ledger.as_ref().map(|ledger| ledger.export(&self.seed))
+    }
+
+    fn check(&mut self, most: usize) {
+        if self.ledger.as_mut().is_some_and(|ledger| ledger.check(most).is_err()) {
+            self.close(Why::Fork);
+        }
     }
 
     /// What the connection brought. An error ends the connection; one of the record ends the session.

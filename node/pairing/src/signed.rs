@@ -1,6 +1,9 @@
 //! Bytes with a signature over exactly them: what is passed on and hashed is what was signed, never written anew.
 
-use mytunnel_keys::{id::PublicKey, secret::Seed};
+use mytunnel_keys::{
+    id::{PublicKey, ReadyKey},
+    secret::Seed,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -64,7 +67,17 @@ impl Signed {
 
     /// The value, if the holder of this key signed it for this purpose.
     pub(crate) fn open<T: for<'de> Deserialize<'de>>(&self, purpose: &str, key: &PublicKey) -> Option<T> {
+        self.opened(purpose, &key.ready())
+    }
+
+    /// The same by a key that is ready.
+    pub(crate) fn opened<T: for<'de> Deserialize<'de>>(&self, purpose: &str, key: &ReadyKey) -> Option<T> {
         key.verify(&message(purpose, &self.body), &self.signature).ok()?;
+        self.claimed()
+    }
+
+    /// What it says, whoever signed it.
+    pub(crate) fn claimed<T: for<'de> Deserialize<'de>>(&self) -> Option<T> {
         bytes::decode(&self.body)
     }
 
@@ -72,10 +85,15 @@ impl Signed {
     pub(crate) fn vouched<T: for<'de> Deserialize<'de>>(
         self,
         purpose: &str,
-        key: &PublicKey,
+        key: &ReadyKey,
     ) -> Option<Vouched<T>> {
-        let value = self.open(purpose, key)?;
+        let value = self.opened(purpose, key)?;
         Some(Vouched { value, signed: self })
+    }
+
+    /// With the value that it [claims](Self::claimed), where its signer has signed its hash.
+    pub(crate) const fn vouched_by_hash<T>(self, value: T) -> Vouched<T> {
+        Vouched { value, signed: self }
     }
 
     pub(crate) fn hash(&self) -> Hash {

@@ -114,7 +114,7 @@ impl Transcript {
             }
         }
         let cut = Fork { number: ledger.number().saturating_add(1) };
-        let reader = *ledger.key_of(self.reader).ok_or(cut)?;
+        let reader = *ledger.key_of(self.reader).ok_or(cut)?.public();
         let end: End = signed(&self.end).and_then(|end| end.open(END, &reader)).ok_or(cut)?;
         let found = End {
             session: SessionId(session),

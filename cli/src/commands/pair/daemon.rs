@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::ways;
 use crate::context::Context;
 use crate::failure::{Failure, chain, io_help};
-use crate::runtime::{StopSignals, block_on_and_leave};
+use crate::runtime::{StopSignals, block_on_one_thread};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         ways: Some(ways::of(context.config_dir()?, proxies(context))),
     };
     // A question to a coordinator that is under way would keep the process.
-    block_on_and_leave(async {
+    block_on_one_thread(async {
         let mut signals = StopSignals::install()?;
         let stop = CancellationToken::new();
         let mut watch = JoinSet::new();

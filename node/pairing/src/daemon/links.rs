@@ -246,8 +246,7 @@ impl Daemon {
     fn on_messages(&mut self, link: LinkId, batch: &[Vec<u8>], now: Now) -> Option<SessionId> {
         let (session, member) = self.links.get(&link).map(|link| (link.session, link.member))?;
         let held = self.sessions.get_mut(&session)?;
-        let mut taken = batch.iter().map(|bytes| held.on_message(member, bytes, now));
-        if let Some(code) = taken.find_map(Result::err) {
+        if let Err(code) = held.on_messages(member, batch, now) {
             tracing::debug!(%session, member, %code, "a link is cut");
             self.flush(session);
             self.cut(session, member, now);

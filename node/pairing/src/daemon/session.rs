@@ -108,16 +108,24 @@ impl Session {
     }
 
     /// What a member's link brought, or the host's. An error ends that link.
-    pub(super) fn on_message(&mut self, member: MemberId, bytes: &[u8], now: Now) -> Result<(), Code> {
+    pub(super) fn on_messages(&mut self, member: MemberId, batch: &[Vec<u8>], now: Now) -> Result<(), Code> {
+        // What is on disk is checked there again, each by itself.
+        let is_kept = self.is_kept();
         match &mut self.side {
-            Side::Host(room) => room.on_message(member, ToHost::parse(bytes).ok_or(Code::PairVersion)?, now),
+            Side::Host(room) => batch.iter().try_for_each(|bytes| {
+                room.on_message(member, ToHost::parse(bytes).ok_or(Code::PairVersion)?, now)
+            }),
             Side::Guest(seat, _) => {
-                let message = ToGuest::parse(bytes).ok_or(Code::PairVersion)?;
-                let taken = seat.on_message(message, now);
+                let messages: Vec<ToGuest> = batch.iter().map_while(|bytes| ToGuest::parse(bytes)).collect();
+                let is_whole = messages.len() == batch.len();
+                if !is_kept {
+                    seat.foresee(&messages);
+                }
+                let taken = messages.into_iter().try_for_each(|message| seat.on_message(message, now));
                 if taken == Err(Code::PairFork) {
                     seat.close(Why::Fork);
                 }
-                taken
+                taken.and(if is_whole { Ok(()) } else { Err(Code::PairVersion) })
             }
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mytunnel_keys::id::PublicKey;
 use serde::{Deserialize, Serialize};
 
-use super::{Author, Entry, Ledger, is_placed, opened};
+use super::{Author, Burst, Entry, Ledger, is_placed, opened};
 use crate::{
     bytes,
     content::{MemberId, SEAL, Seal, SessionId},
@@ -32,7 +32,8 @@ impl Entry {
 
 impl Ledger {
     pub(crate) fn kept(&self) -> KeptLedger {
-        let author = |(id, author): (&MemberId, &Author)| (*id, (author.key, author.number, author.hash));
+        let author =
+            |(id, author): (&MemberId, &Author)| (*id, (*author.key.public(), author.number, author.hash));
         KeptLedger {
             number: self.number,
             head: self.head,
@@ -49,16 +50,19 @@ impl Ledger {
         kept: KeptLedger,
         rows: &[Vec<u8>],
     ) -> Option<Self> {
-        let author = |(id, (key, number, hash))| (id, Author { key, number, hash });
+        let author = |(id, (key, number, hash)): (MemberId, (PublicKey, u64, Option<Hash>))| {
+            (id, Author { key: key.ready(), number, hash })
+        };
         let mut ledger = Self {
             session,
-            host,
+            host: host.ready(),
             reader,
             authors: kept.authors.into_iter().map(author).collect(),
             number: kept.number,
             head: kept.head,
             entries: VecDeque::new(),
             bytes: 0,
+            burst: Burst::default(),
         };
         for row in rows {
             let entry = ledger.checked(row)?;
@@ -74,7 +78,7 @@ impl Ledger {
     /// The next entry that is kept. Between two there may be what was kept for nobody.
     fn checked(&self, row: &[u8]) -> Option<Entry> {
         let (seal, signed): (Signed, Option<Signed>) = bytes::decode(row)?;
-        let place: Seal = seal.open(SEAL, &self.host)?;
+        let place: Seal = seal.opened(SEAL, &self.host)?;
         let follows = self.entries.back().is_none_or(|last| {
             let is_next = place.number == last.number.saturating_add(1);
             place.number > last.number && (!is_next || place.before == last.seal.hash())

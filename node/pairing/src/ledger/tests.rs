@@ -1,7 +1,7 @@
 use mytunnel_keys::secret::Seed;
 
 use super::*;
-use crate::content::{Introduced, Said};
+use crate::content::{Introduced, SEAL, Said};
 
 const SESSION: SessionId = SessionId([7; 8]);
 
@@ -342,4 +342,133 @@ fn a_record_is_kept_within_its_bounds() {
     }
     assert_eq!(ledger.entries.len(), limits::KEPT);
     assert_eq!(ledger.first_kept(), ledger.number() - limits::KEPT as u64 + 1);
+}
+
+fn together(ledger: &mut Ledger, entries: &[(Signed, Signed)]) -> Result<(), Fork> {
+    ledger.foresee(entries.iter().map(|(seal, _)| seal));
+    let mut entries = entries.iter().cloned();
+    entries.try_for_each(|(seal, signed)| ledger.accept(seal, Some(signed)).map(drop))
+}
+
+/// The same words under a signature that is nobody's.
+fn unsigned(seal: &Signed) -> Signed {
+    let place: Seal = seal.claimed().unwrap();
+    Signed::sign("something else", &place, &seed(HOST))
+}
+
+#[test]
+fn what_comes_together_is_the_same_record() {
+    let entries = record();
+    let mut ledger = ledger();
+    together(&mut ledger, &entries).unwrap();
+    let alone = read(entries.clone()).unwrap();
+    assert_eq!((ledger.number(), ledger.head()), (alone.number(), alone.head()));
+    assert_eq!(ledger.check(limits::KEPT), Ok(()));
+    assert!(ledger.export(&seed(HOST)).verify().is_ok());
+    // Once more, as after a cut.
+    together(&mut ledger, &entries).unwrap();
+    assert_eq!(ledger.number(), 5);
+}
+
+#[test]
+fn a_burst_that_the_host_has_not_signed_to_its_end_is_taken_as_far_as_each_is_signed() {
+    for missing in 0..5 {
+        let mut entries = record();
+        entries.truncate(missing + 1);
+        entries[missing].0 = unsigned(&entries[missing].0);
+        let mut ledger = ledger();
+        assert_eq!(together(&mut ledger, &entries), Err(Fork { number: missing as u64 + 1 }));
+        assert_eq!(ledger.number(), missing as u64);
+        assert!(ledger.export(&seed(HOST)).verify().is_ok());
+    }
+}
+
+#[test]
+fn an_envelope_that_is_not_its_authors_is_named_in_a_burst_too() {
+    let mut entries = record();
+    let forged: Envelope = entries[2].1.claimed().unwrap();
+    entries[2].1 = Signed::sign(ENVELOPE, &forged, &seed(2));
+    let mut ledger = ledger();
+    assert_eq!(together(&mut ledger, &entries), Err(Fork { number: 3 }));
+}
+
+#[test]
+fn a_burst_with_a_gap_or_of_another_record_is_named() {
+    let entries = record();
+    for dropped in 0..4 {
+        let mut ledger = ledger();
+        let rest: Vec<_> =
+            entries.iter().enumerate().filter(|(at, _)| *at != dropped).map(|(_, e)| e.clone()).collect();
+        assert_eq!(together(&mut ledger, &rest), Err(Fork { number: dropped as u64 + 1 }));
+    }
+    // What was foreseen and did not come is no word for anything else.
+    let mut ledger = ledger();
+    ledger.foresee(entries.iter().map(|(seal, _)| seal));
+    let (seal, signed) = entries[0].clone();
+    ledger.accept(seal, Some(signed)).unwrap();
+    let (_, signed) = entries[1].clone();
+    assert_eq!(ledger.accept(unsigned(&entries[2].0), Some(signed)), Err(Fork { number: 2 }));
+}
+
+#[test]
+fn what_was_taken_by_a_later_signature_is_checked_before_it_is_shown_and_the_record_ends_before_what_is_not_signed()
+ {
+    let mut entries = record();
+    entries[3].0 = unsigned(&entries[3].0);
+    let mut ledger = ledger();
+    together(&mut ledger, &entries).unwrap();
+    assert_eq!(ledger.number(), 5, "it is the host's, by what came behind it");
+    assert_eq!(ledger.check(3), Ok(()), "these are");
+    assert_eq!(ledger.check(1), Err(Fork { number: 4 }));
+    assert_eq!((ledger.number(), ledger.head()), (3, entries[2].0.hash()));
+    let exported = ledger.export(&seed(HOST));
+    assert_eq!(exported.verify().unwrap().entries, 3);
+    assert_eq!(ledger.check(limits::KEPT), Ok(()));
+}
+
+#[test]
+fn what_is_not_checked_yet_is_no_more_than_what_is_kept() {
+    let mut writer = Writer::new();
+    let entries: Vec<_> = (0..limits::KEPT + 200).map(|_| writer.write(HOST, chat("words"))).collect();
+    let mut ledger = ledger();
+    entries.chunks(32).for_each(|burst| together(&mut ledger, burst).unwrap());
+    assert!(ledger.unchecked() <= limits::KEPT && ledger.unchecked() > limits::KEPT / 2);
+    assert_eq!(ledger.check(limits::KEPT), Ok(()));
+    assert_eq!(ledger.unchecked(), 0);
+}
+
+proptest::proptest! {
+    /// However a record is cut into bursts, and whatever is damaged in it, no end takes more than it does one by one, and what it
+    /// can show to others is the same.
+    #[test]
+    fn bursts_take_nothing_that_would_not_be_taken_alone(
+        cuts in proptest::collection::vec(1..4_usize, 5),
+        damaged in proptest::option::of((0..5_usize, 0..3_u8)),
+    ) {
+        let mut entries = record();
+        if let Some((at, how)) = damaged {
+            match how {
+                0 => entries[at].0 = unsigned(&entries[at].0),
+                1 => entries[at].1 = unsigned(&entries[at].0),
+                _ => drop(entries.remove(at)),
+            }
+        }
+        let alone = {
+            let mut ledger = ledger();
+            let _ = entries.iter().cloned().try_for_each(|(seal, signed)| ledger.accept(seal, Some(signed)).map(drop));
+            ledger
+        };
+        let mut ledger = ledger();
+        let mut rest = entries.as_slice();
+        for cut in cuts {
+            let (burst, behind) = rest.split_at(cut.min(rest.len()));
+            if together(&mut ledger, burst).is_err() {
+                break;
+            }
+            rest = behind;
+        }
+        let _ = ledger.check(limits::KEPT);
+        proptest::prop_assert_eq!((ledger.number(), ledger.head()), (alone.number(), alone.head()));
+        proptest::prop_assert!(ledger.export(&seed(HOST)).verify().is_ok());
+    }
 }

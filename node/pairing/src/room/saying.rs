@@ -35,8 +35,8 @@ impl Room {
     }
 
     fn place(&mut self, id: MemberId, signed: Signed, now: Now) -> Result<(), Code> {
-        let member = self.members.get(&id).ok_or(Code::PairNoSession)?;
-        let said: Vouched<Envelope> = signed.vouched(ENVELOPE, &member.card.key).ok_or(Code::PairFork)?;
+        let key = self.ledger.key_of(id).ok_or(Code::PairNoSession)?;
+        let said: Vouched<Envelope> = signed.vouched(ENVELOPE, key).ok_or(Code::PairFork)?;
         let envelope = said.value();
         // It is sealed under the author that it names.
         if envelope.author != id {
