@@ -118,6 +118,8 @@ async fn a_guest_joins(host: &Agent) -> Result<Duration> {
     let asked = Instant::now();
     guest.try_to_join(&invites[0]).await?.success()?;
     let took = asked.elapsed();
+    // A host that closes waits for those who are in to have read that, and this one has gone.
+    host.pair(&["kick", "1", "--session", &session]).await?;
     host.pair(&["close", "--session", &session]).await?;
     Ok(took)
 }
