@@ -20,7 +20,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     run(Builder::new_multi_thread(), work, |runtime| runtime.shutdown_timeout(GRACE))
 }
 
-/// As [`block_on_and_leave`], on this thread alone: what comes at a time is taken together, and no thread wakes another.
+/// As [`block_on_and_leave`], on this thread alone, beside those of what blocks: what comes at a time is taken together.
 pub(crate) fn block_on_one_thread<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     run(Builder::new_current_thread(), work, Runtime::shutdown_background)
 }

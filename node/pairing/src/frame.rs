@@ -99,6 +99,10 @@ impl Channel {
         if flags & !(MORE | REKEY) != 0 {
             return Err(FrameError::Broken);
         }
+        // One that goes on and on would say nothing.
+        if flags & MORE != 0 && piece.is_empty() {
+            return Err(FrameError::Broken);
+        }
         self.received += 1;
         if flags & REKEY != 0 {
             self.noise.rekey_incoming();
@@ -194,6 +198,14 @@ mod tests {
             opened = host.open(&out[2..]);
         }
         assert_eq!(opened, Err(FrameError::TooLarge));
+    }
+
+    #[test]
+    fn a_piece_that_goes_on_and_says_nothing_is_refused() {
+        let (mut guest, mut host) = channels();
+        let mut out = Vec::new();
+        guest.seal_piece(&[], true, NOW, &mut out).unwrap();
+        assert_eq!(host.open(&out[2..]), Err(FrameError::Broken));
     }
 
     #[test]

@@ -218,8 +218,7 @@ impl Ledger {
         let said = |signed| self.authors.get(&place.author).and_then(|author| opened(signed, place, author));
         let envelope = signed.map(|signed| said(signed).ok_or(fork)).transpose()?;
         self.append(seal, envelope)?;
-        let first = self.first_kept();
-        self.burst.note(self.number, proof, first);
+        self.burst.note(self.number, proof);
         Ok(true)
     }
 

@@ -54,8 +54,6 @@ pub const RATE_SPAN: Duration = Duration::from_secs(10);
 pub const KEPT: usize = 1_000;
 /// The number that no entry of a session goes beyond: one comes by the host's word, and disks count to no more than twice that.
 pub const NUMBER: u64 = 1 << 62;
-/// How many signatures of what came in bursts are checked in a second.
-pub const CHECKED: usize = 64;
 /// Bytes of a session's entries that are kept for who is away.
 pub const KEPT_BYTES: usize = 16 << 20;
 /// Things said by this machine that wait for the host.

@@ -27,7 +27,6 @@ use crate::{
     secret::{self, Psk, ResumeSecret},
     signed::{Hash, Signed},
     text,
-    transcript::Transcript,
 };
 
 /// See the module.
@@ -195,7 +194,6 @@ impl Seat {
         if self.leaving.is_some_and(|until| now.steady >= until) {
             self.part();
         }
-        self.check(limits::CHECKED);
     }
 
     /// It is closed, and nothing is to be sent any more.
@@ -203,23 +201,22 @@ impl Seat {
         self.closed.is_some() && self.leaving.is_none()
     }
 
-    /// Looks at what is about to be taken together.
-    pub(crate) fn foresee(&mut self, messages: &[ToGuest]) {
-        if let Some(ledger) = &mut self.ledger {
+    /// What comes together: `proved` has the host's seals in it proved by the last of them. What stands behind its end is not
+    /// heard.
+    pub(crate) fn on_messages(&mut self, messages: Vec<ToGuest>, proved: bool, now: Now) -> Result<(), Code> {
+        if let Some(ledger) = self.ledger.as_mut().filter(|_| proved) {
             ledger.foresee(messages.iter().filter_map(ToGuest::seal));
         }
-    }
-
-    /// The record, as far as all of it can be shown to anybody.
-    pub(crate) fn record(&mut self) -> Option<Transcript> {
-        self.check(limits::KEPT);
-        self.ledger.as_ref().map(|ledger| ledger.export(&self.seed))
-    }
-
-    fn check(&mut self, most: usize) {
-        if self.ledger.as_mut().is_some_and(|ledger| ledger.check(most).is_err()) {
-            self.close(Why::Fork);
+        let mut messages = messages.into_iter();
+        let taken = messages
+            .try_for_each(|message| if self.is_over() { Ok(()) } else { self.on_message(message, now) });
+        let settled = self.ledger.as_mut().map_or(Ok(()), Ledger::settle);
+        let taken = settled.map_err(|_| Code::PairFork).and(taken);
+        if taken == Err(Code::PairFork) {
+            self.closed = Some(Why::Fork);
+            self.leaving = None;
         }
+        taken
     }
 
     /// What the connection brought. An error ends the connection; one of the record ends the session.

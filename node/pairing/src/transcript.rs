@@ -54,6 +54,8 @@ pub struct Checked {
     pub entries: u64,
     /// How many of them say nothing, as they were for others than the record's reader.
     pub withheld: u64,
+    /// Of how many the place is proved by the host's signature over a later one alone.
+    pub proved_later: u64,
     /// The key that signed the order: anybody can make a record, so that it proves as much as this is the host's.
     pub host: PublicKey,
     /// The key of whose record it is.
@@ -88,7 +90,8 @@ impl Line {
 }
 
 impl Transcript {
-    /// Checks every signature, every hash and that nothing is missing.
+    /// Checks every hash, that nothing is missing, every author's signature, and the host's: over the last entry, which names the
+    /// one before by its hash, and over each other one. Of those that have none of their own it is said how many there are.
     ///
     /// # Errors
     /// The first entry that does not fit.
@@ -102,9 +105,13 @@ impl Transcript {
                 ledger.introduce(*id, *key)?;
             }
         }
-        for line in &self.entries {
+        let seals: Vec<Option<Signed>> = self.entries.iter().map(|line| signed(&line.seal)).collect();
+        ledger.foresee(seals.iter().map_while(Option::as_ref));
+        let mut proved_later = 0;
+        for (line, seal) in self.entries.iter().zip(seals) {
             let fork = Fork { number: ledger.number().saturating_add(1) };
-            let seal = signed(&line.seal).ok_or(fork)?;
+            let seal = seal.ok_or(fork)?;
+            proved_later += u64::from(!ledger.is_signed(&seal));
             let envelope = match &line.envelope {
                 Some(text) => Some(signed(text).ok_or(fork)?),
                 None => None,
@@ -127,7 +134,8 @@ impl Transcript {
             return Err(cut.into());
         }
         let withheld = self.entries.iter().filter(|line| line.envelope.is_none()).count() as u64;
-        Ok(Checked { entries: self.last - self.after, withheld, host: self.host, reader })
+        let entries = self.last - self.after;
+        Ok(Checked { entries, withheld, proved_later, host: self.host, reader })
     }
 }
 

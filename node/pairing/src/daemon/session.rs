@@ -118,13 +118,7 @@ impl Session {
             Side::Guest(seat, _) => {
                 let messages: Vec<ToGuest> = batch.iter().map_while(|bytes| ToGuest::parse(bytes)).collect();
                 let is_whole = messages.len() == batch.len();
-                if !is_kept {
-                    seat.foresee(&messages);
-                }
-                let taken = messages.into_iter().try_for_each(|message| seat.on_message(message, now));
-                if taken == Err(Code::PairFork) {
-                    seat.close(Why::Fork);
-                }
+                let taken = seat.on_messages(messages, !is_kept, now);
                 taken.and(if is_whole { Ok(()) } else { Err(Code::PairVersion) })
             }
         }

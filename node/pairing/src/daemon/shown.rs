@@ -146,15 +146,13 @@ impl Daemon {
     }
 
     /// The record as it can be checked by anybody.
-    pub(super) fn export(&mut self, session: Option<&str>) -> Result<Value, Trouble> {
+    pub(super) fn export(&self, session: Option<&str>) -> Result<Value, Trouble> {
         let id = self.chosen(session)?;
-        let held = self.sessions.get_mut(&id).ok_or_else(no_session)?;
-        let record = match &mut held.side {
+        let held = self.sessions.get(&id).ok_or_else(no_session)?;
+        let record = match &held.side {
             Side::Host(room) => Some(room.ledger.export(&room.opening.seed)),
-            Side::Guest(seat, _) => seat.record(),
+            Side::Guest(seat, _) => seat.ledger.as_ref().map(|ledger| ledger.export(seat.seed())),
         };
-        // It may have been found to be broken.
-        self.flush(id);
         let record = record
             .ok_or_else(|| Trouble::new(Code::PairUnverified, "nothing of the session is known here yet"))?;
         serde_json::to_value(record)

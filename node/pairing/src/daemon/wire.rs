@@ -284,10 +284,13 @@ async fn write_all(
     while let Some(first) = outgoing.next().await {
         // What is being written has its room until it is out.
         let mut batch = vec![first];
-        let mut sealed = Vec::new();
+        let (mut sealed, mut failed) = (Vec::new(), None);
         while let Some(message) = batch.last() {
-            sealed.extend(seal(channel, &message.bytes, begun)?);
-            if sealed.len() >= AT_ONCE {
+            match seal(channel, &message.bytes, begun) {
+                Ok(frames) => sealed.extend(frames),
+                Err(error) => failed = Some(error),
+            }
+            if sealed.len() >= AT_ONCE || failed.is_some() {
                 break;
             }
             let Some(next) = outgoing.try_next() else { break };
@@ -298,6 +301,9 @@ async fn write_all(
             writer.flush().await
         };
         timeout(limits::SILENCE, written).await.map_err(io::Error::from)??;
+        if let Some(error) = failed {
+            return Err(error);
+        }
     }
     writer.shutdown().await?;
     Ok(())
@@ -388,11 +394,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_message_does_not_wait_for_one_that_is_not_here_as_a_whole() {
         let large = vec![7; limits::MESSAGE];
-        for missing in [1, large.len()] {
+        // None of the frame's length, half of it, some of the frame, all of it but a byte.
+        for here in [0, 1, 1000, limits::FRAME + 1, large.len()] {
             let (stream, channel) = sealed(&[b"small", &large]);
-            let (batches, ended) = given(&stream[..stream.len() - missing], channel).await;
-            assert_eq!(batches, [[b"small"]]);
-            assert!(ended.is_err());
+            let small = 2 + 1 + 5 + 16;
+            let (ours, mut theirs) = duplex(1 << 20);
+            let (_owner, queued) = queue();
+            let (given, mut batches) = tokio::sync::mpsc::channel(8);
+            let carried =
+                carry(ours, channel, queued, Instant::now(), async |batch| given.send(batch).await.is_ok());
+            let watched = async {
+                theirs.write_all(&stream[..small + here]).await.unwrap();
+                assert_eq!(batches.recv().await.unwrap(), [b"small"]);
+                theirs.write_all(&stream[small + here..]).await.unwrap();
+                assert!(batches.recv().await.unwrap() == [large.as_slice()]);
+            };
+            tokio::select! {
+                ended = carried => panic!("{ended:?}"),
+                watched = timeout(limits::SILENCE, watched) => watched.unwrap(),
+            }
         }
     }
 
@@ -407,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_is_written_together_and_read_in_its_order() {
+    async fn what_waits_is_read_in_the_order_in_which_it_was_said() {
         let (guest, host) = crate::handshake::tests::pair();
         let (ours, theirs) = duplex(1 << 20);
         let (outgoing, queued) = queue();

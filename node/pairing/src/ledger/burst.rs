@@ -1,6 +1,6 @@
 //! Seals that come together. Each names the hash of the one before, so that the host's signature over the last of them is one
-//! over all: that is checked before any of them is taken. Their own, with which each can be shown to anybody by itself, are
-//! checked when there is time, and before the record is handed out.
+//! over all: that is checked before any of them is taken, and theirs are not. A record that ends there proves each of them to
+//! anybody, whatever signatures they have themselves.
 
 use std::collections::VecDeque;
 
@@ -15,8 +15,8 @@ use crate::{
 pub(super) struct Burst {
     /// Those that the host is known to have signed, and that are not taken yet.
     ahead: VecDeque<(Hash, Seal)>,
-    /// Entries that were taken by the signature of a later one.
-    unchecked: VecDeque<u64>,
+    /// The first entry that was taken by the signature of a later one, which is not there yet.
+    open: Option<u64>,
 }
 
 /// By which signature of the host's a seal is known to be its own.
@@ -27,19 +27,17 @@ pub(super) enum Proof {
 }
 
 impl Burst {
-    /// An entry was taken; what comes before `first` is kept no more, and shown to nobody.
-    pub(super) fn note(&mut self, number: u64, proof: Proof, first: u64) {
-        while self.unchecked.front().is_some_and(|unchecked| *unchecked < first) {
-            self.unchecked.pop_front();
-        }
-        if proof == Proof::Later {
-            self.unchecked.push_back(number);
+    /// An entry was taken.
+    pub(super) fn note(&mut self, number: u64, proof: Proof) {
+        match proof {
+            Proof::Own => self.open = None,
+            Proof::Later => drop(self.open.get_or_insert(number)),
         }
     }
 }
 
 impl Ledger {
-    /// Looks at seals that are about to be taken in this order.
+    /// Looks at seals that are about to be taken in this order; [`Self::settle`] is for when they were.
     pub(crate) fn foresee<'a>(&mut self, seals: impl IntoIterator<Item = &'a Signed>) {
         let (mut head, mut last) = (self.head, None);
         let mut ahead = VecDeque::new();
@@ -50,8 +48,7 @@ impl Ledger {
             ahead.push_back((head, place));
         }
         // One alone is checked when it is taken.
-        let is_proved =
-            ahead.len() > 1 && last.is_some_and(|last| last.opened::<Seal>(SEAL, &self.host).is_some());
+        let is_proved = ahead.len() > 1 && last.is_some_and(|last| self.is_signed(last));
         self.burst.ahead = if is_proved { ahead } else { VecDeque::new() };
     }
 
@@ -69,37 +66,26 @@ impl Ledger {
         }
     }
 
-    /// Checks the signatures of at most so many seals that were taken by a later one's.
+    /// Whether the host's own signature is there, too.
+    pub(crate) fn is_signed(&self, seal: &Signed) -> bool {
+        seal.opened::<Seal>(SEAL, &self.host).is_some()
+    }
+
+    /// Where a burst was not taken to its end, those that were taken need signatures of their own, if the record is to prove
+    /// them. To be called before anybody hears of them.
     ///
     /// # Errors
-    /// The host has not signed this one. The record ends before it then.
-    pub(crate) fn check(&mut self, most: usize) -> Result<(), Fork> {
-        for _ in 0..most {
-            let Some(number) = self.burst.unchecked.pop_front() else { break };
-            let entry = self.after(number.saturating_sub(1)).next().filter(|entry| entry.number == number);
-            if entry.is_some_and(|entry| entry.seal.opened::<Seal>(SEAL, &self.host).is_none()) {
-                self.end_before(number);
-                return Err(Fork { number });
-            }
-        }
-        Ok(())
-    }
-
-    fn end_before(&mut self, number: u64) {
+    /// The host has not signed this one. The record ends before it, and nothing may follow there.
+    pub(crate) fn settle(&mut self) -> Result<(), Fork> {
+        self.burst.ahead.clear();
+        let Some(open) = self.burst.open.take() else { return Ok(()) };
+        let unsigned = self.after(open.saturating_sub(1)).find(|entry| !self.is_signed(&entry.seal));
+        let Some((number, before)) = unsigned.map(|entry| (entry.number, entry.before)) else {
+            return Ok(());
+        };
         let begin = self.entries.partition_point(|entry| entry.number < number);
-        for ended in self.entries.split_off(begin) {
-            self.bytes -= ended.size();
-            if ended.number == number {
-                (self.number, self.head) = (number.saturating_sub(1), ended.before);
-            }
-        }
-        self.burst = Burst::default();
-    }
-}
-
-#[cfg(test)]
-impl Ledger {
-    pub(super) fn unchecked(&self) -> usize {
-        self.burst.unchecked.len()
+        self.bytes -= self.entries.split_off(begin).iter().map(super::Entry::size).sum::<usize>();
+        (self.number, self.head) = (number.saturating_sub(1), before);
+        Err(Fork { number })
     }
 }

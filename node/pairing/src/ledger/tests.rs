@@ -1,7 +1,10 @@
 use mytunnel_keys::secret::Seed;
 
 use super::*;
-use crate::content::{Introduced, SEAL, Said};
+use crate::{
+    content::{Introduced, SEAL, Said},
+    transcript::TranscriptError,
+};
 
 const SESSION: SessionId = SessionId([7; 8]);
 
@@ -279,7 +282,7 @@ fn an_exported_record_holds_and_what_is_taken_out_of_it_is_named() {
         let mut changed = record.clone();
         change(&mut changed);
         match changed.verify() {
-            Err(crate::transcript::TranscriptError::Fork(fork)) => fork.number,
+            Err(TranscriptError::Fork(fork)) => fork.number,
             other => panic!("{other:?}"),
         }
     };
@@ -347,7 +350,8 @@ fn a_record_is_kept_within_its_bounds() {
 fn together(ledger: &mut Ledger, entries: &[(Signed, Signed)]) -> Result<(), Fork> {
     ledger.foresee(entries.iter().map(|(seal, _)| seal));
     let mut entries = entries.iter().cloned();
-    entries.try_for_each(|(seal, signed)| ledger.accept(seal, Some(signed)).map(drop))
+    let taken = entries.try_for_each(|(seal, signed)| ledger.accept(seal, Some(signed)).map(drop));
+    ledger.settle().and(taken)
 }
 
 /// The same words under a signature that is nobody's.
@@ -363,8 +367,7 @@ fn what_comes_together_is_the_same_record() {
     together(&mut ledger, &entries).unwrap();
     let alone = read(entries.clone()).unwrap();
     assert_eq!((ledger.number(), ledger.head()), (alone.number(), alone.head()));
-    assert_eq!(ledger.check(limits::KEPT), Ok(()));
-    assert!(ledger.export(&seed(HOST)).verify().is_ok());
+    assert_eq!(ledger.export(&seed(HOST)).verify().unwrap().proved_later, 0);
     // Once more, as after a cut.
     together(&mut ledger, &entries).unwrap();
     assert_eq!(ledger.number(), 5);
@@ -411,53 +414,57 @@ fn a_burst_with_a_gap_or_of_another_record_is_named() {
 }
 
 #[test]
-fn what_was_taken_by_a_later_signature_is_checked_before_it_is_shown_and_the_record_ends_before_what_is_not_signed()
- {
+fn a_place_is_proved_by_a_later_signature_and_it_is_said_where_it_is() {
     let mut entries = record();
     entries[3].0 = unsigned(&entries[3].0);
     let mut ledger = ledger();
     together(&mut ledger, &entries).unwrap();
-    assert_eq!(ledger.number(), 5, "it is the host's, by what came behind it");
-    assert_eq!(ledger.check(3), Ok(()), "these are");
-    assert_eq!(ledger.check(1), Err(Fork { number: 4 }));
-    assert_eq!((ledger.number(), ledger.head()), (3, entries[2].0.hash()));
-    let exported = ledger.export(&seed(HOST));
-    assert_eq!(exported.verify().unwrap().entries, 3);
-    assert_eq!(ledger.check(limits::KEPT), Ok(()));
+    assert_eq!(ledger.number(), 5);
+    let mut record = ledger.export(&seed(HOST));
+    let checked = record.verify().unwrap();
+    assert_eq!((checked.entries, checked.proved_later), (5, 1));
+    // Only as long as that is there: neither without it nor with another.
+    record.entries.pop();
+    assert_eq!(record.verify(), Err(TranscriptError::Fork(Fork { number: 4 })));
 }
 
 #[test]
-fn what_is_not_checked_yet_is_no_more_than_what_is_kept() {
-    let mut writer = Writer::new();
-    let entries: Vec<_> = (0..limits::KEPT + 200).map(|_| writer.write(HOST, chat("words"))).collect();
-    let mut ledger = ledger();
-    entries.chunks(32).for_each(|burst| together(&mut ledger, burst).unwrap());
-    assert!(ledger.unchecked() <= limits::KEPT && ledger.unchecked() > limits::KEPT / 2);
-    assert_eq!(ledger.check(limits::KEPT), Ok(()));
-    assert_eq!(ledger.unchecked(), 0);
+fn a_burst_that_breaks_leaves_nothing_that_the_record_does_not_prove() {
+    for (unsigned_at, broken_at, left) in [(1, 3, 1), (2, 3, 2), (0, 4, 0)] {
+        let mut entries = record();
+        entries[unsigned_at].0 = unsigned(&entries[unsigned_at].0);
+        // Its author never said that.
+        entries[broken_at].1 = entries[0].1.clone();
+        let mut ledger = ledger();
+        assert_eq!(together(&mut ledger, &entries), Err(Fork { number: left + 1 }));
+        assert_eq!(ledger.number(), left);
+        let checked = ledger.export(&seed(HOST)).verify().unwrap();
+        assert_eq!((checked.entries, checked.proved_later), (left, 0));
+    }
 }
 
 proptest::proptest! {
-    /// However a record is cut into bursts, and whatever is damaged in it, no end takes more than it does one by one, and what it
-    /// can show to others is the same.
+    /// However a record is cut into bursts, and whatever is damaged in it: what an end takes, it can prove, and it takes nothing
+    /// that was not said or is not in its place.
     #[test]
-    fn bursts_take_nothing_that_would_not_be_taken_alone(
-        cuts in proptest::collection::vec(1..4_usize, 5),
-        damaged in proptest::option::of((0..5_usize, 0..3_u8)),
+    fn what_bursts_take_is_proved_and_as_it_was_said(
+        cuts in proptest::collection::vec(1..6_usize, 5),
+        damages in proptest::collection::vec((0..5_usize, 0..4_u8), 0..3),
     ) {
-        let mut entries = record();
-        if let Some((at, how)) = damaged {
+        let whole = record();
+        let mut entries = whole.clone();
+        for (at, how) in damages {
+            let at = at % entries.len();
             match how {
                 0 => entries[at].0 = unsigned(&entries[at].0),
                 1 => entries[at].1 = unsigned(&entries[at].0),
+                2 => entries.swap(at, 0),
                 _ => drop(entries.remove(at)),
             }
         }
-        let alone = {
-            let mut ledger = ledger();
-            let _ = entries.iter().cloned().try_for_each(|(seal, signed)| ledger.accept(seal, Some(signed)).map(drop));
-            ledger
-        };
+        let mut alone = ledger();
+        // What is wrong is found where it is.
+        let _ = entries.iter().cloned().try_for_each(|(seal, said)| alone.accept(seal, Some(said)).map(drop));
         let mut ledger = ledger();
         let mut rest = entries.as_slice();
         for cut in cuts {
@@ -467,8 +474,10 @@ proptest::proptest! {
             }
             rest = behind;
         }
-        let _ = ledger.check(limits::KEPT);
-        proptest::prop_assert_eq!((ledger.number(), ledger.head()), (alone.number(), alone.head()));
-        proptest::prop_assert!(ledger.export(&seed(HOST)).verify().is_ok());
+        let number = usize::try_from(ledger.number()).unwrap();
+        proptest::prop_assert!(number >= usize::try_from(alone.number()).unwrap());
+        let head = number.checked_sub(1).map_or_else(Hash::default, |last| whole[last].0.hash());
+        proptest::prop_assert_eq!(ledger.head(), head);
+        proptest::prop_assert_eq!(ledger.export(&seed(HOST)).verify().map(|checked| checked.entries), Ok(ledger.number()));
     }
 }

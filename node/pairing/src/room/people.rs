@@ -67,6 +67,10 @@ impl Room {
             return;
         }
         self.revoke_all();
+        // Who hears of the end hears nothing behind it.
+        while let Some((member, number)) = self.taken.pop_first() {
+            self.send(member, ToGuest::Taken { number });
+        }
         self.note(System::Closed { why }, now);
         self.closed = Some(why);
         self.closed_at = now.steady;

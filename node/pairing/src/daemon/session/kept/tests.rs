@@ -1,6 +1,7 @@
 //! A host and two guests whose processes die at any moment, before what they did is on disk or behind that, and whose
 //! lines break: nothing that was confirmed is lost, nothing is doubled, and what was read stays as it was read.
 
+mod bursts;
 mod first;
 mod people;
 
