@@ -54,8 +54,6 @@ pub struct Checked {
     pub entries: u64,
     /// How many of them say nothing, as they were for others than the record's reader.
     pub withheld: u64,
-    /// Of how many the place is proved by the host's signature over a later one alone.
-    pub proved_later: u64,
     /// The key that signed the order: anybody can make a record, so that it proves as much as this is the host's.
     pub host: PublicKey,
     /// The key of whose record it is.
@@ -80,6 +78,15 @@ pub enum TranscriptError {
     /// See [`Fork`].
     #[error(transparent)]
     Fork(#[from] Fork),
+    /// All of it holds and is proved by what the host signed last, but its own signature of this entry is none: the host left it
+    /// out, or somebody has changed the file.
+    #[error(
+        "the host's own signature of entry {number} is missing or was changed; what it says and its place are proved by those behind it"
+    )]
+    Unsigned {
+        /// The first such entry.
+        number: u64,
+    },
 }
 
 impl Line {
@@ -91,7 +98,7 @@ impl Line {
 
 impl Transcript {
     /// Checks every hash, that nothing is missing, every author's signature, and the host's: over the last entry, which names the
-    /// one before by its hash, and over each other one. Of those that have none of their own it is said how many there are.
+    /// one before by its hash, and over each other one.
     ///
     /// # Errors
     /// The first entry that does not fit.
@@ -107,11 +114,13 @@ impl Transcript {
         }
         let seals: Vec<Option<Signed>> = self.entries.iter().map(|line| signed(&line.seal)).collect();
         ledger.foresee(seals.iter().map_while(Option::as_ref));
-        let mut proved_later = 0;
+        let mut unsigned = None;
         for (line, seal) in self.entries.iter().zip(seals) {
             let fork = Fork { number: ledger.number().saturating_add(1) };
             let seal = seal.ok_or(fork)?;
-            proved_later += u64::from(!ledger.is_signed(&seal));
+            if !ledger.is_signed(&seal) {
+                unsigned.get_or_insert(fork.number);
+            }
             let envelope = match &line.envelope {
                 Some(text) => Some(signed(text).ok_or(fork)?),
                 None => None,
@@ -133,9 +142,12 @@ impl Transcript {
         if end != found || self.last != found.last {
             return Err(cut.into());
         }
+        if let Some(number) = unsigned {
+            return Err(TranscriptError::Unsigned { number });
+        }
         let withheld = self.entries.iter().filter(|line| line.envelope.is_none()).count() as u64;
         let entries = self.last - self.after;
-        Ok(Checked { entries, withheld, proved_later, host: self.host, reader })
+        Ok(Checked { entries, withheld, host: self.host, reader })
     }
 }
 

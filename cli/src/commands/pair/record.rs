@@ -43,10 +43,9 @@ pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
     let transcript = read(&args.file)?;
     match transcript.verify() {
         Ok(checked) => {
-            let Checked { entries, withheld, proved_later, host, reader, .. } = checked;
+            let Checked { entries, withheld, host, reader, .. } = checked;
             context.report.object(&json!({
-                "verified": true, "entries": entries, "withheld": withheld, "proved_later": proved_later,
-                "host": host, "reader": reader,
+                "verified": true, "entries": entries, "withheld": withheld, "host": host, "reader": reader,
             }));
             context.report.line(format_args!("{entries} entries, each signed and in its place."));
             if withheld > 0 {
@@ -54,16 +53,15 @@ pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
                     .report
                     .line(format_args!("{withheld} of them were for others than this record's reader."));
             }
-            if proved_later > 0 {
-                context.report.line(format_args!(
-                    "The host's own signature is missing or changed at {proved_later} of them: their place is proved by one behind."
-                ));
-            }
             context.report.line(format_args!("Host: {host}\nReader: {reader}"));
             context.report.note("A record proves as much as these keys are the host's and the reader's.");
             Ok(())
         }
         Err(error @ TranscriptError::Unreadable) => Err(no_record(&args.file, &error.to_string())),
+        Err(error @ TranscriptError::Unsigned { .. }) => Err(Failure::new(Code::PairFork, error.to_string())
+            .with_help(
+                "Ask who exported it for the file as it was; if it is, the host has left the signature out.",
+            )),
         Err(TranscriptError::Fork(fork)) => Err(Failure::new(Code::PairFork, fork.to_string())),
     }
 }

@@ -62,8 +62,7 @@ fn a_burst_that_breaks_leaves_what_is_proved_and_ends_the_session() {
     assert_eq!(session.on_messages(HOST, &batch, now()), Err(Code::PairFork));
     assert_eq!((session.last(), session.closed()), (before + 1, Some(Why::Fork)));
     let Side::Guest(seat, _) = &session.side else { panic!("it is a guest's") };
-    let checked = seat.ledger.as_ref().unwrap().export(seat.seed()).verify().unwrap();
-    assert_eq!(checked.proved_later, 0);
+    assert!(seat.ledger.as_ref().unwrap().export(seat.seed()).verify().is_ok());
 }
 
 #[test]
