@@ -25,6 +25,9 @@ table inet filter {
 ";
 
 /// What a router is asked by.
+/// Where there is no syslog, its words go to the console, too: where that is a serial line, each stops a core until it is out.
+const QUIETLY: &str = r#"[ ! -e /dev/console ] || mount --bind /dev/null /dev/console; exec miniupnpd "$@""#;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speaks {
     /// PCP and NAT-PMP.
@@ -64,7 +67,8 @@ impl Mapper {
             ),
         )?;
         let mut server = namespace.inside(|| {
-            let mut command = Command::new("miniupnpd");
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c", QUIETLY, "sh"]);
             command.arg("-d").arg("-f").arg(&config).arg("-P").arg(&pid);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
             command.spawn().context("miniupnpd is not installed: apt-get install miniupnpd-nftables")
