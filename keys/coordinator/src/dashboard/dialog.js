@@ -14,10 +14,15 @@ export function open(title, { keep = false, closed, wide = false } = {}) {
   const heading = h('h2', { id: unique('title'), tabindex: -1 }, title);
   const body = h('div', { class: 'dialog-body' });
   const element = h('dialog', { class: wide ? 'wide' : undefined, 'aria-labelledby': heading.id }, heading, body);
-  element.addEventListener('cancel', (event) => {
+  const stays = (event) => {
     if (keep || element.dataset.busy) event.preventDefault();
+  };
+  element.addEventListener('cancel', stays);
+  element.addEventListener('keydown', (event) => {
+    // `cancel` alone is not enough: a browser lets a page refuse it once, and closes at the second Escape.
+    if (event.key === 'Escape') stays(event);
+    trap(event, element);
   });
-  element.addEventListener('keydown', (event) => trap(event, element));
   element.addEventListener('close', () => {
     // What is said must be where it can be heard: everything outside a dialog is silent.
     (document.querySelector('dialog[open]') ?? document.body).append(said);
@@ -32,7 +37,11 @@ export function open(title, { keep = false, closed, wide = false } = {}) {
   return {
     element,
     heading,
-    close: () => element.close(),
+    close() {
+      // Now, and not when `close` is told: a secret that was put away is nowhere in the page from here on.
+      body.replaceChildren();
+      element.close();
+    },
     show(...children) {
       body.replaceChildren(...children.flat().filter(Boolean));
       const first = body.querySelector('[autofocus]') ?? body.querySelector('input:not([type=hidden]), select, button');

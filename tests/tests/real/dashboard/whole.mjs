@@ -19,7 +19,7 @@ await house(async (page) => {
   const key = page.getByLabel('master key', { exact: true });
   const master = await key.innerText();
   check(/^mtk_master_/.test(master), master);
-  await page.keyboard.press('Escape');
+  for (let times = 0; times < 3; times += 1) await page.keyboard.press('Escape');
   check(await key.isVisible(), 'Escape throws the master key away');
   await page.getByRole('button', { name: 'Copy master key' }).click();
   check(await page.evaluate(() => navigator.clipboard.readText()) === master, 'the key was not copied');
