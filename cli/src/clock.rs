@@ -44,10 +44,10 @@ impl Skew {
     pub(crate) fn complaint(self) -> Option<String> {
         let ahead = self.0.filter(|ahead| ahead.abs() > TOLERATED)?;
         let direction = if ahead > 0 { "ahead of" } else { "behind" };
-        Some(format!(
-            "this machine's clock is {} {direction} the server's",
-            span::human(ahead.unsigned_abs())
-        ))
+        // The way of an answer takes its time, and what is told in whole seconds lost some: an hour that is told as
+        // 59 minutes helps nobody.
+        let minutes = (ahead.unsigned_abs() + 30) / 60;
+        Some(format!("this machine's clock is {} {direction} the server's", span::human(minutes * 60)))
     }
 
     /// Adds the clock to a refusal that it may well have caused, once.
@@ -83,7 +83,10 @@ mod tests {
     #[test]
     fn an_hour_off_is_named_with_its_direction() {
         assert_eq!(skew(AT + 3600).complaint().unwrap(), "this machine's clock is 1 h ahead of the server's");
-        assert_eq!(skew(AT - 3600).complaint().unwrap(), "this machine's clock is 1 h behind the server's");
+        for seconds in [3571, 3599, 3600, 3629] {
+            let told = skew(AT - seconds).complaint().unwrap();
+            assert_eq!(told, "this machine's clock is 1 h behind the server's");
+        }
     }
 
     #[test]

@@ -8,19 +8,32 @@ import { signature } from './signature.js';
 
 const place = document.querySelector('#detail');
 let shown = false;
+/** What was asked for last: an answer that comes after a later one's is for nobody. */
+let newest = 0;
+/** What is shown, as text. */
+let drawn;
 
 /** Shows a request; `fresh` when another one was chosen, which has its secrets masked again. */
 export async function show(id, fresh) {
   if (fresh) shown = false;
+  newest += 1;
+  const mine = newest;
   const request = await api.one(id, shown);
-  const open = fresh ? null : place.querySelector('.doing[data-open]');
   const parts = await Promise.all([message('Request', request.request), message('Answer', request.response)]);
+  if (mine !== newest) return;
+  // What is as it was stays, with the button that somebody is just pressing.
+  const told = JSON.stringify([shown, request]);
+  if (!fresh && told === drawn) return;
+  drawn = told;
+  const open = fresh ? null : place.querySelector('.doing[data-open]');
   // Whoever is at work below is not disturbed.
   const doing = open ?? h('div', { class: 'doing' });
   place.replaceChildren(head(request, doing), doing, ...parts.filter(Boolean));
 }
 
 export function nothing(text) {
+  newest += 1;
+  drawn = undefined;
   place.replaceChildren(h('p', { class: 'empty' }, text));
 }
 
