@@ -378,9 +378,9 @@ fn silence_is_shown_and_idle_and_old_sessions_end() {
     let mut world = World::new(Verify::Ask);
     world.invite(1);
     let guest = world.admit(1, 10, at(1)).unwrap();
-    world.room.tick(at(15));
-    assert!(world.room.members[&guest].is_online());
-    world.room.tick(at(16));
+    world.room.tick(at(13));
+    assert!(world.room.members[&guest].is_online(), "two of its beats may be late");
+    world.room.tick(at(14));
     assert!(!world.room.members[&guest].is_online());
     world.room.tick(at(30 * 60 + 1));
     assert_eq!(world.room.closed, Some(Why::Idle));
