@@ -12,8 +12,9 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
 
-/// How long one line of output, or one exit, is waited for before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one line of output, or one exit, is waited for before a test gives up: a browser that is driven on a busy machine
+/// does much between two lines.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running program: its standard output as lines, its standard error collected.
 #[derive(Debug)]

@@ -25,6 +25,18 @@ fn heard(agent: &Agent) -> Vec<Value> {
     answer["messages"].as_array().unwrap().clone()
 }
 
+/// Joins among many at once, which may take a busy machine longer than one command waits.
+fn join_among_many(agent: &Agent, invite: &str) -> Ended {
+    let begun = Instant::now();
+    loop {
+        let ended = agent.join(invite);
+        let is_late = ended.code != Some(0) && ended.json()["code"] == "PAIR_UNREACHABLE";
+        if !is_late || begun.elapsed() > LEAVING {
+            return ended;
+        }
+    }
+}
+
 #[test]
 fn a_full_room_refuses_the_seventeenth_whose_invite_is_good_once_somebody_leaves() {
     let (host, late) = (Agent::new(), Agent::new());
@@ -32,8 +44,9 @@ fn a_full_room_refuses_the_seventeenth_whose_invite_is_good_once_somebody_leaves
     let (_, invites) = host.open(&["--invites", "15", "--goal", "fix the build"]);
     let joined: Vec<Value> = thread::scope(|scope| {
         let each = guests.iter().zip(&invites);
-        let joining: Vec<_> =
-            each.map(|(guest, invite)| scope.spawn(move || guest.join(invite).succeeded().json())).collect();
+        let joining: Vec<_> = each
+            .map(|(guest, invite)| scope.spawn(move || join_among_many(guest, invite).succeeded().json()))
+            .collect();
         joining.into_iter().map(|joining| joining.join().unwrap()).collect()
     });
     let more = host.pair(&["invite"]).succeeded().json();
@@ -66,7 +79,8 @@ fn twenty_who_race_one_invite_are_one_guest_and_nineteen_late_ones() {
     }
     let (_, invites) = host.open(&["--goal", "fix the build"]);
     let ended: Vec<Ended> = thread::scope(|scope| {
-        let racing: Vec<_> = racers.iter().map(|racer| scope.spawn(|| racer.join(&invites[0]))).collect();
+        let racing: Vec<_> =
+            racers.iter().map(|racer| scope.spawn(|| join_among_many(racer, &invites[0]))).collect();
         racing.into_iter().map(|racer| racer.join().unwrap()).collect()
     });
     let (won, lost): (Vec<_>, Vec<_>) = ended.iter().partition(|ended| ended.code == Some(0));

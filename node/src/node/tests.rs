@@ -50,6 +50,13 @@ async fn ready(share: &mut Share) -> Ready {
     timeout(SOON, share.ready()).await.expect("the share is not ready").unwrap()
 }
 
+/// The status, once it says so: what happens to a share is told before it is shown.
+async fn shown(node: &Node, what: impl FnMut(&Status) -> bool) -> Status {
+    let mut status = node.watch_status();
+    let shown = status.wait_for(what);
+    timeout(SOON, shown).await.expect("shown in time").expect("the node runs").clone()
+}
+
 async fn closed(share: &mut Share) -> Closed {
     loop {
         if let ShareEvent::Closed(closed) = next(share).await {

@@ -32,7 +32,6 @@ use crate::{
 };
 
 const SOON: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_millis(300);
 
 fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
@@ -44,7 +43,8 @@ fn config(authority: impl Authority + 'static) -> Config {
     let mut config = Config::new(relay.seed, relay.certificate, trust_now(), Arc::new(authority));
     config.http = Some(any_port());
     config.p2p = vec![any_port()];
-    config.limits.patience = PATIENCE;
+    // A test in which somebody is dropped for silence says so: on a busy machine honest clients take their time, too.
+    config.limits.patience = SOON * 6;
     config
 }
 

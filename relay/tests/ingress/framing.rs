@@ -110,8 +110,8 @@ async fn heads_are_limited() {
 #[tokio::test]
 async fn slow_heads_and_idle_connections_are_closed() {
     let limits = Limits {
-        head_timeout: Duration::from_millis(40),
-        idle_timeout: Duration::from_millis(80),
+        head_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_millis(600),
         ..Limits::default()
     };
     let house = House::limited(limits).await;

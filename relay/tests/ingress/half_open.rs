@@ -99,14 +99,14 @@ async fn a_connection_in_http_2_that_answers_no_pings_ends() {
 #[tokio::test]
 async fn a_connection_in_http_2_that_answers_pings_stays() {
     let interval = Duration::from_millis(20);
-    let ping_timeout = Duration::from_millis(500);
+    let ping_timeout = Duration::from_secs(1);
     let house = House::limited(Limits { ping_interval: interval, ping_timeout, ..Limits::default() }).await;
     let tunnel = house.share("demo", &quiet(EVENTS));
     let mut visitor = Http2::plain(&house).await;
     let (response, _) = visitor.open(http2_visitor::get("/"), true).await;
     let _body = within(response).await.unwrap().into_body();
     let mut ticks = tokio::time::interval(interval);
-    for _ in 0..60 {
+    for _ in 0..120 {
         ticks.tick().await;
     }
     visitor.settled().await;

@@ -400,7 +400,7 @@ async fn an_address_has_so_many_connections_beside_its_requests_and_a_trusted_pr
 
 #[tokio::test]
 async fn a_silent_connection_is_ended_in_time() {
-    let limits = Limits { tls_idle_timeout: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { tls_idle_timeout: Duration::from_secs(1), ..Limits::default() };
     let (house, sealed) = (House::limited(limits).await, Sealed::new(&["vault"]));
     let tunnel = sealed.share(&house, "vault");
     let mut inside = sealed.visit(&house, "vault.tun.test").await.unwrap();

@@ -268,6 +268,12 @@ async fn a_port_is_the_same_after_every_restart_and_can_be_chosen() -> Result<()
     Ok(())
 }
 
+/// Waits until nobody listens there: who is inside is cut first.
+async fn until_closed(port: SocketAddr) -> Result<()> {
+    let closed = async { while TcpStream::connect(port).await.is_ok() {} };
+    timeout(SOON, closed).await.context("the port is still open")
+}
+
 #[tokio::test]
 async fn a_revoked_key_cuts_the_connections_of_its_port() -> Result<()> {
     let (lab, (target, _server)) = (lab().await?, echo().await?);
@@ -281,7 +287,7 @@ async fn a_revoked_key_cuts_the_connections_of_its_port() -> Result<()> {
     lab.run(&["keys", "revoke", token, "--json"]).await?.success()?;
     let mut rest = Vec::new();
     ensure!(timeout(SOON, visitor.read_to_end(&mut rest)).await?.is_err(), "it looks whole");
-    ensure!(TcpStream::connect(address).await.is_err(), "the port is still open");
+    until_closed(address).await?;
     let ended = node.ended().await?;
     ensure!(ended.code == Some(3), "{ended:?}");
     Ok(())
@@ -461,14 +467,10 @@ async fn the_end_of_a_tcp_tunnel_cuts_the_connections_of_its_port() -> Result<()
     end_soon(&lab, "db").await?;
     visitor.write_all(b"still here").await?;
     let mut rest = Vec::new();
-    ensure!(
-        timeout(SOON, visitor.read_to_end(&mut rest)).await.context("it stands")?.is_err(),
-        "it looks whole"
-    );
+    let ended = timeout(SOON, visitor.read_to_end(&mut rest)).await.context("it stands")?;
+    ensure!(ended.is_err(), "it looks whole");
     ensure!(rest == b"still here", "served until its end, and no longer: {rest:?}");
-    // Who is inside is cut first.
-    let closed = async { while TcpStream::connect(address).await.is_ok() {} };
-    timeout(SOON, closed).await.context("the port is still open")
+    until_closed(address).await
 }
 
 #[tokio::test]

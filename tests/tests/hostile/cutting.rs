@@ -13,6 +13,7 @@ use mytunnel_pairing::{InviteId, InviteSecret, Link};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
+    FLOOD,
     agent::{Agent, SOON},
     stranger::{PROTOCOL, QUIET, say_last},
 };
@@ -62,6 +63,8 @@ async fn host(refuses: bool) -> Result<(Link, watch::Receiver<usize>, JoinSet<()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_cut_off_comes_again_a_few_times_and_who_is_refused_does_not() -> Result<()> {
+    // All tries have a few seconds together, of which a flood takes its part.
+    let _flood = FLOOD.lock().await;
     for (refuses, tries) in [(false, 5), (true, 1)] {
         let (guest, (link, tried, _host)) = (Agent::start().await?, host(refuses).await?);
         let refused = guest.try_to_join(&link.to_text()).await?;

@@ -24,8 +24,8 @@ use crate::{
 const JOINING: Duration = Duration::from_secs(3);
 /// In which a session is open, whatever the network does.
 const OPEN: Duration = Duration::from_secs(5);
-/// When somebody who is silent counts as away, and the second in which that is looked at.
-const AWAY: Duration = Duration::from_secs(17);
+/// In which somebody who has gone without a word counts as away.
+const AWAY: Duration = Duration::from_secs(15);
 /// Longest wait between two attempts to come back, and the attempt.
 pub(crate) const BACK: Duration = Duration::from_secs(40);
 
@@ -162,7 +162,15 @@ async fn a_spoken_code_finds_its_host_without_a_link() -> Result<()> {
     let opened =
         host.pair(&["open", "--code", "--goal", "by-word-of-mouth", "--name", "ada-at-home"]).await?;
     let code = opened["invites"][0]["text"].as_str().context("a code")?.to_owned();
-    let windows = guest.pair(&["peers"]).await?["windows"].take();
+    // It is told for the first time once nobody else has claimed its name, a second later.
+    let began = Instant::now();
+    let windows = loop {
+        let windows = guest.pair(&["peers"]).await?["windows"].take();
+        if windows != serde_json::json!([]) {
+            break windows;
+        }
+        ensure!(began.elapsed() < OPEN, "no code was told of in {OPEN:?}");
+    };
     let number = windows[0]["number"].as_u64().with_context(|| windows.to_string())?;
     ensure!(code.starts_with(&format!("{number}-")), "{windows}");
     let joined = guest.join(&code, &[]).await?;

@@ -82,6 +82,19 @@ fn matches(pattern: &str, line: &str) -> bool {
     })
 }
 
+/// Ports that are free, and in which none of those stands that the pages show.
+fn free_ports() -> Result<[u16; 3]> {
+    let (mut reserved, mut ports) = (Vec::new(), [0; 3]);
+    for port in &mut ports {
+        while *port == 0 || PORTS.iter().any(|(shown, _)| port.to_string().contains(shown)) {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+            *port = listener.local_addr()?.port();
+            reserved.push(listener);
+        }
+    }
+    Ok(ports)
+}
+
 async fn follow(page: &Path) -> Result<()> {
     let text = std::fs::read_to_string(page)?;
     let steps = steps(&text);
@@ -93,13 +106,7 @@ async fn follow(page: &Path) -> Result<()> {
     std::fs::create_dir(home.path().join("site"))?;
     std::fs::write(home.path().join("site/index.html"), "<h1>hello</h1>\n")?;
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
-    let reserved: Vec<std::net::TcpListener> =
-        (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&reserved) {
-        *port = listener.local_addr()?.port();
-    }
-    drop(reserved);
+    let ports = free_ports()?;
     let output = Command::new("bash")
         .args(["-c", &script(&steps, &ports)])
         .current_dir(home.path())

@@ -58,7 +58,7 @@ async fn a_browser_opens_a_shared_folder() -> Result<()> {
     std::fs::write(folder.join("<b>odd & name.txt"), "text")?;
     let (_node, ready) = lab.node(folder.to_str().context("a path in UTF-8")?, "listing").await?;
     let script = "await page.goto(url); console.log(JSON.stringify(await page.innerText('body')));
-                  await page.click('text=odd & name.txt'); console.log(JSON.stringify(await page.innerText('body')));";
+                  await page.click('text=odd & name.txt'); await page.waitForURL(/name\\.txt$/); console.log(JSON.stringify(await page.innerText('body')));";
     let mut browser = browse(script, &[ready["url"].as_str().context("url")?]).await?;
     let listing = browser.line().await?;
     assert!(listing.contains("<b>odd & name.txt"), "{listing}");
@@ -104,7 +104,9 @@ async fn an_edit_reaches_the_browser_through_vite() -> Result<()> {
         .context("node is not installed")?;
     listening(port).await?;
     let (_node, ready) = lab.node(&port.to_string(), "vite").await?;
-    let script = "await page.goto(url); await page.waitForFunction(() => document.querySelector('#app').textContent === 'before');
+    // An edit that comes before Vite's connection is up is for nobody.
+    let script = "const up = page.waitForEvent('console', (message) => message.text().includes('[vite] connected.'));
+                  await page.goto(url); await page.waitForFunction(() => document.querySelector('#app').textContent === 'before'); await up;
                   await page.evaluate(() => { window.marked = true; }); console.log('loaded');
                   await page.waitForFunction(() => document.querySelector('#app').textContent === 'after');
                   console.log(await page.evaluate(() => window.marked === true));";

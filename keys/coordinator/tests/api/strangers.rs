@@ -159,10 +159,14 @@ async fn a_flood_of_sign_ins_leaves_the_api_answering() {
         lab.call(By::Bearer(&owner), "GET", "/api/v1/auth/me", Value::Null).await.ok();
         begun.elapsed()
     };
-    let mut quiet = Vec::new();
-    for _ in 0..200 {
-        quiet.push(me().await);
-    }
+    let in_quiet = async || {
+        let mut quiet = Vec::new();
+        for _ in 0..200 {
+            quiet.push(me().await);
+        }
+        median(quiet)
+    };
+    let before = in_quiet().await;
     let begun = Instant::now();
     log_in(&lab).await.ok();
     let one_hash = begun.elapsed();
@@ -193,7 +197,8 @@ async fn a_flood_of_sign_ins_leaves_the_api_answering() {
         }
     }
     assert!(hashed >= 32 && put_off > FLOOD / 2, "{hashed} hashed, {put_off} put off");
-    let (quiet, busy) = (median(quiet), median(busy));
+    // What else runs on the machine may have come in between.
+    let (quiet, busy) = (before.max(in_quiet().await), median(busy));
     assert!(
         busy < (quiet * 20).max(one_hash / 4),
         "{busy:?} while {hashed} passwords were hashed, {quiet:?} when it was quiet, {one_hash:?} for one sign-in"

@@ -13,8 +13,7 @@ async fn a_share_becomes_ready_and_the_status_tells_how() {
     let path = next(&mut share).await;
     assert!(matches!(path, ShareEvent::Path { path: crate::Path::Relayed, .. }), "{path:?}");
 
-    let status = node.status();
-    assert!(status.relay.connected && status.relay.rtt.is_some());
+    let status = shown(&node, |status| status.relay.connected && status.relay.rtt.is_some()).await;
     assert_eq!(status.relay.carrier, Some(Carrier::Tcp));
     let [tunnel] = status.tunnels.as_slice() else { panic!("{status:?}") };
     assert!(tunnel.online);
@@ -35,7 +34,7 @@ async fn tcp_is_used_where_udp_leads_nowhere() {
     let mut share = node.share(spec("3000")).await.unwrap();
     ready(&mut share).await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    assert_eq!(node.status().relay.carrier, Some(Carrier::Tcp));
+    shown(&node, |status| status.relay.carrier == Some(Carrier::Tcp)).await;
 }
 
 #[tokio::test]
@@ -82,9 +81,7 @@ async fn of_a_proxy_that_is_not_there_the_status_says_so() {
     let place = "/dns/relay.test/tcp/443/tls/ws".parse().unwrap();
     let proxies = Proxies::new(&format!("http://ann:secret@{proxy}"), "").unwrap();
     let node = Node::start(Config { proxies, ..config(vec![address_of(&[place])]) }).unwrap();
-    let mut status = node.watch_status();
-    let said = status.wait_for(|status| status.relay.trouble.is_some());
-    let said = timeout(SOON, said).await.unwrap().unwrap().relay.trouble.clone().unwrap();
+    let said = shown(&node, |status| status.relay.trouble.is_some()).await.relay.trouble.unwrap();
     assert!(
         said.starts_with(&format!("the relay cannot be reached: the proxy {proxy} cannot be reached: ")),
         "{said}"

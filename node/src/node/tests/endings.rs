@@ -7,8 +7,7 @@ async fn dropping_a_share_gives_its_tunnel_back() {
     drop(lab.share);
     let tunnel = TunnelId::from_bytes(TUNNEL);
     assert_eq!(lab.relay.hear().await, ToRelay::Unregister { tunnel });
-    let mut status = lab.node.watch_status();
-    timeout(SOON, status.wait_for(|status| status.tunnels.is_empty())).await.unwrap().unwrap();
+    shown(&lab.node, |status| status.tunnels.is_empty()).await;
 }
 
 #[tokio::test]

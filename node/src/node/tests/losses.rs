@@ -93,5 +93,5 @@ async fn a_share_ends_by_itself_when_the_credential_does() {
     let begun = Instant::now();
     assert_eq!(closed(&mut lab.share).await.code, Some(Code::KeyExpired));
     assert!(begun.elapsed() < Duration::from_secs(4));
-    assert_eq!(lab.node.status().tunnels, []);
+    shown(&lab.node, |status| status.tunnels.is_empty()).await;
 }

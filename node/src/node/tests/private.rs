@@ -64,6 +64,17 @@ pub(super) async fn event(access: &mut Access) -> AccessEvent {
     timeout(SOON, access.next()).await.expect("nothing happens to the access").expect("it is over")
 }
 
+/// What the access leads to, as soon as it does. A machine that is busy takes more than one try to get there.
+pub(super) async fn until_reached(access: &mut Access) -> Reached {
+    loop {
+        match event(access).await {
+            AccessEvent::Ready(reached) => return reached,
+            AccessEvent::Closed(closed) => panic!("{closed:?}"),
+            _ => {}
+        }
+    }
+}
+
 /// What the access is told when it does not get in: the reason of a try, or of the end.
 pub(super) async fn trouble(access: &mut Access) -> String {
     loop {
@@ -97,7 +108,7 @@ async fn met() -> Met {
     relay.name(vec![key]);
     let (accessor, _) = node(&relay, 12, |_| {});
     let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
-    let AccessEvent::Ready(reached) = event(&mut access).await else { panic!() };
+    let reached = until_reached(&mut access).await;
     Met { relay, listener, sharer, accessor, access, reached, _shared }
 }
 

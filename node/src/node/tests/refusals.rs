@@ -24,7 +24,7 @@ async fn a_taken_name_ends_that_share_only() {
     let mut share = node.share(spec("3000")).await.unwrap();
     assert_eq!(closed(&mut share).await.code, Some(Code::NameTaken));
     assert_eq!(share.next().await, None);
-    assert!(node.status().relay.connected);
+    shown(&node, |status| status.relay.connected).await;
     assert!(node.share(spec("3000")).await.is_ok(), "it may be asked for again");
 }
 

@@ -11,7 +11,7 @@ use mytunnel_keys::{
 };
 
 use super::{
-    private::{NAME, event, node_at, share, trouble, tunnel},
+    private::{NAME, event, node_at, share, trouble, tunnel, until_reached},
     *,
 };
 use crate::{
@@ -156,7 +156,7 @@ async fn a_host_whose_issuer_is_trusted_no_longer_is_left() {
     relay.name(vec![seed.public()]);
     let (accessor, _) = node_at(std::slice::from_ref(&relay.address), 12, |_| {});
     let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
-    assert!(matches!(event(&mut access).await, AccessEvent::Ready(_)));
+    until_reached(&mut access).await;
     relay.show(testing::bundle(3));
     loop {
         match event(&mut access).await {

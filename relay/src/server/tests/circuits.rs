@@ -224,11 +224,6 @@ fn paired(number: u8, scopes: &str, tenant: &str) -> Credential {
     })
 }
 
-/// A lab in which the client may take its time: it has not shown a certificate on its own connection.
-async fn patient() -> Lab {
-    Lab::start_with(|config| config.limits.patience = SOON * 6).await
-}
-
 /// Two peers, the keys 1 and 2, with a circuit from the second to the first.
 async fn met(lab: &Lab) -> (Answering, Peer) {
     let mut destination = Peer::admitted(lab, 1, "private", "ten_a").await;
@@ -243,7 +238,7 @@ async fn met(lab: &Lab) -> (Answering, Peer) {
 #[tokio::test]
 async fn a_circuit_counts_to_both_keys_and_ends_with_the_budget_of_either() {
     for paying in [1, 2, 100] {
-        let lab = patient().await;
+        let lab = Lab::start().await;
         let mut told = lab.coordinator.used();
         // 64 MiB at the price of the default.
         lab.coordinator.set_means(312_500);
@@ -264,7 +259,7 @@ async fn a_circuit_counts_to_both_keys_and_ends_with_the_budget_of_either() {
 
 #[tokio::test]
 async fn a_freeze_breaks_a_running_circuit() {
-    let lab = patient().await;
+    let lab = Lab::start().await;
     let (_destination, source) = met(&lab).await;
     let mut told = lab.coordinator.used();
     let freeze = async {
@@ -280,7 +275,7 @@ async fn a_freeze_breaks_a_running_circuit() {
 
 #[tokio::test]
 async fn a_quiet_circuit_breaks_too_when_its_right_ends() {
-    let lab = patient().await;
+    let lab = Lab::start().await;
     let mut destination = Peer::admitted(&lab, 1, "private", "ten_a").await;
     let mut source = Peer::admitted(&lab, 2, "private", "ten_a").await;
     assert!(destination.reserve(&lab).await);
@@ -302,7 +297,7 @@ async fn a_quiet_circuit_breaks_too_when_its_right_ends() {
 
 #[tokio::test]
 async fn who_has_nothing_left_gets_neither_reservation_nor_circuit() {
-    let lab = patient().await;
+    let lab = Lab::start().await;
     lab.coordinator.change(Change::Budget { serial: serial(2), standing: Standing::Limited });
     let mut free = Peer::admitted(&lab, 1, "private", "ten_a").await;
     assert!(free.reserve(&lab).await);
@@ -319,7 +314,7 @@ async fn who_has_nothing_left_gets_neither_reservation_nor_circuit() {
 
 #[tokio::test]
 async fn a_budget_of_a_keys_own_is_leased_before_there_is_a_circuit() {
-    let lab = patient().await;
+    let lab = Lab::start().await;
     lab.coordinator.set_means(1 << 40);
     let mut peer = Peer::admitted_as(
         &lab,

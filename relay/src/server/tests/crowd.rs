@@ -28,7 +28,6 @@ async fn crowded() -> Lab {
     Lab::start_with(|config| {
         config.limits.strangers.total = 3;
         config.limits.transport.handshake = SOON * 6;
-        config.limits.patience = SOON * 6;
     })
     .await
 }

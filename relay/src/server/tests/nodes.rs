@@ -84,9 +84,7 @@ async fn pipes_beyond_the_bound_of_a_connection_are_busy() {
 async fn a_node_is_served_from_the_first_word_of_the_coordinator_on() {
     let (coordinator, _reports) = TestCoordinator::new();
     coordinator.set_reachable(false);
-    let mut config = config(coordinator.clone());
-    config.limits.patience = SOON;
-    let relay = Relay::start(config).await.unwrap();
+    let relay = Relay::start(config(coordinator.clone())).await.unwrap();
     let addr = relay.addrs().p2p[0].clone();
 
     let (_refused, answer) = Node::hello(&addr, &child(1)).await;
@@ -156,7 +154,7 @@ async fn a_relay_started_anew_gives_nodes_time_to_bring_names_that_nobody_stored
 
 #[tokio::test]
 async fn who_is_admitted_is_told_where_it_is_seen_on_each_of_its_connections_and_nobody_else() {
-    let lab = Lab::start_with(|config| config.limits.patience = SOON).await;
+    let lab = Lab::start().await;
     let stranger = Node::connect(&lab.tcp(), &child(2)).await;
     assert_eq!(stranger.whereami().await, None);
     for addr in [lab.tcp(), lab.quic()] {

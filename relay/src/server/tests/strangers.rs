@@ -10,18 +10,22 @@ use super::{
     *,
 };
 
+/// A lab in which whoever says nothing for so long is dropped.
+async fn impatient(patience: Duration) -> Lab {
+    Lab::start_with(|config| config.limits.patience = patience).await
+}
+
 #[tokio::test]
 async fn a_libp2p_client_without_a_certificate_gets_no_reservation_and_is_dropped() {
-    let lab = Lab::start().await;
+    // Longer than the refusal takes on a busy machine.
+    let lab = impatient(Duration::from_secs(2)).await;
     for addr in [lab.tcp(), lab.quic()] {
         let mut client = client(Keypair::generate_ed25519());
         client.listen_on(addr.with(Protocol::P2pCircuit)).unwrap();
-        let mut connected = None;
         let mut refused = false;
         let dropped = async {
             loop {
                 match client.select_next_some().await {
-                    SwarmEvent::ConnectionEstablished { .. } => connected = Some(Instant::now()),
                     SwarmEvent::Behaviour(ClientEvent::Relay(event)) => panic!("served: {event:?}"),
                     SwarmEvent::NewListenAddr { address, .. } => panic!("reachable at {address}"),
                     SwarmEvent::ListenerClosed { .. } => refused = true,
@@ -32,7 +36,6 @@ async fn a_libp2p_client_without_a_certificate_gets_no_reservation_and_is_droppe
         };
         timeout(SOON, dropped).await.expect("dropped in time");
         assert!(refused, "the reservation is refused before the connection ends");
-        assert!(connected.unwrap().elapsed() < PATIENCE * 5);
     }
 }
 
@@ -61,12 +64,12 @@ async fn a_stranger_cannot_reach_an_admitted_peer_over_a_circuit() {
 
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_dropped() {
-    let lab = Lab::start().await;
+    let patience = Duration::from_millis(300);
+    let lab = impatient(patience).await;
     let since = Instant::now();
     let mut silent = Node::connect(&lab.tcp(), &child(1)).await;
-    lab.until(|status| status.strangers == 1).await;
     silent.closed().await;
-    assert!(since.elapsed() >= PATIENCE);
+    assert!(since.elapsed() >= patience);
     lab.until(|status| status.strangers == 0).await;
 }
 
@@ -89,7 +92,6 @@ async fn there_is_no_second_control_stream() {
 async fn more_strangers_than_there_are_places_are_turned_away() {
     let lab = Lab::start_with(|config| {
         config.limits.strangers.total = 2;
-        config.limits.patience = SOON;
     })
     .await;
     let _first = Node::connect(&lab.tcp(), &child(1)).await;

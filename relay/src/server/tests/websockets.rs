@@ -81,7 +81,6 @@ async fn who_comes_by_a_trusted_proxy_counts_at_its_own_address() {
         config.limits.strangers.per_address = 1;
         // Nobody leaves for want of a word.
         config.limits.transport.handshake = SOON * 10;
-        config.limits.patience = SOON * 10;
     })
     .await;
     let from = async |address: &str| {

@@ -19,7 +19,7 @@ await house(async (page, context) => {
         requestAnimationFrame(() => requestAnimationFrame(() => resolve(sum)));
       });
       return shifts.then((shift) => ({
-        first_paint: Math.round(performance.getEntriesByName('first-contentful-paint')[0].startTime),
+        first_paint: Math.round(performance.getEntriesByName('first-contentful-paint')[0]?.startTime),
         bytes: all.reduce((sum, entry) => sum + entry.transferSize, 0), requests: all.length, shift,
       }));
     }));

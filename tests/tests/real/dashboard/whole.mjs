@@ -22,6 +22,7 @@ await house(async (page) => {
   for (let times = 0; times < 3; times += 1) await page.keyboard.press('Escape');
   check(await key.isVisible(), 'Escape throws the master key away');
   await page.getByRole('button', { name: 'Copy master key' }).click();
+  await page.locator('#said').getByText('Copied.').waitFor();
   check(await page.evaluate(() => navigator.clipboard.readText()) === master, 'the key was not copied');
   await shot(page, 'master-key');
   await page.getByRole('button', { name: 'I have saved it' }).click();

@@ -15,6 +15,8 @@ await house(async (page) => {
 
   // Live, the latest first, without secrets.
   await page.getByText('/no-such-page').waitFor();
+  // It is there when it comes, and its status when it is answered.
+  await rows(page).getByText('404').waitFor();
   check(await rows(page).count() === 3, 'three requests');
   check((await rows(page).first().innerText()).includes('404'), 'the latest is first');
   check((await page.locator('#list').innerText()).includes('/upload?token=***'), 'its secret is masked');

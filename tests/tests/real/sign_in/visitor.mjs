@@ -49,7 +49,7 @@ await house(async (page, context) => {
   await page.keyboard.type('000000');
   await page.keyboard.press('Enter');
   await page.getByRole('alert').getByText('That was not it').waitFor();
-  check(await page.locator('input').evaluate((input) => input === document.activeElement), 'the field has no focus');
+  await page.locator('input:focus').waitFor();
   await page.keyboard.type(pin);
   await page.keyboard.press('Enter');
   await page.waitForURL(`${pinned}/head`);

@@ -14,12 +14,12 @@ async fn lost_connections_lose_nothing_that_was_acknowledged() {
             match answer.status {
                 StatusCode::OK => {
                     minted.insert(answer.json()["serial"].as_str().unwrap()[..16].to_owned());
+                    if minted.len() % 50 == 25 {
+                        pair.database.cut();
+                    }
                 }
                 StatusCode::SERVICE_UNAVAILABLE => {}
                 other => panic!("{other}"),
-            }
-            if minted.len() % 50 == 25 {
-                pair.database.cut();
             }
         }
         minted
