@@ -65,7 +65,7 @@ async function open(fresh) {
   try {
     await detail.show(id, fresh);
   } catch (error) {
-    if (id === chosen()) detail.nothing(`This request cannot be shown: ${error.message}.`);
+    detail.nothing(`This request cannot be shown: ${error.message}.`);
   }
 }
 

@@ -8,24 +8,35 @@ import { signature } from './signature.js';
 
 const place = document.querySelector('#detail');
 let shown = false;
-/** What was asked for last: an answer that comes after a later one's is for nobody. */
+/** What was asked for last: what comes of an earlier question is for nobody. */
 let newest = 0;
-/** What is shown, as text. */
+/** Another one was chosen, and is not drawn yet. */
+let renewed = false;
+/** What is drawn, as text. */
 let drawn;
 
 /** Shows a request; `fresh` when another one was chosen, which has its secrets masked again. */
 export async function show(id, fresh) {
-  if (fresh) shown = false;
+  if (fresh) {
+    shown = false;
+    renewed = true;
+  }
   newest += 1;
   const mine = newest;
-  const request = await api.one(id, shown);
-  const parts = await Promise.all([message('Request', request.request), message('Answer', request.response)]);
+  let request, parts;
+  try {
+    request = await api.one(id, shown);
+    parts = await Promise.all([message('Request', request.request), message('Answer', request.response)]);
+  } catch (error) {
+    if (mine === newest) throw error;
+    return;
+  }
   if (mine !== newest) return;
   // What is as it was stays, with the button that somebody is just pressing.
   const told = JSON.stringify([shown, request]);
-  if (!fresh && told === drawn) return;
-  drawn = told;
-  const open = fresh ? null : place.querySelector('.doing[data-open]');
+  if (!renewed && told === drawn) return;
+  const open = renewed ? null : place.querySelector('.doing[data-open]');
+  [drawn, renewed] = [told, false];
   // Whoever is at work below is not disturbed.
   const doing = open ?? h('div', { class: 'doing' });
   place.replaceChildren(head(request, doing), doing, ...parts.filter(Boolean));

@@ -61,6 +61,26 @@ await house(async (page) => {
   await page.locator('.head').getByText('replay of 1').waitFor();
   check(page.url().endsWith('#/4'), page.url());
 
+  // An answer that comes late covers nothing that was chosen since.
+  let release;
+  const held = new Promise((resolve) => { release = resolve; });
+  await page.route('**/api/requests/2', async (route) => {
+    await held;
+    await route.continue();
+  });
+  const late = page.waitForResponse('**/api/requests/2');
+  const choose = (id) => page.evaluate((at) => { location.hash = at; }, `#/${id}`);
+  const asked = page.waitForRequest('**/api/requests/2');
+  await choose(2);
+  await asked;
+  await choose(4);
+  await page.locator('.head').getByText('replay of 1').waitFor();
+  release();
+  await (await late).finished();
+  await page.evaluate(() => new Promise((resolve) => { requestAnimationFrame(() => requestAnimationFrame(resolve)); }));
+  check(await page.locator('.head').getByText('replay of 1').isVisible(), 'an older answer covers a newer one');
+  await page.unroute('**/api/requests/2');
+
   // Edited: what was left masked is sent as it was.
   await page.goto(`${url}#/1`);
   await page.locator('.head').getByText('replay of').waitFor({ state: 'detached' });
