@@ -223,6 +223,8 @@ api.whenSignedOut(() => {
   session.unfollow?.();
   session.unfollow = null;
   session.me = null;
+  // What is said stands in a dialog that is open.
+  document.body.append(document.getElementById('said'));
   for (const dialog of document.querySelectorAll('dialog')) dialog.remove();
   go('login');
 });

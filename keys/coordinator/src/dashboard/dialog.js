@@ -13,7 +13,9 @@ export function open(title, { keep = false, closed, wide = false } = {}) {
   const said = document.getElementById('said');
   const heading = h('h2', { id: unique('title'), tabindex: -1 }, title);
   const body = h('div', { class: 'dialog-body' });
-  const element = h('dialog', { class: wide ? 'wide' : undefined, 'aria-labelledby': heading.id }, heading, body);
+  // Browsers that know `closedby` let nothing close it, such as the way back on a phone; the others are told by the events.
+  const closedby = keep ? 'none' : undefined;
+  const element = h('dialog', { class: wide ? 'wide' : undefined, closedby, 'aria-labelledby': heading.id }, heading, body);
   const stays = (event) => {
     if (keep || element.dataset.busy) event.preventDefault();
   };

@@ -1,7 +1,7 @@
 // More gates of a tunnel: a PIN, a token, addresses, and an end. All hold at the relay, before the node.
 
 import { get, put, remove } from './api.js';
-import { form, open } from './dialog.js';
+import { form, once, open } from './dialog.js';
 import { h } from './dom.js';
 import { told } from './revoke.js';
 import { button, copyable, field, mark } from './ui.js';
@@ -80,7 +80,9 @@ function gate(tunnel, context, { title, path, set, intro, fields, body, on, off,
       const answer = await put(at, body(values));
       const said = told(answer, on);
       if (!answer.secret) return said;
-      return [...said, h('p', { class: 'strong' }, 'Save it now: it is shown once.'), copyable(answer.secret, { secret: true, describe })];
+      const content = [h('div', { role: 'status' }, said), h('p', { class: 'strong' }, 'Save it now: it is shown once.'), copyable(answer.secret, { secret: true, describe })];
+      queueMicrotask(() => once(title, content, context.reload));
+      return undefined;
     },
   });
 }
