@@ -77,8 +77,8 @@ pub const RECORD: Duration = Duration::from_secs(24 * 3600);
 pub const RECORDS: u32 = 16;
 /// Each end says at least this often that it is there.
 pub const BEAT: Duration = Duration::from_secs(5);
-/// Silence after which the other end is taken to be away. Two beats may be late; it is looked at each second, so that an
-/// end that is gone is told within 15 s.
+/// Silence after which the other end is taken to be away. Beats are 5 to 6 s apart, so that one may be lost and the next late;
+/// it is looked at each second, so that an end that is gone is told within 15 s. Whoever takes nothing for as long is left, too.
 pub const SILENCE: Duration = Duration::from_secs(13);
 /// Frames after which a direction changes its key.
 pub const REKEY_FRAMES: u32 = 1_000;

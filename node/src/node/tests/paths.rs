@@ -6,10 +6,10 @@ use mytunnel_keys::{
 };
 
 use super::{
-    private::{NAME, config_at, event, share, until_reached},
+    private::{NAME, config_at, event, share},
     *,
 };
-use crate::{AccessEvent, Outcome, testing::crooked::Crooked};
+use crate::{Access, AccessEvent, Outcome, Reached, testing::crooked::Crooked};
 
 async fn relays() -> [Crooked; 2] {
     [Crooked::start().await, Crooked::start().await]
@@ -38,6 +38,14 @@ fn addresses(relays: &[Crooked; 2]) -> Vec<RelayAddress> {
     relays.iter().map(|relay| relay.address.clone()).collect()
 }
 
+async fn ready_access(access: &mut Access) -> Reached {
+    loop {
+        if let AccessEvent::Ready(reached) = event(access).await {
+            return reached;
+        }
+    }
+}
+
 /// Bytes that tell their place.
 fn bytes(count: usize) -> Vec<u8> {
     (0..count as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 19) as u8).collect()
@@ -60,7 +68,7 @@ async fn a_transfer_goes_on_over_the_other_relay_whichever_of_the_two_dies() {
     let (_sharer, _shared, key) = sharer(&mut relays, &address).await;
     let (accessor, _) = node(&addresses(&relays), 12);
     let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
-    let reached = until_reached(&mut access).await;
+    let reached = ready_access(&mut access).await;
     for relay in &mut relays {
         relay.until_circuits(1).await;
     }
@@ -105,7 +113,7 @@ async fn a_node_that_only_the_second_relay_knows_is_reached() {
     second.name(vec![key]);
     let (accessor, _) = node(&[first.address.clone(), second.address.clone()], 12);
     let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
-    until_reached(&mut access).await;
+    ready_access(&mut access).await;
     let mut status = accessor.watch_status();
     let is_shown =
         |status: &Status| matches!(&status.peers[..], [peer] if peer.rtt.is_some() && peer.paths == 1);
@@ -128,7 +136,7 @@ async fn a_stream_goes_on_when_one_of_two_relays_has_no_place_for_its_share_and_
     second.name(Vec::new());
     let (accessor, _) = node(&[first.address.clone(), second.address.clone()], 12);
     let mut access = accessor.access(NAME.parse().unwrap()).await.unwrap();
-    let reached = until_reached(&mut access).await;
+    let reached = ready_access(&mut access).await;
     second.name(vec![key]);
     let door = access.door(&reached, SOON);
     let (mut near, far) = tokio::io::duplex(64 << 10);

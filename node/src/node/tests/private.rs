@@ -69,8 +69,8 @@ pub(super) async fn until_reached(access: &mut Access) -> Reached {
     loop {
         match event(access).await {
             AccessEvent::Ready(reached) => return reached,
-            AccessEvent::Closed(closed) => panic!("{closed:?}"),
-            _ => {}
+            AccessEvent::Reconnecting { reason, .. } if reason == "connecting" => {}
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -22,9 +22,10 @@ async fn a_taken_name_ends_that_share_only() {
     let relay = Relay::start(Manners { register, ..Manners::default() }).await;
     let node = Node::start(config(vec![relay.address()])).unwrap();
     let mut share = node.share(spec("3000")).await.unwrap();
+    shown(&node, |status| status.relay.connected).await;
     assert_eq!(closed(&mut share).await.code, Some(Code::NameTaken));
     assert_eq!(share.next().await, None);
-    shown(&node, |status| status.relay.connected).await;
+    assert!(node.status().relay.connected);
     assert!(node.share(spec("3000")).await.is_ok(), "it may be asked for again");
 }
 
