@@ -51,6 +51,14 @@ export function check(fact, what) {
   if (!fact) throw new Error(what);
 }
 
+/** Waits until the browser has put away so many cookies for an address: it does that some time after a script has set them. */
+export async function stored(context, site, chosen, count) {
+  const until = Date.now() + 20_000;
+  let held = [];
+  do held = (await context.cookies(site)).filter((cookie) => chosen(cookie.name)); while (held.length < count && Date.now() < until);
+  check(held.length >= count, `the browser has put away ${held.length} cookies of ${count}`);
+}
+
 export async function becomeOwner(page, url, code) {
   await page.goto(`${url}/#/setup?code=${code}`);
   await page.getByLabel('E-mail').fill('owner@example.com');
