@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::ports;
 use crate::process::{Ended, Running};
 use crate::wire::{Connection, Head};
 
@@ -89,10 +90,16 @@ impl Lab {
         self.start_relay_with(addresses, &[]).await
     }
 
-    /// As [`Self::start_relay`], with further flags.
+    /// As [`Self::start_relay`], with further flags. For port 0 it gets one that stays its own while it is down.
     pub async fn start_relay_with<S: AsRef<str>>(&mut self, addresses: &[S; 3], more: &[&str]) -> Result<()> {
         let data = self.path("data");
-        let [http, https, p2p] = addresses.each_ref().map(AsRef::as_ref);
+        let mut own = addresses.each_ref().map(|address| address.as_ref().to_owned());
+        for address in &mut own {
+            if let Some(host) = address.strip_suffix(":0") {
+                *address = format!("{host}:{}", ports::free()?);
+            }
+        }
+        let [http, https, p2p] = own.each_ref().map(String::as_str);
         let data = data.to_str().context("a path in UTF-8")?;
         let mut arguments =
             vec!["relay", "--json", "--data", data, "--http", http, "--https", https, "--p2p", p2p];

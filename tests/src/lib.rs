@@ -1,4 +1,4 @@
-//! What the end-to-end tests and the benchmarks share: real `mytunnel` processes on ports of the system's choosing,
+//! What the end-to-end tests and the benchmarks share: real `mytunnel` processes on free ports,
 //! an origin server with known answers, a load generator, and what `/proc` says of a process.
 //!
 //! Nothing here knows the product's crates: it drives the binary as a user's script does, through the contract of
@@ -8,6 +8,7 @@ pub mod compare;
 pub mod lab;
 pub mod load;
 pub mod origin;
+pub mod ports;
 pub mod process;
 pub mod usage;
 pub mod wire;

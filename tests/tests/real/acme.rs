@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mytunnel_tests::lab::Lab;
+use mytunnel_tests::ports;
 use mytunnel_tests::process::{PATIENCE, Running};
 use tokio::process::Command;
 
-use crate::{free_port, listening, output};
+use crate::{listening, output};
 
 pub(crate) const DOMAIN: &str = "relay.test";
 
@@ -47,7 +48,8 @@ impl Authority {
              -subj /CN=pebble -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
              -keyout key.pem -out cert.pem 2>&1";
         output(Command::new("bash").args(["-c", openssl]).current_dir(&place)).await?;
-        let (listen, management, dns, other) = (free_port()?, free_port()?, free_port()?, free_port()?);
+        let (listen, management, dns, other) =
+            (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
         let config = serde_json::json!({"pebble": {
             "listenAddress": format!("127.0.0.1:{listen}"),
             "managementListenAddress": format!("127.0.0.1:{management}"),
@@ -59,7 +61,7 @@ impl Authority {
         let file = place.join("config.json");
         std::fs::write(&file, config.to_string())?;
         let text = |path: &Path| path.to_str().map(str::to_owned).context("a path in UTF-8");
-        let records = free_port()?;
+        let records = ports::free()?;
         let names = Running::start(
             Path::new("pebble-challtestsrv"),
             [
@@ -185,7 +187,7 @@ pub(crate) fn site(lab: &Lab) -> Result<String> {
 #[tokio::test]
 async fn each_name_that_exists_gets_a_certificate_when_it_comes_up_and_keeps_it() -> Result<()> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let https = free_port()?;
+    let https = ports::free()?;
     let authority = Authority::start(&lab, https).await?;
     relay(&mut lab, &authority, https, "").await?;
     let (_node, ready) = lab.node(&site(&lab)?, "web").await?;
@@ -220,7 +222,7 @@ async fn restart(lab: &mut Lab, root: &Path, https: u16) -> Result<()> {
 async fn a_certificate_is_renewed_before_it_ends_and_no_connection_notices() -> Result<()> {
     const LARGE: usize = 10_000_000;
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let https = free_port()?;
+    let https = ports::free()?;
     let authority = Authority::start_brief(&lab, https, Duration::from_secs(60)).await?;
     relay(&mut lab, &authority, https, "").await?;
     let site = site(&lab)?;
@@ -248,7 +250,7 @@ async fn a_certificate_is_renewed_before_it_ends_and_no_connection_notices() -> 
 #[tokio::test]
 async fn one_certificate_is_for_all_names_where_dns_can_be_answered_for() -> Result<()> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let https = free_port()?;
+    let https = ports::free()?;
     let authority = Authority::start(&lab, https).await?;
     let hook = lab.path("hook.sh");
     std::fs::write(
@@ -285,7 +287,7 @@ async fn one_certificate_is_for_all_names_where_dns_can_be_answered_for() -> Res
 #[tokio::test]
 async fn one_certificate_is_for_all_names_where_the_relay_answers_for_its_record_itself() -> Result<()> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let (https, dns) = (free_port()?, free_port()?);
+    let (https, dns) = (ports::free()?, ports::free()?);
     let authority = Authority::start_with(&lab, https, dns).await?;
     relay(&mut lab, &authority, https, &format!("acme_dns = '127.0.0.1:{dns}'\n")).await?;
     let root = authority.root(&lab).await?;
@@ -317,7 +319,7 @@ async fn dig(port: u16, question: &[&str]) -> Result<String> {
 #[tokio::test]
 async fn a_domain_of_ones_own_gets_a_certificate_once_it_is_shown_and_only_then() -> Result<()> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let https = free_port()?;
+    let https = ports::free()?;
     let authority = Authority::start(&lab, https).await?;
     let names = format!("name_servers = ['127.0.0.1:{}']\n", authority.dns);
     relay(&mut lab, &authority, https, &names).await?;

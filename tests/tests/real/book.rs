@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use mytunnel_tests::ports;
 use mytunnel_tests::process::PATIENCE;
 use tokio::process::Command;
 
@@ -84,12 +85,10 @@ fn matches(pattern: &str, line: &str) -> bool {
 
 /// Ports that are free, and in which none of those stands that the pages show.
 fn free_ports() -> Result<[u16; 3]> {
-    let (mut reserved, mut ports) = (Vec::new(), [0; 3]);
+    let mut ports = [0; 3];
     for port in &mut ports {
         while *port == 0 || PORTS.iter().any(|(shown, _)| port.to_string().contains(shown)) {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-            *port = listener.local_addr()?.port();
-            reserved.push(listener);
+            *port = ports::free()?;
         }
     }
     Ok(ports)

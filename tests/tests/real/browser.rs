@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use mytunnel_tests::ports;
 use mytunnel_tests::process::Running;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::{free_port, lab, listening, output};
+use crate::{lab, listening, output};
 
 /// npm packages of these tests, installed once per build directory.
 pub(crate) async fn packages() -> Result<&'static Path> {
@@ -86,7 +87,7 @@ async fn an_edit_reaches_the_browser_through_vite() -> Result<()> {
     };
     std::fs::write(app.join("main.js"), main("before"))?;
     std::fs::write(app.join("package.json"), r#"{"private":true,"type":"module"}"#)?;
-    let port = free_port()?;
+    let port = ports::free()?;
     let _vite = Command::new("node")
         .args([
             "node_modules/vite/bin/vite.js",

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use mytunnel_tests::lab::Lab;
+use mytunnel_tests::ports;
 use mytunnel_tests::process::{PATIENCE, Running};
 use tokio::process::Command;
 
 use crate::acme::{Authority, DOMAIN, relay, shown, site, visit};
-use crate::{free_port, output};
+use crate::output;
 
 /// Shares a folder end to end with a certificate of this authority.
 pub(crate) fn share(lab: &Lab, authority: &Authority) -> Result<Running> {
@@ -33,7 +34,7 @@ pub(crate) fn share(lab: &Lab, authority: &Authority) -> Result<Running> {
 #[tokio::test]
 async fn the_node_gets_its_certificate_through_the_tunnel_and_keeps_it() -> Result<()> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let https = free_port()?;
+    let https = ports::free()?;
     let authority = Authority::start(&lab, https).await?;
     relay(&mut lab, &authority, https, "").await?;
     let mut node = share(&lab, &authority)?;
@@ -66,9 +67,9 @@ async fn the_node_gets_its_certificate_through_the_tunnel_and_keeps_it() -> Resu
 #[tokio::test]
 async fn an_authority_that_cannot_look_is_told_with_its_remedy() -> Result<()> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let https = free_port()?;
+    let https = ports::free()?;
     // It looks at a port at which nobody listens.
-    let authority = Authority::start(&lab, free_port()?).await?;
+    let authority = Authority::start(&lab, ports::free()?).await?;
     relay(&mut lab, &authority, https, "").await?;
     let ended = share(&lab, &authority)?.ended().await?;
     let told = ended.json()?;

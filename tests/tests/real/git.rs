@@ -1,9 +1,10 @@
 //! git over HTTP through the tunnel: clone, push, clone again.
 
 use anyhow::{Context, Result};
+use mytunnel_tests::ports;
 use tokio::process::Command;
 
-use crate::{free_port, lab, listening, output};
+use crate::{lab, listening, output};
 
 /// `git http-backend` behind Python's HTTP server: a CGI host of a few lines (RFC 3875).
 const SERVER: &str = r#"
@@ -65,7 +66,7 @@ async fn git_clones_and_pushes() -> Result<()> {
     output(git().args(["init", "--quiet", "--bare", "--initial-branch=main", bare_text])).await?;
     output(git().args(["-C", bare_text, "config", "http.receivepack", "true"])).await?;
 
-    let port = free_port()?;
+    let port = ports::free()?;
     let _python = Command::new("python3")
         .arg(&server)
         .args([port.to_string(), repositories.display().to_string()])

@@ -47,11 +47,6 @@ async fn spoken(command: &mut Command) -> Result<(String, String)> {
     Ok((stdout.into_owned(), stderr.into_owned()))
 }
 
-/// A port that was free a moment ago, for programs that cannot take port 0.
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 /// Waits until something listens.
 async fn listening(port: u16) -> Result<()> {
     let started = tokio::time::Instant::now();

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use mytunnel_tests::lab::Lab;
+use mytunnel_tests::ports;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{acme, end_to_end, free_port, lab, output};
+use super::{acme, end_to_end, lab, output};
 
 /// Names of the cipher suites that a version of TLS is accepted with.
 fn accepted(scan: &Value, version: &str) -> Result<Vec<String>> {
@@ -133,7 +134,7 @@ const WITHOUT_A_NAME: &str = "secure_renego";
 #[tokio::test]
 async fn testssl_has_nothing_to_say_of_a_name_with_a_public_authoritys_certificate() -> Result<()> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let https = free_port()?;
+    let https = ports::free()?;
     let authority = acme::Authority::start(&lab, https).await?;
     acme::relay(&mut lab, &authority, https, "").await?;
     let (_node, _) = lab.node(&acme::site(&lab)?, "web").await?;
@@ -149,7 +150,7 @@ async fn testssl_has_nothing_to_say_of_a_name_with_a_public_authoritys_certifica
 #[tokio::test]
 async fn testssl_has_nothing_to_say_of_a_name_whose_tls_ends_at_the_node() -> Result<()> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let https = free_port()?;
+    let https = ports::free()?;
     let authority = acme::Authority::start(&lab, https).await?;
     acme::relay(&mut lab, &authority, https, "").await?;
     let mut node = end_to_end::share(&lab, &authority)?;
