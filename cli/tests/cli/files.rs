@@ -329,7 +329,7 @@ fn a_file_whose_connection_is_lost_half_way_goes_on_where_it_was() {
 #[test]
 fn a_file_whose_receiver_is_killed_half_way_goes_on_in_another_session() {
     let (host, guest, road) = (Agent::new(), Agent::new(), Arc::new(Road::default()));
-    let mut daemon = guest.0.start_with(&["pair", "daemon", "--json"], &[LOOPBACK]);
+    let mut daemon = guest.0.start_with(&["pair", "daemon", "--json", "--linger", "600"], &[LOOPBACK]);
     assert!(daemon.line().contains("ready"));
     let (_, invites) = host.open(&["--invites", "2"]);
     guest.join(&road.through(&invites[0])).succeeded();

@@ -66,7 +66,7 @@ fn between_the_two_of_a_leaked_link_the_words_differ_and_nothing_flows() {
 #[test]
 fn who_answers_in_the_hosts_place_is_told_nothing_and_lets_nobody_in() {
     let (host, guest, other) = (Agent::new(), Agent::new(), Agent::new());
-    let mut daemon = host.user().start_with(&["pair", "daemon", "--json"], &[LOOPBACK]);
+    let mut daemon = host.user().start_with(&["pair", "daemon", "--json", "--linger", "600"], &[LOOPBACK]);
     assert!(daemon.line().contains("ready"));
     let (_, invites) = host.open(&["--goal", "the-hosts-plan"]);
     let path = Arc::new(Path::default());
@@ -77,7 +77,7 @@ fn who_answers_in_the_hosts_place_is_told_nothing_and_lets_nobody_in() {
     drop(TcpListener::bind(at).unwrap());
     let false_host = [("MYTUNNEL_PAIR_LISTEN", at.to_string())];
     let false_host = false_host.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let mut daemon = other.user().start_with(&["pair", "daemon", "--json"], &false_host);
+    let mut daemon = other.user().start_with(&["pair", "daemon", "--json", "--linger", "600"], &false_host);
     assert!(daemon.line().contains("ready"));
     let (own, _) = other.open(&["--goal", "anything", "--verify", "off"]);
     TcpStream::connect(at).unwrap();

@@ -431,7 +431,7 @@ fn a_folder_that_others_may_use_holds_no_socket() {
 #[test]
 fn a_daemon_that_is_told_to_stop_says_goodbye_and_leaves_nothing() {
     let (host, guest) = (Agent::new(), Agent::new());
-    let mut daemon = host.0.start_with(&["pair", "daemon", "--json"], &[LOOPBACK]);
+    let mut daemon = host.0.start_with(&["pair", "daemon", "--json", "--linger", "600"], &[LOOPBACK]);
     assert!(daemon.line().contains("ready"));
     let (_, invites) = host.open(&[]);
     guest.join(&invites[0]).succeeded();
