@@ -64,6 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let common: Vec<String> =
                 commands.get_subcommands().map(|one| one.get_name().to_owned()).collect();
             suggestion::sharpen(&mut error, &common);
+            suggestion::guess(&mut error, &args);
             suggestion::translate(&mut error, &commands, &args);
             return not_parsed(&error, &args, &env);
         }

@@ -1,8 +1,10 @@
-//! Which command a mistyped one was meant to be, and which flag one that another program has.
+//! Which command a mistyped one was meant to be, and which command or flag one that another program has.
 
 use std::{ffi::OsString, path::Path};
 
+use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
+use mytunnel_node::Target;
 
 use crate::config;
 
@@ -25,6 +27,38 @@ fn nearest(wrong: &str, likely: &[String], common: &[String]) -> Vec<String> {
     let mut near: Vec<String> = likely.iter().filter(|word| far(word) == least).cloned().collect();
     near.sort_by_key(|word| common.iter().position(|command| command == word).unwrap_or(usize::MAX));
     near
+}
+
+/// What commands are called elsewhere, or would be guessed, that are ours by another name.
+const GUESSED: [(&str, &str); 12] = [
+    ("authtoken", "login"),
+    ("connect", "access"),
+    ("expose", "share"),
+    ("forward", "access"),
+    ("funnel", "share"),
+    ("join", "pair join"),
+    ("mint", "eval mint"),
+    ("open", "share"),
+    ("serve", "share"),
+    ("server", "relay"),
+    ("token", "eval mint"),
+    ("tunnel", "share"),
+];
+
+/// Tells what does here what was asked for: by another program's word, or by what is to be shared alone.
+pub(crate) fn guess(error: &mut clap::Error, args: &[OsString]) {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    // Not a command's own, such as `mytunnel keys open`.
+    let first = args.iter().skip(1).find(|arg| !arg.to_string_lossy().starts_with('-'));
+    if first.is_none_or(|first| first != word.as_str()) {
+        return;
+    }
+    let guessed = GUESSED.iter().find(|(name, _)| name == word).map(|(_, own)| (*own).to_owned());
+    let target = || Target::parse(word).is_ok().then(|| format!("share {word}"));
+    let Some(own) = guessed.or_else(target) else { return };
+    error.remove(ContextKind::SuggestedSubcommand);
+    let tip = vec![StyledStr::from(format!("you may mean 'mytunnel {own}'"))];
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tip));
 }
 
 /// What flags are called elsewhere that are ours by another name.
@@ -97,6 +131,31 @@ mod tests {
             "as far as each other"
         );
         assert!(nearest("x", &[], &common).is_empty());
+    }
+
+    #[test]
+    fn a_command_of_another_program_or_a_target_alone_leads_to_ours() {
+        use clap::CommandFactory as _;
+        let told = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let mut error = crate::args::Cli::command().try_get_matches_from(&args).unwrap_err();
+            guess(&mut error, &args);
+            error.render().to_string()
+        };
+        let commands = crate::args::Cli::command();
+        for (word, own) in GUESSED {
+            let tip = told(&format!("mytunnel {word} 3000"));
+            assert!(tip.contains(&format!("tip: you may mean 'mytunnel {own}'\n")), "{tip}");
+            assert!(!tip.contains("similar"), "{tip}");
+            let last = own.split(' ').try_fold(&commands, |command, name| command.find_subcommand(name));
+            assert!(last.is_some(), "{own} is a command");
+        }
+        for target in ["3000", "localhost:3000", "http://localhost:3000", "unix:/run/x.sock", "/"] {
+            let tip = told(&format!("mytunnel {target}"));
+            assert!(tip.contains(&format!("'mytunnel share {target}'")), "{tip}");
+        }
+        assert!(told("mytunnel shrae").contains("similar"));
+        assert!(!told("mytunnel keys open").contains("share"));
     }
 
     #[test]
