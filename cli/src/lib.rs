@@ -64,7 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let common: Vec<String> =
                 commands.get_subcommands().map(|one| one.get_name().to_owned()).collect();
             suggestion::sharpen(&mut error, &common);
-            suggestion::guess(&mut error, &args);
+            suggestion::guess(&mut error, &commands, &args);
             suggestion::translate(&mut error, &commands, &args);
             return not_parsed(&error, &args, &env);
         }
@@ -142,6 +142,6 @@ fn usage_failure(error: &clap::Error) -> Failure {
     let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let message = lines.join(" ");
     let message = message.trim_start_matches("error: ");
-    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
-    Failure::usage(message, tip.map_or_else(|| "See --help.".to_owned(), str::to_owned))
+    let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    Failure::usage(message, if tips.is_empty() { "See --help.".to_owned() } else { tips.join("; ") })
 }

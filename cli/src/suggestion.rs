@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue};
 use mytunnel_node::Target;
 
 use crate::config;
+use crate::mint::shell_quoted;
 
 /// Entries of a folder that are looked at.
 const ENTRIES: usize = 1000;
@@ -29,45 +30,52 @@ fn nearest(wrong: &str, likely: &[String], common: &[String]) -> Vec<String> {
     near
 }
 
-/// What commands are called elsewhere, or would be guessed, that are ours by another name.
-const GUESSED: [(&str, &str); 12] = [
-    ("authtoken", "login"),
-    ("connect", "access"),
-    ("expose", "share"),
-    ("forward", "access"),
-    ("funnel", "share"),
-    ("join", "pair join"),
+/// What commands are called elsewhere, and what they are here.
+const GUESSED: [(&str, &str); 7] = [
+    ("connect", "access NAME"),
+    ("expose", "share TARGET"),
+    ("funnel", "share TARGET"),
     ("mint", "eval mint"),
-    ("open", "share"),
-    ("serve", "share"),
+    ("serve", "share TARGET"),
     ("server", "relay"),
-    ("token", "eval mint"),
-    ("tunnel", "share"),
+    ("tunnel", "share TARGET"),
 ];
 
-/// Tells what does here what was asked for: by another program's word, or by what is to be shared alone.
-pub(crate) fn guess(error: &mut clap::Error, args: &[OsString]) {
+/// Tells which command does here what was asked for: by another program's word, or by what is to be shared alone.
+pub(crate) fn guess(error: &mut clap::Error, commands: &clap::Command, args: &[OsString]) {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return };
-    // Not a command's own, such as `mytunnel keys open`.
-    let first = args.iter().skip(1).find(|arg| !arg.to_string_lossy().starts_with('-'));
-    if first.is_none_or(|first| first != word.as_str()) {
+    // Not of a command's own, such as `mytunnel keys open`.
+    let place = args.iter().skip(1).position(|arg| !arg.to_string_lossy().starts_with('-'));
+    let Some(place) = place.filter(|place| args[place + 1] == word.as_str()) else { return };
+    if commands.find_subcommand(word).is_some() {
         return;
     }
-    let guessed = GUESSED.iter().find(|(name, _)| name == word).map(|(_, own)| *own);
-    let own = match guessed {
-        Some(own) => own.to_owned(),
-        None if Target::parse(word).is_ok() => format!("share {word}"),
+    let guessed = GUESSED.iter().find(|(name, _)| name == word);
+    let tip = match guessed {
+        Some((_, own)) => format!("what others call '{word}' is 'mytunnel {own}'"),
+        None if is_target(word) => {
+            // Gates and names that were typed, too, are not to be forgotten.
+            let more = if args.len() > place + 2 { " ..." } else { "" };
+            format!("to share it: mytunnel share {}{more}", shell_quoted(word))
+        }
         None => return,
     };
     // What is nearest by its letters is meant only if it is very near: `tunnels` is by `tunnel`, `man` is not by `mint`.
     let is_near = |name: &String| strsim::osa_distance(word, name) == 1;
     let likely = error.get(ContextKind::SuggestedSubcommand);
     let near = matches!(likely, Some(ContextValue::Strings(names)) if names.iter().any(is_near));
-    if !near {
+    if guessed.is_some() && !near {
         error.remove(ContextKind::SuggestedSubcommand);
     }
-    let tip = vec![StyledStr::from(format!("you may mean 'mytunnel {own}'"))];
-    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tip));
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+}
+
+/// Whether somebody means to share this: a port, an address, or a path that is written as one. A word that happens to be a
+/// folder's name, too, is rather a command that does not exist.
+fn is_target(word: &str) -> bool {
+    let is_odd = word.contains(|letter: char| letter.is_control() || letter.is_whitespace());
+    let is_port = word.bytes().all(|byte| byte.is_ascii_digit());
+    !is_odd && (is_port || word.starts_with('.') || word.contains(['/', ':'])) && Target::parse(word).is_ok()
 }
 
 /// What flags are called elsewhere that are ours by another name.
@@ -145,28 +153,42 @@ mod tests {
     #[test]
     fn a_command_of_another_program_or_a_target_alone_leads_to_ours() {
         use clap::CommandFactory as _;
+        let commands = crate::args::Cli::command();
         let told = |line: &str| {
             let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            let mut error = crate::args::Cli::command().try_get_matches_from(&args).unwrap_err();
-            guess(&mut error, &args);
+            let mut error = commands.clone().try_get_matches_from(&args).unwrap_err();
+            sharpen(&mut error, &["share".to_owned()]);
+            guess(&mut error, &commands, &args);
             error.render().to_string()
         };
-        let commands = crate::args::Cli::command();
         for (word, own) in GUESSED {
             let tip = told(&format!("mytunnel {word} 3000"));
-            assert!(tip.contains(&format!("tip: you may mean 'mytunnel {own}'\n")), "{tip}");
-            let last = own.split(' ').try_fold(&commands, |command, name| command.find_subcommand(name));
-            assert!(last.is_some(), "{own} is a command");
+            assert!(tip.contains(&format!("tip: what others call '{word}' is 'mytunnel {own}'\n")), "{tip}");
+            let mut names = own.split(' ').filter(|name| name.chars().all(char::is_lowercase));
+            assert!(
+                names.try_fold(&commands, |command, name| command.find_subcommand(name)).is_some(),
+                "{own}"
+            );
         }
-        for target in ["3000", "localhost:3000", "http://localhost:3000", "unix:/run/x.sock", "/"] {
-            let tip = told(&format!("mytunnel {target}"));
-            assert!(tip.contains(&format!("'mytunnel share {target}'")), "{tip}");
-        }
-        assert!(told("mytunnel shrae").contains("similar"));
         assert!(
             told("mytunnel tunnel list").contains("'tunnels'") && !told("mytunnel mint").contains("'man'")
         );
-        assert!(!told("mytunnel keys open").contains("share"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        for target in ["3000", "localhost:3000", "http://localhost:3000", "unix:/run/x.sock", ".", path] {
+            let tip = told(&format!("mytunnel --json {target}"));
+            assert!(tip.contains(&format!("tip: to share it: mytunnel share {target}\n")), "{tip}");
+        }
+        let gated = told("mytunnel 3000 --basic ann");
+        assert!(gated.contains("mytunnel share 3000 ...\n"), "{gated}");
+        // `src` is a folder where this runs.
+        for other in
+            ["shrae", "keys open", "99999", "./no-such-folder", "src", "x\u{1b}:80", "x\ny:80", "pair pair"]
+        {
+            let tip = told(&format!("mytunnel {other}"));
+            assert!(!tip.contains("to share it") && !tip.contains("what others"), "{tip}");
+        }
+        assert!(told("mytunnel shrae").contains("similar"));
     }
 
     #[test]

@@ -116,6 +116,9 @@ fn wrong_usage_is_json_where_json_was_asked_for() {
     let event = ended.failed("BAD_REQUEST", 2);
     assert!(event["message"].as_str().unwrap().contains("'shar'"), "{event}");
     assert!(event["help"].as_str().unwrap().contains("share"), "{event}");
+    let event = User::new().run(&["tunnel", "3000", "--json"]).failed("BAD_REQUEST", 2);
+    let help = event["help"].as_str().unwrap();
+    assert!(help.contains("'tunnels'") && help.contains("'mytunnel share TARGET'"), "{event}");
 }
 
 #[test]

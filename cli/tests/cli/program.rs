@@ -123,7 +123,8 @@ impl User {
         let config = self.path("config");
         let environment = |entry: std::io::Result<std::fs::DirEntry>| {
             let path = entry.ok()?.path();
-            let is_daemon = std::fs::read(path.join("cmdline")).ok()?.ends_with(b"pair\0daemon\0--json\0");
+            let line = std::fs::read(path.join("cmdline")).ok()?;
+            let is_daemon = line.split(|byte| *byte == 0).skip(1).take(2).eq([&b"pair"[..], b"daemon"]);
             let text =
                 is_daemon.then(|| String::from_utf8(std::fs::read(path.join("environ")).ok()?).ok())??;
             text.contains(config.to_str()?).then_some((text, path))

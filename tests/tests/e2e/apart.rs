@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use mytunnel_tests::lab::Lab;
 use mytunnel_tests::origin::Origin;
+use mytunnel_tests::ports;
 use mytunnel_tests::process::{PATIENCE, Running};
 use serde_json::Value;
 
@@ -23,7 +24,7 @@ pub(crate) async fn coordinator(lab: &Lab, address: &str, more: &[&str]) -> Resu
 /// A coordinator with an owner; its URL, and a token with which one relay may join.
 pub(crate) async fn owned() -> Result<(Lab, Running, String, String)> {
     let mut lab = Lab::empty(Path::new(env!("CARGO_BIN_EXE_mytunnel-e2e")))?;
-    let (process, ready) = coordinator(&lab, "127.0.0.1:0", &[]).await?;
+    let (process, ready) = coordinator(&lab, &format!("127.0.0.1:{}", ports::free()?), &[]).await?;
     let url = ready["url"].as_str().context("a URL")?.to_owned();
     lab.own(&url, ready["setup_code"].as_str().context("a setup code")?).await?;
     let join = join(&lab).await?;

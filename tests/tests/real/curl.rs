@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use mytunnel_tests::origin::Origin;
 use mytunnel_tests::ports;
+use mytunnel_tests::process::PATIENCE;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use crate::{lab, listening, output};
@@ -69,6 +70,20 @@ async fn curl_waits_for_a_slow_server() -> Result<()> {
     Ok(())
 }
 
+/// The first connection on which somebody asks for something: the node looks first whether anything is there.
+async fn request(server: &TcpListener) -> Result<BufReader<TcpStream>> {
+    loop {
+        let mut asked = BufReader::new(server.accept().await?.0);
+        let (mut head, mut last) = (String::new(), 1);
+        while last > 0 && !head.ends_with("\r\n\r\n") {
+            last = asked.read_line(&mut head).await?;
+        }
+        if last > 0 {
+            return Ok(asked);
+        }
+    }
+}
+
 #[tokio::test]
 async fn curl_gets_each_byte_when_it_comes() -> Result<()> {
     let (lab, server) = (lab().await?, TcpListener::bind("127.0.0.1:0").await?);
@@ -77,17 +92,8 @@ async fn curl_gets_each_byte_when_it_comes() -> Result<()> {
     trickling.args(["--no-buffer", ready["url"].as_str().context("url")?]);
     let mut trickling = trickling.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut shown = trickling.stdout.take().context("piped")?;
-    // The node looks first whether anything is there, and asks nothing.
-    let mut asked = loop {
-        let mut asked = BufReader::new(server.accept().await?.0);
-        let (mut head, mut last) = (String::new(), 1);
-        while last > 0 && !head.ends_with("\r\n\r\n") {
-            last = asked.read_line(&mut head).await?;
-        }
-        if last > 0 {
-            break asked;
-        }
-    };
+    let mut asked =
+        tokio::time::timeout(PATIENCE, request(&server)).await.context("curl asks for nothing")??;
     asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await?;
     // Whatever is held back anywhere on the way is waited for here in vain: the next byte is sent when this one is shown.
     for byte in b'0'..=b'9' {

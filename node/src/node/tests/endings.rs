@@ -17,7 +17,7 @@ async fn shutdown_gives_everything_back_and_hangs_up() {
         lab.relay.hear_registration().await;
         let begun = Instant::now();
         lab.node.shutdown(SOON).await;
-        assert!(begun.elapsed() < SOON / 2, "nothing was under way: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(1), "nothing was under way: {:?}", begun.elapsed());
         let tunnel = TunnelId::from_bytes(TUNNEL);
         assert_eq!(lab.relay.hear().await, ToRelay::Unregister { tunnel });
         assert!(matches!(lab.relay.notice().await, Noticed::Gone));
@@ -56,8 +56,7 @@ async fn shutdown_does_not_wait_longer_than_it_was_given() {
     let (_local, _) = listener.accept().await.unwrap();
     let begun = Instant::now();
     lab.node.shutdown(Duration::from_millis(500)).await;
-    // The request itself has no end.
-    assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

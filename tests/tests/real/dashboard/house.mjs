@@ -55,7 +55,9 @@ export function check(fact, what) {
 export async function stored(context, site, chosen, count) {
   const until = Date.now() + 20_000;
   let held = [];
-  do held = (await context.cookies(site)).filter((cookie) => chosen(cookie.name)); while (held.length < count && Date.now() < until);
+  while (held.length < count && Date.now() < until) {
+    held = (await context.cookies(site)).filter((cookie) => chosen(cookie.name));
+  }
   check(held.length >= count, `the browser has put away ${held.length} cookies of ${count}`);
 }
 
