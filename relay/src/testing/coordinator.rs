@@ -171,6 +171,8 @@ impl Inner {
             });
         }
         let leases = tell.wants.iter().map(|want| {
+            // In place of what is held, which goes back.
+            self.means += want.held;
             let amount = want.ask.min(self.means);
             self.means -= amount;
             Lease { key: want.key, amount, seconds: 60 }
