@@ -10,5 +10,6 @@ pub mod load;
 pub mod origin;
 pub mod ports;
 pub mod process;
+pub mod stalls;
 pub mod usage;
 pub mod wire;
