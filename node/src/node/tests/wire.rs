@@ -105,7 +105,9 @@ async fn who_has_shown_nothing_or_was_refused_is_shown_no_address() {
     };
     let is_elsewhere = |candidate: &Candidate| !candidate.address.ip().is_loopback();
     assert!(candidates.len() <= MAX_CANDIDATES && candidates.iter().all(is_elsewhere), "{candidates:?}");
-    assert_eq!(guest.offer().await, None, "conversations have a pace");
+    // One that begins long after the one before is within the pace.
+    let paced = async { while guest.offer().await.is_some() {} };
+    timeout(SOON, paced).await.expect("conversations have a pace");
 }
 
 #[tokio::test]
