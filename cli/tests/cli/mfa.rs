@@ -59,11 +59,12 @@ fn login_asks_for_the_second_factor_once_it_is_on() {
     assert!(missing["help"].as_str().unwrap().contains("MYTUNNEL_TOTP"), "{missing}");
     with("000000").failed("MFA_INVALID", 3);
     // The next step's code: that of this step may be the one that the enrolment used up.
-    let login = with(&digits(&secret, 1)).succeeded().json();
+    let next = digits(&secret, 1);
+    let login = with(&next).succeeded().json();
     for field in ["account", "tenant", "device", "expires_at"] {
         assert!(!login[field].is_null(), "{login}");
     }
-    with(&digits(&secret, 1)).failed("MFA_INVALID", 3);
+    with(&next).failed("MFA_INVALID", 3);
     with(&codes[0]).succeeded();
 
     let code = |code| [PASSWORD, ("MYTUNNEL_TOTP", code)];

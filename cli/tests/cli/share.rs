@@ -122,7 +122,7 @@ fn two_shares_at_a_time_do_not_meet() {
 #[test]
 fn a_share_ends_at_its_time() {
     let user = User::new();
-    let mut share = user.start(&["share", "--expires", "1s", "--json"]);
+    let mut share = user.start(&["share", "--expires", "5s", "--json"]);
     share.event("ready");
     let closed = share.event("closed");
     assert!(closed["reason"].as_str().unwrap().contains("--expires"), "{closed}");

@@ -29,7 +29,12 @@ fn ports(range: PortRange) -> Ports {
 
 /// A port that nobody has at the moment.
 async fn free() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        if UdpSocket::bind(tcp).await.is_ok() {
+            return tcp.port();
+        }
+    }
 }
 
 #[test]

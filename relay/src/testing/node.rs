@@ -103,7 +103,13 @@ impl Node {
     ) -> Option<ToNode> {
         let (name, instance) = (name.parse().unwrap(), [instance; 16]);
         self.say(&ToRelay::Register { request: 1, name, kind, instance, port, alone: false }).await;
-        self.hear().await
+        loop {
+            match self.hear().await {
+                // The relay shows a new certificate at its own time.
+                Some(ToNode::Welcome { .. }) => {}
+                answer => return answer,
+            }
+        }
     }
 
     pub(crate) async fn say(&mut self, message: &ToRelay) {

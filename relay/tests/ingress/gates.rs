@@ -1,6 +1,9 @@
 //! Gates before a tunnel: who may go on to its node, and when that changes.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use argon2::{Argon2, Params, PasswordHash, PasswordHasher as _};
 use data_encoding::BASE64;
@@ -184,6 +187,18 @@ async fn wrong_passwords_are_limited_by_address_and_tunnel() {
 /// Hashes of real cost: ten of them take a core for a third of a second. The one thread that there is for everything else would be that.
 #[tokio::test]
 async fn a_flood_of_passwords_does_not_hold_up_other_tunnels() {
+    // A machine that stands still for a moment spoils one, but not one after the other.
+    for round in 1..=3 {
+        let (served, flooded) = beside_a_flood_of_passwords().await;
+        if served * 2 < flooded {
+            break;
+        }
+        assert!(round < 3, "{served:?} of {flooded:?}");
+    }
+}
+
+/// How long another tunnel's request took, and the flood.
+async fn beside_a_flood_of_passwords() -> (Duration, Duration) {
     let (house, tunnel) = House::with_demo(&Origin::echo()).await;
     tunnel.set_gates(Some(hashed("correct horse", 1, Params::default())));
     house.share("other", &Origin::saying("well"));
@@ -198,9 +213,8 @@ async fn a_flood_of_passwords_does_not_hold_up_other_tunnels() {
     assert_eq!(other.text(), "well");
     let served = start.elapsed();
     assert_eq!(flood.join_all().await, [401; 10]);
-    let hashed = start.elapsed();
-    assert!(served * 2 < hashed, "{served:?} of {hashed:?}");
     assert_eq!(tunnel.traffic().requests(), 0);
+    (served, start.elapsed())
 }
 
 #[tokio::test]

@@ -11,11 +11,16 @@ use mytunnel_tests::wire::Connection;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::aws_lc_rs};
 use serde_json::Value;
 
+/// The lines that the relay has written to their end.
+fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n').filter(|line| line.ends_with('\n'))
+}
+
 /// The first line of the file that is about such a protocol.
 async fn line_of(file: &Path, protocol: &str) -> Result<Value> {
     let found = async {
         loop {
-            for line in std::fs::read_to_string(file).unwrap_or_default().lines() {
+            for line in whole_lines(&std::fs::read_to_string(file).unwrap_or_default()) {
                 let line: Value = serde_json::from_str(line)?;
                 if line["protocol"] == protocol {
                     return anyhow::Ok(line);
@@ -98,7 +103,7 @@ async fn every_request_has_its_line_once_its_answer_is_over() -> Result<()> {
     let read = || -> Result<Vec<Value>> {
         let text = std::fs::read_to_string(&file)?;
         ensure!(!text.contains("token=secret"), "{text}");
-        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        whole_lines(&text).map(|line| Ok(serde_json::from_str(line)?)).collect()
     };
     let found = async {
         loop {

@@ -146,7 +146,7 @@ async fn a_share_with_an_end_ends_calmly_and_its_relay_knows() -> Result<()> {
     let (lab, origin) = (lab().await?, Origin::start().await?);
     let target = origin.address.port().to_string();
     let own = ["share", &target, "--name", "shop", "--project", "demo", "--json"];
-    let mut node = lab.spawn(&[&own[..], &["--expires", "2s"]].concat())?;
+    let mut node = lab.spawn(&[&own[..], &["--expires", "6s"]].concat())?;
     node.event("ready").await?;
     let closed = node.event("closed").await?;
     assert_eq!(closed["code"], Value::Null, "{closed}");

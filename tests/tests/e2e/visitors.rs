@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use mytunnel_tests::origin::Origin;
+use mytunnel_tests::ports;
 use mytunnel_tests::process::Running;
 use mytunnel_tests::wire::Connection;
 
@@ -76,13 +77,13 @@ async fn an_unknown_name_is_a_404_that_says_so() -> Result<()> {
 #[tokio::test]
 async fn a_target_that_is_down_is_a_502_and_the_tunnel_stays() -> Result<()> {
     let lab = lab().await?;
-    let address = Origin::start().await?.address;
-    let (_node, _) = lab.node(&address.port().to_string(), "preview").await?;
+    let port = ports::free()?;
+    let (_node, _) = lab.node(&port.to_string(), "preview").await?;
     let (head, _) = lab.get("preview", "/1k").await?;
     assert_eq!(head.status, 502);
     assert_eq!(head.field("x-mytunnel-error"), Some("TARGET_UNREACHABLE"), "{}", head.text);
 
-    let _origin = Origin::start_at(&address.to_string()).await?;
+    let _origin = Origin::start_at(&format!("127.0.0.1:{port}")).await?;
     assert_eq!(lab.get("preview", "/1k").await?.0.status, 200);
     Ok(())
 }

@@ -233,7 +233,8 @@ async fn an_idle_connection_ends_unless_it_is_to_be_kept() {
         let (peer, address) = echo_server(&mut tasks, build(), "/memory/0").await;
         let mut client = build();
         dial(&mut client, peer, &address).await;
-        match timeout(idle * 10, next(&mut client)).await {
+        let patience = if keep_alive { idle * 10 } else { SOON };
+        match timeout(patience, next(&mut client)).await {
             Ok(Event::Closed { remaining, .. }) => Some(remaining),
             Ok(other) => panic!("{other:?}"),
             Err(_) => None,

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{io::ErrorKind, net::SocketAddr};
 
 use proptest::prelude::*;
 use tokio::{
@@ -207,7 +207,13 @@ fn bounded(packet: &[u8], values: usize, whole: bool) {
 
 /// One that runs until the token is cancelled.
 async fn served() -> (SocketAddr, CancellationToken, JoinSet<()>) {
-    let server = NameServer::bind("127.0.0.1:0".parse().unwrap(), zone(2)).await.unwrap();
+    // Both ways on one port: who finds the second taken tries another first.
+    let server = loop {
+        match NameServer::bind("127.0.0.1:0".parse().unwrap(), zone(2)).await {
+            Ok(server) => break server,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
+        }
+    };
     let (addr, stop, mut running) = (server.addr(), CancellationToken::new(), JoinSet::new());
     running.spawn(server.run(stop.clone()));
     (addr, stop, running)

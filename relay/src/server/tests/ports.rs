@@ -1,5 +1,7 @@
 //! TCP and UDP tunnels: visitors at ports of their own.
 
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use mytunnel_carrier::greeting::{Greeting, Transport};
 use mytunnel_keys::{
     feed::{BasicGate, Change, Gates},
@@ -12,12 +14,19 @@ use tokio::{
 
 use super::*;
 use crate::{
-    PortRange, PublicPorts,
+    PublicPorts,
     testing::{cluster, device_claims, project, serial},
 };
 
+/// How many ports a relay here has.
+const PORTS: u16 = 100;
+
+/// Each relay has a range of its own: they all serve one tunnel, whose first port would be the same.
 fn with_ports(config: &mut Config) {
-    config.ports = Some(PublicPorts { ip: Ipv4Addr::LOCALHOST.into(), range: PortRange::DEFAULT });
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let first = NEXT.fetch_add(PORTS, Ordering::Relaxed);
+    let range = format!("{first}-{}", first + PORTS - 1).parse().unwrap();
+    config.ports = Some(PublicPorts { ip: Ipv4Addr::LOCALHOST.into(), range });
 }
 
 fn device(number: u8) -> Credential {
@@ -99,7 +108,7 @@ async fn visitors_of_a_port_are_spread_over_its_nodes_and_one_that_leaves_loses_
     assert_eq!([live[0].in_flight(), live[1].in_flight()], [3, 3]);
 
     let (mut third, _) = Node::hello(&lab.tcp(), &device(3)).await;
-    let other = if address.port() == 29_999 { 20_000 } else { 29_999 };
+    let other = if address.port() % PORTS == 0 { address.port() + 1 } else { address.port() - 1 };
     let elsewhere = third.ask("db", TunnelKind::Tcp, 3, Some(other)).await;
     assert!(matches!(elsewhere, Some(ToNode::Refused { code: Code::NameTaken, .. })), "{elsewhere:?}");
 

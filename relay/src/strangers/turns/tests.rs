@@ -197,7 +197,7 @@ fn waiting(turns: &Turns) -> Vec<std::pin::Pin<Box<impl Future<Output = Option<T
     all
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn there_are_more_turns_while_whatever_comes_is_looked_at_soon_and_fewer_once_it_takes_long() {
     let turns = Turns::default();
     let first = taken(&turns);
