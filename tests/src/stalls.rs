@@ -1,4 +1,5 @@
-//! When the machine let this process stand still, so that its pauses are not taken for what is measured.
+//! When the machine let this process stand still, so that its pauses are not taken for what is measured. Where both cores are
+//! busy with what is measured, that is a pause, too.
 
 use std::{
     sync::{
@@ -19,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// A look that comes so much after the one before is a pause of the machine, in nanoseconds.
 const PAUSE: u128 = 6_000_000;
 
-/// Looks at the clock from a thread of its own, which nothing that is measured can hold up.
+/// Looks at the clock from a thread of its own, which nothing in this process can hold up.
 #[derive(Debug)]
 pub struct Stalls {
     found: Arc<Mutex<Vec<(u128, u128)>>>,

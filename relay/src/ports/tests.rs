@@ -29,12 +29,13 @@ fn ports(range: PortRange) -> Ports {
 
 /// A port that nobody has at the moment.
 async fn free() -> u16 {
-    loop {
+    for _ in 0..100 {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         if UdpSocket::bind(tcp).await.is_ok() {
             return tcp.port();
         }
     }
+    panic!("no port is free for both")
 }
 
 #[test]

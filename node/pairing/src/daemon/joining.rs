@@ -7,10 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 use libp2p::{
     Multiaddr, PeerId,
     multiaddr::Protocol,
-    swarm::{
-        ConnectionId, DialError,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{ConnectionId, DialError, dial_opts::PeerCondition},
 };
 use mytunnel_carrier::{address, stream::Opener};
 use mytunnel_keys::{error::Code, secret::Seed};
@@ -18,7 +15,7 @@ use tokio::sync::oneshot;
 
 use self::attempt::{Attempt, Detour, Reach};
 use super::{
-    Daemon, LinkId, Way, passages,
+    Daemon, LinkId, Way, net, passages,
     queue::Outbound,
     random,
     session::{Session, Side},
@@ -209,8 +206,7 @@ impl Daemon {
         let waiting = self.dialling.entry(peer).or_default();
         waiting.retain(|waiter| !waiter.is_closed());
         waiting.push(found);
-        let options =
-            DialOpts::peer_id(peer).condition(PeerCondition::NotDialing).addresses(addresses).build();
+        let options = net::to_peer(peer, PeerCondition::NotDialing, addresses);
         match self.swarm.dial(options) {
             // It is being dialled already, and the outcome serves this one, too.
             Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
@@ -225,7 +221,7 @@ impl Daemon {
     /// Reaches whoever is at an address.
     pub(super) fn dial_at(&mut self, at: SocketAddr, found: oneshot::Sender<Option<Opener>>) {
         let [_, tcp] = address::listen_on(at);
-        let options = DialOpts::unknown_peer_id().address(tcp).build();
+        let options = net::to_whoever(tcp);
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => drop(self.dialling_at.insert(connection, found)),

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, time::Durat
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, StreamProtocol, Swarm, connection_limits,
+    Multiaddr, PeerId, StreamProtocol, Swarm, connection_limits,
     multiaddr::Protocol,
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{
+        NetworkBehaviour, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use mytunnel_carrier::{address, stream, transport};
 use mytunnel_keys::secret::Seed;
@@ -44,6 +47,20 @@ pub(super) fn swarm(seed: &Seed) -> Result<Swarm<Behaviour>, DaemonError> {
     };
     let config = transport::swarm_config(NonZeroUsize::MIN.saturating_add(3), QUIET);
     Ok(Swarm::new(transport, behaviour, keypair.public().to_peer_id(), config))
+}
+
+/// How a peer is dialled at addresses of its own.
+///
+/// From a port of its own: libp2p would have the listener's at every address of this machine (`0.0.0.0:P`), which cannot be had
+/// once another program has that port at one of them, be it by a connection that ended within the last minute. Nobody here needs
+/// to come from where it listens: holes are punched by the node, not by this swarm.
+pub(super) fn to_peer(peer: PeerId, condition: PeerCondition, addresses: Vec<Multiaddr>) -> DialOpts {
+    DialOpts::peer_id(peer).condition(condition).addresses(addresses).allocate_new_port().build()
+}
+
+/// How whoever is at an address is dialled; see [`to_peer`].
+pub(super) fn to_whoever(address: Multiaddr) -> DialOpts {
+    DialOpts::unknown_peer_id().address(address).allocate_new_port().build()
 }
 
 /// The ports that a process had where it was to take any, so that the next one takes them again.
@@ -116,6 +133,36 @@ pub(super) async fn listen(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn somebody_elses_socket_at_the_port_where_it_listens_keeps_nobody_from_dialling() {
+        let [mut guest, mut host] = [1, 2].map(|seed| swarm(&Seed::from_bytes([seed; 32])).unwrap());
+        let local = [([127, 0, 0, 1], 0).into()];
+        let own = listen(&mut guest, &local, &Ports::default()).await.unwrap();
+        listen(&mut host, &local, &Ports::default()).await.unwrap();
+        let is_tcp = |address: &&Multiaddr| address.iter().any(|part| matches!(part, Protocol::Tcp(_)));
+        let at = host.listeners().find(is_tcp).unwrap().clone();
+        let port = own.0.iter().find(|(address, _)| address.contains("/tcp/")).unwrap().1;
+        let _other = std::net::TcpListener::bind(("127.0.0.2", *port)).unwrap();
+
+        let options = to_peer(*host.local_peer_id(), PeerCondition::NotDialing, vec![at.clone()]);
+        guest.dial(options).unwrap();
+        guest.dial(to_whoever(at)).unwrap();
+        let met = async {
+            let mut met = 0;
+            while met < 2 {
+                tokio::select! {
+                    event = guest.select_next_some() => match event {
+                        SwarmEvent::ConnectionEstablished { .. } => met += 1,
+                        SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error}"),
+                        _ => {}
+                    },
+                    _ = host.select_next_some() => {}
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), met).await.expect("both are met");
+    }
 
     #[test]
     fn a_port_that_was_any_is_the_same_again_and_one_that_was_named_stays() {

@@ -14,10 +14,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::transport::ListenerId,
-    swarm::{
-        ConnectionId,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{ConnectionId, dial_opts::PeerCondition},
 };
 use mytunnel_carrier::{address, stream::Opener};
 use serde::{Deserialize, Serialize};
@@ -30,7 +27,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Daemon, links,
+    Daemon, links, net,
     session::{Session, Side},
 };
 use crate::{
@@ -342,7 +339,7 @@ impl Daemon {
         found: oneshot::Sender<Option<Opener>>,
     ) {
         let [_, tcp] = address::listen_on(at);
-        let options = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![tcp]).build();
+        let options = net::to_peer(peer, PeerCondition::Always, vec![tcp]);
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => {

@@ -3,10 +3,7 @@
 use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
-use mytunnel_carrier::{
-    address,
-    stream::{OpenError, Opener},
-};
+use mytunnel_carrier::{address, stream::Opener};
 use mytunnel_keys::{error::Code, secret::Seed};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -338,7 +335,7 @@ impl Prover<'_> {
             let mut pauses = PAUSES.iter();
             loop {
                 match (self.meet_once(&opener).await, pauses.next()) {
-                    (Err(Missed::CutOff | Missed::CutEarly), Some(pause)) => sleep(jittered(*pause)).await,
+                    (Err(Missed::CutOff), Some(pause)) => sleep(jittered(*pause)).await,
                     (met, _) => return met.map_err(|missed| self.told(&missed)),
                 }
             }
@@ -348,12 +345,12 @@ impl Prover<'_> {
 
     async fn meet_once(&self, opener: &Opener) -> Result<Reached, Missed> {
         let (host, connection) = (opener.peer(), opener.connection());
-        let may_again = matches!(self.approach, wire::Approach::Psk(..));
-        let stream = opener.open(PROTOCOL).await.map_err(|error| Missed::unopened(&error, may_again))?;
+        let stream = opener.open(PROTOCOL).await.map_err(|_| Missed::Is(Code::PairUnreachable))?;
         let mut wire = wire::wire(stream);
         let ends = Ends { host, guest: self.own };
         let established = wire::prove(&mut wire, self.approach, &ends, self.signer).await;
         // A proof of a code may have cost one of its guesses, also where it was cut off half way; and who asks again gives one more away.
+        let may_again = matches!(self.approach, wire::Approach::Psk(..));
         let established = established.map_err(|error| Missed::of(&error, may_again))?;
         let handshake = established.hash;
         let mut channel = Channel::new(established, self.begun.elapsed());
@@ -366,7 +363,6 @@ impl Prover<'_> {
     fn told(&self, missed: &Missed) -> Code {
         match (missed, self.approach) {
             (Missed::Is(code), _) => *code,
-            (Missed::CutEarly, _) => Code::PairUnreachable,
             (Missed::CutOff | Missed::Refused, wire::Approach::Psk(..)) => Code::PairRefused,
             (Missed::CutOff | Missed::Refused, wire::Approach::Spoken(_)) => Code::PairSecret,
         }
@@ -384,25 +380,11 @@ fn jittered(pause: Duration) -> Duration {
 enum Missed {
     /// It was ended, and may be tried again.
     CutOff,
-    /// It was ended before both had agreed on what it is for, and may be tried again.
-    CutEarly,
     Refused,
     Is(Code),
 }
 
 impl Missed {
-    /// A host that cuts a stream off at once may be faster than its own answer to what the stream is for: then it looks as if
-    /// it did not speak the protocol.
-    fn unopened(error: &OpenError, may_again: bool) -> Self {
-        tracing::debug!(%error, "no stream");
-        match error {
-            OpenError::Unsupported(_) | OpenError::Io(_) if may_again => Self::CutEarly,
-            OpenError::Closed | OpenError::Timeout | OpenError::Unsupported(_) | OpenError::Io(_) => {
-                Self::Is(Code::PairUnreachable)
-            }
-        }
-    }
-
     fn of(error: &wire::WireError, may_again: bool) -> Self {
         tracing::debug!(%error, "not let in");
         if may_again && matches!(error, wire::WireError::Cut) { Self::CutOff } else { Self::Refused }
