@@ -1,6 +1,7 @@
 //! Where strangers come from, and how much of what there is one place may have: nobody keeps the rest out by being many.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     hash::Hash,
     net::{IpAddr, Ipv4Addr},
@@ -101,7 +102,14 @@ impl<K: Eq + Hash> Doors<K> {
 /// Streams on which nothing is proved yet, the oldest first.
 #[derive(Debug)]
 pub(crate) struct Strangers<T> {
-    waiting: VecDeque<(Origin, T)>,
+    waiting: VecDeque<Waiting<T>>,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    who: Who,
+    peer: PeerId,
+    stranger: T,
 }
 
 impl<T> Strangers<T> {
@@ -109,36 +117,48 @@ impl<T> Strangers<T> {
         Self { waiting: VecDeque::new() }
     }
 
-    /// One more. Where there are too many, the oldest of those from where the most come makes room.
-    pub(crate) fn enter(&mut self, origin: Origin, stranger: T) -> Option<T> {
-        self.waiting.push_back((origin, stranger));
+    /// One more. Where there are too many, a member or a place that has the most makes room: of all there the peer with the
+    /// most, of its own the oldest. Who tries once is thus not cut off by a few who try often, nor a member by its neighbours.
+    pub(crate) fn enter(&mut self, peer: PeerId, origin: Origin, is_known: bool, stranger: T) -> Option<T> {
+        let who = if is_known { Who::Peer(peer) } else { Who::Place(origin) };
+        self.waiting.push_back(Waiting { who, peer, stranger });
         if self.waiting.len() <= limits::STRANGERS {
             return None;
         }
-        let from = |origin: Origin| self.waiting.iter().filter(|(other, _)| *other == origin).count();
-        // The first of several that are equal is the oldest.
-        let most = self.waiting.iter().rev().map(|(origin, _)| *origin).max_by_key(|origin| from(*origin))?;
-        let oldest = self.waiting.iter().position(|(origin, _)| *origin == most)?;
-        self.waiting.remove(oldest).map(|(_, stranger)| stranger)
+        let most = most_frequent(self.waiting.iter().map(|one| one.who))?;
+        let theirs = self.waiting.iter().filter(|one| one.who == most);
+        let peer = most_frequent(theirs.map(|one| one.peer))?;
+        let oldest = self.waiting.iter().position(|one| one.who == most && one.peer == peer)?;
+        self.waiting.remove(oldest).map(|one| one.stranger)
     }
 
     pub(crate) fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
-        self.waiting.retain(|(_, stranger)| stays(stranger));
+        self.waiting.retain(|one| stays(&one.stranger));
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> {
-        self.waiting.drain(..).map(|(_, stranger)| stranger)
+        self.waiting.drain(..).map(|one| one.stranger)
     }
+}
+
+/// Of several that are equal, the first.
+fn most_frequent<K: Eq + Hash + Copy>(keys: impl Iterator<Item = K>) -> Option<K> {
+    let mut counts = HashMap::new();
+    for (at, key) in keys.enumerate() {
+        counts.entry(key).or_insert((0_usize, Reverse(at))).0 += 1;
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(key, _)| key)
 }
 
 /// Who has tried how often. A key costs nothing, so that the place counts as well.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
-    rates: HashMap<Tried, Rate>,
+    rates: HashMap<Who, Rate>,
 }
 
+/// Whose are counted together: one peer's, or all strangers' of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Tried {
+enum Who {
     Peer(PeerId),
     Place(Origin),
 }
@@ -147,10 +167,10 @@ impl Tries {
     /// Whether somebody may try once more. A member that comes back is counted by itself.
     pub(crate) fn allows(&mut self, peer: PeerId, origin: Origin, is_known: bool, now: Duration) -> bool {
         if is_known {
-            return self.count(Tried::Peer(peer), limits::RETURNS, now);
+            return self.count(Who::Peer(peer), limits::RETURNS, now);
         }
-        let place = origin == Origin::Here || self.count(Tried::Place(origin), limits::TRIES_OF_ONE, now);
-        place && self.count(Tried::Peer(peer), limits::TRIES, now)
+        let place = origin == Origin::Here || self.count(Who::Place(origin), limits::TRIES_OF_ONE, now);
+        place && self.count(Who::Peer(peer), limits::TRIES, now)
     }
 
     /// Forgets what counts no longer.
@@ -158,7 +178,7 @@ impl Tries {
         self.rates.retain(|_, rate| !rate.is_over(limits::TRIES_SPAN, now));
     }
 
-    fn count(&mut self, who: Tried, limit: u32, now: Duration) -> bool {
+    fn count(&mut self, who: Who, limit: u32, now: Duration) -> bool {
         if self.rates.len() >= limits::TRIED && !self.rates.contains_key(&who) {
             // Who has tried least: whoever makes room by being many frees none of those who have tried too often.
             let least = self.rates.iter().min_by_key(|(_, rate)| rate.count()).map(|(who, _)| *who);
@@ -243,9 +263,9 @@ mod tests {
     fn a_stranger_among_many_from_elsewhere_is_heard_out() {
         let mut strangers = Strangers::new();
         let (many, one) = (origin("10.0.0.2"), origin("10.0.0.3"));
-        assert_eq!(strangers.enter(one, 0), None);
+        assert_eq!(strangers.enter(peer(0), one, false, 0), None);
         for number in 1..1000_usize {
-            let gone = strangers.enter(many, number);
+            let gone = strangers.enter(peer(u32::try_from(number).unwrap()), many, false, number);
             assert_eq!(gone, number.checked_sub(limits::STRANGERS - 1).filter(|gone| *gone > 0));
         }
         strangers.retain(|number| *number == 0);
@@ -253,10 +273,39 @@ mod tests {
     }
 
     #[test]
+    fn a_stranger_among_few_with_many_streams_is_heard_out() {
+        let mut strangers = Strangers::new();
+        assert_eq!(strangers.enter(peer(0), Origin::Here, false, 0), None);
+        for number in 1..1000_u32 {
+            let gone = strangers.enter(peer(1 + number % 16), Origin::Here, false, number);
+            assert_eq!(gone.is_some(), number >= u32::try_from(limits::STRANGERS).unwrap(), "{number}");
+            assert_ne!(gone, Some(0));
+        }
+    }
+
+    #[test]
+    fn a_member_makes_room_for_no_stranger_of_its_place_and_has_no_more_of_it_than_they() {
+        let (mut strangers, places) = (Strangers::new(), limits::STRANGERS);
+        for number in 0..8 {
+            assert_eq!(strangers.enter(peer(0), Origin::Here, true, number), None);
+        }
+        let gone = (8..1000).filter_map(|number| {
+            strangers.enter(peer(u32::try_from(number).unwrap()), Origin::Here, false, number)
+        });
+        assert!(gone.collect::<Vec<_>>().iter().all(|gone| *gone >= 8));
+        for number in 1000..2000 {
+            assert!(strangers.enter(peer(0), Origin::Here, true, number).is_some());
+        }
+        let left = strangers.drain();
+        assert_eq!(left.filter(|number| (8..1000).contains(number)).count(), places / 2);
+    }
+
+    #[test]
     fn among_equals_the_oldest_stranger_makes_room() {
         let mut strangers = Strangers::new();
-        let from = |number: usize| Origin::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap()));
-        let gone = (0..=limits::STRANGERS).filter_map(|number| strangers.enter(from(number), number));
+        let gone = (0..=u32::try_from(limits::STRANGERS).unwrap()).filter_map(|number| {
+            strangers.enter(peer(number), Origin::V4(Ipv4Addr::from_bits(number)), false, number)
+        });
         assert_eq!(gone.collect::<Vec<_>>(), [0]);
     }
 
@@ -273,7 +322,7 @@ mod tests {
         // Many others free nobody who has tried too often.
         for number in 0..2 * limits::TRIED {
             let place = Origin::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap()));
-            tries.count(Tried::Place(place), limits::TRIES_OF_ONE, now);
+            tries.count(Who::Place(place), limits::TRIES_OF_ONE, now);
         }
         assert_eq!(tries.rates.len(), limits::TRIED);
         assert!(!tries.allows(peer(9003), many, false, now));

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use futures::{AsyncReadExt as _, StreamExt as _};
 use mytunnel_carrier::{
+    address,
     libp2p::{Stream, Swarm, swarm::SwarmEvent},
     stream, transport,
 };
@@ -89,7 +90,11 @@ async fn answer(manner: Manner, mut stream: Stream) -> Result<()> {
 async fn who_is_cut_off_comes_again_a_few_times_and_who_is_refused_does_not() -> Result<()> {
     // All tries have a few seconds together, of which a flood takes its part.
     let _flood = FLOOD.lock().await;
-    for (manner, tries) in [(Manner::CutsAtOnce, 5), (Manner::CutsOff, 5), (Manner::Refuses, 1)] {
+    for (manner, tries, code) in [
+        (Manner::CutsAtOnce, 5, "PAIR_RATE"),
+        (Manner::CutsOff, 5, "PAIR_RATE"),
+        (Manner::Refuses, 1, "PAIR_REFUSED"),
+    ] {
         for round in 1..=ROUNDS {
             let (guest, (link, tried, _host)) = (Agent::start().await?, host(manner).await?);
             let begun = Instant::now();
@@ -97,10 +102,25 @@ async fn who_is_cut_off_comes_again_a_few_times_and_who_is_refused_does_not() ->
             if begun.elapsed() > SLOW && round < ROUNDS {
                 continue;
             }
-            ensure!(refused.json()?["code"] == "PAIR_REFUSED", "{manner:?}: {refused:?}");
+            ensure!(refused.json()?["code"] == code, "{manner:?}: {refused:?}");
             ensure!(*tried.borrow() == tries, "{} tries where it {manner:?}", *tried.borrow());
             break;
         }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_is_shown_once_to_who_cuts_it_off_and_is_not_said_to_be_wrong() -> Result<()> {
+    let guest = Agent::start().await?;
+    let (_, codes) = guest.open(&["--code"]).await?;
+    for (manner, code) in [(Manner::CutsOff, "PAIR_RATE"), (Manner::Refuses, "PAIR_SECRET")] {
+        let (link, tried, _host) = host(manner).await?;
+        let (at, _) = link.addresses.first().and_then(address::socket).context("an address")?;
+        let env = [("MYTUNNEL_PAIR_SECRET", codes[0].as_str())];
+        let refused = guest.run(&["join", "--addr", &at.to_string()], &env).await?;
+        ensure!(refused.json()?["code"] == code, "{manner:?}: {refused:?}");
+        ensure!(*tried.borrow() == 1, "{} tries where it {manner:?}", *tried.borrow());
     }
     Ok(())
 }

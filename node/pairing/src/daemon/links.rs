@@ -117,7 +117,7 @@ impl Daemon {
             let _ = established.send(stranger.hear(stream).await);
         });
         // A proof takes two round trips, an idler has no end.
-        if let Some(idler) = self.strangers.enter(origin, heard) {
+        if let Some(idler) = self.strangers.enter(peer, origin, is_known, heard) {
             idler.abort();
         }
         let (events, begun, refusals) = (self.events.clone(), self.begun, Arc::clone(&self.refusals));

@@ -334,7 +334,10 @@ impl Prover<'_> {
         let met = async {
             let mut pauses = PAUSES.iter();
             loop {
-                match (self.meet_once(&opener).await, pauses.next()) {
+                let met = self.meet_once(&opener).await;
+                // Who asks again for what a code opens gives one guess more of it away.
+                let again = pauses.next().filter(|_| matches!(self.approach, wire::Approach::Psk(..)));
+                match (met, again) {
                     (Err(Missed::CutOff), Some(pause)) => sleep(jittered(*pause)).await,
                     (met, _) => return met.map_err(|missed| self.told(&missed)),
                 }
@@ -349,13 +352,15 @@ impl Prover<'_> {
         let mut wire = wire::wire(stream);
         let ends = Ends { host, guest: self.own };
         let established = wire::prove(&mut wire, self.approach, &ends, self.signer).await;
-        // A proof of a code may have cost one of its guesses, also where it was cut off half way; and who asks again gives one more away.
-        let may_again = matches!(self.approach, wire::Approach::Psk(..));
-        let established = established.map_err(|error| Missed::of(&error, may_again))?;
+        let established = established.map_err(|error| Missed::of(&error))?;
         let handshake = established.hash;
         let mut channel = Channel::new(established, self.begun.elapsed());
         let first = wire::first_message(&mut wire, &mut channel).await;
-        let first = first.map_err(|error| Missed::of(&error, may_again))?;
+        let first = first.map_err(|error| match (Missed::of(&error), self.approach) {
+            // The proof may have been looked at, which costs one of the code's guesses.
+            (Missed::CutOff, wire::Approach::Spoken(_)) => Missed::Refused,
+            (missed, _) => missed,
+        })?;
         let first = ToGuest::parse(&first).ok_or(Missed::Is(Code::PairVersion))?;
         Ok(Reached { wire, channel, host, at: None, connection, handshake, first })
     }
@@ -363,8 +368,9 @@ impl Prover<'_> {
     fn told(&self, missed: &Missed) -> Code {
         match (missed, self.approach) {
             (Missed::Is(code), _) => *code,
-            (Missed::CutOff | Missed::Refused, wire::Approach::Psk(..)) => Code::PairRefused,
-            (Missed::CutOff | Missed::Refused, wire::Approach::Spoken(_)) => Code::PairSecret,
+            (Missed::CutOff, _) => Code::PairRate,
+            (Missed::Refused, wire::Approach::Psk(..)) => Code::PairRefused,
+            (Missed::Refused, wire::Approach::Spoken(_)) => Code::PairSecret,
         }
     }
 }
@@ -378,16 +384,16 @@ fn jittered(pause: Duration) -> Duration {
 
 /// Why a stream led to no first word.
 enum Missed {
-    /// It was ended, and may be tried again.
+    /// It was ended, and nothing said: no invite is used.
     CutOff,
     Refused,
     Is(Code),
 }
 
 impl Missed {
-    fn of(error: &wire::WireError, may_again: bool) -> Self {
+    fn of(error: &wire::WireError) -> Self {
         tracing::debug!(%error, "not let in");
-        if may_again && matches!(error, wire::WireError::Cut) { Self::CutOff } else { Self::Refused }
+        if matches!(error, wire::WireError::Cut) { Self::CutOff } else { Self::Refused }
     }
 }
 
@@ -429,6 +435,7 @@ fn words(code: Code, addresses: &[Multiaddr]) -> String {
         Code::PairLocked => "the session is locked".to_owned(),
         Code::PairClosed => "the session is over".to_owned(),
         Code::PairFull => "the session is full; the invite is still good".to_owned(),
+        Code::PairRate => "the host hears out nobody more at the moment: many are at its door, or this machine came too often within a minute; the invite is as good as before".to_owned(),
         Code::PairVersion => "the host speaks another version of pairing".to_owned(),
         _ => "the host lets nobody in with this".to_owned(),
     }
