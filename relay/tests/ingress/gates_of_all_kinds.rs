@@ -246,7 +246,7 @@ async fn a_websocket_ends_with_the_session_that_opened_it() {
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     assert_eq!(house.ask(with(&sealed(now))).await.status, 401, "a session that is over");
     let mut socket = house.visitor().await;
-    socket.send(with(&format!("{upgrade}{}", sealed(now + 2)))).await;
+    socket.send(with(&format!("{upgrade}{}", sealed(now + 4)))).await;
     assert_eq!(socket.head().await.status, 101);
     socket.gone().await;
     assert_eq!(tunnel.in_flight(), 0);
@@ -265,7 +265,7 @@ async fn an_answer_without_end_ends_with_the_session_that_asked_for_it() {
     tunnel.set_gates(Some(Arc::new(pin(1))));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let mut visitor = house.visitor().await;
-    visitor.send(with(&sealed(now + 2))).await;
+    visitor.send(with(&sealed(now + 4))).await;
     assert_eq!(visitor.head().await.status, 200);
     visitor.gone().await;
     assert_eq!(tunnel.in_flight(), 0);

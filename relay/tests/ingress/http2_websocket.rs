@@ -199,7 +199,7 @@ async fn a_websocket_ends_with_the_session_that_opened_it() {
     tunnel.set_gates(Some(Arc::new(pin(1))));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let mut visitor = Http2::plain(&house).await;
-    let (from, _to) = opened(&mut visitor, &sealed(now + 2)).await;
+    let (from, _to) = opened(&mut visitor, &sealed(now + 4)).await;
     drop(all(from).await);
     empty(&tunnel).await;
 }

@@ -154,7 +154,7 @@ async fn a_deleted_project_takes_its_keys_and_names_along() {
 
 #[tokio::test]
 async fn a_relay_that_does_not_confirm_is_named_and_the_others_are_not_waited_for_longer() {
-    let limit = Duration::from_millis(300);
+    let limit = Duration::from_secs(1);
     let lab = Lab::open(StoreConfig::Memory, |config| config.limits.confirm = limit).await.unwrap();
     let house = lab.house().await;
     let obedient = lab.relay().await;

@@ -151,7 +151,6 @@ async fn a_flood_of_passwords_for_gates_keeps_nobody_from_signing_in() {
 /// back. Whoever is signed in notices little: a call that looks into the store takes a small part of what one hash does.
 #[tokio::test]
 async fn a_flood_of_sign_ins_leaves_the_api_answering() {
-    const FLOOD: u32 = 1000;
     let lab = Arc::new(Lab::new().await);
     let owner = lab.owner().await;
     let me = async || {
@@ -166,13 +165,35 @@ async fn a_flood_of_sign_ins_leaves_the_api_answering() {
         }
         median(quiet)
     };
-    let before = in_quiet().await;
-    let begun = Instant::now();
-    log_in(&lab).await.ok();
-    let one_hash = begun.elapsed();
+    // What else runs on the machine may come in between.
+    for round in 1..=3 {
+        let before = in_quiet().await;
+        let begun = Instant::now();
+        log_in(&lab).await.ok();
+        let one_hash = begun.elapsed();
+        let (hashed, busy) = flood_with_sign_ins(&lab, round, &me).await;
+        let (quiet, busy) = (in_quiet().await.clamp(before, before * 3), median(busy));
+        if busy < (quiet * 20).max(one_hash / 4) {
+            log_in(&lab).await.ok();
+            return;
+        }
+        println!(
+            "{busy:?} while {hashed} passwords were hashed, {quiet:?} when it was quiet, {one_hash:?} for one sign-in"
+        );
+    }
+    panic!("the API answers slowly");
+}
 
+/// A thousand people sign in at one moment, each from an address of its own: how many of them were heard, and how long each call
+/// of `me` took meanwhile.
+async fn flood_with_sign_ins(
+    lab: &Arc<Lab>,
+    round: u32,
+    me: impl AsyncFn() -> Duration,
+) -> (u32, Vec<Duration>) {
+    const FLOOD: u32 = 1000;
     let mut flood = JoinSet::new();
-    for number in 0..FLOOD {
+    for number in round * FLOOD..(round + 1) * FLOOD {
         let lab = lab.clone();
         flood.spawn(async move {
             let body = json!({"email": format!("{number}@example.org"), "password": PASSWORD}).to_string();
@@ -197,13 +218,7 @@ async fn a_flood_of_sign_ins_leaves_the_api_answering() {
         }
     }
     assert!(hashed >= 32 && put_off > FLOOD / 2, "{hashed} hashed, {put_off} put off");
-    // What else runs on the machine may have come in between.
-    let (quiet, busy) = (in_quiet().await.clamp(before, before * 3), median(busy));
-    assert!(
-        busy < (quiet * 20).max(one_hash / 4),
-        "{busy:?} while {hashed} passwords were hashed, {quiet:?} when it was quiet, {one_hash:?} for one sign-in"
-    );
-    log_in(&lab).await.ok();
+    (hashed, busy)
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
