@@ -58,7 +58,7 @@ fn secret(link: &Link) -> Result<[u8; 32]> {
 
 /// Message 1 for this hello.
 pub(crate) fn first(at: &Stranger, hello: &[u8], psk: &[u8; 32]) -> Result<(HandshakeState, Vec<u8>)> {
-    let mut noise = begin(hello, &at.host, &at.peer, psk)?;
+    let mut noise = begin(hello, &at.host, &at.peer, psk, true)?;
     let first = write(&mut noise, &[])?;
     Ok((noise, first))
 }
@@ -171,14 +171,28 @@ fn card(handshake: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn begin(hello: &[u8], host: &PeerId, guest: &PeerId, psk: &[u8; 32]) -> Result<HandshakeState> {
+/// Message 2 for a guest's message 1: whoever is there can make it, since the secret comes with message 3.
+pub(crate) fn second(hello: &[u8], first: &[u8], host: &PeerId, guest: &PeerId) -> Result<Vec<u8>> {
+    let mut noise = begin(hello, host, guest, &[0; 32], false)?;
+    noise.read_message(first, &mut [0; 1024])?;
+    write(&mut noise, &[])
+}
+
+fn begin(
+    hello: &[u8],
+    host: &PeerId,
+    guest: &PeerId,
+    psk: &[u8; 32],
+    initiates: bool,
+) -> Result<HandshakeState> {
     let builder = || -> Result<snow::Builder<'_>> {
         let pattern = "Noise_XXpsk3_25519_ChaChaPoly_SHA256".parse()?;
         Ok(snow::Builder::with_resolver(pattern, Box::new(Resolver)))
     };
     let own = builder()?.generate_keypair()?.private;
     let prologue = hash_of("mytunnel-pair/1", &[hello, &host.to_bytes(), &guest.to_bytes()]);
-    Ok(builder()?.prologue(&prologue)?.local_private_key(&own)?.psk(3, psk)?.build_initiator()?)
+    let noise = builder()?.prologue(&prologue)?.local_private_key(&own)?.psk(3, psk)?;
+    Ok(if initiates { noise.build_initiator() } else { noise.build_responder() }?)
 }
 
 fn write(noise: &mut HandshakeState, payload: &[u8]) -> Result<Vec<u8>> {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use libp2p::Stream;
+use libp2p::{Stream, core::upgrade::NegotiationError};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     time::{Instant, sleep, timeout},
@@ -46,6 +46,8 @@ pub(super) enum WireError {
     Refused,
     #[error("the other end ended the stream and refused nothing")]
     Cut,
+    #[error("the other end does not know this protocol")]
+    Foreign,
     #[error("what came is no message of this protocol")]
     Garbage,
     #[error("the stream failed")]
@@ -98,7 +100,10 @@ pub(super) enum Approach {
 
 /// Who ends a stream and says nothing has more strangers than it hears out, and has looked at no proof.
 fn cut(error: WireError) -> WireError {
-    if matches!(error, WireError::Io(_)) { WireError::Cut } else { error }
+    let WireError::Io(error) = error else { return error };
+    // Protocols are negotiated along with what is said first.
+    let is_foreign = error.get_ref().is_some_and(|inner| inner.is::<NegotiationError>());
+    if is_foreign { WireError::Foreign } else { WireError::Cut }
 }
 
 /// The guest's half of the handshake. It is [`WireError::Cut`] where the host has not been given the proof.
@@ -134,7 +139,9 @@ async fn prove_uncut(
     write_frame(wire, &first).await?;
     let second = read_frame(wire, limits::HANDSHAKE).await?;
     let (established, third) = guest.prove(&second, signer).map_err(|_| WireError::Garbage)?;
-    write_frame(wire, &third).await?;
+    let said = write_frame(wire, &third).await;
+    // The host may have it all the same, and look at it.
+    said.map_err(|error| if matches!(approach, Approach::Spoken(_)) { WireError::Refused } else { error })?;
     Ok(established)
 }
 

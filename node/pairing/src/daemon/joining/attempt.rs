@@ -214,7 +214,7 @@ impl Attempt {
             }
             Reach::At(number, given) => {
                 let hosts = if given.is_empty() { discovery::find(number).await } else { given };
-                let mut outcome = Err(Code::PairNoHost);
+                let mut outcome = Code::PairNoHost;
                 for at in hosts.into_iter().take(discovery::RESPONDERS) {
                     let (found, opener) = oneshot::channel();
                     events
@@ -223,13 +223,14 @@ impl Attempt {
                         .map_err(|_| Failed::from(Code::PairClosed))?;
                     let opener = timeout(REACH, opener).await.ok().and_then(Result::ok).flatten();
                     let prover = Prover { approach: &approach, own, signer: &signer, begun };
-                    outcome = prover.meet(opener, REACH).await;
-                    if let Ok(reached) = &mut outcome {
-                        reached.at = Some(at);
-                        break;
+                    match prover.meet(opener, REACH).await {
+                        Ok(reached) => return Ok(Reached { at: Some(at), ..reached }),
+                        // A guess that may be spent is told, whatever others answer behind it.
+                        Err(_) if outcome == Code::PairSecret => {}
+                        Err(code) => outcome = code,
                     }
                 }
-                Ok(outcome?)
+                Err(outcome.into())
             }
         }
     }
@@ -334,12 +335,20 @@ impl Prover<'_> {
         let met = async {
             let mut pauses = PAUSES.iter();
             loop {
-                let met = self.meet_once(&opener).await;
-                // Who asks again for what a code opens gives one guess more of it away.
-                let again = pauses.next().filter(|_| matches!(self.approach, wire::Approach::Psk(..)));
-                match (met, again) {
-                    (Err(Missed::CutOff), Some(pause)) => sleep(jittered(*pause)).await,
-                    (met, _) => return met.map_err(|missed| self.told(&missed)),
+                let missed = match self.meet_once(&opener).await {
+                    Ok(reached) => return Ok(reached),
+                    Err(missed) => missed,
+                };
+                let pause = pauses.next().filter(|_| matches!(missed, Missed::CutOff));
+                let Some(pause) = pause else { return Err(self.told(&missed)) };
+                sleep(jittered(*pause)).await;
+                // It was the connection that ended, which is seen a moment later.
+                if opener.is_closed() {
+                    return Err(Code::PairUnreachable);
+                }
+                // With a code a person tries again: whoever sees its proof has one guess, and none is shown without them.
+                if matches!(self.approach, wire::Approach::Spoken(_)) {
+                    return Err(self.told(&missed));
                 }
             }
         };
@@ -384,7 +393,7 @@ fn jittered(pause: Duration) -> Duration {
 
 /// Why a stream led to no first word.
 enum Missed {
-    /// It was ended, and nothing said: no invite is used.
+    /// It was ended, and nothing said.
     CutOff,
     Refused,
     Is(Code),
@@ -393,7 +402,11 @@ enum Missed {
 impl Missed {
     fn of(error: &wire::WireError) -> Self {
         tracing::debug!(%error, "not let in");
-        if matches!(error, wire::WireError::Cut) { Self::CutOff } else { Self::Refused }
+        match error {
+            wire::WireError::Cut => Self::CutOff,
+            wire::WireError::Foreign => Self::Is(Code::PairVersion),
+            wire::WireError::Refused | wire::WireError::Garbage | wire::WireError::Io(_) => Self::Refused,
+        }
     }
 }
 
@@ -427,7 +440,7 @@ fn words(code: Code, addresses: &[Multiaddr]) -> String {
             format!("the host does not answer; tried {}", tried.join(", "))
         }
         Code::PairNoHost => "nobody on this network answers to that code; try --addr".to_owned(),
-        Code::PairSecret => "the code did not match; three wrong ones spoil it".to_owned(),
+        Code::PairSecret => "the code did not match, or the host ended this while it looked at it; three wrong ones spoil it".to_owned(),
         Code::PairUnreachable => "the host does not answer".to_owned(),
         Code::PairUsed => "this invite was already used, or this machine is in that session already; ask the host for a new one".to_owned(),
         Code::PairExpired => "this invite has expired; ask the host for a new one".to_owned(),
