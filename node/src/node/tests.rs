@@ -86,18 +86,19 @@ async fn lab_with(manners: Manners, carrier: Carrier, target: &str, adjust: impl
     Lab { relay, node, share }
 }
 
-/// How long something takes, as `once` measures it, is less than `bound` in one of three tries: a machine that stands still for a
+/// How long something takes, as `once` measures it, is less than `bound` in two of three tries: a machine that stands still for a
 /// moment spoils one.
 async fn takes_less_than(bound: Duration, mut once: impl AsyncFnMut() -> Duration) {
-    let mut took = Vec::new();
-    for _ in 0..3 {
-        let one = once().await;
-        if one < bound {
-            return;
+    let (mut good, mut slow) = (0, Vec::new());
+    while good < 2 {
+        let took = once().await;
+        if took < bound {
+            good += 1;
+        } else {
+            slow.push(took);
+            assert!(slow.len() < 2, "{slow:?}");
         }
-        took.push(one);
     }
-    panic!("{took:?}");
 }
 
 const BOTH: [Carrier; 2] = [Carrier::Quic, Carrier::Tcp];

@@ -77,13 +77,18 @@ async fn every_pair(what: &str, egress: Egress) -> Result<()> {
             accessors.push((*other, between.access(&reaching.machine, name, &[]).await?));
         }
         for (other, mut accessor) in accessors {
-            let (taken, took) =
-                accessor.path(|taken| taken.path == "direct" || taken.reason != LOOKING).await?;
+            let is_possible = theory(one, other);
+            // A first attempt may fail where a relay's answer over UDP comes late; there are others.
+            let (taken, took) = accessor
+                .path(|taken| {
+                    taken.path == "direct" || !is_possible && taken.reason.contains("symmetric NAT")
+                })
+                .await?;
             say(format_args!(
                 "{what}: {one:?} to {other:?}: {} ({}) after {took:?}",
                 taken.path, taken.reason
             ))?;
-            let is_right = match theory(one, other) {
+            let is_right = match is_possible {
                 true => taken.path == "direct" && taken.reason == "punched",
                 false => taken.path == "relayed" && taken.reason.contains("symmetric NAT"),
             };
@@ -95,9 +100,6 @@ async fn every_pair(what: &str, egress: Egress) -> Result<()> {
     ensure!(failures.is_empty(), "{what}: {}", failures.join("\n"));
     Ok(())
 }
-
-/// The reason of a path that is not decided yet.
-const LOOKING: &str = "a direct path is being looked for";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_pair_of_nats_that_theory_lets_through_is_punched_over_quic() -> Result<()> {

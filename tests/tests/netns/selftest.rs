@@ -165,7 +165,7 @@ fn packets_are_late_and_lost_as_asked_for() -> Result<()> {
     let lab = Lab::new()?;
     let (mut one, other) = (lab.host()?, lab.host()?);
     let (asking, answering) = (one.udp()?, other.udp()?);
-    answering.set_read_timeout(Some(Duration::from_millis(250)))?;
+    answering.set_read_timeout(Some(Duration::from_secs(5)))?;
     let to = other.at(answering.local_addr())?;
     one.cable.delay(Duration::from_millis(40))?;
     let trip = || -> Result<_> {
@@ -178,10 +178,11 @@ fn packets_are_late_and_lost_as_asked_for() -> Result<()> {
     };
     // The first asks for the neighbour, too.
     trip()?;
-    let trip = trip()?;
+    let trip = (0..5).map(|_| trip()).collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or_default();
     assert!((80..160).contains(&trip.as_millis()), "twice 40 ms and little more: {trip:?}");
 
     one.cable.lose(20)?;
+    answering.set_read_timeout(Some(Duration::from_millis(250)))?;
     let mut arrived = 0;
     for _ in 0..10 {
         for _ in 0..50 {

@@ -1,6 +1,7 @@
 //! A real browser: a shared folder's page, and a Vite dev server whose edits arrive over its WebSocket.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use mytunnel_tests::ports;
@@ -18,13 +19,14 @@ pub(crate) async fn packages() -> Result<&'static Path> {
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("package.json"), r#"{"private":true,"type":"module"}"#)?;
         let packages = [
-            "vite@7",
-            "playwright-core@1",
+            "vite@7.3.8",
+            "playwright-core@1.65.1",
             "oidc-provider@9.13.3",
             "@modelcontextprotocol/sdk@1.32.2",
             "@modelcontextprotocol/inspector@2.12.0",
         ];
-        let install = ["install", "--silent", "--no-audit", "--no-fund"];
+        // A registry that does not answer is asked again.
+        let install = ["install", "--silent", "--no-audit", "--no-fund", "--fetch-retries", "5"];
         output(Command::new("npm").args(install).args(packages).current_dir(&folder)).await?;
         anyhow::Ok(folder)
     };
@@ -43,8 +45,8 @@ async fn browse(script: &str, arguments: &[&str]) -> Result<Running> {
          const [url, ...rest] = process.argv.slice(2);
          try {{ {script} }} finally {{ await browser.close(); }}"
     );
-    let file = folder
-        .join(format!("{:x}.mjs", script.len() + arguments.iter().map(|a| a.len()).sum::<usize>() * 31));
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let file = folder.join(format!("script-{}.mjs", NUMBER.fetch_add(1, Ordering::Relaxed)));
     std::fs::write(&file, program)?;
     let mut all = vec![file.to_str().context("a path in UTF-8")?];
     all.extend(arguments);
