@@ -98,7 +98,7 @@ pub(super) enum Approach {
     Spoken(Spoken),
 }
 
-/// Who ends a stream and says nothing has more strangers than it hears out, and has looked at no proof.
+/// Who ends a stream and says nothing has more strangers than it hears out, or may tell.
 fn cut(error: WireError) -> WireError {
     let WireError::Io(error) = error else { return error };
     // Protocols are negotiated along with what is said first.
@@ -106,14 +106,15 @@ fn cut(error: WireError) -> WireError {
     if is_foreign { WireError::Foreign } else { WireError::Cut }
 }
 
-/// The guest's half of the handshake. It is [`WireError::Cut`] where the host has not been given the proof.
+/// The guest's half of the handshake. `shown` is set once the host may have been given the proof.
 pub(super) async fn prove(
     wire: &mut Wire,
     approach: &Approach,
     ends: &Ends,
     signer: &Signer<'_>,
+    shown: &mut bool,
 ) -> Result<Established, WireError> {
-    prove_uncut(wire, approach, ends, signer).await.map_err(cut)
+    prove_uncut(wire, approach, ends, signer, shown).await.map_err(cut)
 }
 
 async fn prove_uncut(
@@ -121,6 +122,7 @@ async fn prove_uncut(
     approach: &Approach,
     ends: &Ends,
     signer: &Signer<'_>,
+    shown: &mut bool,
 ) -> Result<Established, WireError> {
     let (hello, psk) = match approach {
         Approach::Psk(hello, psk) => {
@@ -139,9 +141,8 @@ async fn prove_uncut(
     write_frame(wire, &first).await?;
     let second = read_frame(wire, limits::HANDSHAKE).await?;
     let (established, third) = guest.prove(&second, signer).map_err(|_| WireError::Garbage)?;
-    let said = write_frame(wire, &third).await;
-    // The host may have it all the same, and look at it.
-    said.map_err(|error| if matches!(approach, Approach::Spoken(_)) { WireError::Refused } else { error })?;
+    *shown = true;
+    write_frame(wire, &third).await?;
     Ok(established)
 }
 

@@ -86,7 +86,7 @@ impl Way {
             let ends = Ends { host: self.opener.peer(), guest: self.own };
             let signer = Signer { name: &self.name, agent: "", seed: &self.seed };
             let approach = wire::Approach::Psk(self.hello, self.psk.clone());
-            let established = wire::prove(&mut wire, &approach, &ends, &signer).await?;
+            let established = wire::prove(&mut wire, &approach, &ends, &signer, &mut false).await?;
             Ok(Line::new(wire, Channel::new(established, self.begun.elapsed()), self.begun))
         };
         timeout(limits::PROOF, opened).await.unwrap_or(Err(WireError::Refused))

@@ -329,58 +329,52 @@ struct Prover<'a> {
 }
 
 impl Prover<'_> {
-    /// A host with more strangers than it hears out at once cuts some of them off, who come again.
+    /// A host with more strangers than it hears out at once cuts some of them off, who come again; with a code until its proof
+    /// was shown, which is one guess for whoever is there.
     async fn meet(&self, opener: Option<Opener>, within: Duration) -> Result<Reached, Code> {
         let opener = opener.ok_or(Code::PairUnreachable)?;
+        let mut shown = false;
         let met = async {
             let mut pauses = PAUSES.iter();
             loop {
-                let missed = match self.meet_once(&opener).await {
+                let missed = match self.meet_once(&opener, &mut shown).await {
                     Ok(reached) => return Ok(reached),
                     Err(missed) => missed,
                 };
-                let pause = pauses.next().filter(|_| matches!(missed, Missed::CutOff));
-                let Some(pause) = pause else { return Err(self.told(&missed)) };
+                let pause = pauses.next().filter(|_| missed == Missed::CutOff && !self.has_guessed(shown));
+                let Some(pause) = pause else { return Err(missed) };
+                // If it was the connection that ended, the next stream tells.
                 sleep(jittered(*pause)).await;
-                // It was the connection that ended, which is seen a moment later.
-                if opener.is_closed() {
-                    return Err(Code::PairUnreachable);
-                }
-                // With a code a person tries again: whoever sees its proof has one guess, and none is shown without them.
-                if matches!(self.approach, wire::Approach::Spoken(_)) {
-                    return Err(self.told(&missed));
-                }
             }
         };
-        timeout(within, met).await.unwrap_or(Err(Code::PairUnreachable))
+        let met = timeout(within, met).await.unwrap_or(Err(Missed::Gone));
+        met.map_err(|missed| match missed {
+            Missed::Is(code) => code,
+            Missed::CutOff | Missed::Refused | Missed::Gone if self.has_guessed(shown) => Code::PairSecret,
+            Missed::CutOff => Code::PairRate,
+            Missed::Refused => Code::PairRefused,
+            Missed::Gone => Code::PairUnreachable,
+        })
     }
 
-    async fn meet_once(&self, opener: &Opener) -> Result<Reached, Missed> {
+    async fn meet_once(&self, opener: &Opener, shown: &mut bool) -> Result<Reached, Missed> {
         let (host, connection) = (opener.peer(), opener.connection());
-        let stream = opener.open(PROTOCOL).await.map_err(|_| Missed::Is(Code::PairUnreachable))?;
+        let stream = opener.open(PROTOCOL).await.map_err(|_| Missed::Gone)?;
         let mut wire = wire::wire(stream);
         let ends = Ends { host, guest: self.own };
-        let established = wire::prove(&mut wire, self.approach, &ends, self.signer).await;
+        let established = wire::prove(&mut wire, self.approach, &ends, self.signer, shown).await;
         let established = established.map_err(|error| Missed::of(&error))?;
         let handshake = established.hash;
         let mut channel = Channel::new(established, self.begun.elapsed());
         let first = wire::first_message(&mut wire, &mut channel).await;
-        let first = first.map_err(|error| match (Missed::of(&error), self.approach) {
-            // The proof may have been looked at, which costs one of the code's guesses.
-            (Missed::CutOff, wire::Approach::Spoken(_)) => Missed::Refused,
-            (missed, _) => missed,
-        })?;
+        let first = first.map_err(|error| Missed::of(&error))?;
         let first = ToGuest::parse(&first).ok_or(Missed::Is(Code::PairVersion))?;
         Ok(Reached { wire, channel, host, at: None, connection, handshake, first })
     }
 
-    fn told(&self, missed: &Missed) -> Code {
-        match (missed, self.approach) {
-            (Missed::Is(code), _) => *code,
-            (Missed::CutOff, _) => Code::PairRate,
-            (Missed::Refused, wire::Approach::Psk(..)) => Code::PairRefused,
-            (Missed::Refused, wire::Approach::Spoken(_)) => Code::PairSecret,
-        }
+    /// Whether a host may count a guess of the code.
+    fn has_guessed(&self, shown: bool) -> bool {
+        shown && matches!(self.approach, wire::Approach::Spoken(_))
     }
 }
 
@@ -392,10 +386,13 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 /// Why a stream led to no first word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missed {
     /// It was ended, and nothing said.
     CutOff,
     Refused,
+    /// The host does not answer, or no longer.
+    Gone,
     Is(Code),
 }
 
@@ -440,7 +437,7 @@ fn words(code: Code, addresses: &[Multiaddr]) -> String {
             format!("the host does not answer; tried {}", tried.join(", "))
         }
         Code::PairNoHost => "nobody on this network answers to that code; try --addr".to_owned(),
-        Code::PairSecret => "the code did not match, or the host ended this while it looked at it; three wrong ones spoil it".to_owned(),
+        Code::PairSecret => "the code did not match, or the connection ended while the host checked it; three wrong ones spoil it".to_owned(),
         Code::PairUnreachable => "the host does not answer".to_owned(),
         Code::PairUsed => "this invite was already used, or this machine is in that session already; ask the host for a new one".to_owned(),
         Code::PairExpired => "this invite has expired; ask the host for a new one".to_owned(),
@@ -448,7 +445,7 @@ fn words(code: Code, addresses: &[Multiaddr]) -> String {
         Code::PairLocked => "the session is locked".to_owned(),
         Code::PairClosed => "the session is over".to_owned(),
         Code::PairFull => "the session is full; the invite is still good".to_owned(),
-        Code::PairRate => "the host hears out nobody more at the moment: many are at its door, or this machine came too often within a minute; the invite is as good as before".to_owned(),
+        Code::PairRate => "the host hears out nobody more at the moment: many are at its door, or this machine came too often within a minute; this try used up no invite".to_owned(),
         Code::PairVersion => "the host speaks another version of pairing".to_owned(),
         _ => "the host lets nobody in with this".to_owned(),
     }
