@@ -20,6 +20,9 @@ const GOAL: Duration = Duration::from_secs(2);
 /// Twice that, on a machine with more to do than this.
 const BOUND: Duration = Duration::from_secs(4);
 
+/// When one of all pairs at the same time has gone through two attempts.
+const DECIDED: Duration = Duration::from_secs(40);
+
 /// TCP to the relay, and to nobody else.
 const QUIC_ALONE: Egress = Egress::UdpAndTcp(&[80, 4001]);
 
@@ -79,11 +82,14 @@ async fn every_pair(what: &str, egress: Egress) -> Result<()> {
         for (other, mut accessor) in accessors {
             let is_possible = theory(one, other);
             // A first attempt may fail where a relay's answer over UDP comes late; there are others.
-            let (taken, took) = accessor
-                .path(|taken| {
-                    taken.path == "direct" || !is_possible && taken.reason.contains("symmetric NAT")
-                })
-                .await?;
+            let decided = accessor.path(|taken| {
+                taken.path == "direct" || !is_possible && taken.reason.contains("symmetric NAT")
+            });
+            let Ok(decided) = timeout(DECIDED, decided).await else {
+                failures.push(format!("{one:?} to {other:?}: undecided\n{}", accessor.node.stderr()));
+                continue;
+            };
+            let (taken, took) = decided?;
             say(format_args!(
                 "{what}: {one:?} to {other:?}: {} ({}) after {took:?}",
                 taken.path, taken.reason

@@ -26,8 +26,9 @@ pub(crate) async fn packages() -> Result<&'static Path> {
             "@modelcontextprotocol/inspector@2.12.0",
         ];
         // A registry that does not answer is asked again.
-        let install = ["install", "--silent", "--no-audit", "--no-fund", "--fetch-retries", "5"];
-        output(Command::new("npm").args(install).args(packages).current_dir(&folder)).await?;
+        let patience = ["--fetch-retries", "5", "--fetch-timeout", "60000"];
+        let install = ["install", "--silent", "--no-audit", "--no-fund"];
+        output(Command::new("npm").args(install).args(patience).args(packages).current_dir(&folder)).await?;
         anyhow::Ok(folder)
     };
     Ok(PACKAGES.get_or_try_init(install).await?)
