@@ -45,6 +45,8 @@ const PAUSES: [Duration; 4] = [
     Duration::from_millis(400),
     Duration::from_millis(800),
 ];
+/// Time that is left for another try at least.
+const TRY: Duration = Duration::from_millis(500);
 
 const _: () = {
     let by_way = HEAD_START.as_millis() + REACH.as_millis() + DETOUR.as_millis() + MEET_BY_WAY.as_millis();
@@ -333,6 +335,7 @@ impl Prover<'_> {
     /// was shown, which is one guess for whoever is there.
     async fn meet(&self, opener: Option<Opener>, within: Duration) -> Result<Reached, Code> {
         let opener = opener.ok_or(Code::PairUnreachable)?;
+        let end = Instant::now() + within;
         let mut shown = false;
         let met = async {
             let mut pauses = PAUSES.iter();
@@ -342,12 +345,15 @@ impl Prover<'_> {
                     Err(missed) => missed,
                 };
                 let pause = pauses.next().filter(|_| missed == Missed::CutOff && !self.has_guessed(shown));
+                // Who has no time for the answer shows no proof.
+                let pause =
+                    pause.map(|pause| jittered(*pause)).filter(|pause| Instant::now() + *pause + TRY <= end);
                 let Some(pause) = pause else { return Err(missed) };
                 // If it was the connection that ended, the next stream tells.
-                sleep(jittered(*pause)).await;
+                sleep(pause).await;
             }
         };
-        let met = timeout(within, met).await.unwrap_or(Err(Missed::Gone));
+        let met = timeout_at(end, met).await.unwrap_or(Err(Missed::Gone));
         met.map_err(|missed| match missed {
             Missed::Is(code) => code,
             Missed::CutOff | Missed::Refused | Missed::Gone if self.has_guessed(shown) => Code::PairSecret,
@@ -437,7 +443,7 @@ fn words(code: Code, addresses: &[Multiaddr]) -> String {
             format!("the host does not answer; tried {}", tried.join(", "))
         }
         Code::PairNoHost => "nobody on this network answers to that code; try --addr".to_owned(),
-        Code::PairSecret => "the code did not match, or the connection ended while the host checked it; three wrong ones spoil it".to_owned(),
+        Code::PairSecret => "the code did not match, or the host went away or fell silent while it checked it; three wrong ones spoil it".to_owned(),
         Code::PairUnreachable => "the host does not answer".to_owned(),
         Code::PairUsed => "this invite was already used, or this machine is in that session already; ask the host for a new one".to_owned(),
         Code::PairExpired => "this invite has expired; ask the host for a new one".to_owned(),
